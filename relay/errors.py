@@ -1,0 +1,71 @@
+"""The errors of Relay, drawn as a tree; each class carries the HTTP status and the close code that a client would see.
+
+RelayError
+├── ConfigError            the settings are wrong: nothing starts
+├── AccessDenied           who asks may not (401, 403; close 1008)
+├── BadRequest             what was asked makes no sense (400; close 1008)
+├── TooBig                 a message or body over its bound (413; close 1009)
+├── Full                   over a limit for now (429 or 503; close 1013)
+├── UpstreamError          the model's end refused or broke (502; close 1011)
+└── ToolError              a tool could not be described, loaded or run
+"""
+
+from typing import ClassVar
+
+
+class RelayError(Exception):
+    """Base of all errors that Relay raises on purpose; `str(error)` is a sentence a user may read."""
+
+    http_status: ClassVar[int] = 500
+    close_code: ClassVar[int] = 1011
+
+
+class ConfigError(RelayError):
+    """The settings are wrong; the text lists every mistake at once, each with its fix."""
+
+
+class AccessDenied(RelayError):
+    """The caller may not do this; `status` is 401 when a credential would help, else 403."""
+
+    http_status = 403
+    close_code = 1008
+
+    def __init__(self, message: str, status: int = 403) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BadRequest(RelayError):
+    """The request is malformed; `field` names the part that is wrong, where one is."""
+
+    http_status = 400
+    close_code = 1008
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class TooBig(RelayError):
+    """A message or a body is over its bound."""
+
+    http_status = 413
+    close_code = 1009
+
+
+class Full(RelayError):
+    """A limit is reached for now; trying again later helps."""
+
+    http_status = 503
+    close_code = 1013
+
+
+class UpstreamError(RelayError):
+    """The model's end refused the connection or broke; never carries a key or the upstream's raw body."""
+
+    http_status = 502
+    close_code = 1011
+
+
+class ToolError(RelayError):
+    """A tool could not be described, loaded or run."""
