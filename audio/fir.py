@@ -1,0 +1,142 @@
+"""Polyphase FIR filters: their design, and the filter bank that runs them over PCM16.
+
+A change of rate by L/M is, on paper: put L - 1 zeros between the samples, filter at that common rate, keep every
+M-th sample. The bank does the same without ever touching a zero: the filter's phases stand in one banded matrix that
+maps a row of samples (history, then 2 ms of input) to the 2 ms of output, and a chunk is one small matrix product.
+
+**Exactness.** A float sum depends on its order, and the order on the BLAS kernel, which differs with the processor
+and with the number of rows: with plain float32 or float64 weights one sample in a few thousand would change by one
+when a stream is cut differently. Here the weights stand on a grid of 2**-32. Products with 16-bit samples and their
+sums then need at most 52 bits, float64 holds them exactly, and no order of addition can change a sample: any
+chunking, on any machine, gives the same bytes.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ROW_MS = 2
+# A longer chunk is cut. 100 ms of audio is one product, and the scratch stays within a second-level cache.
+MAX_ROWS = 64
+# Callers use a handful of chunk lengths. A client that sends every length in turn evicts the oldest plan: it
+# pays some microseconds per chunk, and memory stays where it is.
+MAX_PLANS = 64
+_WEIGHT_GRID = 2.0**32
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A Kaiser-windowed low-pass at the common rate of two rates; `cutoff_hz` is its -6 dB point."""
+
+    common_hz: int
+    taps: int
+    cutoff_hz: float
+    beta: float
+
+    @property
+    def delay_ms(self) -> float:
+        """Delay of the filter, the same at all frequencies (linear phase)."""
+        return (self.taps - 1) / 2 / self.common_hz * 1000
+
+    def coefficients(self, gain: float) -> Floats:
+        """The taps in order, scaled so that they sum to `gain`."""
+        n = np.arange(self.taps) - (self.taps - 1) / 2
+        lowpass = np.sinc(2 * self.cutoff_hz / self.common_hz * n) * np.kaiser(self.taps, self.beta)
+        return np.asarray(lowpass * (gain / lowpass.sum()), dtype=np.float64)
+
+
+class FilterBank:
+    """One direction of one pair of rates: immutable weights, and scratch space that all streams of a thread share.
+
+    Input is taken in groups of `group_in` samples, the fewest that give a whole number (`group_out`) of outputs.
+    """
+
+    def __init__(self, design: Design, source_hz: int, target_hz: int) -> None:
+        up, down = design.common_hz // source_hz, design.common_hz // target_hz
+        self.delay_ms = design.delay_ms
+        self.group_in, self.group_out = down, up
+        self.row_groups = source_hz * ROW_MS // 1000 // self.group_in
+        self.history_samples = (design.taps - 1) // up
+        # Silence that must follow the last sample until it has come out: the delay, in whole samples.
+        self.drain_samples = -(-(design.taps - 1) // (2 * up))
+        self._weights = self._banded(design.coefficients(gain=up), up, down)
+        # BLAS and the ufuncs let go of the interpreter lock, so scratch must not be shared between threads.
+        self._local = threading.local()
+
+    def _banded(self, taps: Floats, up: int, down: int) -> Floats:
+        """Weights as (history + row of input) x (row of output); row k of it is the input sample k - history."""
+        n_in, n_out = self.row_groups * self.group_in, self.row_groups * self.group_out
+        at_input = (np.arange(self.history_samples + n_in) - self.history_samples)[:, None] * up
+        at_output = np.arange(n_out)[None, :] * down
+        tap = at_output - at_input
+        inside = (tap >= 0) & (tap < len(taps))
+        weights = np.where(inside, taps[np.clip(tap, 0, len(taps) - 1)], 0.0)
+        return np.ascontiguousarray(np.round(weights * _WEIGHT_GRID) / _WEIGHT_GRID)
+
+    def run(self, buffer: bytes, groups: int) -> bytes:
+        """Outputs for the first `groups` groups in `buffer` (PCM16: the history, then the groups, then anything)."""
+        try:
+            plans: dict[int, Callable[[bytes], bytes]] = self._local.plans
+        except AttributeError:
+            plans = self._local.plans = {}
+            self._local.scratch = _Scratch(*self._weights.shape)
+        try:
+            plan = plans[groups]
+        except KeyError:
+            if len(plans) >= MAX_PLANS:
+                del plans[next(iter(plans))]
+            plan = plans[groups] = self._plan(groups, self._local.scratch)
+        return plan(buffer)
+
+    def _plan(self, groups: int, scratch: "_Scratch") -> Callable[[bytes], bytes]:
+        """The work for one chunk length: views into the scratch and strides over the input, computed once."""
+        rows = -(-groups // self.row_groups)
+        width = self._weights.shape[0]
+        row_in = self.row_groups * self.group_in
+        missing_bytes = 2 * ((rows - 1) * row_in + width - self.history_samples - groups * self.group_in)
+        padding = bytes(missing_bytes)  # completes the last row; what comes out of it is not returned
+        samples, strides = np.dtype("<i2"), (2 * row_in, 2)
+        source, sums, low, high, result = scratch.views(rows)
+        output = result.reshape(-1)[: groups * self.group_out]
+        shape, weights = (rows, width), self._weights
+        dot, view, rint, maximum, minimum = source.dot, np.ndarray, np.rint, np.maximum, np.minimum
+
+        def run(buffer: bytes) -> bytes:
+            if padding:
+                buffer += padding
+            source[...] = view(shape, samples, buffer, 0, strides)
+            dot(weights, sums)
+            rint(sums, out=sums)  # half to even
+            # np.clip's wrapper costs several times these two, and full-size limits cost half of scalar ones.
+            maximum(sums, low, out=sums)
+            minimum(sums, high, out=sums)
+            result[...] = sums
+            return output.tobytes()
+
+        return run
+
+
+class _Scratch:
+    """Arrays for the longest chunk; plans for shorter ones see the front of them, which keeps it in the cache."""
+
+    def __init__(self, width: int, n_out: int) -> None:
+        self._source = np.zeros((MAX_ROWS, width))
+        self._sums = np.zeros((MAX_ROWS, n_out))
+        self._low = np.full((MAX_ROWS, n_out), -32768.0)
+        self._high = np.full((MAX_ROWS, n_out), 32767.0)
+        self._result = np.zeros((MAX_ROWS, n_out), "<i2")
+
+    def views(self, rows: int) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.int16]]:
+        """Source, sums, low and high limits, result: the first `rows` rows of each."""
+        return (
+            self._source[:rows],
+            self._sums[:rows],
+            self._low[:rows],
+            self._high[:rows],
+            self._result[:rows],
+        )

@@ -1,0 +1,60 @@
+"""The audio formats that Relay speaks: an encoding and a rate, always mono."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Encoding = Literal["pcm16", "pcmu", "pcma"]
+
+# The whole of what is allowed. G.711 is defined at 8 kHz only (ITU-T G.711, §2).
+RATES_HZ: dict[Encoding, tuple[int, ...]] = {
+    "pcm16": (8000, 16000, 24000, 48000),
+    "pcmu": (8000,),
+    "pcma": (8000,),
+}
+_BYTES_PER_SAMPLE: dict[Encoding, int] = {"pcm16": 2, "pcmu": 1, "pcma": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """One mono format: "pcm16" (signed 16-bit little-endian), "pcmu" (G.711 mu-law) or "pcma" (G.711 A-law).
+
+    `rate_hz` is samples per second; a combination outside `RATES_HZ` raises ValueError naming what is allowed.
+    """
+
+    encoding: Encoding
+    rate_hz: int
+
+    def __post_init__(self) -> None:
+        rates_hz = RATES_HZ.get(self.encoding) if isinstance(self.encoding, str) else None
+        if rates_hz is None:
+            raise ValueError(f"audio format must be one of {', '.join(RATES_HZ)}, not {self.encoding!r}")
+        # 24000.0 and True compare equal to integers and would leak into byte counts.
+        if type(self.rate_hz) is not int or self.rate_hz not in rates_hz:
+            allowed = ", ".join(str(rate_hz) for rate_hz in rates_hz)
+            raise ValueError(f"rate of {self.encoding} must be one of {allowed} Hz, not {self.rate_hz!r}")
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """2 for PCM16, 1 for G.711."""
+        return _BYTES_PER_SAMPLE[self.encoding]
+
+    @property
+    def bytes_per_ms(self) -> int:
+        """Bytes in one millisecond; whole for every allowed rate."""
+        return self.rate_hz * self.bytes_per_sample // 1000
+
+    def ms_of(self, n_bytes: int) -> int:
+        """Whole milliseconds that `n_bytes` of this format last, rounded down."""
+        return n_bytes // self.bytes_per_ms
+
+    def frame_bytes(self, ms: int) -> int:
+        """Bytes of a frame of `ms` milliseconds."""
+        return ms * self.bytes_per_ms
+
+
+PCM16_8K = AudioFormat("pcm16", 8000)
+PCM16_16K = AudioFormat("pcm16", 16000)
+PCM16_24K = AudioFormat("pcm16", 24000)
+PCM16_48K = AudioFormat("pcm16", 48000)
+PCMU = AudioFormat("pcmu", 8000)
+PCMA = AudioFormat("pcma", 8000)

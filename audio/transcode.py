@@ -1,0 +1,39 @@
+"""From one audio format to another, chunk by chunk: G.711 laws and sample rates."""
+
+from audio.formats import AudioFormat
+from audio.framing import Chunk
+from audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
+from audio.resample import Resampler
+
+_DECODERS = {"pcmu": ulaw_decode, "pcma": alaw_decode}
+_ENCODERS = {"pcmu": ulaw_encode, "pcma": alaw_encode}
+
+
+class Transcoder:
+    """One stream from `source` to `target`; chunks pass untouched where the formats agree."""
+
+    __slots__ = ("_decode", "_encode", "_resampler")
+
+    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+        same = source == target
+        self._decode = None if same else _DECODERS.get(source.encoding)
+        self._encode = None if same else _ENCODERS.get(target.encoding)
+        self._resampler = None if source.rate_hz == target.rate_hz else Resampler(source.rate_hz, target.rate_hz)
+
+    def feed(self, chunk: Chunk) -> Chunk:
+        """The next whole samples of the stream in the target format; a filter may hold back up to its delay."""
+        if self._decode is not None:
+            chunk = self._decode(chunk)
+        if self._resampler is not None:
+            chunk = self._resampler.feed(chunk)
+        return chunk if self._encode is None else self._encode(chunk)
+
+    def flush(self) -> bytes:
+        """What the filter still holds; the next chunk starts a new stream."""
+        rest = b"" if self._resampler is None else self._resampler.flush()
+        return rest if self._encode is None or not rest else self._encode(rest)
+
+    def reset(self) -> None:
+        """Forget what the filter holds: the next chunk starts a new stream."""
+        if self._resampler is not None:
+            self._resampler.reset()
