@@ -1,0 +1,300 @@
+"""Everything that a session can ask for. Frozen values; `LiveSession` carries them out in order."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.events import Forwarded
+from relay.core.values import (
+    DeviceOptions,
+    ErrorCode,
+    Item,
+    ResponseStatus,
+    SessionConfig,
+    ToolStatus,
+    Usage,
+)
+
+# -- to the upstream --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureSession:
+    """Put `config` in force; `teach` adds the tools' example sentences, for an engine that learns from them."""
+
+    config: SessionConfig
+    event_id: str
+    teach: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInput:
+    """End the user's turn by hand."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClearInput:
+    """Forget the audio of the user's turn."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateItem:
+    """Add an item to the conversation: a user's text, or a tool's output (`item.text`)."""
+
+    item: Item
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteItem:
+    """Remove an item that was never heard."""
+
+    item_id: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateItem:
+    """Cut an item to what was heard."""
+
+    item_id: str
+    content_index: int
+    audio_end_ms: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateResponse:
+    """Ask for a response; it carries `event_id` as metadata, so that it is known again. Without tools when told."""
+
+    event_id: str
+    allow_tools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResponse:
+    """Stop a response, always by its id (D2.2)."""
+
+    response_id: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUpstream:
+    """Hang up on the upstream."""
+
+
+# -- to the client, at once -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TellConnected:
+    """`AIConnected`: the upstream is ready."""
+
+    session_id: str
+    options: DeviceOptions
+
+
+@dataclass(frozen=True, slots=True)
+class TellReady:
+    """`ready`: what is in force after a hello."""
+
+    options: DeviceOptions
+    config: SessionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TellSpeech:
+    """`AISpeechDetected` or `AISpeechEnded`."""
+
+    started: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellResponseStart:
+    """`AIResponseStart`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellResponseEnd:
+    """`AIResponseEnd`; `more` while the relay owes a follow-up."""
+
+    final_text: str
+    status: ResponseStatus
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellText:
+    """`textDelta`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellTranscript:
+    """`transcript` of either side."""
+
+    role: str
+    item_id: str
+    order: int
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellTool:
+    """`tool`: how a tool call goes."""
+
+    call_id: str
+    name: str
+    status: ToolStatus
+    ms: int
+    arguments: Any = None
+    output: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TellInterrupted:
+    """`interrupted`: fall silent; `estimated` when no acknowledgement of playback was at hand."""
+
+    item_id: str
+    played_ms: int
+    heard_text: str
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellUsage:
+    """`usage` of one response."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TellLatency:
+    """`latency` of one turn, in ms; None where a step did not happen or was not told."""
+
+    item_id: str
+    speech_stopped_ms: int | None
+    first_delta_ms: int
+    first_byte_ms: int
+    first_played_ms: int | None
+    total_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellError:
+    """`error`: what went wrong and what to do."""
+
+    code: ErrorCode
+    message: str
+    field: str | None = None
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TellGoodbye:
+    """`goodbye`: the relay ends the session, in peace."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseClient:
+    """Close the client's connection; an `error` or `goodbye` came before."""
+
+    code: int
+    reason: str
+
+
+# -- to the client, in line with its audio ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlayStart:
+    """`audioStart`: the next binary frames belong to this item."""
+
+    item_id: str
+    content_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlayEnd:
+    """`audioEnd`: an item's audio is complete."""
+
+    item_id: str
+    content_index: int
+    total_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropAudio:
+    """Let no more audio out; the next event is `AudioDropped`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlayhead:
+    """The client told its position: pace by it."""
+
+    item_id: str
+    played_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseOptions:
+    """From here on the client's side of the wire works by these options."""
+
+    options: DeviceOptions
+
+
+# -- to the tools -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool; `ToolReturned` follows exactly once."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTools:
+    """Give up all running tool calls; their outputs have no reader any more."""
+
+
+UpstreamCommand = (
+    ConfigureSession
+    | CommitInput
+    | ClearInput
+    | CreateItem
+    | DeleteItem
+    | TruncateItem
+    | CreateResponse
+    | CancelResponse
+)
+ClientMessage = (
+    TellConnected
+    | TellReady
+    | TellSpeech
+    | TellResponseStart
+    | TellResponseEnd
+    | TellText
+    | TellTranscript
+    | TellTool
+    | TellInterrupted
+    | TellUsage
+    | TellLatency
+    | TellError
+    | TellGoodbye
+)
+PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
+Command = (
+    Forwarded | UpstreamCommand | CloseUpstream | ClientMessage | CloseClient | PlayCommand | RunTool | CancelTools
+)

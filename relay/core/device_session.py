@@ -1,0 +1,495 @@
+"""A session with a device client: the relay owns the turns.
+
+`handle(event, now)` is the whole interface: one event in, the commands that follow from it out. `deadline` says when a
+`Tick` is wanted. The life of the session stands here; whose turn it is, in `relay.core.turns`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import Enum
+from typing import assert_never
+
+from relay.core import events as ev
+from relay.core.commands import (
+    CancelTools,
+    ClearInput,
+    CloseClient,
+    CloseUpstream,
+    Command,
+    CommitInput,
+    ConfigureSession,
+    SyncPlayhead,
+    TellConnected,
+    TellError,
+    TellGoodbye,
+    TellReady,
+    UseOptions,
+)
+from relay.core.policy import Policy, Principal
+from relay.core.startup import Backlog
+from relay.core.turns import MAX_TYPED_TURNS, Turns
+from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, TurnDetection
+
+CONNECT_TIMEOUT_S = 20.0
+MAX_FAULTS = 10
+FAULT_WINDOW_S = 60.0
+MIN_COMMIT_MS = 100
+
+HARMLESS_CODES = frozenset(
+    {
+        "response_cancel_not_active",
+        "conversation_already_has_active_response",
+        "input_audio_buffer_commit_empty",
+        "item_truncate_invalid_item_id",
+        "item_truncate_invalid_audio_end_ms",
+        "item_delete_invalid_item_id",
+        "item_retrieve_invalid_item_id",
+        "unsupported_content_type",
+        "invalid_truncate",
+    }
+)
+"""Races between what we ask and what the upstream has done by then: counted, not told (D7)."""
+
+FATAL_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "invalid_api_key",
+        "account_deactivated",
+        "billing_hard_limit_reached",
+    }
+)
+"""Nothing that comes after these will work (D6)."""
+
+
+class Phase(Enum):
+    """Where the session stands."""
+
+    CONNECTING = "connecting"
+    CONFIGURING = "configuring"
+    READY = "ready"
+    ENDED = "ended"
+
+
+class DeviceSession:
+    """One device client's conversation; pure, so that a journal of its events replays it exactly."""
+
+    def __init__(
+        self,
+        session_id: str,
+        config: SessionConfig,
+        options: DeviceOptions,
+        next_id: Callable[[], str],
+        *,
+        principal: Principal | None = None,
+        started_at: float = 0.0,
+    ) -> None:
+        self.session_id = session_id
+        self.principal = principal or Principal()
+        self.options = options
+        self.phase = Phase.CONNECTING
+        self.config = replace(config, input_format=options.upstream_input, output_format=options.upstream_output)
+        self.passed_over: dict[str, int] = {}
+        self._next_id = next_id
+        self._commands: list[Command] = []
+        self._turns = Turns(self.config, self._commands.append, next_id)
+        self._backlog = Backlog(options.input)
+        self._started_at = started_at
+        self._teach = False
+        self._updates: dict[str, SessionConfig] = {}
+        self._audio_flowed = False
+        self._announced = False
+        self._hello_owed = False
+        self._commits: set[str] = set()
+        self._uncommitted_ms = 0.0
+        self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
+
+    @property
+    def policy(self) -> Policy:
+        """What this client may ask for."""
+        return self.principal.policy
+
+    @property
+    def turns(self) -> Turns:
+        """The conversation's state, to look at."""
+        return self._turns
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` is wanted; None when nothing is waited for."""
+        if self.phase in (Phase.CONNECTING, Phase.CONFIGURING) and not self._announced:
+            return self._started_at + CONNECT_TIMEOUT_S
+        return None if self.phase is Phase.ENDED else self._turns.deadline
+
+    def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
+        """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
+        if self.phase is Phase.ENDED:
+            return ()
+        if type(event) is ev.Forwarded:
+            if event.kind == "input_audio":
+                return self._input_audio(event)
+            forwarded = self._turns.output_audio(event, now)
+            if forwarded:
+                return forwarded
+            self._audio_flowed = True
+        else:
+            self._dispatch(event, now)
+        commands, self._commands[:] = list(self._commands), ()
+        return commands
+
+    # -- dispatch -----------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, event: ev.Event, now: float) -> None:
+        match event:
+            case (
+                ev.Hello()
+                | ev.Playback()
+                | ev.UserText()
+                | ev.Commit()
+                | ev.Clear()
+                | ev.Interrupt()
+                | ev.Bye()
+                | ev.ClientFault()
+                | ev.ClientClosed()
+                | ev.ClientStuck()
+            ):
+                self._client(event, now)
+            case (
+                ev.Tick()
+                | ev.AudioHanded()
+                | ev.AudioDropped()
+                | ev.AudioOverflow()
+                | ev.ToolReturned()
+                | ev.ToolProgressed()
+                | ev.Draining()
+                | ev.Crashed()
+            ):
+                self._relay(event, now)
+            case ev.Forwarded():
+                raise AssertionError("audio is handled before")
+            case _:
+                self._turns.last_upstream_at = now
+                self._upstream(event, now)
+
+    def _client(self, event: ev.ClientEvent, now: float) -> None:
+        if self.phase is not Phase.READY and isinstance(event, ev.UserText | ev.Commit | ev.Clear | ev.Interrupt):
+            if not self._backlog.add(event):
+                self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
+            return
+        match event:
+            case ev.Hello():
+                self._hello(event, now)
+            case ev.Playback():
+                self._playback(event, now)
+            case ev.UserText():
+                self._text(event, now)
+            case ev.Commit():
+                self._commit(now)
+            case ev.Clear():
+                self._uncommitted_ms = 0.0
+                self._emit(ClearInput(self._next_id()))
+            case ev.Interrupt():
+                self._turns.interrupt()
+            case ev.Bye():
+                self._end(1000, "bye")
+            case ev.ClientFault():
+                self._fault(event.code, event.message, event.field, now)
+            case ev.ClientClosed():
+                self._end(None, event.reason)
+            case ev.ClientStuck():
+                self._error("slow_client", "The client does not read what it is sent; reconnect.", True)
+                self._end(4003, "slow client")
+            case ev.Forwarded():
+                raise AssertionError("audio is handled before")
+            case _:
+                assert_never(event)
+
+    def _relay(self, event: ev.RelayEvent, now: float) -> None:
+        turns = self._turns
+        match event:
+            case ev.Tick():
+                self._tick(now)
+            case ev.AudioHanded():
+                turns.audio_handed(event.item_id, now)
+            case ev.AudioDropped():
+                turns.audio_dropped(event, now)
+                turns.settle(now)
+            case ev.AudioOverflow():
+                self._error(
+                    "audio_backlog",
+                    f"The client plays too slowly: {event.dropped_ms} ms of {event.item_id} were left out.",
+                    False,
+                )
+            case ev.ToolReturned():
+                turns.tool_returned(event)
+                turns.settle(now)
+            case ev.ToolProgressed():
+                turns.tool_progressed(event)
+            case ev.Draining():
+                self._emit(TellGoodbye(event.reason))
+                self._end(1001, event.reason)
+            case ev.Crashed():
+                self._error("internal_error", "The relay failed in this session; reconnect.", True)
+                self._end(1011, "internal error")
+            case _:
+                assert_never(event)
+
+    def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
+        turns = self._turns
+        match event:
+            case ev.SpeechStarted():
+                turns.speech_started()
+            case ev.SpeechStopped():
+                turns.speech_stopped(event.audio_end_ms, now)
+                turns.settle(now)
+            case ev.InputCommitted():
+                self._uncommitted_ms = 0.0
+                self._commits.clear()
+                turns.input_committed(event.item_id, now)
+                turns.settle(now)
+            case ev.InputCleared():
+                turns.input_cleared()
+                turns.settle(now)
+            case ev.UserTranscript():
+                turns.user_transcript(event)
+            case ev.ItemAdded():
+                turns.item_added(event)
+            case ev.ItemDeleted():
+                turns.items.deleted(event.item_id)
+            case ev.ResponseCreated():
+                turns.response_created(event)
+            case ev.TextDelta():
+                turns.text_delta(event)
+            case ev.TextDone():
+                turns.text_done(event)
+            case ev.AudioDone():
+                turns.audio_done(event)
+            case ev.ResponseDone():
+                turns.response_done(event, now)
+            case ev.UpstreamError():
+                self._upstream_error(event, now)
+            case _:
+                self._connection(event, now)
+
+    def _connection(self, event: ev.UpstreamEvent, now: float) -> None:
+        match event:
+            case ev.SessionCreated():
+                self._teach = event.engine is not None
+                if self.phase is Phase.CONNECTING:
+                    self._configure(self.config)
+            case ev.SessionUpdated():
+                self._configured(now)
+            case ev.UpstreamRefused():
+                code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
+                self._error(code, event.message, event.retryable)
+                self._end(1011, "the upstream refused the connection")
+            case ev.UpstreamClosed():
+                self._error("upstream_closed", _closed_text(event), True)
+                self._end(1011, "the upstream closed the connection")
+            case ev.UnknownUpstream():
+                self._pass_over(event.type)
+            case ev.MalformedUpstream():
+                self._pass_over("(malformed)")
+            case _:
+                pass  # opened, output items, truncated, failed transcripts: nothing that a device client is told
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def _configure(self, config: SessionConfig) -> None:
+        event_id = self._next_id()
+        self._updates[event_id] = config
+        self.phase = Phase.CONFIGURING
+        self._emit(ConfigureSession(config, event_id, teach=self._teach))
+
+    def _configured(self, now: float) -> None:
+        if not self._updates:
+            return
+        config = self._updates.pop(next(iter(self._updates)))
+        if self._updates:
+            return  # a hello came in between: its update is still under way
+        self.config = config
+        self._turns.reconfigured(config)
+        self._ready(now)
+
+    def _ready(self, now: float) -> None:
+        self.phase = Phase.READY
+        if not self._announced:
+            self._announced = True
+            self._emit(TellConnected(self.session_id, self.options))
+        if self._hello_owed:
+            self._hello_owed = False
+            self._emit(TellReady(self.options, self.config))
+        if self._backlog.dropped_bytes:
+            lost_ms = self._backlog.dropped_bytes // self.options.input.bytes_per_ms
+            self._error(
+                "audio_backlog",
+                f"The model was not ready in time: the oldest {lost_ms} ms of audio were left out.",
+                False,
+            )
+            self._backlog.dropped_bytes = 0
+        for early in self._backlog.take():
+            if type(early) is ev.Forwarded:
+                self._commands.extend(self._input_audio(early))
+            else:
+                self._dispatch(early, now)
+        self._turns.settle(now)
+
+    def _hello(self, event: ev.Hello, now: float) -> None:
+        if self._audio_flowed:
+            self._fault("hello_too_late", "Send hello before the first audio.", None, now)
+            return
+        refused = self.policy.refused(event.given)
+        for name in refused:
+            self._error("not_allowed", f"This client may not set {name}; the rest is in force.", False, name)
+        allowed = set(event.given) - set(refused)
+        self.options = _options(self.options, event, allowed)
+        self._backlog.format = self.options.input
+        self._emit(UseOptions(self.options))
+        self._hello_owed = True
+        latest = next(reversed(self._updates.values()), self.config)
+        config = replace(
+            _config(latest, event, allowed),
+            input_format=self.options.upstream_input,
+            output_format=self.options.upstream_output,
+        )
+        if self.phase is Phase.CONNECTING:
+            self.config = config
+            self._turns.reconfigured(config)
+        elif config != latest:
+            self._configure(config)
+        elif self.phase is Phase.READY:
+            self._ready(now)
+
+    def _tick(self, now: float) -> None:
+        if not self._announced:
+            if now >= self._started_at + CONNECT_TIMEOUT_S:
+                self._error("upstream_timeout", "The model's end did not get ready in time; try again.", True)
+                self._end(1011, "the upstream did not get ready")
+            return
+        self._turns.tick(now)
+        if self.phase is Phase.READY:
+            self._turns.settle(now)
+
+    def _end(self, close_code: int | None, reason: str) -> None:
+        if close_code is not None:
+            self._emit(CloseClient(close_code, reason))
+        self._emit(CancelTools())
+        self._emit(CloseUpstream())
+        self.phase = Phase.ENDED
+
+    # -- the client's words -------------------------------------------------------------------------------------------
+
+    def _input_audio(self, event: ev.Forwarded) -> tuple[Command, ...]:
+        self._audio_flowed = True
+        if self.phase is not Phase.READY:
+            self._backlog.add(event)
+            return ()
+        ms = event.n_bytes / self.options.input.bytes_per_ms
+        self._turns.input_ms += ms
+        self._uncommitted_ms += ms
+        return (event,)
+
+    def _playback(self, event: ev.Playback, now: float) -> None:
+        verdict = self._turns.acknowledged(event.item_id, event.played_ms, now)
+        if verdict == "ok":
+            self._emit(SyncPlayhead(event.item_id, event.played_ms))
+        elif verdict == "unknown":
+            self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
+
+    def _text(self, event: ev.UserText, now: float) -> None:
+        if len(self._turns.typed) >= MAX_TYPED_TURNS:
+            self._error(
+                "too_many_turns",
+                f"{MAX_TYPED_TURNS} typed turns are waiting already; wait for one to end.",
+                True,
+            )
+            return
+        self._turns.typed.append(event.text)
+        self._turns.settle(now)
+
+    def _commit(self, now: float) -> None:
+        if self._uncommitted_ms < MIN_COMMIT_MS:
+            self._error("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit.", False)
+            return
+        event_id = self._next_id()
+        self._commits.add(event_id)
+        self._uncommitted_ms = 0.0
+        self._emit(CommitInput(event_id))
+
+    def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
+        self._error(code, message, False, field)
+        self._faults.append(now)
+        if len(self._faults) == MAX_FAULTS and now - self._faults[0] < FAULT_WINDOW_S:
+            self._error(
+                "too_many_faults",
+                f"{MAX_FAULTS} faults within a minute; mend the client, then reconnect.",
+                False,
+            )
+            self._end(1008, "too many faults")
+
+    # -- the upstream's errors ----------------------------------------------------------------------------------------
+
+    def _upstream_error(self, event: ev.UpstreamError, now: float) -> None:
+        if event.code in FATAL_CODES or event.code == "session_expired":
+            code: ErrorCode = "session_expired" if event.code == "session_expired" else "upstream_refused"
+            self._error(code, event.message, code == "session_expired")
+            self._end(1011, event.code or "")
+        elif self._turns.request_refused(event, now):
+            self._turns.settle(now)
+        elif event.event_id in self._updates:
+            self._update_refused(event, now)
+        elif event.event_id in self._commits:
+            self._commits.discard(event.event_id)
+            self._error("commit_too_short", event.message, False)
+        elif event.code in HARMLESS_CODES:
+            self._pass_over(f"error {event.code}")
+        else:
+            self._error("upstream_error", event.message, True, event.param)
+
+    def _update_refused(self, event: ev.UpstreamError, now: float) -> None:
+        del self._updates[event.event_id or ""]
+        if not self._announced and not self._updates:
+            self._error("session_refused", event.message, False, event.param)
+            self._end(1011, "the upstream refused the session's settings")
+            return
+        self._error("hello_refused", event.message, False, event.param)
+        if not self._updates:
+            self._ready(now)
+
+    # -- small --------------------------------------------------------------------------------------------------------
+
+    def _emit(self, command: Command) -> None:
+        self._commands.append(command)
+
+    def _error(self, code: ErrorCode, message: str, retryable: bool, field: str | None = None) -> None:
+        self._emit(TellError(code, message, field, retryable))
+
+    def _pass_over(self, what: str) -> None:
+        if what in self.passed_over or len(self.passed_over) < 64:
+            self.passed_over[what] = self.passed_over.get(what, 0) + 1
+
+
+def _options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> DeviceOptions:
+    return DeviceOptions(
+        input=hello.input if "input" in allowed and hello.input else options.input,
+        output=hello.output if "output" in allowed and hello.output else options.output,
+        max_ahead_ms=hello.max_ahead_ms if "maxAheadMs" in allowed else options.max_ahead_ms,
+    )
+
+
+def _config(config: SessionConfig, hello: ev.Hello, allowed: set[str]) -> SessionConfig:
+    if "voice" in allowed and hello.voice:
+        config = replace(config, voice=hello.voice)
+    if "instructions" in allowed and hello.instructions is not None:
+        config = replace(config, instructions=hello.instructions)
+    if "language" in allowed and hello.language is not None:
+        config = replace(config, language=hello.language or None)
+    if "turn" in allowed and hello.turn and hello.turn != config.turn.kind:
+        config = replace(config, turn=TurnDetection(kind=hello.turn))
+    return config
+
+
+def _closed_text(event: ev.UpstreamClosed) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    return f"The model's end closed the connection ({event.code}{reason}); reconnect to go on."

@@ -1,0 +1,411 @@
+"""Everything that can happen to a session. `relay.core.commands` holds what can be asked for in return.
+
+Frozen values; time is not in them: it is the second argument of `handle(event, now)`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from audio.formats import AudioFormat
+from audio.framing import Chunk
+from relay.core.values import (
+    ClipHanded,
+    ErrorCode,
+    Item,
+    ResponseStatus,
+    ToolStatus,
+    TurnKind,
+    Usage,
+)
+
+
+class Forwarded(NamedTuple):
+    """A frame of audio on its way through: counted, not parsed. It is an event and, passed on, a command.
+
+    `input_audio`: `raw` is what the client sent, in its own format. `output_audio`: `raw` is the base64 text of the
+    upstream's delta and `n_bytes` the length of the audio in it. A `raw` memoryview is valid during the call only.
+    """
+
+    kind: Literal["input_audio", "output_audio"]
+    item_id: str
+    n_bytes: int
+    raw: Chunk
+    response_id: str = ""
+    content_index: int = 0
+
+
+# -- from a device client ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The client's wishes; `given` names the fields it sent, the others hold nothing."""
+
+    given: tuple[str, ...] = ()
+    input: AudioFormat | None = None
+    output: AudioFormat | None = None
+    max_ahead_ms: int | None = None
+    voice: str | None = None
+    instructions: str | None = None
+    language: str | None = None
+    turn: TurnKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """`played_ms` of an item are out of the client's speaker, cumulative."""
+
+    item_id: str
+    played_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserText:
+    """A typed turn."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Push-to-talk: the user's turn is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Push-to-talk: forget the audio of this turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """The client wants silence now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The client leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFault:
+    """The client sent something that makes no sense; the codec says what, the session goes on."""
+
+    code: ErrorCode
+    message: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientClosed:
+    """The client's connection is gone."""
+
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStuck:
+    """The client does not read; its socket's buffer is over the bound."""
+
+    unsent_bytes: int
+
+
+# -- from the upstream ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamOpened:
+    """The connection to the upstream stands; nothing was said yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRefused:
+    """The dial failed: `status` is the HTTP status of the refusal, None when nobody answered."""
+
+    status: int | None
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamClosed:
+    """The upstream hung up, with its close code or 1006."""
+
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCreated:
+    """`engine` names a server that says what it is (our local engine does)."""
+
+    model: str | None = None
+    engine: str | None = None
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUpdated:
+    """An earlier configuration is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Voice in the input; `audio_start_ms` is on the input's clock, not the speaker's (D2.6)."""
+
+    item_id: str
+    audio_start_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The voice in the input ended at `audio_end_ms` of the input's clock."""
+
+    item_id: str
+    audio_end_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InputCommitted:
+    """The user's audio became an item."""
+
+    item_id: str
+    previous_item_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputCleared:
+    """The input buffer was emptied."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserTranscript:
+    """What the user said: a delta, or the whole when `final`. Comes late and in any order (D12)."""
+
+    item_id: str
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserTranscriptFailed:
+    """The transcription of one item failed; the conversation goes on."""
+
+    item_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemAdded:
+    """An item stands in the conversation, after `previous_item_id`."""
+
+    item: Item
+    previous_item_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemDeleted:
+    """An item is gone from the conversation."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemTruncated:
+    """An assistant item was cut; the upstream forgot its transcript (D2.4)."""
+
+    item_id: str
+    audio_end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCreated:
+    """A response began; `request_id` is the mark of our own request, echoed in its metadata."""
+
+    response_id: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputItemAdded:
+    """A response has a new item."""
+
+    response_id: str
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of an item; `spoken` when it is the transcript of audio."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+    text: str
+    spoken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextDone:
+    """The whole text of a content part."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+    text: str
+    spoken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDone:
+    """All audio of a content part has been sent."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDone:
+    """A response ended, always emitted whatever the end (D3); `output` holds its items."""
+
+    response_id: str
+    status: ResponseStatus
+    reason: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    output: tuple[Item, ...] = ()
+    usage: Usage = Usage()
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamError:
+    """An `error` event; `event_id` is the id of our event that caused it, where the upstream says so."""
+
+    code: str | None
+    message: str
+    type: str | None = None
+    param: str | None = None
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownUpstream:
+    """An event of a type nobody here has heard of, or of no use to a device client: counted and passed over."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedUpstream:
+    """A frame that is no event: counted and passed over."""
+
+    what: str
+
+
+# -- from the relay itself --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time of `deadline` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioHanded:
+    """The first audio of an item went to the client's socket."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDropped:
+    """The outbox did what `DropAudio` asked: nothing more goes out; `clips` says what had gone, in playing order."""
+
+    clips: tuple[ClipHanded, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOverflow:
+    """The outbox held more unplayed audio than its bound and dropped the oldest `dropped_ms` of an item."""
+
+    item_id: str
+    dropped_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturned:
+    """A tool call ended, one way or another; `output` is what the model is told."""
+
+    call_id: str
+    status: ToolStatus
+    output: str
+    ms: int
+    arguments: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgressed:
+    """A running tool has a word for the user."""
+
+    call_id: str
+    text: str
+    ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """The relay shuts down."""
+
+    reason: str = "the relay is restarting"
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """Our own code failed in this session; it ends, the others go on."""
+
+    where: str
+
+
+ClientEvent = (
+    Forwarded
+    | Hello
+    | Playback
+    | UserText
+    | Commit
+    | Clear
+    | Interrupt
+    | Bye
+    | ClientFault
+    | ClientClosed
+    | ClientStuck
+)
+UpstreamEvent = (
+    Forwarded
+    | UpstreamOpened
+    | UpstreamRefused
+    | UpstreamClosed
+    | SessionCreated
+    | SessionUpdated
+    | SpeechStarted
+    | SpeechStopped
+    | InputCommitted
+    | InputCleared
+    | UserTranscript
+    | UserTranscriptFailed
+    | ItemAdded
+    | ItemDeleted
+    | ItemTruncated
+    | ResponseCreated
+    | OutputItemAdded
+    | TextDelta
+    | TextDone
+    | AudioDone
+    | ResponseDone
+    | UpstreamError
+    | UnknownUpstream
+    | MalformedUpstream
+)
+RelayEvent = Tick | AudioHanded | AudioDropped | AudioOverflow | ToolReturned | ToolProgressed | Draining | Crashed
+Event = ClientEvent | UpstreamEvent | RelayEvent

@@ -1,0 +1,82 @@
+"""The items of the conversation in order: who said what, and how much of it was heard."""
+
+from dataclasses import dataclass
+
+MAX_ITEMS = 2000
+MAX_TEXT_CHARS = 65_536
+
+
+@dataclass(slots=True)
+class Entry:
+    """One item. `text` is all that was generated or transcribed; `heard` what reached an ear, if it was cut."""
+
+    id: str
+    order: int
+    role: str | None = None
+    in_conversation: bool = False
+    text: str = ""
+    heard: str | None = None
+
+
+class ItemLog:
+    """Items by id, each with its place; the oldest are forgotten beyond `MAX_ITEMS`."""
+
+    __slots__ = ("_entries", "_next_order")
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._next_order = 0
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._entries
+
+    def get(self, item_id: str) -> Entry | None:
+        """The entry of an item, if it is known."""
+        return self._entries.get(item_id)
+
+    def entry(self, item_id: str) -> Entry:
+        """The entry of an item; its place is the one of its first mention."""
+        entry = self._entries.get(item_id)
+        if entry is None:
+            if len(self._entries) >= MAX_ITEMS:
+                del self._entries[next(iter(self._entries))]
+            entry = self._entries[item_id] = Entry(item_id, self._next_order)
+            self._next_order += 1
+        return entry
+
+    def added(self, item_id: str, role: str | None) -> Entry:
+        """The upstream has taken an item into the conversation."""
+        entry = self.entry(item_id)
+        entry.role = role or entry.role
+        entry.in_conversation = True
+        return entry
+
+    def deleted(self, item_id: str) -> None:
+        """The upstream has taken an item out."""
+        entry = self._entries.get(item_id)
+        if entry is not None:
+            entry.in_conversation = False
+
+    def append_text(self, item_id: str, text: str) -> None:
+        """More text of an item; beyond `MAX_TEXT_CHARS` it is passed on but not kept."""
+        entry = self.entry(item_id)
+        if len(entry.text) < MAX_TEXT_CHARS:
+            entry.text += text
+
+    def cut_to_heard(self, item_id: str, played_ms: int, received_ms: int) -> str:
+        """The part of an item's text that was heard, in proportion to the time played, cut between words (D2.4)."""
+        entry = self.entry(item_id)
+        entry.heard = heard_part(entry.text, played_ms, received_ms)
+        return entry.heard
+
+
+def heard_part(text: str, played_ms: int, received_ms: int) -> str:
+    """The beginning of `text` that fits `played_ms` of `received_ms`, without half words."""
+    if played_ms <= 0 or received_ms <= 0:
+        return ""
+    if played_ms >= received_ms:
+        return text
+    end = len(text) * played_ms // received_ms
+    if end < len(text) and not text[end].isspace():
+        end = text.rfind(" ", 0, end) + 1
+    return text[:end].rstrip()

@@ -1,0 +1,97 @@
+"""Events and commands as JSON and back: one object a value, `{"t": "<class>", "<field>": …}`; bytes as base64.
+
+The round trip is exact, so that what a session saw and did can be written down and run again.
+"""
+
+import base64
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from audio.framing import Chunk
+from relay.core import commands, events
+from relay.core.commands import Command
+from relay.core.events import Event, Forwarded
+
+
+def to_json(value: Event | Command) -> dict[str, Any]:
+    """One event or command as a JSON object."""
+    return {"t": type(value).__name__, **_members(value)}
+
+
+def from_json(obj: Mapping[str, Any]) -> Event | Command:
+    """The event or command of a JSON object. Raises ValueError naming what is wrong."""
+    kind = _KINDS.get(str(obj.get("t")))
+    if kind is None:
+        raise ValueError(f"unknown event or command {obj.get('t')!r:.80}")
+    try:
+        return _build(kind, {key: member for key, member in obj.items() if key != "t"})  # type: ignore[no-any-return]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{obj.get('t')}: {error}") from error
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return {name: _plain(getattr(value, name)) for name in _hints(value.__class__)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    if is_dataclass(value):
+        return _members(value)
+    if isinstance(value, tuple | list | frozenset):
+        return [_plain(member) for member in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(member) for key, member in value.items()}
+    return value
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind)] if is_dataclass(kind) else kind._fields
+    return {name: hints[name] for name in names}
+
+
+def _build(kind: Any, obj: Mapping[str, Any]) -> Any:
+    hints = _hints(kind)
+    unknown = obj.keys() - hints.keys()
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no field {min(unknown)!r:.80}")
+    return kind(**{name: _typed(hints[name], member) for name, member in obj.items()})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if hint == Chunk:
+        return base64.b64decode(value, validate=True)
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _typed_union(get_args(hint), value)
+    if origin is tuple:
+        return tuple(_typed(get_args(hint)[0], member) for member in value)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{value!r:.80} is none of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if is_dataclass(hint):
+        return _build(hint, value)
+    if hint in (int, str, bool) and type(value) is not hint:
+        raise TypeError(f"{value!r:.80} is not of type {hint.__name__}")
+    return value
+
+
+def _typed_union(choices: tuple[Any, ...], value: Any) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    return _typed(next(choice for choice in choices if choice is not type(None)), value)
+
+
+_KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for module in (events, commands)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and (is_dataclass(kind) or kind is Forwarded)
+    if kind.__module__ in (events.__name__, commands.__name__)
+}

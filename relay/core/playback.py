@@ -1,0 +1,176 @@
+"""What was handed to the client, what of it was played, and where a barge-in cuts (D1, D2).
+
+Everything is keyed by (item_id, content_index). Received audio is counted as the upstream sent it, before any
+resampling; positions are ms, which no rate changes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from audio.formats import AudioFormat
+from relay.core.bounded import RecentSet
+from relay.core.values import AudioSource, ClipHanded
+
+ACK_FRESH_MS = 100
+"""An acknowledgement is taken as it stands for this long: clients send one every 200 to 500 ms."""
+ACK_HORIZON_MS = 500
+"""Past `ACK_FRESH_MS`, playback is taken to have gone on, but never further than a client's slowest interval."""
+JITTER_BUFFER_MS = 100
+"""What a client without acknowledgements is assumed to hold back before it plays."""
+MAX_CLIPS = 64
+MAX_KNOWN_ITEMS = 1024
+
+Ack = Literal["ok", "late", "unknown"]
+
+
+@dataclass(slots=True)
+class Clip:
+    """The audio of one content part, from its first byte until it has been played."""
+
+    item_id: str
+    content_index: int
+    response_id: str
+    source: AudioSource = "model"
+    received_bytes: int = 0
+    complete: bool = False
+    played_ms: int = 0
+    acknowledged_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a barge-in does to one clip: `truncate` at `played_ms`, `delete` what was never heard, or leave it."""
+
+    item_id: str
+    content_index: int
+    played_ms: int
+    received_ms: int
+    estimated: bool
+    action: Literal["truncate", "delete", "keep"]
+
+
+class Playback:
+    """The clips that are not yet known to have been played to their end, in playing order."""
+
+    __slots__ = ("_clips", "_known", "acknowledging", "format")
+
+    def __init__(self, upstream_format: AudioFormat) -> None:
+        self.format = upstream_format
+        self.acknowledging = False
+        self._clips: dict[tuple[str, int], Clip] = {}
+        self._known = RecentSet(MAX_KNOWN_ITEMS)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left that could still be playing."""
+        return not self._clips
+
+    def received(self, item_id: str, content_index: int, response_id: str, n_bytes: int) -> bool:
+        """Count audio of a clip. Returns whether it is the clip's first."""
+        clip = self._clips.get((item_id, content_index))
+        if clip is not None:
+            clip.received_bytes += n_bytes
+            return False
+        if len(self._clips) >= MAX_CLIPS:
+            del self._clips[next(iter(self._clips))]
+        clip = Clip(item_id, content_index, response_id, received_bytes=n_bytes)
+        self._clips[item_id, content_index] = clip
+        self._known.add(item_id)
+        return True
+
+    def completed(self, item_id: str, content_index: int) -> int | None:
+        """The upstream has sent all of a clip. Returns its length in ms, None for a clip not known or ended before."""
+        clip = self._clips.get((item_id, content_index))
+        if clip is None or clip.complete:
+            return None
+        clip.complete = True
+        return self._received_ms(clip)
+
+    def acknowledge(self, item_id: str, played_ms: int, now: float) -> Ack:
+        """Take the client's word for its position: monotone, and never past what was received (D1)."""
+        clip = next((clip for clip in self._clips.values() if clip.item_id == item_id), None)
+        if clip is None:
+            return "late" if item_id in self._known else "unknown"
+        self.acknowledging = True
+        received_ms = self._received_ms(clip)
+        clip.played_ms = max(clip.played_ms, min(played_ms, received_ms))
+        clip.acknowledged_at = now
+        for key in list(self._clips):  # what came before it has been played
+            if key == (clip.item_id, clip.content_index):
+                break
+            del self._clips[key]
+        if clip.complete and clip.played_ms >= received_ms:
+            del self._clips[clip.item_id, clip.content_index]
+        return "ok"
+
+    def cut(self, handed: tuple[ClipHanded, ...], now: float) -> list[Cut]:
+        """Decide what a barge-in does to every clip, in playing order, and forget them all.
+
+        `handed` is the outbox's account; a clip that it no longer lists was played to its end.
+        """
+        accounts = {(account.item_id, account.content_index): account for account in handed}
+        cuts = [
+            self._cut_one(clip, accounts.get((clip.item_id, clip.content_index)), now) for clip in self._clips.values()
+        ]
+        self._clips.clear()
+        return cuts
+
+    def _cut_one(self, clip: Clip, account: ClipHanded | None, now: float) -> Cut:
+        received_ms = self._received_ms(clip)
+        played_ms, estimated = received_ms, clip.acknowledged_at is None
+        if account is not None:
+            played_ms = min(self._position_ms(clip, account, now), account.handed_ms, received_ms)
+        action: Literal["truncate", "delete", "keep"] = "truncate"
+        if played_ms <= 0:
+            action = "delete"
+        elif clip.complete and played_ms >= received_ms:
+            action = "keep"
+        return Cut(clip.item_id, clip.content_index, max(played_ms, 0), received_ms, estimated, action)
+
+    def _position_ms(self, clip: Clip, account: ClipHanded, now: float) -> int:
+        if clip.acknowledged_at is None:
+            return account.estimated_ms
+        age_ms = (now - clip.acknowledged_at) * 1000
+        return clip.played_ms + int(min(max(age_ms - ACK_FRESH_MS, 0), ACK_HORIZON_MS - ACK_FRESH_MS))
+
+    def _received_ms(self, clip: Clip) -> int:
+        return clip.received_bytes // self.format.bytes_per_ms
+
+
+class Playhead:
+    """Where a client that plays at once, in real time and without gaps, stands in the stream of all its audio.
+
+    The stream's clock runs in ms of audio handed over; it stops when the client has run dry. An acknowledgement moves
+    it. Used by the outbox for pacing and for the estimate of clients that acknowledge nothing.
+    """
+
+    __slots__ = ("_base_ms", "_base_now", "handed_ms")
+
+    def __init__(self) -> None:
+        self.handed_ms = 0.0
+        self._base_ms = 0.0
+        self._base_now = 0.0
+
+    def handed(self, ms: float, now: float) -> None:
+        """`ms` more audio went to the client. A client that had run dry fills its jitter buffer first."""
+        if self.position_ms(now) >= self.handed_ms:
+            self._base_ms, self._base_now = self.handed_ms, now + JITTER_BUFFER_MS / 1000
+        self.handed_ms += ms
+
+    def position_ms(self, now: float) -> float:
+        """How much of the stream has been played by `now`; never more than was handed over."""
+        ran_ms = (now - self._base_now) * 1000
+        return min(self._base_ms + ran_ms if ran_ms > 0 else self._base_ms, self.handed_ms)
+
+    def ahead_ms(self, now: float) -> float:
+        """How much audio the client holds that it has not played."""
+        return self.handed_ms - self.position_ms(now)
+
+    def sync(self, position_ms: float, now: float) -> None:
+        """The client said where it stands."""
+        self._base_ms, self._base_now = min(position_ms, self.handed_ms), now
+
+    def drop(self, now: float) -> None:
+        """The client has thrown away all that it had not played."""
+        self._base_ms = self.handed_ms = self.position_ms(now)
+        self._base_now = now

@@ -1,0 +1,61 @@
+"""What a client says before the upstream is configured: kept in order, bounded, and played back when it is (D5)."""
+
+from collections import deque
+
+from audio.formats import AudioFormat
+from relay.core.events import Event, Forwarded
+
+MAX_AUDIO_MS = 10_000
+MAX_AUDIO_FRAMES = 2000
+MAX_EVENTS = 256
+
+
+class Backlog:
+    """Early events in order. Over `MAX_AUDIO_MS` (or `MAX_AUDIO_FRAMES`) the oldest audio goes first; other events never."""
+
+    __slots__ = ("_audio_bytes", "_audio_frames", "_events", "_others", "dropped_bytes", "format")
+
+    def __init__(self, client_input: AudioFormat) -> None:
+        self.format = client_input
+        self.dropped_bytes = 0
+        self._events: deque[Event] = deque()
+        self._audio_bytes = 0
+        self._audio_frames = 0
+        self._others = 0
+
+    @property
+    def holds_audio(self) -> bool:
+        """Whether any audio waits here."""
+        return self._audio_bytes > 0
+
+    def add(self, event: Event) -> bool:
+        """Keep an event. Returns False if there are too many events that may not be dropped."""
+        if isinstance(event, Forwarded):
+            self._events.append(event._replace(raw=bytes(event.raw)))  # a view would not outlive this call
+            self._audio_bytes += event.n_bytes
+            self._audio_frames += 1
+            limit = MAX_AUDIO_MS * self.format.bytes_per_ms
+            while self._audio_bytes > limit or self._audio_frames > MAX_AUDIO_FRAMES:
+                self._drop_oldest_audio()
+            return True
+        if self._others >= MAX_EVENTS:
+            return False
+        self._others += 1
+        self._events.append(event)
+        return True
+
+    def take(self) -> list[Event]:
+        """All that was kept, in order; the backlog is empty afterwards."""
+        events = list(self._events)
+        self._events.clear()
+        self._audio_bytes = self._audio_frames = self._others = 0
+        return events
+
+    def _drop_oldest_audio(self) -> None:
+        for index, event in enumerate(self._events):
+            if isinstance(event, Forwarded):
+                del self._events[index]
+                self._audio_bytes -= event.n_bytes
+                self._audio_frames -= 1
+                self.dropped_bytes += event.n_bytes
+                return

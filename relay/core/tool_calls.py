@@ -1,0 +1,107 @@
+"""Tool calls in flight: each gets exactly one output, and those of one response get one follow-up response (D4)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.core.bounded import RecentSet
+from relay.core.values import Item
+
+MAX_KNOWN_CALLS = 4096
+MAX_TOOL_ROUNDS = 8
+"""Responses in a row that only call tools; the next one must answer without."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """The calls of one response that have no output yet. `quiet`: the user went on, no answer is to be forced."""
+
+    response_id: str
+    open_calls: dict[str, str] = field(default_factory=dict)
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a tool's return means: the tool's name, and whether it was the last of its response."""
+
+    name: str
+    batch_complete: bool
+    quiet: bool
+
+
+class ToolCalls:
+    """Which calls run, and whether the relay owes the model's end a `response.create`."""
+
+    __slots__ = ("_batches", "_seen", "owes_response", "rounds")
+
+    def __init__(self) -> None:
+        self._batches: list[Batch] = []
+        self._seen = RecentSet(MAX_KNOWN_CALLS)
+        self.owes_response = False
+        self.rounds = 0
+
+    @property
+    def owes_follow_up(self) -> bool:
+        """Whether a response is owed now, or will be once the running calls return."""
+        return self.owes_response or any(not batch.quiet for batch in self._batches)
+
+    @property
+    def running(self) -> int:
+        """How many calls have no output yet."""
+        return sum(len(batch.open_calls) for batch in self._batches)
+
+    @property
+    def at_round_limit(self) -> bool:
+        """Whether the model has called tools so often in a row that the next response must do without."""
+        return self.rounds >= MAX_TOOL_ROUNDS
+
+    def begin(self, response_id: str, calls: list[Item]) -> list[Item]:
+        """Take up the complete calls of a response. Returns those to run: no call_id runs twice."""
+        batch = Batch(response_id)
+        fresh = []
+        for call in calls:
+            if call.call_id and call.call_id not in self._seen:
+                self._seen.add(call.call_id)
+                batch.open_calls[call.call_id] = call.name or ""
+                fresh.append(call)
+        if fresh:
+            self._batches.append(batch)
+            self.rounds += 1
+        return fresh
+
+    def returned(self, call_id: str) -> Returned | None:
+        """A call ended. None if it is not (or no longer) waited for: a second output is never sent."""
+        for batch in self._batches:
+            if call_id in batch.open_calls:
+                name = batch.open_calls.pop(call_id)
+                complete = not batch.open_calls
+                if complete:
+                    self._batches.remove(batch)
+                    self.owes_response = self.owes_response or not batch.quiet
+                return Returned(name, complete, batch.quiet)
+        return None
+
+    def give_up(self, call_id: str) -> None:
+        """A call that is not run after all: nothing is waited for, no response is owed for it."""
+        for batch in self._batches:
+            if batch.open_calls.pop(call_id, None) is not None and not batch.open_calls:
+                self._batches.remove(batch)
+                return
+
+    def name_of(self, call_id: str) -> str | None:
+        """The tool of a running call."""
+        return next((b.open_calls[call_id] for b in self._batches if call_id in b.open_calls), None)
+
+    def user_went_on(self) -> None:
+        """The user began a new turn: outputs still to come are delivered, but force no answer."""
+        self.rounds = 0
+        for batch in self._batches:
+            batch.quiet = True
+
+    def response_created(self) -> None:
+        """Any response that begins after the outputs landed speaks about them: nothing is owed any more."""
+        self.owes_response = False
+
+    def snapshot(self) -> dict[str, Any]:
+        """The open calls by response, for tests and diagnosis."""
+        return {batch.response_id: dict(batch.open_calls) for batch in self._batches}

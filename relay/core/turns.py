@@ -1,0 +1,443 @@
+"""Whose turn it is: responses, playback, barge-in and tool calls of a session in which the relay owns the turns.
+
+The only place that asks for a response is `settle`; the only place that silences the client is `stop_speaking`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from relay.core import events as ev
+from relay.core.bounded import RecentSet
+from relay.core.commands import (
+    CancelResponse,
+    Command,
+    CreateItem,
+    CreateResponse,
+    DeleteItem,
+    DropAudio,
+    PlayEnd,
+    PlayStart,
+    RunTool,
+    TellError,
+    TellInterrupted,
+    TellResponseEnd,
+    TellResponseStart,
+    TellSpeech,
+    TellText,
+    TellTool,
+    TellTranscript,
+    TellUsage,
+    TruncateItem,
+)
+from relay.core.items import MAX_TEXT_CHARS, ItemLog
+from relay.core.latency import TurnClock
+from relay.core.playback import Ack, Cut, Playback
+from relay.core.response import ResponseSlot
+from relay.core.tool_calls import ToolCalls
+from relay.core.usage import add_usage
+from relay.core.values import Item, SessionConfig, Usage
+
+MAX_TYPED_TURNS = 16
+MAX_RESPONSES = 32
+RESPONSE_AFTER_SPEECH_S = 3.0
+"""How long after the user's speech the upstream's own response is waited for before an owed one is asked for."""
+REFUSED_RETRY_S = 1.0
+STALL_S = 30.0
+"""How long a response may go without any event of the upstream before it is given up."""
+LATENCY_WAIT_S = 0.7
+"""How long the first acknowledgement of playback is waited for before the latency of a turn is told without it."""
+
+CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was interrupted, so this was not run."}'
+
+
+@dataclass(slots=True)
+class ResponseText:
+    """What the client was told of one response."""
+
+    started: bool = False
+    text: str = ""
+
+
+class Turns:
+    """The turns of one session; commands go to `emit`, ids come from `next_id`."""
+
+    def __init__(self, config: SessionConfig, emit: Callable[[Command], None], next_id: Callable[[], str]) -> None:
+        self.config = config
+        self.slot = ResponseSlot()
+        self.playback = Playback(config.output_format)
+        self.calls = ToolCalls()
+        self.items = ItemLog()
+        self.usage = Usage()
+        self.refused = RecentSet(64)
+        self.typed: deque[str] = deque()
+        self.last_upstream_at = 0.0
+        self.input_ms = 0.0
+        self._emit = emit
+        self._next_id = next_id
+        self._responses: dict[str, ResponseText] = {}
+        self._wants_response = False
+        self._user_speaking = False
+        self._speech_stopped_at: float | None = None
+        self._retry_at: float | None = None
+        self._cancel_after_drop: str | None = None
+        self._clock: TurnClock | None = None
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        times = []
+        if self._user_speaking and self._speech_stopped_at is not None:
+            times.append(self._speech_stopped_at + RESPONSE_AFTER_SPEECH_S)
+        if self._retry_at is not None:
+            times.append(self._retry_at)
+        if not self.slot.is_free:
+            times.append(self.last_upstream_at + STALL_S)
+        if self._clock is not None and self._clock.first_byte is not None:
+            times.append(self._clock.first_byte + LATENCY_WAIT_S)
+        return min(times, default=None)
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        stopped = self._speech_stopped_at
+        if self._user_speaking and stopped is not None and now >= stopped + RESPONSE_AFTER_SPEECH_S:
+            self._user_speaking = False
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+        if not self.slot.is_free and now >= self.last_upstream_at + STALL_S:
+            self._give_up_stalled(now)
+        clock = self._clock
+        if clock is not None and clock.first_byte is not None and now >= clock.first_byte + LATENCY_WAIT_S:
+            self._tell_latency()
+
+    def settle(self, now: float) -> None:
+        """Ask for the response that is due, if the slot is free and the user is not in the middle of a turn (D4)."""
+        if not self.slot.is_free or self._user_speaking or self._retry_at is not None:
+            return
+        if not self.calls.owes_follow_up and not self._wants_response and self.typed:
+            self._clock = TurnClock(speech_end=now)
+            self.calls.user_went_on()
+            text = self.typed.popleft()
+            self._emit(
+                CreateItem(Item(id="", kind="message", role="user", text=text), self._next_id()),
+            )
+            self._wants_response = True
+        if self._wants_response or self.calls.owes_response:
+            request_id = self._next_id()
+            self.slot.request(request_id)
+            self.last_upstream_at = now
+            self._emit(CreateResponse(request_id, allow_tools=not self.calls.at_round_limit))
+
+    # -- the user -----------------------------------------------------------------------------------------------------
+
+    def speech_started(self) -> None:
+        """The user speaks: silence the client first, then tell the upstream what was heard (D2)."""
+        self._user_speaking = True
+        self._speech_stopped_at = None
+        self.calls.user_went_on()
+        self._emit(TellSpeech(started=True))
+        self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
+
+    def speech_stopped(self, audio_end_ms: int, now: float) -> None:
+        """The user's speech ended; the moment is worked out from the input's clock."""
+        lag_s = min(max(self.input_ms - audio_end_ms, 0), 5000) / 1000
+        self._clock = TurnClock(speech_end=now - lag_s, speech_stopped=now)
+        self._speech_stopped_at = now
+        self._user_speaking = self.config.turn.upstream_creates
+        self._emit(TellSpeech(started=False))
+
+    def input_committed(self, item_id: str, now: float) -> None:
+        """The user's audio is an item; answer it, if the upstream does not by itself (§13.5 of the design)."""
+        self.items.entry(item_id)
+        if not self.config.turn.upstream_creates:
+            self.calls.user_went_on()
+            self._wants_response = True
+            if self.config.turn.kind == "manual":
+                self._clock = TurnClock(speech_end=now)
+
+    def input_cleared(self) -> None:
+        """There is no turn of the user any more."""
+        self._user_speaking = False
+
+    def item_added(self, event: ev.ItemAdded) -> None:
+        """An item has its place. What the user typed is told at once; what was spoken, by its transcript."""
+        item = event.item
+        entry = self.items.added(item.id, item.role)
+        if item.kind == "message" and item.role == "user" and item.text:
+            entry.text = item.text[:MAX_TEXT_CHARS]
+            self._emit(TellTranscript("user", item.id, entry.order, item.text, final=True))
+
+    def user_transcript(self, event: ev.UserTranscript) -> None:
+        """What the user said, whenever it comes: the place in the conversation goes with it (D12)."""
+        entry = self.items.entry(event.item_id)
+        entry.role = "user"
+        if event.final:
+            entry.text = event.text[:MAX_TEXT_CHARS]
+        self._emit(TellTranscript("user", event.item_id, entry.order, event.text, event.final))
+
+    def acknowledged(self, item_id: str, played_ms: int, now: float) -> Ack:
+        """The client told its position in an item."""
+        verdict = self.playback.acknowledge(item_id, played_ms, now)
+        clock = self._clock
+        if verdict == "ok" and clock is not None and clock.item_id == item_id and played_ms > 0:
+            clock.first_played = max(now - played_ms / 1000, clock.first_byte or now)
+            self._tell_latency()
+        return verdict
+
+    # -- silence ------------------------------------------------------------------------------------------------------
+
+    def stop_speaking(self, *, cancel: bool) -> None:
+        """Let nothing more be heard of what is being said; `cancel` if the upstream will not stop by itself (D2.2)."""
+        if self.slot.response_id is not None:
+            self.refused.add(self.slot.response_id)
+        response_id = self.slot.cancel()
+        self._cancel_after_drop = response_id if cancel else None
+        if self.playback.is_idle:
+            self._cancel()
+        else:
+            self._emit(DropAudio())
+
+    def interrupt(self) -> None:
+        """The client wants silence: nothing that was asked for is owed any more. Without sound or response, nothing."""
+        if self.slot.is_free and self.playback.is_idle:
+            return
+        self._wants_response = self.calls.owes_response = False
+        self.stop_speaking(cancel=True)
+
+    def audio_dropped(self, event: ev.AudioDropped, now: float) -> None:
+        """The client is silent: tell it where, then cancel, truncate what was cut and delete what was never heard."""
+        cuts = self.playback.cut(event.clips, now)
+        stopped = next((cut for cut in cuts if cut.action != "keep"), None)
+        if stopped is not None:
+            heard = self.items.cut_to_heard(stopped.item_id, stopped.played_ms, stopped.received_ms)
+            self._emit(TellInterrupted(stopped.item_id, stopped.played_ms, heard, stopped.estimated))
+        self._cancel()
+        heard_items = {cut.item_id for cut in cuts if cut.action != "delete"}
+        deleted: set[str] = set()
+        for cut in cuts:
+            if cut.action == "truncate":
+                self._truncate(cut)
+            elif cut.action == "delete" and cut.item_id not in heard_items | deleted:
+                deleted.add(cut.item_id)
+                self._delete(cut.item_id)
+
+    def _cancel(self) -> None:
+        if self._cancel_after_drop is not None:
+            self._emit(CancelResponse(self._cancel_after_drop, self._next_id()))
+            self._cancel_after_drop = None
+
+    def _truncate(self, cut: Cut) -> None:
+        self.items.cut_to_heard(cut.item_id, cut.played_ms, cut.received_ms)
+        self._emit(TruncateItem(cut.item_id, cut.content_index, cut.played_ms, self._next_id()))
+
+    def _delete(self, item_id: str) -> None:
+        entry = self.items.entry(item_id)
+        entry.heard = ""
+        if entry.in_conversation:
+            self._emit(DeleteItem(item_id, self._next_id()))
+
+    # -- responses ----------------------------------------------------------------------------------------------------
+
+    def response_created(self, event: ev.ResponseCreated) -> None:
+        """A response began, ours or the upstream's own; it covers every output that has landed (D4)."""
+        self._retry_at = None
+        doomed = self.slot.created(event.response_id, event.request_id)
+        self._response(event.response_id)
+        if doomed:
+            self.refused.add(event.response_id)
+            self._emit(CancelResponse(event.response_id, self._next_id()))
+            return
+        self._user_speaking = False
+        self._wants_response = False
+        self.calls.response_created()
+
+    def output_audio(self, event: ev.Forwarded, now: float) -> tuple[Command, ...]:
+        """One frame of the assistant's audio; the hot path returns the frame itself."""
+        if event.response_id in self.refused:
+            return ()
+        self.last_upstream_at = now
+        if not self.playback.received(event.item_id, event.content_index, event.response_id, event.n_bytes):
+            return (event,)
+        self._start(event.response_id)
+        self.items.entry(event.item_id)
+        clock = self._clock
+        if clock is not None and clock.first_delta is None:
+            clock.first_delta, clock.item_id = now, event.item_id
+        self._emit(PlayStart(event.item_id, event.content_index))
+        self._emit(event)
+        return ()
+
+    def audio_done(self, event: ev.AudioDone) -> None:
+        """All audio of an item has come."""
+        if event.response_id not in self.refused:
+            total_ms = self.playback.completed(event.item_id, event.content_index)
+            if total_ms is not None:
+                self._emit(PlayEnd(event.item_id, event.content_index, total_ms))
+
+    def audio_handed(self, item_id: str, now: float) -> None:
+        """The first audio of an item went to the client's socket."""
+        clock = self._clock
+        if clock is not None and clock.item_id == item_id and clock.first_byte is None:
+            clock.first_byte = now
+
+    def text_delta(self, event: ev.TextDelta) -> None:
+        """More of the assistant's words."""
+        if event.response_id in self.refused:
+            return
+        response = self._start(event.response_id)
+        if len(response.text) < MAX_TEXT_CHARS:
+            response.text += event.text
+        self.items.append_text(event.item_id, event.text)
+        self._emit(TellText(event.text))
+
+    def text_done(self, event: ev.TextDone) -> None:
+        """All of the assistant's words in one part."""
+        if event.response_id in self.refused:
+            return
+        entry = self.items.entry(event.item_id)
+        entry.role = "assistant"
+        entry.text = event.text[:MAX_TEXT_CHARS]
+        self._emit(TellTranscript("assistant", event.item_id, entry.order, event.text, final=True))
+
+    def response_done(self, event: ev.ResponseDone, now: float) -> None:
+        """A response ended: run its tool calls if it completed (D4), tell the client, free the slot."""
+        known = event.response_id in self._responses
+        own = self.slot.done(event.response_id, event.request_id)
+        response = self._responses.pop(event.response_id, ResponseText())
+        self._retry_at = None
+        self._complete_clips(event)
+        if event.usage != Usage():
+            self.usage = add_usage(self.usage, event.usage)
+            self._emit(TellUsage(event.usage))
+        calls = [item for item in event.output if item.kind == "function_call" and item.call_id]
+        fresh = self._take_calls(event, calls)
+        if event.status == "failed":
+            self._emit(TellError("response_failed", _failure(event), retryable=True))
+            self.calls.owes_response = False
+        silent = event.status == "completed" and calls and not response.started
+        if (known or own) and not silent:
+            self._end(response, event)
+        for call in fresh:
+            spec = next((tool for tool in self.config.tools if tool.name == call.name), None)
+            arguments = call.arguments if spec and spec.shown else None
+            self._emit(TellTool(call.call_id or "", call.name or "", "started", 0, arguments=arguments))
+            self._emit(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
+        self.settle(now)
+
+    def request_refused(self, event: ev.UpstreamError, now: float) -> bool:
+        """An error that answers our own `response.create`. Returns whether it was one."""
+        if event.event_id is None or not self.slot.refused(event.event_id):
+            return False
+        if event.code == "conversation_already_has_active_response":
+            # Somebody else's response is under way, which may cover what is owed; else it is asked for after its end.
+            if self.slot.is_free:
+                self._retry_at = now + REFUSED_RETRY_S
+            return True
+        self._wants_response = False
+        self.calls.owes_response = False
+        self._emit(TellError("response_failed", event.message, retryable=True))
+        self._end(ResponseText(), None)
+        return True
+
+    def _take_calls(self, event: ev.ResponseDone, calls: list[Item]) -> list[Item]:
+        complete = [call for call in calls if call.status in (None, "completed")]
+        fresh = self.calls.begin(event.response_id, complete)
+        if event.status == "completed":
+            return fresh
+        for call in fresh:  # they came whole, but the response did not: never run, yet never without an output
+            self.calls.give_up(call.call_id or "")
+            self._output(call.call_id or "", CANCELLED_CALL)
+        return []
+
+    def _complete_clips(self, event: ev.ResponseDone) -> None:
+        # An upstream that never said audio.done must not leave the client waiting for the end of an item.
+        for item in event.output:
+            self.audio_done(ev.AudioDone(event.response_id, item.id, 0))
+
+    def _response(self, response_id: str) -> ResponseText:
+        response = self._responses.get(response_id)
+        if response is None:
+            if len(self._responses) >= MAX_RESPONSES:
+                del self._responses[next(iter(self._responses))]
+            response = self._responses[response_id] = ResponseText()
+        return response
+
+    def _start(self, response_id: str) -> ResponseText:
+        response = self._response(response_id)
+        if not response.started:
+            response.started = True
+            self._emit(TellResponseStart())
+        return response
+
+    def _end(self, response: ResponseText, event: ev.ResponseDone | None) -> None:
+        if not response.started:
+            self._emit(TellResponseStart())
+        status = event.status if event else "failed"
+        self._emit(TellResponseEnd(response.text, status, more=self.calls.owes_follow_up))
+
+    def _give_up_stalled(self, now: float) -> None:
+        response_id = self.slot.give_up()
+        self.calls.owes_response = self._wants_response = False
+        self._emit(
+            TellError(
+                "upstream_stalled",
+                f"The model has not said anything for {STALL_S:.0f} seconds; its answer was given up. Ask again.",
+                retryable=True,
+            )
+        )
+        if response_id is None:
+            self._end(ResponseText(), None)
+            return
+        self.refused.add(response_id)
+        self._emit(CancelResponse(response_id, self._next_id()))
+        self._end(self._responses.pop(response_id, ResponseText()), None)
+        self.settle(now)
+
+    # -- tools --------------------------------------------------------------------------------------------------------
+
+    def tool_returned(self, event: ev.ToolReturned) -> None:
+        """A tool call ended: its one output goes upstream; the follow-up is asked for when all of its response are in."""
+        returned = self.calls.returned(event.call_id)
+        if returned is None:
+            return
+        spec = next((tool for tool in self.config.tools if tool.name == returned.name), None)
+        shown = spec is not None and spec.shown
+        self._emit(
+            TellTool(
+                event.call_id,
+                returned.name,
+                event.status,
+                event.ms,
+                arguments=event.arguments if shown else None,
+                output=event.output if shown else None,
+            )
+        )
+        self._output(event.call_id, event.output)
+
+    def tool_progressed(self, event: ev.ToolProgressed) -> None:
+        """A running tool has a word for the user."""
+        name = self.calls.name_of(event.call_id)
+        if name is not None:
+            self._emit(TellTool(event.call_id, name, "progress", event.ms, text=event.text))
+
+    def _output(self, call_id: str, output: str) -> None:
+        item = Item(id="", kind="function_call_output", call_id=call_id, text=output)
+        self._emit(CreateItem(item, self._next_id()))
+
+    def _tell_latency(self) -> None:
+        clock, self._clock = self._clock, None
+        report = clock.report() if clock is not None else None
+        if report is not None:
+            self._emit(report)
+
+    def reconfigured(self, config: SessionConfig) -> None:
+        """Another configuration is in force."""
+        self.config = replace(config)
+        self.playback.format = config.output_format
+
+
+def _failure(event: ev.ResponseDone) -> str:
+    code = f" ({event.error_code})" if event.error_code else ""
+    return f"The model could not answer{code}: {event.error_message or 'it gave no reason'}"

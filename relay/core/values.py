@@ -1,0 +1,166 @@
+"""The values that events and commands are made of; all frozen, all JSON-able through `relay.core.journal`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from audio.formats import AudioFormat
+
+UPSTREAM_PCM = AudioFormat("pcm16", 24_000)
+"""The only PCM that the Realtime API takes; G.711 passes through as it is (design of the wire, D8)."""
+
+TurnKind = Literal["server_vad", "semantic_vad", "manual"]
+ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
+ToolStatus = Literal["started", "progress", "done", "failed", "timeout", "cancelled"]
+AudioSource = Literal["model", "tts"]
+ErrorCode = Literal[
+    "bad_json",
+    "bad_message",
+    "unknown_type",
+    "hello_too_late",
+    "hello_refused",
+    "not_allowed",
+    "commit_too_short",
+    "audio_backlog",
+    "unknown_item",
+    "unknown_call",
+    "too_many_turns",
+    "too_many_faults",
+    "too_big",
+    "slow_client",
+    "response_failed",
+    "upstream_refused",
+    "upstream_unreachable",
+    "upstream_timeout",
+    "upstream_stalled",
+    "upstream_error",
+    "upstream_closed",
+    "session_refused",
+    "session_expired",
+    "internal_error",
+]
+"""Every `code` that an `error` message to a device client can carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDetection:
+    """Who decides that the user's turn is over; None leaves a number to the upstream's default."""
+
+    kind: TurnKind = "server_vad"
+    threshold: float | None = None
+    prefix_padding_ms: int | None = None
+    silence_duration_ms: int | None = None
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+    create_response: bool = True
+    interrupt_response: bool = True
+
+    @property
+    def upstream_creates(self) -> bool:
+        """Whether the upstream answers a spoken turn by itself."""
+        return self.kind != "manual" and self.create_response
+
+    @property
+    def upstream_interrupts(self) -> bool:
+        """Whether the upstream cancels its response when the user starts to speak."""
+        return self.kind != "manual" and self.interrupt_response
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model is told of it.
+
+    `examples` are sentences that call it, for engines that learn from them; `shown` lets the client see its arguments
+    and its result.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    examples: tuple[str, ...] = ()
+    shown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What the relay asks of the upstream; encoded as one `session.update`."""
+
+    voice: str | None = None
+    instructions: str = ""
+    language: str | None = None
+    voice_accent: str | None = None
+    voice_tone: str | None = None
+    turn: TurnDetection = field(default_factory=TurnDetection)
+    transcription_model: str | None = None
+    noise_reduction: Literal["near_field", "far_field"] | None = None
+    input_format: AudioFormat = UPSTREAM_PCM
+    output_format: AudioFormat = UPSTREAM_PCM
+    tools: tuple[ToolSpec, ...] = ()
+
+    @property
+    def full_instructions(self) -> str:
+        """The instructions with one line each for language, accent and tone, where set."""
+        lines = [self.instructions.strip()]
+        if self.language and self.language.strip():
+            lines.append(f"Always reply in {self.language.strip()}.")
+        if self.voice_accent and self.voice_accent.strip():
+            lines.append(f"Use a {self.voice_accent.strip()} accent while speaking.")
+        if self.voice_tone and self.voice_tone.strip():
+            lines.append(f"Use a {self.voice_tone.strip()} tone while speaking.")
+        return "\n".join(line for line in lines if line)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """What a device client and the relay have agreed on for their side of the wire."""
+
+    input: AudioFormat = AudioFormat("pcm16", 16_000)
+    output: AudioFormat = AudioFormat("pcm16", 16_000)
+    max_ahead_ms: int | None = 1000
+
+    @property
+    def upstream_input(self) -> AudioFormat:
+        """The format the upstream gets: G.711 untouched, all PCM as 24 kHz."""
+        return UPSTREAM_PCM if self.input.encoding == "pcm16" else self.input
+
+    @property
+    def upstream_output(self) -> AudioFormat:
+        """The format asked of the upstream, by the same rule as `upstream_input`."""
+        return UPSTREAM_PCM if self.output.encoding == "pcm16" else self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One conversation item, as far as the relay looks at it; `text` is its text or transcript."""
+
+    id: str
+    kind: str
+    role: str | None = None
+    status: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one response, or the sum of several; cached tokens are a subset of the input (D11)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_audio_tokens: int = 0
+    input_text_tokens: int = 0
+    cached_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_text_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClipHanded:
+    """What the outbox knows of one clip: ms given to the client's socket, and ms its playhead model holds for played."""
+
+    item_id: str
+    content_index: int
+    handed_ms: int
+    estimated_ms: int

@@ -1,0 +1,313 @@
+"""OpenAI's Realtime protocol, GA dialect, seen from its client: server events in, commands out.
+
+Event types: https://platform.openai.com/docs/api-reference/realtime-server-events; the shapes are held against
+`openai.types.realtime` by the tests. What arrives is never trusted to have the shape it should: a frame that is no
+event becomes `MalformedUpstream`, a type that is of no use here `UnknownUpstream`.
+"""
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import orjson
+
+from audio.framing import Chunk
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.redact import redact
+from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.wire.append import decode_audio, decoded_length, encode_append, find_audio_delta
+
+REQUEST_KEY = "relay_request"
+"""The metadata key by which our own responses are known again."""
+
+Obj = dict[str, Any]
+
+
+class RealtimeCodec:
+    """One connection's codec; the relay is the client of the upstream."""
+
+    def decode(self, frame: memoryview) -> ev.UpstreamEvent:
+        """One text message of the upstream as an event; audio deltas keep their base64 text as a view of `frame`."""
+        forwarded = find_audio_delta(frame)
+        if forwarded is not None:
+            return forwarded
+        try:
+            obj = orjson.loads(frame)
+            kind = obj["type"]
+            reader = _READERS.get(kind)
+            return reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80])
+        except orjson.JSONDecodeError:
+            return ev.MalformedUpstream("not JSON")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return ev.MalformedUpstream(f"{type(error).__name__}: {error}"[:200])
+
+    def encode(self, command: cmd.UpstreamCommand) -> bytes:
+        """A command as one text message."""
+        return orjson.dumps(_encode(command))
+
+    def encode_audio(self, pcm: Chunk) -> bytes:
+        """Audio in the session's input format as one text message."""
+        return encode_append(pcm)
+
+    def decode_audio(self, base64_text: Chunk) -> bytes:
+        """The audio of a `Forwarded`. Raises ValueError if it is not base64."""
+        return decode_audio(base64_text)
+
+
+# -- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def _text(obj: Obj, key: str) -> str:
+    value = obj[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is not a string")
+    return value
+
+
+def _maybe(obj: Obj, key: str) -> str | None:
+    value = obj.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _int(obj: Obj, key: str) -> int:
+    value = obj.get(key)
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+
+
+def _request_id(response: Obj) -> str | None:
+    metadata = response.get("metadata")
+    return _maybe(metadata, REQUEST_KEY) if isinstance(metadata, dict) else None
+
+
+def _item(obj: Obj) -> Item:
+    parts = obj.get("content") or ()
+    texts = (part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict))
+    return Item(
+        id=_maybe(obj, "id") or "",
+        kind=_text(obj, "type"),
+        role=_maybe(obj, "role"),
+        status=_maybe(obj, "status"),
+        call_id=_maybe(obj, "call_id"),
+        name=_maybe(obj, "name"),
+        arguments=_maybe(obj, "arguments"),
+        text="".join(text for text in texts if isinstance(text, str)),
+    )
+
+
+def _usage(obj: Any) -> Usage:
+    if not isinstance(obj, dict):
+        return Usage()
+    inputs = obj.get("input_token_details") or {}
+    outputs = obj.get("output_token_details") or {}
+    return Usage(
+        input_tokens=_int(obj, "input_tokens"),
+        output_tokens=_int(obj, "output_tokens"),
+        total_tokens=_int(obj, "total_tokens"),
+        input_audio_tokens=_int(inputs, "audio_tokens"),
+        input_text_tokens=_int(inputs, "text_tokens"),
+        cached_tokens=_int(inputs, "cached_tokens"),
+        output_audio_tokens=_int(outputs, "audio_tokens"),
+        output_text_tokens=_int(outputs, "text_tokens"),
+    )
+
+
+def _response_done(obj: Obj) -> ev.ResponseDone:
+    response = obj["response"]
+    status = response.get("status")
+    details = response.get("status_details") or {}
+    error = details.get("error") or {}
+    return ev.ResponseDone(
+        response_id=_text(response, "id"),
+        status=status if status in ("completed", "cancelled", "incomplete") else "failed",
+        reason=_maybe(details, "reason"),
+        error_code=_maybe(error, "code") or _maybe(error, "type"),
+        error_message=redact(_maybe(error, "message") or "") or None,
+        output=tuple(_item(item) for item in response.get("output") or ()),
+        usage=_usage(response.get("usage")),
+        request_id=_request_id(response),
+    )
+
+
+def _error(obj: Obj) -> ev.UpstreamError:
+    error = obj["error"]
+    return ev.UpstreamError(
+        code=_maybe(error, "code"),
+        message=redact(_maybe(error, "message") or "the upstream reported an error without a text"),
+        type=_maybe(error, "type"),
+        param=_maybe(error, "param"),
+        event_id=_maybe(error, "event_id"),
+    )
+
+
+def _session_created(obj: Obj) -> ev.SessionCreated:
+    session = obj.get("session") or {}
+    expires_at = session.get("expires_at")
+    return ev.SessionCreated(
+        model=_maybe(session, "model"),
+        engine=_maybe(session, "engine"),
+        expires_at=expires_at if isinstance(expires_at, int) else None,
+    )
+
+
+def _audio_delta(obj: Obj) -> ev.Forwarded:
+    raw = _text(obj, "delta").encode()
+    return ev.Forwarded(
+        "output_audio",
+        _text(obj, "item_id"),
+        decoded_length(raw),
+        raw,
+        _text(obj, "response_id"),
+        _int(obj, "content_index"),
+    )
+
+
+def _text_event(kind: type[ev.TextDelta] | type[ev.TextDone], key: str, spoken: bool) -> Callable[[Obj], Any]:
+    return lambda obj: kind(
+        _text(obj, "response_id"), _text(obj, "item_id"), _int(obj, "content_index"), _text(obj, key), spoken
+    )
+
+
+_READERS: dict[str, Callable[[Obj], ev.UpstreamEvent]] = {
+    "session.created": _session_created,
+    "session.updated": lambda obj: ev.SessionUpdated(),
+    "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(
+        _maybe(obj, "item_id") or "", _int(obj, "audio_start_ms")
+    ),
+    "input_audio_buffer.speech_stopped": lambda obj: ev.SpeechStopped(
+        _maybe(obj, "item_id") or "", _int(obj, "audio_end_ms")
+    ),
+    "input_audio_buffer.committed": lambda obj: ev.InputCommitted(
+        _text(obj, "item_id"), _maybe(obj, "previous_item_id")
+    ),
+    "input_audio_buffer.cleared": lambda obj: ev.InputCleared(),
+    "conversation.item.input_audio_transcription.delta": lambda obj: ev.UserTranscript(
+        _text(obj, "item_id"), _maybe(obj, "delta") or "", final=False
+    ),
+    "conversation.item.input_audio_transcription.completed": lambda obj: ev.UserTranscript(
+        _text(obj, "item_id"), _text(obj, "transcript"), final=True
+    ),
+    "conversation.item.input_audio_transcription.failed": lambda obj: ev.UserTranscriptFailed(
+        _text(obj, "item_id"), redact(_maybe(obj.get("error") or {}, "message") or "")
+    ),
+    "conversation.item.added": lambda obj: ev.ItemAdded(_item(obj["item"]), _maybe(obj, "previous_item_id")),
+    "conversation.item.deleted": lambda obj: ev.ItemDeleted(_text(obj, "item_id")),
+    "conversation.item.truncated": lambda obj: ev.ItemTruncated(_text(obj, "item_id"), _int(obj, "audio_end_ms")),
+    "response.created": lambda obj: ev.ResponseCreated(_text(obj["response"], "id"), _request_id(obj["response"])),
+    "response.output_item.added": lambda obj: ev.OutputItemAdded(_text(obj, "response_id"), _item(obj["item"])),
+    "response.output_audio.delta": _audio_delta,
+    "response.output_audio_transcript.delta": _text_event(ev.TextDelta, "delta", spoken=True),
+    "response.output_audio_transcript.done": _text_event(ev.TextDone, "transcript", spoken=True),
+    "response.output_text.delta": _text_event(ev.TextDelta, "delta", spoken=False),
+    "response.output_text.done": _text_event(ev.TextDone, "text", spoken=False),
+    "response.output_audio.done": lambda obj: ev.AudioDone(
+        _text(obj, "response_id"), _text(obj, "item_id"), _int(obj, "content_index")
+    ),
+    "response.done": _response_done,
+    "error": _error,
+}
+
+
+# -- encoding ---------------------------------------------------------------------------------------------------------
+
+
+def _encode(command: cmd.UpstreamCommand) -> Obj:
+    match command:
+        case cmd.ConfigureSession(config, event_id, teach):
+            return {"type": "session.update", "event_id": event_id, "session": session_object(config, teach)}
+        case cmd.CommitInput(event_id):
+            return {"type": "input_audio_buffer.commit", "event_id": event_id}
+        case cmd.ClearInput(event_id):
+            return {"type": "input_audio_buffer.clear", "event_id": event_id}
+        case cmd.CreateItem(item, event_id):
+            return {"type": "conversation.item.create", "event_id": event_id, "item": _item_object(item)}
+        case cmd.DeleteItem(item_id, event_id):
+            return {"type": "conversation.item.delete", "event_id": event_id, "item_id": item_id}
+        case cmd.TruncateItem(item_id, content_index, audio_end_ms, event_id):
+            return {
+                "type": "conversation.item.truncate",
+                "event_id": event_id,
+                "item_id": item_id,
+                "content_index": content_index,
+                "audio_end_ms": audio_end_ms,
+            }
+        case cmd.CreateResponse(event_id, allow_tools):
+            response: Obj = {"metadata": {REQUEST_KEY: event_id}}
+            if not allow_tools:
+                response["tool_choice"] = "none"
+            return {"type": "response.create", "event_id": event_id, "response": response}
+        case cmd.CancelResponse(response_id, event_id):
+            return {"type": "response.cancel", "event_id": event_id, "response_id": response_id}
+        case _:
+            assert_never(command)
+
+
+def session_object(config: SessionConfig, teach: bool) -> Obj:
+    """The `session` of a `session.update`: only what is set, for an empty value would clear a default (D5)."""
+    audio_in: Obj = {"format": _format(config.input_format), "turn_detection": _turn(config.turn)}
+    if config.transcription_model:
+        audio_in["transcription"] = {"model": config.transcription_model}
+    if config.noise_reduction:
+        audio_in["noise_reduction"] = {"type": config.noise_reduction}
+    audio_out: Obj = {"format": _format(config.output_format)}
+    if config.voice:
+        audio_out["voice"] = config.voice
+    session: Obj = {
+        "type": "realtime",
+        "output_modalities": ["audio"],
+        "audio": {"input": audio_in, "output": audio_out},
+    }
+    if config.full_instructions:
+        session["instructions"] = config.full_instructions
+    if config.tools:
+        session["tools"] = [_tool(tool, teach) for tool in config.tools]
+        session["tool_choice"] = "auto"
+    return session
+
+
+def _format(audio_format: Any) -> Obj:
+    if audio_format.encoding == "pcm16":
+        return {"type": "audio/pcm", "rate": audio_format.rate_hz}
+    return {"type": f"audio/{audio_format.encoding}"}
+
+
+def _turn(turn: TurnDetection) -> Obj | None:
+    if turn.kind == "manual":
+        return None
+    given: Obj = {
+        "type": turn.kind,
+        "create_response": turn.create_response,
+        "interrupt_response": turn.interrupt_response,
+    }
+    if turn.kind == "semantic_vad":
+        numbers: Obj = {"eagerness": turn.eagerness}
+    else:
+        numbers = {
+            "threshold": turn.threshold,
+            "prefix_padding_ms": turn.prefix_padding_ms,
+            "silence_duration_ms": turn.silence_duration_ms,
+        }
+    return given | {key: value for key, value in numbers.items() if value is not None}
+
+
+def _tool(tool: ToolSpec, teach: bool) -> Obj:
+    parameters = dict(tool.parameters)
+    if teach and tool.examples:
+        parameters["x-examples"] = list(tool.examples)
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": parameters,
+    }
+
+
+def _item_object(item: Item) -> Obj:
+    if item.kind == "function_call_output":
+        return {"type": "function_call_output", "call_id": item.call_id, "output": item.text}
+    content_type = "output_text" if item.role == "assistant" else "input_text"
+    given: Obj = {
+        "type": "message",
+        "role": item.role or "user",
+        "content": [{"type": content_type, "text": item.text}],
+    }
+    return given | ({"id": item.id} if item.id else {})

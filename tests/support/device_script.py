@@ -1,0 +1,99 @@
+"""A DeviceSession driven like a transcript: events in, commands out, time by hand."""
+
+import itertools
+from collections.abc import Sequence
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.device_session import DeviceSession
+from relay.core.policy import Principal
+from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, TurnDetection
+
+MS_BYTES = 48
+"""Bytes of one ms of the upstream's 24 kHz PCM16."""
+
+
+class Script:
+    """One session and a clock; `see` feeds an event and returns what the session asks for."""
+
+    def __init__(
+        self,
+        config: SessionConfig | None = None,
+        options: DeviceOptions | None = None,
+        principal: Principal | None = None,
+    ) -> None:
+        numbers = itertools.count(1)
+        self.session = DeviceSession(
+            "rs_test",
+            config or SessionConfig(),
+            options or DeviceOptions(),
+            lambda: f"relay_{next(numbers)}",
+            principal=principal,
+        )
+        self.now = 0.0
+
+    def see(self, *events: ev.Event, after_s: float = 0.0) -> list[cmd.Command]:
+        """Feed events one after the other; all their commands."""
+        self.now += after_s
+        commands: list[cmd.Command] = []
+        for event in events:
+            commands.extend(self.session.handle(event, self.now))
+        return commands
+
+    def ready(self) -> "Script":
+        """Bring the session to the point where it may talk."""
+        self.see(ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated())
+        return self
+
+    def speaks(self, response: str = "resp_1", item: str = "item_1", ms: int = 1000) -> list[cmd.Command]:
+        """The upstream answers with `ms` of audio and its words; the response goes on."""
+        return self.see(
+            ev.ResponseCreated(response),
+            ev.ItemAdded(Item(item, "message", "assistant")),
+            ev.TextDelta(response, item, 0, "one two three four five six seven eight nine ten", spoken=True),
+            audio(response, item, ms),
+        )
+
+
+def audio(response: str = "resp_1", item: str = "item_1", ms: int = 100, part: int = 0) -> ev.Forwarded:
+    """One delta of the assistant's audio."""
+    return ev.Forwarded("output_audio", item, ms * MS_BYTES, b"", response, part)
+
+
+def microphone(ms: int = 20, rate_khz: int = 16) -> ev.Forwarded:
+    """One chunk of the user's audio."""
+    raw = bytes(ms * rate_khz * 2)
+    return ev.Forwarded("input_audio", "", len(raw), raw)
+
+
+def dropped(*clips: tuple[str, int, int]) -> ev.AudioDropped:
+    """The outbox's account: (item, handed ms, estimated ms)."""
+    return ev.AudioDropped(tuple(ClipHanded(item, 0, handed, estimated) for item, handed, estimated in clips))
+
+
+def call(call_id: str, name: str = "clock", arguments: str = "{}", status: str = "completed") -> Item:
+    """A function call as `response.done` shows it."""
+    return Item(f"item_{call_id}", "function_call", status=status, call_id=call_id, name=name, arguments=arguments)
+
+
+def done(response: str = "resp_1", *output: Item, status: str = "completed", **more: object) -> ev.ResponseDone:
+    """The end of a response."""
+    return ev.ResponseDone(response, status, output=output, **more)  # type: ignore[arg-type]
+
+
+def returned(call_id: str, output: str = '"ok"', status: str = "done") -> ev.ToolReturned:
+    """The end of a tool call."""
+    return ev.ToolReturned(call_id, status, output, 5)  # type: ignore[arg-type]
+
+
+def only(commands: Sequence[cmd.Command], kind: type) -> list[cmd.Command]:
+    """The commands of one kind."""
+    return [command for command in commands if isinstance(command, kind)]
+
+
+def kinds(commands: Sequence[cmd.Command]) -> list[str]:
+    """The names of the commands, in order."""
+    return [type(command).__name__ for command in commands]
+
+
+MANUAL = SessionConfig(turn=TurnDetection(kind="manual"))
