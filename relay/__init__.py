@@ -1,0 +1,32 @@
+"""Relay: a self-hosted gateway between anything with a microphone and a realtime voice model."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relay.errors import ToolError
+    from relay.toolkit.registry import ToolContext, tool
+
+__version__ = "0.1.0"
+
+__all__ = ["ToolContext", "ToolError", "__version__", "tool"]
+
+# Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
+_HOMES = {
+    "ToolContext": "relay.toolkit.registry",
+    "ToolError": "relay.errors",
+    "tool": "relay.toolkit.registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

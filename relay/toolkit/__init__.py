@@ -1,0 +1,1 @@
+"""How tools are described, found and run; imports nothing of Relay but `relay.errors`."""

@@ -1,0 +1,83 @@
+"""What a tool may know about the call it serves, and the way its progress takes back to the session."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+log = logging.getLogger(__name__)
+
+MAX_PROGRESS_CHARS = 500
+MAX_PROGRESS_REPORTS = 200
+
+
+def _ignore(text: str) -> None:
+    """Nobody listens to this call's progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """The session and the call a tool works for; given to every parameter annotated `ToolContext`.
+
+    `identity` is who the session belongs to, `language` a tag such as "en" or "pt-BR"; either is None when
+    unknown. The model neither sees nor fills any of it.
+    """
+
+    session_id: str
+    call_id: str = ""
+    identity: str | None = None
+    language: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    on_progress: Callable[[str], None] = field(default=_ignore, repr=False, compare=False)
+
+    def progress(self, text: str) -> None:
+        """Tells the client how far this call is; from any thread, at any time."""
+        self.on_progress(text)
+
+
+class ProgressRelay:
+    """Carries one call's reports to `callback` on the loop's thread.
+
+    Holds one text: where a tool reports faster than the loop turns, the latest wins. After `close`, or after
+    200 reports, further ones are dropped; a text is cut at 500 characters.
+    """
+
+    def __init__(self, callback: Callable[[str], None]) -> None:
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()  # reports come from tool threads
+        self._waiting: str | None = None
+        self._left = MAX_PROGRESS_REPORTS
+        self._closed = False
+
+    def report(self, text: str) -> None:
+        """Hands over one text, from any thread."""
+        text = str(text)[:MAX_PROGRESS_CHARS]
+        with self._lock:
+            if self._closed or self._left == 0:
+                return
+            self._left -= 1
+            scheduled = self._waiting is not None
+            self._waiting = text
+            if not scheduled:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                    self._loop.call_soon_threadsafe(self._deliver)
+
+    def close(self) -> None:
+        """The call is over: what comes now, from a thread left behind perhaps, is dropped."""
+        with self._lock:
+            self._closed = True
+            self._waiting = None
+
+    def _deliver(self) -> None:
+        with self._lock:
+            text, self._waiting = self._waiting, None
+        if text is None:
+            return
+        try:
+            self._callback(text)
+        except Exception:
+            log.exception("the listener for a tool's progress failed")

@@ -1,0 +1,127 @@
+"""The one string a model gets for a tool call: JSON encoded once, bounded, whatever the tool did.
+
+A result is its JSON, a plain string itself; a failure is
+`{"ok": false, "error": code, "message": sentence, "retryable": bool}`.
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pydantic_core
+
+from relay.errors import RelayError
+
+log = logging.getLogger(__name__)
+
+Status = Literal["done", "failed", "timeout", "cancelled"]
+Failure = Literal[
+    "unknown_tool",
+    "invalid_json",
+    "invalid_arguments",
+    "duplicate_call",
+    "refused",  # the tool said no, by a ToolError
+    "exception",
+    "unserialisable",
+    "busy",
+    "timeout",
+    "cancelled",
+    "shutdown",
+]
+
+MAX_MESSAGE_CHARS = 1_000
+MIN_RESULT_BYTES = 1_024
+
+_STATUS: dict[Failure, Status] = {"timeout": "timeout", "cancelled": "cancelled", "shutdown": "cancelled"}
+# Where the same model, asking again with better arguments or a little later, may well get an answer.
+_RETRYABLE: frozenset[Failure] = frozenset({"invalid_json", "invalid_arguments", "busy", "timeout"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a call: the model's string, and how it ended."""
+
+    output: str
+    status: Status
+
+
+def failure(code: Failure, message: str) -> Reply:
+    """The output of a call that has no result."""
+    body = {
+        "ok": False,
+        "error": code,
+        "message": _cut(message, MAX_MESSAGE_CHARS),
+        "retryable": code in _RETRYABLE,
+    }
+    return Reply(_valid_text(json.dumps(body, ensure_ascii=False)), _STATUS.get(code, "failed"))
+
+
+def result(value: object, max_bytes: int) -> Reply:
+    """The output for what a tool returned; a value that JSON cannot hold is a failure."""
+    try:
+        text = value if isinstance(value, str) else _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:  # pydantic's serialisation error is a ValueError
+        return failure(
+            "unserialisable", f"The tool returned a {type(value).__name__} that is no JSON: {_text_of(error)}"
+        )
+    return Reply(_fit(_valid_text(text), max_bytes), "done")
+
+
+def raised(name: str, error: BaseException) -> Reply:
+    """The output for what a tool raised: type and message; the traceback goes to the log only.
+
+    A ToolError is a refusal in the tool's own words, meant to be read, so it stands alone and is no fault.
+    """
+    message = _text_of(error)
+    if isinstance(error, RelayError):
+        log.info("tool %s refused: %s", name, message)
+        return failure("refused", message or "The tool refused.")
+    log.error("tool %s failed", name, exc_info=error)
+    kind = type(error).__name__
+    return failure("exception", f"{kind}: {message}" if message else kind)
+
+
+def _encode(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    """What JSON does not know: models, dataclasses, dates, enums, sets, decimals."""
+    if isinstance(value, Iterator):
+        raise TypeError(f"a {type(value).__name__} may never end; return a list")
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)  # one order, so that a replay gives the same output
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    plain: object = pydantic_core.to_jsonable_python(value)
+    return plain
+
+
+def _fit(text: str, max_bytes: int) -> str:
+    """Cuts at a whole character and says so; the note is within the bound."""
+    if len(text) * 4 <= max_bytes:
+        return text
+    raw = text.encode()
+    if len(raw) <= max_bytes:
+        return text
+    note = f"… [cut: the result has {len(raw)} bytes, {max_bytes} are allowed]"
+    return raw[: max_bytes - len(note.encode())].decode(errors="ignore") + note
+
+
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
+
+
+def _valid_text(text: str) -> str:
+    """Without lone surrogates, which no frame can carry."""
+    return text.encode(errors="replace").decode()
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return _cut(str(error), MAX_MESSAGE_CHARS)
+    except Exception:
+        return "its message cannot be read"

@@ -1,0 +1,269 @@
+"""`@tool`, what it makes of a function, and the ordered set of tools that a session offers.
+
+    @tool(examples=["what time is it in {city}"], timeout_s=5)
+    def current_time(city: str) -> dict[str, str]: ...
+
+The decorated function stays a plain function: `@tool` only notes the options on it, and everything else is
+worked out when the registry is filled, so that one bad tool is a message and not the end of its module.
+"""
+
+import inspect
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, overload
+
+from relay.errors import ToolError
+from relay.toolkit.context import ToolContext
+from relay.toolkit.schema import Signature, describe, description_of
+
+__all__ = [
+    "AUDIENCES",
+    "Audience",
+    "Tool",
+    "ToolContext",
+    "ToolOptions",
+    "ToolRegistry",
+    "options_of",
+    "tool",
+]
+
+log = logging.getLogger(__name__)
+
+Audience = Literal["model", "http", "client"]
+AUDIENCES: frozenset[str] = frozenset({"model", "http", "client"})
+DEFAULT_EXPOSE: frozenset[str] = frozenset({"model", "http"})
+DEFAULT_TIMEOUT_S = 15.0
+MAX_NAME_CHARS = 64
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_OPTIONS = "__relay_tool__"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolOptions:
+    """What `@tool` was given; refuses with ToolError what makes no sense."""
+
+    name: str | None = None
+    description: str | None = None
+    examples: tuple[str, ...] = ()
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    expose: frozenset[str] = DEFAULT_EXPOSE
+    protected: bool = False
+    cancel_on_interrupt: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            _check_name(self.name)
+        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
+            raise ToolError(f"@tool: timeout_s must be a number of seconds above 0, not {self.timeout_s}.")
+        unknown = sorted(self.expose - AUDIENCES)
+        if unknown:
+            raise ToolError(f'@tool: expose knows "model", "http" and "client", not {", ".join(unknown)}.')
+
+
+@overload
+def tool(function: F, /) -> F: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    examples: Iterable[str] = (),
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    expose: Iterable[str] = DEFAULT_EXPOSE,
+    protected: bool = False,
+    cancel_on_interrupt: bool = False,
+) -> Callable[[F], F]: ...
+
+
+def tool(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    examples: Iterable[str] = (),
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    expose: Iterable[str] = DEFAULT_EXPOSE,
+    protected: bool = False,
+    cancel_on_interrupt: bool = False,
+) -> F | Callable[[F], F]:
+    """Marks a function as a tool; usable bare and with options. The function itself is returned.
+
+    `examples` are sentences a user might say, with `{parameter}` for values. `expose` says who may see and
+    call the tool: the "model", callers over "http"; "client" shows arguments and result to the client. A
+    `protected` tool wins over a client's tool of the same name. `cancel_on_interrupt` lets a barge-in end a
+    running call. Raises ToolError for options that make no sense.
+    """
+    if isinstance(examples, str) or isinstance(expose, str):
+        raise ToolError("@tool: examples and expose are lists of strings, not one string.")
+    options = ToolOptions(
+        name=name,
+        description=description,
+        examples=tuple(examples),
+        timeout_s=timeout_s,
+        expose=frozenset(expose),
+        protected=protected,
+        cancel_on_interrupt=cancel_on_interrupt,
+    )
+
+    def mark(function: F) -> F:
+        setattr(function, _OPTIONS, options)
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def options_of(function: object) -> ToolOptions | None:
+    """The options that `@tool` left on a function, or None where it was not decorated."""
+    options = getattr(function, _OPTIONS, None)
+    return options if isinstance(options, ToolOptions) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tool:
+    """One tool, ready to be offered and run; `parameters` is its JSON Schema, `source` where it came from."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    function: Callable[..., Any] = field(repr=False)
+    signature: Signature = field(repr=False)
+    is_async: bool
+    source: str
+    examples: tuple[str, ...] = ()
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    expose: frozenset[str] = DEFAULT_EXPOSE
+    protected: bool = False
+    cancel_on_interrupt: bool = False
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], *, name: str | None = None, source: str = "") -> "Tool":
+        """Describes a function, decorated or not.
+
+        Its name is that given to `@tool`, else `name`, else its own. Raises ToolError where it has none that
+        is allowed, where a parameter cannot be described, or where an example names no parameter.
+        """
+        options = options_of(function) or ToolOptions()
+        own_name = options.name or name or str(getattr(function, "__name__", type(function).__name__))
+        _check_name(own_name)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ToolError(f'Tool "{own_name}": it yields; a tool returns one value.')
+        signature = describe(function, own_name)
+        _check_examples(options.examples, signature, own_name)
+        return cls(
+            name=own_name,
+            description=options.description or description_of(function, own_name),
+            parameters=signature.parameters,
+            function=function,
+            signature=signature,
+            is_async=_is_async(function),
+            source=source or f"{getattr(function, '__module__', '')}#{own_name}",
+            examples=options.examples,
+            timeout_s=options.timeout_s,
+            expose=options.expose,
+            protected=options.protected,
+            cancel_on_interrupt=options.cancel_on_interrupt,
+        )
+
+    def definition(self, *, with_examples: bool = False) -> dict[str, Any]:
+        """The tool as `session.update` takes it; `with_examples` adds "x-examples" for the local engine."""
+        parameters = dict(self.parameters)
+        if with_examples and self.examples:
+            parameters["x-examples"] = list(self.examples)
+        return {
+            "type": "function",
+            "name": self.name,
+            "description": self.description,
+            "parameters": parameters,
+        }
+
+
+class ToolRegistry:
+    """Tools by name, in the order they were added. Not for use from several threads while it is filled."""
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        self._tools: dict[str, Tool] = {}
+        self.warnings: list[str] = []  # one for each tool that had to be renamed
+        for one in tools:
+            self.add(one)
+
+    def add(self, tool: Tool) -> Tool:
+        """Adds a tool and returns it; where its name is taken, as name_2, name_3… with a warning."""
+        _check_name(tool.name)
+        name = self._free_name(tool.name)
+        if name != tool.name:
+            warning = f'Renamed duplicated tool "{tool.name}" ({tool.source}) to "{name}".'
+            self.warnings.append(warning)
+            log.warning("%s", warning)
+            tool = replace(tool, name=name)
+        self._tools[name] = tool
+        return tool
+
+    def replace(self, tool: Tool) -> Tool | None:
+        """Puts a tool in the place of the one with its name, or at the end; returns the one it replaced."""
+        _check_name(tool.name)
+        old = self._tools.get(tool.name)
+        self._tools[tool.name] = tool
+        return old
+
+    def get(self, name: str) -> Tool | None:
+        """The tool of that name, if there is one."""
+        return self._tools.get(name)
+
+    def names(self) -> tuple[str, ...]:
+        """All names, in order."""
+        return tuple(self._tools)
+
+    def exposed_to(self, audience: Audience) -> tuple[Tool, ...]:
+        """The tools that this audience may see, in order."""
+        return tuple(one for one in self if audience in one.expose)
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(tuple(self._tools.values()))
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def _free_name(self, name: str) -> str:
+        candidate, number = name, 1
+        while candidate in self._tools:
+            number += 1
+            suffix = f"_{number}"
+            candidate = name[: MAX_NAME_CHARS - len(suffix)] + suffix
+        return candidate
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ToolError(
+            f'"{name[:80]}" cannot be the name of a tool: it takes 1 to 64 ASCII letters, digits, _ and -. '
+            'Give it another one with @tool(name="…").'
+        )
+
+
+def _check_examples(examples: tuple[str, ...], signature: Signature, name: str) -> None:
+    known = signature.parameters["properties"]
+    for example in examples:
+        for placeholder in _PLACEHOLDER.findall(example):
+            if placeholder not in known:
+                raise ToolError(
+                    f'Tool "{name}": the example "{example}" speaks of {{{placeholder}}}, '
+                    f"but the parameters are: {', '.join(known) or 'none'}."
+                )
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

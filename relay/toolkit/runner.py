@@ -1,0 +1,249 @@
+"""Runs one tool call to exactly one output, whatever the model sent and whatever the tool does (D4).
+
+Async tools are tasks of their own, blocking ones run in daemon threads; neither holds up the session, another
+tool, or the end of the process. Nothing is queued: beyond the bounds a call is answered "busy" at once.
+"""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from relay.toolkit.complaints import InvalidArguments
+from relay.toolkit.context import ProgressRelay, ToolContext
+from relay.toolkit.outputs import MIN_RESULT_BYTES, Reply, Status, failure, raised, result
+from relay.toolkit.registry import Audience, Tool, ToolRegistry
+from relay.toolkit.schema import Bound
+from relay.toolkit.threads import DaemonThreads
+
+log = logging.getLogger(__name__)
+
+MAX_NAMES_SHOWN = 100
+
+_STOPPED: dict[str, str] = {
+    "cancelled": "The call was cancelled.",
+    "shutdown": "The server is shutting down.",
+}
+StopReason = Literal["cancelled", "shutdown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as the model sent it: `arguments` is its JSON text, unread."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """How a call ended; `output` is the one string for the model, `arguments` None where they did not fit."""
+
+    output: str
+    status: Status
+    ms: int
+    arguments: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A call under way; setting `stop` ends it early."""
+
+    stop: asyncio.Future[StopReason]
+    tool: Tool
+
+    def end(self, reason: StopReason) -> None:
+        if not self.stop.done():
+            self.stop.set_result(reason)
+
+
+class ToolRunner:
+    """Runs the tools of a registry for any number of sessions of one event loop.
+
+    `max_threads` blocking tools and `max_tasks` calls in all run at a time, calls that were given up but
+    still linger included; one more is answered "busy". A result over `max_result_bytes` of UTF-8 is cut with
+    a note.
+    """
+
+    def __init__(
+        self,
+        registry: ToolRegistry,
+        *,
+        max_threads: int = 8,
+        max_tasks: int = 256,
+        max_result_bytes: int = 16_384,
+    ) -> None:
+        if max_result_bytes < MIN_RESULT_BYTES:
+            raise ValueError(f"max_result_bytes must be at least {MIN_RESULT_BYTES}")
+        self._registry = registry
+        self._threads = DaemonThreads(max_threads)
+        self._max_tasks = max_tasks
+        self._max_result_bytes = max_result_bytes
+        self._jobs: dict[tuple[str, str], _Job] = {}
+        self._tasks: set[asyncio.Task[Reply]] = set()
+        self._closed = False
+
+    @property
+    def threads_in_use(self) -> int:
+        """Threads that have not returned yet, those of calls that timed out included."""
+        return self._threads.running
+
+    @property
+    def tasks_in_use(self) -> int:
+        """Calls whose tool has not ended yet, those that were given up included."""
+        return len(self._tasks)
+
+    async def run(self, call: ToolCall, context: ToolContext, *, audience: Audience = "model") -> ToolResult:
+        """Runs one call; every failure is an output, nothing is raised.
+
+        The exception is the caller's own cancellation, which ends the tool and goes on upwards. A tool not
+        exposed to `audience` does not exist for it. The tool's context is `context` with the id of this call.
+        """
+        started = time.monotonic()
+        reply, arguments = await self._answer(call, replace(context, call_id=call.call_id), audience)
+        ms = round((time.monotonic() - started) * 1000)
+        log.info("tool %.64r of session %s: %s in %d ms", call.name, context.session_id, reply.status, ms)
+        return ToolResult(reply.output, reply.status, ms, arguments)
+
+    def cancel(self, session_id: str, call_id: str | None = None) -> int:
+        """Ends the calls of a session, or one of them, with the status "cancelled"; returns how many.
+
+        `run` returns at the next turn of the loop. A thread cannot be ended: its result is dropped.
+        """
+        ended = 0
+        for (session, number), job in self._jobs.items():
+            if session == session_id and call_id in (None, number):
+                job.end("cancelled")
+                ended += 1
+        return ended
+
+    async def close(self, timeout_s: float) -> None:
+        """Refuses new calls, ends the running ones, and gives their tools up to `timeout_s` to finish."""
+        self._closed = True
+        for job in self._jobs.values():
+            job.end("shutdown")  # each run then cancels its tool, once: a second time would break its clean-up
+        waiting: set[asyncio.Future[Any]] = {*self._tasks, *self._threads.pending}
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout_s)
+        for task in [one for one in self._tasks if not one.done()]:
+            log.error("%s ignores its cancellation and is left behind", task.get_name())
+            # The end of asyncio.run waits for every task it knows, however long one refuses to go.
+            asyncio.tasks._unregister_task(task)
+        if self.threads_in_use:
+            log.warning("%d tool threads have not returned and are left behind", self.threads_in_use)
+
+    async def _answer(
+        self, call: ToolCall, context: ToolContext, audience: Audience
+    ) -> tuple[Reply, dict[str, Any] | None]:
+        tool = self._registry.get(call.name)
+        if tool is None or audience not in tool.expose:
+            return self._unknown(call.name, audience), None
+        progress = ProgressRelay(context.on_progress)
+        bound = _bind(tool, call.arguments, replace(context, on_progress=progress.report))
+        if isinstance(bound, Reply):
+            return bound, None
+        key = (context.session_id, call.call_id)
+        if self._closed:
+            return failure("shutdown", _STOPPED["shutdown"]), bound.arguments
+        if key in self._jobs:
+            return failure("duplicate_call", "A call with this id is running already."), bound.arguments
+        try:
+            return await self._carry_out(tool, bound, key), bound.arguments
+        finally:
+            progress.close()
+
+    async def _carry_out(self, tool: Tool, bound: Bound, key: tuple[str, str]) -> Reply:
+        task = self._start(tool, bound)
+        if task is None:
+            return failure("busy", "Too many tools are running. Try again in a moment.")
+        job = self._jobs[key] = _Job(asyncio.get_running_loop().create_future(), tool)
+        either: set[asyncio.Future[Any]] = {task, job.stop}
+        try:
+            # Not asyncio.timeout: it would wait for a tool that swallows its cancellation.
+            await asyncio.wait(either, timeout=tool.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._jobs[key]
+            finished = task.done()
+            task.cancel()
+        if finished and not task.cancelled():
+            return task.result()
+        if job.stop.done():
+            reason = job.stop.result()
+            return failure(reason, _STOPPED[reason])
+        if finished:
+            return failure("cancelled", "The tool cancelled itself.")
+        log.warning("tool %s gave no answer within %g s", tool.name, tool.timeout_s)
+        return failure("timeout", f"The tool gave no answer within {tool.timeout_s:g} seconds.")
+
+    def _start(self, tool: Tool, bound: Bound) -> asyncio.Task[Reply] | None:
+        if len(self._tasks) >= self._max_tasks:
+            return None
+        begin = partial(_begin, tool, bound, self._max_result_bytes)
+        thread: asyncio.Future[Reply | Awaitable[object]] | None = None
+        if not tool.is_async:
+            thread = self._threads.submit(begin, tool.name)
+            if thread is None:
+                return None
+        work = _work(tool, begin if thread is None else thread, self._max_result_bytes)
+        task = asyncio.get_running_loop().create_task(work, name=f"tool {tool.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _unknown(self, name: str, audience: Audience) -> Reply:
+        known = [one.name for one in self._registry.exposed_to(audience)]
+        names = ", ".join(known[:MAX_NAMES_SHOWN]) or "none"
+        return failure("unknown_tool", f'There is no tool "{name[:64]}". The tools are: {names}.')
+
+
+def _bind(tool: Tool, arguments: str, context: ToolContext) -> Bound | Reply:
+    try:
+        return tool.signature.bind(arguments, context)
+    except InvalidArguments as error:
+        return failure(error.code, str(error))
+    except BaseException as error:  # a validator is the tool's own code and may raise anything
+        return raised(tool.name, error)
+
+
+def _begin(tool: Tool, bound: Bound, max_bytes: int) -> Reply | Awaitable[object]:
+    """Calls the function, in a thread or on the loop: gives the reply, or what is still to be awaited.
+
+    Results are encoded here, so that a large one from a thread costs the loop nothing.
+    """
+    try:
+        value = tool.function(*bound.args, **bound.kwargs)
+        return value if inspect.isawaitable(value) else result(value, max_bytes)
+    except BaseException as error:  # SystemExit in a tool is a failed tool, not the end of the server
+        return raised(tool.name, error)
+
+
+async def _work(tool: Tool, source: Any, max_bytes: int) -> Reply:
+    """The whole of one call as a task: `source` is the future of a thread, or the start of an async tool."""
+    if isinstance(source, asyncio.Future):
+        try:
+            first = await asyncio.shield(source)
+        except asyncio.CancelledError:
+            source.add_done_callback(partial(_drop_late, tool.name))
+            raise
+    else:
+        first = source()
+    if isinstance(first, Reply):
+        return first
+    try:
+        return result(await first, max_bytes)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # asyncio lets SystemExit and KeyboardInterrupt of a task end the loop
+        return raised(tool.name, error)
+
+
+def _drop_late(name: str, thread: "asyncio.Future[Reply | Awaitable[object]]") -> None:
+    """A thread returned after its call was given up: the call has had its one output."""
+    log.info("tool %s returned late; the result is dropped", name)
+    if not thread.cancelled() and inspect.iscoroutine(late := thread.result()):
+        late.close()

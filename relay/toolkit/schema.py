@@ -1,0 +1,255 @@
+"""JSON Schema and validation of a tool's arguments, from the signature of the function.
+
+    def roll_dice(count: Annotated[int, Field(ge=1, le=20)] = 1) -> dict[str, object]: ...
+    -> {"type": "object", "additionalProperties": false,
+        "properties": {"count": {"type": "integer", "minimum": 1, "maximum": 20, "default": 1}}}
+
+pydantic does both from one TypedDict made of the parameters. Not from a model: a parameter may then have any
+name (`json`, `model_config`, `_x`), and a parameter left out keeps the function's own default.
+"""
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pydantic
+import pydantic_core
+import typing_extensions
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from relay.errors import ToolError
+from relay.toolkit.complaints import InvalidArguments, describe_problems
+from relay.toolkit.context import ToolContext
+from relay.toolkit.tidy import tidy_schema
+
+MAX_ARGUMENT_CHARS = 262_144
+
+_HELP = "Use a type such as str, int, float, bool, list, Literal, Enum, a dataclass or a pydantic model."
+_VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Arguments ready for the call; `arguments` is the JSON object they came from."""
+
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """The parameters of one function as the model sees them, and the way from its JSON to a call."""
+
+    parameters: dict[str, Any]
+    adapter: pydantic.TypeAdapter[dict[str, Any]]
+    positional: tuple[inspect.Parameter, ...]
+    context_names: tuple[str, ...]
+
+    def bind(self, text: str, context: ToolContext) -> Bound:
+        """Checks `text` (a JSON object; empty and `null` count as `{}`) and adds the context.
+
+        Raises InvalidArguments with sentences by which a model can correct itself.
+        """
+        arguments = parse_arguments(text)
+        try:
+            # From JSON again, not from the parsed values: strict types then accept an array for a tuple.
+            values = dict(self.adapter.validate_json(text if arguments else "{}"))
+        except pydantic.ValidationError as error:
+            raise InvalidArguments(describe_problems(error, arguments, self.parameters)) from None
+        values |= dict.fromkeys(self.context_names, context)
+        args = tuple(values.pop(one.name, one.default) for one in self.positional)
+        return Bound(args, values, arguments)
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """Reads the arguments of a call as a JSON object, or raises InvalidArguments."""
+    if len(text) > MAX_ARGUMENT_CHARS:
+        raise InvalidArguments(f"The arguments are longer than {MAX_ARGUMENT_CHARS} characters.")
+    if not text.strip():
+        return {}  # what several models send for a function without parameters
+    try:
+        values = pydantic_core.from_json(text, allow_inf_nan=False)
+    except (ValueError, TypeError) as error:  # TypeError: a lone surrogate, which is not UTF-8
+        raise InvalidArguments(f"The arguments are not valid JSON: {error}.", code="invalid_json") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InvalidArguments(f"The arguments must be one JSON object, not {_kind_of(values)}.")
+    return values
+
+
+def describe(function: Callable[..., Any], name: str) -> Signature:
+    """Builds the signature of a function; raises ToolError naming the function and the parameter at fault."""
+    context_names: list[str] = []
+    positional: list[inspect.Parameter] = []
+    fields: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for parameter in _parameters_of(function, name):
+        annotation = _annotation_of(function, parameter, name)
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            positional.append(parameter)
+        if _is_context(annotation):
+            context_names.append(parameter.name)
+            continue
+        fields[parameter.name] = _field_of(annotation, parameter)
+        if parameter.default is not parameter.empty and not isinstance(parameter.default, FieldInfo):
+            defaults[parameter.name] = parameter.default
+    adapter, schema = _adapter_of(fields, name)
+    _add_defaults(schema, defaults)
+    return Signature(schema, adapter, tuple(positional), tuple(context_names))
+
+
+def description_of(function: Callable[..., Any], name: str) -> str:
+    """The first paragraph of the docstring on one line, or the name in words."""
+    paragraph = (inspect.getdoc(function) or "").strip().split("\n\n")[0]
+    return " ".join(paragraph.split()) or f"{name.replace('_', ' ').strip().capitalize()}."
+
+
+def _parameters_of(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise ToolError(f'Tool "{name}": its parameters cannot be read ({error}).') from error
+    for parameter in parameters:
+        stars = _VARIADIC.get(parameter.kind)
+        if stars:
+            raise ToolError(
+                f'Tool "{name}": parameter "{stars}{parameter.name}" cannot be described to a model. '
+                "Name each parameter, or take one list."
+            )
+    return parameters
+
+
+def _annotation_of(function: Callable[..., Any], parameter: inspect.Parameter, name: str) -> Any:
+    """The annotation with strings resolved; one parameter at a time, so that the message can name it."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    home = inspect.unwrap(getattr(function, "func", function))
+    holder = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        # The stubs ask for a class or a function; the function itself takes all that has annotations.
+        hints = typing.get_type_hints(
+            typing.cast(Any, holder), globalns=getattr(home, "__globals__", {}), include_extras=True
+        )
+    except Exception as error:
+        raise ToolError(
+            f'Tool "{name}": the type of parameter "{parameter.name}" cannot be resolved ({error}). '
+            "Import it at run time, not only under TYPE_CHECKING."
+        ) from error
+    return hints[parameter.name]
+
+
+def _is_context(annotation: Any) -> bool:
+    """True for `ToolContext`, also when optional or within Annotated."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _is_context(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        members = [one for one in typing.get_args(annotation) if one is not types.NoneType]
+        return len(members) == 1 and _is_context(members[0])
+    return annotation is ToolContext
+
+
+def _field_of(annotation: Any, parameter: inspect.Parameter) -> Any:
+    annotation = _modern_typed_dicts(annotation)
+    if isinstance(parameter.default, FieldInfo):  # written as `city: str = Field(description=…)`
+        return Annotated[annotation, parameter.default]
+    if parameter.default is not parameter.empty:
+        return typing_extensions.NotRequired[annotation]
+    return annotation
+
+
+def _modern_typed_dicts(annotation: Any) -> Any:
+    """Before Python 3.12 pydantic refuses `typing.TypedDict`; this rebuilds it as the one it accepts."""
+    if sys.version_info >= (3, 12):
+        return annotation
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if typing.is_typeddict(annotation):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        optional = annotation.__optional_keys__
+        make: Any = typing_extensions.TypedDict
+        fields = {
+            key: typing_extensions.NotRequired[hint] if key in optional else hint
+            for key, hint in ((key, _modern_typed_dicts(_bare(hint))) for key, hint in hints.items())
+        }
+        return make(annotation.__name__, fields)
+    if origin is Annotated:
+        return Annotated[(_modern_typed_dicts(arguments[0]), *annotation.__metadata__)]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_modern_typed_dicts(one) for one in arguments)]  # noqa: UP007
+    if isinstance(origin, type) and any(typing.is_typeddict(one) for one in arguments):
+        return types.GenericAlias(origin, tuple(_modern_typed_dicts(one) for one in arguments))
+    return annotation
+
+
+def _bare(hint: Any) -> Any:
+    """A hint without its Required or NotRequired."""
+    if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
+        return typing.get_args(hint)[0]
+    return hint
+
+
+class _Schema(GenerateJsonSchema):
+    # A default that JSON cannot hold is left out; a warning would only repeat that.
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+
+def _adapter_of(fields: dict[str, Any], name: str) -> tuple[pydantic.TypeAdapter[dict[str, Any]], dict[str, Any]]:
+    try:
+        adapter = _build(fields)
+        return adapter, tidy_schema(adapter.json_schema(schema_generator=_Schema))
+    except Exception as error:
+        culprit = next((key for key in fields if not _describable(fields[key])), None)
+        if culprit is None:
+            raise ToolError(f'Tool "{name}" cannot be described: {_first_line(error)}.') from error
+        raise ToolError(
+            f'Tool "{name}": the type of parameter "{culprit}" has no JSON Schema ({_first_line(error)}). {_HELP}'
+        ) from error
+
+
+def _build(fields: dict[str, Any]) -> pydantic.TypeAdapter[dict[str, Any]]:
+    make: Any = typing_extensions.TypedDict
+    arguments = make("Arguments", fields)
+    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    return pydantic.TypeAdapter(arguments)
+
+
+def _describable(field: Any) -> bool:
+    try:
+        _build({"it": field}).json_schema(schema_generator=_Schema)
+    except Exception:
+        return False
+    return True
+
+
+def _add_defaults(schema: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Shows the function's own defaults, as far as JSON can hold them; they are applied by Python."""
+    for name, default in defaults.items():
+        try:
+            value = pydantic_core.to_jsonable_python(default)
+        except Exception:  # any object may be a default, and only Python needs to know it
+            continue
+        if name in schema["properties"]:
+            schema["properties"][name]["default"] = value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "a number"

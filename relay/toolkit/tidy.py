@@ -1,0 +1,71 @@
+"""Makes pydantic's JSON Schema plain: no titles, and definitions put in place of their references."""
+
+from typing import Any
+
+_MAPS = ("properties", "patternProperties")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SINGLES = ("items", "additionalProperties", "not", "contains", "propertyNames")
+_PREFIX = "#/$defs/"
+
+
+def tidy_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns a copy without titles and, unless a type contains itself, without `$defs`.
+
+    Not every model and engine follows references, so only recursive types keep theirs.
+    """
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    recursive = {name for name in definitions if name in _reachable(definitions[name], definitions)}
+    plain: dict[str, Any] = _tidy(
+        {key: value for key, value in schema.items() if key != "$defs"}, definitions, recursive
+    )
+    if recursive:
+        plain["$defs"] = {name: _tidy(definitions[name], definitions, recursive) for name in sorted(recursive)}
+    return plain
+
+
+def _tidy(node: Any, definitions: dict[str, Any], recursive: set[str]) -> Any:
+    if not isinstance(node, dict):
+        return node  # `additionalProperties: false`
+    reference = _target(node)
+    if reference is not None and reference not in recursive:
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        node = {**definitions[reference], **beside}
+    plain: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in ("title", "discriminator"):  # a discriminator points at definitions that are gone
+            continue
+        if key in _MAPS:
+            value = {name: _tidy(one, definitions, recursive) for name, one in value.items()}
+        elif key in _LISTS:
+            value = [_tidy(one, definitions, recursive) for one in value]
+        elif key in _SINGLES:
+            value = _tidy(value, definitions, recursive)
+        plain[key] = value
+    return plain
+
+
+def _target(node: dict[str, Any]) -> str | None:
+    reference = node.get("$ref")
+    return reference.removeprefix(_PREFIX) if isinstance(reference, str) else None
+
+
+def _children(node: dict[str, Any]) -> list[Any]:
+    children = [one for key in _MAPS for one in node.get(key, {}).values()]
+    children += [one for key in _LISTS for one in node.get(key, [])]
+    return children + [node[key] for key in _SINGLES if key in node]
+
+
+def _reachable(node: Any, definitions: dict[str, Any]) -> set[str]:
+    """The names of all definitions that a schema leads to."""
+    found: set[str] = set()
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, dict):
+            continue
+        target = _target(one)
+        if target is not None and target not in found:
+            found.add(target)
+            waiting.append(definitions[target])
+        waiting.extend(_children(one))
+    return found
