@@ -1,0 +1,111 @@
+"""The `relay` command."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relay import __version__
+from relay.errors import RelayError
+
+app = typer.Typer(
+    name="relay",
+    help="A self-hosted gateway between anything with a microphone and a realtime voice model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"relay {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (HOST; 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one (PORT; 8080).")] = None,
+    upstream: Annotated[
+        str | None, typer.Option(help="auto, openai, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
+    ] = None,
+    tools: Annotated[Path | None, typer.Option(help="Folder with the backend tools (RELAY_TOOLS; tools).")] = None,
+) -> None:
+    """Start the relay. All settings come from the environment or `.env`; see the README."""
+    from relay.config import Settings
+    from relay.logs import setup_logging
+    from relay.server import serve as run_server
+
+    settings = Settings.load(host=host, port=port, upstream=upstream, tools=tools)
+    setup_logging(settings.log_level, settings.log_format)
+    _run(run_server(settings), f"{settings.host}:{settings.port}")
+
+
+@app.command()
+def talk(
+    file: Annotated[
+        Path | None, typer.Argument(help="What you say: a wav, flac or ogg file.", show_default=False)
+    ] = None,
+    url: Annotated[str, typer.Option(help="The relay to talk to.")] = "ws://127.0.0.1:8080/",
+    rate: Annotated[int, typer.Option(help="Sample rate of both directions in Hz.")] = 24_000,
+    text: Annotated[str | None, typer.Option(help="A typed turn, after the file's if there is one.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the answer's sound to this wav file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print every received message as one line of JSON.")] = False,
+) -> None:
+    """Talk to a relay from the terminal: stream a sound file, print what comes back."""
+    from relay.talk import TalkOptions
+    from relay.talk import talk as run_talk
+
+    options = TalkOptions(file=file, url=url, rate_hz=rate, text=text, save=save, json_lines=json)
+    raise typer.Exit(asyncio.run(run_talk(options, sys.stdout)))
+
+
+@app.command()
+def local(
+    port: Annotated[int, typer.Option(help="Port to listen on, 0 for any free one.")] = 8090,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Run the local engine alone: an OpenAI-Realtime-compatible rehearsal partner, without key or network."""
+    from relay.local_engine.server import serve as run_engine
+    from relay.logs import setup_logging
+
+    setup_logging("info", "text")
+
+    def say(bound: int) -> None:
+        typer.echo(f"ready: the local engine listens on ws://{host}:{bound}/v1/realtime", err=True)
+
+    _run(run_engine(host, port, on_ready=say), f"{host}:{port}")
+
+
+def _run(coroutine: Coroutine[Any, Any, None], address: str) -> None:
+    """Run on uvloop where there is one; an address that is taken is a sentence, not a traceback."""
+    try:
+        from uvloop import new_event_loop as loop_factory
+    except ImportError:  # Windows, PyPy
+        loop_factory = None  # type: ignore[assignment]
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(coroutine)
+    except OSError as error:
+        raise RelayError(f"cannot listen on {address}: {error.strerror or error}; try another --port") from error
+
+
+def main() -> None:
+    """Entry point of the console script: errors of ours are one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except RelayError as error:
+        typer.echo(f"relay: {error}", err=True)
+        sys.exit(2)
+    except RuntimeError as error:
+        typer.echo(f"relay: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

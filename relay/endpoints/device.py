@@ -1,0 +1,99 @@
+"""The device protocol's way in: `ws://host/` and `ws://host/ws`, with `rate`, `format` and `voice` in the query."""
+
+import itertools
+import logging
+from dataclasses import replace
+
+from aiohttp import web
+
+from audio.formats import AudioFormat
+from relay.core.device_session import DeviceSession
+from relay.core.policy import Principal
+from relay.core.values import DeviceOptions, SessionConfig
+from relay.errors import BadRequest, Full
+from relay.live_session import LiveSession
+from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.state import RELAY, RelayState
+from relay.wire.realtime import RealtimeCodec
+
+MAX_FRAME_BYTES = 64 * 1024
+MAX_VOICE_CHARS = 128
+
+_log = logging.getLogger("relay.session")
+
+
+async def device_socket(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """Accept a device client, then dial its upstream (§13.7); returns when the client is gone."""
+    relay = request.app[RELAY]
+    check_upgrade(request)
+    options, config = read_query(request, relay.session_config())
+    _check_room(relay)
+    session_id = relay.new_session_id()
+    socket = ClientSocket(MAX_FRAME_BYTES)
+    live = _live_session(relay, session_id, principal, options, config, socket)
+    relay.sessions[session_id] = live
+    _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
+    try:
+        if take_over(request, socket, subprotocol=None, max_frame_bytes=MAX_FRAME_BYTES):
+            await live.run()
+    finally:
+        del relay.sessions[session_id]
+        _log.info("session %s ends%s", session_id, _passed_over(live))
+    return upgraded_response()
+
+
+def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptions, SessionConfig]:
+    """What the query string asks for. Raises BadRequest naming the field and what is possible."""
+    query = request.query
+    encoding = query.get("format", "pcm16")
+    rate = query.get("rate", "8000" if encoding in ("pcmu", "pcma") else "16000")
+    if not rate.isascii() or not rate.isdigit() or len(rate) > 6:
+        raise BadRequest(f"rate must be a number of Hz such as 24000, not {rate!r:.40}", "rate")
+    try:
+        audio_format = AudioFormat(encoding, int(rate))  # type: ignore[arg-type]  # checked in there
+    except ValueError as error:
+        raise BadRequest(f"rate, format: {error}", "rate") from error
+    voice = query.get("voice", "").strip()
+    if len(voice) > MAX_VOICE_CHARS:
+        raise BadRequest(f"voice may have at most {MAX_VOICE_CHARS} characters", "voice")
+    options = DeviceOptions(input=audio_format, output=audio_format)
+    return options, replace(config, voice=voice) if voice else config
+
+
+def _check_room(relay: RelayState) -> None:
+    if relay.draining:
+        raise Full("The relay is shutting down; try again in a moment.")
+    if len(relay.sessions) >= relay.settings.max_sessions:
+        raise Full(f"All {relay.settings.max_sessions} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
+
+
+def _live_session(
+    relay: RelayState,
+    session_id: str,
+    principal: Principal,
+    options: DeviceOptions,
+    config: SessionConfig,
+    socket: ClientSocket,
+) -> LiveSession:
+    numbers = itertools.count(1)
+    core = DeviceSession(
+        session_id,
+        config,
+        options,
+        lambda: f"relay_{next(numbers)}",
+        principal=principal,
+        started_at=relay.now(),
+    )
+    return LiveSession(
+        core,
+        socket,
+        RealtimeCodec(),
+        relay.dial,
+        relay.tools_for(session_id, principal, config),
+        tap=relay.tap,
+    )
+
+
+def _passed_over(live: LiveSession) -> str:
+    counted = live.core.passed_over
+    return f" (passed over: {', '.join(f'{what} ×{n}' for what, n in counted.items())})" if counted else ""

@@ -1,0 +1,53 @@
+"""The page, its files, and the two answers for whoever watches over the relay."""
+
+from aiohttp import web
+
+from relay import __version__
+from relay.core.policy import Principal
+from relay.state import RELAY
+from relay.web import CONTENT_SECURITY_POLICY, STATIC_DIR, static_files
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+_FILES = static_files()
+
+
+async def page(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /`: the page that talks."""
+    return _asset("index.html")
+
+
+async def static(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /static/<file>`: a file of the page."""
+    return _asset(request.match_info["name"])
+
+
+async def healthz(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /healthz`: the process is alive."""
+    return web.json_response({"status": "ok", "version": __version__})
+
+
+async def readyz(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /readyz`: 200 if a session can be had now, else 503 with the reason."""
+    relay = request.app[RELAY]
+    reason = relay.not_ready
+    if reason is not None:
+        return web.json_response({"status": "not ready", "reason": reason}, status=503)
+    return web.json_response({"status": "ready", "upstream": relay.upstream.kind})
+
+
+def _asset(name: str) -> web.Response:
+    content_type = _FILES.get(name)
+    if content_type is None:
+        raise web.HTTPNotFound(text=f"there is no file {name!r:.80}")
+    body = (STATIC_DIR / name).read_bytes()  # a few KB of a local file: not worth a thread
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_PAGE_HEADERS)
+
+
+def is_upgrade(request: web.Request) -> bool:
+    """Whether a request wants to become a WebSocket."""
+    return "websocket" in request.headers.get("Upgrade", "").lower()

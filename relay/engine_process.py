@@ -1,0 +1,113 @@
+"""The local engine as a supervised child: started with the relay, restarted when it dies, gone when the relay is."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 3.0
+FIRST_RETRY_S = 0.5
+MAX_RETRY_S = 30.0
+STEADY_S = 10.0
+
+_log = logging.getLogger("relay.engine")
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+
+
+class EngineProcess:
+    """Runs `python -m relay.local_engine` on a free loopback port; `url` is None while it is not up."""
+
+    def __init__(self, command: tuple[str, ...] | None = None) -> None:
+        # -P: the current folder stays off the import path, so that nothing of the user's hides a package of ours.
+        self._command = command or (sys.executable, "-P", "-m", "relay.local_engine")
+        self._url: str | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._failure: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where the engine listens."""
+        return self._url
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last start failed."""
+        return self._failure
+
+    async def start(self) -> None:
+        """Start the engine and wait until it listens. Raises RuntimeError with its last words if it does not."""
+        await self._spawn()
+        self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+
+    async def stop(self) -> None:
+        """End the engine, in bounded time."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
+            self._supervisor = None
+        self._url = None
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    async def _spawn(self) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRET_WORDS)
+        }
+        # The engine ends when its standard input does: also when we are killed and cannot say goodbye.
+        self._process = process = await asyncio.create_subprocess_exec(
+            *self._command,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--exit-with-stdin",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                assert process.stdout is not None
+                line = await process.stdout.readline()
+            self._url = f"ws://127.0.0.1:{int(json.loads(line)['port'])}/v1/realtime"
+            self._failure = None
+        except (TimeoutError, ValueError, KeyError, TypeError) as error:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            self._failure = "the local engine did not start; its own message is above"
+            raise RuntimeError(self._failure) from error
+
+    async def _supervise(self) -> None:
+        loop = asyncio.get_running_loop()
+        retry_s, started_at = FIRST_RETRY_S, loop.time()
+        while True:
+            process = self._process
+            if process is not None:
+                code = await process.wait()
+                self._url = None
+                if loop.time() - started_at > STEADY_S:
+                    retry_s = FIRST_RETRY_S
+                _log.error("the local engine ended with %s; starting it again in %.1f s", code, retry_s)
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, MAX_RETRY_S)
+            try:
+                await self._spawn()
+                started_at = loop.time()
+                _log.info("the local engine is up again")
+            except (RuntimeError, OSError) as error:
+                self._process = None
+                _log.error("the local engine cannot be started: %s", error)

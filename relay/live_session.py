@@ -1,0 +1,246 @@
+"""One session at run time: the only place where the rules, the languages and the sockets meet.
+
+`feed` is a plain synchronous call: an event goes to the core, and the commands that come back are carried out before it
+returns. What happens meanwhile (the outbox's answers, a tool that fails at once) waits in a deque, so that the core sees
+one event at a time and in order; a queue of asyncio's would cost a task switch per frame.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, assert_never
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.device_session import DeviceSession
+from relay.peers.frames import MessageListener
+from relay.peers.outbox import Outbox
+from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.wire.device import DeviceCodec
+from relay.wire.realtime import RealtimeCodec
+
+CLOSE_TIMEOUT_S = 5.0
+
+_log = logging.getLogger("relay.session")
+
+Tap = Callable[[ev.Event, float, Sequence[cmd.Command]], None]
+"""Sees every event with its time and the commands it led to; `Forwarded.raw` is valid during the call only."""
+
+
+class Tools(Protocol):
+    """What a session needs of the tools: run one, and always get exactly one return."""
+
+    def run(
+        self, command: cmd.RunTool, progress: Callable[[ev.ToolProgressed], None]
+    ) -> Coroutine[Any, Any, ev.ToolReturned]:
+        """Run a tool to its end; never raises but for cancellation."""
+
+
+class LiveSession:
+    """Joins one client's socket, one upstream and the tools by the rules of `core`."""
+
+    def __init__(
+        self,
+        core: DeviceSession,
+        client: MessageListener,
+        upstream_codec: RealtimeCodec,
+        dial: Callable[[UpstreamSocket], Awaitable[None]],
+        tools: Tools,
+        *,
+        clock: Callable[[], float] | None = None,
+        tap: Tap | None = None,
+    ) -> None:
+        self.core = core
+        self._loop = asyncio.get_running_loop()
+        self._clock = clock or self._loop.time
+        self._tap = tap
+        self._client = client
+        self._client_codec = DeviceCodec(core.options)
+        self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock)
+        self._upstream = UpstreamSocket()
+        self._upstream_codec = upstream_codec
+        self._dial = dial
+        self._tools = tools
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pending: deque[ev.Event] = deque()
+        self._busy = False
+        self._crashed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._closed = self._loop.create_future()
+        client.on_text = self._client_text
+        client.on_binary = self._client_binary
+        client.on_closed = self._client_closed
+        self._upstream.on_text = self._upstream_text
+        self._upstream.on_closed = self._upstream_closed
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Dial, live until the client is gone, and leave nothing behind, in bounded time."""
+        self._spawn(self._connect())
+        self._arm()
+        try:
+            await self._closed
+        finally:
+            self._outbox.stop()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._upstream.close(1000)
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
+
+    async def _connect(self) -> None:
+        try:
+            await self._dial(self._upstream)
+        except UpstreamRefusal as refusal:
+            self.feed(ev.UpstreamRefused(refusal.status, str(refusal), refusal.retryable))
+        else:
+            self.feed(ev.UpstreamOpened())
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        # Not a TaskGroup: a task that fails must not take the session's other tasks with it.
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a task of session %s failed", self.core.session_id, exc_info=task.exception())
+            self.feed(ev.Crashed("task"))
+
+    # -- sockets to events --------------------------------------------------------------------------------------------
+
+    def _client_binary(self, frame: memoryview) -> None:
+        event = self._client_codec.decode_audio(frame)
+        if event is not None:
+            self.feed(event)
+
+    def _client_text(self, frame: memoryview) -> None:
+        self.feed(self._client_codec.decode_text(frame))
+
+    def _client_closed(self, code: int, reason: str) -> None:
+        self.feed(ev.ClientClosed(code, reason))
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _upstream_text(self, frame: memoryview) -> None:
+        self.feed(self._upstream_codec.decode(frame))
+
+    def _upstream_closed(self, code: int, reason: str) -> None:
+        self.feed(ev.UpstreamClosed(code, reason))
+
+    # -- the one writer of state --------------------------------------------------------------------------------------
+
+    def feed(self, event: ev.Event) -> None:
+        """Let something happen to the session. Never raises: a failure of ours ends this session alone."""
+        if self._busy:
+            self._pending.append(event)
+            return
+        self._busy = True
+        try:
+            self._step(event)
+            while self._pending:
+                self._step(self._pending.popleft())
+        finally:
+            self._busy = False
+        if type(event) is not ev.Forwarded:
+            self._arm()
+
+    def _step(self, event: ev.Event) -> None:
+        try:
+            now = self._clock()
+            commands = self.core.handle(event, now)
+            if self._tap is not None:
+                self._tap(event, now, commands)
+            for command in commands:
+                if type(command) is ev.Forwarded:
+                    self._forward(command)
+                else:
+                    self._carry_out(command)
+        except Exception:
+            _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)
+            if self._crashed:
+                self._client.abort()
+            else:
+                self._crashed = True
+                self._pending.append(ev.Crashed(type(event).__name__))
+
+    def _forward(self, audio: ev.Forwarded) -> None:
+        if audio.kind == "input_audio":
+            samples = self._client_codec.to_upstream(audio.raw)
+            if samples:
+                self._upstream.send_text(self._upstream_codec.encode_audio(samples))
+            return
+        try:
+            self._outbox.play(audio)
+        except ValueError:
+            self.feed(ev.MalformedUpstream("audio that is not base64"))
+
+    def _carry_out(self, command: cmd.Command) -> None:
+        match command:
+            case (
+                cmd.ConfigureSession()
+                | cmd.CommitInput()
+                | cmd.ClearInput()
+                | cmd.CreateItem()
+                | cmd.DeleteItem()
+                | cmd.TruncateItem()
+                | cmd.CreateResponse()
+                | cmd.CancelResponse()
+            ):
+                self._upstream.send_text(self._upstream_codec.encode(command))
+            case cmd.CloseUpstream():
+                self._upstream.close(1000)
+            case cmd.RunTool():
+                self._spawn(self._run_tool(command))
+            case cmd.CancelTools():
+                for task in self._tasks:
+                    task.cancel()
+            case cmd.CloseClient(code, reason):
+                self._outbox.close(code, reason)
+            case cmd.PlayStart() | cmd.PlayEnd() | cmd.DropAudio() | cmd.SyncPlayhead() | cmd.UseOptions():
+                self._play(command)
+            case ev.Forwarded():
+                self._forward(command)
+            case _:
+                self._outbox.tell(command)
+
+    def _play(self, command: cmd.PlayCommand) -> None:
+        match command:
+            case cmd.PlayStart():
+                self._outbox.start(command)
+            case cmd.PlayEnd():
+                self._outbox.end(command)
+            case cmd.DropAudio():
+                self._outbox.drop()
+            case cmd.SyncPlayhead(item_id, played_ms):
+                self._outbox.sync(item_id, played_ms)
+            case cmd.UseOptions(options):
+                self._outbox.use(options)
+            case _:
+                assert_never(command)
+
+    async def _run_tool(self, command: cmd.RunTool) -> None:
+        self.feed(await self._tools.run(command, self.feed))
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        deadline = self.core.deadline
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        # A deadline that moves away leaves the timer alone: it fires early, and is set again then.
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(max(deadline - self._clock(), 0.001), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.feed(ev.Tick())

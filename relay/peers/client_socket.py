@@ -1,0 +1,144 @@
+"""The client's WebSocket: aiohttp parses, routes and authorises the request, then picows takes the connection over.
+
+The only module that knows both libraries. aiohttp's handler stays pending while the socket lives: it is the session, so
+that its keep-alive timer, its access log and its shutdown go on working. Undocumented parts in use, held by
+tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its own WebSocketResponse uses it) and
+`connection_lost`; picows' `WSProtocol` and the order of its constructor's arguments.
+"""
+
+import base64
+import binascii
+import logging
+from typing import Any, cast
+
+from aiohttp import web
+from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
+
+from relay.errors import BadRequest
+from relay.peers.frames import MessageListener, StrictTextListener
+
+PING_INTERVAL_S = 20.0
+PONG_TIMEOUT_S = 10.0
+_READ_BUFFER_BYTES = 4096
+
+_logger = logging.getLogger("picows.server")
+
+
+class ClientSocket(StrictTextListener):
+    """A client's connection, as the session sees it."""
+
+
+class _Upgraded(web.StreamResponse):
+    """What the handler returns after the socket is gone: aiohttp must write nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class _ServerProtocol(WSProtocol):  # type: ignore[misc]
+    """picows' server side on a connection that aiohttp accepted; aiohttp is told when it is lost."""
+
+    def __init__(self, handler: Any, listener: MessageListener, headers: dict[str, str], frame_bytes: int) -> None:
+        def factory(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
+
+        super().__init__(
+            None,
+            None,
+            False,
+            factory,
+            _logger,
+            True,
+            None,
+            True,
+            PING_INTERVAL_S,
+            PONG_TIMEOUT_S,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            True,
+            frame_bytes,
+            None,
+            _READ_BUFFER_BYTES,
+        )
+        self._handler = handler
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._handler.connection_lost(exc)
+
+    def take(self, data: bytes) -> None:
+        """Give `data` to picows as if it had come from the socket."""
+        view = memoryview(data)
+        while view:
+            room = self.get_buffer(-1)
+            n_bytes = min(len(room), len(view))
+            room[:n_bytes] = view[:n_bytes]
+            self.buffer_updated(n_bytes)
+            view = view[n_bytes:]
+
+
+class _EarlyData:
+    """A parser for aiohttp that passes on what arrived behind the head, before the hand-over."""
+
+    def __init__(self, protocol: _ServerProtocol) -> None:
+        self._protocol = protocol
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._protocol.take(bytes(data))
+        return False, b""
+
+    def feed_eof(self) -> None: ...
+
+    def set_exception(self, *_: object) -> None: ...
+
+
+def check_upgrade(request: web.Request) -> None:
+    """Raise BadRequest unless `request` is a WebSocket upgrade (RFC 6455, 4.2.1)."""
+    headers = request.headers
+    if request.method != "GET" or "websocket" not in headers.get("Upgrade", "").lower():
+        raise BadRequest("this is a WebSocket address: connect with ws:// or wss://", "Upgrade")
+    if "upgrade" not in headers.get("Connection", "").lower():
+        raise BadRequest("the Connection header must say Upgrade", "Connection")
+    if headers.get("Sec-WebSocket-Version") != "13":
+        raise BadRequest("only WebSocket version 13 is spoken here", "Sec-WebSocket-Version")
+    try:
+        key = base64.b64decode(headers.get("Sec-WebSocket-Key", ""), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 16:
+        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", "Sec-WebSocket-Key")
+
+
+def take_over(request: web.Request, socket: MessageListener, *, subprotocol: str | None, max_frame_bytes: int) -> bool:
+    """Answer the upgrade and hand the connection to `socket`. Returns False if the client has left already.
+
+    Messages may reach the socket's callbacks before this returns. The request must have passed `check_upgrade`.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return False
+    headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}
+    protocol = _ServerProtocol(request.protocol, socket, headers, max_frame_bytes)
+    protocol.connection_made(transport)
+    transport.set_protocol(protocol)
+    # picows reads a head of our own making: whatever else the client's held is aiohttp's business and is done with.
+    key = request.headers["Sec-WebSocket-Key"].strip().encode("ascii")
+    protocol.take(
+        b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
+    )
+    request.protocol.set_parser(cast(Any, _EarlyData(protocol)))
+    transport.resume_reading()  # aiohttp pauses after 64 KiB of early data
+    return True
+
+
+def upgraded_response() -> web.StreamResponse:
+    """What the handler must return once the socket is closed, or when `take_over` returned False."""
+    return _Upgraded()

@@ -1,0 +1,196 @@
+"""WebSocket frames to messages, on picows: reassembly, UTF-8, reserved bits, sizes and the closing handshake (RFC 6455).
+
+picows parses and unmasks frames and checks opcodes, masks and lengths; what it leaves to its user is here, for both ends.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
+
+from audio.framing import Chunk
+from relay.core.redact import close_reason
+
+if TYPE_CHECKING:
+    from picows.picows import WSCloseHandshake  # only in the stubs
+
+CLOSE_TIMEOUT_S = 2.0
+MAX_FRAGMENTS = 4096
+
+_CONTINUATION, _TEXT, _BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
+_CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
+
+for _name in ("picows", "picows.server", "picows.client"):
+    # picows tells every connection at INFO and every hostile frame at ERROR; the session's own log line is enough.
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+class MessageListener(WSListener):
+    """One WebSocket: whole messages to `on_text` and `on_binary`, its end to `on_closed(code, reason)`, exactly once.
+
+    A message is a memoryview that is valid during the call only. `code` is the peer's close code, 1005 if it gave none,
+    1006 if it went without a word; a connection that we closed tells our own code.
+    """
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self.transport: WSTransport | None = None
+        self.on_text: Callable[[memoryview], None] = _ignore
+        self.on_binary: Callable[[memoryview], None] = _ignore
+        self.on_closed: Callable[[int, str], None] = _ignore_close
+        self.on_writable: Callable[[bool], None] = _ignore
+        self.is_open = False
+        self.is_writable = True
+        self._max_message_bytes = max_message_bytes
+        self._fragments: list[bytes] = []
+        self._fragment_bytes = 0
+        self._fragment_type: WSMsgType | None = None
+        self._told_closed = False
+        self._own_close: tuple[int, str] | None = None
+        self._abort: asyncio.TimerHandle | None = None
+
+    # -- what picows calls --------------------------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is over."""
+        self.transport = transport
+        self.is_open = True
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame; raises WSProtocolError, by which picows closes with its code."""
+        kind = frame.msg_type
+        if kind == _CLOSE:
+            self._peer_closed(transport, frame)
+            return
+        if transport.is_close_frame_sent:
+            return  # what was under way when we hung up
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
+        if kind == _BINARY and frame.fin and self._fragment_type is None:
+            self._check_size(frame.payload_size)
+            self.on_binary(frame.get_payload_as_memoryview())
+        elif kind == _TEXT and frame.fin and self._fragment_type is None:
+            self._check_size(frame.payload_size)
+            self._text(frame.get_payload_as_memoryview())
+        elif kind not in (_PING, _PONG):
+            self._fragment(kind, frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The connection is gone."""
+        self.is_open = False
+        if self._abort is not None:
+            self._abort.cancel()
+            self._abort = None
+        if self._told_closed:
+            return
+        self._told_closed = True
+        if self._own_close is not None:
+            code, reason = self._own_close
+        else:
+            code, reason = _how_it_ended(transport)
+        self.on_closed(code, reason)
+
+    def pause_writing(self) -> None:
+        """The peer reads too slowly: the socket's buffer is over its mark."""
+        self.is_writable = False
+        self.on_writable(False)
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.is_writable = True
+        self.on_writable(True)
+
+    # -- what the owner calls -----------------------------------------------------------------------------------------
+
+    def send_text(self, message: bytes) -> None:
+        """Send one text message; without effect once the connection is closing."""
+        if self.transport is not None:
+            self.transport.send(_TEXT, message)
+
+    def send_binary(self, message: Chunk) -> None:
+        """Send one binary message; without effect once the connection is closing."""
+        if self.transport is not None:
+            self.transport.send(_BINARY, message)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits in the socket's buffer because the peer does not read."""
+        return self.transport.underlying_transport.get_write_buffer_size() if self.transport else 0
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Close with `code`; the peer has `CLOSE_TIMEOUT_S` to answer before the connection is cut."""
+        transport = self.transport
+        if transport is None or transport.is_close_frame_sent or not self.is_open:
+            return
+        reason = close_reason(reason)
+        self._own_close = (code, reason)
+        transport.send_close(cast(WSCloseCode, code), reason.encode())
+        self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        if self.transport is not None and not self.transport.is_disconnected:
+            self.transport.disconnect(False)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _text(self, payload: memoryview) -> None:
+        self.on_text(payload)
+
+    def _check_size(self, n_bytes: int) -> None:
+        if n_bytes > self._max_message_bytes:
+            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self._max_message_bytes} bytes")
+
+    def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
+        if (kind == _CONTINUATION) == (self._fragment_type is None):
+            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "fragments are out of order")
+        if self._fragment_type is None:
+            self._fragment_type = kind
+        self._fragment_bytes += frame.payload_size
+        self._check_size(self._fragment_bytes)
+        if len(self._fragments) >= MAX_FRAGMENTS:
+            raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
+        self._fragments.append(frame.get_payload_as_bytes())
+        if frame.fin:
+            kind, payload = self._fragment_type, b"".join(self._fragments)
+            self._fragments.clear()
+            self._fragment_bytes, self._fragment_type = 0, None
+            if kind == _TEXT:
+                self._text(memoryview(payload))
+            else:
+                self.on_binary(memoryview(payload))
+
+    def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
+        if not transport.is_close_frame_sent:
+            code = frame.get_close_code()
+            transport.send_close(code if code.value >= 1000 else WSCloseCode.OK, b"")
+        transport.disconnect()
+
+
+class StrictTextListener(MessageListener):
+    """A listener that holds its peer to valid UTF-8 (RFC 6455, 8.1), for peers that are not trusted to send it."""
+
+    def _text(self, payload: memoryview) -> None:
+        try:
+            str(payload, "utf-8")
+        except UnicodeDecodeError as error:
+            raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
+        self.on_text(payload)
+
+
+def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
+    handshake: WSCloseHandshake | None = transport.close_handshake
+    if handshake is None:
+        return 1006, ""
+    if handshake.recv is not None and (handshake.sent is None or handshake.recv_then_sent):
+        return handshake.recv.code.value or 1005, handshake.recv.reason or ""
+    if handshake.sent is not None:
+        return handshake.sent.code.value or 1006, handshake.sent.reason or ""
+    return 1006, ""
+
+
+def _ignore(_: object) -> None: ...
+
+
+def _ignore_close(code: int, reason: str) -> None: ...

@@ -1,0 +1,260 @@
+"""What goes to a device client: messages at once, audio in line and paced, so that nobody has to hold much of it.
+
+The outbox keeps at most `max_ahead_ms` of audio ahead of the client's playback, so that even a client that ignores
+`interrupted` falls silent within that time. It tells the session what was handed over when it is asked to drop the rest.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from audio.framing import Chunk
+from relay.core import commands as cmd
+from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, Forwarded
+from relay.core.playback import Playhead
+from relay.core.values import ClipHanded, DeviceOptions
+from relay.peers.frames import MessageListener
+from relay.wire.append import decode_audio
+from relay.wire.device import DeviceCodec
+
+PIECE_MS = 100
+"""Paced audio goes out in pieces of this length: one wake-up for each."""
+MAX_QUEUED_MS = 300_000
+MAX_UNSENT_BYTES = 1024 * 1024
+STUCK_S = 10.0
+
+Key = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Segment:
+    """The part of the client's stream that belongs to one clip."""
+
+    key: Key
+    start_ms: float
+    handed_ms: float = 0.0
+    ended: bool = False
+
+
+class Outbox:
+    """One client's way out. `feed` takes the events that come of it; `now` is the session's clock."""
+
+    def __init__(
+        self,
+        socket: MessageListener,
+        codec: DeviceCodec,
+        options: DeviceOptions,
+        feed: Callable[[Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._socket = socket
+        self._codec = codec
+        self._feed = feed
+        self._clock = clock
+        self._max_ahead_ms = options.max_ahead_ms
+        self._bytes_per_ms = options.output.bytes_per_ms
+        self._playhead = Playhead()
+        self._queue: deque[tuple[Key, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
+        self._queued_bytes = 0
+        self._segments: deque[Segment] = deque()
+        self._current: Key | None = None
+        self._overflowed: Key | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stuck_timer: asyncio.TimerHandle | None = None
+        socket.on_writable = self._writable
+
+    # -- at once ------------------------------------------------------------------------------------------------------
+
+    def tell(self, message: cmd.ClientMessage) -> None:
+        """Send a message; it overtakes audio that waits."""
+        self._send(self._codec.encode(message))
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the client's connection."""
+        self.stop()
+        self._socket.close(code, reason)
+
+    def stop(self) -> None:
+        """Let no timer outlive the session."""
+        for timer in (self._timer, self._stuck_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._stuck_timer = None
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    # -- in line ------------------------------------------------------------------------------------------------------
+
+    def use(self, options: DeviceOptions) -> None:
+        """Pace and encode by `options` from here on."""
+        self._codec.use(options)
+        self._max_ahead_ms = options.max_ahead_ms
+        self._bytes_per_ms = options.output.bytes_per_ms
+
+    def start(self, command: cmd.PlayStart) -> None:
+        """A clip's audio follows."""
+        if self._current is not None:
+            self._finish_filter(self._current)
+        self._current = (command.item_id, command.content_index)
+        self._enqueue(command)
+
+    def play(self, audio: Forwarded) -> None:
+        """One delta of a clip. Raises ValueError if it is not base64."""
+        samples = self._codec.to_client(decode_audio(audio.raw))
+        if not samples:
+            return
+        if not self._queue and self._socket.is_writable:
+            n_ms = len(samples) / self._bytes_per_ms
+            ahead = self._max_ahead_ms
+            if ahead is None or self._playhead.ahead_ms(now := self._clock()) + n_ms <= ahead:
+                self._hand((audio.item_id, audio.content_index), samples, now if ahead is not None else self._clock())
+                return
+        self._enqueue_audio((audio.item_id, audio.content_index), samples)
+
+    def end(self, command: cmd.PlayEnd) -> None:
+        """A clip's audio is complete."""
+        key = (command.item_id, command.content_index)
+        if key == self._current:
+            self._finish_filter(key)
+            self._current = None
+        self._enqueue(command)
+
+    def drop(self) -> None:
+        """Let no more audio out; answers with `AudioDropped`."""
+        now = self._clock()
+        position_ms = self._playhead.position_ms(now)
+        clips = {
+            segment.key: ClipHanded(
+                *segment.key,
+                handed_ms=int(segment.handed_ms),
+                estimated_ms=int(min(max(position_ms - segment.start_ms, 0), segment.handed_ms)),
+            )
+            for segment in self._segments
+            if not segment.ended or position_ms < segment.start_ms + segment.handed_ms
+        }
+        for waiting in self._queue:
+            key = waiting[0] if isinstance(waiting, tuple) else (waiting.item_id, waiting.content_index)
+            clips.setdefault(key, ClipHanded(*key, handed_ms=0, estimated_ms=0))
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._segments.clear()
+        self._playhead.drop(now)
+        self._codec.drop_item()
+        self._current = self._overflowed = None
+        self._feed(AudioDropped(tuple(clips.values())))
+
+    def sync(self, item_id: str, played_ms: int) -> None:
+        """The client told its position: the pacing goes by it, and not by the estimate."""
+        for segment in self._segments:
+            if segment.key[0] == item_id:
+                self._playhead.sync(segment.start_ms + min(played_ms, segment.handed_ms), self._clock())
+                break
+        self._drain()
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, message: cmd.PlayStart | cmd.PlayEnd) -> None:
+        if self._queue:
+            self._queue.append(message)
+        else:
+            self._pass(message, self._clock())
+
+    def _enqueue_audio(self, key: Key, samples: Chunk) -> None:
+        self._queue.append((key, samples))
+        self._queued_bytes += len(samples)
+        dropped_bytes = 0
+        while self._queued_bytes > MAX_QUEUED_MS * self._bytes_per_ms:
+            dropped_bytes += self._drop_oldest()
+        if dropped_bytes and self._overflowed != key:
+            self._overflowed = key
+            self._feed(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
+        self._drain()
+
+    def _drop_oldest(self) -> int:
+        for index, waiting in enumerate(self._queue):
+            if isinstance(waiting, tuple):
+                del self._queue[index]
+                self._queued_bytes -= len(waiting[1])
+                return len(waiting[1])
+        return 0
+
+    def _finish_filter(self, key: Key) -> None:
+        rest = self._codec.end_item()
+        if rest:
+            self._enqueue_audio(key, rest)
+
+    def _drain(self) -> None:
+        """Hand over what may go now; sleep until the next piece may."""
+        now = self._clock()
+        while self._queue and self._socket.is_writable:
+            waiting = self._queue[0]
+            if not isinstance(waiting, tuple):
+                self._queue.popleft()
+                self._pass(waiting, now)
+                continue
+            key, samples = waiting
+            room_ms = self._room_ms(now)
+            wanted_ms = len(samples) / self._bytes_per_ms
+            if room_ms < min(wanted_ms, PIECE_MS):
+                self._wake_in((min(wanted_ms, PIECE_MS) - room_ms) / 1000)
+                return
+            n_bytes = len(samples) if wanted_ms <= room_ms else int(room_ms) * self._bytes_per_ms
+            if n_bytes < len(samples):
+                self._queue[0] = (key, memoryview(samples)[n_bytes:])
+            else:
+                self._queue.popleft()
+            self._queued_bytes -= n_bytes
+            self._hand(key, memoryview(samples)[:n_bytes], now)
+
+    def _room_ms(self, now: float) -> float:
+        return float("inf") if self._max_ahead_ms is None else self._max_ahead_ms - self._playhead.ahead_ms(now)
+
+    def _wake_in(self, delay_s: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._drain()
+
+    def _hand(self, key: Key, samples: Chunk, now: float) -> None:
+        self._socket.send_binary(samples)
+        segments = self._segments
+        if not segments or segments[-1].key != key:
+            self._forget_played(now)
+            segments.append(Segment(key, self._playhead.handed_ms))
+            self._feed(AudioHanded(key[0]))
+        n_ms = len(samples) / self._bytes_per_ms
+        segments[-1].handed_ms += n_ms
+        self._playhead.handed(n_ms, now)
+
+    def _pass(self, message: cmd.PlayStart | cmd.PlayEnd, now: float) -> None:
+        if isinstance(message, cmd.PlayEnd):
+            for segment in self._segments:
+                if segment.key == (message.item_id, message.content_index):
+                    segment.ended = True
+        self._send(self._codec.encode(message))
+
+    def _forget_played(self, now: float) -> None:
+        position_ms = self._playhead.position_ms(now)
+        while self._segments and self._segments[0].start_ms + self._segments[0].handed_ms <= position_ms:
+            self._segments.popleft()
+
+    def _send(self, message: bytes) -> None:
+        self._socket.send_text(message)
+        if not self._socket.is_writable and self._socket.unsent_bytes > MAX_UNSENT_BYTES:
+            self._feed(ClientStuck(self._socket.unsent_bytes))
+
+    def _writable(self, is_writable: bool) -> None:
+        if is_writable:
+            if self._stuck_timer is not None:
+                self._stuck_timer.cancel()
+                self._stuck_timer = None
+            self._drain()
+        elif self._stuck_timer is None:
+            self._stuck_timer = asyncio.get_running_loop().call_later(STUCK_S, self._stuck)
+
+    def _stuck(self) -> None:
+        self._stuck_timer = None
+        self._feed(ClientStuck(self._socket.unsent_bytes))
