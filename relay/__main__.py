@@ -1,6 +1,25 @@
-"""`python -m relay`: the same as the `relay` command."""
+"""`python -m relay`: the same as the `relay` command.
 
-from relay.cli import main
+`-m` puts the current folder first on the import path, where a package of the user's that is called `audio` would hide
+ours; the console script does not have that trouble.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def _check_neighbours() -> None:
+    ours = Path(__file__).resolve().parent.parent / "audio"
+    spec = find_spec("audio")
+    found = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
+    if found != ours:
+        print(f"relay: {found} hides the relay's own package `audio`; use the command `relay` instead", file=sys.stderr)
+        raise SystemExit(2)
+
 
 if __name__ == "__main__":
+    _check_neighbours()
+    from relay.cli import main
+
     main()

@@ -1,0 +1,211 @@
+"""For tests, ours and yours: an upstream that does what the test says, over a real socket.
+
+async with ScriptedUpstream() as upstream:          # point RELAY_UPSTREAM at upstream.url
+    session = await upstream.accept()
+    await session.configure()                       # session.created, session.update, session.updated
+    await session.emit({"type": "input_audio_buffer.speech_started", "item_id": "item_1", "audio_start_ms": 0})
+    truncate = await session.expect("conversation.item.truncate")
+"""
+
+import asyncio
+import base64
+import itertools
+from collections.abc import Callable
+from typing import Any, Self
+
+import orjson
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+EXPECT_TIMEOUT_S = 10.0
+MAX_KEPT_EVENTS = 10_000
+
+Obj = dict[str, Any]
+
+
+class FakeClock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class ScriptedSession:
+    """One connection of a relay, seen from the model's end."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self.connection = connection
+        self.seen: list[Obj] = []
+        self.audio = bytearray()
+        self.closed = asyncio.Event()
+        self._taken = 0
+        self._news = asyncio.Condition()
+        self._numbers = itertools.count(1)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request's headers."""
+        request = self.connection.request
+        return dict(request.headers.raw_items()) if request else {}
+
+    async def emit(self, *events: Obj) -> None:
+        """Send events; an `event_id` is added where there is none."""
+        for event in events:
+            await self.connection.send(
+                orjson.dumps({"event_id": f"event_{next(self._numbers)}"} | event).decode(), text=True
+            )
+
+    async def emit_raw(self, text: str | bytes) -> None:
+        """Send a message as it is, however wrong."""
+        await self.connection.send(text)
+
+    async def expect(self, kind: str, timeout_s: float = EXPECT_TIMEOUT_S) -> Obj:
+        """The next event of that type; those of other types before it stay in `seen`, and are not waited for again."""
+        async with asyncio.timeout(timeout_s), self._news:
+            while True:
+                while self._taken < len(self.seen):
+                    event = self.seen[self._taken]
+                    self._taken += 1
+                    if event.get("type") == kind:
+                        return event
+                if self.closed.is_set():
+                    raise AssertionError(f"the relay hung up before it sent {kind}; it sent {self.types()}")
+                await self._news.wait()
+
+    async def expect_audio(self, n_bytes: int, timeout_s: float = EXPECT_TIMEOUT_S) -> bytes:
+        """Wait until that much audio has been appended in all, and return it."""
+        async with asyncio.timeout(timeout_s), self._news:
+            await self._news.wait_for(lambda: len(self.audio) >= n_bytes or self.closed.is_set())
+        return bytes(self.audio)
+
+    def types(self) -> list[str]:
+        """The types of all events so far, in order; audio is not among them."""
+        return [str(event.get("type")) for event in self.seen]
+
+    async def configure(self, **session: Any) -> Obj:
+        """Introduce the session, take its configuration and confirm it. Returns the `session.update`."""
+        await self.emit({"type": "session.created", "session": {"type": "realtime", "model": "scripted"} | session})
+        update = await self.expect("session.update")
+        await self.emit({"type": "session.updated", "session": update["session"]})
+        return update
+
+    async def respond(
+        self,
+        text: str = "Hello there.",
+        ms: int = 200,
+        *,
+        response_id: str = "resp_1",
+        item_id: str = "item_1",
+        metadata: Obj | None = None,
+        finish: bool = True,
+    ) -> None:
+        """Answer with words and `ms` of a quiet ramp, in the order of the real one; `finish` ends the response."""
+        part = {"response_id": response_id, "item_id": item_id, "output_index": 0, "content_index": 0}
+        item = {"id": item_id, "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
+        await self.emit(
+            {"type": "response.created", "response": {"id": response_id, "metadata": metadata, "output": []}},
+            {"type": "response.output_item.added", "response_id": response_id, "output_index": 0, "item": item},
+            {"type": "conversation.item.added", "previous_item_id": None, "item": item},
+            {"type": "response.output_audio_transcript.delta", "delta": text, **part},
+        )
+        pcm = b"".join((n % 1000).to_bytes(2, "little", signed=True) for n in range(24 * ms))
+        for start in range(0, len(pcm), 4800):
+            delta = base64.b64encode(pcm[start : start + 4800]).decode()
+            await self.emit({"type": "response.output_audio.delta", "delta": delta, **part})
+        if finish:
+            await self.emit(
+                {"type": "response.output_audio.done", **part},
+                {"type": "response.output_audio_transcript.done", "transcript": text, **part},
+            )
+            await self.done(response_id, [item | {"status": "completed"}], metadata=metadata)
+
+    async def call(self, *calls: tuple[str, str, Obj], response_id: str = "resp_1", status: str = "completed") -> None:
+        """Respond with function calls: (call_id, name, arguments)."""
+        output = [
+            {
+                "id": f"item_{call_id}",
+                "type": "function_call",
+                "status": "completed",
+                "call_id": call_id,
+                "name": name,
+                "arguments": orjson.dumps(arguments).decode(),
+            }
+            for call_id, name, arguments in calls
+        ]
+        await self.emit({"type": "response.created", "response": {"id": response_id, "output": []}})
+        await self.done(response_id, output, status=status)
+
+    async def done(
+        self, response_id: str, output: list[Obj], *, status: str = "completed", metadata: Obj | None = None
+    ) -> None:
+        """End a response."""
+        usage = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
+        response = {"id": response_id, "status": status, "output": output, "usage": usage, "metadata": metadata}
+        await self.emit({"type": "response.done", "response": response})
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Hang up."""
+        await self.connection.close(code, reason)
+
+    async def read(self) -> None:
+        """Take what the relay sends until it hangs up."""
+        try:
+            async for message in self.connection:
+                event: Obj = orjson.loads(message)
+                async with self._news:
+                    if event.get("type") == "input_audio_buffer.append":
+                        self.audio += base64.b64decode(event["audio"])
+                    elif len(self.seen) < MAX_KEPT_EVENTS:
+                        self.seen.append(event)
+                    self._news.notify_all()
+        except ConnectionClosed:
+            pass  # how it ended stands in `connection.close_code`
+        finally:
+            async with self._news:
+                self.closed.set()
+                self._news.notify_all()
+
+
+class ScriptedUpstream:
+    """A Realtime endpoint on a free loopback port; `refuse` may answer a handshake with an HTTP response."""
+
+    def __init__(self, refuse: Callable[[ServerConnection, Request], Response | None] | None = None) -> None:
+        self._refuse = refuse
+        self._server: Server | None = None
+        self._sessions: asyncio.Queue[ScriptedSession] = asyncio.Queue()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        assert self._server is not None, "enter the context first"
+        port = next(iter(self._server.sockets)).getsockname()[1]
+        return f"ws://127.0.0.1:{port}/v1/realtime"
+
+    async def accept(self, timeout_s: float = EXPECT_TIMEOUT_S) -> ScriptedSession:
+        """The next connection."""
+        async with asyncio.timeout(timeout_s):
+            return await self._sessions.get()
+
+    async def __aenter__(self) -> Self:
+        self._server = await serve(
+            self._handle, "127.0.0.1", 0, process_request=self._refuse, max_size=None, compression=None
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        session = ScriptedSession(connection)
+        self._sessions.put_nowait(session)
+        await session.read()

@@ -1,0 +1,134 @@
+"""A relay in the test's own loop, and a device client that keeps what it was sent."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from aiohttp import web
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from relay.config import Settings
+from relay.server import create_app
+from relay.state import RELAY, RelayState
+from relay.toolkit.registry import ToolRegistry
+
+Obj = dict[str, Any]
+TIMEOUT_S = 10.0
+
+
+class RunningRelay:
+    """Where a relay listens, and its insides."""
+
+    def __init__(self, app: web.Application, port: int) -> None:
+        self.app = app
+        self.port = port
+
+    @property
+    def state(self) -> RelayState:
+        return self.app[RELAY]
+
+    def ws(self, path: str = "/") -> str:
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    def http(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+def settings_for(upstream: str | None = None, **overrides: Any) -> Settings:
+    """Settings that see neither the environment nor a `.env`."""
+    return Settings(_env_file=None, upstream=upstream or "local", **overrides)  # type: ignore[call-arg]
+
+
+@asynccontextmanager
+async def running_relay(
+    upstream: str | None = None, registry: ToolRegistry | None = None, **overrides: Any
+) -> AsyncIterator[RunningRelay]:
+    """A relay on a free port; ends as `relay serve` does on SIGTERM."""
+    app = create_app(settings_for(upstream, **overrides), registry if registry is not None else ToolRegistry())
+    runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=2, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield RunningRelay(app, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+class DeviceClient:
+    """A client of the device protocol; `expect` waits for a message, `audio` is what was heard."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.messages: list[Obj] = []
+        self.audio = bytearray()
+        self.order: list[str] = []
+        self._taken = 0
+        self._news = asyncio.Condition()
+        self._closed = False
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def connect(cls, url: str, **options: Any) -> Self:
+        return cls(await connect(url, compression=None, **options))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.connection.close()
+        await self._reader
+
+    async def send(self, **message: Any) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def speak(self, pcm: bytes) -> None:
+        await self.connection.send(pcm)
+
+    async def expect(self, kind: str, timeout_s: float = TIMEOUT_S) -> Obj:
+        """The next message whose `type` or event `name` is `kind`; those before it are passed over."""
+        async with asyncio.timeout(timeout_s), self._news:
+            while True:
+                while self._taken < len(self.messages):
+                    message = self.messages[self._taken]
+                    self._taken += 1
+                    if kind in (message["type"], message.get("name")):
+                        return message
+                assert not self._closed, f"closed before {kind}: {self.kinds()}"
+                await self._news.wait()
+
+    async def expect_audio(self, n_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
+        async with asyncio.timeout(timeout_s), self._news:
+            await self._news.wait_for(lambda: len(self.audio) >= n_bytes or self._closed)
+        assert len(self.audio) >= n_bytes, f"closed after {len(self.audio)} bytes"
+        return bytes(self.audio)
+
+    async def wait_closed(self, timeout_s: float = TIMEOUT_S) -> tuple[int | None, str | None]:
+        async with asyncio.timeout(timeout_s):
+            await self.connection.wait_closed()
+            await self._reader
+        return self.connection.close_code, self.connection.close_reason
+
+    def kinds(self) -> list[str]:
+        return [message.get("name") or message["type"] for message in self.messages]
+
+    async def _read(self) -> None:
+        try:
+            async for message in self.connection:
+                async with self._news:
+                    if isinstance(message, bytes):
+                        self.audio += message
+                        self.order.append("binary")
+                    else:
+                        self.messages.append(json.loads(message))
+                        self.order.append(self.kinds()[-1])
+                    self._news.notify_all()
+        except ConnectionClosed:
+            pass  # its code is asked for by wait_closed
+        finally:
+            async with self._news:
+                self._closed = True
+                self._news.notify_all()

@@ -1,0 +1,141 @@
+"""Imports point down only: what each part of the source may import of ours, and what the pure parts may not import at all."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# part -> the parts of ours that it may import; "relay.live_session" and the like stand for single modules
+LAYERS: dict[str, set[str]] = {
+    "audio": set(),
+    "relay.errors": set(),
+    "relay.core": {"audio"},
+    "relay.wire": {"audio", "relay.core"},
+    "relay.peers": {"audio", "relay.core", "relay.wire", "relay.errors"},
+    "relay.toolkit": {"relay.errors"},
+    "relay.live_session": {"relay.core", "relay.wire", "relay.peers"},
+    "relay.session_tools": {"relay.core", "relay.toolkit"},
+    "relay.engine_process": set(),
+    "relay.config": {"relay.core", "relay.errors"},
+    "relay.logs": {"relay.core"},
+    "relay.access": {"relay.config", "relay.core", "relay.errors"},
+    "relay.state": {
+        "relay",
+        "relay.access",
+        "relay.config",
+        "relay.core",
+        "relay.engine_process",
+        "relay.live_session",
+        "relay.peers",
+        "relay.session_tools",
+        "relay.toolkit",
+    },
+    "relay.endpoints": {
+        "audio",
+        "relay",
+        "relay.core",
+        "relay.errors",
+        "relay.live_session",
+        "relay.peers",
+        "relay.state",
+        "relay.web",
+        "relay.wire",
+    },
+    "relay.server": {
+        "relay.access",
+        "relay.config",
+        "relay.core",
+        "relay.endpoints",
+        "relay.errors",
+        "relay.state",
+        "relay.toolkit",
+    },
+    "relay.web": set(),
+    "relay.local_engine": {"audio", "relay.errors"},
+    "relay.testing": set(),
+    "relay.talk": {"audio", "relay.errors"},
+    "relay.cli": {
+        "relay",
+        "relay.config",
+        "relay.errors",
+        "relay.local_engine",
+        "relay.logs",
+        "relay.server",
+        "relay.talk",
+    },
+    "relay.__main__": {"relay.cli"},
+    "relay": {"relay.errors", "relay.server", "relay.toolkit"},
+    "tools": {"relay"},
+}
+
+PURE = ("audio", "relay.core", "relay.wire")
+IMPURE = {
+    "aiohttp", "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "picows", "random", "secrets",
+    "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request", "uuid",
+    "websockets",
+}  # fmt: skip
+EXCUSED = {
+    ("audio/__init__.py", "os"): "sets the threads of numpy's BLAS before numpy loads",
+    ("audio/fir.py", "threading"): "scratch arrays are kept per thread; none is started",
+}
+
+
+def part_of(module: str) -> str:
+    """The part of the table that a module belongs to: the longest row that is a prefix of its name."""
+    rows = [row for row in LAYERS if module == row or module.startswith(row + ".") or module.startswith(row + "_")]
+    rows = [row for row in rows if row != "relay"] or (["relay"] if module == "relay" else [])
+    return max(rows, key=len, default=module)
+
+
+def sources() -> list[Path]:
+    return [path for folder in ("audio", "relay", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which layer is meant"
+            base = node.module or ""
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                is_module = (ROOT / whole.replace(".", "/")).with_suffix(".py").exists() or (
+                    ROOT / whole.replace(".", "/")
+                ).is_dir()
+                found.add(whole if is_module else base)
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    part = part_of(module_of(path))
+    assert part in LAYERS, f"{part} is in no layer: add it to the table"
+    ours = {part_of(name) for name in imports_of(path) if name.split(".")[0] in ("audio", "relay", "tools")}
+    assert ours - {part} <= LAYERS[part]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_pure_parts_know_no_socket_task_clock_or_randomness(path: Path) -> None:
+    if not module_of(path).startswith(PURE):
+        return
+    name = str(path.relative_to(ROOT))
+    used = {module for module in imports_of(path) if module in IMPURE or module.split(".")[0] in IMPURE}
+    assert {module for module in used if (name, module) not in EXCUSED} == set()
+
+
+def test_no_module_is_named_like_one_of_the_standard_library() -> None:
+    import sys
+
+    top = {path.name.removesuffix(".py") for folder in (ROOT / "audio", ROOT / "relay") for path in folder.iterdir()}
+    # Inside a package such a name cannot hide the library's; at the top level of the path it would.
+    assert not {"audio", "relay"} & sys.stdlib_module_names
+    assert not {name for name in top if name in ("asyncio", "json", "logging", "types", "typing")}

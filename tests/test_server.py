@@ -1,0 +1,205 @@
+"""The `relay` command as its user runs it: start, log, health, bad settings, and the end on SIGTERM."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from relay import __version__
+from relay.testing import ScriptedUpstream
+from tests.support.relay_server import DeviceClient, running_relay
+
+RELAY = Path(sys.executable).with_name("relay")
+START_TIMEOUT_S = 20.0
+
+
+def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not re.match(r"RELAY_|OPENAI_|NAVAI_|HOST$|PORT$", name)
+    }
+    return kept | {"HOME": str(tmp_path)} | settings
+
+
+class Served:
+    """A `relay serve` process, its port and its log."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.log = ""
+        self.port = 0
+
+    async def read_until(self, pattern: str) -> re.Match[str]:
+        assert self.process.stderr is not None
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not (found := re.search(pattern, self.log)):
+                line = await self.process.stderr.readline()
+                assert line, f"ended before {pattern!r}:\n{self.log}"
+                self.log += line.decode()
+        return found
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, *arguments: str, **settings: str):
+    process = await asyncio.create_subprocess_exec(
+        RELAY, "serve", "--port", "0", *arguments,
+        stderr=asyncio.subprocess.PIPE, env=environment(tmp_path, **settings), cwd=tmp_path,
+    )  # fmt: skip
+    served = Served(process)
+    try:
+        found = await served.read_until(r"ready: open http://127\.0\.0\.1:(\d+)")
+        served.port = int(found[1])
+        yield served
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_the_start_says_what_is_in_force_and_no_key(tmp_path) -> None:
+    async with ScriptedUpstream() as upstream:
+        settings = {"RELAY_UPSTREAM": upstream.url, "RELAY_UPSTREAM_KEY": "sk-secret-0123456789"}
+        async with serving(tmp_path, OPENAI_REALTIME_MODEL="my-model", **settings) as served:
+            for told in (__version__, "my-model", "127.0.0.1", "pcm16", "localhost", "current_time", "roll_dice"):
+                assert told in served.log, told
+            assert "sk-secret" not in served.log
+
+
+async def test_sigterm_says_goodbye_and_exits_0_in_bounded_time(tmp_path) -> None:
+    async with ScriptedUpstream() as upstream, serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
+        client = await DeviceClient.connect(f"ws://127.0.0.1:{served.port}/")
+        session = await upstream.accept()
+        await session.configure()
+        await client.expect("AIConnected")
+        served.process.send_signal(signal.SIGTERM)
+        await client.expect("goodbye")
+        assert (await client.wait_closed())[0] == 1001
+        async with asyncio.timeout(8):
+            assert await served.process.wait() == 0
+        async with asyncio.timeout(2):
+            await session.closed.wait()
+
+
+async def test_health_and_readiness(tmp_path) -> None:
+    async with running_relay("ws://127.0.0.1:9/") as relay, aiohttp.ClientSession() as http:
+        async with http.get(relay.http("/healthz")) as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "ok", "version": __version__})
+        async with http.get(relay.http("/readyz")) as answer:
+            assert (answer.status, (await answer.json())["status"]) == (200, "ready")
+        relay.state.draining = True
+        async with http.get(relay.http("/readyz")) as answer:
+            assert (answer.status, (await answer.json())["reason"]) == (503, "the relay is shutting down")
+
+
+async def test_what_is_not_there_is_json_too() -> None:
+    async with running_relay("ws://127.0.0.1:9/") as relay, aiohttp.ClientSession() as http:
+        for method, path, status in (("GET", "/nothing", 404), ("POST", "/healthz", 405), ("GET", "/static/x.py", 404)):
+            async with http.request(method, relay.http(path)) as answer:
+                assert answer.status == status
+                assert (await answer.json())["error"]
+        async with http.get(relay.http("/ws")) as answer:
+            assert (answer.status, (await answer.json())["field"]) == (400, "Upgrade")
+
+
+async def test_the_page_and_its_files_are_served_with_a_policy() -> None:
+    async with running_relay("ws://127.0.0.1:9/") as relay, aiohttp.ClientSession() as http:
+        async with http.get(relay.http("/")) as answer:
+            text = await answer.text()
+            assert answer.content_type == "text/html"
+            assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        for name in re.findall(r"/static/([\w.-]+)", text):
+            async with http.get(relay.http(f"/static/{name}")) as answer:
+                assert answer.status == 200, name
+
+
+async def run_relay(tmp_path: Path, *arguments: str, **settings: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        RELAY, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=environment(tmp_path, **settings), cwd=tmp_path,
+    )  # fmt: skip
+    async with asyncio.timeout(START_TIMEOUT_S):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_wrong_settings_are_told_by_name_without_a_traceback(tmp_path) -> None:
+    code, _, err = await run_relay(tmp_path, "serve", RELAY_TURN="sometimes", PORT="x", HOST="0.0.0.0")
+    assert code == 2
+    assert "RELAY_TURN" in err
+    assert "PORT" in err
+    assert "Traceback" not in err
+
+
+async def test_an_address_that_is_taken_is_a_sentence(tmp_path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = await run_relay(tmp_path, "serve", "--port", str(port), RELAY_UPSTREAM="ws://127.0.0.1:9/")
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in err
+    assert "Traceback" not in err
+
+
+async def test_a_tools_folder_that_is_not_there_is_a_sentence(tmp_path) -> None:
+    code, _, err = await run_relay(tmp_path, "serve", "--tools", "nowhere", RELAY_UPSTREAM="ws://127.0.0.1:9/")
+    assert code == 2
+    assert "nowhere" in err
+    assert "Traceback" not in err
+
+
+async def test_help_and_version(tmp_path) -> None:
+    code, out, _ = await run_relay(tmp_path, "--version")
+    assert (code, out) == (0, f"relay {__version__}\n")
+    code, out, _ = await run_relay(tmp_path, "--help")
+    assert code == 0
+    for command in ("serve", "talk", "local"):
+        assert command in out
+
+
+async def test_the_module_names_a_package_that_hides_ours(tmp_path) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "__init__.py").write_text("")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "relay", "--version",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment(tmp_path), cwd=tmp_path,
+    )  # fmt: skip
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    assert str(tmp_path / "audio") in err.decode()
+    code, out, _ = await run_relay(tmp_path, "--version")
+    assert (code, out) == (0, f"relay {__version__}\n"), "the console script is not touched by it"
+
+
+async def test_json_logs_are_one_object_a_line(tmp_path) -> None:
+    async with ScriptedUpstream() as upstream:
+        process = await asyncio.create_subprocess_exec(
+            RELAY, "serve", "--port", "0", stderr=asyncio.subprocess.PIPE, cwd=tmp_path,
+            env=environment(tmp_path, RELAY_UPSTREAM=upstream.url, RELAY_LOG_FORMAT="json"),
+        )  # fmt: skip
+        assert process.stderr is not None
+        async with asyncio.timeout(START_TIMEOUT_S):
+            entry = json.loads(await process.stderr.readline())
+        process.terminate()
+        await process.communicate()
+    assert entry["level"] == "info"
+    assert entry["message"].startswith("relay ")
+
+
+@pytest.mark.parametrize("exit_by", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_run_can_have_the_port_at_once(tmp_path, exit_by) -> None:
+    async with ScriptedUpstream() as upstream:
+        async with serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
+            port = served.port
+            served.process.send_signal(exit_by)
+            async with asyncio.timeout(8):
+                assert await served.process.wait() == 0
+        async with serving(tmp_path, "--port", str(port), RELAY_UPSTREAM=upstream.url) as served:
+            assert served.port == port
