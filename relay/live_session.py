@@ -1,8 +1,8 @@
 """One session at run time: the only place where the rules, the languages and the sockets meet.
 
-`feed` is a plain synchronous call: an event goes to the core, and the commands that come back are carried out before it
-returns. What happens meanwhile (the outbox's answers, a tool that fails at once) waits in a deque, so that the core sees
-one event at a time and in order; a queue of asyncio's would cost a task switch per frame.
+`feed` is a plain synchronous call: an event goes to the core, and the commands that come back are carried out before
+it returns. What happens meanwhile (the outbox's answers, a tool that fails at once) waits in a deque, so that the core
+sees one event at a time and in order; a queue of asyncio's would cost a task switch per frame.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """What the parts of one running relay share: settings, tools, the way to the model, and the sessions alive."""
 
 import asyncio
+import contextlib
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,12 @@ DRAIN_TIMEOUT_S = 4.0
 TOOLS_TIMEOUT_S = 2.0
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class RelayState:
     """One relay; lives in the application under `RELAY`."""
@@ -38,6 +45,7 @@ class RelayState:
     tap: Tap | None = None
     draining: bool = False
     sessions: dict[str, LiveSession] = field(default_factory=dict)
+    all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
     def build(cls, settings: Settings, registry: ToolRegistry) -> "RelayState":
@@ -64,9 +72,9 @@ class RelayState:
         self.draining = True
         for session in list(self.sessions.values()):
             session.feed(Draining())
-        deadline = asyncio.get_running_loop().time() + DRAIN_TIMEOUT_S
-        while self.sessions and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self.all_gone.wait()
 
     async def stop(self) -> None:
         """End what `start` began."""
@@ -101,6 +109,17 @@ class RelayState:
         return asyncio.get_running_loop().time()
 
     # -- sessions -----------------------------------------------------------------------------------------------------
+
+    def add(self, live: LiveSession) -> None:
+        """A session begins."""
+        self.sessions[live.core.session_id] = live
+        self.all_gone.clear()
+
+    def remove(self, live: LiveSession) -> None:
+        """A session has ended."""
+        del self.sessions[live.core.session_id]
+        if not self.sessions:
+            self.all_gone.set()
 
     def new_session_id(self) -> str:
         """An id of our own making; the provider's is never shown."""

@@ -102,7 +102,7 @@ class DeviceSession:
         self._announced = False
         self._hello_owed = False
         self._commits: set[str] = set()
-        self._uncommitted_ms = 0.0
+        self._uncommitted_bytes = 0
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
     @property
@@ -187,7 +187,7 @@ class DeviceSession:
             case ev.Commit():
                 self._commit(now)
             case ev.Clear():
-                self._uncommitted_ms = 0.0
+                self._uncommitted_bytes = 0
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
                 self._turns.interrupt()
@@ -241,10 +241,11 @@ class DeviceSession:
             case ev.SpeechStarted():
                 turns.speech_started()
             case ev.SpeechStopped():
-                turns.speech_stopped(event.audio_end_ms, now)
+                input_ms = turns.input_bytes // self.options.input.bytes_per_ms
+                turns.speech_stopped(event.audio_end_ms, input_ms, now)
                 turns.settle(now)
             case ev.InputCommitted():
-                self._uncommitted_ms = 0.0
+                self._uncommitted_bytes = 0
                 self._commits.clear()
                 turns.input_committed(event.item_id, now)
                 turns.settle(now)
@@ -385,9 +386,8 @@ class DeviceSession:
         if self.phase is not Phase.READY:
             self._backlog.add(event)
             return ()
-        ms = event.n_bytes / self.options.input.bytes_per_ms
-        self._turns.input_ms += ms
-        self._uncommitted_ms += ms
+        self._turns.input_bytes += event.n_bytes
+        self._uncommitted_bytes += event.n_bytes
         return (event,)
 
     def _playback(self, event: ev.Playback, now: float) -> None:
@@ -409,12 +409,12 @@ class DeviceSession:
         self._turns.settle(now)
 
     def _commit(self, now: float) -> None:
-        if self._uncommitted_ms < MIN_COMMIT_MS:
+        if self._uncommitted_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
             self._error("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit.", False)
             return
         event_id = self._next_id()
         self._commits.add(event_id)
-        self._uncommitted_ms = 0.0
+        self._uncommitted_bytes = 0
         self._emit(CommitInput(event_id))
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:

@@ -11,7 +11,7 @@ MAX_EVENTS = 256
 
 
 class Backlog:
-    """Early events in order. Over `MAX_AUDIO_MS` (or `MAX_AUDIO_FRAMES`) the oldest audio goes first; other events never."""
+    """Early events in order. Over `MAX_AUDIO_MS` or `MAX_AUDIO_FRAMES` the oldest audio goes; other events never do."""
 
     __slots__ = ("_audio_bytes", "_audio_frames", "_events", "_others", "dropped_bytes", "format")
 

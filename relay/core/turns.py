@@ -72,7 +72,7 @@ class Turns:
         self.refused = RecentSet(64)
         self.typed: deque[str] = deque()
         self.last_upstream_at = 0.0
-        self.input_ms = 0.0
+        self.input_bytes = 0
         self._emit = emit
         self._next_id = next_id
         self._responses: dict[str, ResponseText] = {}
@@ -140,9 +140,9 @@ class Turns:
         self._emit(TellSpeech(started=True))
         self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
 
-    def speech_stopped(self, audio_end_ms: int, now: float) -> None:
-        """The user's speech ended; the moment is worked out from the input's clock."""
-        lag_s = min(max(self.input_ms - audio_end_ms, 0), 5000) / 1000
+    def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
+        """The user's speech ended at `audio_end_ms` of the `input_ms` that were sent; so that long ago."""
+        lag_s = min(max(input_ms - audio_end_ms, 0), 5000) / 1000
         self._clock = TurnClock(speech_end=now - lag_s, speech_stopped=now)
         self._speech_stopped_at = now
         self._user_speaking = self.config.turn.upstream_creates
@@ -398,7 +398,7 @@ class Turns:
     # -- tools --------------------------------------------------------------------------------------------------------
 
     def tool_returned(self, event: ev.ToolReturned) -> None:
-        """A tool call ended: its one output goes upstream; the follow-up is asked for when all of its response are in."""
+        """A tool call ended: its one output goes upstream; `settle` asks for the follow-up once all of them are in."""
         returned = self.calls.returned(event.call_id)
         if returned is None:
             return

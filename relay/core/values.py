@@ -158,7 +158,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ClipHanded:
-    """What the outbox knows of one clip: ms given to the client's socket, and ms its playhead model holds for played."""
+    """The outbox's account of one clip: ms given to the client's socket, and ms that its playhead holds for played."""
 
     item_id: str
     content_index: int

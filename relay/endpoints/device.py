@@ -31,13 +31,13 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     session_id = relay.new_session_id()
     socket = ClientSocket(MAX_FRAME_BYTES)
     live = _live_session(relay, session_id, principal, options, config, socket)
-    relay.sessions[session_id] = live
+    relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
         if take_over(request, socket, subprotocol=None, max_frame_bytes=MAX_FRAME_BYTES):
             await live.run()
     finally:
-        del relay.sessions[session_id]
+        relay.remove(live)
         _log.info("session %s ends%s", session_id, _passed_over(live))
     return upgraded_response()
 

@@ -1,6 +1,7 @@
-"""WebSocket frames to messages, on picows: reassembly, UTF-8, reserved bits, sizes and the closing handshake (RFC 6455).
+"""WebSocket frames to messages, on picows: reassembly, UTF-8, reserved bits, sizes, the closing handshake (RFC 6455).
 
-picows parses and unmasks frames and checks opcodes, masks and lengths; what it leaves to its user is here, for both ends.
+picows parses and unmasks frames and checks opcodes, masks and lengths; what it leaves to its user is here, for both
+ends.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What goes to a device client: messages at once, audio in line and paced, so that nobody has to hold much of it.
 
 The outbox keeps at most `max_ahead_ms` of audio ahead of the client's playback, so that even a client that ignores
-`interrupted` falls silent within that time. It tells the session what was handed over when it is asked to drop the rest.
+`interrupted` falls silent within that time. Asked to drop the rest, it tells the session what was handed over.
 """
 
 import asyncio

@@ -208,9 +208,7 @@ async def test_a_client_that_leaves_frees_its_upstream(relay, upstream) -> None:
     client.connection.transport.abort()
     async with asyncio.timeout(2):
         await session.closed.wait()
-    async with asyncio.timeout(2):
-        while relay.state.sessions:
-            await asyncio.sleep(0.01)
+        await relay.state.all_gone.wait()
     await client.wait_closed()
 
 
@@ -258,7 +256,7 @@ async def test_a_shutdown_says_goodbye_and_closes_with_1001(upstream) -> None:
 
 
 async def test_a_failure_of_ours_ends_one_session_and_no_other(relay, upstream, monkeypatch, caplog) -> None:
-    broken, session, _ = await connected(relay, upstream)
+    broken, _, _ = await connected(relay, upstream)
     other, other_session, _ = await connected(relay, upstream)
     async with broken, other:
         live = next(iter(relay.state.sessions.values()))
