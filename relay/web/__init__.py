@@ -1,0 +1,27 @@
+"""The console page and the JavaScript client: plain ES modules, no build step, nothing loaded from elsewhere."""
+
+from pathlib import Path
+from typing import Final
+
+STATIC_DIR: Final = Path(__file__).parent
+
+CONTENT_TYPES: Final = {
+    # Written down, not guessed: a machine's own table may call .js text/plain, and browsers then refuse the modules.
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What the page needs and nothing more; `'self'` in connect-src covers the WebSocket of the same host."""
+
+
+def static_files() -> dict[str, str]:
+    """Name every file that may be served, each with its content type; Python files are not among them."""
+    return {
+        path.name: CONTENT_TYPES[path.suffix] for path in sorted(STATIC_DIR.iterdir()) if path.suffix in CONTENT_TYPES
+    }

@@ -1,0 +1,201 @@
+/** The console page: the conversation's events to the page's elements, and clicks and keys back. */
+
+import { Conversation } from "./conversation.js";
+import { HICCUPS, closeNotice, errorNotice, microphoneNotice } from "./sentences.js";
+import { TranscriptView } from "./transcript-view.js";
+import { Transcript } from "./transcript.js";
+import { WebSocketTransport, relaySocketUrl } from "./transport.js";
+import { Glow, Waveform, animate, levelOf } from "./waveform.js";
+
+/** @template {HTMLElement} T @param {string} id @returns {T} */
+const $ = (id) => /** @type {T} */ (document.getElementById(id));
+
+const STATUS = {
+  off: "Press and talk",
+  connecting: "Connecting…",
+  listening: "Listening",
+  waiting: "Connected without microphone",
+  hearing: "You are speaking",
+  thinking: "Thinking…",
+  speaking: "Relay is speaking",
+};
+const TURNS = { server_vad: "turns by pauses", semantic_vad: "turns by meaning", manual: "turns by hand" };
+
+export const conversation = new Conversation((rateHz) => new WebSocketTransport(relaySocketUrl(rateHz)));
+export const transcript = new Transcript();
+new TranscriptView(transcript, $("transcript"), $("scroller"));
+
+/** What the user last asked for, for "Reconnect" to repeat. @type {() => Promise<unknown>} */
+let wish = () => conversation.talk();
+/** What the protocol told of this session. @type {{connected: any, ready: any, tokens: number}} */
+let facts = { connected: null, ready: null, tokens: 0 };
+
+const levels = {
+  user: () => (conversation.microphone.muted ? 0 : levelOf(conversation.microphone.analyser)),
+  relay: () => levelOf(conversation.player.analyser),
+};
+const animation = animate([
+  new Waveform($("wave-user"), -1, levels.user),
+  new Waveform($("wave-relay"), 1, levels.relay),
+  new Glow($("talk"), () => Math.max(levels.user(), levels.relay())),
+]);
+
+/** @param {string} name @param {(detail: any) => void} listener */
+function on(name, listener) {
+  conversation.addEventListener(name, (event) => listener(/** @type {CustomEvent} */ (event).detail));
+}
+
+// ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────
+
+function showControls() {
+  const { activity, talking, microphone } = conversation;
+  const muted = microphone.muted && activity === "listening";
+  document.body.dataset.activity = activity;
+  document.body.dataset.muted = String(microphone.muted);
+  $("status").textContent = muted ? "Muted" : STATUS[activity];
+  $("talk").ariaLabel = talking ? "End conversation" : "Start talking";
+  $("mute").ariaPressed = String(microphone.muted);
+  $("mute").textContent = microphone.muted ? "Unmute" : "Mute";
+  /** @type {HTMLButtonElement} */ ($("mute")).disabled = !microphone.active;
+  /** @type {HTMLButtonElement} */ ($("stop")).disabled = !["speaking", "thinking"].includes(activity);
+  $("commit").hidden = facts.ready?.turn !== "manual" || !microphone.active;
+  $("end").hidden = talking || !conversation.open;
+  animation.setLive(conversation.open || talking);
+}
+
+/** @param {import("./sentences.js").Notice} notice @param {string} [action] label of its button */
+function showNotice(notice, action = "") {
+  $("notice-title").textContent = notice.title;
+  $("notice-text").textContent = notice.text;
+  $("notice-action").textContent = action;
+  $("notice-action").hidden = action === "";
+  $("notice").hidden = false;
+}
+
+function hideNotice() {
+  $("notice").hidden = true;
+}
+
+/** @param {string} text @param {string} [title] */
+const fact = (text, title = "") => Object.assign(document.createElement("span"), { textContent: text, title });
+
+/** @param {import("./protocol.js").Format} input @param {import("./protocol.js").Format} output */
+function formats(input, output) {
+  const [heard, spoken] = [input, output].map(({ format, rate }) => `${format.toUpperCase()} ${rate / 1000} kHz`);
+  return heard === spoken ? heard : `${heard} in, ${spoken} out`;
+}
+
+function showFacts() {
+  const { connected, ready, tokens } = facts;
+  $("connection-text").textContent = connected ? "Connected" : "Not connected";
+  document.body.dataset.connected = String(connected !== null);
+  if (connected === null) return; // the last session's stay, to be looked up
+  const shown = [fact(`session ${connected.sessionId}`), fact(formats(connected.input, connected.output))];
+  if (ready?.voice) shown.push(fact(`voice ${ready.voice}`));
+  if (ready?.language) shown.push(fact(`language ${ready.language}`));
+  if (ready?.turn) shown.push(fact(TURNS[ready.turn] ?? ready.turn));
+  const tools = Array.isArray(ready?.tools) ? ready.tools : [];
+  if (tools.length > 0) shown.push(fact(tools.length === 1 ? "1 tool" : `${tools.length} tools`, tools.join(", ")));
+  if (tokens > 0) shown.push(fact(`${tokens.toLocaleString("en")} tokens`));
+  $("facts").replaceChildren(...shown);
+}
+
+// ── what the conversation tells ─────────────────────────────────────────────────────────────────────────────
+
+on("state", ({ state }) => {
+  document.body.dataset.state = state;
+  if (state !== "connecting") return;
+  facts = { connected: null, ready: null, tokens: 0 };
+  transcript.beginSession("New session");
+  hideNotice();
+});
+on("connected", (connected) => {
+  facts.connected = connected;
+  showFacts();
+});
+on("ready", (ready) => {
+  facts.ready = ready;
+  Object.assign(facts.connected ?? {}, { input: ready.input, output: ready.output });
+  showFacts();
+  showControls();
+});
+on("usage", ({ totalTokens }) => {
+  facts.tokens += totalTokens;
+  showFacts();
+});
+on("activity", showControls);
+on("microphone", showControls);
+
+on("speechStart", () => transcript.speechStarted());
+on("speechEnd", () => transcript.speechEnded());
+on("textDelta", ({ text }) => transcript.answerDelta(text));
+on("audioStart", ({ itemId }) => transcript.answerAudio(itemId));
+on("responseEnd", (response) => transcript.answerEnded(response));
+on("interrupted", (message) => transcript.interrupted(message));
+on("transcript", (message) => transcript.transcript(message));
+on("tool", (message) => transcript.tool(message));
+on("latency", (message) => transcript.latency(message));
+
+on("error", (error) => showNotice(errorNotice(error)));
+on("congested", () => showNotice(HICCUPS.congested));
+on("overflow", () => showNotice(HICCUPS.overflow));
+on("microphoneError", ({ error }) =>
+  showNotice(microphoneNotice(error), microphoneNotice(error).again ? "Try again" : ""),
+);
+on("closed", (ending) => {
+  transcript.endSession();
+  facts.connected = null;
+  showFacts();
+  if (!ending.byUser) showNotice(closeNotice(ending, location.host), "Reconnect");
+});
+
+// ── what the user does ──────────────────────────────────────────────────────────────────────────────────────
+
+/** @param {() => Promise<unknown>} action */
+function start(action) {
+  wish = action;
+  hideNotice();
+  return action();
+}
+
+const talk = () => conversation.talk();
+
+$("talk").addEventListener("click", () => {
+  if (conversation.talking) conversation.end();
+  else start(talk);
+});
+$("end").addEventListener("click", () => conversation.end());
+$("mute").addEventListener("click", () => conversation.mute(!conversation.microphone.muted));
+$("stop").addEventListener("click", () => conversation.interrupt());
+$("commit").addEventListener("click", () => conversation.commit());
+$("notice-action").addEventListener("click", () => start(wish));
+$("notice-close").addEventListener("click", () => {
+  hideNotice();
+  $("talk").focus();
+});
+
+$("composer").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  /** @type {HTMLInputElement} */
+  const box = $("composer-text");
+  const text = box.value.trim();
+  if (text === "") return;
+  box.value = "";
+  const sent = conversation.open
+    ? await conversation.type(text)
+    : (await start(() => conversation.connect())) && (await conversation.type(text));
+  if (sent) transcript.typed(text);
+  else box.value ||= text;
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && conversation.player.playing) conversation.interrupt();
+});
+// Leaving tells the relay, instead of letting it find out.
+addEventListener("pagehide", () => conversation.end());
+// A phone may have suspended the audio while the page was in the background.
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible" && conversation.open) conversation.resume();
+});
+
+showControls();
