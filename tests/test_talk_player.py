@@ -43,6 +43,19 @@ def test_a_queue_that_runs_dry_waits_for_more() -> None:
     assert run(player, 12.25, 13.0) == [("a", 600)]
 
 
+def test_audio_that_comes_just_in_time_is_reported_all_along() -> None:
+    player = VirtualPlayer(BYTES_PER_MS)
+    player.start("a")
+    reports = []
+    for n in range(50):  # 20 ms of sound every 25 ms
+        player.feed(20 * BYTES_PER_MS, now=10 + n * 0.025)
+        reports += run(player, 10 + n * 0.025, 10 + (n + 1) * 0.025)
+    positions = [played_ms for _, played_ms in reports]
+    assert len(positions) == 6
+    assert positions == sorted(positions)
+    assert positions[-1] > 900
+
+
 def test_items_play_one_after_the_other() -> None:
     player = VirtualPlayer(BYTES_PER_MS)
     for item_id in "ab":

@@ -1,0 +1,131 @@
+"""A relay that speaks the device protocol by a test's script, over a real socket: for clients."""
+
+import asyncio
+import http
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+TIMEOUT_S = 20.0
+Message = dict[str, Any]
+
+
+class Device:
+    """One connection of `relay talk`, seen from the relay; keeps all that comes, with its time."""
+
+    def __init__(self, socket: ServerConnection) -> None:
+        self.socket = socket
+        self.messages: list[Message] = []
+        self.frames: list[tuple[float, bytes]] = []
+        self.gone = False
+        self._news = asyncio.Condition()
+
+    async def listen(self) -> None:
+        try:
+            async for received in self.socket:
+                if isinstance(received, bytes):
+                    self.frames.append((asyncio.get_running_loop().time(), received))
+                else:
+                    self.messages.append(json.loads(received))
+                await self._tell()
+        except ConnectionClosed:
+            pass
+        self.gone = True
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    async def until(self, what: Callable[[], object]) -> None:
+        async with self._news, asyncio.timeout(TIMEOUT_S):
+            await self._news.wait_for(lambda: what() or self.gone)
+        assert what(), "the client left before that"
+
+    async def say(self, kind: str, **fields: Any) -> None:
+        await self.socket.send(json.dumps({"type": kind, **fields}))
+
+    async def event(self, name: str, **fields: Any) -> None:
+        await self.say("event", name=name, **fields)
+
+    async def begin(self, rate: int = 24000, encoding: str = "pcm16") -> None:
+        form = {"format": encoding, "rate": rate}
+        await self.event("AIConnected", sessionId="s_1", protocol=1, input=form, output=form)
+
+    async def hear(self, text: str = "what time is it") -> None:
+        await self.event("AISpeechDetected")
+        await self.event("AISpeechEnded")
+        await self.say("transcript", role="user", itemId="u", order=1, text=text, final=True)
+
+    async def answer(self, pcm: bytes = b"", text: str = "Ten past three.", item_id: str = "a") -> None:
+        await self.event("AIResponseStart")
+        for word in text.split(" "):
+            await self.say("textDelta", text=word + " ")
+        if pcm:
+            await self.say("audioStart", itemId=item_id)
+            for at in range(0, len(pcm), 4800):
+                await self.socket.send(pcm[at : at + 4800])
+            await self.say("audioEnd", itemId=item_id, totalMs=len(pcm) // 48)
+        await self.say("transcript", role="assistant", itemId=item_id, order=2, text=text, final=True)
+        await self.say("usage", inputTokens=120, outputTokens=45, totalTokens=165, inputAudioTokens=100)
+        await self.event("AIResponseEnd", finalText=text, status="completed", more=False)
+        steps = {"speechStoppedMs": 210, "firstDeltaMs": 180, "firstByteMs": 2, "firstPlayedMs": None}
+        await self.say("latency", itemId=item_id, totalMs=392, **steps)
+
+    def played(self, item_id: str) -> list[int]:
+        return [m["playedMs"] for m in self.messages if m["type"] == "playback" and m["itemId"] == item_id]
+
+    def said(self, kind: str) -> list[Message]:
+        return [m for m in self.messages if m["type"] == kind]
+
+
+Script = Callable[[Device], Awaitable[None]]
+
+
+class Stage:
+    """A scripted relay's address and the devices that came."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"ws://127.0.0.1:{port}/"
+        self.devices: list[Device] = []
+        self.requests: list[Request] = []
+        self.faults: list[BaseException] = []
+
+    @property
+    def device(self) -> Device:
+        assert len(self.devices) == 1
+        return self.devices[0]
+
+
+@asynccontextmanager
+async def relay(script: Script, refuse: http.HTTPStatus | None = None, body: str = "") -> AsyncIterator[Stage]:
+    stage = Stage(0)
+
+    async def serve_one(socket: ServerConnection) -> None:
+        device = Device(socket)
+        stage.devices.append(device)
+        listening = asyncio.create_task(device.listen())
+        try:
+            await script(device)
+            await listening
+        except ConnectionClosed:
+            await listening
+        except BaseException as fault:
+            stage.faults.append(fault)
+            raise
+        finally:
+            listening.cancel()
+
+    def admit(connection: ServerConnection, request: Request) -> Response | None:
+        stage.requests.append(request)
+        return connection.respond(refuse, body) if refuse else None
+
+    async with serve(serve_one, "127.0.0.1", 0, process_request=admit, close_timeout=1) as server:
+        stage.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        yield stage
+    assert stage.faults == []

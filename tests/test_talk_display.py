@@ -1,0 +1,76 @@
+import io
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.talk_display import JsonDisplay, TextDisplay, clean
+
+
+def printed(*messages: dict[str, Any]) -> list[str]:
+    out = io.StringIO()
+    display = TextDisplay(out)
+    for message in messages:
+        display.message(message, 0)
+    display.close()
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_a_line_that_comes_into_the_answer_does_not_tear_it_apart() -> None:
+    assert printed(
+        {"type": "textDelta", "text": "It is "},
+        {"type": "textDelta", "text": "ten"},
+        {"type": "transcript", "role": "user", "text": "what time is it", "final": True},
+        {"type": "textDelta", "text": " past three."},
+        {"type": "event", "name": "AIResponseEnd", "status": "cancelled"},
+    ) == [
+        "relay     It is ten",
+        "you       what time is it",
+        "relay      past three.",
+        "ended     cancelled",
+    ]
+
+
+def test_partial_transcripts_and_the_assistants_are_not_shown_twice() -> None:
+    assert (
+        printed(
+            {"type": "transcript", "role": "user", "text": "what", "final": False},
+            {"type": "transcript", "role": "assistant", "text": "It is ten.", "final": True},
+        )
+        == []
+    )
+
+
+def test_tools() -> None:
+    tool = {"type": "tool", "callId": "c", "name": "search"}
+    assert printed(
+        tool | {"status": "started", "ms": 0, "arguments": {"q": "é" * 500}},
+        tool | {"status": "progress", "ms": 5, "text": "half way"},
+        tool | {"status": "timeout", "ms": 8000},
+    ) == [
+        'tool      search {"q": "' + "é" * 393 + " …",
+        "tool      search: half way",
+        "tool      search timeout in 8000 ms",
+    ]
+
+
+def test_words_cannot_command_the_terminal() -> None:
+    assert clean("a\x1b]0;title\x07b\x9bc\r\nd\te") == "a�]0;title�b�c�\nd\te"
+
+
+values = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5) | st.lists(st.booleans(), max_size=2)
+)
+kinds = st.sampled_from(["event", "textDelta", "transcript", "tool", "interrupted", "latency", "usage", "error", "?"])
+fields = st.sampled_from(["name", "status", "text", "role", "final", "ms", "output", "input", "arguments", "totalMs"])
+
+
+@given(st.lists(st.tuples(kinds, st.dictionaries(fields, values)), max_size=5))
+def test_no_message_is_too_strange_to_show(messages: list[tuple[str, dict[str, Any]]]) -> None:
+    lines, out = [fields | {"type": kind} for kind, fields in messages], io.StringIO()
+    printed(*lines)
+    display = JsonDisplay(out)
+    for line in lines:
+        display.message(line, 7)
+    assert [json.loads(line) for line in out.getvalue().split("\n")[:-1]] == [line | {"t_ms": 7} for line in lines]
