@@ -14,6 +14,7 @@ from typing import Any, Protocol, assert_never
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
+from relay.core.events import Forwarded
 from relay.peers.frames import MessageListener
 from relay.peers.outbox import Outbox
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
@@ -143,13 +144,11 @@ class LiveSession:
             self._pending.append(event)
             return
         self._busy = True
-        try:
-            self._step(event)
-            while self._pending:
-                self._step(self._pending.popleft())
-        finally:
-            self._busy = False
-        if type(event) is not ev.Forwarded:
+        self._step(event)
+        while self._pending:
+            self._step(self._pending.popleft())
+        self._busy = False
+        if type(event) is not Forwarded:
             self._arm()
 
     def _step(self, event: ev.Event) -> None:
@@ -159,7 +158,7 @@ class LiveSession:
             if self._tap is not None:
                 self._tap(event, now, commands)
             for command in commands:
-                if type(command) is ev.Forwarded:
+                if type(command) is Forwarded:
                     self._forward(command)
                 else:
                     self._carry_out(command)
@@ -171,7 +170,7 @@ class LiveSession:
                 self._crashed = True
                 self._pending.append(ev.Crashed(type(event).__name__))
 
-    def _forward(self, audio: ev.Forwarded) -> None:
+    def _forward(self, audio: Forwarded) -> None:
         if audio.kind == "input_audio":
             samples = self._client_codec.to_upstream(audio.raw)
             if samples:
@@ -206,7 +205,7 @@ class LiveSession:
                 self._outbox.close(code, reason)
             case cmd.PlayStart() | cmd.PlayEnd() | cmd.DropAudio() | cmd.SyncPlayhead() | cmd.UseOptions():
                 self._play(command)
-            case ev.Forwarded():
+            case Forwarded():
                 self._forward(command)
             case _:
                 self._outbox.tell(command)

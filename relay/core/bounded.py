@@ -1,24 +1,18 @@
 """A set that remembers only the newest of its members, for ids that must be recognised but not kept for ever."""
 
 
-class RecentSet:
-    """The last `limit` strings that were added."""
+class RecentSet(dict[str, None]):
+    """The last `limit` strings that were added. A dict, because membership is asked for with every frame of audio."""
 
-    __slots__ = ("_limit", "_members")
+    __slots__ = ("_limit",)
 
     def __init__(self, limit: int) -> None:
+        super().__init__()
         self._limit = limit
-        self._members: dict[str, None] = {}
-
-    def __contains__(self, member: object) -> bool:
-        return member in self._members
-
-    def __len__(self) -> int:
-        return len(self._members)
 
     def add(self, member: str) -> None:
         """Remember `member`; the oldest one goes when the set is full."""
-        self._members.pop(member, None)
-        self._members[member] = None
-        if len(self._members) > self._limit:
-            del self._members[next(iter(self._members))]
+        self.pop(member, None)
+        self[member] = None
+        if len(self) > self._limit:
+            del self[next(iter(self))]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import assert_never
+from typing import assert_never, cast
 
 from relay.core import events as ev
 from relay.core.commands import (
@@ -26,6 +26,7 @@ from relay.core.commands import (
     TellReady,
     UseOptions,
 )
+from relay.core.events import Forwarded
 from relay.core.policy import Policy, Principal
 from relay.core.startup import Backlog
 from relay.core.turns import MAX_TYPED_TURNS, Turns
@@ -35,6 +36,10 @@ CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
 FAULT_WINDOW_S = 60.0
 MIN_COMMIT_MS = 100
+MAX_UPDATES = 16
+"""Configurations that may wait for the upstream's answer."""
+MAX_UNANSWERED = 16
+"""So many hellos may wait for the upstream's word, further ones are refused; of commits, the oldest are forgotten."""
 
 HARMLESS_CODES = frozenset(
     {
@@ -101,8 +106,9 @@ class DeviceSession:
         self._audio_flowed = False
         self._announced = False
         self._hello_owed = False
-        self._commits: set[str] = set()
-        self._uncommitted_bytes = 0
+        self._commits: deque[str] = deque(maxlen=MAX_UNANSWERED)
+        self._committed_bytes = 0
+        self._streaming = False
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
     @property
@@ -124,53 +130,49 @@ class DeviceSession:
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
+        if type(event) is Forwarded:
+            if self._streaming and event.kind == "input_audio":
+                self._turns.input_bytes += event.n_bytes
+                return (event,)
+            return self._audio(event, now)
         if self.phase is Phase.ENDED:
             return ()
-        if type(event) is ev.Forwarded:
-            if event.kind == "input_audio":
-                return self._input_audio(event)
+        self._dispatch(event, now)
+        return self._take_commands()
+
+    def _audio(self, event: Forwarded, now: float) -> Sequence[Command]:
+        """Audio that is the first of its kind, or comes at an unusual time."""
+        if self.phase is Phase.ENDED:
+            return ()
+        if event.kind == "output_audio":
             forwarded = self._turns.output_audio(event, now)
             if forwarded:
                 return forwarded
             self._audio_flowed = True
-        else:
-            self._dispatch(event, now)
+            return self._take_commands()
+        self._audio_flowed = True
+        if self.phase is Phase.READY:
+            self._streaming = True
+            self._turns.input_bytes += event.n_bytes
+            return (event,)
+        self._backlog.add(event)
+        return ()
+
+    def _take_commands(self) -> Sequence[Command]:
         commands, self._commands[:] = list(self._commands), ()
         return commands
 
     # -- dispatch -----------------------------------------------------------------------------------------------------
 
     def _dispatch(self, event: ev.Event, now: float) -> None:
-        match event:
-            case (
-                ev.Hello()
-                | ev.Playback()
-                | ev.UserText()
-                | ev.Commit()
-                | ev.Clear()
-                | ev.Interrupt()
-                | ev.Bye()
-                | ev.ClientFault()
-                | ev.ClientClosed()
-                | ev.ClientStuck()
-            ):
-                self._client(event, now)
-            case (
-                ev.Tick()
-                | ev.AudioHanded()
-                | ev.AudioDropped()
-                | ev.AudioOverflow()
-                | ev.ToolReturned()
-                | ev.ToolProgressed()
-                | ev.Draining()
-                | ev.Crashed()
-            ):
-                self._relay(event, now)
-            case ev.Forwarded():
-                raise AssertionError("audio is handled before")
-            case _:
-                self._turns.last_upstream_at = now
-                self._upstream(event, now)
+        kind = type(event)
+        if kind in ev.UPSTREAM_EVENTS:
+            self._turns.last_upstream_at = now
+            self._upstream(cast(ev.UpstreamEvent, event), now)
+        elif kind in ev.CLIENT_EVENTS:
+            self._client(cast(ev.ClientEvent, event), now)
+        else:
+            self._relay(cast(ev.RelayEvent, event), now)
 
     def _client(self, event: ev.ClientEvent, now: float) -> None:
         if self.phase is not Phase.READY and isinstance(event, ev.UserText | ev.Commit | ev.Clear | ev.Interrupt):
@@ -187,7 +189,7 @@ class DeviceSession:
             case ev.Commit():
                 self._commit(now)
             case ev.Clear():
-                self._uncommitted_bytes = 0
+                self._committed_bytes = self._turns.input_bytes
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
                 self._turns.interrupt()
@@ -200,7 +202,7 @@ class DeviceSession:
             case ev.ClientStuck():
                 self._error("slow_client", "The client does not read what it is sent; reconnect.", True)
                 self._end(4003, "slow client")
-            case ev.Forwarded():
+            case Forwarded():
                 raise AssertionError("audio is handled before")
             case _:
                 assert_never(event)
@@ -238,6 +240,8 @@ class DeviceSession:
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
         turns = self._turns
         match event:
+            case ev.TextDelta():  # first: the only one that comes often
+                turns.text_delta(event)
             case ev.SpeechStarted():
                 turns.speech_started()
             case ev.SpeechStopped():
@@ -245,7 +249,7 @@ class DeviceSession:
                 turns.speech_stopped(event.audio_end_ms, input_ms, now)
                 turns.settle(now)
             case ev.InputCommitted():
-                self._uncommitted_bytes = 0
+                self._committed_bytes = self._turns.input_bytes
                 self._commits.clear()
                 turns.input_committed(event.item_id, now)
                 turns.settle(now)
@@ -260,8 +264,6 @@ class DeviceSession:
                 turns.items.deleted(event.item_id)
             case ev.ResponseCreated():
                 turns.response_created(event)
-            case ev.TextDelta():
-                turns.text_delta(event)
             case ev.TextDone():
                 turns.text_done(event)
             case ev.AudioDone():
@@ -301,6 +303,7 @@ class DeviceSession:
         event_id = self._next_id()
         self._updates[event_id] = config
         self.phase = Phase.CONFIGURING
+        self._streaming = False
         self._emit(ConfigureSession(config, event_id, teach=self._teach))
 
     def _configured(self, now: float) -> None:
@@ -330,8 +333,8 @@ class DeviceSession:
             )
             self._backlog.dropped_bytes = 0
         for early in self._backlog.take():
-            if type(early) is ev.Forwarded:
-                self._commands.extend(self._input_audio(early))
+            if type(early) is Forwarded:
+                self._commands.extend(self._audio(early, now))
             else:
                 self._dispatch(early, now)
         self._turns.settle(now)
@@ -339,6 +342,12 @@ class DeviceSession:
     def _hello(self, event: ev.Hello, now: float) -> None:
         if self._audio_flowed:
             self._fault("hello_too_late", "Send hello before the first audio.", None, now)
+            return
+        if len(self._updates) >= MAX_UNANSWERED:
+            self._fault("hello_refused", "Too many hellos at once; wait for ready.", None, now)
+            return
+        if len(self._updates) >= MAX_UPDATES:
+            self._fault("hello_refused", "Wait for ready before the next hello.", None, now)
             return
         refused = self.policy.refused(event.given)
         for name in refused:
@@ -378,17 +387,9 @@ class DeviceSession:
         self._emit(CancelTools())
         self._emit(CloseUpstream())
         self.phase = Phase.ENDED
+        self._streaming = False
 
     # -- the client's words -------------------------------------------------------------------------------------------
-
-    def _input_audio(self, event: ev.Forwarded) -> tuple[Command, ...]:
-        self._audio_flowed = True
-        if self.phase is not Phase.READY:
-            self._backlog.add(event)
-            return ()
-        self._turns.input_bytes += event.n_bytes
-        self._uncommitted_bytes += event.n_bytes
-        return (event,)
 
     def _playback(self, event: ev.Playback, now: float) -> None:
         verdict = self._turns.acknowledged(event.item_id, event.played_ms, now)
@@ -409,12 +410,12 @@ class DeviceSession:
         self._turns.settle(now)
 
     def _commit(self, now: float) -> None:
-        if self._uncommitted_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
+        if self._turns.input_bytes - self._committed_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
             self._error("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit.", False)
             return
         event_id = self._next_id()
-        self._commits.add(event_id)
-        self._uncommitted_bytes = 0
+        self._commits.append(event_id)
+        self._committed_bytes = self._turns.input_bytes
         self._emit(CommitInput(event_id))
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
@@ -439,8 +440,8 @@ class DeviceSession:
             self._turns.settle(now)
         elif event.event_id in self._updates:
             self._update_refused(event, now)
-        elif event.event_id in self._commits:
-            self._commits.discard(event.event_id)
+        elif event.event_id is not None and event.event_id in self._commits:
+            self._commits.remove(event.event_id)
             self._error("commit_too_short", event.message, False)
         elif event.code in HARMLESS_CODES:
             self._pass_over(f"error {event.code}")

@@ -4,7 +4,7 @@ Frozen values; time is not in them: it is the second argument of `handle(event, 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from audio.formats import AudioFormat
 from audio.framing import Chunk
@@ -409,3 +409,7 @@ UpstreamEvent = (
 )
 RelayEvent = Tick | AudioHanded | AudioDropped | AudioOverflow | ToolReturned | ToolProgressed | Draining | Crashed
 Event = ClientEvent | UpstreamEvent | RelayEvent
+
+CLIENT_EVENTS = frozenset(get_args(ClientEvent))
+UPSTREAM_EVENTS = frozenset(get_args(UpstreamEvent))
+"""The same as sets, for a quick look at whose event it is; `Forwarded` is in both and never asked about."""

@@ -1,9 +1,15 @@
 """The items of the conversation in order: who said what, and how much of it was heard."""
 
+import re
 from dataclasses import dataclass
 
 MAX_ITEMS = 2000
 MAX_TEXT_CHARS = 65_536
+
+# A text may be cut at spaces, and anywhere in scripts that use none: Thai, Lao, Burmese, Khmer, Chinese, Japanese.
+_BREAK = re.compile(
+    r"[\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
 
 
 @dataclass(slots=True)
@@ -61,7 +67,7 @@ class ItemLog:
         """More text of an item; beyond `MAX_TEXT_CHARS` it is passed on but not kept."""
         entry = self.entry(item_id)
         if len(entry.text) < MAX_TEXT_CHARS:
-            entry.text += text
+            entry.text = (entry.text + text)[:MAX_TEXT_CHARS]
 
     def cut_to_heard(self, item_id: str, played_ms: int, received_ms: int) -> str:
         """The part of an item's text that was heard, in proportion to the time played, cut between words (D2.4)."""
@@ -71,12 +77,13 @@ class ItemLog:
 
 
 def heard_part(text: str, played_ms: int, received_ms: int) -> str:
-    """The beginning of `text` that fits `played_ms` of `received_ms`, without half words."""
-    if played_ms <= 0 or received_ms <= 0:
+    """The beginning of `text` that fits `played_ms` of `received_ms`, without half words where words have spaces."""
+    if not text or played_ms <= 0 or received_ms <= 0:
         return ""
     if played_ms >= received_ms:
         return text
     end = len(text) * played_ms // received_ms
-    if end < len(text) and not text[end].isspace():
-        end = text.rfind(" ", 0, end) + 1
+    if not _BREAK.match(text[end]):
+        while end > 0 and not _BREAK.match(text[end - 1]):
+            end -= 1
     return text[:end].rstrip()

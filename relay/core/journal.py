@@ -23,13 +23,16 @@ def to_json(value: Event | Command) -> dict[str, Any]:
 
 def from_json(obj: Mapping[str, Any]) -> Event | Command:
     """The event or command of a JSON object. Raises ValueError naming what is wrong."""
-    kind = _KINDS.get(str(obj.get("t")))
+    if not isinstance(obj, Mapping):
+        raise ValueError(f"an event or command is a JSON object, not {obj!r:.80}")
+    name = obj.get("t")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"unknown event or command {obj.get('t')!r:.80}")
+        raise ValueError(f"unknown event or command {name!r:.80}")
     try:
         return _build(kind, {key: member for key, member in obj.items() if key != "t"})  # type: ignore[no-any-return]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{obj.get('t')}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _members(value: Any) -> dict[str, Any]:
@@ -56,20 +59,23 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _build(kind: Any, obj: Mapping[str, Any]) -> Any:
+    _expect(Mapping, "an object", obj)
     hints = _hints(kind)
     unknown = obj.keys() - hints.keys()
     if unknown:
-        raise ValueError(f"{kind.__name__} has no field {min(unknown)!r:.80}")
+        raise ValueError(f"{kind.__name__} has no field {min(map(str, unknown))!r:.80}")
     return kind(**{name: _typed(hints[name], member) for name, member in obj.items()})
 
 
 def _typed(hint: Any, value: Any) -> Any:
     if hint == Chunk:
+        _expect(str, "base64", value)
         return base64.b64decode(value, validate=True)
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _typed_union(get_args(hint), value)
     if origin is tuple:
+        _expect(list, "a list", value)
         return tuple(_typed(get_args(hint)[0], member) for member in value)
     if origin is Literal:
         if value not in get_args(hint):
@@ -77,9 +83,18 @@ def _typed(hint: Any, value: Any) -> Any:
         return value
     if is_dataclass(hint):
         return _build(hint, value)
-    if hint in (int, str, bool) and type(value) is not hint:
+    if hint is float and type(value) is int:
+        return value
+    if hint in (int, float, str, bool) and type(value) is not hint:
         raise TypeError(f"{value!r:.80} is not of type {hint.__name__}")
+    if origin is Mapping:
+        _expect(Mapping, "an object", value)
     return value
+
+
+def _expect(kind: Any, name: str, value: Any) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r:.80} is not {name}")
 
 
 def _typed_union(choices: tuple[Any, ...], value: Any) -> Any:

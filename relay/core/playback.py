@@ -153,14 +153,25 @@ class Playhead:
 
     def handed(self, ms: float, now: float) -> None:
         """`ms` more audio went to the client. A client that had run dry fills its jitter buffer first."""
-        if self.position_ms(now) >= self.handed_ms:
+        self.hand_over(ms, now, float("inf"))
+
+    def hand_over(self, ms: float, now: float, max_ahead_ms: float) -> bool:
+        """Count `ms` as handed over if the client then holds at most `max_ahead_ms` unplayed; else change nothing."""
+        position_ms = self.position_ms(now)
+        if self.handed_ms + ms - position_ms > max_ahead_ms:
+            return False
+        if position_ms >= self.handed_ms:
             self._base_ms, self._base_now = self.handed_ms, now + JITTER_BUFFER_MS / 1000
         self.handed_ms += ms
+        return True
 
     def position_ms(self, now: float) -> float:
         """How much of the stream has been played by `now`; never more than was handed over."""
         ran_ms = (now - self._base_now) * 1000
-        return min(self._base_ms + ran_ms if ran_ms > 0 else self._base_ms, self.handed_ms)
+        if ran_ms <= 0:
+            return self._base_ms
+        position_ms = self._base_ms + ran_ms
+        return position_ms if position_ms < self.handed_ms else self.handed_ms
 
     def ahead_ms(self, now: float) -> float:
         """How much audio the client holds that it has not played."""

@@ -288,7 +288,7 @@ class Turns:
             return
         response = self._start(event.response_id)
         if len(response.text) < MAX_TEXT_CHARS:
-            response.text += event.text
+            response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
         self.items.append_text(event.item_id, event.text)
         self._emit(TellText(event.text))
 

@@ -7,7 +7,8 @@ ends.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
 
@@ -37,6 +38,10 @@ class MessageListener(WSListener):
 
     def __init__(self, max_message_bytes: int) -> None:
         self.transport: WSTransport | None = None
+        self.send_text: Callable[[Chunk], None] = _ignore
+        """Send one text message; without effect before the connection stands and once it is closing."""
+        self.send_binary: Callable[[Chunk], None] = _ignore
+        """Send one binary message; without effect before the connection stands and once it is closing."""
         self.on_text: Callable[[memoryview], None] = _ignore
         self.on_binary: Callable[[memoryview], None] = _ignore
         self.on_closed: Callable[[int, str], None] = _ignore_close
@@ -57,6 +62,9 @@ class MessageListener(WSListener):
         """The handshake is over."""
         self.transport = transport
         self.is_open = True
+        # Bound once: a Python frame less for every message that is sent.
+        self.send_text = partial(transport.send, _TEXT)
+        self.send_binary = partial(transport.send, _BINARY)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
@@ -68,13 +76,19 @@ class MessageListener(WSListener):
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        if kind == _BINARY and frame.fin and self._fragment_type is None:
-            self._check_size(frame.payload_size)
-            self.on_binary(frame.get_payload_as_memoryview())
-        elif kind == _TEXT and frame.fin and self._fragment_type is None:
-            self._check_size(frame.payload_size)
-            self._text(frame.get_payload_as_memoryview())
-        elif kind not in (_PING, _PONG):
+        if kind == _PING or kind == _PONG:
+            return
+        if not frame.fin or self._fragment_type is not None:
+            self._fragment(kind, frame)
+            return
+        payload = frame.get_payload_as_memoryview()
+        if len(payload) > self._max_message_bytes:
+            self._too_big()
+        if kind == _BINARY:
+            self.on_binary(payload)
+        elif kind == _TEXT:
+            self._text(payload)
+        else:
             self._fragment(kind, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -104,16 +118,6 @@ class MessageListener(WSListener):
 
     # -- what the owner calls -----------------------------------------------------------------------------------------
 
-    def send_text(self, message: bytes) -> None:
-        """Send one text message; without effect once the connection is closing."""
-        if self.transport is not None:
-            self.transport.send(_TEXT, message)
-
-    def send_binary(self, message: Chunk) -> None:
-        """Send one binary message; without effect once the connection is closing."""
-        if self.transport is not None:
-            self.transport.send(_BINARY, message)
-
     @property
     def unsent_bytes(self) -> int:
         """What waits in the socket's buffer because the peer does not read."""
@@ -139,9 +143,8 @@ class MessageListener(WSListener):
     def _text(self, payload: memoryview) -> None:
         self.on_text(payload)
 
-    def _check_size(self, n_bytes: int) -> None:
-        if n_bytes > self._max_message_bytes:
-            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self._max_message_bytes} bytes")
+    def _too_big(self) -> NoReturn:
+        raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self._max_message_bytes} bytes")
 
     def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
         if (kind == _CONTINUATION) == (self._fragment_type is None):
@@ -149,7 +152,8 @@ class MessageListener(WSListener):
         if self._fragment_type is None:
             self._fragment_type = kind
         self._fragment_bytes += frame.payload_size
-        self._check_size(self._fragment_bytes)
+        if self._fragment_bytes > self._max_message_bytes:
+            self._too_big()
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
         self._fragments.append(frame.get_payload_as_bytes())

@@ -52,7 +52,7 @@ class Outbox:
         self._codec = codec
         self._feed = feed
         self._clock = clock
-        self._max_ahead_ms = options.max_ahead_ms
+        self._max_ahead_ms = _limit(options)
         self._bytes_per_ms = options.output.bytes_per_ms
         self._playhead = Playhead()
         self._queue: deque[tuple[Key, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
@@ -89,7 +89,7 @@ class Outbox:
     def use(self, options: DeviceOptions) -> None:
         """Pace and encode by `options` from here on."""
         self._codec.use(options)
-        self._max_ahead_ms = options.max_ahead_ms
+        self._max_ahead_ms = _limit(options)
         self._bytes_per_ms = options.output.bytes_per_ms
 
     def start(self, command: cmd.PlayStart) -> None:
@@ -104,13 +104,14 @@ class Outbox:
         samples = self._codec.to_client(decode_audio(audio.raw))
         if not samples:
             return
+        key = (audio.item_id, audio.content_index)
         if not self._queue and self._socket.is_writable:
+            now = self._clock()
             n_ms = len(samples) / self._bytes_per_ms
-            ahead = self._max_ahead_ms
-            if ahead is None or self._playhead.ahead_ms(now := self._clock()) + n_ms <= ahead:
-                self._hand((audio.item_id, audio.content_index), samples, now if ahead is not None else self._clock())
+            if self._playhead.hand_over(n_ms, now, self._max_ahead_ms):
+                self._hand(key, samples, n_ms, now)
                 return
-        self._enqueue_audio((audio.item_id, audio.content_index), samples)
+        self._enqueue_audio(key, samples)
 
     def end(self, command: cmd.PlayEnd) -> None:
         """A clip's audio is complete."""
@@ -194,7 +195,7 @@ class Outbox:
                 self._pass(waiting, now)
                 continue
             key, samples = waiting
-            room_ms = self._room_ms(now)
+            room_ms = self._max_ahead_ms - self._playhead.ahead_ms(now)
             wanted_ms = len(samples) / self._bytes_per_ms
             if room_ms < min(wanted_ms, PIECE_MS):
                 self._wake_in((min(wanted_ms, PIECE_MS) - room_ms) / 1000)
@@ -205,10 +206,9 @@ class Outbox:
             else:
                 self._queue.popleft()
             self._queued_bytes -= n_bytes
-            self._hand(key, memoryview(samples)[:n_bytes], now)
-
-    def _room_ms(self, now: float) -> float:
-        return float("inf") if self._max_ahead_ms is None else self._max_ahead_ms - self._playhead.ahead_ms(now)
+            n_ms = n_bytes / self._bytes_per_ms
+            self._playhead.handed(n_ms, now)
+            self._hand(key, memoryview(samples)[:n_bytes], n_ms, now)
 
     def _wake_in(self, delay_s: float) -> None:
         if self._timer is None:
@@ -218,16 +218,16 @@ class Outbox:
         self._timer = None
         self._drain()
 
-    def _hand(self, key: Key, samples: Chunk, now: float) -> None:
+    def _hand(self, key: Key, samples: Chunk, n_ms: float, now: float) -> None:
+        """Send audio that the playhead has counted."""
         self._socket.send_binary(samples)
-        segments = self._segments
-        if not segments or segments[-1].key != key:
+        segment = self._segments[-1] if self._segments else None
+        if segment is None or segment.key != key:
             self._forget_played(now)
-            segments.append(Segment(key, self._playhead.handed_ms))
+            segment = Segment(key, self._playhead.handed_ms - n_ms)
+            self._segments.append(segment)
             self._feed(AudioHanded(key[0]))
-        n_ms = len(samples) / self._bytes_per_ms
-        segments[-1].handed_ms += n_ms
-        self._playhead.handed(n_ms, now)
+        segment.handed_ms += n_ms
 
     def _pass(self, message: cmd.PlayStart | cmd.PlayEnd, now: float) -> None:
         if isinstance(message, cmd.PlayEnd):
@@ -258,3 +258,7 @@ class Outbox:
     def _stuck(self) -> None:
         self._stuck_timer = None
         self._feed(ClientStuck(self._socket.unsent_bytes))
+
+
+def _limit(options: DeviceOptions) -> float:
+    return float("inf") if options.max_ahead_ms is None else options.max_ahead_ms

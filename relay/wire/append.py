@@ -14,7 +14,11 @@ _APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
 _DELTA_TYPE = "response.output_audio.delta"
 _MARK = b'.output_audio.delta"'
+_KEY = b'"delta":"'
+_USUAL_HEAD = b'{"type":"response.output_audio.delta","event_id":"'
 _HEAD_BYTES = 512
+MAX_INT = 2**53 - 1
+"""What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
 
 def encode_append(pcm: Chunk) -> bytes:
@@ -38,25 +42,69 @@ def decoded_length(base64_text: Chunk) -> int:
 
 def find_audio_delta(frame: memoryview) -> Forwarded | None:
     """The audio delta in a text frame; None if it is something else, or of another shape than usual."""
-    head = bytes(frame[:_HEAD_BYTES])
-    if _MARK not in head or bytes(frame[-2:]) != b'"}':
-        return None
-    key = head.find(b'"delta":"')
-    if key < 0:
-        return None
-    start = key + 9
-    base64_text = frame[start:-2]
-    try:
-        event = orjson.loads(head[:start] + b'"}')
-        if event["type"] != _DELTA_TYPE:
+    raw = bytes(frame)
+    start = _payload_start(raw)
+    return None if start < 0 else _read_head(raw, start, frame)
+
+
+class AudioDeltas:
+    """`find_audio_delta` for the frames of one connection.
+
+    The deltas of an item differ in their `event_id` and their sound alone: where all else is as it was in the frame
+    before, its ids are taken over without reading any JSON.
+    """
+
+    __slots__ = ("_known", "_known_head")
+
+    def __init__(self) -> None:
+        self._known_head = b""
+        self._known: Forwarded | None = None
+
+    def find(self, frame: memoryview) -> Forwarded | None:
+        """The audio delta in a text frame; None if it is something else, or of another shape than usual."""
+        raw = bytes(frame)
+        start = _payload_start(raw)
+        if start < 0:
             return None
-        return Forwarded(
-            "output_audio",
-            event["item_id"],
-            decoded_length(base64_text),
-            base64_text,
-            event["response_id"],
-            event.get("content_index", 0),
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        event_id_ends = raw.find(b'"', len(_USUAL_HEAD)) if raw.startswith(_USUAL_HEAD) else -1
+        head = raw[event_id_ends:start] if event_id_ends > 0 else b""
+        known = self._known
+        if known is not None and head == self._known_head:
+            text = frame[start:-2]
+            return Forwarded(
+                "output_audio", known.item_id, decoded_length(text), text, known.response_id, known.content_index
+            )
+        found = _read_head(raw, start, frame)
+        if found is not None and head:
+            self._known_head, self._known = head, found._replace(raw=b"")
+        return found
+
+
+def _payload_start(raw: bytes) -> int:
+    """Where the base64 text of a delta begins, if `raw` looks like one and ends with it; else -1."""
+    if raw.find(_MARK, 0, _HEAD_BYTES) < 0:
+        return -1
+    start = raw.find(_KEY, 0, _HEAD_BYTES) + len(_KEY)
+    # The next quote must be the frame's last but one byte: no more keys follow. An escaped text is read in full.
+    if (
+        start < len(_KEY)
+        or not raw.endswith(b'"}')
+        or raw.find(b'"', start) != len(raw) - 2
+        or raw.find(b"\\", start) > 0
+    ):
+        return -1
+    return start
+
+
+def _read_head(raw: bytes, start: int, frame: memoryview) -> Forwarded | None:
+    try:
+        event = orjson.loads(raw[:start] + b'"}')
+    except orjson.JSONDecodeError:
         return None
+    item_id, response_id = event.get("item_id"), event.get("response_id")
+    content_index = event.get("content_index", 0)
+    usual = isinstance(item_id, str) and isinstance(response_id, str) and type(content_index) is int
+    if event.get("type") != _DELTA_TYPE or not usual or not 0 <= content_index <= MAX_INT:
+        return None
+    text = frame[start:-2]
+    return Forwarded("output_audio", item_id, decoded_length(text), text, response_id, content_index)

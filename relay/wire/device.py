@@ -1,5 +1,6 @@
 """The device protocol, version 1: binary audio and small JSON messages, as the relay speaks it to a device client."""
 
+import json
 from collections.abc import Callable
 from typing import Any, assert_never, get_args
 
@@ -17,6 +18,8 @@ MAX_TEXT_CHARS = 32_768
 MAX_ID_CHARS = 256
 MAX_POSITION_MS = 86_400_000
 MAX_AHEAD_MS = 600_000
+MIN_AHEAD_MS = 100
+"""Who asks for less gets this: with a shorter lead, sound that goes out in pieces would have gaps."""
 
 Obj = dict[str, Any]
 
@@ -41,11 +44,16 @@ class DeviceCodec:
         self._aligner = SampleAligner(options.input.bytes_per_sample)
         self._up = Transcoder(options.input, options.upstream_input)
         self._down = Transcoder(options.upstream_output, options.output)
+        self.to_upstream = self._up.feed
+        """The client's audio in the upstream's format; untouched where they agree."""
+        self.to_client = self._down.feed
+        """The upstream's audio in the client's format; untouched where they agree."""
 
     def decode_audio(self, frame: Chunk) -> ev.Forwarded | None:
         """A binary message as an event, in whole samples; None when it only completes none."""
         samples = self._aligner.feed(frame)
-        return ev.Forwarded("input_audio", "", len(samples), samples) if len(samples) else None
+        n_bytes = len(samples)
+        return ev.Forwarded("input_audio", "", n_bytes, samples) if n_bytes else None
 
     def decode_text(self, frame: Chunk) -> ev.ClientEvent:
         """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""
@@ -65,14 +73,6 @@ class DeviceCodec:
             return reader(obj)
         except MessageError as error:
             return error.fault
-
-    def to_upstream(self, samples: Chunk) -> Chunk:
-        """The client's audio in the upstream's format; untouched where they agree."""
-        return self._up.feed(samples)
-
-    def to_client(self, samples: Chunk) -> Chunk:
-        """The upstream's audio in the client's format; untouched where they agree."""
-        return self._down.feed(samples)
 
     def end_item(self) -> bytes:
         """What the filter towards the client still holds of an item; the next one starts afresh."""
@@ -134,7 +134,7 @@ def _hello(obj: Obj) -> ev.Hello:
 
 
 def _ahead(obj: Obj, field: str) -> int | None:
-    return None if obj[field] is None else _milliseconds(obj, field, MAX_AHEAD_MS)
+    return None if obj[field] is None else max(_milliseconds(obj, field, MAX_AHEAD_MS), MIN_AHEAD_MS)
 
 
 def _turn(obj: Obj, field: str) -> str:
@@ -257,19 +257,29 @@ def _tool(message: cmd.TellTool) -> Obj:
     optional = {
         "arguments": _json(message.arguments),
         "output": _json(message.output),
-        "text": message.text,
+        "text": _sendable(message.text),
     }
     return given | {key: value for key, value in optional.items() if value is not None}
 
 
 def _json(value: Any) -> Any:
     """What a tool took or gave as JSON, where it is JSON text; as it is otherwise."""
-    if not isinstance(value, str):
-        return value
+    if value is None:
+        return None
     try:
-        return orjson.loads(value)
+        if isinstance(value, str):
+            orjson.loads(value)
+            return orjson.Fragment(value)  # as it stands: orjson reads deeper nesting than it writes
+        return orjson.Fragment(orjson.dumps(value))
     except orjson.JSONDecodeError:
         return value
+    except TypeError:  # numbers beyond 64 bits, or nested too deeply, for orjson
+        return orjson.Fragment(json.dumps(value, default=str))
+
+
+def _sendable(text: str | None) -> str | None:
+    """`text` without lone surrogates, which a tool may say and no frame can carry."""
+    return None if text is None else text.encode(errors="replace").decode()
 
 
 def _usage(message: cmd.TellUsage) -> Obj:

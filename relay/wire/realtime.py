@@ -10,12 +10,11 @@ from typing import Any, assert_never
 
 import orjson
 
-from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.redact import redact
 from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
-from relay.wire.append import decode_audio, decoded_length, encode_append, find_audio_delta
+from relay.wire.append import MAX_INT, AudioDeltas, decode_audio, decoded_length, encode_append
 
 REQUEST_KEY = "relay_request"
 """The metadata key by which our own responses are known again."""
@@ -26,9 +25,15 @@ Obj = dict[str, Any]
 class RealtimeCodec:
     """One connection's codec; the relay is the client of the upstream."""
 
+    encode_audio = staticmethod(encode_append)
+    decode_audio = staticmethod(decode_audio)
+
+    def __init__(self) -> None:
+        self._audio = AudioDeltas()
+
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:
         """One text message of the upstream as an event; audio deltas keep their base64 text as a view of `frame`."""
-        forwarded = find_audio_delta(frame)
+        forwarded = self._audio.find(frame)
         if forwarded is not None:
             return forwarded
         try:
@@ -44,14 +49,6 @@ class RealtimeCodec:
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
         """A command as one text message."""
         return orjson.dumps(_encode(command))
-
-    def encode_audio(self, pcm: Chunk) -> bytes:
-        """Audio in the session's input format as one text message."""
-        return encode_append(pcm)
-
-    def decode_audio(self, base64_text: Chunk) -> bytes:
-        """The audio of a `Forwarded`. Raises ValueError if it is not base64."""
-        return decode_audio(base64_text)
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------------
@@ -70,8 +67,11 @@ def _maybe(obj: Obj, key: str) -> str | None:
 
 
 def _int(obj: Obj, key: str) -> int:
+    """A count, an index or a time in ms; 0 for anything else. Bounded, so that sums and JSON can always hold it."""
     value = obj.get(key)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(min(max(value, 0), MAX_INT))
 
 
 def _request_id(response: Obj) -> str | None:
