@@ -20,6 +20,11 @@ class Transcoder:
         self._encode = None if same else _ENCODERS.get(target.encoding)
         self._resampler = None if source.rate_hz == target.rate_hz else Resampler(source.rate_hz, target.rate_hz)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether chunks pass untouched."""
+        return self._decode is None and self._encode is None and self._resampler is None
+
     def feed(self, chunk: Chunk) -> Chunk:
         """The next whole samples of the stream in the target format; a filter may hold back up to its delay."""
         if self._decode is not None:

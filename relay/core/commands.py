@@ -1,7 +1,7 @@
 """Everything that a session can ask for. Frozen values; `LiveSession` carries them out in order."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 from relay.core.events import Forwarded
 from relay.core.values import (
@@ -127,8 +127,7 @@ class TellResponseEnd:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TellText:
+class TellText(NamedTuple):
     """`textDelta`."""
 
     text: str
@@ -295,6 +294,9 @@ ClientMessage = (
     | TellGoodbye
 )
 PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
-Command = (
-    Forwarded | UpstreamCommand | CloseUpstream | ClientMessage | CloseClient | PlayCommand | RunTool | CancelTools
-)
+ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTools
+Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | ManageCommand
+
+UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))
+CLIENT_MESSAGES = frozenset(get_args(ClientMessage))
+PLAY_COMMANDS = frozenset(get_args(PlayCommand))

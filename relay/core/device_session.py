@@ -38,8 +38,8 @@ FAULT_WINDOW_S = 60.0
 MIN_COMMIT_MS = 100
 MAX_UPDATES = 16
 """Configurations that may wait for the upstream's answer."""
-MAX_UNANSWERED = 16
-"""So many hellos may wait for the upstream's word, further ones are refused; of commits, the oldest are forgotten."""
+MAX_COMMITS = 16
+"""Commits whose answer is waited for; the oldest are forgotten."""
 
 HARMLESS_CODES = frozenset(
     {
@@ -106,9 +106,10 @@ class DeviceSession:
         self._audio_flowed = False
         self._announced = False
         self._hello_owed = False
-        self._commits: deque[str] = deque(maxlen=MAX_UNANSWERED)
+        self._commits: deque[str] = deque(maxlen=MAX_COMMITS)
         self._committed_bytes = 0
         self._streaming = False
+        self._open = False
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
     @property
@@ -134,7 +135,12 @@ class DeviceSession:
             if self._streaming and event.kind == "input_audio":
                 self._turns.input_bytes += event.n_bytes
                 return (event,)
+            if self._open and event.kind == "output_audio":
+                return self._turns.output_audio(event, now) or self._take_commands()
             return self._audio(event, now)
+        if self._open and type(event) is ev.TextDelta and not self._commands:
+            told = self._turns.text_delta(event, now)
+            return (*self._take_commands(), *told) if self._commands else told
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
@@ -144,13 +150,10 @@ class DeviceSession:
         """Audio that is the first of its kind, or comes at an unusual time."""
         if self.phase is Phase.ENDED:
             return ()
-        if event.kind == "output_audio":
-            forwarded = self._turns.output_audio(event, now)
-            if forwarded:
-                return forwarded
-            self._audio_flowed = True
-            return self._take_commands()
         self._audio_flowed = True
+        if event.kind == "output_audio":
+            self._open = True
+            return self._turns.output_audio(event, now) or self._take_commands()
         if self.phase is Phase.READY:
             self._streaming = True
             self._turns.input_bytes += event.n_bytes
@@ -240,8 +243,8 @@ class DeviceSession:
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
         turns = self._turns
         match event:
-            case ev.TextDelta():  # first: the only one that comes often
-                turns.text_delta(event)
+            case ev.TextDelta():
+                self._commands.extend(turns.text_delta(event, now))
             case ev.SpeechStarted():
                 turns.speech_started()
             case ev.SpeechStopped():
@@ -343,9 +346,6 @@ class DeviceSession:
         if self._audio_flowed:
             self._fault("hello_too_late", "Send hello before the first audio.", None, now)
             return
-        if len(self._updates) >= MAX_UNANSWERED:
-            self._fault("hello_refused", "Too many hellos at once; wait for ready.", None, now)
-            return
         if len(self._updates) >= MAX_UPDATES:
             self._fault("hello_refused", "Wait for ready before the next hello.", None, now)
             return
@@ -387,7 +387,7 @@ class DeviceSession:
         self._emit(CancelTools())
         self._emit(CloseUpstream())
         self.phase = Phase.ENDED
-        self._streaming = False
+        self._streaming = self._open = False
 
     # -- the client's words -------------------------------------------------------------------------------------------
 

@@ -234,9 +234,8 @@ class OutputItemAdded:
     item: Item
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More text of an item; `spoken` when it is the transcript of audio."""
+class TextDelta(NamedTuple):
+    """More text of an item; `spoken` when it is the transcript of audio. A tuple, because several come each second."""
 
     response_id: str
     item_id: str

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from audio.framing import Chunk
 from relay.core import commands, events
 from relay.core.commands import Command
-from relay.core.events import Event, Forwarded
+from relay.core.events import Event
 
 
 def to_json(value: Event | Command) -> dict[str, Any]:
@@ -107,6 +107,6 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for module in (events, commands)
     for kind in vars(module).values()
-    if isinstance(kind, type) and (is_dataclass(kind) or kind is Forwarded)
+    if isinstance(kind, type) and (is_dataclass(kind) or hasattr(kind, "_fields"))
     if kind.__module__ in (events.__name__, commands.__name__)
 }

@@ -52,55 +52,71 @@ class Cut:
 class Playback:
     """The clips that are not yet known to have been played to their end, in playing order."""
 
-    __slots__ = ("_clips", "_known", "acknowledging", "format")
+    __slots__ = ("_known", "_unended", "acknowledging", "clips", "format")
 
     def __init__(self, upstream_format: AudioFormat) -> None:
         self.format = upstream_format
         self.acknowledging = False
-        self._clips: dict[tuple[str, int], Clip] = {}
+        self.clips: dict[tuple[str, int], Clip] = {}
+        self._unended: dict[tuple[str, int], Clip] = {}  # played, but their end comes after the next one's start (D1)
         self._known = RecentSet(MAX_KNOWN_ITEMS)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left that could still be playing."""
-        return not self._clips
+        return not self.clips
 
     def received(self, item_id: str, content_index: int, response_id: str, n_bytes: int) -> bool:
         """Count audio of a clip. Returns whether it is the clip's first."""
-        clip = self._clips.get((item_id, content_index))
+        clip = self.clips.get((item_id, content_index))
         if clip is not None:
             clip.received_bytes += n_bytes
             return False
-        if len(self._clips) >= MAX_CLIPS:
-            del self._clips[next(iter(self._clips))]
+        for clips in (self.clips, self._unended):
+            if len(clips) >= MAX_CLIPS:
+                del clips[next(iter(clips))]
         clip = Clip(item_id, content_index, response_id, received_bytes=n_bytes)
-        self._clips[item_id, content_index] = clip
+        self.clips[item_id, content_index] = clip
         self._known.add(item_id)
         return True
 
     def completed(self, item_id: str, content_index: int) -> int | None:
         """The upstream has sent all of a clip. Returns its length in ms, None for a clip not known or ended before."""
-        clip = self._clips.get((item_id, content_index))
+        key = (item_id, content_index)
+        clip = self.clips.get(key) or self._unended.pop(key, None)
         if clip is None or clip.complete:
             return None
         clip.complete = True
-        return self._received_ms(clip)
+        received_ms = self._received_ms(clip)
+        if clip.acknowledged_at is not None and clip.played_ms >= received_ms:
+            self.clips.pop(key, None)
+        return received_ms
+
+    def incomplete(self, response_id: str) -> list[tuple[str, int]]:
+        """The clips of a response that the upstream has not ended."""
+        return [
+            (clip.item_id, clip.content_index)
+            for clip in (*self._unended.values(), *self.clips.values())
+            if clip.response_id == response_id and not clip.complete
+        ]
 
     def acknowledge(self, item_id: str, played_ms: int, now: float) -> Ack:
         """Take the client's word for its position: monotone, and never past what was received (D1)."""
-        clip = next((clip for clip in self._clips.values() if clip.item_id == item_id), None)
+        clip = next((clip for clip in self.clips.values() if clip.item_id == item_id), None)
         if clip is None:
             return "late" if item_id in self._known else "unknown"
         self.acknowledging = True
         received_ms = self._received_ms(clip)
         clip.played_ms = max(clip.played_ms, min(played_ms, received_ms))
         clip.acknowledged_at = now
-        for key in list(self._clips):  # what came before it has been played
-            if key == (clip.item_id, clip.content_index):
+        for key, earlier in list(self.clips.items()):  # what came before it has been played
+            if earlier is clip:
                 break
-            del self._clips[key]
+            del self.clips[key]
+            if not earlier.complete:
+                self._unended[key] = earlier
         if clip.complete and clip.played_ms >= received_ms:
-            del self._clips[clip.item_id, clip.content_index]
+            del self.clips[clip.item_id, clip.content_index]
         return "ok"
 
     def cut(self, handed: tuple[ClipHanded, ...], now: float) -> list[Cut]:
@@ -110,9 +126,10 @@ class Playback:
         """
         accounts = {(account.item_id, account.content_index): account for account in handed}
         cuts = [
-            self._cut_one(clip, accounts.get((clip.item_id, clip.content_index)), now) for clip in self._clips.values()
+            self._cut_one(clip, accounts.get((clip.item_id, clip.content_index)), now) for clip in self.clips.values()
         ]
-        self._clips.clear()
+        self.clips.clear()
+        self._unended.clear()
         return cuts
 
     def _cut_one(self, clip: Clip, account: ClipHanded | None, now: float) -> Cut:

@@ -112,14 +112,16 @@ class ResponseSlot:
     def done(self, response_id: str, request_id: str | None) -> bool:
         """A response ended. Returns whether it was the one of this slot."""
         ours_unborn = self.request_id is not None and request_id == self.request_id
-        if not ours_unborn and response_id != self.response_id:
-            return False
         if ours_unborn:
             self.request_id = None
             self._doomed = False
-        self._move(SlotInput.DONE)
-        self.response_id = None
-        return True
+        if response_id == self.response_id:
+            self._move(SlotInput.DONE)
+            self.response_id = None
+            return True
+        if ours_unborn and self.state is SlotState.REQUESTED:  # else somebody else's is still under way
+            self._move(SlotInput.DONE)
+        return ours_unborn
 
     def give_up(self) -> str | None:
         """Forget a response that the upstream has fallen silent on. Returns its id, if it had one."""

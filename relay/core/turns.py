@@ -258,8 +258,11 @@ class Turns:
         if event.response_id in self.refused:
             return ()
         self.last_upstream_at = now
-        if not self.playback.received(event.item_id, event.content_index, event.response_id, event.n_bytes):
+        clip = self.playback.clips.get((event.item_id, event.content_index))
+        if clip is not None:
+            clip.received_bytes += event.n_bytes
             return (event,)
+        self.playback.received(event.item_id, event.content_index, event.response_id, event.n_bytes)
         self._start(event.response_id)
         self.items.entry(event.item_id)
         clock = self._clock
@@ -282,15 +285,18 @@ class Turns:
         if clock is not None and clock.item_id == item_id and clock.first_byte is None:
             clock.first_byte = now
 
-    def text_delta(self, event: ev.TextDelta) -> None:
-        """More of the assistant's words."""
+    def text_delta(self, event: ev.TextDelta, now: float) -> tuple[Command, ...]:
+        """More of the assistant's words; returns what to tell, after what was emitted."""
         if event.response_id in self.refused:
-            return
-        response = self._start(event.response_id)
+            return ()
+        self.last_upstream_at = now
+        response = self._responses.get(event.response_id)
+        if response is None or not response.started:
+            response = self._start(event.response_id)
         if len(response.text) < MAX_TEXT_CHARS:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
         self.items.append_text(event.item_id, event.text)
-        self._emit(TellText(event.text))
+        return (TellText(event.text),)
 
     def text_done(self, event: ev.TextDone) -> None:
         """All of the assistant's words in one part."""
@@ -307,7 +313,7 @@ class Turns:
         own = self.slot.done(event.response_id, event.request_id)
         response = self._responses.pop(event.response_id, ResponseText())
         self._retry_at = None
-        self._complete_clips(event)
+        self._complete_clips(event.response_id)
         if event.usage != Usage():
             self.usage = add_usage(self.usage, event.usage)
             self._emit(TellUsage(event.usage))
@@ -351,10 +357,10 @@ class Turns:
             self._output(call.call_id or "", CANCELLED_CALL)
         return []
 
-    def _complete_clips(self, event: ev.ResponseDone) -> None:
+    def _complete_clips(self, response_id: str) -> None:
         # An upstream that never said audio.done must not leave the client waiting for the end of an item.
-        for item in event.output:
-            self.audio_done(ev.AudioDone(event.response_id, item.id, 0))
+        for item_id, content_index in self.playback.incomplete(response_id):
+            self.audio_done(ev.AudioDone(response_id, item_id, content_index))
 
     def _response(self, response_id: str) -> ResponseText:
         response = self._responses.get(response_id)
@@ -390,6 +396,7 @@ class Turns:
         if response_id is None:
             self._end(ResponseText(), None)
             return
+        self._complete_clips(response_id)
         self.refused.add(response_id)
         self._emit(CancelResponse(response_id, self._next_id()))
         self._end(self._responses.pop(response_id, ResponseText()), None)

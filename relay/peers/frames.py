@@ -36,6 +36,8 @@ class MessageListener(WSListener):
     1006 if it went without a word; a connection that we closed tells our own code.
     """
 
+    _strict_text = False
+
     def __init__(self, max_message_bytes: int) -> None:
         self.transport: WSTransport | None = None
         self.send_text: Callable[[Chunk], None] = _ignore
@@ -76,7 +78,7 @@ class MessageListener(WSListener):
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        if kind == _PING or kind == _PONG:
+        if kind in (_PING, _PONG):
             return
         if not frame.fin or self._fragment_type is not None:
             self._fragment(kind, frame)
@@ -87,7 +89,9 @@ class MessageListener(WSListener):
         if kind == _BINARY:
             self.on_binary(payload)
         elif kind == _TEXT:
-            self._text(payload)
+            if self._strict_text:
+                _check_text(payload)
+            self.on_text(payload)
         else:
             self._fragment(kind, frame)
 
@@ -140,9 +144,6 @@ class MessageListener(WSListener):
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _text(self, payload: memoryview) -> None:
-        self.on_text(payload)
-
     def _too_big(self) -> NoReturn:
         raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self._max_message_bytes} bytes")
 
@@ -162,7 +163,9 @@ class MessageListener(WSListener):
             self._fragments.clear()
             self._fragment_bytes, self._fragment_type = 0, None
             if kind == _TEXT:
-                self._text(memoryview(payload))
+                if self._strict_text:
+                    _check_text(memoryview(payload))
+                self.on_text(memoryview(payload))
             else:
                 self.on_binary(memoryview(payload))
 
@@ -176,12 +179,14 @@ class MessageListener(WSListener):
 class StrictTextListener(MessageListener):
     """A listener that holds its peer to valid UTF-8 (RFC 6455, 8.1), for peers that are not trusted to send it."""
 
-    def _text(self, payload: memoryview) -> None:
-        try:
-            str(payload, "utf-8")
-        except UnicodeDecodeError as error:
-            raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
-        self.on_text(payload)
+    _strict_text = True
+
+
+def _check_text(payload: memoryview) -> None:
+    try:
+        str(payload, "utf-8")
+    except UnicodeDecodeError as error:
+        raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
 
 
 def _how_it_ended(transport: WSTransport) -> tuple[int, str]:

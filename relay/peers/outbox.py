@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from audio.framing import Chunk
 from relay.core import commands as cmd
-from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, Forwarded
+from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, Forwarded, MalformedUpstream
 from relay.core.playback import Playhead
 from relay.core.values import ClipHanded, DeviceOptions
 from relay.peers.frames import MessageListener
@@ -100,8 +100,14 @@ class Outbox:
         self._enqueue(command)
 
     def play(self, audio: Forwarded) -> None:
-        """One delta of a clip. Raises ValueError if it is not base64."""
-        samples = self._codec.to_client(decode_audio(audio.raw))
+        """One delta of a clip; one that is not base64 is reported and left out."""
+        try:
+            samples: Chunk = decode_audio(audio.raw)
+        except ValueError:
+            self._feed(MalformedUpstream("audio that is not base64"))
+            return
+        if not self._codec.passes_down:
+            samples = self._codec.to_client(samples)
         if not samples:
             return
         key = (audio.item_id, audio.content_index)
@@ -109,7 +115,12 @@ class Outbox:
             now = self._clock()
             n_ms = len(samples) / self._bytes_per_ms
             if self._playhead.hand_over(n_ms, now, self._max_ahead_ms):
-                self._hand(key, samples, n_ms, now)
+                segment = self._segments[-1] if self._segments else None
+                if segment is not None and segment.key == key:
+                    segment.handed_ms += n_ms
+                    self._socket.send_binary(samples)
+                else:
+                    self._hand(key, samples, n_ms, now)
                 return
         self._enqueue_audio(key, samples)
 

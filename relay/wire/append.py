@@ -4,6 +4,9 @@ A delta is found by its beginning and its end; only the few bytes around the bas
 not have the usual shape is left to the full decoder.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import orjson
 import pybase64
 
@@ -17,18 +20,22 @@ _MARK = b'.output_audio.delta"'
 _KEY = b'"delta":"'
 _USUAL_HEAD = b'{"type":"response.output_audio.delta","event_id":"'
 _HEAD_BYTES = 512
+_BRACE, _PAD = b"}="
 MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
 
-def encode_append(pcm: Chunk) -> bytes:
+forwarded: Callable[[tuple[str, str, int, Chunk, str, int]], Forwarded] = partial(tuple.__new__, Forwarded)
+"""`Forwarded` from all its fields in order, without the Python call that its constructor makes."""
+
+
+def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
     """Audio in the session's input format as an `input_audio_buffer.append` event."""
-    return b"".join((_APPEND_HEAD, pybase64.b64encode(pcm), _APPEND_TAIL))
+    return _APPEND_HEAD + _encode(pcm) + _APPEND_TAIL
 
 
-def decode_audio(base64_text: Chunk) -> bytes:
-    """The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
-    return pybase64.b64decode(base64_text, validate=True)
+decode_audio: Callable[[Chunk], bytes] = partial(pybase64.b64decode, validate=True)
+"""The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
 
 
 def decoded_length(base64_text: Chunk) -> int:
@@ -58,25 +65,26 @@ class AudioDeltas:
 
     def __init__(self) -> None:
         self._known_head = b""
-        self._known: Forwarded | None = None
+        self._known = ("", "", 0)
 
     def find(self, frame: memoryview) -> Forwarded | None:
         """The audio delta in a text frame; None if it is something else, or of another shape than usual."""
         raw = bytes(frame)
+        event_id_ends = raw.find(b'"', len(_USUAL_HEAD), _HEAD_BYTES) if raw.startswith(_USUAL_HEAD) else -1
+        if event_id_ends > 0 and self._known_head and raw.startswith(self._known_head, event_id_ends):
+            start = event_id_ends + len(self._known_head)
+            end = len(raw) - 2
+            if raw.find(b'"', start) == end and raw[-1] == _BRACE and raw.find(b"\\", start) < 0 and end - start > 3:
+                n_bytes = (end - start) // 4 * 3 - (raw[end - 1] == _PAD) - (raw[end - 2] == _PAD)
+                item_id, response_id, content_index = self._known
+                return forwarded(("output_audio", item_id, n_bytes, frame[start:end], response_id, content_index))
         start = _payload_start(raw)
         if start < 0:
             return None
-        event_id_ends = raw.find(b'"', len(_USUAL_HEAD)) if raw.startswith(_USUAL_HEAD) else -1
-        head = raw[event_id_ends:start] if event_id_ends > 0 else b""
-        known = self._known
-        if known is not None and head == self._known_head:
-            text = frame[start:-2]
-            return Forwarded(
-                "output_audio", known.item_id, decoded_length(text), text, known.response_id, known.content_index
-            )
         found = _read_head(raw, start, frame)
-        if found is not None and head:
-            self._known_head, self._known = head, found._replace(raw=b"")
+        if found is not None and 0 < event_id_ends < start:
+            self._known_head = raw[event_id_ends:start]
+            self._known = (found.item_id, found.response_id, found.content_index)
         return found
 
 

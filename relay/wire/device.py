@@ -12,6 +12,7 @@ from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import DeviceOptions, TurnKind
+from relay.wire.append import forwarded
 
 PROTOCOL_VERSION = 1
 MAX_TEXT_CHARS = 32_768
@@ -41,19 +42,21 @@ class DeviceCodec:
     def use(self, options: DeviceOptions) -> None:
         """Work by `options` from here on; whatever audio was under way before is forgotten."""
         self.options = options
-        self._aligner = SampleAligner(options.input.bytes_per_sample)
+        self._align = SampleAligner(options.input.bytes_per_sample).feed
         self._up = Transcoder(options.input, options.upstream_input)
         self._down = Transcoder(options.upstream_output, options.output)
         self.to_upstream = self._up.feed
-        """The client's audio in the upstream's format; untouched where they agree."""
+        """The client's audio in the upstream's format; untouched where they agree (`passes_up`)."""
         self.to_client = self._down.feed
-        """The upstream's audio in the client's format; untouched where they agree."""
+        """The upstream's audio in the client's format; untouched where they agree (`passes_down`)."""
+        self.passes_up = self._up.is_identity
+        self.passes_down = self._down.is_identity
 
     def decode_audio(self, frame: Chunk) -> ev.Forwarded | None:
         """A binary message as an event, in whole samples; None when it only completes none."""
-        samples = self._aligner.feed(frame)
+        samples = self._align(frame)
         n_bytes = len(samples)
-        return ev.Forwarded("input_audio", "", n_bytes, samples) if n_bytes else None
+        return forwarded(("input_audio", "", n_bytes, samples, "", 0)) if n_bytes else None
 
     def decode_text(self, frame: Chunk) -> ev.ClientEvent:
         """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""
@@ -84,6 +87,8 @@ class DeviceCodec:
 
     def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
         """A message to the client as one text message."""
+        if type(message) is cmd.TellText:  # several a second: not through the long list
+            return orjson.dumps({"type": "textDelta", "text": message.text})
         return orjson.dumps(_encode(message))
 
 
@@ -194,10 +199,10 @@ def _encode(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> Obj:
             return _event("AISpeechDetected" if started else "AISpeechEnded")
         case cmd.TellResponseStart():
             return _event("AIResponseStart")
-        case cmd.TellResponseEnd(final_text, status, more):
-            return _event("AIResponseEnd", finalText=final_text, status=status, more=more)
         case cmd.TellText(text):
             return {"type": "textDelta", "text": text}
+        case cmd.TellResponseEnd(final_text, status, more):
+            return _event("AIResponseEnd", finalText=final_text, status=status, more=more)
         case cmd.TellTranscript(role, item_id, order, text, final):
             return {
                 "type": "transcript",

@@ -6,6 +6,7 @@ event becomes `MalformedUpstream`, a type that is of no use here `UnknownUpstrea
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, assert_never
 
 import orjson
@@ -161,8 +162,22 @@ def _audio_delta(obj: Obj) -> ev.Forwarded:
     )
 
 
-def _text_event(kind: type[ev.TextDelta] | type[ev.TextDone], key: str, spoken: bool) -> Callable[[Obj], Any]:
-    return lambda obj: kind(
+def _text_delta(spoken: bool) -> Callable[[Obj], ev.TextDelta]:
+    def read(obj: Obj) -> ev.TextDelta:
+        response_id, item_id, delta, part = obj["response_id"], obj["item_id"], obj["delta"], obj.get("content_index")
+        if not (type(response_id) is str and type(item_id) is str and type(delta) is str):
+            raise TypeError("response_id, item_id or delta is not a string")
+        index = part if type(part) is int and 0 <= part <= MAX_INT else 0
+        return _text_delta_of((response_id, item_id, index, delta, spoken))
+
+    return read
+
+
+_text_delta_of: Callable[[tuple[str, str, int, str, bool]], ev.TextDelta] = partial(tuple.__new__, ev.TextDelta)
+
+
+def _text_done(key: str, spoken: bool) -> Callable[[Obj], ev.TextDone]:
+    return lambda obj: ev.TextDone(
         _text(obj, "response_id"), _text(obj, "item_id"), _int(obj, "content_index"), _text(obj, key), spoken
     )
 
@@ -195,10 +210,10 @@ _READERS: dict[str, Callable[[Obj], ev.UpstreamEvent]] = {
     "response.created": lambda obj: ev.ResponseCreated(_text(obj["response"], "id"), _request_id(obj["response"])),
     "response.output_item.added": lambda obj: ev.OutputItemAdded(_text(obj, "response_id"), _item(obj["item"])),
     "response.output_audio.delta": _audio_delta,
-    "response.output_audio_transcript.delta": _text_event(ev.TextDelta, "delta", spoken=True),
-    "response.output_audio_transcript.done": _text_event(ev.TextDone, "transcript", spoken=True),
-    "response.output_text.delta": _text_event(ev.TextDelta, "delta", spoken=False),
-    "response.output_text.done": _text_event(ev.TextDone, "text", spoken=False),
+    "response.output_audio_transcript.delta": _text_delta(spoken=True),
+    "response.output_audio_transcript.done": _text_done("transcript", spoken=True),
+    "response.output_text.delta": _text_delta(spoken=False),
+    "response.output_text.done": _text_done("text", spoken=False),
     "response.output_audio.done": lambda obj: ev.AudioDone(
         _text(obj, "response_id"), _text(obj, "item_id"), _int(obj, "content_index")
     ),

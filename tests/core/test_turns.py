@@ -291,7 +291,7 @@ def test_d3_an_upstream_that_falls_silent_is_given_up() -> None:
     deadline = script.session.deadline
     assert deadline == pytest.approx(STALL_S)
     commands = script.see(ev.Tick(), after_s=STALL_S)
-    assert kinds(commands) == ["TellError", "CancelResponse", "TellResponseEnd"]
+    assert kinds(commands) == ["TellError", "PlayEnd", "CancelResponse", "TellResponseEnd"]
     assert script.session.turns.slot.is_free
 
 

@@ -1,0 +1,632 @@
+"""What must hold of every device session, whoever is at its ends: any client, a likely upstream or a hostile one."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.device_session import DeviceSession, Phase
+from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.wire.device import DeviceCodec
+from relay.wire.realtime import RealtimeCodec
+
+Op = tuple[str, int, int, int]
+Key = tuple[str, int]
+
+CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True)
+TO_UPSTREAM = cmd.UpstreamCommand
+TO_CLIENT = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
+
+
+class World:
+    """One session, a clock, an outbox that answers as the real one does, and the rules every command is held to."""
+
+    def __init__(self, config: SessionConfig, options: DeviceOptions, *, one_response_at_a_time: bool) -> None:
+        numbers = itertools.count(1)
+        self.session = DeviceSession("rs_1", config, options, lambda: f"relay_{next(numbers)}")
+        self.now = 0.0
+        self.commands: list[cmd.Command] = []
+        self.listeners: list[Callable[[cmd.Command], None]] = []
+        self.upstream_codec, self.device_codec = RealtimeCodec(), DeviceCodec(options)
+        self.one_response_at_a_time = one_response_at_a_time
+        # the outbox
+        self.clip_bytes: dict[Key, int] = {}
+        self.handed_quarters = 4
+        self.pending: deque[ev.Event] = deque()
+        # what the session has been told
+        self.requested: str | None = None
+        self.alive: dict[str, None] = {}
+        self.silenced: set[str] = set()
+        self.received_bytes: dict[Key, int] = {}
+        # what it has done
+        self.ran: set[str] = set()
+        self.returned: set[str] = set()
+        self.outputs: list[str] = []
+        self.started_clips: set[Key] = set()
+        self.open_clips: dict[Key, int] = {}
+        self.responses_open = 0
+        self.last_end: cmd.TellResponseEnd | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.session.phase is Phase.ENDED
+
+    def feed(self, event: ev.Event) -> None:
+        """One event, and whatever the outbox has to say about what follows from it."""
+        self.pending.append(event)
+        while self.pending:
+            self._step(self.pending.popleft())
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; the session gets its ticks when it wants them."""
+        until = self.now + seconds
+        for _ in range(200):
+            deadline = self.session.deadline
+            assert deadline is None or type(deadline) is float
+            if deadline is None or deadline > until:
+                break
+            self.now = max(self.now, deadline)
+            self.feed(ev.Tick())
+            after = self.session.deadline
+            assert after is None or after > self.now, "a tick at the deadline must get somewhere"
+        else:
+            raise AssertionError("the session wants ticks for ever")
+        self.now = until
+
+    def _step(self, event: ev.Event) -> None:
+        was_over = self.ended
+        commands = self.session.handle(event, self.now)
+        if was_over:
+            assert not commands
+            assert self.session.deadline is None
+            return
+        self._told(event)
+        for command in commands:
+            self._encodable(command)
+            self._obeys(event, command)
+            for listener in self.listeners:
+                listener(command)
+        if self.ended:
+            assert isinstance(commands[-1], cmd.CloseUpstream), "nothing is asked for after the end"
+        self.commands.extend(commands)
+        if isinstance(event, ev.ToolReturned) and event.call_id in self.ran and not self.ended:
+            assert self.outputs.count(event.call_id) == 1
+        assert len(self.outputs) == len(set(self.outputs)), "a call has one output"
+
+    def _encodable(self, command: cmd.Command) -> None:
+        if isinstance(command, TO_UPSTREAM):
+            self.upstream_codec.encode(command)
+        elif isinstance(command, TO_CLIENT):
+            self.device_codec.encode(command)
+
+    def _told(self, event: ev.Event) -> None:
+        match event:
+            case ev.ResponseCreated(response_id, request_id):
+                if request_id in (None, self.requested):
+                    self.requested = None
+                if not self.one_response_at_a_time:
+                    self.alive.clear()  # the last one created is the one that counts
+                self.alive[response_id] = None
+            case ev.ResponseDone():
+                self.alive.pop(event.response_id, None)
+                if event.request_id is not None and event.request_id == self.requested:
+                    self.requested = None
+            case ev.UpstreamError(event_id=event_id) if event_id is not None and event_id == self.requested:
+                self.requested = None
+
+    def _obeys(self, event: ev.Event, command: cmd.Command) -> None:
+        match command:
+            case cmd.TellError(code="upstream_stalled"):
+                self.silenced |= self.alive.keys()
+                self.alive.clear()
+                self.requested = None
+            case cmd.CreateResponse(event_id):
+                assert self.requested is None, "two responses asked for at once"
+                assert not self.alive, "a response asked for while one is under way"
+                self.requested = event_id
+            case cmd.CancelResponse(response_id):
+                self.silenced.add(response_id)
+            case cmd.RunTool(call_id):
+                assert call_id not in self.ran, "no call runs twice"
+                assert isinstance(event, ev.ResponseDone)
+                assert event.status == "completed"
+                assert call_id in [item.call_id for item in event.output]
+                self.ran.add(call_id)
+            case cmd.CreateItem(item) if item.kind == "function_call_output":
+                assert item.call_id is not None
+                self.outputs.append(item.call_id)
+            case cmd.TellText() | cmd.TellTranscript(role="assistant"):
+                assert getattr(event, "response_id", "") not in self.silenced, "words after the silence"
+            case cmd.TellResponseStart():
+                self.responses_open += 1
+            case cmd.TellResponseEnd():
+                self.responses_open -= 1
+                assert self.responses_open >= 0, "an end without a start"
+                self.last_end = command
+            case _:
+                self._sounds(event, command)
+
+    def _sounds(self, event: ev.Event, command: cmd.Command) -> None:
+        match command:
+            case ev.Forwarded(kind="output_audio"):
+                key = (command.item_id, command.content_index)
+                assert command.response_id not in self.silenced, "sound after the silence"
+                assert key in self.open_clips or not self.one_response_at_a_time, "sound outside of its clip"
+                self.open_clips[key] = self.open_clips.get(key, 0) + command.n_bytes
+                self.received_bytes[key] = self.received_bytes.get(key, 0) + command.n_bytes
+                if key not in self.clip_bytes:
+                    self.pending.append(ev.AudioHanded(command.item_id))
+                self.clip_bytes[key] = self.clip_bytes.get(key, 0) + command.n_bytes
+            case cmd.PlayStart(item_id, content_index):
+                assert getattr(event, "response_id", "") not in self.silenced, "sound after the silence"
+                self.open_clips[item_id, content_index] = 0
+            case cmd.PlayEnd(item_id, content_index, total_ms):
+                assert total_ms == self.open_clips.pop((item_id, content_index)) // self.bytes_per_ms
+            case cmd.DropAudio():
+                self.silenced |= self.alive.keys()
+                self.pending.append(ev.AudioDropped(self._accounts()))
+            case cmd.TruncateItem(item_id, content_index, audio_end_ms):
+                received_ms = self.received_bytes[item_id, content_index] // self.bytes_per_ms
+                assert 0 < audio_end_ms <= received_ms, "the cut is within what was received"
+            case cmd.TellInterrupted():
+                assert command.played_ms >= 0
+
+    @property
+    def bytes_per_ms(self) -> int:
+        return self.session.config.output_format.bytes_per_ms
+
+    def _accounts(self) -> tuple[ClipHanded, ...]:
+        clips = []
+        for (item_id, content_index), n_bytes in self.clip_bytes.items():
+            handed_ms = n_bytes // self.bytes_per_ms * self.handed_quarters // 4
+            clips.append(ClipHanded(item_id, content_index, handed_ms, handed_ms * self.handed_quarters // 4))
+        self.clip_bytes.clear()
+        self.open_clips.clear()
+        return tuple(clips)
+
+
+# -- the ends of a session --------------------------------------------------------------------------------------------
+
+
+class Client:
+    """Does what clients can do, sense or no sense."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def act(self, name: str, a: int, b: int) -> None:
+        getattr(self, name)(a, b)
+
+    def mic(self, a: int, b: int) -> None:
+        raw = bytes(64 * (a + 1))
+        self.world.feed(ev.Forwarded("input_audio", "", len(raw), memoryview(raw)))
+
+    def long_mic(self, a: int, b: int) -> None:
+        raw = bytes(32_000)
+        self.world.feed(ev.Forwarded("input_audio", "", len(raw), raw))
+
+    def playback(self, a: int, b: int) -> None:
+        known = [item_id for item_id, _ in self.world.received_bytes] or ["item_?"] * (a == 7)
+        if not known:
+            return
+        self.world.feed(ev.Playback(known[-1 - a % len(known)], b * 150))
+
+    def text(self, a: int, b: int) -> None:
+        self.world.feed(ev.UserText(f"text {a}"))
+
+    def commit(self, a: int, b: int) -> None:
+        self.world.feed(ev.Commit())
+
+    def clear(self, a: int, b: int) -> None:
+        self.world.feed(ev.Clear())
+
+    def interrupt(self, a: int, b: int) -> None:
+        self.world.handed_quarters = b % 5
+        self.world.feed(ev.Interrupt())
+
+    def hello(self, a: int, b: int) -> None:
+        hellos = [
+            ev.Hello(),
+            ev.Hello(("voice",), voice=f"voice_{b}"),
+            ev.Hello(("maxAheadMs", "output"), max_ahead_ms=None, output=PCM16_24K),
+            ev.Hello(("turn",), turn=("server_vad", "semantic_vad", "manual")[b % 3]),
+        ]
+        self.world.feed(hellos[a] if a < len(hellos) else ev.ClientFault("bad_json", "That is not JSON."))
+
+    def leave(self, a: int, b: int) -> None:
+        ends: list[ev.Event] = [ev.Bye(), ev.ClientClosed(1006), ev.ClientStuck(10**6), ev.Draining(), ev.Crashed("x")]
+        if a == 7:  # seldom, or nothing else would be seen
+            self.world.feed(ends[b % len(ends)])
+
+    def wait(self, a: int, b: int) -> None:
+        self.world.wait((0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 20.0, 31.0)[a])
+
+    def tool(self, a: int, b: int) -> None:
+        """A tool has something to say: a word in between, its end, or (which the session must bear) its end again."""
+        world = self.world
+        if not world.ran:
+            return
+        call_id = sorted(world.ran)[-1 - a % len(world.ran)]
+        if b == 0:
+            world.feed(ev.ToolProgressed(call_id, "still at it", 5))
+            return
+        status = ("done", "failed", "timeout", "cancelled")[b % 4]
+        world.returned.add(call_id)
+        world.feed(ev.ToolReturned(call_id, status, '"ok"', 5))  # type: ignore[arg-type]
+
+
+class LikelyUpstream:
+    """Behaves as the Realtime API does: one response at a time, answers to what it is asked, in likely order."""
+
+    def __init__(self, world: World, *, echoes: bool) -> None:
+        self.world = world
+        self.echoes = echoes
+        self.introduced = False
+        self.replies: deque[ev.Event] = deque()
+        self.updates: deque[tuple[str, SessionConfig]] = deque()
+        self.requests: deque[str] = deque()
+        self.turn = TurnDetection()
+        self.active: str | None = None
+        self.active_request: str | None = None
+        self.cancelled = False
+        self.items: list[Item] = []
+        self.unfinished: list[str] = []
+        self.speaking = False
+        self.owes_response = False
+        self.numbers = itertools.count(1)
+        self.configured_once = False
+        world.listeners.append(self.asked)
+
+    def asked(self, command: cmd.Command) -> None:
+        match command:
+            case cmd.ConfigureSession(config, event_id):
+                self.updates.append((event_id, config))
+            case cmd.CreateResponse(event_id):
+                self.requests.append(event_id)
+            case cmd.CancelResponse(response_id):
+                if response_id == self.active:
+                    self.cancelled = True
+                else:
+                    self.replies.append(ev.UpstreamError("response_cancel_not_active", "no such response"))
+            case cmd.CommitInput():
+                self.replies.append(ev.InputCommitted(self.new("item")))
+            case cmd.ClearInput():
+                self.replies.append(ev.InputCleared())
+            case cmd.CreateItem(item):
+                self.replies.append(ev.ItemAdded(Item(self.new("item"), item.kind, item.role, text=item.text)))
+            case cmd.DeleteItem(item_id):
+                self.replies.append(ev.ItemDeleted(item_id))
+            case cmd.TruncateItem(item_id, _, audio_end_ms):
+                self.replies.append(ev.ItemTruncated(item_id, audio_end_ms))
+
+    def new(self, kind: str) -> str:
+        return f"{kind}_{next(self.numbers)}"
+
+    def act(self, a: int, b: int, _: int = 0) -> None:
+        """Do one of the things that could come next."""
+        if not self.introduced:
+            self.introduced = True
+            self.world.feed(ev.UpstreamOpened())
+            self.world.feed(ev.SessionCreated(model="m", engine="relay-local" if b % 2 else None))
+            return
+        if self.updates:
+            self.update(refuse=self.configured_once and b == 7)
+        elif self.replies:
+            self.world.feed(self.replies.popleft())
+        else:
+            choices = [*self.for_requests(b), *self.for_response(b), *(self.for_user(b) if b < 3 else ())]
+            if choices:
+                choices[a % len(choices)]()
+
+    def update(self, *, refuse: bool) -> None:
+        event_id, config = self.updates.popleft()
+        if refuse:
+            self.world.feed(ev.UpstreamError("invalid_value", "no such voice", event_id=event_id))
+            return
+        self.turn = config.turn
+        self.configured_once = True
+        self.world.feed(ev.SessionUpdated())
+
+    def for_requests(self, b: int) -> list[Callable[[], None]]:
+        return [lambda: self.answer_request(b)] if self.requests else []
+
+    def answer_request(self, b: int) -> None:
+        request_id = self.requests.popleft()
+        if self.active is not None:
+            code = "conversation_already_has_active_response"
+            self.world.feed(ev.UpstreamError(code, "one at a time", event_id=request_id))
+        elif b == 7:
+            self.world.feed(ev.UpstreamError("rate_limit_exceeded", "slow down", event_id=request_id))
+        else:
+            self.begin(request_id)
+
+    def begin(self, request_id: str | None) -> None:
+        self.active, self.active_request = self.new("resp"), request_id if self.echoes else None
+        self.items, self.unfinished, self.cancelled, self.owes_response = [], [], False, False
+        self.world.feed(ev.ResponseCreated(self.active, self.active_request))
+
+    def for_response(self, b: int) -> list[Callable[[], None]]:
+        if self.active is None:
+            return []
+        if self.cancelled:
+            return [lambda: self.end("cancelled", b)]
+        choices: list[Callable[[], None]] = [lambda: self.add_item(b), lambda: self.end("completed", b)]
+        if self.unfinished:
+            choices += [lambda: self.sound(b)] * 3 + [lambda: self.word(b), lambda: self.sound_done(b)]
+        if b > 5:
+            choices.append(lambda: self.end(("incomplete", "failed")[b % 2], b))
+        return choices
+
+    def add_item(self, b: int) -> None:
+        item = Item(self.new("item"), "message", "assistant")
+        self.items.append(item)
+        self.unfinished.append(item.id)
+        self.world.feed(ev.OutputItemAdded(self.active or "", item))
+        if b % 4:
+            self.world.feed(ev.ItemAdded(item))
+
+    def sound(self, b: int) -> None:
+        n_bytes = (b + 1) * 101 * self.world.bytes_per_ms // 2  # odd numbers of half milliseconds
+        item_id = self.unfinished[-1]
+        self.world.feed(ev.Forwarded("output_audio", item_id, n_bytes, b"", self.active or "", 0))
+
+    def word(self, b: int) -> None:
+        self.world.feed(ev.TextDelta(self.active or "", self.unfinished[-1], 0, "some words ", spoken=True))
+
+    def sound_done(self, b: int) -> None:
+        item_id = self.unfinished.pop(b % len(self.unfinished))
+        self.world.feed(ev.TextDone(self.active or "", item_id, 0, "some words", spoken=True))
+        self.world.feed(ev.AudioDone(self.active or "", item_id, 0))
+
+    def end(self, status: str, b: int) -> None:
+        response_id, self.active = self.active or "", None
+        calls = []
+        if status in ("completed", "cancelled") and b % 3 == 0:
+            whole = "completed" if status == "completed" or b % 2 else "incomplete"
+            calls = [self.call(whole) for _ in range(b % 3 + 1)]
+        if b == 5 and self.world.ran:
+            calls.append(Item("item_again", "function_call", call_id=min(self.world.ran), name="clock", arguments="{}"))
+        usage = Usage(10, 5, 15) if b % 2 else Usage()
+        event = ev.ResponseDone(
+            response_id, status, output=(*self.items, *calls), usage=usage, request_id=self.active_request
+        )  # type: ignore[arg-type]
+        self.world.feed(event)
+
+    def call(self, status: str) -> Item:
+        return Item(self.new("item"), "function_call", None, status, self.new("call"), "clock", "{}")
+
+    def for_user(self, b: int) -> list[Callable[[], None]]:
+        if self.turn.kind == "manual":
+            return []
+        if self.owes_response and self.active is None:
+            return [lambda: self.begin(None)]
+        return [self.stop if self.speaking else self.start]
+
+    def start(self) -> None:
+        self.speaking = True
+        if self.active is not None and self.turn.interrupt_response:
+            self.cancelled = True
+        self.world.feed(ev.SpeechStarted(self.new("item")))
+
+    def stop(self) -> None:
+        self.speaking = False
+        item_id = self.new("item")
+        self.world.feed(ev.SpeechStopped(item_id, 100))
+        self.world.feed(ev.InputCommitted(item_id))
+        self.world.feed(ev.UserTranscript(item_id, "well", final=True))
+        self.owes_response = self.turn.create_response
+
+    def finish(self) -> None:
+        """Bring everything that is under way to its end, starting nothing new."""
+        for _ in range(300):
+            if self.world.ended:
+                return
+            for call_id in sorted(self.world.ran - self.world.returned):
+                self.world.returned.add(call_id)
+                self.world.feed(ev.ToolReturned(call_id, "done", '"ok"', 5))
+            if not self.introduced or self.updates or self.replies:
+                self.act(0, 0)
+            elif self.speaking:
+                self.stop()
+            elif self.active is not None:
+                self.end("cancelled" if self.cancelled else "completed", 1)
+            elif self.requests:
+                self.answer_request(0)
+            elif self.owes_response:
+                self.begin(None)
+            elif self.world.session.deadline is not None:
+                self.world.wait(5.0)
+            else:
+                return
+        raise AssertionError("the session finds no end of asking")
+
+
+STATUSES = ("completed", "cancelled", "incomplete", "failed")
+
+
+class HostileUpstream:
+    """Says anything at any time, about ids that it may or may not have heard of."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.requests: list[str | None] = [None, "relay_x"]
+        world.listeners.append(self.asked)
+
+    def asked(self, command: cmd.Command) -> None:
+        event_id = getattr(command, "event_id", None)
+        if event_id is not None:
+            self.requests.append(event_id)
+
+    def act(self, a: int, b: int, what: int) -> None:
+        self.world.feed(self.event(a, b, what))
+
+    def event(self, a: int, b: int, what: int) -> ev.Event:
+        response, item, part = f"resp_{a % 3}", f"item_{b % 3}", b % 2
+        asked = self.requests[-1 - a % min(4, len(self.requests))]
+        status: Any = STATUSES[a % 4]
+        calls = [
+            Item(
+                f"item_{n}", "function_call", None, (None, "completed", "incomplete")[(a + n) % 3], f"call_{n}", "clock"
+            )
+            for n in range(b % 4)
+        ]
+        items = [Item(item, "message", "assistant"), Item("", "mystery"), *calls]
+        code = (None, "conversation_already_has_active_response", "response_cancel_not_active", "odd")[b % 4]
+        events: list[ev.Event] = [
+            ev.Forwarded("output_audio", item, (a + 1) * 999, b"", response, part),
+            ev.Forwarded("output_audio", item, b, b"", response, part),
+            ev.TextDelta(response, item, part, "word", spoken=True),
+            ev.TextDone(response, item, part, "words", spoken=False),
+            ev.AudioDone(response, item, part),
+            ev.ResponseCreated(response, asked),
+            ev.ResponseDone(response, status, output=tuple(items), request_id=asked),
+            ev.ResponseDone(f"resp_{b}", "completed", output=tuple(items), usage=Usage(1, 2, 3)),
+            ev.SpeechStarted(item, a * 10**6),
+            ev.SpeechStopped(item, b * 10**9),
+            ev.InputCommitted(item),
+            ev.InputCleared(),
+            ev.UserTranscript(item, "well", final=bool(a % 2)),
+            ev.UserTranscriptFailed(item, "no"),
+            ev.ItemAdded(Item(item, "message", ("user", "assistant", None)[a % 3], text="x" * (a % 2))),
+            ev.ItemDeleted(item),
+            ev.ItemTruncated(item, 10**9),
+            ev.OutputItemAdded(response, items[0]),
+            ev.UpstreamError(code, "no", event_id=asked),
+            ev.SessionCreated(),
+            ev.SessionUpdated(),
+            ev.UpstreamOpened(),
+            ev.UnknownUpstream(f"type.{a}{b}"),
+            ev.MalformedUpstream("not JSON"),
+        ]
+        return events[what % len(events)]
+
+
+# -- the properties ---------------------------------------------------------------------------------------------------
+
+CLIENT_OPS = [
+    *["mic", "long_mic", "playback", "playback", "text", "commit", "clear", "interrupt", "hello", "leave"],
+    *["wait", "wait", "tool", "tool", "tool"],
+]
+OPS = st.lists(
+    st.tuples(st.sampled_from(["up"] * 16 + CLIENT_OPS), st.integers(0, 7), st.integers(0, 7), st.integers(0, 23)),
+    min_size=40,
+    max_size=80,
+)
+TURNS = st.sampled_from(
+    [
+        TurnDetection(),
+        TurnDetection(interrupt_response=False),
+        TurnDetection(create_response=False),
+        TurnDetection("semantic_vad"),
+        TurnDetection("manual"),
+    ]
+)
+FORMATS = st.sampled_from([PCM16_16K, PCM16_24K, PCMU])
+
+
+def world_of(turn: TurnDetection, output: AudioFormat, *, likely: bool) -> World:
+    config = SessionConfig(turn=turn, tools=(CLOCK,))
+    return World(config, DeviceOptions(PCM16_16K, output), one_response_at_a_time=likely)
+
+
+def play(ops: Sequence[Op], client: Client, upstream: LikelyUpstream | HostileUpstream) -> None:
+    for name, a, b, what in ops:
+        if name == "up":
+            client.world.handed_quarters = (a + b) % 5
+            upstream.act(a, b, what)
+        else:
+            client.act(name, a, b)
+
+
+@given(ops=OPS, turn=TURNS, output=FORMATS, echoes=st.booleans())
+@settings(max_examples=120, deadline=None)
+def test_with_a_likely_upstream_every_rule_holds_and_nothing_is_left_open(
+    ops: list[Op], turn: TurnDetection, output: AudioFormat, echoes: bool
+) -> None:
+    world = world_of(turn, output, likely=True)
+    upstream = LikelyUpstream(world, echoes=echoes)
+    play(ops, Client(world), upstream)
+    upstream.finish()
+    if world.ended:
+        return
+    turns = world.session.turns
+    assert turns.slot.is_free
+    assert not turns.typed, "a typed turn that nobody answers"
+    assert turns.calls.running == 0
+    assert not turns.calls.owes_response
+    assert sorted(world.outputs) == sorted({*world.outputs, *world.ran}), "every call that ran has its output"
+    assert world.responses_open == 0, "a response that began is told to have ended"
+    assert not world.open_clips, "an item whose sound was neither ended nor dropped"
+    assert world.last_end is None or not world.last_end.more, "a client that was told to wait for more"
+
+
+@given(ops=OPS, turn=TURNS, output=FORMATS)
+@settings(max_examples=120, deadline=None)
+def test_with_a_hostile_upstream_every_rule_holds(ops: list[Op], turn: TurnDetection, output: AudioFormat) -> None:
+    world = world_of(turn, output, likely=False)
+    play([("up", 0, 0, 19), ("up", 0, 0, 20), *ops], Client(world), HostileUpstream(world))
+
+
+def containers(value: object, path: str = "session") -> Iterator[tuple[str, int]]:
+    """Every container within a session, with its length, however deep."""
+    if isinstance(value, str | bytes | memoryview):
+        yield path, len(value) // 64  # as long as one of the longest texts may be, as an entry
+    elif isinstance(value, Mapping):
+        yield path, len(value)
+        for member in value.values():
+            yield from containers(member, f"{path}{{}}")
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        yield path, len(value)
+        for member in value:
+            yield from containers(member, f"{path}[]")
+    elif type(value).__module__.startswith("relay.core"):
+        names = [*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ())]
+        for name in names:
+            yield from containers(getattr(value, name), f"{path}.{name}")
+
+
+def kept(session: DeviceSession) -> int:
+    """How many entries a session keeps in all, each container within a bound."""
+    total = 0
+    for path, length in containers(session):
+        assert length <= 4096, f"{path} holds {length}"
+        total += length
+    return total
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_flood_of_ever_new_ids_leaves_no_more_than_the_bounds(ready: bool) -> None:
+    numbers = itertools.count(1)
+    config = SessionConfig(turn=TurnDetection("manual"))
+    session = DeviceSession("rs_1", config, DeviceOptions(), lambda: f"relay_{next(numbers)}")
+    session.handle(ev.SessionCreated(), 0.0)
+    if ready:
+        session.handle(ev.SessionUpdated(), 0.0)
+    totals = []
+    for n in range(4000):
+        response, item = f"resp_{n:06}", f"item_{n:06}"
+        for event in (
+            ev.Hello(("voice",), voice=f"voice_{n}"),
+            ev.UserText("hi"),
+            ev.Forwarded("input_audio", "", 6400, bytes(6400)) if n > 100 else ev.UnknownUpstream(f"t{n}"),
+            ev.Commit(),
+            ev.ResponseCreated(response),
+            ev.Forwarded("output_audio", item, 4800, b"", response) if n > 100 else ev.MalformedUpstream(f"t{n}"),
+            ev.TextDelta(response, item, 0, "x" * 100, spoken=True),
+            ev.Interrupt() if n % 100 == 0 else ev.AudioHanded(item),
+            ev.UserTranscript(f"user_{n:06}", "x", final=True),
+            ev.UpstreamError(f"code_{n}", "no"),
+            ev.ResponseDone(f"gone_{n:06}", "cancelled", output=(Item("i", "function_call", call_id=f"call_{n:06}"),)),
+        ):
+            session.handle(event, n * 100.0)
+        if n % 1000 == 999:
+            totals.append(kept(session))
+    assert session.phase is not Phase.ENDED
+    assert totals[3] <= totals[2] + 1024, "only the ids of calls, which must not run twice, are still gathered"

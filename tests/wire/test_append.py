@@ -1,0 +1,226 @@
+"""Audio deltas found without parsing: the same events as the full decoder's, or none."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from relay.core.events import Forwarded, MalformedUpstream
+from relay.wire.append import AudioDeltas, decode_audio, decoded_length, encode_append, find_audio_delta
+from relay.wire.realtime import RealtimeCodec
+
+PCM = bytes(range(256)) * 4
+TEXT = base64.b64encode(PCM).decode()
+DELTA: dict[str, Any] = {
+    "type": "response.output_audio.delta",
+    "event_id": "event_1",
+    "response_id": "resp_1",
+    "item_id": "item_1",
+    "output_index": 0,
+    "content_index": 1,
+    "delta": TEXT,
+}
+COMPACT = (",", ":")
+
+
+def frame_of(event: object, separators: tuple[str, str] = COMPACT, **options: Any) -> memoryview:
+    return memoryview(json.dumps(event, separators=separators, **options).encode())
+
+
+def slowly(frame: memoryview) -> object:
+    """What the full decoder makes of a frame: with a line end behind it, it has not the usual shape."""
+    padded = memoryview(bytes(frame) + b"\n")
+    assert find_audio_delta(padded) is None
+    return RealtimeCodec().decode(padded)
+
+
+def test_the_usual_frame_is_found_and_its_text_is_a_view_of_it() -> None:
+    frame = frame_of(DELTA)
+    found = find_audio_delta(frame)
+    assert found == Forwarded("output_audio", "item_1", len(PCM), TEXT.encode(), "resp_1", 1)
+    assert isinstance(found.raw, memoryview)
+    assert found.raw.obj is frame.obj
+    assert decode_audio(found.raw) == PCM
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 2, 3, 4, 960, 961, 962])
+def test_any_padding_has_the_right_length(n_bytes: int) -> None:
+    frame = frame_of(DELTA | {"delta": base64.b64encode(bytes(n_bytes)).decode()})
+    found = find_audio_delta(frame)
+    assert found is not None
+    assert found == slowly(frame)
+    assert found.n_bytes == len(decode_audio(found.raw)) == n_bytes
+
+
+@pytest.mark.parametrize(
+    "order", [list(DELTA), list(reversed(DELTA)), sorted(DELTA)], ids=["usual", "reverse", "sorted"]
+)
+@pytest.mark.parametrize("separators", [COMPACT, (", ", ": "), (",", ": "), (" , ", " :\t")])
+def test_every_order_of_keys_and_every_spacing_decodes_alike(order: list[str], separators: tuple[str, str]) -> None:
+    frame = frame_of({key: DELTA[key] for key in order}, separators)
+    assert find_audio_delta(frame) in (None, slowly(frame))
+    decoded = RealtimeCodec().decode(frame)
+    assert decoded == Forwarded("output_audio", "item_1", len(PCM), TEXT.encode(), "resp_1", 1)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"obfuscation": "x"}, {"obfuscation": "x" * 1000}, {"n": 1, "s": ""}, {"logprobs": [{"a": "b"}]}, {"x": None}],
+)
+def test_keys_behind_the_audio_are_not_taken_for_audio(more: dict[str, Any]) -> None:
+    frame = frame_of(DELTA | more)
+    decoded = RealtimeCodec().decode(frame)
+    assert isinstance(decoded, Forwarded)
+    assert decode_audio(decoded.raw) == PCM
+    assert decoded.n_bytes == len(PCM)
+
+
+def test_a_slash_may_be_escaped() -> None:
+    pcm = b"\xff" * 30
+    frame = memoryview(frame_of(DELTA | {"delta": base64.b64encode(pcm).decode()}).tobytes().replace(b"/", rb"\/"))
+    decoded = RealtimeCodec().decode(frame)
+    assert isinstance(decoded, Forwarded)
+    assert decode_audio(decoded.raw) == pcm
+
+
+def test_a_missing_content_index_is_the_first_part() -> None:
+    frame = frame_of({key: value for key, value in DELTA.items() if key != "content_index"})
+    assert find_audio_delta(frame) == slowly(frame)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.output_text.delta", "item_id": 'response.output_audio.delta"', "delta": TEXT},
+        {"type": "response.output_text.delta", "item_id": '.output_audio.delta","delta":"AAAA', "delta": TEXT},
+        {"type": "conversation.item.added", "note": "response.output_audio.delta", "delta": "AAAA"},
+        {"type": "x.output_audio.delta", "item_id": "i", "response_id": "r", "delta": "AAAA"},
+        {"note": {"type": "response.output_audio.delta", "item_id": "i", "response_id": "r", "delta": "AAAA"}},
+        {"type": "response.output_audio.delta", "item_id": "i", "response_id": "r", "part": {"delta": "AAAA"}},
+    ],
+)
+def test_what_only_looks_like_a_delta_is_left_to_the_full_decoder(event: dict[str, Any]) -> None:
+    for frame in (frame_of(event), frame_of(event, (", ", ": "))):
+        assert find_audio_delta(frame) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"item_id": 7},
+        {"item_id": None},
+        {"item_id": ["item_1"]},
+        {"response_id": {"id": "resp_1"}},
+        {"response_id": None},
+    ],
+)
+def test_ids_that_are_no_strings_make_no_delta(wrong: dict[str, Any]) -> None:
+    assert isinstance(RealtimeCodec().decode(frame_of(DELTA | wrong)), MalformedUpstream)
+
+
+@pytest.mark.parametrize("index", [None, "0", [0], {}, True, -1, 1.5, 10**30])
+def test_a_content_index_that_is_no_index_never_leaves_the_decoder(index: object) -> None:
+    decoded = RealtimeCodec().decode(frame_of(DELTA | {"content_index": index}))
+    assert isinstance(decoded, Forwarded)
+    assert type(decoded.content_index) is int
+    assert 0 <= decoded.content_index < 2**53
+
+
+@pytest.mark.parametrize("text", ["AAA", "A", "AAAA=", "A===", "AA=A", "AA AA", "AAAA\n", "ÄÄÄÄ", "AAA*", "AAAAAA"])
+def test_what_is_not_base64_is_found_out_at_decoding_only(text: str) -> None:
+    decoded = RealtimeCodec().decode(frame_of(DELTA | {"delta": text}, ensure_ascii=False))
+    assert isinstance(decoded, Forwarded)
+    with pytest.raises(ValueError):
+        decode_audio(decoded.raw)
+
+
+def test_an_invalid_byte_within_the_text_is_found_out_at_decoding() -> None:
+    frame = bytearray(frame_of(DELTA))
+    frame[-10] = 0xFF
+    decoded = RealtimeCodec().decode(memoryview(frame))
+    assert isinstance(decoded, Forwarded)
+    with pytest.raises(ValueError):
+        decode_audio(decoded.raw)
+
+
+@given(pcm=st.binary(max_size=400), index=st.integers(0, 9), item=st.text(max_size=20), spaced=st.booleans())
+@example(pcm=b"", index=0, item='"delta":"', spaced=False)
+@example(pcm=b"\x00" * 3, index=0, item="\\", spaced=False)
+@settings(max_examples=100, deadline=None)
+def test_fast_and_full_decoder_agree(pcm: bytes, index: int, item: str, spaced: bool) -> None:
+    event = DELTA | {"item_id": item, "content_index": index, "delta": base64.b64encode(pcm).decode()}
+    frame = frame_of(event, (", ", ": ") if spaced else COMPACT)
+    fast, full = find_audio_delta(frame), slowly(frame)
+    assert full == Forwarded("output_audio", item, len(pcm), base64.b64encode(pcm), "resp_1", index)
+    assert fast in (None, full)
+    assert spaced or fast is not None or len(json.dumps(item)) > 300
+
+
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "event_id": st.text(st.sampled_from('ab"\\,:é'), max_size=6),
+        "item_id": st.sampled_from(["item_1", "item_2", 'item","x":"', 7, None]),
+        "response_id": st.sampled_from(["resp_1", "resp_2"]),
+        "content_index": st.sampled_from([0, 1, "1", 2**60]),
+        "delta": st.text(st.sampled_from("AB+/= "), max_size=9) | st.just(TEXT),
+        "type": st.sampled_from(["response.output_text.delta", "x.output_audio.delta", "error"]),
+        "more": st.just("x"),
+    },
+)
+
+
+@given(changes=st.lists(CHANGES, min_size=2, max_size=6))
+@example([{}, {"delta": "="}, {"delta": "AA="}, {"delta": ""}])
+@example([{"event_id": "a"}, {"event_id": 'a"', "item_id": "item_2"}, {"event_id": "b"}])
+@settings(max_examples=150, deadline=None)
+def test_what_is_remembered_of_one_frame_never_changes_the_next(changes: list[dict[str, Any]]) -> None:
+    deltas = AudioDeltas()
+    for change in changes:
+        frame = frame_of(DELTA | change)
+        assert deltas.find(frame) == find_audio_delta(frame)
+
+
+def test_deltas_of_one_item_are_found_by_what_is_known_of_it() -> None:
+    deltas = AudioDeltas()
+    for number, item in enumerate(["item_1", "item_1", "item_2", "item_2", "item_1"]):
+        frame = frame_of(DELTA | {"event_id": f"event_{number}", "item_id": item})
+        found = deltas.find(frame)
+        assert found == Forwarded("output_audio", item, len(PCM), TEXT.encode(), "resp_1", 1)
+        assert found.raw.obj is frame.obj
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_frame_is_no_audio_of_another_kind(data: st.DataObject) -> None:
+    frame = bytearray(frame_of(DELTA))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(frame) - 1))
+        frame[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    fast = find_audio_delta(memoryview(frame))
+    if fast is None:
+        return
+    full = slowly(memoryview(frame))
+    if isinstance(full, MalformedUpstream):  # JSON forbids what base64 forbids too: found out at decoding
+        with pytest.raises(ValueError):
+            decode_audio(fast.raw)
+    else:
+        assert fast == full
+
+
+@given(st.binary(max_size=600))
+@settings(max_examples=100, deadline=None)
+def test_the_length_is_the_decoded_length(pcm: bytes) -> None:
+    assert decoded_length(base64.b64encode(pcm)) == len(pcm)
+
+
+@given(
+    st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(memoryview), st.binary(max_size=9).map(bytearray))
+)
+@settings(max_examples=100, deadline=None)
+def test_an_append_is_the_event_that_the_api_knows(pcm: bytes) -> None:
+    event = json.loads(encode_append(pcm))
+    assert event == {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(pcm)).decode()}

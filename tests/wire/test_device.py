@@ -1,0 +1,448 @@
+"""The device codec: every message in, every message out, every fault with its field, and audio in whole samples."""
+
+import json
+from itertools import pairwise
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU, AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.values import DeviceOptions, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.wire.device import MAX_AHEAD_MS, MAX_ID_CHARS, MAX_POSITION_MS, MAX_TEXT_CHARS, MIN_AHEAD_MS, DeviceCodec
+
+Obj = dict[str, Any]
+
+
+def codec(input_: AudioFormat = PCM16_16K, output: AudioFormat = PCM16_16K) -> DeviceCodec:
+    return DeviceCodec(DeviceOptions(input_, output))
+
+
+def decoded(message: object) -> ev.ClientEvent:
+    text = message if isinstance(message, bytes) else json.dumps(message).encode()
+    return codec().decode_text(memoryview(text))
+
+
+def encoded(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> Obj:
+    obj: Obj = json.loads(codec().encode(message))
+    return obj
+
+
+# -- what a client says -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        ({"type": "playback", "itemId": "item_1", "playedMs": 400}, ev.Playback("item_1", 400)),
+        ({"type": "playback", "itemId": "item_1", "playedMs": 399.9}, ev.Playback("item_1", 399)),
+        ({"type": "text", "text": "grüß dich"}, ev.UserText("grüß dich")),
+        ({"type": "commit"}, ev.Commit()),
+        ({"type": "clear"}, ev.Clear()),
+        ({"type": "interrupt"}, ev.Interrupt()),
+        ({"type": "bye"}, ev.Bye()),
+        ({"type": "bye", "a field of a later version": 1}, ev.Bye()),
+        ({"type": "hello"}, ev.Hello()),
+        ({"type": "hello", "v": 1}, ev.Hello()),
+    ],
+)
+def test_each_message(message: Obj, event: ev.ClientEvent) -> None:
+    assert decoded(message) == event
+
+
+def test_hello_with_everything() -> None:
+    hello = {
+        "type": "hello",
+        "v": 1,
+        "input": {"format": "pcmu", "rate": 8000},
+        "output": {"format": "pcm16", "rate": 48000},
+        "maxAheadMs": 2500,
+        "voice": "cedar",
+        "instructions": "Be brief.",
+        "language": "German",
+        "turn": "semantic_vad",
+    }
+    assert decoded(hello) == ev.Hello(
+        given=("input", "output", "maxAheadMs", "voice", "instructions", "language", "turn"),
+        input=PCMU,
+        output=PCM16_48K,
+        max_ahead_ms=2500,
+        voice="cedar",
+        instructions="Be brief.",
+        language="German",
+        turn="semantic_vad",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "event"),
+    [
+        ({"input": {}}, ev.Hello(("input",), input=PCM16_16K)),
+        ({"input": {"rate": 24000}}, ev.Hello(("input",), input=PCM16_24K)),
+        ({"output": {"format": "pcma"}}, ev.Hello(("output",), output=PCMA)),
+        ({"maxAheadMs": None}, ev.Hello(("maxAheadMs",), max_ahead_ms=None)),
+        ({"maxAheadMs": 0}, ev.Hello(("maxAheadMs",), max_ahead_ms=MIN_AHEAD_MS)),
+        ({"maxAheadMs": MAX_AHEAD_MS}, ev.Hello(("maxAheadMs",), max_ahead_ms=MAX_AHEAD_MS)),
+        ({"voice": None, "turn": None, "input": None}, ev.Hello()),
+        ({"turn": "manual"}, ev.Hello(("turn",), turn="manual")),
+        ({"duplex": "full", "tools": [], "resume": None, "consent": False}, ev.Hello()),
+    ],
+    ids=str,
+)
+def test_every_field_of_hello_is_optional_and_null_is_as_if_left_out(fields: Obj, event: ev.Hello) -> None:
+    assert decoded({"type": "hello", **fields}) == event
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "field", "fix"),
+    [
+        (b"", "bad_json", None, "not JSON"),
+        (b"hello", "bad_json", None, "not JSON"),
+        (b'{"type":"bye"', "bad_json", None, "not JSON"),
+        (b'{"type":"\xff"}', "bad_json", None, "not JSON"),
+        (b"[" * 60_000, "bad_json", None, "not JSON"),
+        (b"[]", "bad_message", "type", 'JSON object with a "type"'),
+        (b"{}", "bad_message", "type", 'JSON object with a "type"'),
+        (b'{"type":7}', "bad_message", "type", 'JSON object with a "type"'),
+        ({"type": "sing"}, "unknown_type", "type", "known are: hello, playback, text, commit, clear, interrupt, bye"),
+        ({"type": "x" * 5000}, "unknown_type", "type", "known are: hello"),
+        ({"type": "playback", "playedMs": 1}, "bad_message", "itemId", "not empty"),
+        ({"type": "playback", "itemId": " ", "playedMs": 1}, "bad_message", "itemId", "not empty"),
+        ({"type": "playback", "itemId": ["a"], "playedMs": 1}, "bad_message", "itemId", "must be a text"),
+        ({"type": "playback", "itemId": "i" * 300, "playedMs": 1}, "bad_message", "itemId", f"most {MAX_ID_CHARS}"),
+        ({"type": "playback", "itemId": "i"}, "bad_message", "playedMs", "number of ms"),
+        ({"type": "playback", "itemId": "i", "playedMs": "1"}, "bad_message", "playedMs", "number of ms"),
+        ({"type": "playback", "itemId": "i", "playedMs": True}, "bad_message", "playedMs", "number of ms"),
+        ({"type": "playback", "itemId": "i", "playedMs": -1}, "bad_message", "playedMs", "from 0 to"),
+        ({"type": "playback", "itemId": "i", "playedMs": 10**40}, "bad_message", "playedMs", str(MAX_POSITION_MS)),
+        ({"type": "text"}, "bad_message", "text", "not empty"),
+        ({"type": "text", "text": "\n"}, "bad_message", "text", "not empty"),
+        ({"type": "text", "text": "x" * 40_000}, "bad_message", "text", f"at most {MAX_TEXT_CHARS} characters"),
+        ({"type": "hello", "v": 2}, "hello_refused", "v", "version 1"),
+        ({"type": "hello", "v": "1"}, "hello_refused", "v", "version 1"),
+        ({"type": "hello", "duplex": "half"}, "hello_refused", "duplex", "leave it out"),
+        ({"type": "hello", "tools": [{"name": "x"}]}, "hello_refused", "tools", "leave it out"),
+        ({"type": "hello", "resume": "token"}, "hello_refused", "resume", "leave it out"),
+        ({"type": "hello", "consent": True}, "hello_refused", "consent", "leave it out"),
+        ({"type": "hello", "input": "pcm16"}, "bad_message", "input", '{"format":"pcm16","rate":24000}'),
+        ({"type": "hello", "input": {"rate": 22050}}, "bad_message", "input", "8000, 16000, 24000, 48000"),
+        ({"type": "hello", "input": {"rate": 24000.5}}, "bad_message", "input", "8000, 16000, 24000, 48000"),
+        ({"type": "hello", "output": {"format": "opus"}}, "bad_message", "output", "pcm16, pcmu, pcma"),
+        ({"type": "hello", "output": {"format": ["pcm16"]}}, "bad_message", "output", "pcm16, pcmu, pcma"),
+        (
+            {"type": "hello", "output": {"format": "pcmu", "rate": 16000}},
+            "bad_message",
+            "output",
+            "must be one of 8000",
+        ),
+        ({"type": "hello", "maxAheadMs": "1000"}, "bad_message", "maxAheadMs", "number of ms"),
+        ({"type": "hello", "maxAheadMs": -1}, "bad_message", "maxAheadMs", "from 0 to"),
+        ({"type": "hello", "maxAheadMs": MAX_AHEAD_MS + 1}, "bad_message", "maxAheadMs", str(MAX_AHEAD_MS)),
+        ({"type": "hello", "voice": ""}, "bad_message", "voice", "not empty"),
+        ({"type": "hello", "voice": "v" * 129}, "bad_message", "voice", "at most 128"),
+        ({"type": "hello", "voice": {"id": "v"}}, "bad_message", "voice", "must be a text"),
+        ({"type": "hello", "language": "l" * 65}, "bad_message", "language", "at most 64"),
+        ({"type": "hello", "instructions": 5}, "bad_message", "instructions", "must be a text"),
+        ({"type": "hello", "turn": "auto"}, "bad_message", "turn", "server_vad, semantic_vad, manual"),
+        ({"type": "hello", "turn": ["manual"]}, "bad_message", "turn", "server_vad, semantic_vad, manual"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_fault_names_the_field_and_the_fix(message: object, code: str, field: str | None, fix: str) -> None:
+    fault = decoded(message)
+    assert isinstance(fault, ev.ClientFault)
+    assert (fault.code, fault.field) == (code, field)
+    assert fix in fault.message
+    assert len(fault.message) < 300
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [
+    "v",
+    "input",
+    "output",
+    "maxAheadMs",
+    "voice",
+    "instructions",
+    "language",
+    "turn",
+    "itemId",
+    "playedMs",
+    "text",
+]
+FORMATS = st.fixed_dictionaries({}, optional={"format": JSON | st.just("pcm16"), "rate": JSON | st.just(24000)})
+
+
+@given(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["hello", "playback", "text", "commit", "clear", "interrupt", "bye"]) | JSON},
+        optional=dict.fromkeys(FIELDS, JSON | FORMATS),
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_no_message_gets_past_the_decoder_as_an_exception(message: Obj) -> None:
+    event = decoded(message)
+    assert isinstance(event, get_args(ev.ClientEvent))
+
+
+# -- what a client is told --------------------------------------------------------------------------------------------
+
+OPTIONS = DeviceOptions(PCM16_16K, PCM16_24K, 1000)
+IN_FORCE = {"input": {"format": "pcm16", "rate": 16000}, "output": {"format": "pcm16", "rate": 24000}}
+CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
+
+
+@pytest.mark.parametrize(
+    ("message", "obj"),
+    [
+        (
+            cmd.TellConnected("rs_1", OPTIONS),
+            {"type": "event", "name": "AIConnected", "sessionId": "rs_1", "protocol": 1, **IN_FORCE},
+        ),
+        (
+            cmd.TellReady(
+                OPTIONS, SessionConfig("marin", language="German", turn=TurnDetection("manual"), tools=(CLOCK,))
+            ),
+            {
+                "type": "ready",
+                **IN_FORCE,
+                "voice": "marin",
+                "turn": "manual",
+                "maxAheadMs": 1000,
+                "language": "German",
+                "tools": ["clock"],
+            },
+        ),
+        (
+            cmd.TellReady(DeviceOptions(PCM16_16K, PCM16_24K, None), SessionConfig()),
+            {
+                "type": "ready",
+                **IN_FORCE,
+                "voice": None,
+                "turn": "server_vad",
+                "maxAheadMs": None,
+                "language": None,
+                "tools": [],
+            },
+        ),
+        (cmd.TellSpeech(started=True), {"type": "event", "name": "AISpeechDetected"}),
+        (cmd.TellSpeech(started=False), {"type": "event", "name": "AISpeechEnded"}),
+        (cmd.TellResponseStart(), {"type": "event", "name": "AIResponseStart"}),
+        (
+            cmd.TellResponseEnd("Nine.", "completed", more=False),
+            {"type": "event", "name": "AIResponseEnd", "finalText": "Nine.", "status": "completed", "more": False},
+        ),
+        (cmd.TellText("Nine ☺"), {"type": "textDelta", "text": "Nine ☺"}),
+        (
+            cmd.TellTranscript("user", "item_1", 3, "what time", final=False),
+            {
+                "type": "transcript",
+                "role": "user",
+                "itemId": "item_1",
+                "order": 3,
+                "text": "what time",
+                "final": False,
+            },
+        ),
+        (
+            cmd.TellTool("call_1", "clock", "started", 0),
+            {"type": "tool", "callId": "call_1", "name": "clock", "status": "started", "ms": 0},
+        ),
+        (
+            cmd.TellTool("call_1", "clock", "done", 5, arguments='{"city":"Oslo"}', output='["nine"]'),
+            {
+                "type": "tool",
+                "callId": "call_1",
+                "name": "clock",
+                "status": "done",
+                "ms": 5,
+                "arguments": {"city": "Oslo"},
+                "output": ["nine"],
+            },
+        ),
+        (
+            cmd.TellTool("call_1", "clock", "done", 5, arguments={"city": "Oslo"}, output="nine o'clock"),
+            {
+                "type": "tool",
+                "callId": "call_1",
+                "name": "clock",
+                "status": "done",
+                "ms": 5,
+                "arguments": {"city": "Oslo"},
+                "output": "nine o'clock",
+            },
+        ),
+        (
+            cmd.TellTool("call_1", "clock", "progress", 9, text="still winding"),
+            {
+                "type": "tool",
+                "callId": "call_1",
+                "name": "clock",
+                "status": "progress",
+                "ms": 9,
+                "text": "still winding",
+            },
+        ),
+        (
+            cmd.TellInterrupted("item_1", 900, "one two", estimated=True),
+            {"type": "interrupted", "itemId": "item_1", "playedMs": 900, "heardText": "one two", "estimated": True},
+        ),
+        (
+            cmd.TellUsage(Usage(1, 2, 3, 4, 5, 6, 7, 8)),
+            {
+                "type": "usage",
+                "inputTokens": 1,
+                "outputTokens": 2,
+                "totalTokens": 3,
+                "inputAudioTokens": 4,
+                "inputTextTokens": 5,
+                "cachedTokens": 6,
+                "outputAudioTokens": 7,
+                "outputTextTokens": 8,
+            },
+        ),
+        (
+            cmd.TellLatency("item_1", None, 300, 2, None, 302),
+            {
+                "type": "latency",
+                "itemId": "item_1",
+                "speechStoppedMs": None,
+                "firstDeltaMs": 300,
+                "firstByteMs": 2,
+                "firstPlayedMs": None,
+                "totalMs": 302,
+            },
+        ),
+        (
+            cmd.TellError("not_allowed", "No.", "voice", retryable=False),
+            {"type": "error", "code": "not_allowed", "message": "No.", "field": "voice", "retryable": False},
+        ),
+        (
+            cmd.TellError("slow_client", "Reconnect.", retryable=True),
+            {"type": "error", "code": "slow_client", "message": "Reconnect.", "retryable": True},
+        ),
+        (cmd.TellGoodbye("restarting"), {"type": "goodbye", "reason": "restarting"}),
+        (cmd.PlayStart("item_1", 0), {"type": "audioStart", "itemId": "item_1"}),
+        (cmd.PlayEnd("item_1", 0, 1234), {"type": "audioEnd", "itemId": "item_1", "totalMs": 1234}),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
+)
+def test_each_message_to_the_client(message: cmd.ClientMessage, obj: Obj) -> None:
+    assert encoded(message) == obj
+
+
+def test_no_message_to_the_client_is_missing_here() -> None:
+    [mark] = [mark for mark in test_each_message_to_the_client.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
+    covered = {type(message) for message, _ in mark.args[1]}
+    assert covered == {*get_args(cmd.ClientMessage), cmd.PlayStart, cmd.PlayEnd}
+
+
+@pytest.mark.parametrize("depth", [200, 300, 1000, 5000])
+def test_what_a_model_or_a_tool_nests_deeply_can_still_be_told(depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    frame = codec().encode(cmd.TellTool("call_1", "clock", "done", 5, arguments=deep, output=deep))
+    assert b'"callId":"call_1"' in frame
+
+
+def test_arguments_that_only_python_can_hold_are_told_all_the_same() -> None:
+    huge = {"n": 10**30, "deep": json.loads("[" * 300 + "]" * 300)}
+    assert encoded(cmd.TellTool("call_1", "clock", "started", 0, arguments=huge))["arguments"] == huge
+
+
+def test_a_tools_word_that_no_frame_can_carry_is_mended() -> None:
+    assert encoded(cmd.TellTool("call_1", "clock", "progress", 1, text="half \ud83d done"))["text"] == "half ? done"
+
+
+@pytest.mark.parametrize("text", ["", "nine", "{", '"\\ud800"', "1e999", "NaN"])
+def test_an_output_that_is_no_json_is_told_as_the_text_it_is(text: str) -> None:
+    assert encoded(cmd.TellTool("call_1", "clock", "done", 5, output=text))["output"] == text
+
+
+# -- audio ------------------------------------------------------------------------------------------------------------
+
+
+def samples_of(events: list[ev.Forwarded | None]) -> bytes:
+    return b"".join(bytes(event.raw) for event in events if event is not None)
+
+
+def test_an_odd_byte_waits_for_the_other_half_of_its_sample() -> None:
+    one = codec()
+    assert one.decode_audio(memoryview(b"\x01")) is None
+    event = one.decode_audio(memoryview(b"\x02\x03\x04\x05"))
+    assert event == ev.Forwarded("input_audio", "", 4, b"\x01\x02\x03\x04")
+    assert one.decode_audio(memoryview(b"\x06")) == ev.Forwarded("input_audio", "", 2, b"\x05\x06")
+    assert one.decode_audio(b"") is None
+
+
+def test_g711_has_no_halves() -> None:
+    event = codec(PCMU).decode_audio(b"\x01")
+    assert event == ev.Forwarded("input_audio", "", 1, b"\x01")
+
+
+@given(pcm=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_any_chunking_of_the_microphone_gives_the_same_whole_samples(pcm: bytes, cuts: list[int]) -> None:
+    one = codec()
+    edges = [0, *sorted(min(cut, len(pcm)) for cut in cuts), len(pcm)]
+    events = [one.decode_audio(memoryview(pcm)[a:b]) for a, b in pairwise(edges)]
+    assert samples_of(events) == pcm[: len(pcm) // 2 * 2]
+    assert all(event is None or event.n_bytes == len(event.raw) for event in events)
+
+
+@pytest.mark.parametrize("fmt", [PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, PCMA], ids=str)
+def test_a_second_of_the_microphone_is_a_second_for_the_upstream(fmt: AudioFormat) -> None:
+    one = codec(input_=fmt)
+    sent_bytes = sum(len(one.to_upstream(bytes(20 * fmt.bytes_per_ms))) for _ in range(50))
+    sent_ms = sent_bytes / one.options.upstream_input.bytes_per_ms
+    assert 1000 - 5 <= sent_ms <= 1000
+
+
+@pytest.mark.parametrize("fmt", [PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, PCMA], ids=str)
+def test_a_second_of_the_upstream_is_a_second_for_the_client(fmt: AudioFormat) -> None:
+    one = codec(output=fmt)
+    heard_bytes = sum(len(one.to_client(bytes(20 * one.options.upstream_output.bytes_per_ms))) for _ in range(50))
+    heard_ms = (heard_bytes + len(one.end_item())) / fmt.bytes_per_ms
+    assert abs(heard_ms - 1000) <= 2
+
+
+@pytest.mark.parametrize("fmt", [PCM16_24K, PCMU, PCMA], ids=str)
+def test_formats_that_agree_are_not_copied(fmt: AudioFormat) -> None:
+    one = codec(fmt, fmt)
+    chunk = bytes(range(200))
+    assert one.to_upstream(chunk) is chunk
+    assert one.to_client(chunk) is chunk
+    assert one.end_item() == b""
+
+
+def test_mixed_formats_are_transcoded_by_direction() -> None:
+    one = codec(input_=PCMU, output=PCM16_16K)
+    assert (one.options.upstream_input, one.options.upstream_output) == (PCMU, PCM16_24K)
+    assert one.to_upstream(b"\xff" * 80) == b"\xff" * 80
+    assert len(one.to_client(bytes(480 * 2)) + one.end_item()) == pytest.approx(320 * 2, abs=80)
+
+
+def test_nothing_of_an_item_that_was_cut_or_ended_sounds_in_the_next() -> None:
+    loud, quiet = b"\xff\x7f" * 480, bytes(960)
+    fresh = codec().to_client(quiet)
+    cut = codec()
+    cut.to_client(loud)
+    cut.drop_item()
+    assert cut.to_client(quiet) == fresh
+    ended = codec()
+    ended.to_client(loud)
+    ended.end_item()
+    assert ended.to_client(quiet) == fresh
+
+
+def test_new_options_start_afresh() -> None:
+    one = codec()
+    one.decode_audio(b"\x01")
+    one.use(DeviceOptions(PCM16_24K, PCM16_24K))
+    assert one.decode_audio(b"\x02\x03") == ev.Forwarded("input_audio", "", 2, b"\x02\x03")
