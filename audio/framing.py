@@ -9,30 +9,30 @@ class SampleAligner:
     It holds at most one byte less than a sample. A chunk that needs no repair comes back as the very same object.
     """
 
-    __slots__ = ("_carry", "_sample_bytes")
+    __slots__ = ("carry", "_sample_bytes")
 
     def __init__(self, sample_bytes: int = 2) -> None:
         if sample_bytes < 1:
             raise ValueError(f"a sample has at least one byte, not {sample_bytes}")
         self._sample_bytes = sample_bytes
-        self._carry = b""
+        self.carry = b""
 
     def feed(self, chunk: Chunk) -> Chunk:
         """Whole samples from the carried bytes and `chunk` (a view must be of bytes); maybe empty."""
-        if self._carry:
-            chunk = self._carry + chunk
-            self._carry = b""
+        if self.carry:
+            chunk = self.carry + chunk
+            self.carry = b""
         extra_bytes = len(chunk) % self._sample_bytes
         if extra_bytes:
-            self._carry = bytes(chunk[-extra_bytes:])
+            self.carry = bytes(chunk[-extra_bytes:])
             return chunk[:-extra_bytes]
         return chunk
 
     @property
     def carried_bytes(self) -> int:
         """Bytes of an unfinished sample that wait for the next chunk."""
-        return len(self._carry)
+        return len(self.carry)
 
     def reset(self) -> None:
         """Forget the carried bytes: the next chunk starts a stream of its own."""
-        self._carry = b""
+        self.carry = b""

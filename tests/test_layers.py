@@ -15,7 +15,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.wire": {"audio", "relay.core"},
     "relay.peers": {"audio", "relay.core", "relay.wire", "relay.errors"},
     "relay.toolkit": {"relay.errors"},
-    "relay.live_session": {"relay.core", "relay.wire", "relay.peers"},
+    "relay.live_session": {"audio", "relay.core", "relay.wire", "relay.peers"},
     "relay.session_tools": {"relay.core", "relay.toolkit"},
     "relay.engine_process": set(),
     "relay.config": {"relay.core", "relay.errors"},

@@ -108,7 +108,7 @@ class DeviceSession:
         self._hello_owed = False
         self._commits: deque[str] = deque(maxlen=MAX_COMMITS)
         self._committed_bytes = 0
-        self._streaming = False
+        self.streaming = False
         self._open = False
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
@@ -132,7 +132,7 @@ class DeviceSession:
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
         if type(event) is Forwarded:
-            if self._streaming and event.kind == "input_audio":
+            if self.streaming and event.kind == "input_audio":
                 self._turns.input_bytes += event.n_bytes
                 return (event,)
             if self._open and event.kind == "output_audio":
@@ -155,7 +155,7 @@ class DeviceSession:
             self._open = True
             return self._turns.output_audio(event, now) or self._take_commands()
         if self.phase is Phase.READY:
-            self._streaming = True
+            self.streaming = True
             self._turns.input_bytes += event.n_bytes
             return (event,)
         self._backlog.add(event)
@@ -306,7 +306,7 @@ class DeviceSession:
         event_id = self._next_id()
         self._updates[event_id] = config
         self.phase = Phase.CONFIGURING
-        self._streaming = False
+        self.streaming = False
         self._emit(ConfigureSession(config, event_id, teach=self._teach))
 
     def _configured(self, now: float) -> None:
@@ -387,7 +387,7 @@ class DeviceSession:
         self._emit(CancelTools())
         self._emit(CloseUpstream())
         self.phase = Phase.ENDED
-        self._streaming = self._open = False
+        self.streaming = self._open = False
 
     # -- the client's words -------------------------------------------------------------------------------------------
 

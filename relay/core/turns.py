@@ -253,6 +253,26 @@ class Turns:
         self._wants_response = False
         self.calls.response_created()
 
+    def more_audio(self, event: ev.Forwarded, now: float) -> bool:
+        """Count audio of a clip that is under way; False if there is none, and the audio must be handled as an event."""
+        clip = self.playback.clips.get((event.item_id, event.content_index))
+        if clip is None:
+            return False
+        clip.received_bytes += event.n_bytes
+        self.last_upstream_at = now
+        return True
+
+    def more_text(self, event: ev.TextDelta, now: float) -> bool:
+        """Keep text of a response that is under way; False if the text must be handled as an event."""
+        response = self._responses.get(event.response_id)
+        if response is None or not response.started or event.response_id in self.refused:
+            return False
+        if len(response.text) < MAX_TEXT_CHARS:
+            response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
+        self.items.append_text(event.item_id, event.text)
+        self.last_upstream_at = now
+        return True
+
     def output_audio(self, event: ev.Forwarded, now: float) -> tuple[Command, ...]:
         """One frame of the assistant's audio; the hot path returns the frame itself."""
         if event.response_id in self.refused:

@@ -99,7 +99,7 @@ class Outbox:
         self._current = (command.item_id, command.content_index)
         self._enqueue(command)
 
-    def play(self, audio: Forwarded) -> None:
+    def play(self, audio: Forwarded, now: float) -> None:
         """One delta of a clip; one that is not base64 is reported and left out."""
         try:
             samples: Chunk = decode_audio(audio.raw)
@@ -112,7 +112,6 @@ class Outbox:
             return
         key = (audio.item_id, audio.content_index)
         if not self._queue and self._socket.is_writable:
-            now = self._clock()
             n_ms = len(samples) / self._bytes_per_ms
             if self._playhead.hand_over(n_ms, now, self._max_ahead_ms):
                 segment = self._segments[-1] if self._segments else None

@@ -1,16 +1,19 @@
 """The upstream's end: dialling a Realtime endpoint over WebSocket, with TLS where the URL says so."""
 
 import asyncio
+import contextlib
 import ctypes
 import functools
 import logging
 import os
 import ssl
 from collections.abc import Mapping
+from socket import SHUT_RDWR, SOCK_STREAM
+from socket import socket as Line
 from typing import cast
 from urllib.parse import urlsplit
 
-from picows import WSAutoPingStrategy, WSError, WSInvalidStatusError, WSTransport, ws_connect
+from picows import WSAutoPingStrategy, WSError, WSInvalidStatusError, WSParsedURL, ws_connect
 
 from relay.core.redact import redact
 from relay.peers.frames import MessageListener
@@ -65,26 +68,29 @@ def _seed_masks() -> None:
 async def dial(url: str, headers: Mapping[str, str], socket: UpstreamSocket, timeout_s: float = DIAL_TIMEOUT_S) -> None:
     """Connect `socket` to `url` (ws or wss). Raises UpstreamRefusal; a cancelled dial leaves no connection behind."""
     _seed_masks()
-    attempt = asyncio.ensure_future(_connect(url, headers, socket, timeout_s))
+    lines: list[Line] = []
     try:
         async with asyncio.timeout(timeout_s):
-            transport, listener = await asyncio.shield(attempt)
+            await _connect(url, headers, socket, timeout_s, lines)
     except BaseException as error:
-        attempt.add_done_callback(_hang_up)
-        attempt.cancel()
+        for line in lines:
+            # picows leaves a handshake that was given up to itself: the connection would stay, or even come to stand.
+            with contextlib.suppress(OSError):
+                line.shutdown(SHUT_RDWR)
         if isinstance(error, asyncio.CancelledError):
             raise
-        refusal = _refusal(error)
+        refusal = error if isinstance(error, UpstreamRefusal) else _refusal(error)
         _log.warning("dialling %s failed: %s", host_of(url), refusal)
         raise refusal from None  # the error's own text may hold the address with a key in it
-    if listener is None:
-        transport.disconnect(False)
-        raise UpstreamRefusal(f"{_END} hung up during the handshake.", None, retryable=True)
 
 
 async def _connect(
-    url: str, headers: Mapping[str, str], socket: UpstreamSocket, timeout_s: float
-) -> tuple[WSTransport, MessageListener | None]:
+    url: str, headers: Mapping[str, str], socket: UpstreamSocket, timeout_s: float, lines: list[Line]
+) -> None:
+    async def connected_line(at: WSParsedURL) -> Line:
+        lines.append(await _connected_line(at.host, at.port))
+        return lines[-1]
+
     transport, listener = await ws_connect(
         lambda _request, _response: socket,
         url,
@@ -97,13 +103,31 @@ async def _connect(
         auto_ping_idle_timeout=PING_INTERVAL_S,
         auto_ping_reply_timeout=PONG_TIMEOUT_S,
         auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
+        socket_factory=connected_line,
     )
-    return transport, cast(MessageListener | None, listener)  # None: the peer hung up without an answer
+    if cast(MessageListener | None, listener) is None:
+        transport.disconnect(False)
+        raise UpstreamRefusal(f"{_END} hung up during the handshake.", None, retryable=True)
 
 
-def _hang_up(attempt: "asyncio.Future[tuple[WSTransport, MessageListener | None]]") -> None:
-    if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result()[0].disconnect(False)
+async def _connected_line(host: str, port: int) -> Line:
+    """A TCP connection to the first address of `host` that takes one, in the resolver's order."""
+    loop = asyncio.get_running_loop()
+    failure = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=SOCK_STREAM):
+        line = Line(family, kind, protocol)
+        try:
+            line.setblocking(False)
+            await loop.sock_connect(line, address)
+        except OSError as error:
+            line.close()
+            failure = error
+        except BaseException:
+            line.close()
+            raise
+        else:
+            return line
+    raise failure
 
 
 def _refusal(error: BaseException) -> UpstreamRefusal:

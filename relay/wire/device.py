@@ -42,7 +42,7 @@ class DeviceCodec:
     def use(self, options: DeviceOptions) -> None:
         """Work by `options` from here on; whatever audio was under way before is forgotten."""
         self.options = options
-        self._align = SampleAligner(options.input.bytes_per_sample).feed
+        self.aligner = SampleAligner(options.input.bytes_per_sample)
         self._up = Transcoder(options.input, options.upstream_input)
         self._down = Transcoder(options.upstream_output, options.output)
         self.to_upstream = self._up.feed
@@ -54,7 +54,7 @@ class DeviceCodec:
 
     def decode_audio(self, frame: Chunk) -> ev.Forwarded | None:
         """A binary message as an event, in whole samples; None when it only completes none."""
-        samples = self._align(frame)
+        samples = self.aligner.feed(frame)
         n_bytes = len(samples)
         return forwarded(("input_audio", "", n_bytes, samples, "", 0)) if n_bytes else None
 
@@ -85,10 +85,14 @@ class DeviceCodec:
         """Forget what the filter towards the client holds: the item was cut."""
         self._down.reset()
 
+    def encode_text(self, text: str) -> bytes:
+        """More of the assistant's words as one text message."""
+        return orjson.dumps({"type": "textDelta", "text": text})
+
     def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
         """A message to the client as one text message."""
         if type(message) is cmd.TellText:  # several a second: not through the long list
-            return orjson.dumps({"type": "textDelta", "text": message.text})
+            return self.encode_text(message.text)
         return orjson.dumps(_encode(message))
 
 

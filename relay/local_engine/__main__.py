@@ -1,0 +1,62 @@
+"""`python -m relay.local_engine`: serve, say the port as one JSON line on standard output, end on SIGTERM.
+
+With --exit-with-stdin it also ends when its standard input does, so that it never outlives the program that started
+it, however that one ended.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from relay.errors import RelayError
+from relay.local_engine.server import serve
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m relay.local_engine", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8090, help="0 takes a free one")
+    parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(_main(arguments.host, arguments.port, arguments.exit_with_stdin))
+    except RelayError as error:
+        sys.exit(str(error))
+
+
+async def _main(host: str, port: int, exit_with_stdin: bool) -> None:
+    loop = asyncio.get_running_loop()
+    server = asyncio.ensure_future(serve(host, port, on_ready=_say_port))
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, server.cancel)
+    if exit_with_stdin:
+        # A thread, because standard input may be a pipe, a file or a terminal; a daemon, because its read can't end.
+        watch = partial(_wait_for_end_of_input, loop, server.cancel)
+        threading.Thread(target=watch, name="relay-stdin", daemon=True).start()
+    with contextlib.suppress(asyncio.CancelledError):
+        await server
+
+
+def _wait_for_end_of_input(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
+    while os.read(sys.stdin.fileno(), 65536):
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop has ended already
+        loop.call_soon_threadsafe(stop)
+
+
+def _say_port(port: int) -> None:
+    print(json.dumps({"port": port}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the conversation asks for; carried out in order by the session, which reports back what came of it."""
+
+from dataclasses import dataclass
+
+from relay.local_engine.grammar import Grammar
+from relay.local_engine.protocol import Obj
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """An event for the client."""
+
+    event: Obj
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """How to listen from now on: a wire format, `turn_detection` (None: the client says when), and for what."""
+
+    input_format: str
+    turn_detection: Obj | None
+    grammar: Grammar
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Audio of the user, in the input format."""
+
+    audio: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The client cleared its input: drop what was heard since the last turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognise:
+    """Report by `recognised` what was said in the turn just ended, or (`audio` not None) in that clip."""
+
+    item_id: str
+    audio: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """Report by `sound` each sentence's audio in the output format, then `spoken`."""
+
+    response_id: str
+    sentences: tuple[str, ...]
+    output: Obj
+
+
+@dataclass(frozen=True, slots=True)
+class Hush:
+    """Stop speaking for that response; late reports are ignored."""
+
+    response_id: str
+
+
+Effect = Send | Configure | Listen | Forget | Recognise | Speak | Hush

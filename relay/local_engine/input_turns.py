@@ -1,0 +1,101 @@
+"""The user's spoken turns: the audio not yet committed, the turn under way, and the items that turns become."""
+
+from collections.abc import Callable
+
+from relay.local_engine.item_desk import Send, announce
+from relay.local_engine.items import Items, Record, decode_audio
+from relay.local_engine.protocol import Fault, Obj, need
+
+LARGEST_APPEND_BYTES = 15 * 1024 * 1024
+LONGEST_BUFFER_MS = 600_000
+"""Of uncommitted audio in a manual turn; more is refused. With VAD silence is dropped, so nothing piles up."""
+SHORTEST_COMMIT_MS = 100
+NOT_UNDERSTOOD = "[not understood]"
+BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
+
+
+class InputTurns:
+    """Counts the input audio in ms and makes items of turns; the audio itself goes to the ears and is not kept."""
+
+    def __init__(self, items: Items, send: Send, new_id: Callable[[str], str]) -> None:
+        self._items = items
+        self._send = send
+        self._new_id = new_id
+        self._speech: tuple[str, int] | None = None
+        self._buffer_ms = 0.0
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether the user is in the middle of a turn."""
+        return self._speech is not None
+
+    def append(self, event: Obj, settings: Obj) -> bytes:
+        """The audio of an append; `settings` are the session's `audio.input`."""
+        audio = decode_audio(need(event, "audio"), "audio")
+        if len(audio) > LARGEST_APPEND_BYTES:
+            raise Fault("Invalid 'audio': at most 15 MiB can be appended at once.", param="audio")
+        length_ms = len(audio) / BYTES_PER_MS[settings["format"]["type"]]
+        if settings["turn_detection"] is None and self._buffer_ms + length_ms > LONGEST_BUFFER_MS:
+            raise Fault(
+                "The input audio buffer holds ten minutes: commit or clear it.",
+                code="input_audio_buffer_full",
+                param="audio",
+            )
+        self._buffer_ms += length_ms
+        return audio
+
+    def commit(self) -> str:
+        """The client ends the turn; returns the item that it becomes."""
+        if self._buffer_ms < SHORTEST_COMMIT_MS:
+            raise Fault(
+                f"Error committing input audio buffer: buffer too small. Expected at least {SHORTEST_COMMIT_MS}ms of "
+                f"audio, but buffer only has {self._buffer_ms:.2f}ms of audio.",
+                code="input_audio_buffer_commit_empty",
+            )
+        return self._end(round(self._buffer_ms))
+
+    def clear(self) -> None:
+        """Forget the audio not yet committed."""
+        self._buffer_ms = 0
+        self._speech = None
+        self._send({"type": "input_audio_buffer.cleared"})
+
+    def started(self, start_ms: int) -> None:
+        """Turn detection heard the user begin."""
+        item_id = self._new_id("item")
+        self._speech = (item_id, start_ms)
+        self._send({"type": "input_audio_buffer.speech_started", "item_id": item_id, "audio_start_ms": start_ms})
+
+    def stopped(self, end_ms: int) -> str | None:
+        """Turn detection heard the user end; returns the item that the turn becomes."""
+        if self._speech is None:
+            return None
+        item_id, start_ms = self._speech
+        self._send({"type": "input_audio_buffer.speech_stopped", "item_id": item_id, "audio_end_ms": end_ms})
+        return self._end(end_ms - start_ms)
+
+    def _end(self, length_ms: int) -> str:
+        item_id = self._speech[0] if self._speech else self._new_id("item")
+        self._speech, self._buffer_ms = None, 0
+        item: Obj = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed"}
+        content = [{"type": "input_audio", "transcript": None}]
+        record = Record(item | {"role": "user", "content": content}, audio_ms=length_ms)
+        previous = self._items.add(record)
+        self._send({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": previous})
+        announce(self._send, record, previous)
+        return item_id
+
+    def transcribe(self, record: Record, text: str | None) -> None:
+        """Tell what was recognised in an item; None: nothing that the engine understands."""
+        parts = enumerate(record.item["content"])
+        index, part = next((index, part) for index, part in parts if part["type"] == "input_audio")
+        transcript = NOT_UNDERSTOOD if text is None else text
+        content = list(record.item["content"])
+        content[index] = part | {"transcript": transcript}
+        record.item["content"] = content
+        kind = "conversation.item.input_audio_transcription"
+        place = {"item_id": record.id, "content_index": index}
+        if text is not None:
+            self._send({"type": f"{kind}.delta", **place, "delta": transcript})
+        usage = {"type": "duration", "seconds": record.audio_ms / 1000}
+        self._send({"type": f"{kind}.completed", **place, "transcript": transcript, "usage": usage})

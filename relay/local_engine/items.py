@@ -1,0 +1,174 @@
+"""The conversation's items: what clients may create, in which order they stand, and what of them was heard."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pybase64
+
+from relay.local_engine.protocol import Fault, Obj, a_list, a_text, an_object, need, one_of
+
+MOST_ITEMS = 1000
+LARGEST_TEXT_CHARS = 4_000_000
+"""Of all items together. Over either bound the oldest items are forgotten, without an event."""
+_LONGEST_ID = 128
+_PARTS = {
+    "system": ("input_text",),
+    "user": ("input_text", "input_audio", "input_image"),
+    "assistant": ("output_text", "output_audio"),
+}
+
+
+@dataclass(slots=True)
+class Record:
+    """One item: `item` is the wire object; the rest is what the engine knows about it.
+
+    `heard` is what was recognised in a user's audio (None: nothing that it understands). `spoken` are the sentences
+    of an assistant's audio with their lengths in ms. `answered` items were before a response already.
+    """
+
+    item: Obj
+    heard: str | None = None
+    audio_ms: int = 0
+    spoken: list[tuple[str, int]] = field(default_factory=list)
+    truncated_ms: int | None = None
+    answered: bool = False
+
+    @property
+    def id(self) -> str:
+        """The item's id."""
+        return str(self.item["id"])
+
+    @property
+    def text(self) -> str:
+        """All text of a message, typed or heard."""
+        parts = self.item.get("content", [])
+        typed = [part.get("text") or "" for part in parts if "text" in part]
+        return " ".join([*typed, *([self.heard] if self.heard else [])]).strip()
+
+    @property
+    def size(self) -> int:
+        """Its weight in characters, for the bound and for the token count."""
+        fields = sum(len(self.item.get(key) or "") for key in ("arguments", "output", "name"))
+        parts = self.item.get("content", [])
+        return fields + sum(len(part.get(key) or "") for part in parts for key in ("text", "transcript", "image_url"))
+
+
+class Items:
+    """The items in their order."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._order: list[str] = []
+        self._chars = 0
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._records
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self._records[item_id] for item_id in self._order)
+
+    def get(self, item_id: str) -> Record | None:
+        """The record of an item, if it is there."""
+        return self._records.get(item_id)
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last item."""
+        return self._order[-1] if self._order else None
+
+    def add(self, record: Record, after: str | None = None) -> str | None:
+        """Put an item behind `after` ("root": first; None: last); returns the id of the one before it."""
+        index = len(self._order)
+        if after is not None:
+            index = 0 if after == "root" else self._order.index(after) + 1
+        self._records[record.id] = record
+        self._order.insert(index, record.id)
+        self._chars += record.size
+        previous = self._order[index - 1] if index else None
+        while len(self._order) > 1 and (len(self._order) > MOST_ITEMS or self._chars > LARGEST_TEXT_CHARS):
+            self.remove(self._order[0] if self._order[0] != record.id else self._order[1])
+        return previous
+
+    def remove(self, item_id: str) -> bool:
+        """Forget an item; false if there is none."""
+        record = self._records.pop(item_id, None)
+        if record is None:
+            return False
+        self._order.remove(item_id)
+        self._chars = max(self._chars - record.size, 0)
+        return True
+
+    def has_call(self, call_id: str) -> bool:
+        """Whether a function call of that id is in the conversation."""
+        return self.call_name(call_id) is not None
+
+    def call_name(self, call_id: str) -> str | None:
+        """The name of the function that a call id belongs to."""
+        for item_id in reversed(self._order):
+            item = self._records[item_id].item
+            if item["type"] == "function_call" and item["call_id"] == call_id:
+                return str(item["name"])
+        return None
+
+
+def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, bytes]:
+    """A client's item as a record, and the audio in it (maybe none); raises Fault for what can't be one."""
+    value = an_object(value, path)
+    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", ("message", "function_call", "function_call_output"))
+    given_id = value.get("id")
+    item_id = new_id if given_id is None else a_text(given_id, f"{path}.id", _LONGEST_ID, 1)
+    item: Obj = {"id": item_id, "object": "realtime.item", "type": kind, "status": "completed"}
+    audio = b""
+    if kind == "message":
+        item["role"] = one_of(need(value, "role", f"{path}."), f"{path}.role", tuple(_PARTS))
+        parts = a_list(need(value, "content", f"{path}."), f"{path}.content", 100)
+        read = [_part(part, item["role"], f"{path}.content[{index}]") for index, part in enumerate(parts)]
+        item["content"] = [part for part, _ in read]
+        audio = b"".join(sound for _, sound in read)
+    elif kind == "function_call":
+        item["name"] = a_text(need(value, "name", f"{path}."), f"{path}.name", 64, 1)
+        item["arguments"] = a_text(need(value, "arguments", f"{path}."), f"{path}.arguments")
+        call_id = value.get("call_id")
+        item["call_id"] = a_text(f"call_{new_id[-20:]}" if call_id is None else call_id, f"{path}.call_id", 128, 1)
+    else:
+        item["call_id"] = a_text(need(value, "call_id", f"{path}."), f"{path}.call_id", 128, 1)
+        item["output"] = a_text(need(value, "output", f"{path}."), f"{path}.output")
+    return Record(item), audio
+
+
+def _part(value: Any, role: str, path: str) -> tuple[Obj, bytes]:
+    value = an_object(value, path)
+    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", _PARTS[role])
+    if kind in ("input_text", "output_text"):
+        return {"type": kind, "text": a_text(need(value, "text", f"{path}."), f"{path}.text")}, b""
+    if kind == "input_image":
+        return {"type": kind, "image_url": a_text(need(value, "image_url", f"{path}."), f"{path}.image_url")}, b""
+    transcript = value.get("transcript")
+    part: Obj = {"type": kind, "transcript": None if transcript is None else a_text(transcript, f"{path}.transcript")}
+    sound = value.get("audio")
+    return part, decode_audio(sound, f"{path}.audio") if sound is not None and kind == "input_audio" else b""
+
+
+def decode_audio(value: Any, param: str) -> bytes:
+    """Base64 audio of a client."""
+    if not isinstance(value, str):
+        raise Fault(f"Invalid type for '{param}': expected a string of base64.", code="invalid_type", param=param)
+    try:
+        return pybase64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise Fault(f"Invalid '{param}': the audio is not valid base64.", code="invalid_base64", param=param) from error
+
+
+def heard_until(spoken: list[tuple[str, int]], audio_ms: int) -> str:
+    """The part of the sentences that was heard by `audio_ms`; within a sentence by the share of its words."""
+    heard: list[str] = []
+    for text, length_ms in spoken:
+        if audio_ms >= length_ms:
+            heard.append(text)
+        else:
+            words = text.split()
+            heard.extend(words[: len(words) * max(audio_ms, 0) // max(length_ms, 1)])
+            break
+        audio_ms -= length_ms
+    return " ".join(heard)

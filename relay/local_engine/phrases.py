@@ -1,0 +1,169 @@
+"""Words as they are spoken: text becomes a list of lower-case words, digits become spoken numbers, and back.
+
+Recognised speech and typed text meet here, so that "Roll 2 dice!" and "roll two dice" are the same request.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+UNITS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+UNITS += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+
+_UNIT_VALUE = {word: value for value, word in enumerate(UNITS)} | {"oh": 0}
+_TENS_VALUE = {word: (index + 2) * 10 for index, word in enumerate(TENS)}
+_LARGEST_SPOKEN = 999_999
+_TOKEN = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?|[^\W\d_]+(?:['’][^\W\d_]+)*", re.UNICODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One spoken word and the stretch of the original text that it came from."""
+
+    text: str
+    start: int
+    end: int
+
+
+def fold(text: str) -> str:
+    """Lower case without accents and with a plain apostrophe: "São" -> "sao"."""
+    decomposed = unicodedata.normalize("NFKD", text.replace("’", "'"))
+    return "".join(char for char in decomposed if not unicodedata.combining(char)).lower()
+
+
+def words_of(text: str) -> list[Word]:
+    """The spoken words of any text; a number in digits becomes several words with the same stretch."""
+    found: list[Word] = []
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        start, end = match.span()
+        if token[-1].isdecimal():
+            # "one-2" and "10-20" hold a dash, not a minus.
+            dash = token[0] == "-" and start > 0 and not text[start - 1].isspace()
+            spoken = number_to_words(token[1:] if dash else token)
+        else:
+            spoken = [fold(token)]
+        found.extend(Word(word, start, end) for word in spoken)
+    return found
+
+
+def spoken(text: str) -> list[str]:
+    """The spoken words of a text, without their places."""
+    return [word.text for word in words_of(text)]
+
+
+def name_to_words(name: str) -> list[str]:
+    """An identifier as words: "rollDice_v2" -> ["roll", "dice", "v", "two"]."""
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", " ", name)
+    return spoken(re.sub(r"[^0-9A-Za-z]+", " ", split))
+
+
+def number_to_words(literal: str) -> list[str]:
+    """A number in digits ("-1,234.5") as spoken words; one over a million digit by digit."""
+    literal = literal.replace(",", "").removeprefix("+")
+    sign = ["minus"] if literal.startswith("-") else []
+    whole, _, fraction = literal.removeprefix("-").partition(".")
+    value = int(whole) if len(whole) <= 7 else _LARGEST_SPOKEN + 1
+    said = integer_to_words(value) if value <= _LARGEST_SPOKEN else [UNITS[int(digit)] for digit in whole[:40]]
+    if fraction:
+        said = [*said, "point", *(UNITS[int(digit)] for digit in fraction[:20])]
+    return sign + said
+
+
+def integer_to_words(value: int) -> list[str]:
+    """A whole number from 0 to 999999 as words, without "and"."""
+    if value < 20:
+        return [UNITS[value]]
+    if value < 100:
+        rest = [UNITS[value % 10]] if value % 10 else []
+        return [TENS[value // 10 - 2], *rest]
+    divisor, name = (100, "hundred") if value < 1000 else (1000, "thousand")
+    rest = integer_to_words(value % divisor) if value % divisor else []
+    return [*integer_to_words(value // divisor), name, *rest]
+
+
+def parse_number(words: Sequence[str], start: int = 0) -> Iterator[tuple[int, float]]:
+    """Every way to read a number at `start`: (index after it, value), the longest first.
+
+    Understands "minus", "a hundred", "one hundred and five", "two point five" and "two and a half".
+    """
+    index, sign = start, 1.0
+    if index < len(words) and words[index] in ("minus", "negative"):
+        index, sign = index + 1, -1.0
+    if index < len(words) and words[index] == "half":
+        yield index + 1, sign * 0.5
+    whole = list(_whole(words, index))
+    for end, value in whole:
+        yield from ((after, sign * (value + part)) for after, part in _fraction(words, end))
+    yield from ((end, sign * value) for end, value in whole)
+
+
+def _fraction(words: Sequence[str], start: int) -> Iterator[tuple[int, float]]:
+    if tuple(words[start : start + 3]) == ("and", "a", "half"):
+        yield start + 3, 0.5
+    if start < len(words) and words[start] == "point":
+        end = start + 1
+        while end < len(words) and _UNIT_VALUE.get(words[end], 10) < 10 and end - start <= 12:
+            end += 1
+        for stop in range(end, start + 1, -1):
+            digits = "".join(str(_UNIT_VALUE[word]) for word in words[start + 1 : stop])
+            if digits:
+                yield stop, float(f"0.{digits}")
+
+
+def _whole(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
+    for end, thousands in _below_thousand(words, start):
+        if end < len(words) and words[end] == "thousand" and thousands:
+            after = end + 1
+            for stop, rest in _below_thousand(words, _skip_and(words, after)):
+                yield stop, thousands * 1000 + rest
+            yield after, thousands * 1000
+        yield end, thousands
+
+
+def _skip_and(words: Sequence[str], index: int) -> int:
+    return index + 1 if index < len(words) and words[index] == "and" else index
+
+
+def _below_thousand(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
+    if start >= len(words):
+        return
+    if words[start] == "a" and start + 1 < len(words) and words[start + 1] in ("hundred", "thousand"):
+        first: list[tuple[int, int]] = [(start + 1, 1)]
+    else:
+        first = list(_below_hundred(words, start))
+    for end, value in first:
+        if end < len(words) and words[end] == "hundred" and 0 < value < 100:
+            for stop, rest in _below_hundred(words, _skip_and(words, end + 1)):
+                yield stop, value * 100 + rest
+            yield end + 1, value * 100
+        if words[start] != "a" or (end < len(words) and words[end] == "thousand"):
+            yield end, value
+
+
+def _below_hundred(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
+    if start >= len(words):
+        return
+    word = words[start]
+    if word in _TENS_VALUE:
+        if start + 1 < len(words) and 0 < _UNIT_VALUE.get(words[start + 1], 0) < 10:
+            yield start + 2, _TENS_VALUE[word] + _UNIT_VALUE[words[start + 1]]
+        yield start + 1, _TENS_VALUE[word]
+    elif word in _UNIT_VALUE:
+        yield start + 1, _UNIT_VALUE[word]

@@ -1,0 +1,114 @@
+"""The protocol's small change: faults, checks of fields, and the error event.
+
+Event and field names: https://platform.openai.com/docs/api-reference/realtime-client-events. Where a code is known to
+clients (facts of their source), exactly that code is used.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+Obj = dict[str, Any]
+
+
+class Fault(Exception):
+    """The client sent something wrong; becomes an `error` event, the connection stays open."""
+
+    def __init__(self, message: str, *, code: str = "invalid_value", param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+def error_object(fault: Fault, client_event_id: str | None) -> Obj:
+    """The `error` of an error event."""
+    return {
+        "type": "invalid_request_error",
+        "code": fault.code,
+        "message": str(fault),
+        "param": fault.param,
+        "event_id": client_event_id,
+    }
+
+
+def need(obj: Obj, key: str, path: str = "") -> Any:
+    """A required field."""
+    if key not in obj or obj[key] is None:
+        raise Fault(
+            f"Missing required parameter: '{path}{key}'.", code="missing_required_parameter", param=f"{path}{key}"
+        )
+    return obj[key]
+
+
+def only(obj: Obj, allowed: Collection[str], path: str) -> None:
+    """No other keys than these."""
+    for key in obj:
+        if key not in allowed:
+            raise Fault(f"Unknown parameter: '{path}{key}'.", code="unknown_parameter", param=f"{path}{key}"[:200])
+
+
+def an_object(value: Any, param: str) -> Obj:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise _wrong_type(value, param, "an object")
+    return value
+
+
+def a_list(value: Any, param: str, most: int) -> list[Any]:
+    """A list of at most `most` entries."""
+    if not isinstance(value, list):
+        raise _wrong_type(value, param, "a list")
+    if len(value) > most:
+        raise Fault(f"Invalid '{param}': at most {most} entries are allowed.", param=param)
+    return value
+
+
+def a_text(value: Any, param: str, longest: int = 1_000_000, shortest: int = 0) -> str:
+    """A string with a bounded length."""
+    if not isinstance(value, str):
+        raise _wrong_type(value, param, "a string")
+    if not shortest <= len(value) <= longest:
+        raise Fault(f"Invalid '{param}': its length must be {shortest} to {longest} characters.", param=param)
+    return value
+
+
+def one_of(value: Any, param: str, options: Collection[str]) -> str:
+    """One of some strings."""
+    if not isinstance(value, str) or value not in options:
+        listed = ", ".join(f"'{option}'" for option in options)
+        raise Fault(f"Invalid value: {_shown(value)}. Supported values are: {listed}.", param=param)
+    return value
+
+
+def a_whole_number(value: Any, param: str, low: int, high: int) -> int:
+    """An integer within bounds; 3.0 counts as 3."""
+    number = a_number(value, param, low, high)
+    if not number.is_integer():
+        raise _wrong_type(value, param, "an integer")
+    return int(number)
+
+
+def a_number(value: Any, param: str, low: float, high: float) -> float:
+    """A number within bounds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong_type(value, param, "a number")
+    if not low <= value <= high:
+        raise Fault(f"Invalid '{param}': {_shown(value)} is not between {low} and {high}.", param=param)
+    return float(value)
+
+
+def a_flag(value: Any, param: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise _wrong_type(value, param, "true or false")
+    return value
+
+
+def _wrong_type(value: Any, param: str, wanted: str) -> Fault:
+    return Fault(
+        f"Invalid type for '{param}': expected {wanted}, got {_shown(value)} instead.", code="invalid_type", param=param
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,260 @@
+"""One response: its events in the order that all known clients accept.
+
+response.created, then per item: output_item.added, conversation.item.added, (content_part.added, deltas, *.done,
+content_part.done | function_call_arguments.*), output_item.done, conversation.item.done; at last response.done.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+import pybase64
+
+from relay.local_engine.items import Record, heard_until
+from relay.local_engine.protocol import Obj
+
+CHUNK_MS = 100
+_CHARS_PER_TOKEN = 4
+_AUDIO_MS_PER_TOKEN = 50
+_BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
+
+Emit = Callable[[Obj], None]
+
+
+class Response:
+    """A response under way; every method emits the events of its step.
+
+    `add_item` puts an item into the conversation and returns the id of the one before it; it is None for a response
+    outside the conversation. `input_tokens` are (text, audio).
+    """
+
+    def __init__(
+        self,
+        settings: Obj,
+        *,
+        new_id: Callable[[str], str],
+        emit: Emit,
+        conversation_id: str,
+        add_item: Callable[[Record], str | None] | None,
+        input_tokens: tuple[int, int],
+    ) -> None:
+        self.id = new_id("resp")
+        self.settings = settings
+        self._new_id = new_id
+        self._emit = emit
+        self._conversation_id = conversation_id if add_item else None
+        self._add_item = add_item
+        self._input_tokens = input_tokens
+        self._output: list[Record] = []
+        self._open: Record | None = None
+        self._previous: str | None = None
+        self._text_chars = 0
+        self._audio_ms = 0
+        emit({"type": "response.created", "response": self._object("in_progress", None, usage=False)})
+
+    @property
+    def in_conversation(self) -> bool:
+        """Whether its items become part of the conversation."""
+        return self._add_item is not None
+
+    @property
+    def is_spoken(self) -> bool:
+        """Whether it answers with audio."""
+        return bool(self.settings["output_modalities"] == ["audio"])
+
+    @property
+    def has_open_message(self) -> bool:
+        """Whether a message was begun and not ended."""
+        return self._open is not None
+
+    def call(self, name: str, arguments: dict[str, Any]) -> None:
+        """A complete function call."""
+        text = orjson.dumps(arguments).decode()
+        call_id = self._new_id("call")
+        item: Obj = {"id": self._new_id("item"), "object": "realtime.item", "type": "function_call"}
+        record = Record(item | {"status": "in_progress", "call_id": call_id, "name": name, "arguments": ""})
+        self._begin(record)
+        place = {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1}
+        self._emit({"type": "response.function_call_arguments.delta", **place, "call_id": call_id, "delta": text})
+        self._emit(
+            {
+                "type": "response.function_call_arguments.done",
+                **place,
+                "call_id": call_id,
+                "name": name,
+                "arguments": text,
+            }
+        )
+        record.item |= {"arguments": text}
+        self._text_chars += len(text) + len(name)
+        self._end(record, "completed")
+
+    def begin_message(self) -> None:
+        """Start the message that `say` adds to."""
+        item: Obj = {"id": self._new_id("item"), "object": "realtime.item", "type": "message"}
+        self._open = Record(item | {"status": "in_progress", "role": "assistant", "content": []})
+        self._begin(self._open)
+        part = {"type": "audio", "transcript": ""} if self.is_spoken else {"type": "text", "text": ""}
+        self._emit({"type": "response.content_part.added", **self._place(), "part": part})
+
+    def say(self, sentence: str, audio: bytes) -> bool:
+        """One more sentence and its sound, in the output format; false if max_output_tokens cut it short."""
+        record = self._message()
+        delta = f" {sentence}" if record.spoken else sentence
+        length_ms = len(audio) // self._bytes_per_ms
+        room = self._room()
+        if not self.is_spoken:
+            fits = len(delta) <= room * _CHARS_PER_TOKEN
+            delta = delta[: room * _CHARS_PER_TOKEN]
+            self._emit({"type": "response.output_text.delta", **self._place(), "delta": delta})
+            self._text_chars += len(delta)
+            record.spoken.append((delta.strip(), 0))
+            return fits
+        fits = length_ms <= room * _AUDIO_MS_PER_TOKEN
+        if not fits:
+            length_ms = room * _AUDIO_MS_PER_TOKEN
+            audio = audio[: length_ms * self._bytes_per_ms]
+        self._emit({"type": "response.output_audio_transcript.delta", **self._place(), "delta": delta})
+        step = CHUNK_MS * self._bytes_per_ms
+        for start in range(0, len(audio), step):
+            # `delta` comes last: clients find the audio of such an event without parsing it.
+            sound = pybase64.b64encode(audio[start : start + step]).decode()
+            self._emit({"type": "response.output_audio.delta", **self._place(), "delta": sound})
+        self._audio_ms += length_ms
+        self._text_chars += len(delta)
+        record.spoken.append((sentence, length_ms))
+        record.audio_ms += length_ms
+        return fits
+
+    def end_message(self, status: str) -> None:
+        """Close the open message: "completed" or "incomplete"."""
+        record = self._message()
+        text = " ".join(sentence for sentence, _ in record.spoken)
+        if self.is_spoken:
+            self._emit({"type": "response.output_audio.done", **self._place()})
+            self._emit({"type": "response.output_audio_transcript.done", **self._place(), "transcript": text})
+            part = {"type": "audio", "transcript": text}
+        else:
+            self._emit({"type": "response.output_text.done", **self._place(), "text": text})
+            part = {"type": "text", "text": text}
+        self._emit({"type": "response.content_part.done", **self._place(), "part": part})
+        record.item["content"] = [part | {"type": f"output_{part['type']}"}]
+        self._open = None
+        self._end(record, status)
+        if record.truncated_ms is not None:  # while it was being made
+            heard = heard_until(record.spoken, record.truncated_ms)
+            record.item["content"] = [record.item["content"][0] | {"transcript": heard}]
+
+    def finish(self, status: str, reason: str | None = None) -> None:
+        """The end: response.done; `reason` is why it was not completed, in words if it failed."""
+        if self._open is not None:
+            self.end_message("completed" if status == "completed" else "incomplete")
+        self._emit({"type": "response.done", "response": self._object(status, reason, usage=True)})
+
+    def _begin(self, record: Record) -> None:
+        self._output.append(record)
+        index = len(self._output) - 1
+        self._emit(
+            {
+                "type": "response.output_item.added",
+                "response_id": self.id,
+                "output_index": index,
+                "item": dict(record.item),
+            }
+        )
+        if self._add_item is not None:
+            self._previous = self._add_item(record)
+            self._emit(self._about_item("conversation.item.added", record))
+
+    def _end(self, record: Record, status: str) -> None:
+        record.item["status"] = status
+        self._emit(
+            {
+                "type": "response.output_item.done",
+                "response_id": self.id,
+                "output_index": self._output.index(record),
+                "item": dict(record.item),
+            }
+        )
+        if self._add_item is not None:
+            self._emit(self._about_item("conversation.item.done", record))
+
+    def _about_item(self, kind: str, record: Record) -> Obj:
+        return {"type": kind, "previous_item_id": self._previous, "item": dict(record.item)}
+
+    def _message(self) -> Record:
+        if self._open is None:
+            raise RuntimeError("no message is open")
+        return self._open
+
+    def _place(self) -> Obj:
+        return {
+            "response_id": self.id,
+            "item_id": self._message().id,
+            "output_index": len(self._output) - 1,
+            "content_index": 0,
+        }
+
+    @property
+    def _bytes_per_ms(self) -> int:
+        return _BYTES_PER_MS[self.settings["output"]["format"]["type"]]
+
+    def _tokens(self) -> tuple[int, int]:
+        return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self._audio_ms // _AUDIO_MS_PER_TOKEN)
+
+    def _room(self) -> int:
+        """Tokens left under max_output_tokens; of a spoken answer only the audio counts."""
+        most = self.settings["max_output_tokens"]
+        text, audio = self._tokens()
+        return 10**9 if most == "inf" else max(most - (audio if self.is_spoken else text), 0)
+
+    def _object(self, status: str, reason: str | None, *, usage: bool) -> Obj:
+        output = self.settings["output"]
+        details: Obj | None = None
+        if status not in ("in_progress", "completed"):
+            error = {"type": "server_error", "code": "voice_failed", "message": reason}
+            details = {"type": status} | ({"error": error} if status == "failed" else {"reason": reason})
+        return {
+            "object": "realtime.response",
+            "id": self.id,
+            "status": status,
+            "status_details": details,
+            "output": [dict(record.item) for record in self._output],
+            "conversation_id": self._conversation_id,
+            "output_modalities": self.settings["output_modalities"],
+            "max_output_tokens": self.settings["max_output_tokens"],
+            "audio": {"output": {"format": output["format"], "voice": _voice_name(output["voice"])}},
+            "usage": self._usage() if usage else None,
+            "metadata": self.settings["metadata"],
+        }
+
+    def _usage(self) -> Obj:
+        """Token counts by rule of thumb: 4 characters, 50 ms of answer or 100 ms of question a token."""
+        text_in, audio_in = self._input_tokens
+        text_out, audio_out = self._tokens()
+        return {
+            "total_tokens": text_in + audio_in + text_out + audio_out,
+            "input_tokens": text_in + audio_in,
+            "output_tokens": text_out + audio_out,
+            "input_token_details": {
+                "text_tokens": text_in,
+                "audio_tokens": audio_in,
+                "image_tokens": 0,
+                "cached_tokens": 0,
+            },
+            "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
+        }
+
+
+def _voice_name(voice: Any) -> str:
+    return str(voice["id"]) if isinstance(voice, dict) else str(voice)
+
+
+def input_tokens(records: Iterable[Record], instructions: str) -> tuple[int, int]:
+    """(text, audio) tokens that stand for what a response has before it."""
+    text, audio_ms = len(instructions), 0
+    for record in records:
+        text += record.size
+        if record.item.get("role") == "user":
+            audio_ms += record.audio_ms
+    return -(-text // _CHARS_PER_TOKEN), -(-audio_ms // 100)

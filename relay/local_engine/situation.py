@@ -1,0 +1,37 @@
+"""What a response has to go by, read from the items before it."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from relay.local_engine.brain import Situation
+from relay.local_engine.grammar import Grammar
+from relay.local_engine.items import Record
+
+
+@lru_cache(maxsize=64)
+def grammar_of(tools_json: bytes) -> Grammar:
+    """The grammar of a list of tools; sessions with the same tools share it, and by it their recognisers."""
+    return Grammar(orjson.loads(tools_json))
+
+
+def situation(records: Sequence[Record], tool_choice: Any) -> Situation:
+    """What is new since the assistant last spoke: the user's last words, and outputs of calls."""
+    names = {r.item["call_id"]: r.item["name"] for r in records if r.item["type"] == "function_call"}
+    said: str | None = None
+    outputs: list[tuple[str, str]] = []
+    returned: set[str] = set()
+    for record in records:
+        item = record.item
+        if item["type"] == "function_call_output":
+            returned.add(item["call_id"])
+            if not record.answered:
+                outputs.append((names.get(item["call_id"], "tool"), item["output"]))
+        elif item.get("role") == "user" and not record.answered:
+            said = record.text
+        elif item.get("role") == "assistant":
+            said, outputs = None, []
+    waiting = [name for call_id, name in names.items() if call_id not in returned]
+    return Situation(said, outputs, waiting, tool_choice)

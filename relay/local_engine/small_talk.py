@@ -1,0 +1,78 @@
+"""What can be said to the engine without any tool, and the story that it tells."""
+
+SMALL_TALK: dict[str, tuple[str, ...]] = {
+    "greeting": (
+        "hello",
+        "hello there",
+        "hi",
+        "hi there",
+        "hey there",
+        "good morning",
+        "good afternoon",
+        "good evening",
+    ),
+    "thanks": ("thanks", "thank you", "thank you very much", "thanks a lot"),
+    "how_are_you": (
+        "how are you",
+        "how are you today",
+        "how are you doing",
+        "hello how are you",
+        "hi how are you",
+    ),
+    "help": (
+        "what can you do",
+        "what can i say",
+        "what can i ask you",
+        "what tools do you have",
+        "which tools do you have",
+        "what can you do for me",
+        "help",
+        "help me",
+    ),
+    "identity": (
+        "who are you",
+        "what are you",
+        "what is your name",
+        "are you real",
+        "are you a robot",
+        "who am i talking to",
+    ),
+    "story": (
+        "tell me a story",
+        "tell me a long story",
+        "tell me another story",
+        "tell a story",
+        "i want to hear a story",
+        "read me a story",
+    ),
+    "stop": ("stop", "stop it", "stop talking", "be quiet", "never mind", "cancel"),
+    "goodbye": ("goodbye", "bye", "bye bye", "see you later", "good night"),
+}
+
+STORY: tuple[str, ...] = (
+    "All right, here is a story that is long enough to interrupt.",
+    "On a cliff above a grey and windy sea stood a lighthouse, and in the lighthouse lived a keeper named Ada.",
+    "Every evening she climbed two hundred and twelve steps, lit the lamp, and wrote one line in a thick blue book.",
+    "Mostly the line said: all quiet, light wind from the west.",
+    "One night in October the telephone on the wall began to ring, although its wire had been cut for thirty years.",
+    "Ada lifted the receiver and heard nothing but a slow and patient ticking.",
+    "She said good evening, as one does, and the ticking stopped.",
+    "Then a very small voice asked what the weather was like up there.",
+    "It was, the voice explained, a fish, and it had found the other end of the cable at the bottom of the bay.",
+    "The fish had many questions, and Ada had many evenings, so they came to an arrangement.",
+    "She told it about clouds, and trains, and the smell of bread, and it told her about currents, and "
+    "wrecks, and the singing of whales.",
+    "When a storm was coming, the fish knew two days before the newspaper did.",
+    "In her blue book Ada began to write longer lines, and the fishermen of the village began to ask her advice.",
+    "That winter not one boat was lost, and nobody could say why.",
+    "In spring an inspector arrived, with a leather case and a list of things that ought not to be there.",
+    "He looked at the lamp, and he counted the steps, and finally he noticed the telephone.",
+    "This device is not connected, he said, and wrote it down.",
+    "At that moment it rang.",
+    "The inspector picked it up, listened for a long while, and slowly took off his hat.",
+    "It is for you, he said to Ada, and he is asking whether you have told me about the bread.",
+    "The inspector stayed for supper, and he crossed the telephone off his list.",
+    "If you pass that coast on a clear evening, you may still see the lamp turn, pause for a moment as "
+    "if it were listening, and turn again.",
+    "And that is the end of the story.",
+)

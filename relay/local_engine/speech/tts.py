@@ -1,0 +1,84 @@
+"""Text to speech: the best synthetic voice on this machine, in the session's output format."""
+
+import re
+import threading
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from audio.g711 import alaw_encode, ulaw_encode
+from audio.resample import resample
+from relay.errors import ConfigError
+from relay.local_engine.speech import espeak, flite
+
+_RATES_HZ = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
+_ENCODERS: dict[str, Callable[[bytes], bytes]] = {"audio/pcmu": ulaw_encode, "audio/pcma": alaw_encode}
+# OpenAI's names, by what they sound like; a name that is not here is spread by its letters.
+_FLITE_FOR = {
+    "marin": "slt",
+    "coral": "slt",
+    "sage": "slt",
+    "shimmer": "slt",
+    "cedar": "rms",
+    "ash": "rms",
+    "echo": "rms",
+    "verse": "rms",
+    "alloy": "kal16",
+    "ballad": "awb",
+}
+_NOT_SPOKEN = re.compile(r"[^A-Za-z0-9 .,;:?!'%$&+/=-]")
+_LONGEST_WORD, _LONGEST_SENTENCE = 60, 800
+_LOW = frozenset(("rms", "kal16", "awb"))
+# Neither library may be entered twice at a time: two threads in eSpeak end the process.
+_lock = threading.Lock()
+
+
+def plain(sentence: str) -> str:
+    """What may be handed to a C library: ASCII, no control characters, no endless words, not endless itself."""
+    ascii_only = unicodedata.normalize("NFKD", sentence).encode("ascii", "ignore").decode()
+    words = _NOT_SPOKEN.sub(" ", ascii_only).split()
+    return " ".join(word[:_LONGEST_WORD] for word in words)[:_LONGEST_SENTENCE]
+
+
+class Voice:
+    """The voices of this machine. Raises ConfigError if there is none."""
+
+    def __init__(self) -> None:
+        with _lock:
+            self._engine: Any = flite
+            self._voices = flite.available()
+            if not self._voices:
+                self._engine = espeak
+                self._voices = espeak.available()
+        if not self._voices:
+            raise ConfigError(
+                "The local engine has no voice. Install one with: sudo apt-get install libflite1 "
+                "(or: pip install 'relay-voice[local]')"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """The voices that can speak."""
+        return list(self._voices)
+
+    def of(self, wanted: Any) -> str:
+        """The voice that plays the one wanted (a name or {"id": name}); always the same for the same name."""
+        name = str(wanted.get("id") if isinstance(wanted, dict) else wanted).lower()
+        if name in self._voices:
+            return name
+        match = _FLITE_FOR.get(name)
+        if match in self._voices:
+            return match
+        if self._engine is espeak and match is not None:
+            return self._voices[match in _LOW]
+        return self._voices[sum(name.encode()) % len(self._voices)]
+
+    def speak(self, sentence: str, output: dict[str, Any]) -> bytes:
+        """One sentence as audio; `output` is the session's `audio.output` {format, voice, speed}. May block."""
+        kind = output["format"]["type"]
+        sentence = plain(sentence)
+        with _lock:
+            pcm, rate_hz = self._engine.synthesise(sentence, self.of(output["voice"]), float(output["speed"]))
+        pcm = resample(pcm, rate_hz, _RATES_HZ[kind])
+        encode = _ENCODERS.get(kind)
+        return encode(pcm) if encode else pcm

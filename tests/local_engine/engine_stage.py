@@ -1,0 +1,213 @@
+"""What the tests of the local engine share: tools as JSON, a strict check of events, a conversation on paper."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import pybase64
+import websockets
+from aiohttp import web
+from openai.types.realtime import RealtimeServerEvent
+from pydantic import BaseModel
+
+from audio.files import read_audio
+from relay.local_engine.conversation import Conversation
+from relay.local_engine.effects import Effect, Hush, Recognise, Send, Speak
+from relay.local_engine.server import create_engine_app
+
+SAMPLES = Path(__file__).parents[2] / "recordings" / "samples"
+ENGINE_KEYS = {"id", "object", "engine"}
+"""Of the session object: its type in the SDK is that of the request, which has no such keys."""
+
+
+def function(name: str, examples: list[str], required: list[str], **properties: Any) -> dict[str, Any]:
+    """A function tool as `session.update` takes it."""
+    schema = {"type": "object", "properties": properties, "required": required}
+    parameters = schema | ({"x-examples": examples} if examples else {})
+    return {"type": "function", "name": name, "description": f"{name}.", "parameters": parameters}
+
+
+TOOLS = [
+    function(
+        "current_time",
+        ["what time is it in {city}", "tell me the time in {city}", "what is the time in {city}"],
+        ["city"],
+        city={"type": "string", "description": "A city."},
+    ),
+    function(
+        "roll_dice",
+        ["roll a die", "roll {count} dice", "roll {count} dice with {sides} sides"],
+        [],
+        count={"type": "integer", "minimum": 1, "maximum": 20, "default": 1},
+        sides={"type": "integer", "minimum": 2, "maximum": 100, "default": 6},
+    ),
+    function(
+        "convert_units",
+        ["convert {value} {from_unit} to {to_unit}", "how many {to_unit} are {value} {from_unit}"],
+        ["value", "from_unit", "to_unit"],
+        value={"type": "number"},
+        from_unit={"type": "string"},
+        to_unit={"type": "string"},
+    ),
+]
+
+_MODELS: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(RealtimeServerEvent)[0])
+}
+
+
+def check_strictly(event: dict[str, Any]) -> None:
+    """The event has exactly the shape that the official SDK gives it: types without coercion, no unknown keys."""
+    model = _MODELS[event["type"]].model_validate_json(json.dumps(event), strict=True)
+    assert not list(_unknown_keys(model, event["type"]))
+
+
+def _unknown_keys(value: Any, path: str) -> Iterable[str]:
+    if isinstance(value, BaseModel):
+        allowed = ENGINE_KEYS if path.endswith(".session") else set()
+        yield from (f"{path}.{key}" for key in set(value.model_extra or {}) - allowed)
+        for name in type(value).model_fields:
+            yield from _unknown_keys(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _unknown_keys(entry, path)
+
+
+class Paper:
+    """A conversation without ears and voice: the test says what they report; every event is checked strictly."""
+
+    def __init__(self, **session: Any) -> None:
+        counter = itertools.count(1)
+        self.conversation = Conversation("relay-local", lambda kind: f"{kind}_{next(counter)}")
+        self.sent: list[dict[str, Any]] = []
+        self.asked: list[Effect] = []
+        self.take(self.conversation.start())
+        if session:
+            self.client("session.update", session={"type": "realtime", **session})
+
+    def take(self, effects: list[Effect]) -> list[dict[str, Any]]:
+        """Note what happened; returns the new events."""
+        events = [effect.event for effect in effects if isinstance(effect, Send)]
+        for event in events:
+            check_strictly(event)
+        self.sent += events
+        self.asked += [effect for effect in effects if not isinstance(effect, Send)]
+        return events
+
+    def client(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
+        """The client sends an event; returns the answers."""
+        return self.take(self.conversation.receive(json.dumps({"type": kind, **fields})))
+
+    def says(self, text: str | None, start_ms: int = 0, end_ms: int = 2000) -> list[dict[str, Any]]:
+        """The user speaks a whole turn that is recognised as `text`."""
+        events = self.take(self.conversation.speech_started(start_ms))
+        events += self.take(self.conversation.speech_stopped(end_ms))
+        [task] = [effect for effect in self.asked if isinstance(effect, Recognise)][-1:]
+        return events + self.take(self.conversation.recognised(task.item_id, text))
+
+    def types(self, text: str) -> list[dict[str, Any]]:
+        """The user types a turn and the client asks for an answer."""
+        content = [{"type": "input_text", "text": text}]
+        events = self.client("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        return events + self.client("response.create")
+
+    def returns(self, call_id: str, output: str) -> None:
+        """A tool's output arrives."""
+        self.client(
+            "conversation.item.create", item={"type": "function_call_output", "call_id": call_id, "output": output}
+        )
+
+    @property
+    def to_speak(self) -> Speak:
+        """The last request to speak."""
+        return [effect for effect in self.asked if isinstance(effect, Speak)][-1]
+
+    @property
+    def hushed(self) -> list[str]:
+        """The responses that were told to stop."""
+        return [effect.response_id for effect in self.asked if isinstance(effect, Hush)]
+
+    def speaks(self, sentences: int | None = None, ms: int = 1000) -> list[dict[str, Any]]:
+        """The voice delivers so many sentences of `ms` each (None: all, and that it is done)."""
+        task = self.to_speak
+        bytes_per_ms = 48 if task.output["format"]["type"] == "audio/pcm" else 8
+        events: list[dict[str, Any]] = []
+        for sentence in task.sentences[:sentences]:
+            sound = bytes(ms * bytes_per_ms)
+            events += self.take(self.conversation.sound(task.response_id, sentence, sound))
+        if sentences is None:
+            events += self.take(self.conversation.spoken(task.response_id))
+        return events
+
+
+def types_of(events: Iterable[dict[str, Any]]) -> list[str]:
+    """The events' types, repeated deltas once."""
+    return [kind for kind, _ in itertools.groupby(event["type"] for event in events)]
+
+
+def last(events: Iterable[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The last event of a type."""
+    return [event for event in events if event["type"] == kind][-1]
+
+
+class Wire:
+    """A client of a running engine over a real socket; every event that comes is checked strictly."""
+
+    def __init__(self, socket: websockets.ClientConnection) -> None:
+        self.socket = socket
+        self.events: list[dict[str, Any]] = []
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        """Send an event."""
+        await self.socket.send(json.dumps({"type": kind, **fields}))
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """The next event of that type; those before it are kept in `events`."""
+        async with asyncio.timeout(20):
+            while True:
+                event: dict[str, Any] = json.loads(await self.socket.recv())
+                check_strictly(event)
+                self.events.append(event)
+                if event["type"] == kind:
+                    return event
+
+    async def append(self, pcm: bytes, chunk_bytes: int = 4800) -> None:
+        """Send audio in the session's input format."""
+        for start in range(0, len(pcm), chunk_bytes):
+            audio = pybase64.b64encode(pcm[start : start + chunk_bytes]).decode()
+            await self.send("input_audio_buffer.append", audio=audio)
+
+    async def play(self, sample: str, silence_ms: int = 800) -> None:
+        """Say a sample, and then be silent until the turn is over."""
+        await self.append(read_audio(SAMPLES / f"{sample}.flac", 24_000) + bytes(48 * silence_ms))
+
+
+@asynccontextmanager
+async def running_engine(pace: float | None = None) -> AsyncIterator[int]:
+    """An engine inside the test's loop; gives its port."""
+    runner = web.AppRunner(create_engine_app(pace=pace), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def connected(port: int, **session: Any) -> AsyncIterator[Wire]:
+    """A client that has seen session.created and, if settings are given, session.updated."""
+    url = f"ws://127.0.0.1:{port}/v1/realtime?model=relay-local"
+    # A client that leaves in mid story has not read the close frame yet: no use in waiting for it.
+    async with websockets.connect(url, max_size=None, close_timeout=0.5) as socket:
+        wire = Wire(socket)
+        await wire.until("session.created")
+        if session:
+            await wire.send("session.update", session={"type": "realtime", **session})
+            await wire.until("session.updated")
+        yield wire

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from relay.errors import ConfigError
+from relay.local_engine.speech import espeak, flite
+from relay.local_engine.speech.tts import Voice, plain
+
+SENTENCE = "Roll two dice and tell me the time in Paris."
+
+
+def output(kind: str = "audio/pcm", voice: object = "marin", speed: float = 1.0) -> dict[str, object]:
+    return {"format": {"type": kind}, "voice": voice, "speed": speed}
+
+
+@pytest.fixture(scope="module")
+def voice() -> Voice:
+    return Voice()
+
+
+def test_names_lead_to_voices_always_the_same(voice: Voice):
+    assert set(voice.names) <= set(flite.VOICES)
+    assert (voice.of("marin"), voice.of("cedar"), voice.of("alloy")) == ("slt", "rms", "kal16")
+    assert voice.of({"id": "voice_abc"}) == voice.of("voice_abc")
+    assert voice.of("awb") == "awb"
+
+
+@pytest.mark.parametrize(("kind", "bytes_per_ms"), [("audio/pcm", 48), ("audio/pcmu", 8), ("audio/pcma", 8)])
+def test_formats_have_the_same_length(voice: Voice, kind: str, bytes_per_ms: int):
+    assert 2000 < len(voice.speak(SENTENCE, output(kind))) / bytes_per_ms < 3500
+
+
+def test_speech_is_loud_enough(voice: Voice):
+    samples = np.frombuffer(voice.speak(SENTENCE, output()), dtype="<i2").astype(float)
+    assert np.sqrt((samples**2).mean()) > 800
+
+
+def test_speed(voice: Voice):
+    fast, slow = (len(voice.speak(SENTENCE, output(speed=speed))) for speed in (1.5, 0.5))
+    assert slow / fast == pytest.approx(3, rel=0.15)
+    assert len(voice.speak(SENTENCE, output())) == pytest.approx(fast * 1.5, rel=0.1)
+
+
+@pytest.mark.parametrize("sentence", ["", "…", "\x00\x07", "日本", "a" * 5000, "1" * 400, "$", "<b>'\"&%", "x " * 2000])
+def test_any_text_can_be_spoken(voice: Voice, sentence: str):
+    assert len(voice.speak(sentence, output(voice="kal16"))) % 2 == 0
+
+
+def test_what_a_voice_gets_is_plain():
+    assert plain("Zürich – 5 €\n<script>\x00") == "Zurich 5 script"
+
+
+def test_espeak_speaks_where_flite_is_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flite, "available", list)
+    second = Voice()
+    assert second.names == list(espeak.VOICES)
+    assert (second.of("marin"), second.of("cedar")) == ("espeak-f", "espeak-m")
+    assert 1500 < len(second.speak(SENTENCE, output())) / 48 < 4000
+
+
+def test_no_voice_names_the_command(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flite, "available", list)
+    monkeypatch.setattr(espeak, "available", list)
+    with pytest.raises(ConfigError, match="sudo apt-get install libflite1"):
+        Voice()

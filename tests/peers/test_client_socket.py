@@ -1,0 +1,255 @@
+"""The hand-over of a connection from aiohttp to picows: what leans on undocumented parts of both is held here."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
+from websockets.asyncio.client import connect
+
+from tests.support.raw_websocket import (
+    MAX_BYTES,
+    RawClient,
+    RelayEnd,
+    binary,
+    close,
+    masked,
+    more,
+    raw_client,
+    relay_end,
+    text,
+    upgrade_request,
+)
+
+
+@pytest.fixture
+async def end():
+    async with relay_end() as running:
+        yield running
+
+
+async def body(client: RawClient, head: bytes) -> dict[str, str]:
+    [length] = [int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length")]
+    decoded: dict[str, str] = json.loads(await client.reader.readexactly(length))
+    return decoded
+
+
+# -- the hand-over ----------------------------------------------------------------------------------------------------
+
+
+async def test_both_directions_after_the_upgrade(end: RelayEnd) -> None:
+    async with connect(f"ws://127.0.0.1:{end.port}/ws") as client:
+        listener = await end.listener()
+        await client.send("up")
+        await client.send(b"\x01\x02")
+        listener.send_text("dünn".encode())
+        listener.send_binary(memoryview(b"x\x03\x04")[1:])
+        assert [await client.recv(), await client.recv()] == ["dünn", b"\x03\x04"]
+        await client.close(4000, "enough")
+        assert await listener.end() == (4000, "enough")
+        assert listener.messages == ["up", b"\x01\x02"]
+
+
+async def test_data_right_behind_the_head_is_not_lost(end: RelayEnd) -> None:
+    client = await RawClient.open(end.port)
+    early = [text("a", fin=False), more(b"b"), binary(b"c" * MAX_BYTES), close(1000, "that was all")]
+    head = await client.upgrade(then=b"".join(masked(frame) for frame in early))
+    assert head.startswith(b"HTTP/1.1 101 ")
+    listener = await end.listener()
+    assert await listener.end() == (1000, "that was all")
+    assert listener.messages == ["ab", b"c" * MAX_BYTES]
+    await client.close()
+
+
+async def test_data_before_the_101_waits_for_it_however_much_it_is() -> None:
+    async with relay_end(before_upgrade=asyncio.Event()) as end:
+        assert end.before_upgrade is not None
+        client = await RawClient.open(end.port)
+        client.writer.write(upgrade_request())
+        await end.upgrading.wait()
+        messages = [b"%03d" % number + b"x" * 900 for number in range(200)]  # aiohttp stops reading after 64 KiB
+        client.send(*[binary(message) for message in messages], close(1000))
+        end.before_upgrade.set()
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        listener = await end.listener()
+        assert await listener.end() == (1000, "")
+        assert listener.messages == messages
+        await client.close()
+
+
+async def test_half_a_frame_may_come_before_the_101() -> None:
+    async with relay_end(before_upgrade=asyncio.Event()) as end:
+        assert end.before_upgrade is not None
+        client = await RawClient.open(end.port)
+        frame = masked(text("in two halves"))
+        client.writer.write(upgrade_request() + frame[:7])
+        await end.upgrading.wait()
+        end.before_upgrade.set()
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        client.send(frame[7:], close(1000))
+        listener = await end.listener()
+        await listener.end()
+        assert listener.messages == ["in two halves"]
+        await client.close()
+
+
+async def test_a_client_that_leaves_before_the_101_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with relay_end(before_upgrade=asyncio.Event()) as end:
+        assert end.before_upgrade is not None
+        client = await RawClient.open(end.port)
+        client.writer.write(upgrade_request())
+        await end.upgrading.wait()
+        await client.close()
+        await until(lambda: end.request is not None and end.request.transport is None)
+        end.before_upgrade.set()
+        await until(lambda: not end.runner.server.connections)
+        assert end.listeners.empty()
+        assert caplog.records == []
+        async with raw_client(end) as (after, listener):
+            after.send(close(1000))
+            assert await listener.end() == (1000, "")
+
+
+async def until(what: Callable[[], bool]) -> None:
+    """Wait for something of which aiohttp tells nobody."""
+    async with asyncio.timeout(5):
+        while not what():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_a_connection_kept_alive_by_http_can_be_upgraded(end: RelayEnd) -> None:
+    client = await RawClient.open(end.port)
+    client.writer.write(b"GET /plain HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    head = await client.head()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert await client.reader.readexactly(5) == b"plain"
+    assert (await client.upgrade(then=masked(text("hello")))).startswith(b"HTTP/1.1 101 ")
+    listener = await end.listener()
+    client.send(close(1000))
+    await listener.end()
+    assert listener.messages == ["hello"]
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Connection": "keep-alive, Upgrade"},  # Firefox
+        {"Connection": "upgrade"},
+        {"Upgrade": "WebSocket"},
+        {"Host": "relay.example:8080", "User_Agent": "x" * 6000},
+        {"Sec_WebSocket_Extensions": "permessage-deflate; client_max_window_bits"},
+        {"X_Odd": "ümläut", "Cookie": "a=b; c=d"},
+    ],
+    ids=str,
+)
+async def test_heads_as_browsers_and_proxies_send_them(end: RelayEnd, changes: dict[str, str]) -> None:
+    async with raw_client(end, **changes) as (client, listener):
+        client.send(text("hello"), close(1000))
+        assert await listener.end() == (1000, "")
+        assert listener.messages == ["hello"]
+
+
+async def test_the_answer_names_the_subprotocol_and_no_extension() -> None:
+    async with relay_end(subprotocol="relay") as end:
+        client = await RawClient.open(end.port)
+        head = await client.upgrade(
+            Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
+            Sec_WebSocket_Protocol="relay, other",
+            Sec_WebSocket_Extensions="permessage-deflate",
+        )
+        lines = [line.lower() for line in head.decode().split("\r\n")]
+        assert "sec-websocket-protocol: relay" in lines
+        assert "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" in lines  # the example of RFC 6455, 1.3
+        assert not any(line.startswith("sec-websocket-extensions") for line in lines)
+        await client.close()
+
+
+async def test_the_server_forgets_a_connection_that_has_ended(end: RelayEnd) -> None:
+    for _ in range(3):
+        async with raw_client(end) as (client, listener):
+            client.send(close(1000))
+            await listener.end()
+    async with raw_client(end) as (client, listener):
+        client.writer.transport.abort()
+        await listener.end()
+    await until(lambda: not end.runner.server.connections)
+
+
+async def test_shutting_down_ends_the_connections_that_are_left() -> None:
+    async with relay_end() as end:
+        client = await RawClient.open(end.port)
+        await client.upgrade()
+        listener = await end.listener()
+        listener.close(1001, "restarting")
+        client.send(close(1001))
+    assert await client.close_code() == 1001
+    await client.close()
+
+
+# -- what is no upgrade -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"Upgrade": None, "Connection": None}, "Upgrade"),
+        ({"Upgrade": "h2c"}, "Upgrade"),
+        ({"Connection": None}, "Connection"),
+        ({"Connection": "keep-alive"}, "Connection"),
+        ({"Sec_WebSocket_Version": None}, "Sec-WebSocket-Version"),
+        ({"Sec_WebSocket_Version": "8"}, "Sec-WebSocket-Version"),
+        ({"Sec_WebSocket_Key": None}, "Sec-WebSocket-Key"),
+        ({"Sec_WebSocket_Key": ""}, "Sec-WebSocket-Key"),
+        ({"Sec_WebSocket_Key": "c2hvcnQ="}, "Sec-WebSocket-Key"),
+        ({"Sec_WebSocket_Key": "not base64 at all!!!!!!!"}, "Sec-WebSocket-Key"),
+        ({"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ"}, "Sec-WebSocket-Key"),
+        ({"Sec_WebSocket_Key": "ünïcödé"}, "Sec-WebSocket-Key"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_upgrade_is_answered_with_the_field(
+    end: RelayEnd, changes: dict[str, str | None], field: str
+) -> None:
+    client = await RawClient.open(end.port)
+    head = await client.upgrade(**changes)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    answer = await body(client, head)
+    assert answer["field"] == field
+    assert answer["error"]
+    assert end.listeners.empty()
+    await client.close()
+
+
+async def test_another_method_is_no_upgrade(end: RelayEnd) -> None:
+    client = await RawClient.open(end.port)
+    client.writer.write(upgrade_request().replace(b"GET ", b"POST ", 1))
+    assert (await client.head()).startswith(b"HTTP/1.1 405 ")
+    await client.close()
+
+
+# -- the parts in use that nobody documents ---------------------------------------------------------------------------
+
+
+async def test_picows_still_takes_its_arguments_in_this_order(end: RelayEnd) -> None:
+    async with raw_client(end) as (_, listener):
+        assert listener.transport is not None
+        assert not listener.transport.is_client_side
+        protocol = listener.transport.underlying_transport.get_protocol()
+        assert isinstance(protocol, WSProtocol)
+        assert type(protocol).connection_lost is not WSProtocol.connection_lost
+
+
+async def test_the_options_land_where_they_are_meant_to(end: RelayEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame limit, the pings and the answers to pings are each at their own place among the arguments."""
+    monkeypatch.setattr("relay.peers.client_socket.PING_INTERVAL_S", 0.05)
+    monkeypatch.setattr("relay.peers.client_socket.PONG_TIMEOUT_S", 0.05)
+    async with raw_client(end) as (client, listener):
+        assert (await client.frame())[0] == 9, "a ping when the client is silent"
+        assert await client.close_code() == 1001, "and the end when it stays so"
+        assert (await listener.end())[0] in (1001, 1006)
+    async with raw_client(end) as (client, listener):
+        client.send(binary(bytes(10 * MAX_BYTES + 1)))
+        assert await client.close_code() == 1009
+        assert listener.messages == []
