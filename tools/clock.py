@@ -143,6 +143,7 @@ class _Place:
         "how late is it in {city}",
     ],
     timeout_s=5,
+    expose=["model", "http", "client"],
 )
 def current_time(
     city: Annotated[str, Field(min_length=1, max_length=80, description="A city.", examples=_SPOKEN)],

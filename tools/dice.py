@@ -17,6 +17,7 @@ from relay import tool
         "roll a die with {sides} sides",
     ],
     timeout_s=2,
+    expose=["model", "http", "client"],
 )
 def roll_dice(
     count: Annotated[int, Field(ge=1, le=20, description="How many dice.")] = 1,

@@ -90,6 +90,7 @@ _SPOKEN = [
         "what is {value} {from_unit} in {to_unit}",
     ],
     timeout_s=2,
+    expose=["model", "http", "client"],
 )
 def convert_units(
     value: Annotated[float, Field(ge=-1e12, le=1e12, description="The number to convert.")],

@@ -100,6 +100,14 @@ class DeviceClient:
                 assert not self._closed, f"closed before {kind}: {self.kinds()}"
                 await self._news.wait()
 
+    async def expect_any(self, timeout_s: float = TIMEOUT_S) -> Obj:
+        """The next message."""
+        async with asyncio.timeout(timeout_s), self._news:
+            await self._news.wait_for(lambda: self._taken < len(self.messages) or self._closed)
+            assert self._taken < len(self.messages), "closed without a word"
+            self._taken += 1
+            return self.messages[self._taken - 1]
+
     async def expect_audio(self, n_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
         async with asyncio.timeout(timeout_s), self._news:
             await self._news.wait_for(lambda: len(self.audio) >= n_bytes or self._closed)

@@ -27,7 +27,7 @@ def test_each_tool_is_described_for_a_model_and_taught_by_examples(shipped: Load
         assert one.description.endswith(".")
         assert len(one.examples) >= 4
         assert all("description" in schema for schema in one.parameters["properties"].values())
-        assert one.expose == {"model", "http"}
+        assert one.expose == {"model", "http", "client"}, "a first conversation shows what happens"
 
 
 def test_every_value_that_a_text_placeholder_offers_is_one_the_tool_takes(
