@@ -79,7 +79,7 @@ EXPECTED = {
     ("GET", "/healthz"): (Access.OPEN, None),
     ("GET", "/readyz"): (Access.OPEN, None),
 }
-"""Every route there is, with the access of a plain request and of a WebSocket upgrade. A new route is added here too."""
+"""Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""
 
 
 def test_the_route_table_is_the_one_that_was_decided() -> None:

@@ -1,4 +1,4 @@
-"""Imports point down only: what each part of the source may import of ours, and what the pure parts may not import at all."""
+"""Imports point down only: what each part may import of ours, and what the pure parts may not import at all."""
 
 import ast
 from pathlib import Path
@@ -84,7 +84,7 @@ EXCUSED = {
 
 def part_of(module: str) -> str:
     """The part of the table that a module belongs to: the longest row that is a prefix of its name."""
-    rows = [row for row in LAYERS if module == row or module.startswith(row + ".") or module.startswith(row + "_")]
+    rows = [row for row in LAYERS if module == row or module.startswith(row + ".")]
     rows = [row for row in rows if row != "relay"] or (["relay"] if module == "relay" else [])
     return max(rows, key=len, default=module)
 

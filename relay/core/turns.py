@@ -254,7 +254,7 @@ class Turns:
         self.calls.response_created()
 
     def more_audio(self, event: ev.Forwarded, now: float) -> bool:
-        """Count audio of a clip that is under way; False if there is none, and the audio must be handled as an event."""
+        """Count audio of a clip that is under way; False if there is none: then it must be handled as an event."""
         clip = self.playback.clips.get((event.item_id, event.content_index))
         if clip is None:
             return False

@@ -1,7 +1,7 @@
 import pytest
 
 from audio.formats import PCM16_24K, PCMU, AudioFormat
-from relay.talk_voice import Voice, decode, encode, parse_format
+from relay.talk.voice import Voice, decode, encode, parse_format
 
 
 class Clock:

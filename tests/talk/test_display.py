@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.talk_display import JsonDisplay, TextDisplay, clean
+from relay.talk.display import JsonDisplay, TextDisplay, clean
 
 
 def printed(*messages: dict[str, Any]) -> list[str]:

@@ -1,0 +1,1 @@
+"""`relay talk`: the device protocol from the terminal."""
