@@ -294,7 +294,8 @@ class DeviceSession:
                 self._error("upstream_closed", _closed_text(event), True)
                 self._end(1011, "the upstream closed the connection")
             case ev.UnknownUpstream():
-                self._pass_over(event.type)
+                if not event.known:
+                    self._pass_over(event.type)
             case ev.MalformedUpstream():
                 self._pass_over("(malformed)")
             case _:

@@ -291,9 +291,10 @@ class UpstreamError:
 
 @dataclass(frozen=True, slots=True)
 class UnknownUpstream:
-    """An event of a type nobody here has heard of, or of no use to a device client: counted and passed over."""
+    """An event of a type nobody here has heard of, counted and passed over; or, if `known`, one of no use here."""
 
     type: str
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class ItemLog:
 
     def append_text(self, item_id: str, text: str) -> None:
         """More text of an item; beyond `MAX_TEXT_CHARS` it is passed on but not kept."""
-        entry = self.entry(item_id)
+        entry = self._entries.get(item_id) or self.entry(item_id)
         if len(entry.text) < MAX_TEXT_CHARS:
             entry.text = (entry.text + text)[:MAX_TEXT_CHARS]
 

@@ -19,6 +19,7 @@ _DELTA_TYPE = "response.output_audio.delta"
 _MARK = b'.output_audio.delta"'
 _KEY = b'"delta":"'
 _USUAL_HEAD = b'{"type":"response.output_audio.delta","event_id":"'
+_TYPE_FIRST, _TYPE_HERE = b'{"type":"', b'{"type":"response.output_audio.delta"'
 _HEAD_BYTES = 512
 _BRACE, _PAD = b"}="
 MAX_INT = 2**53 - 1
@@ -78,6 +79,8 @@ class AudioDeltas:
                 n_bytes = (end - start) // 4 * 3 - (raw[end - 1] == _PAD) - (raw[end - 2] == _PAD)
                 item_id, response_id, content_index = self._known
                 return forwarded(("output_audio", item_id, n_bytes, frame[start:end], response_id, content_index))
+        elif event_id_ends < 0 and raw.startswith(_TYPE_FIRST) and not raw.startswith(_TYPE_HERE):
+            return None  # something else, by far the most
         start = _payload_start(raw)
         if start < 0:
             return None

@@ -41,7 +41,7 @@ class RealtimeCodec:
             obj = orjson.loads(frame)
             kind = obj["type"]
             reader = _READERS.get(kind)
-            return reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80])
+            return reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80], kind in _UNUSED)
         except orjson.JSONDecodeError:
             return ev.MalformedUpstream("not JSON")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -220,6 +220,37 @@ _READERS: dict[str, Callable[[Obj], ev.UpstreamEvent]] = {
     "response.done": _response_done,
     "error": _error,
 }
+
+
+_UNUSED = frozenset(
+    {
+        "conversation.created",
+        "conversation.item.created",
+        "conversation.item.done",
+        "conversation.item.retrieved",
+        "conversation.item.input_audio_transcription.segment",
+        "input_audio_buffer.dtmf_event_received",
+        "input_audio_buffer.timeout_triggered",
+        "mcp_list_tools.completed",
+        "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        "rate_limits.updated",
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.mcp_call.completed",
+        "response.mcp_call.failed",
+        "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta",
+        "response.mcp_call_arguments.done",
+        "response.output_item.done",
+    }
+)
+"""Events of the protocol that a device client's session has no use for: everything it needs comes by other ones."""
 
 
 # -- encoding ---------------------------------------------------------------------------------------------------------

@@ -511,3 +511,16 @@ def well_typed(event: ev.UpstreamEvent) -> None:
         number = getattr(event, name, 0)
         assert type(number) is int
         assert 0 <= number < 2**53
+
+
+def test_every_event_of_the_protocol_is_either_read_or_known_to_be_of_no_use() -> None:
+    from typing import get_args
+
+    from openai.types.realtime import RealtimeServerEvent
+
+    from relay.wire.realtime import _READERS, _UNUSED
+
+    union = get_args(RealtimeServerEvent)[0] if get_args(RealtimeServerEvent) else RealtimeServerEvent
+    types = {get_args(member.model_fields["type"].annotation)[0] for member in get_args(union)}
+    assert types == _READERS.keys() | _UNUSED
+    assert not _READERS.keys() & _UNUSED
