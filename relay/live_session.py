@@ -125,9 +125,10 @@ class LiveSession:
 
     def _client_binary(self, frame: memoryview) -> None:
         core, codec = self.core, self._client_codec
-        if core.streaming and codec.passes_up and not (len(frame) & 1 or codec.aligner.carry or self._tap):
+        n_bytes = len(frame)
+        if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry or self._tap) and n_bytes:
             # The short way of what `feed` does with microphone audio in a running session: count it, pass it on.
-            core.turns.input_bytes += len(frame)
+            core.turns.input_bytes += n_bytes
             self._upstream.send_text(self._encode_audio(frame))
             return
         event = self._client_codec.decode_audio(frame)
@@ -144,7 +145,7 @@ class LiveSession:
 
     def _upstream_text(self, frame: memoryview) -> None:
         event = self._decode(frame)
-        if type(event) in _HOT and self._tap is None and not self._busy:
+        if type(event) in _HOT and self.core.streaming_out and self._tap is None and not self._busy:
             # The short way of what `feed` does with more of a clip, or of a text, that is under way.
             now = self._clock()
             if type(event) is Forwarded:

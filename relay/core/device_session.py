@@ -108,8 +108,10 @@ class DeviceSession:
         self._hello_owed = False
         self._commits: deque[str] = deque(maxlen=MAX_COMMITS)
         self._committed_bytes = 0
-        self.streaming = False
-        self._open = False
+        self.streaming_in = False
+        """Whether microphone audio is only counted and passed on: the session is ready and has heard some."""
+        self.streaming_out = False
+        """Whether more of the assistant's audio and text may take the short way: some has come, nothing has ended."""
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
     @property
@@ -132,13 +134,13 @@ class DeviceSession:
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
         if type(event) is Forwarded:
-            if self.streaming and event.kind == "input_audio":
+            if self.streaming_in and event.kind == "input_audio":
                 self._turns.input_bytes += event.n_bytes
                 return (event,)
-            if self._open and event.kind == "output_audio":
+            if self.streaming_out and event.kind == "output_audio":
                 return self._turns.output_audio(event, now) or self._take_commands()
             return self._audio(event, now)
-        if self._open and type(event) is ev.TextDelta and not self._commands:
+        if self.streaming_out and type(event) is ev.TextDelta and not self._commands:
             told = self._turns.text_delta(event, now)
             return (*self._take_commands(), *told) if self._commands else told
         if self.phase is Phase.ENDED:
@@ -152,10 +154,10 @@ class DeviceSession:
             return ()
         self._audio_flowed = True
         if event.kind == "output_audio":
-            self._open = True
+            self.streaming_out = True
             return self._turns.output_audio(event, now) or self._take_commands()
         if self.phase is Phase.READY:
-            self.streaming = True
+            self.streaming_in = True
             self._turns.input_bytes += event.n_bytes
             return (event,)
         self._backlog.add(event)
@@ -307,7 +309,7 @@ class DeviceSession:
         event_id = self._next_id()
         self._updates[event_id] = config
         self.phase = Phase.CONFIGURING
-        self.streaming = False
+        self.streaming_in = False
         self._emit(ConfigureSession(config, event_id, teach=self._teach))
 
     def _configured(self, now: float) -> None:
@@ -388,7 +390,7 @@ class DeviceSession:
         self._emit(CancelTools())
         self._emit(CloseUpstream())
         self.phase = Phase.ENDED
-        self.streaming = self._open = False
+        self.streaming_in = self.streaming_out = False
 
     # -- the client's words -------------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from relay.wire.append import decode_audio
 from relay.wire.device import DeviceCodec
 
 PIECE_MS = 100
-"""Paced audio goes out in pieces of this length: one wake-up for each."""
+"""Paced audio goes out in pieces of this length, one wake-up for each; in smaller ones if the client allows no more."""
+MIN_AHEAD_MS = 20
 MAX_QUEUED_MS = 300_000
 MAX_UNSENT_BYTES = 1024 * 1024
 STUCK_S = 10.0
@@ -52,8 +53,7 @@ class Outbox:
         self._codec = codec
         self._feed = feed
         self._clock = clock
-        self._max_ahead_ms = _limit(options)
-        self._bytes_per_ms = options.output.bytes_per_ms
+        self._pace(options)
         self._playhead = Playhead()
         self._queue: deque[tuple[Key, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
         self._queued_bytes = 0
@@ -61,6 +61,7 @@ class Outbox:
         self._current: Key | None = None
         self._overflowed: Key | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._stuck_timer: asyncio.TimerHandle | None = None
         socket.on_writable = self._writable
 
@@ -89,8 +90,7 @@ class Outbox:
     def use(self, options: DeviceOptions) -> None:
         """Pace and encode by `options` from here on."""
         self._codec.use(options)
-        self._max_ahead_ms = _limit(options)
-        self._bytes_per_ms = options.output.bytes_per_ms
+        self._pace(options)
 
     def start(self, command: cmd.PlayStart) -> None:
         """A clip's audio follows."""
@@ -165,6 +165,12 @@ class Outbox:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    def _pace(self, options: DeviceOptions) -> None:
+        ahead_ms = float("inf") if options.max_ahead_ms is None else max(options.max_ahead_ms, MIN_AHEAD_MS)
+        self._max_ahead_ms = ahead_ms
+        self._piece_ms = min(PIECE_MS, ahead_ms / 2)  # the next piece goes out before the client has run dry
+        self._bytes_per_ms = options.output.bytes_per_ms
+
     def _enqueue(self, message: cmd.PlayStart | cmd.PlayEnd) -> None:
         if self._queue:
             self._queue.append(message)
@@ -207,8 +213,9 @@ class Outbox:
             key, samples = waiting
             room_ms = self._max_ahead_ms - self._playhead.ahead_ms(now)
             wanted_ms = len(samples) / self._bytes_per_ms
-            if room_ms < min(wanted_ms, PIECE_MS):
-                self._wake_in((min(wanted_ms, PIECE_MS) - room_ms) / 1000)
+            least_ms = min(wanted_ms, self._piece_ms)
+            if room_ms < least_ms:
+                self._wake_at(now + (least_ms - room_ms) / 1000 + 0.001)
                 return
             n_bytes = len(samples) if wanted_ms <= room_ms else int(room_ms) * self._bytes_per_ms
             if n_bytes < len(samples):
@@ -220,9 +227,13 @@ class Outbox:
             self._playhead.handed(n_ms, now)
             self._hand(key, memoryview(samples)[:n_bytes], n_ms, now)
 
-    def _wake_in(self, delay_s: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self._wake)
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = asyncio.get_running_loop().call_later(when - self._clock(), self._wake)
 
     def _wake(self) -> None:
         self._timer = None
@@ -268,7 +279,3 @@ class Outbox:
     def _stuck(self) -> None:
         self._stuck_timer = None
         self._feed(ClientStuck(self._socket.unsent_bytes))
-
-
-def _limit(options: DeviceOptions) -> float:
-    return float("inf") if options.max_ahead_ms is None else options.max_ahead_ms

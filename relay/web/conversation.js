@@ -3,7 +3,7 @@
  * wired together. Still no DOM.
  *
  * Passes on every event of the client, and adds: activity {activity} · microphone {active, muted} ·
- * microphoneError {error} · overflow.
+ * audioError {error}, of microphone or loudspeaker · overflow.
  *
  * @typedef {"off" | "connecting" | "listening" | "waiting" | "hearing" | "thinking" | "speaking"} Activity
  *     listening: the microphone is open · waiting: connected without it · hearing: the user speaks
@@ -72,7 +72,7 @@ export class Conversation extends EventTarget {
       if (error instanceof MicrophoneAborted) return;
       this.#setAsking(false);
       this.microphone.stop();
-      this.#emit("microphoneError", { error });
+      this.#emit("audioError", { error });
       return;
     }
     this.#connect();
@@ -82,7 +82,12 @@ export class Conversation extends EventTarget {
 
   /** Opens a session without microphone, if there is none; true once it has begun. */
   async connect() {
-    await this.#audio();
+    try {
+      await this.#audio();
+    } catch (error) {
+      this.#emit("audioError", { error });
+      return false;
+    }
     this.#connect();
     return this.#begun;
   }
@@ -101,6 +106,7 @@ export class Conversation extends EventTarget {
     client?.dropAudio();
     await this.player.stop();
     client?.interrupt();
+    this.#setThinking(false);
   }
 
   /** Ends the user's turn, where the relay does not listen for its end. */
@@ -206,7 +212,7 @@ export class Conversation extends EventTarget {
   #loseMicrophone() {
     this.microphone.stop();
     this.#tellMicrophone();
-    this.#emit("microphoneError", { error: new DOMException("unplugged", "NotReadableError") });
+    this.#emit("audioError", { error: new DOMException("unplugged", "NotReadableError") });
   }
 
   /** @param {boolean} asking */

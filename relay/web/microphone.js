@@ -1,6 +1,7 @@
 /** The microphone as 20 ms frames of PCM16, with the browser's echo and noise suppression and gain control. */
 
 import { Resampler, toInt16 } from "./pcm.js";
+import { addWorklet } from "./worklets.js";
 
 const FRAME_MS = 20;
 
@@ -71,7 +72,7 @@ export class Microphone {
    * Asks for the microphone and starts.
    *
    * @param {AudioContext} context
-   * @throws {DOMException} as getUserMedia does; MicrophoneAborted if stop() came first
+   * @throws {DOMException} as getUserMedia does; MicrophoneAborted if stop() came first; WorkletMissing
    */
   async start(context) {
     const generation = ++this.#generation;
@@ -103,7 +104,7 @@ export class Microphone {
   async #connect(shared, stream, generation) {
     const source = this.#source(shared, stream);
     const context = source.context;
-    await context.audioWorklet.addModule(new URL("./capture-worklet.js", import.meta.url).href);
+    await addWorklet(context, "./capture-worklet.js");
     if (generation !== this.#generation) throw new MicrophoneAborted();
     const frameSamples = Math.round((context.sampleRate * FRAME_MS) / 1000);
     const worklet = new AudioWorkletNode(context, "relay-capture", { processorOptions: { frameSamples } });

@@ -1,7 +1,7 @@
 /** The console page: the conversation's events to the page's elements, and clicks and keys back. */
 
 import { Conversation } from "./conversation.js";
-import { HICCUPS, closeNotice, errorNotice, microphoneNotice } from "./sentences.js";
+import { HICCUPS, audioNotice, closeNotice, errorNotice } from "./sentences.js";
 import { TranscriptView } from "./transcript-view.js";
 import { Transcript } from "./transcript.js";
 import { WebSocketTransport, relaySocketUrl } from "./transport.js";
@@ -47,6 +47,8 @@ function on(name, listener) {
 
 // ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────
 
+const interruptible = () => conversation.player.playing || conversation.activity === "thinking";
+
 function showControls() {
   const { activity, talking, microphone } = conversation;
   const muted = microphone.muted && activity === "listening";
@@ -57,7 +59,7 @@ function showControls() {
   $("mute").ariaPressed = String(microphone.muted);
   $("mute").textContent = microphone.muted ? "Unmute" : "Mute";
   /** @type {HTMLButtonElement} */ ($("mute")).disabled = !microphone.active;
-  /** @type {HTMLButtonElement} */ ($("stop")).disabled = !["speaking", "thinking"].includes(activity);
+  /** @type {HTMLButtonElement} */ ($("stop")).disabled = !interruptible();
   $("commit").hidden = facts.ready?.turn !== "manual" || !microphone.active;
   $("end").hidden = talking || !conversation.open;
   animation.setLive(conversation.open || talking);
@@ -139,9 +141,10 @@ on("latency", (message) => transcript.latency(message));
 on("error", (error) => showNotice(errorNotice(error)));
 on("congested", () => showNotice(HICCUPS.congested));
 on("overflow", () => showNotice(HICCUPS.overflow));
-on("microphoneError", ({ error }) =>
-  showNotice(microphoneNotice(error), microphoneNotice(error).again ? "Try again" : ""),
-);
+on("audioError", ({ error }) => {
+  const notice = audioNotice(error);
+  showNotice(notice, notice.again ? "Try again" : "");
+});
 on("closed", (ending) => {
   transcript.endSession();
   facts.connected = null;
@@ -189,7 +192,7 @@ $("composer").addEventListener("submit", async (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && conversation.player.playing) conversation.interrupt();
+  if (event.key === "Escape" && !event.isComposing && interruptible()) conversation.interrupt();
 });
 // Leaving tells the relay, instead of letting it find out.
 addEventListener("pagehide", () => conversation.end());

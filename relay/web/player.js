@@ -1,6 +1,7 @@
 /** Plays answers item by item, and tells how much of each was really played. */
 
 import { Resampler, toFloat } from "./pcm.js";
+import { addWorklet } from "./worklets.js";
 
 /** The longest answer that may wait; the relay sends about a second ahead, so only a faulty one gets there. */
 const MAX_QUEUED_MS = 30_000;
@@ -20,6 +21,8 @@ export class Player {
   #onPlayback;
   #onPlaying;
   #onOverflow;
+  /** @type {Promise<void> | null} */
+  #starting = null;
   /** @type {AudioContext | null} */
   #context = null;
   /** @type {AudioWorkletNode | null} */
@@ -56,11 +59,25 @@ export class Player {
     return this.#analyser;
   }
 
+  /**
+   * Makes ready, once. On a page that is not secure browsers have no audio worklets: then nothing will be played.
+   *
+   * @param {AudioContext} context
+   * @throws {import("./worklets.js").WorkletMissing}  call it again to try again
+   */
+  start(context) {
+    this.#starting ??= this.#start(context).catch((error) => {
+      this.#starting = null;
+      throw error;
+    });
+    return this.#starting;
+  }
+
   /** @param {AudioContext} context */
-  async start(context) {
-    if (this.#context !== null) return;
+  async #start(context) {
+    if (context.audioWorklet === undefined) return;
+    await addWorklet(context, "./playback-worklet.js");
     this.#context = context;
-    await context.audioWorklet.addModule(new URL("./playback-worklet.js", import.meta.url).href);
     /** @param {number} ms */
     const frames = (ms) => Math.round((context.sampleRate * ms) / 1000);
     const worklet = new AudioWorkletNode(context, "relay-playback", {

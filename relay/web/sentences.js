@@ -4,8 +4,8 @@
  * @typedef {{title: string, text: string, again: boolean}} Notice  again: whether trying again may help
  */
 
-/** @type {Record<string, Notice>} by the name of what getUserMedia throws */
-const MICROPHONE = {
+/** @type {Record<string, Notice>} by the name of what is thrown when audio is started */
+const AUDIO = {
   NotAllowedError: {
     title: "The microphone is blocked",
     text: "Allow it in the browser's address bar or the system's privacy settings, then try again. Typing works too.",
@@ -26,12 +26,17 @@ const MICROPHONE = {
     text: "Browsers open it only on https:// or on localhost. Open this page there. Typing works here too.",
     again: false,
   },
+  WorkletMissing: {
+    title: "The relay cannot be reached",
+    text: "It answered when this page was opened, but no longer. Start it (scripts/serve), then try again.",
+    again: true,
+  },
 };
 
 /** @param {Error} error @returns {Notice} */
-export function microphoneNotice(error) {
+export function audioNotice(error) {
   return (
-    MICROPHONE[error.name] ?? {
+    AUDIO[error.name] ?? {
       title: "The microphone could not be started",
       text: `The browser says: ${error.message || error.name}. Try again, or type instead.`,
       again: true,

@@ -10,6 +10,8 @@ const STATUS_TEXT = {
   cancelled: "cancelled",
 };
 const RESPONSE_STATUS = { cancelled: "stopped", incomplete: "cut off by a limit of the model", failed: "failed" };
+/** What a transcriber writes when it has no words, such as "[not understood]" or "[inaudible]". */
+const REMARK = /^\[([^[\]]+)\]$/;
 const MAX_SHOWN_JSON = 4000;
 /** So close to its end, the transcript follows what comes. */
 const FOLLOW_PX = 96;
@@ -121,6 +123,8 @@ function fillSpeech(node, entry) {
 /** @param {import("./transcript.js").Entry} entry */
 function wordsOf(entry) {
   if (entry.text === "" && !entry.heard) return [dots(entry.done ? "waiting for the words" : "speaking")];
+  const remark = entry.role === "user" && !entry.typed && REMARK.exec(entry.text.trim());
+  if (remark) return [element("em", "remark", remark[1][0].toUpperCase() + remark[1].slice(1))];
   if (!entry.heard) return [entry.text];
   const heard = entry.text === "" ? entry.heard.text : entry.text.slice(0, entry.heard.text.length);
   const unheard = entry.text.slice(heard.length).trimStart();

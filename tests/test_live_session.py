@@ -1,0 +1,223 @@
+"""One session at run time, with sockets that only remember: the short way and the long way, ticks, failures, tools."""
+
+import asyncio
+import base64
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from audio.formats import AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.device_session import DeviceSession
+from relay.core.turns import STALL_S
+from relay.core.values import DeviceOptions, SessionConfig
+from relay.live_session import LiveSession
+from relay.peers.frames import MessageListener
+from relay.peers.upstream import UpstreamSocket
+from relay.testing import FakeClock
+from relay.wire.realtime import RealtimeCodec
+
+
+class Remembering(MessageListener):
+    """A socket that keeps what it should send."""
+
+    def __init__(self, log: list[tuple[str, bytes]], name: str) -> None:
+        super().__init__(1 << 20)
+        self.send_text = lambda message: log.append((f"{name} text", bytes(message)))
+        self.send_binary = lambda message: log.append((f"{name} binary", bytes(message)))
+        self.aborted = False
+
+    def close(self, code: int, reason: str = "") -> None:
+        self.send_text(f"close {code}".encode())
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class NoTools:
+    async def run(self, command: cmd.RunTool, progress: Any) -> ev.ToolReturned:
+        return ev.ToolReturned(command.call_id, "done", '"ok"', 1)
+
+
+async def connect(socket: UpstreamSocket) -> None:
+    return None
+
+
+class Stage:
+    """A live session in a loop, its sockets replaced by lists."""
+
+    def __init__(self, *, tap: Any = None, tools: Any = None, rate_hz: int = 24_000) -> None:
+        pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
+        numbers = itertools.count(1)
+        self.clock = FakeClock(1000.0)
+        core = DeviceSession(
+            "rs_test", SessionConfig(), DeviceOptions(pcm, pcm), lambda: f"relay_{next(numbers)}", started_at=1000.0
+        )
+        self.sent: list[tuple[str, bytes]] = []
+        self.client = Remembering(self.sent, "client")
+        self.live = LiveSession(
+            core, self.client, RealtimeCodec(), connect, tools or NoTools(), clock=self.clock, tap=tap
+        )
+        upstream = Remembering(self.sent, "upstream")
+        self.live._upstream = upstream  # type: ignore[assignment]
+        upstream.on_text = self.live._upstream_text
+
+    def ready(self) -> "Stage":
+        self.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+        self.sent.clear()
+        return self
+
+    def hear(self, *events: dict[str, Any]) -> None:
+        for event in events:
+            self.live._upstream_text(memoryview(json.dumps(event, separators=(",", ":")).encode()))
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [json.loads(raw) for kind, raw in self.sent if kind == "client text" and raw.startswith(b"{")]
+
+
+def delta(response: int, item: int, pcm: bytes) -> dict[str, Any]:
+    return {
+        "type": "response.output_audio.delta", "event_id": "event_x", "response_id": f"resp_{response}",
+        "item_id": f"item_{item}", "output_index": 0, "content_index": 0, "delta": base64.b64encode(pcm).decode(),
+    }  # fmt: skip
+
+
+def words(response: int, item: int, text: str) -> dict[str, Any]:
+    return {
+        "type": "response.output_audio_transcript.delta", "event_id": "event_x", "response_id": f"resp_{response}",
+        "item_id": f"item_{item}", "output_index": 0, "content_index": 0, "delta": text,
+    }  # fmt: skip
+
+
+_small = st.integers(1, 2)
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("microphone"), st.binary(max_size=9)),
+        st.tuples(st.just("upstream"), st.builds(delta, _small, _small, st.binary(max_size=64))),
+        st.tuples(st.just("upstream"), st.builds(words, _small, _small, st.text(max_size=5))),
+        st.tuples(
+            st.just("upstream"),
+            st.sampled_from(
+                [
+                    {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0},
+                    {"type": "response.created", "response": {"id": "resp_1"}},
+                    {"type": "response.created", "response": {"id": "resp_2"}},
+                    {"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": []}},
+                    {"type": "response.output_audio.done", "response_id": "resp_1", "item_id": "item_1"},
+                ]
+            ),
+        ),
+        st.tuples(st.just("client"), st.sampled_from(['{"type":"interrupt"}', '{"type":"bye"}', "{"])),
+        st.tuples(st.just("wait"), st.floats(0, 0.3)),
+    ),
+    max_size=40,
+)
+
+
+@given(_steps, st.sampled_from([24_000, 16_000]))
+@example([("microphone", bytes(8)), ("microphone", b""), ("microphone", b"abc"), ("microphone", bytes(4))], 24_000)
+@settings(max_examples=150, deadline=None)
+def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]], rate_hz: int) -> None:
+    async def play(tap: Any) -> tuple[list[tuple[str, bytes]], int, float]:
+        stage = Stage(tap=tap, rate_hz=rate_hz).ready()
+        for kind, what in steps:
+            if kind == "microphone":
+                stage.live._client_binary(memoryview(what))
+            elif kind == "upstream":
+                stage.hear(what)
+            elif kind == "client":
+                stage.live._client_text(memoryview(what.encode()))
+            else:
+                stage.clock.advance(what)
+        turns = stage.live.core.turns
+        state = (stage.sent, turns.input_bytes, turns.last_upstream_at)
+        stage.live._outbox.stop()
+        return state
+
+    async def both() -> None:
+        assert await play(None) == await play(lambda event, now, commands: None)
+
+    asyncio.run(both())
+
+
+async def test_the_tap_sees_every_event_with_its_time_and_its_commands() -> None:
+    seen: list[tuple[str, float, int]] = []
+    stage = Stage(tap=lambda event, now, commands: seen.append((type(event).__name__, now, len(commands))))
+    stage.ready()
+    stage.clock.advance(1.5)
+    stage.live._client_binary(memoryview(bytes(960)))
+    assert seen == [("SessionCreated", 1000.0, 1), ("SessionUpdated", 1000.0, 1), ("Forwarded", 1001.5, 1)]
+
+
+async def test_what_happens_during_an_event_waits_for_its_end() -> None:
+    order: list[str] = []
+    stage = Stage(tap=lambda event, now, commands: order.append(type(event).__name__))
+    stage.ready()
+    stage.hear(delta(1, 1, bytes(4800)))
+    stage.hear({"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0})
+    assert order[2:] == ["Forwarded", "AudioHanded", "SpeechStarted", "AudioDropped"]
+    assert [one["type"] for one in stage.messages()][-2:] == ["event", "interrupted"]
+
+
+async def test_a_deadline_brings_a_tick() -> None:
+    stage = Stage().ready()
+    stage.live.feed(ev.UserText("hello"))
+    timer = stage.live._timer
+    assert timer is not None
+    stage.clock.advance(STALL_S)
+    stage.live._tick()
+    assert stage.messages()[0]["code"] == "upstream_stalled"
+    stage.live._timer and stage.live._timer.cancel()
+
+
+async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage().ready()
+
+    def fail(event: ev.Event, now: float) -> list[cmd.Command]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(stage.live.core, "handle", fail)
+    stage.live.feed(ev.Interrupt())
+    assert stage.client.aborted
+    assert caplog.text.count("a bug") >= 2
+
+
+async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None:
+    started, release = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def run(self, command: cmd.RunTool, progress: Any) -> ev.ToolReturned:
+            started.set()
+            progress(ev.ToolProgressed(command.call_id, "half way", 1))
+            await release.wait()
+            return ev.ToolReturned(command.call_id, "done", '"ready"', 1)
+
+    stage = Stage(tools=Slow()).ready()
+    call = {
+        "id": "i",
+        "type": "function_call",
+        "call_id": "c",
+        "name": "slow",
+        "arguments": "{}",
+        "status": "completed",
+    }
+    stage.hear(
+        {"type": "response.created", "response": {"id": "resp_1"}},
+        {"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": [call]}},
+    )
+    await started.wait()
+    stage.live._client_binary(memoryview(bytes(960)))
+    assert stage.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
+    release.set()
+    while stage.live._tasks:
+        await asyncio.wait(stage.live._tasks)
+    told = [one["status"] for one in stage.messages() if one["type"] == "tool"]
+    assert told == ["started", "progress", "done"]
+    stage.live._timer and stage.live._timer.cancel()
