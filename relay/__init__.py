@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from relay.errors import ToolError
+    from relay.server import create_app
     from relay.toolkit.registry import ToolContext, tool
 
 __version__ = "0.1.0"
 
-__all__ = ["ToolContext", "ToolError", "__version__", "tool"]
+__all__ = ["ToolContext", "ToolError", "__version__", "create_app", "tool"]
 
 # Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
 _HOMES = {
     "ToolContext": "relay.toolkit.registry",
     "ToolError": "relay.errors",
+    "create_app": "relay.server",
     "tool": "relay.toolkit.registry",
 }
 
