@@ -3,7 +3,7 @@
  * wired together. Still no DOM.
  *
  * Passes on every event of the client, and adds: activity {activity} · microphone {active, muted} ·
- * audioError {error}, of microphone or loudspeaker · overflow.
+ * audioError {error}, of microphone or loudspeaker · playing {playing} · overflow.
  *
  * @typedef {"off" | "connecting" | "listening" | "waiting" | "hearing" | "thinking" | "speaking"} Activity
  *     listening: the microphone is open · waiting: connected without it · hearing: the user speaks
@@ -44,7 +44,10 @@ export class Conversation extends EventTarget {
     });
     this.player = new Player({
       onPlayback: (itemId, playedMs) => this.#client?.reportPlayback(itemId, playedMs),
-      onPlaying: () => this.#update(),
+      onPlaying: (playing) => {
+        this.#update();
+        this.#emit("playing", { playing });
+      },
       onOverflow: () => this.#emit("overflow", {}),
     });
   }

@@ -126,6 +126,7 @@ on("usage", ({ totalTokens }) => {
   showFacts();
 });
 on("activity", showControls);
+on("playing", showControls);
 on("microphone", showControls);
 
 on("speechStart", () => transcript.speechStarted());

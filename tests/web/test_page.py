@@ -263,6 +263,68 @@ async def test_a_relay_out_of_reach_gives_the_typed_text_back(page: Page, relay:
     await expect(page.locator("#status")).to_have_text("Connected without microphone")
 
 
+async def test_a_relay_that_has_gone_since_the_page_was_opened_is_told_and_tried_again(
+    page: Page, relay: ScriptedRelay
+) -> None:
+    await page.evaluate(
+        """() => {
+            const native = AudioWorklet.prototype.addModule;
+            AudioWorklet.prototype.addModule = function () {
+                AudioWorklet.prototype.addModule = native;
+                return Promise.reject(new DOMException("Failed to load worklet module script", "AbortError"));
+            };
+        }"""
+    )
+    await page.fill("#composer-text", "Anybody there?")
+    await page.press("#composer-text", "Enter")
+    await expect(page.locator("#notice-title")).to_have_text("The relay cannot be reached")
+    await expect(page.locator("#composer-text")).to_have_value("Anybody there?")
+    await page.press("#composer-text", "Enter")
+    session = await relay.session()
+    await session.begin()
+    await session.expect("text")
+    await session.audio("item_2", tone(300))
+    await session.expect("playback", lambda m: m["playedMs"] == 300)
+
+
+async def test_a_page_that_is_not_secure_is_for_typing(page: Page, relay: ScriptedRelay) -> None:
+    await page.add_init_script(
+        "Object.defineProperty(BaseAudioContext.prototype, 'audioWorklet', { value: undefined });"
+        "Object.defineProperty(navigator, 'mediaDevices', { value: undefined });"
+    )
+    await page.reload()
+    await page.click("#talk")
+    await expect(page.locator("#notice-title")).to_have_text("The microphone needs a secure page")
+    await page.fill("#composer-text", "Good morning.")
+    await page.press("#composer-text", "Enter")
+    session = await relay.session()
+    await session.begin()
+    assert (await session.expect("text"))["text"] == "Good morning."
+    await session.audio("item_2", tone(300))
+    await session.send("textDelta", text="Good morning to you.")
+    await expect(page.locator("[data-role=assistant] .words")).to_have_text("Good morning to you.")
+
+
+async def test_what_was_not_understood_is_a_remark_and_no_quotation(page: Page, relay: ScriptedRelay) -> None:
+    session = await talk(page, relay)
+    said = {"role": "user", "final": True}
+    await session.send("transcript", itemId="item_1", order=0, text="[not understood]", **said)
+    await expect(page.locator("[data-role=user] .remark")).to_have_text("Not understood")
+    await session.send("transcript", itemId="item_1", order=0, text="What [and] why", **said)
+    await expect(page.locator("[data-role=user] .words")).to_have_text("What [and] why")
+    await expect(page.locator("[data-role=user] .remark")).to_have_count(0)
+
+
+async def test_escape_stops_an_answer_that_is_still_being_thought_of(page: Page, relay: ScriptedRelay) -> None:
+    session = await talk(page, relay)
+    await session.event("AIResponseStart")
+    await expect(page.locator("#status")).to_have_text("Thinking…")
+    await page.keyboard.press("Escape")
+    await session.expect("interrupt")
+    await expect(page.locator("#status")).to_have_text("Listening")
+    await expect(page.locator("#stop")).to_be_disabled()
+
+
 async def test_a_browser_with_another_sample_rate_hears_and_speaks_the_same(relay: ScriptedRelay, page: Page) -> None:
     await page.add_init_script(
         "const Native = AudioContext;"
