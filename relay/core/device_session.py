@@ -287,6 +287,7 @@ class DeviceSession:
                 if self.phase is Phase.CONNECTING:
                     self._configure(self.config)
             case ev.SessionUpdated():
+                self._turns.silence_ms = event.silence_ms or 0
                 self._configured(now)
             case ev.UpstreamRefused():
                 code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"

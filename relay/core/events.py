@@ -146,7 +146,9 @@ class SessionCreated:
 
 @dataclass(frozen=True, slots=True)
 class SessionUpdated:
-    """An earlier configuration is in force."""
+    """An earlier configuration is in force; `silence_ms` of quiet end the user's turn, where the upstream says so."""
+
+    silence_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class Turns:
         self.typed: deque[str] = deque()
         self.last_upstream_at = 0.0
         self.input_bytes = 0
+        self.silence_ms = 0
         self._emit = emit
         self._next_id = next_id
         self._responses: dict[str, ResponseText] = {}
@@ -141,8 +142,8 @@ class Turns:
         self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
 
     def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
-        """The user's speech ended at `audio_end_ms` of the `input_ms` that were sent; so that long ago."""
-        lag_s = min(max(input_ms - audio_end_ms, 0), 5000) / 1000
+        """The user's speech ended at `audio_end_ms` of the `input_ms` that were sent, less the silence that proved it."""
+        lag_s = min(max(input_ms - audio_end_ms, 0) + self.silence_ms, 5000) / 1000
         self._clock = TurnClock(speech_end=now - lag_s, speech_stopped=now)
         self._speech_stopped_at = now
         self._user_speaking = self.config.turn.upstream_creates
@@ -342,7 +343,7 @@ class Turns:
         if event.status == "failed":
             self._emit(TellError("response_failed", _failure(event), retryable=True))
             self.calls.owes_response = False
-        silent = event.status == "completed" and calls and not response.started
+        silent = event.status == "completed" and fresh and not response.started  # the follow-up ends the turn
         if (known or own) and not silent:
             self._end(response, event)
         for call in fresh:

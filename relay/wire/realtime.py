@@ -17,6 +17,7 @@ from relay.core.redact import redact
 from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.wire.append import MAX_INT, AudioDeltas, decode_audio, decoded_length, encode_append
 
+MAX_SILENCE_MS = 60_000
 REQUEST_KEY = "relay_request"
 """The metadata key by which our own responses are known again."""
 
@@ -150,6 +151,14 @@ def _session_created(obj: Obj) -> ev.SessionCreated:
     )
 
 
+def _silence_ms(obj: Obj) -> int | None:
+    """What `audio_end_ms` holds beyond the speech itself: only server VAD counts its silence in."""
+    found: Any = obj
+    for key in ("session", "audio", "input", "turn_detection", "silence_duration_ms"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if type(found) is int and 0 <= found <= MAX_SILENCE_MS else None
+
+
 def _audio_delta(obj: Obj) -> ev.Forwarded:
     raw = _text(obj, "delta").encode()
     return ev.Forwarded(
@@ -184,7 +193,7 @@ def _text_done(key: str, spoken: bool) -> Callable[[Obj], ev.TextDone]:
 
 _READERS: dict[str, Callable[[Obj], ev.UpstreamEvent]] = {
     "session.created": _session_created,
-    "session.updated": lambda obj: ev.SessionUpdated(),
+    "session.updated": lambda obj: ev.SessionUpdated(_silence_ms(obj)),
     "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(
         _maybe(obj, "item_id") or "", _int(obj, "audio_start_ms")
     ),

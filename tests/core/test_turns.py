@@ -485,6 +485,18 @@ def test_the_latency_of_a_turn_is_told_step_by_step() -> None:
     assert latency == cmd.TellLatency("item_1", 500, 200, 10, 90, 710)
 
 
+def test_the_silence_that_ends_a_turn_is_part_of_its_latency() -> None:
+    script = Script()
+    script.see(ev.SessionCreated(), ev.SessionUpdated(silence_ms=500))
+    script.see(*[microphone(20) for _ in range(100)])
+    script.now = 10.0
+    script.see(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user", 1990))
+    script.speaks(ms=500)
+    script.see(ev.AudioHanded("item_1"))
+    [latency] = script.see(ev.Tick(), after_s=LATENCY_WAIT_S)
+    assert (latency.speech_stopped_ms, latency.total_ms) == (510, 510)
+
+
 def test_a_client_that_acknowledges_nothing_is_told_what_is_known() -> None:
     script = Script().ready()
     script.see(ev.UserText("hello"))
