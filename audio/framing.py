@@ -9,7 +9,7 @@ class SampleAligner:
     It holds at most one byte less than a sample. A chunk that needs no repair comes back as the very same object.
     """
 
-    __slots__ = ("carry", "_sample_bytes")
+    __slots__ = ("_sample_bytes", "carry")
 
     def __init__(self, sample_bytes: int = 2) -> None:
         if sample_bytes < 1:

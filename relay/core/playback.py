@@ -75,6 +75,7 @@ class Playback:
         for clips in (self.clips, self._unended):
             if len(clips) >= MAX_CLIPS:
                 del clips[next(iter(clips))]
+        self._unended.pop((item_id, content_index), None)
         clip = Clip(item_id, content_index, response_id, received_bytes=n_bytes)
         self.clips[item_id, content_index] = clip
         self._known.add(item_id)

@@ -142,7 +142,7 @@ class Turns:
         self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
 
     def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
-        """The user's speech ended at `audio_end_ms` of the `input_ms` that were sent, less the silence that proved it."""
+        """The user's speech ended at `audio_end_ms` of the `input_ms` sent, less the silence that proved it."""
         lag_s = min(max(input_ms - audio_end_ms, 0) + self.silence_ms, 5000) / 1000
         self._clock = TurnClock(speech_end=now - lag_s, speech_stopped=now)
         self._speech_stopped_at = now
