@@ -16,6 +16,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
+from relay.core.redact import redact
 from relay.peers.frames import MessageListener
 from relay.peers.outbox import Outbox
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
@@ -158,7 +159,7 @@ class LiveSession:
         self.feed(event)
 
     def _upstream_closed(self, code: int, reason: str) -> None:
-        self.feed(ev.UpstreamClosed(code, reason))
+        self.feed(ev.UpstreamClosed(code, redact(reason)))
 
     # -- the one writer of state --------------------------------------------------------------------------------------
 

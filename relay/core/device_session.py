@@ -398,7 +398,7 @@ class DeviceSession:
     def _playback(self, event: ev.Playback, now: float) -> None:
         verdict = self._turns.acknowledged(event.item_id, event.played_ms, now)
         if verdict == "ok":
-            self._emit(SyncPlayhead(event.item_id, event.played_ms))
+            self._emit(SyncPlayhead(event.item_id, self._turns.playback.acknowledged_ms))
         elif verdict == "unknown":
             self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
 

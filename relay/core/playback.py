@@ -52,11 +52,11 @@ class Cut:
 class Playback:
     """The clips that are not yet known to have been played to their end, in playing order."""
 
-    __slots__ = ("_known", "_unended", "acknowledging", "clips", "format")
+    __slots__ = ("_known", "_unended", "acknowledged_ms", "clips", "format")
 
     def __init__(self, upstream_format: AudioFormat) -> None:
         self.format = upstream_format
-        self.acknowledging = False
+        self.acknowledged_ms = 0  # of the item that was acknowledged last
         self.clips: dict[tuple[str, int], Clip] = {}
         self._unended: dict[tuple[str, int], Clip] = {}  # played, but their end comes after the next one's start (D1)
         self._known = RecentSet(MAX_KNOWN_ITEMS)
@@ -106,10 +106,10 @@ class Playback:
         clip = next((clip for clip in self.clips.values() if clip.item_id == item_id), None)
         if clip is None:
             return "late" if item_id in self._known else "unknown"
-        self.acknowledging = True
         received_ms = self._received_ms(clip)
         clip.played_ms = max(clip.played_ms, min(played_ms, received_ms))
         clip.acknowledged_at = now
+        self.acknowledged_ms = clip.played_ms
         for key, earlier in list(self.clips.items()):  # what came before it has been played
             if earlier is clip:
                 break

@@ -54,13 +54,15 @@ TRANSITIONS: dict[tuple[SlotState, SlotInput], SlotState] = {
 class ResponseSlot:
     """Which response is under way. `request_id` is our request that has had no answer yet."""
 
-    __slots__ = ("_doomed", "request_id", "response_id", "state")
+    __slots__ = ("_claimed", "_doomed", "_echoes", "request_id", "response_id", "state")
 
     def __init__(self) -> None:
         self.state = SlotState.FREE
         self.response_id: str | None = None
         self.request_id: str | None = None
         self._doomed = False
+        self._echoes = False
+        self._claimed: str | None = None
 
     @property
     def is_free(self) -> bool:
@@ -78,10 +80,13 @@ class ResponseSlot:
     def created(self, response_id: str, request_id: str | None) -> bool:
         """A response began. Returns whether it was given up before it was born and must be cancelled (D2.5).
 
-        An upstream that does not echo metadata gives no `request_id`: then the first response after our request is
-        ours; if it was not, the refusal that follows says so.
+        An upstream that has never echoed our metadata may not do so at all: then the first response after our request
+        is taken for ours. If it was not, the refusal that follows says so (`refused`).
         """
-        ours = self.request_id is not None and request_id in (None, self.request_id)
+        self._echoes = self._echoes or request_id is not None
+        claimed = request_id is None and not self._echoes
+        ours = self.request_id is not None and (claimed or request_id == self.request_id)
+        self._claimed = self.request_id if ours and claimed else None
         doomed = ours and self._doomed
         if ours:
             self.request_id = None
@@ -93,7 +98,10 @@ class ResponseSlot:
         return doomed
 
     def refused(self, request_id: str) -> bool:
-        """Our request was refused. Returns whether it was the one outstanding."""
+        """Our request was refused. Returns whether it was the one outstanding, or one taken for answered."""
+        if request_id == self._claimed:
+            self._claimed = None
+            return True
         if request_id != self.request_id:
             return False
         self.request_id = None
@@ -116,6 +124,7 @@ class ResponseSlot:
             self.request_id = None
             self._doomed = False
         if response_id == self.response_id:
+            self._claimed = None
             self._move(SlotInput.DONE)
             self.response_id = None
             return True

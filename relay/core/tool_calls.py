@@ -55,9 +55,9 @@ class ToolCalls:
         """Whether the model has called tools so often in a row that the next response must do without."""
         return self.rounds >= MAX_TOOL_ROUNDS
 
-    def begin(self, response_id: str, calls: list[Item]) -> list[Item]:
+    def begin(self, response_id: str, calls: list[Item], *, quiet: bool = False) -> list[Item]:
         """Take up the complete calls of a response. Returns those to run: no call_id runs twice."""
-        batch = Batch(response_id)
+        batch = Batch(response_id, quiet=quiet)
         fresh = []
         for call in calls:
             if call.call_id and call.call_id not in self._seen:

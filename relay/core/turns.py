@@ -36,7 +36,7 @@ from relay.core.playback import Ack, Cut, Playback
 from relay.core.response import ResponseSlot
 from relay.core.tool_calls import ToolCalls
 from relay.core.usage import add_usage
-from relay.core.values import Item, SessionConfig, Usage
+from relay.core.values import Item, ResponseStatus, SessionConfig, Usage
 
 MAX_TYPED_TURNS = 16
 MAX_RESPONSES = 32
@@ -48,6 +48,7 @@ STALL_S = 30.0
 LATENCY_WAIT_S = 0.7
 """How long the first acknowledgement of playback is waited for before the latency of a turn is told without it."""
 
+TOO_MANY_CALLS = '{"ok":false,"error":"too_many_calls","message":"Too many calls in a row: answer the user first."}'
 CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was interrupted, so this was not run."}'
 
 
@@ -78,6 +79,7 @@ class Turns:
         self._next_id = next_id
         self._responses: dict[str, ResponseText] = {}
         self._wants_response = False
+        self._asked_for = (False, False)
         self._user_speaking = False
         self._speech_stopped_at: float | None = None
         self._retry_at: float | None = None
@@ -128,6 +130,7 @@ class Turns:
         if self._wants_response or self.calls.owes_response:
             request_id = self._next_id()
             self.slot.request(request_id)
+            self._asked_for = (self._wants_response, self.calls.owes_response)
             self.last_upstream_at = now
             self._emit(CreateResponse(request_id, allow_tools=not self.calls.at_round_limit))
 
@@ -201,11 +204,14 @@ class Turns:
             self._emit(DropAudio())
 
     def interrupt(self) -> None:
-        """The client wants silence: nothing that was asked for is owed any more. Without sound or response, nothing."""
-        if self.slot.is_free and self.playback.is_idle:
-            return
+        """The client wants silence: nothing that was asked for is owed any more, also not for tools that still run."""
+        owed = self.calls.owes_follow_up
+        self.calls.user_went_on()
         self._wants_response = self.calls.owes_response = False
-        self.stop_speaking(cancel=True)
+        if owed and self.slot.is_free:  # the client was told of more to come
+            self._end(ResponseText(), "cancelled")
+        if not self.slot.is_free or not self.playback.is_idle:
+            self.stop_speaking(cancel=True)
 
     def audio_dropped(self, event: ev.AudioDropped, now: float) -> None:
         """The client is silent: tell it where, then cancel, truncate what was cut and delete what was never heard."""
@@ -257,7 +263,7 @@ class Turns:
     def more_audio(self, event: ev.Forwarded, now: float) -> bool:
         """Count audio of a clip that is under way; False if there is none: then it must be handled as an event."""
         clip = self.playback.clips.get((event.item_id, event.content_index))
-        if clip is None:
+        if clip is None or clip.complete or event.response_id in self.refused:
             return False
         clip.received_bytes += event.n_bytes
         self.last_upstream_at = now
@@ -345,7 +351,7 @@ class Turns:
             self.calls.owes_response = False
         silent = event.status == "completed" and fresh and not response.started  # the follow-up ends the turn
         if (known or own) and not silent:
-            self._end(response, event)
+            self._end(response, event.status)
         for call in fresh:
             spec = next((tool for tool in self.config.tools if tool.name == call.name), None)
             arguments = call.arguments if spec and spec.shown else None
@@ -358,24 +364,32 @@ class Turns:
         if event.event_id is None or not self.slot.refused(event.event_id):
             return False
         if event.code == "conversation_already_has_active_response":
-            # Somebody else's response is under way, which may cover what is owed; else it is asked for after its end.
+            # Somebody else's response is under way: what was asked for is asked for again after its end, unless a
+            # response that begins after this covers it.
             if self.slot.is_free:
                 self._retry_at = now + REFUSED_RETRY_S
+            elif not self._user_speaking:
+                wanted, owed = self._asked_for
+                self._wants_response = self._wants_response or wanted
+                self.calls.owes_response = self.calls.owes_response or owed
             return True
         self._wants_response = False
         self.calls.owes_response = False
         self._emit(TellError("response_failed", event.message, retryable=True))
-        self._end(ResponseText(), None)
+        self._end(ResponseText(), "failed")
         return True
 
     def _take_calls(self, event: ev.ResponseDone, calls: list[Item]) -> list[Item]:
         complete = [call for call in calls if call.status in (None, "completed")]
-        fresh = self.calls.begin(event.response_id, complete)
-        if event.status == "completed":
+        too_many = self.calls.at_round_limit
+        interrupted = event.response_id in self.refused or self._user_speaking
+        fresh = self.calls.begin(event.response_id, complete, quiet=interrupted)
+        if event.status == "completed" and not too_many:
             return fresh
-        for call in fresh:  # they came whole, but the response did not: never run, yet never without an output
+        # They came whole, but the response did not, or the model calls on and on: never run, yet never without output.
+        for call in fresh:
             self.calls.give_up(call.call_id or "")
-            self._output(call.call_id or "", CANCELLED_CALL)
+            self._output(call.call_id or "", TOO_MANY_CALLS if too_many else CANCELLED_CALL)
         return []
 
     def _complete_clips(self, response_id: str) -> None:
@@ -398,10 +412,9 @@ class Turns:
             self._emit(TellResponseStart())
         return response
 
-    def _end(self, response: ResponseText, event: ev.ResponseDone | None) -> None:
+    def _end(self, response: ResponseText, status: ResponseStatus) -> None:
         if not response.started:
             self._emit(TellResponseStart())
-        status = event.status if event else "failed"
         self._emit(TellResponseEnd(response.text, status, more=self.calls.owes_follow_up))
 
     def _give_up_stalled(self, now: float) -> None:
@@ -415,12 +428,12 @@ class Turns:
             )
         )
         if response_id is None:
-            self._end(ResponseText(), None)
+            self._end(ResponseText(), "failed")
             return
         self._complete_clips(response_id)
         self.refused.add(response_id)
         self._emit(CancelResponse(response_id, self._next_id()))
-        self._end(self._responses.pop(response_id, ResponseText()), None)
+        self._end(self._responses.pop(response_id, ResponseText()), "failed")
         self.settle(now)
 
     # -- tools --------------------------------------------------------------------------------------------------------

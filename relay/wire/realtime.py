@@ -122,7 +122,7 @@ def _response_done(obj: Obj) -> ev.ResponseDone:
         response_id=_text(response, "id"),
         status=status if status in ("completed", "cancelled", "incomplete") else "failed",
         reason=_maybe(details, "reason"),
-        error_code=_maybe(error, "code") or _maybe(error, "type"),
+        error_code=redact(_maybe(error, "code") or _maybe(error, "type") or "", 80) or None,
         error_message=redact(_maybe(error, "message") or "") or None,
         output=tuple(_item(item) for item in response.get("output") or ()),
         usage=_usage(response.get("usage")),
@@ -136,7 +136,7 @@ def _error(obj: Obj) -> ev.UpstreamError:
         code=_maybe(error, "code"),
         message=redact(_maybe(error, "message") or "the upstream reported an error without a text"),
         type=_maybe(error, "type"),
-        param=_maybe(error, "param"),
+        param=redact(_maybe(error, "param") or "", 80) or None,
         event_id=_maybe(error, "event_id"),
     )
 

@@ -61,7 +61,7 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_every_event_and_command_comes_back_as_it_was(kind: type, data: st.DataObject) -> None:
     value = data.draw(any_of(kind))
     line = json.dumps(to_json(value))

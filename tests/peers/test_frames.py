@@ -56,6 +56,7 @@ async def end():
         ([text("a"), binary(b"b"), text("c")], ["a", b"b", "c"]),
         ([text("one ", fin=False), more(b"two ", fin=False), more(b"three")], ["one two three"]),
         ([binary(b"", fin=False), more(b"", fin=False), more(b"")], [b""]),
+        ([text("a", fin=False), more(b"b"), binary(b"c", fin=False), more(b"d")], ["ab", b"cd"]),
         ([binary(b"ab", fin=False), more(b"cd"), text("next")], [b"abcd", "next"]),
         ([text("é".encode()[:1], fin=False), more("é".encode()[1:])], ["é"]),
         ([text("a", fin=False), ping(b"x"), more(b"b", fin=False), ping(), more(b"c")], ["abc"]),

@@ -186,7 +186,7 @@ FORMATS = st.fixed_dictionaries({}, optional={"format": JSON | st.just("pcm16"),
         optional=dict.fromkeys(FIELDS, JSON | FORMATS),
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_message_gets_past_the_decoder_as_an_exception(message: Obj) -> None:
     event = decoded(message)
     assert isinstance(event, get_args(ev.ClientEvent))

@@ -487,7 +487,7 @@ def mutate(data: st.DataObject, event: Obj) -> Obj:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_mutation_of_an_event_gets_past_the_decoder_as_an_exception(data: st.DataObject) -> None:
     event = mutate(data, data.draw(st.sampled_from(FULL)))
     frame = json.dumps(event).encode()  # with NaN and infinity, which are no JSON
