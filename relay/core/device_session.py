@@ -102,10 +102,12 @@ class DeviceSession:
         self._backlog = Backlog(options.input)
         self._started_at = started_at
         self._teach = False
-        self._updates: dict[str, SessionConfig] = {}
+        self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
+        self._accepted = (self.config, options)
+        self._update_by = 0.0
         self._audio_flowed = False
         self._announced = False
-        self._hello_owed = False
+        self._hellos_owed = 0
         self._commits: deque[str] = deque(maxlen=MAX_COMMITS)
         self._committed_bytes = 0
         self.streaming_in = False
@@ -129,7 +131,12 @@ class DeviceSession:
         """When a `Tick` is wanted; None when nothing is waited for."""
         if self.phase in (Phase.CONNECTING, Phase.CONFIGURING) and not self._announced:
             return self._started_at + CONNECT_TIMEOUT_S
-        return None if self.phase is Phase.ENDED else self._turns.deadline
+        if self.phase is Phase.ENDED:
+            return None
+        deadline = self._turns.deadline
+        if not self._updates:
+            return deadline
+        return self._update_by if deadline is None else min(deadline, self._update_by)
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
@@ -248,7 +255,7 @@ class DeviceSession:
             case ev.TextDelta():
                 self._commands.extend(turns.text_delta(event, now))
             case ev.SpeechStarted():
-                turns.speech_started()
+                turns.speech_started(now)
             case ev.SpeechStopped():
                 input_ms = turns.input_bytes // self.options.input.bytes_per_ms
                 turns.speech_stopped(event.audio_end_ms, input_ms, now)
@@ -285,7 +292,7 @@ class DeviceSession:
             case ev.SessionCreated():
                 self._teach = event.engine is not None
                 if self.phase is Phase.CONNECTING:
-                    self._configure(self.config)
+                    self._configure(self.config, now)
             case ev.SessionUpdated():
                 self._turns.silence_ms = event.silence_ms or 0
                 self._configured(now)
@@ -306,9 +313,10 @@ class DeviceSession:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def _configure(self, config: SessionConfig) -> None:
+    def _configure(self, config: SessionConfig, now: float) -> None:
         event_id = self._next_id()
-        self._updates[event_id] = config
+        self._updates[event_id] = (config, self.options)
+        self._update_by = now + CONNECT_TIMEOUT_S
         self.phase = Phase.CONFIGURING
         self.streaming_in = False
         self._emit(ConfigureSession(config, event_id, teach=self._teach))
@@ -316,7 +324,7 @@ class DeviceSession:
     def _configured(self, now: float) -> None:
         if not self._updates:
             return
-        config = self._updates.pop(next(iter(self._updates)))
+        self._accepted = config, _ = self._updates.pop(next(iter(self._updates)))
         if self._updates:
             return  # a hello came in between: its update is still under way
         self.config = config
@@ -328,9 +336,9 @@ class DeviceSession:
         if not self._announced:
             self._announced = True
             self._emit(TellConnected(self.session_id, self.options))
-        if self._hello_owed:
-            self._hello_owed = False
+        for _ in range(self._hellos_owed):
             self._emit(TellReady(self.options, self.config))
+        self._hellos_owed = 0
         if self._backlog.dropped_bytes:
             lost_ms = self._backlog.dropped_bytes // self.options.input.bytes_per_ms
             self._error(
@@ -360,8 +368,8 @@ class DeviceSession:
         self.options = _options(self.options, event, allowed)
         self._backlog.format = self.options.input
         self._emit(UseOptions(self.options))
-        self._hello_owed = True
-        latest = next(reversed(self._updates.values()), self.config)
+        self._hellos_owed += 1
+        latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
         config = replace(
             _config(latest, event, allowed),
             input_format=self.options.upstream_input,
@@ -371,8 +379,9 @@ class DeviceSession:
             self.config = config
             self._turns.reconfigured(config)
         elif config != latest:
-            self._configure(config)
+            self._configure(config, now)
         elif self.phase is Phase.READY:
+            self._accepted = (self.config, self.options)
             self._ready(now)
 
     def _tick(self, now: float) -> None:
@@ -381,6 +390,9 @@ class DeviceSession:
                 self._error("upstream_timeout", "The model's end did not get ready in time; try again.", True)
                 self._end(1011, "the upstream did not get ready")
             return
+        if self._updates and now >= self._update_by:
+            self._updates.clear()
+            self._refuse_hello("The model's end did not answer; the settings before are in force.", None, now)
         self._turns.tick(now)
         if self.phase is Phase.READY:
             self._turns.settle(now)
@@ -458,9 +470,17 @@ class DeviceSession:
             self._error("session_refused", event.message, False, event.param)
             self._end(1011, "the upstream refused the session's settings")
             return
-        self._error("hello_refused", event.message, False, event.param)
-        if not self._updates:
-            self._ready(now)
+        self._refuse_hello(event.message, event.param, now)
+
+    def _refuse_hello(self, message: str, field: str | None, now: float) -> None:
+        """Go back to what the upstream accepted last, on our own side of the wire too."""
+        self._error("hello_refused", message, False, field)
+        if self._updates:
+            return
+        self.config, self.options = self._accepted
+        self._backlog.format = self.options.input
+        self._emit(UseOptions(self.options))
+        self._ready(now)
 
     # -- small --------------------------------------------------------------------------------------------------------
 

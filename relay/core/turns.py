@@ -42,6 +42,8 @@ MAX_TYPED_TURNS = 16
 MAX_RESPONSES = 32
 RESPONSE_AFTER_SPEECH_S = 3.0
 """How long after the user's speech the upstream's own response is waited for before an owed one is asked for."""
+MAX_SPEECH_S = 120.0
+"""How long the user is held to be speaking if the upstream never says that it ended."""
 REFUSED_RETRY_S = 1.0
 STALL_S = 30.0
 """How long a response may go without any event of the upstream before it is given up."""
@@ -81,7 +83,7 @@ class Turns:
         self._wants_response = False
         self._asked_for = (False, False)
         self._user_speaking = False
-        self._speech_stopped_at: float | None = None
+        self._speech_ends_by = 0.0
         self._retry_at: float | None = None
         self._cancel_after_drop: str | None = None
         self._clock: TurnClock | None = None
@@ -92,8 +94,8 @@ class Turns:
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
         times = []
-        if self._user_speaking and self._speech_stopped_at is not None:
-            times.append(self._speech_stopped_at + RESPONSE_AFTER_SPEECH_S)
+        if self._user_speaking:
+            times.append(self._speech_ends_by)
         if self._retry_at is not None:
             times.append(self._retry_at)
         if not self.slot.is_free:
@@ -104,8 +106,7 @@ class Turns:
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
-        stopped = self._speech_stopped_at
-        if self._user_speaking and stopped is not None and now >= stopped + RESPONSE_AFTER_SPEECH_S:
+        if self._user_speaking and now >= self._speech_ends_by:
             self._user_speaking = False
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
@@ -136,10 +137,10 @@ class Turns:
 
     # -- the user -----------------------------------------------------------------------------------------------------
 
-    def speech_started(self) -> None:
+    def speech_started(self, now: float) -> None:
         """The user speaks: silence the client first, then tell the upstream what was heard (D2)."""
         self._user_speaking = True
-        self._speech_stopped_at = None
+        self._speech_ends_by = now + MAX_SPEECH_S
         self.calls.user_went_on()
         self._emit(TellSpeech(started=True))
         self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
@@ -148,7 +149,7 @@ class Turns:
         """The user's speech ended at `audio_end_ms` of the `input_ms` sent, less the silence that proved it."""
         lag_s = min(max(input_ms - audio_end_ms, 0) + self.silence_ms, 5000) / 1000
         self._clock = TurnClock(speech_end=now - lag_s, speech_stopped=now)
-        self._speech_stopped_at = now
+        self._speech_ends_by = now + RESPONSE_AFTER_SPEECH_S
         self._user_speaking = self.config.turn.upstream_creates
         self._emit(TellSpeech(started=False))
 

@@ -127,8 +127,34 @@ def test_a_hello_that_the_upstream_refuses_leaves_the_old_settings_in_force() ->
     script = Script(SessionConfig(voice="marin")).ready()
     [_, configure] = script.see(ev.Hello(given=("voice",), voice="nobody"))
     commands = script.see(ev.UpstreamError("invalid_value", "no such voice", event_id=configure.event_id))
-    assert (commands[0].code, kinds(commands)[1]) == ("hello_refused", "TellReady")
-    assert commands[1].config.voice == "marin"
+    assert kinds(commands) == ["TellError", "UseOptions", "TellReady"]
+    assert (commands[0].code, commands[2].config.voice) == ("hello_refused", "marin")
+
+
+def test_a_refused_format_is_taken_back_on_our_side_too() -> None:
+    script = Script().ready()
+    pcmu = AudioFormat("pcmu", 8000)
+    [_, configure] = script.see(ev.Hello(given=("input", "output"), input=pcmu, output=pcmu))
+    commands = script.see(ev.UpstreamError("invalid_value", "no such format", event_id=configure.event_id))
+    assert only(commands, cmd.UseOptions) == [cmd.UseOptions(DeviceOptions())]
+    assert only(commands, cmd.TellReady)[0].options == DeviceOptions()
+
+
+def test_a_hello_that_the_upstream_never_answers_is_given_up() -> None:
+    script = Script().ready()
+    script.see(ev.Hello(given=("voice",), voice="cedar"), ev.UserText("hello"))
+    deadline = script.session.deadline
+    assert deadline is not None
+    commands = script.see(ev.Tick(), after_s=deadline)
+    assert kinds(commands) == ["TellError", "UseOptions", "TellReady", "CreateItem", "CreateResponse"]
+    assert commands[0].code == "hello_refused"
+
+
+def test_every_hello_is_answered() -> None:
+    script = Script()
+    script.see(ev.Hello(given=("voice",), voice="a"), ev.Hello(given=("voice",), voice="b"))
+    commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
+    assert [one.config.voice for one in only(commands, cmd.TellReady)] == ["b", "b"]
 
 
 def test_settings_that_the_upstream_refuses_at_the_start_end_the_session_with_its_words() -> None:

@@ -470,6 +470,42 @@ def test_a_tools_progress_reaches_the_client_while_it_runs_and_not_later() -> No
 # -- latency ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_response_taken_for_ours_and_then_refused_is_asked_for_again() -> None:
+    script = Script().ready()
+    [_, create] = script.see(ev.UserText("hello"))
+    script.see(ev.ResponseCreated("resp_vad"))  # no metadata: it might be the one that was asked for
+    script.see(ev.UpstreamError("conversation_already_has_active_response", "busy", event_id=create.event_id))
+    assert kinds(script.see(done("resp_vad")))[-1] == "CreateResponse"
+
+
+def test_an_interrupt_while_a_tool_runs_ends_the_turn() -> None:
+    script = calling("a")
+    commands = script.see(ev.Interrupt())
+    assert kinds(commands) == ["TellResponseStart", "TellResponseEnd"]
+    assert (commands[1].status, commands[1].more) == ("cancelled", False)
+    assert kinds(script.see(returned("a"))) == ["TellTool", "CreateItem"]
+
+
+def test_the_calls_of_an_interrupted_response_force_no_answer() -> None:
+    script = talking(ms=1000)
+    script.see(ev.Interrupt(), dropped(("item_1", 500, 300)))
+    commands = script.see(done("resp_1", call("a")))
+    assert only(commands, cmd.RunTool)
+    assert not only(script.see(returned("a")), cmd.CreateResponse)
+
+
+def test_a_model_that_calls_on_without_being_allowed_is_answered_but_not_obeyed() -> None:
+    script = calling("call_0")
+    for number in range(1, MAX_TOOL_ROUNDS + 1):
+        [create] = only(script.see(returned(f"call_{number - 1}")), cmd.CreateResponse)
+        script.see(ev.ResponseCreated(f"resp_{number}", request_id=create.event_id))
+        commands = script.see(done(f"resp_{number}", call(f"call_{number}")))
+    assert not only(commands, cmd.RunTool)
+    assert [one.item.call_id for one in only(commands, cmd.CreateItem)] == [f"call_{MAX_TOOL_ROUNDS}"]
+    assert only(commands, cmd.TellResponseEnd)[0].more is False
+    assert script.session.turns.slot.is_free
+
+
 def test_the_latency_of_a_turn_is_told_step_by_step() -> None:
     script = Script().ready()
     script.see(*[microphone(20) for _ in range(100)])
