@@ -7,8 +7,10 @@ logged; a principal's identity is a short hash of its key.
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, replace
 from enum import Enum
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -19,7 +21,6 @@ from relay.core.policy import Principal
 from relay.errors import AccessDenied
 
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Origin = Literal["none", "allowed", "foreign"]
 Credential = Literal["none", "valid", "admin", "invalid"]
@@ -88,18 +89,24 @@ class Gate:
             browser_by_origin=settings.browser_access == "origin",
         )
         self._hosts = {urlsplit(origin).hostname for origin in settings.allowed_origins if origin != "*"}
+        own = socket.gethostname().lower()
+        self._own_names = {settings.host.lower(), own, f"{own}.local"}
 
     def admit(self, request: web.Request, access: Access) -> Principal:
         """Let a request in or raise AccessDenied."""
         self.check_host(request)
-        return decide(access, self.caller(request), self.rules)
+        rules = self.rules
+        if rules.trusting and not self._settings.open_access and not _is_local(host_of(request)):
+            # It came through a proxy, under a name that others know: that it comes from this machine says nothing.
+            rules = replace(rules, trusting=not self._settings.api_keys and access is not Access.ADMIN)
+        return decide(access, self.caller(request), rules)
 
     def check_host(self, request: web.Request) -> None:
         """On a loopback bind, a page elsewhere must not reach us under a name of its own (DNS rebinding)."""
         if not self._settings.is_loopback:
             return
-        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
-        if host in _LOCAL_HOSTS or host.endswith(".localhost") or host in self._hosts:
+        host = host_of(request)
+        if _is_local(host) or host in self._hosts:
             return
         raise AccessDenied(
             "This relay only answers under the names of this machine, such as localhost. Behind a proxy, add its "
@@ -123,16 +130,31 @@ class Gate:
         if value is None:
             return "none"
         allowed = self._settings.allowed_origins
-        same = urlsplit(value).netloc.lower() == request.headers.get("Host", "").lower()
-        local = self._settings.is_loopback and _LOCAL_ORIGIN.fullmatch(value) is not None
-        return "allowed" if same or local or "*" in allowed or value in allowed else "foreign"
+        if "*" in allowed or value.lower() in allowed:
+            return "allowed"
+        if self._settings.is_loopback and _LOCAL_ORIGIN.fullmatch(value) is not None:
+            return "allowed"
+        return "allowed" if self._is_own_page(value, request) else "foreign"
+
+    def _is_own_page(self, origin: str, request: web.Request) -> bool:
+        """Whether a page that this relay served sent the request.
+
+        Where no key is asked for, the name must be ours as well: else a foreign one could be made to lead here (DNS
+        rebinding), and would be in its own Host header.
+        """
+        if origin.lower().partition("://")[2] != request.headers.get("Host", "").lower():
+            return False
+        if not (self.rules.trusting or self.rules.browser_by_origin):
+            return True
+        host = host_of(request)
+        return _is_address(host) or _is_local(host) or host in self._own_names or host in self._hosts
 
     def _credential(self, request: web.Request) -> tuple[Credential, str]:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         shown = token.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "").strip()
         if not shown:
             return "none", "anonymous"
-        identity = "key-" + hashlib.sha256(shown.encode()).hexdigest()[:12]
+        identity = "key-" + hashlib.sha256(_raw(shown)).hexdigest()[:12]
         if _is_one_of(shown, self._settings.admin_keys):
             return "admin", identity
         if _is_one_of(shown, self._settings.api_keys):
@@ -142,6 +164,30 @@ class Gate:
         return "invalid", "anonymous"
 
 
+def host_of(request: web.Request) -> str:
+    """The name in the Host header, without its port; empty if it is none."""
+    try:
+        return urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_local(host: str) -> bool:
+    return host == "localhost" or host.endswith(".localhost") or (_is_address(host) and ip_address(host).is_loopback)
+
+
 def _is_one_of(shown: str, keys: tuple[str, ...]) -> bool:
     # All are compared, so that the time tells nothing about which one is near.
-    return sum(hmac.compare_digest(shown.encode(), key.encode()) for key in keys) > 0
+    return sum(hmac.compare_digest(_raw(shown), key.encode()) for key in keys) > 0
+
+
+def _raw(header: str) -> bytes:
+    return header.encode("utf-8", "surrogateescape")  # what aiohttp could not decode, as it came

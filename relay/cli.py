@@ -69,7 +69,7 @@ def talk(
 
 @app.command()
 def local(
-    port: Annotated[int, typer.Option(help="Port to listen on, 0 for any free one.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on, 0 for any free one.")] = 8090,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Run the local engine alone: an OpenAI-Realtime-compatible rehearsal partner, without key or network."""

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from relay.core.redact import redact
 from relay.core.values import SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
@@ -102,9 +103,9 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            if origin != "*" and not (re.fullmatch(r"https?://[^/\s]+", origin) and _is_url(origin, ("http", "https"))):
                 raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com, without a path")
-        return value
+        return tuple(normal_origin(origin) for origin in value)
 
     @field_validator("api_keys", "admin_keys")
     @classmethod
@@ -125,17 +126,15 @@ class Settings(BaseSettings):
     def _check_upstream(cls, value: str) -> str:
         if value == "azure":
             raise ValueError("azure is not supported by this version; use openai, local or the URL of an endpoint")
-        parts = urlsplit(value)
-        if value not in ("auto", "openai", ENGINE) and not (parts.scheme in ("ws", "wss") and parts.hostname):
-            raise ValueError(f"{value!r} is none of auto, openai, local, or a ws:// or wss:// URL")
+        if value not in ("auto", "openai", ENGINE) and not _is_url(value, ("ws", "wss")):
+            raise ValueError(f"{redact(value)!r} is none of auto, openai, local, or a ws:// or wss:// URL")
         return value
 
     @field_validator("openai_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
-            raise ValueError(f"{value!r} is no URL; write it like https://api.openai.com/v1")
+        if not _is_url(value, ("http", "https", "ws", "wss")):
+            raise ValueError(f"{redact(value)!r} is no URL; write it like https://api.openai.com/v1")
         return value.rstrip("/")
 
     @model_validator(mode="after")
@@ -152,7 +151,7 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the listener."""
-        if self.host == "localhost":
+        if self.host.lower() == "localhost":
             return True
         try:
             return ip_address(self.host).is_loopback
@@ -206,6 +205,21 @@ class Settings(BaseSettings):
         if host == urlsplit(self.openai_base_url).hostname or host in ("localhost", "127.0.0.1", "::1"):
             return self.openai_api_key
         return None
+
+
+def normal_origin(origin: str) -> str:
+    """An origin as browsers send it: lower case, without the scheme's own port. Raises ValueError for a bad port."""
+    parts = urlsplit(origin.lower())
+    own_port = {"http": 80, "https": 443}.get(parts.scheme)
+    return origin.lower().removesuffix(f":{own_port}") if parts.port == own_port else origin.lower()
+
+
+def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a bracket that is not closed
+        return False
 
 
 def _realtime_url(base: str, model: str) -> str:

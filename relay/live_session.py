@@ -24,6 +24,9 @@ from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 
 CLOSE_TIMEOUT_S = 5.0
+MAX_UNSENT_UPSTREAM_BYTES = 1024 * 1024
+"""Some 16 s of audio: what an upstream that does not read may hold up; more is left out."""
+UPSTREAM_STUCK_S = 10.0
 
 _log = logging.getLogger("relay.session")
 
@@ -82,6 +85,9 @@ class LiveSession:
         client.on_closed = self._client_closed
         self._upstream.on_text = self._upstream_text
         self._upstream.on_closed = self._upstream_closed
+        self._upstream.on_writable = self._upstream_writable
+        self._dropped_bytes = 0
+        self._stuck_timer: asyncio.TimerHandle | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -96,6 +102,9 @@ class LiveSession:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+            if self._stuck_timer is not None:
+                self._stuck_timer.cancel()
+                self._stuck_timer = None
             self._upstream.close(1000)
             for task in self._tasks:
                 task.cancel()
@@ -130,7 +139,10 @@ class LiveSession:
         if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry or self._tap) and n_bytes:
             # The short way of what `feed` does with microphone audio in a running session: count it, pass it on.
             core.turns.input_bytes += n_bytes
-            self._upstream.send_text(self._encode_audio(frame))
+            if self._upstream.is_writable:
+                self._upstream.send_text(self._encode_audio(frame))
+            else:
+                self._append(frame)
             return
         event = self._client_codec.decode_audio(frame)
         if event is not None:
@@ -208,8 +220,26 @@ class LiveSession:
     def _append(self, raw: Chunk) -> None:
         codec = self._client_codec
         samples = raw if codec.passes_up else codec.to_upstream(raw)
-        if samples:
-            self._upstream.send_text(self._encode_audio(samples))
+        upstream = self._upstream
+        if not upstream.is_writable and upstream.unsent_bytes > MAX_UNSENT_UPSTREAM_BYTES:
+            self._dropped_bytes += len(samples)
+            if self._dropped_bytes == len(samples):  # told once, until the upstream reads again
+                self.feed(ev.UpstreamStuck(self._dropped_bytes))
+        elif samples:
+            upstream.send_text(self._encode_audio(samples))
+
+    def _upstream_writable(self, is_writable: bool) -> None:
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
+        if is_writable:
+            self._dropped_bytes = 0
+        elif not self._closed.done():
+            self._stuck_timer = self._loop.call_later(UPSTREAM_STUCK_S, self._upstream_stuck)
+
+    def _upstream_stuck(self) -> None:
+        self._stuck_timer = None
+        self.feed(ev.UpstreamStuck(self._dropped_bytes, final=True))
 
     def _carry_out(self, command: cmd.Command) -> None:
         kind = type(command)

@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None, registry: ToolRegistry | None =
     """
     settings = settings or Settings.load()
     state = RelayState.build(settings, registry if registry is not None else load_tools(settings))
-    app = web.Application(middlewares=[_errors, _cors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _guarded(route), name=None)
@@ -104,7 +104,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = error.status if isinstance(error, AccessDenied) else error.http_status
         return _error(status, str(error), getattr(error, "field", None))
     except Exception:
-        _log.exception("%s %s failed", request.method, request.path)
+        _log.exception("%s %r failed", request.method, request.path)
         return _error(500, "The relay failed while answering; its log says more.")
 
 
@@ -126,9 +126,12 @@ async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
     gate = request.app[RELAY].gate
     origin = gate.origin(request)
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        gate.check_host(request)
+        try:
+            gate.check_host(request)
+        except AccessDenied as error:
+            return _error(error.status, str(error))
         if origin != "allowed":
-            raise AccessDenied("Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
+            return _error(403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
         return web.Response(status=204, headers=_cors_headers(request, preflight=True))
     response = await handler(request)
     if origin == "allowed" and not response.prepared and response.status != 101:

@@ -1,5 +1,6 @@
 """The tools as a session sees them: its registry as `ToolSpec`s, and each call run in the name of its session."""
 
+import time
 from collections.abc import Callable
 
 from relay.core.commands import RunTool
@@ -30,12 +31,17 @@ class SessionTools:
 
     async def run(self, command: RunTool, progress: Callable[[ToolProgressed], None]) -> ToolReturned:
         """Run one call to its end; every failure is a return as well."""
+        started = time.monotonic()
+
+        def tell(text: str) -> None:
+            progress(ToolProgressed(command.call_id, text, round((time.monotonic() - started) * 1000)))
+
         context = ToolContext(
             session_id=self._session_id,
             call_id=command.call_id,
             identity=self._identity,
             language=self._language,
-            on_progress=lambda text: progress(ToolProgressed(command.call_id, text, 0)),
+            on_progress=tell,
         )
         result = await self._runner.run(ToolCall(command.call_id, command.name, command.arguments), context)
         return ToolReturned(command.call_id, result.status, result.output, result.ms, result.arguments)

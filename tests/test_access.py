@@ -1,5 +1,6 @@
 """Who may do what: the rule as a table, and every route of the router held against its row."""
 
+import asyncio
 import itertools
 import socket
 
@@ -198,3 +199,57 @@ async def test_relay_open_means_as_on_loopback() -> None:
         assert await status(relay.http("/ws"), **upgrade()) == 101
         assert await status(relay.http("/"), Host=socket.gethostname()) == 200
         assert await status(relay.http("/ws"), **upgrade(Origin="https://evil.example")) == 403
+        own = f"http://{socket.gethostname()}"
+        assert await status(relay.http("/ws"), **upgrade(Origin=own, Host=socket.gethostname())) == 101
+        rebound = upgrade(Origin="http://evil.example", Host="evil.example")
+        assert await status(relay.http("/ws"), **rebound) == 403, "a name that was made to lead here is not ours"
+
+
+async def test_behind_a_proxy_on_this_machine_the_keys_are_asked_for() -> None:
+    origins = ("https://voice.example.com",)
+    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,), allowed_origins=origins) as relay:
+        through = upgrade(Host="voice.example.com", Origin="https://voice.example.com")
+        assert await status(relay.http("/ws"), **through) == 401
+        assert await status(relay.http("/ws"), **through, Authorization=f"Bearer {KEY}") == 101
+        assert await status(relay.http("/ws"), **upgrade()) == 101
+
+
+@pytest.mark.parametrize("origins", [("https://App.Example.com",), ("https://app.example.com:443",)])
+async def test_origins_are_compared_as_browsers_send_them(origins: tuple[str, ...]) -> None:
+    async with running_relay("ws://127.0.0.1:9/", allowed_origins=origins) as relay:
+        assert await status(relay.http("/ws"), **upgrade(Origin="https://app.example.com")) == 101
+
+
+async def raw_status(port: int, head: bytes) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head + b"\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return int(line.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"Host: [", 403),
+        (b"Host: localhost\r\nOrigin: http://[", 403),
+        (b"Host: localhost\r\nAuthorization: Bearer \xff\xff", 401),
+        (b"Host: localhost\r\napi-key: \xe9", 401),
+    ],
+)
+async def test_headers_that_make_no_sense_are_refused_like_any_other(header: bytes, expected: int, caplog) -> None:
+    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,)) as relay:
+        assert await raw_status(relay.port, b"GET /ws HTTP/1.1\r\n" + header) == expected
+    assert "Traceback" not in caplog.text
+
+
+async def test_an_allowed_page_can_read_why_it_was_refused() -> None:
+    origin = {"Origin": "http://localhost:1"}
+    async with (
+        running_relay("ws://127.0.0.1:9/") as relay,
+        aiohttp.ClientSession(headers=origin) as http,
+        http.get(relay.http("/nothing")) as answer,
+    ):
+        assert answer.status == 404
+        assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:1"

@@ -137,3 +137,11 @@ def test_a_model_that_is_shut_down_soon_is_warned_about(clean, model, warned) ->
     clean.setenv("OPENAI_API_KEY", "sk-x")
     clean.setenv("OPENAI_REALTIME_MODEL", model)
     assert bool(Settings.load().warnings()) is warned
+
+
+@pytest.mark.parametrize("url", ["ws://host:99999", "ws://[", "https://h/v1?api-key=SUPERSECRET", "ws://"])
+def test_an_upstream_that_is_no_url_is_told_without_its_secrets(clean, url) -> None:
+    clean.setenv("RELAY_UPSTREAM", url)
+    with pytest.raises(ConfigError, match="RELAY_UPSTREAM") as error:
+        Settings.load()
+    assert "SUPERSECRET" not in str(error.value)

@@ -300,6 +300,11 @@ class DeviceSession:
                 code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
                 self._error(code, event.message, event.retryable)
                 self._end(1011, "the upstream refused the connection")
+            case ev.UpstreamStuck(final=True):
+                self._error("upstream_stalled", "The model's end does not take what it is sent; reconnect.", True)
+                self._end(1011, "the upstream does not read")
+            case ev.UpstreamStuck():
+                self._error("audio_backlog", "The model's end is too slow: some audio was left out.", False)
             case ev.UpstreamClosed():
                 self._error("upstream_closed", _closed_text(event), True)
                 self._end(1011, "the upstream closed the connection")

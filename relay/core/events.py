@@ -136,6 +136,14 @@ class UpstreamClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamStuck:
+    """The upstream does not read; `dropped_bytes` of microphone audio were left out so far. `final`: for too long."""
+
+    dropped_bytes: int
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SessionCreated:
     """`engine` names a server that says what it is (our local engine does)."""
 
@@ -388,6 +396,7 @@ UpstreamEvent = (
     | UpstreamOpened
     | UpstreamRefused
     | UpstreamClosed
+    | UpstreamStuck
     | SessionCreated
     | SessionUpdated
     | SpeechStarted

@@ -154,7 +154,7 @@ class Turns:
         self._emit(TellSpeech(started=False))
 
     def input_committed(self, item_id: str, now: float) -> None:
-        """The user's audio is an item; answer it, if the upstream does not by itself (§13.5 of the design)."""
+        """The user's audio is an item; answer it, if the upstream does not by itself."""
         self.items.entry(item_id)
         if not self.config.turn.upstream_creates:
             self.calls.user_went_on()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from audio.formats import AudioFormat
 
 UPSTREAM_PCM = AudioFormat("pcm16", 24_000)
-"""The only PCM that the Realtime API takes; G.711 passes through as it is (design of the wire, D8)."""
+"""The only PCM that the Realtime API takes; G.711 passes through as it is (D8)."""
 
 TurnKind = Literal["server_vad", "semantic_vad", "manual"]
 ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]

@@ -23,7 +23,7 @@ _log = logging.getLogger("relay.session")
 
 
 async def device_socket(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """Accept a device client, then dial its upstream (§13.7); returns when the client is gone."""
+    """Accept a device client, then dial its upstream; returns when the client is gone."""
     relay = request.app[RELAY]
     check_upgrade(request)
     options, config = read_query(request, relay.session_config())

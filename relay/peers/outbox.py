@@ -78,6 +78,7 @@ class Outbox:
 
     def stop(self) -> None:
         """Let no timer outlive the session."""
+        self._socket.on_writable = _no_matter
         for timer in (self._timer, self._stuck_timer):
             if timer is not None:
                 timer.cancel()
@@ -279,3 +280,7 @@ class Outbox:
     def _stuck(self) -> None:
         self._stuck_timer = None
         self._feed(ClientStuck(self._socket.unsent_bytes))
+
+
+def _no_matter(_: bool) -> None:
+    """The session is over: how fast the client reads is nobody's business any more."""

@@ -158,5 +158,4 @@ def _refusal(error: BaseException) -> UpstreamRefusal:
 
 def host_of(url: str) -> str:
     """Host and port of a URL, for the log: never its query or user part."""
-    parts = urlsplit(url)
-    return parts.hostname + (f":{parts.port}" if parts.port else "") if parts.hostname else "the upstream"
+    return urlsplit(url).netloc.rpartition("@")[2] or "the upstream"
