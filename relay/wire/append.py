@@ -11,7 +11,7 @@ import orjson
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.events import Forwarded
+from relay.core.events import Forwarded, TextDelta
 
 _APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL = b'"}'
@@ -21,6 +21,8 @@ _KEY = b'"delta":"'
 _USUAL_HEAD = b'{"type":"response.output_audio.delta","event_id":"'
 _TYPE_FIRST, _TYPE_HERE = b'{"type":"', b'{"type":"response.output_audio.delta"'
 _HEAD_BYTES = 512
+TRANSCRIPT_HEAD = b'{"type":"response.output_audio_transcript.delta","event_id":"'
+"""How the frames begin that `TranscriptDeltas` is for."""
 _BRACE, _PAD = b"}="
 MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
@@ -28,6 +30,10 @@ MAX_INT = 2**53 - 1
 
 forwarded: Callable[[tuple[str, str, int, Chunk, str, int]], Forwarded] = partial(tuple.__new__, Forwarded)
 """`Forwarded` from all its fields in order, without the Python call that its constructor makes."""
+
+
+text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tuple.__new__, TextDelta)
+"""`TextDelta`, by the same means."""
 
 
 def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
@@ -68,9 +74,10 @@ class AudioDeltas:
         self._known_head = b""
         self._known = ("", "", 0)
 
-    def find(self, frame: memoryview) -> Forwarded | None:
-        """The audio delta in a text frame; None if it is something else, or of another shape than usual."""
-        raw = bytes(frame)
+    def find(self, frame: memoryview, raw: bytes | None = None) -> Forwarded | None:
+        """The audio delta in a text frame (`raw`: its copy, if there is one); None for all else and unusual shapes."""
+        if raw is None:
+            raw = bytes(frame)
         event_id_ends = raw.find(b'"', len(_USUAL_HEAD), _HEAD_BYTES) if raw.startswith(_USUAL_HEAD) else -1
         if event_id_ends > 0 and self._known_head and raw.startswith(self._known_head, event_id_ends):
             start = event_id_ends + len(self._known_head)
@@ -89,6 +96,40 @@ class AudioDeltas:
             self._known_head = raw[event_id_ends:start]
             self._known = (found.item_id, found.response_id, found.content_index)
         return found
+
+
+class TranscriptDeltas:
+    """The transcript deltas of one connection, by the same means: what only differs in its words is not parsed."""
+
+    __slots__ = ("_head", "_ids")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._ids = ("", "", 0)
+
+    def find(self, raw: bytes) -> TextDelta | None:
+        """The words in a frame that differs from the one before in its `event_id` and its words alone; else None."""
+        event_id_ends = raw.find(b'"', len(TRANSCRIPT_HEAD), _HEAD_BYTES)
+        if not self._head or not raw.startswith(self._head, event_id_ends):
+            return None
+        start = event_id_ends + len(self._head)
+        words = raw[start:-2]
+        # An escape, a key behind the words or a byte that JSON forbids: left to the full decoder.
+        if raw.find(b'"', start) != len(raw) - 2 or raw[-1] != _BRACE or b"\\" in words or min(words, default=32) < 32:
+            return None
+        response_id, item_id, content_index = self._ids
+        try:
+            return text_delta((response_id, item_id, content_index, words.decode(), True))
+        except UnicodeDecodeError:
+            return None
+
+    def learn(self, raw: bytes, event: TextDelta) -> None:
+        """Remember what is around the words of a frame that was parsed, if they are the last of its members."""
+        event_id_ends = raw.find(b'"', len(TRANSCRIPT_HEAD), _HEAD_BYTES)
+        start = raw.find(_KEY, 0, _HEAD_BYTES) + len(_KEY)
+        if 0 < event_id_ends < start - len(_KEY) and raw.find(b'"', start) == len(raw) - 2:
+            self._head = raw[event_id_ends:start]
+            self._ids = (event.response_id, event.item_id, event.content_index)
 
 
 def _payload_start(raw: bytes) -> int:

@@ -6,7 +6,6 @@ event becomes `MalformedUpstream`, a type that is of no use here `UnknownUpstrea
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, assert_never
 
 import orjson
@@ -15,7 +14,16 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.redact import redact
 from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
-from relay.wire.append import MAX_INT, AudioDeltas, decode_audio, decoded_length, encode_append
+from relay.wire.append import (
+    MAX_INT,
+    TRANSCRIPT_HEAD,
+    AudioDeltas,
+    TranscriptDeltas,
+    decode_audio,
+    decoded_length,
+    encode_append,
+    text_delta,
+)
 
 MAX_SILENCE_MS = 60_000
 REQUEST_KEY = "relay_request"
@@ -32,17 +40,23 @@ class RealtimeCodec:
 
     def __init__(self) -> None:
         self._audio = AudioDeltas()
+        self._words = TranscriptDeltas()
 
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:
         """One text message of the upstream as an event; audio deltas keep their base64 text as a view of `frame`."""
-        forwarded = self._audio.find(frame)
-        if forwarded is not None:
-            return forwarded
+        raw = bytes(frame)
+        is_transcript = raw.startswith(TRANSCRIPT_HEAD)
+        found = self._words.find(raw) if is_transcript else self._audio.find(frame, raw)
+        if found is not None:
+            return found
         try:
-            obj = orjson.loads(frame)
+            obj = orjson.loads(raw)
             kind = obj["type"]
             reader = _READERS.get(kind)
-            return reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80], kind in _UNUSED)
+            event = reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80], kind in _UNUSED)
+            if is_transcript and type(event) is ev.TextDelta:
+                self._words.learn(raw, event)
+            return event
         except orjson.JSONDecodeError:
             return ev.MalformedUpstream("not JSON")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -177,12 +191,9 @@ def _text_delta(spoken: bool) -> Callable[[Obj], ev.TextDelta]:
         if not (type(response_id) is str and type(item_id) is str and type(delta) is str):
             raise TypeError("response_id, item_id or delta is not a string")
         index = part if type(part) is int and 0 <= part <= MAX_INT else 0
-        return _text_delta_of((response_id, item_id, index, delta, spoken))
+        return text_delta((response_id, item_id, index, delta, spoken))
 
     return read
-
-
-_text_delta_of: Callable[[tuple[str, str, int, str, bool]], ev.TextDelta] = partial(tuple.__new__, ev.TextDelta)
 
 
 def _text_done(key: str, spoken: bool) -> Callable[[Obj], ev.TextDone]:

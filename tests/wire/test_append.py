@@ -224,3 +224,32 @@ def test_the_length_is_the_decoded_length(pcm: bytes) -> None:
 def test_an_append_is_the_event_that_the_api_knows(pcm: bytes) -> None:
     event = json.loads(encode_append(pcm))
     assert event == {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(pcm)).decode()}
+
+
+_WORDS = (
+    b'{"type":"response.output_audio_transcript.delta","event_id":"event_%d","response_id":"resp_%s","item_id":"item_1",'
+    b'"output_index":0,"content_index":0,"delta":"%s"}'
+)
+_ids = st.sampled_from([b"1", b"2", b'1","item_id":"x', b"\\u0031"])
+_texts = st.sampled_from(
+    [
+        b"",
+        b"hello ",
+        b"\xc3\xa9t\xc3\xa9",
+        b"a\\nb",
+        b'a\\"b',
+        b"\x01",
+        b"\xff",
+        b'","response_id":"other',
+        b"\\",
+        b'"}',
+    ]
+) | st.binary(max_size=6)
+
+
+@given(st.lists(st.tuples(_ids, _texts), max_size=8))
+def test_remembered_transcripts_are_read_as_the_full_decoder_reads_them(frames: list[tuple[bytes, bytes]]) -> None:
+    codec = RealtimeCodec()
+    for number, (response_id, text) in enumerate(frames):
+        frame = memoryview(_WORDS % (number, response_id, text))
+        assert codec.decode(frame) == RealtimeCodec().decode(frame)
