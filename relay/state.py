@@ -5,6 +5,7 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
-from relay.live_session import LiveSession, Tap
+from relay.live_base import LiveBase, Tap
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
 from relay.toolkit.discovery import load_folder
@@ -44,7 +45,7 @@ class RelayState:
     runner: ToolRunner
     tap: Tap | None = None
     draining: bool = False
-    sessions: dict[str, LiveSession] = field(default_factory=dict)
+    sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
@@ -110,12 +111,12 @@ class RelayState:
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def add(self, live: LiveSession) -> None:
+    def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
         self.all_gone.clear()
 
-    def remove(self, live: LiveSession) -> None:
+    def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
         if not self.sessions:
