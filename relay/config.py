@@ -4,6 +4,7 @@ An empty value is unset. Names that other systems gave to the same thing are acc
 """
 
 import re
+import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,6 +39,24 @@ class Upstream:
     key: SecretStr | None
 
     @property
+    def speaks_beta(self) -> bool:
+        """Whether the endpoint speaks the protocol's beta dialect: Azure's preview path does."""
+        return self.url is not None and urlsplit(self.url).path.rstrip("/").endswith("/openai/realtime")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that carry the key: Azure's endpoints have one of their own."""
+        if self.key is None:
+            return {}
+        key = self.key.get_secret_value()
+        path = urlsplit(self.url or "").path
+        return {"api-key": key} if path.startswith("/openai/") else {"Authorization": f"Bearer {key}"}
+
+    def url_for(self, model: str | None) -> str | None:
+        """The URL with another model, where it names one."""
+        return self.url if self.url is None or not model else with_model(self.url, model)
+
+    @property
     def label(self) -> str:
         """For logs: kind and host, never a key or a query."""
         return self.kind if self.url is None else f"{self.kind} ({urlsplit(self.url).netloc.rpartition('@')[2]})"
@@ -52,6 +71,8 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(8080, alias="PORT", ge=0, le=65535)
+    tls_cert: Path | None = Field(None, alias="TLS_CERT")
+    tls_key: Path | None = Field(None, alias="TLS_KEY")
 
     upstream: str = Field("auto", alias="RELAY_UPSTREAM")
     upstream_key: SecretStr | None = Field(None, alias="RELAY_UPSTREAM_KEY")
@@ -77,6 +98,8 @@ class Settings(BaseSettings):
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
+    ticket_keys: CommaList = Field((), alias="RELAY_TICKET_KEYS", repr=False)
+    policies: Path | None = Field(None, alias="RELAY_POLICIES")
     allowed_origins: CommaList = Field((), validation_alias=AliasChoices("RELAY_ALLOWED_ORIGINS", "NAVAI_CORS_ORIGIN"))
     open_access: bool = Field(False, alias="RELAY_OPEN")
     browser_access: Literal["credential", "origin"] = Field("credential", alias="RELAY_BROWSER_ACCESS")
@@ -92,7 +115,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
 
-    @field_validator("api_keys", "admin_keys", "allowed_origins", mode="before")
+    @field_validator("api_keys", "admin_keys", "ticket_keys", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -107,7 +130,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com, without a path")
         return tuple(normal_origin(origin) for origin in value)
 
-    @field_validator("api_keys", "admin_keys")
+    @field_validator("api_keys", "admin_keys", "ticket_keys")
     @classmethod
     def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(len(key) < 16 for key in value):
@@ -141,6 +164,8 @@ class Settings(BaseSettings):
     def _check_together(self) -> Self:
         if self.upstream == "openai" and self.openai_api_key is None:
             raise ValueError("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both TLS_CERT and TLS_KEY; scripts/dev-cert makes a pair for this machine")
         if not self.is_loopback and not self.api_keys and not self.open_access:
             raise ValueError(
                 f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "
@@ -157,6 +182,23 @@ class Settings(BaseSettings):
             return ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """The listener's TLS, if it has any. Raises ConfigError for files that are no certificate and key."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.tls_cert, self.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            what = (
+                error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else error.reason
+            )
+            raise ConfigError(
+                f"TLS_CERT={self.tls_cert}, TLS_KEY={self.tls_key}: {what or 'no certificate and key'}"
+            ) from error
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def resolve_upstream(self) -> Upstream:
         """The upstream that these settings name: a URL, else OpenAI where there is a key, else the local engine."""
@@ -235,6 +277,16 @@ def _realtime_url(base: str, model: str) -> str:
     if not any(name in ("model", "deployment", "call_id", "intent") for name, _ in query):
         query.append(("model", model))
     return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
+
+
+def with_model(url: str, model: str) -> str:
+    """A Realtime URL with `model` as its model; one that names a deployment keeps that."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if any(name == "deployment" for name, _ in query):
+        return url
+    query = [*((name, value) for name, value in query if name != "model"), ("model", model)]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
 def _report(error: ValidationError) -> str:

@@ -11,14 +11,17 @@ from aiohttp import web
 
 from relay import __version__
 from relay.access import Gate
-from relay.config import DEFAULT_TOOLS, Settings, Upstream
+from relay.config import DEFAULT_TOOLS, Settings, Upstream, with_model
 from relay.core.events import Draining
 from relay.core.policy import Principal
-from relay.core.values import SessionConfig
+from relay.core.values import SessionConfig, ToolSpec
 from relay.engine_process import EngineProcess
+from relay.errors import Full
 from relay.live_base import LiveBase, Tap
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.policies import Policies
 from relay.session_tools import SessionTools, tool_specs
+from relay.tickets import TicketDesk
 from relay.toolkit.discovery import load_folder
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
@@ -43,6 +46,8 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    policies: Policies
+    tickets: TicketDesk
     tap: Tap | None = None
     draining: bool = False
     sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
@@ -52,13 +57,16 @@ class RelayState:
     def build(cls, settings: Settings, registry: ToolRegistry) -> "RelayState":
         """The relay that `settings` describe; nothing is started yet."""
         upstream = settings.resolve_upstream()
+        policies, tickets = Policies.load(settings.policies), TicketDesk(settings.ticket_keys)
         return cls(
             settings=settings,
             registry=registry,
-            gate=Gate(settings),
+            gate=Gate(settings, policies, tickets),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
+            policies=policies,
+            tickets=tickets,
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -122,6 +130,13 @@ class RelayState:
         if not self.sessions:
             self.all_gone.set()
 
+    def check_room(self) -> None:
+        """Raise Full if no session can begin now."""
+        if self.draining:
+            raise Full("The relay is shutting down; try again in a moment.")
+        if len(self.sessions) >= self.settings.max_sessions:
+            raise Full(f"All {self.settings.max_sessions} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
+
     def new_session_id(self) -> str:
         """An id of our own making; the provider's is never shown."""
         return f"rs_{secrets.token_hex(10)}"
@@ -130,19 +145,22 @@ class RelayState:
         """The settings' session with the registry's tools."""
         return replace(self.settings.session_config(), tools=tool_specs(self.registry))
 
-    def tools_for(self, session_id: str, principal: Principal, config: SessionConfig) -> SessionTools:
-        """The tools, run in the name of one session."""
-        return SessionTools(self.runner, session_id, principal.identity, config.language)
+    def tool_specs(self) -> tuple[ToolSpec, ...]:
+        """What the model may be told of the registry's tools."""
+        return tool_specs(self.registry)
 
-    async def dial(self, socket: UpstreamSocket) -> None:
-        """Connect a session's upstream. Raises UpstreamRefusal."""
-        url, key = self.upstream.url, self.upstream.key
-        if self.engine is not None:
-            url = self.engine.url
+    def tools_for(self, session_id: str, principal: Principal, config: SessionConfig | None = None) -> SessionTools:
+        """The tools, run in the name of one session."""
+        return SessionTools(self.runner, session_id, principal.identity, config.language if config else None)
+
+    async def dial(self, socket: UpstreamSocket, model: str | None = None) -> None:
+        """Connect a session's upstream, to another model than the settings' if one is named. Raises UpstreamRefusal."""
+        url = self.upstream.url_for(model)
+        if self.engine is not None and self.engine.url is not None:
+            url = with_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
-        await dial(url, headers, socket)
+        await dial(url, self.upstream.headers, socket)
 
 
 RELAY = web.AppKey("relay", RelayState)

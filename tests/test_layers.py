@@ -42,6 +42,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.endpoints": {
         "audio",
         "relay",
+        "relay.access",
         "relay.core",
         "relay.errors",
         "relay.live_base",

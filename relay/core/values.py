@@ -70,7 +70,7 @@ class ToolSpec:
     """A tool as the model is told of it.
 
     `examples` are sentences that call it, for engines that learn from them; `shown` lets the client see its arguments
-    and its result.
+    and its result; a `protected` one wins over a client's tool of the same name.
     """
 
     name: str
@@ -78,6 +78,7 @@ class ToolSpec:
     parameters: Mapping[str, Any]
     examples: tuple[str, ...] = ()
     shown: bool = False
+    protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ from dataclasses import replace
 from aiohttp import web
 
 from audio.formats import AudioFormat
+from relay.access import chosen_subprotocol
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
 from relay.core.values import DeviceOptions, SessionConfig
-from relay.errors import BadRequest, Full
+from relay.errors import BadRequest
 from relay.live_session import LiveSession
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
 from relay.state import RELAY, RelayState
-from relay.wire.realtime import RealtimeCodec
+from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
 
 MAX_FRAME_BYTES = 64 * 1024
 MAX_VOICE_CHARS = 128
@@ -27,14 +28,14 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     relay = request.app[RELAY]
     check_upgrade(request)
     options, config = read_query(request, relay.session_config())
-    _check_room(relay)
+    relay.check_room()
     session_id = relay.new_session_id()
     socket = ClientSocket(MAX_FRAME_BYTES)
     live = _live_session(relay, session_id, principal, options, config, socket)
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
-        if take_over(request, socket, subprotocol=None, max_frame_bytes=MAX_FRAME_BYTES):
+        if take_over(request, socket, subprotocol=chosen_subprotocol(request), max_frame_bytes=MAX_FRAME_BYTES):
             await live.run()
     finally:
         relay.remove(live)
@@ -60,13 +61,6 @@ def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptio
     return options, replace(config, voice=voice) if voice else config
 
 
-def _check_room(relay: RelayState) -> None:
-    if relay.draining:
-        raise Full("The relay is shutting down; try again in a moment.")
-    if len(relay.sessions) >= relay.settings.max_sessions:
-        raise Full(f"All {relay.settings.max_sessions} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
-
-
 def _live_session(
     relay: RelayState,
     session_id: str,
@@ -87,7 +81,7 @@ def _live_session(
     return LiveSession(
         core,
         socket,
-        RealtimeCodec(),
+        BetaRealtimeCodec() if relay.upstream.speaks_beta else RealtimeCodec(),
         relay.dial,
         relay.tools_for(session_id, principal, config),
         tap=relay.tap,
