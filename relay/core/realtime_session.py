@@ -421,18 +421,26 @@ class RealtimeSession:
 
     def _hides(self, item: Mapping[str, Any], response_id: Any = None) -> bool:
         """Whether an item is none of the client's business; notes it if so."""
-        kind = item.get("type")
+        kind, item_id = item.get("type"), item.get("id")
+        if self._hidden.is_hidden(item_id):
+            return True
         if kind == "function_call":
-            is_ours = self._parts.runs(_text(item.get("name")), self.turns.shadows(response_id))
-            if not is_ours or self.turns.is_out_of_band(response_id):
-                return self._hidden.is_hidden(item.get("id"))
+            if self._hidden.is_clients(item_id) or not self._is_servers(item, response_id):
+                self._hidden.leave_to_client(item_id)
+                return False
             self._hidden.note_call(item.get("call_id"))
         elif kind != "function_call_output" or not self._hidden.is_servers_call(item.get("call_id")):
-            return self._hidden.is_hidden(item.get("id"))
+            return False
         if self._parts.hides_tools:
-            self._hidden.hide(item.get("id"))
+            self._hidden.hide(item_id)
             return True
         return False
+
+    def _is_servers(self, item: Mapping[str, Any], response_id: Any) -> bool:
+        """Whether the relay runs a call: said where the response is known, and kept for where it is not."""
+        if self.turns.is_out_of_band(response_id):
+            return False
+        return self._parts.runs(_text(item.get("name")), self.turns.shadows(response_id))
 
     def _down_deleted(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         item_id = body.get("item_id")

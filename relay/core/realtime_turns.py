@@ -27,6 +27,8 @@ from relay.core.values import Item
 
 MAX_OUT_OF_BAND = 64
 MAX_RESPONSES = 64
+_KEPT = ("instructions", "tools", "output_modalities", "audio", "max_output_tokens", "reasoning")
+"""Not `tool_choice`, which would call the tool again, nor `metadata`, which tells the client's own responses apart."""
 BUSY = "conversation_already_has_active_response"
 
 
@@ -37,6 +39,12 @@ class Create:
     body: Obj
     event_id: str
     names: frozenset[str] | None = None
+
+    @property
+    def overrides(self) -> Obj:
+        """What a follow-up to this response keeps of its settings."""
+        response = self.body.get("response")
+        return {key: response[key] for key in _KEPT if key in response} if isinstance(response, Mapping) else {}
 
 
 class RealtimeTurns:
@@ -60,10 +68,11 @@ class RealtimeTurns:
         self._waiting: Create | None = None
         self._asked: Create | None = None
         self._mixed = RecentSet(MAX_RESPONSES)
-        self._shadows: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._out_of_band = RecentSet(MAX_OUT_OF_BAND)
         self._asked_out_of_band: deque[tuple[str, Any]] = deque(maxlen=MAX_OUT_OF_BAND)
         self._own_request: str | None = None
+        self._overrides: OrderedDict[str, Create] = OrderedDict()
+        self._follows: Create | None = None
         self._user_speaking = False
         self._speech_ends_by = 0.0
         self._retry_at: float | None = None
@@ -117,11 +126,12 @@ class RealtimeTurns:
     def _ask_follow_up(self) -> None:
         request_id = self._next_id()
         self.slot.request(request_id)
-        self._asked, self._own_request = None, request_id
-        body: Obj = {"type": "response.create", "event_id": request_id}
+        self._asked, self._own_request = self._follows, request_id
+        settings = self._follows.overrides if self._follows is not None else {}
         if self.calls.at_round_limit:
-            body["response"] = {"tool_choice": "none"}
-        self._emit(TellUpstream(body))
+            settings["tool_choice"] = "none"
+        body: Obj = {"type": "response.create", "event_id": request_id}
+        self._emit(TellUpstream({**body, "response": settings} if settings else body))
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -184,10 +194,10 @@ class RealtimeTurns:
         was_requested = self.slot.request_id is not None
         doomed = self.slot.created(response_id, None)
         self._retry_at = None
-        if was_requested and self._asked is not None and self._asked.names is not None:
-            self._shadows[response_id] = self._asked.names
-            if len(self._shadows) > MAX_RESPONSES:
-                self._shadows.popitem(last=False)
+        if was_requested and self._asked is not None:
+            self._overrides[response_id] = self._asked
+            if len(self._overrides) > MAX_RESPONSES:
+                self._overrides.popitem(last=False)
         if doomed:
             self._emit(
                 TellUpstream({"type": "response.cancel", "event_id": self._next_id(), "response_id": response_id})
@@ -199,8 +209,10 @@ class RealtimeTurns:
     def response_done(self, response_id: str, status: str, calls: Sequence[Item], *, mixed: bool, now: float) -> None:
         """A response ended: run the server's `calls` if it completed; `mixed`: the client has calls in it as well."""
         self.slot.done(response_id, None)
-        self._shadows.pop(response_id, None)
+        create = self._overrides.pop(response_id, None)
         if response_id not in self._out_of_band:
+            if calls:
+                self._follows = create
             self._take_calls(response_id, status, calls, mixed=mixed)
         self.settle(now)
 
@@ -255,7 +267,8 @@ class RealtimeTurns:
 
     def shadows(self, response_id: Any) -> frozenset[str] | None:
         """The function tools that the client brought along for one response; None if it goes by the session's."""
-        return self._shadows.get(response_id) if isinstance(response_id, str) else None
+        create = self._overrides.get(response_id) if isinstance(response_id, str) else None
+        return create.names if create is not None else None
 
     def _takes_out_of_band(self, response: Mapping[str, Any]) -> bool:
         """Whether a response that begins is one that was asked for outside the conversation; then it is ticked off."""
