@@ -79,6 +79,14 @@ EXPECTED = {
     ("GET", "/static/{name}"): (Access.OPEN, None),
     ("GET", "/healthz"): (Access.OPEN, None),
     ("GET", "/readyz"): (Access.OPEN, None),
+    ("GET", "/v1/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
+    ("GET", "/openai/v1/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
+    ("GET", "/openai/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
+    ("GET", "/v1/models"): (Access.CREDENTIAL, None),
+    ("POST", "/v1/realtime/client_secrets"): (Access.CREDENTIAL, None),
+    ("POST", "/v1/realtime/calls"): (Access.CREDENTIAL, None),
+    ("GET", "/v1/realtime/translations"): (Access.CREDENTIAL, None),
+    ("POST", "/v1/realtime/translations/client_secrets"): (Access.CREDENTIAL, None),
 }
 """Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""
 
@@ -96,8 +104,8 @@ async def test_the_router_holds_nothing_but_the_table() -> None:
     assert routed == EXPECTED.keys()
 
 
-async def status(url: str, **headers: str) -> int:
-    async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as response:
+async def status(url: str, method: str = "GET", **headers: str) -> int:
+    async with aiohttp.ClientSession() as http, http.request(method, url, headers=headers) as response:
         return response.status
 
 
@@ -114,14 +122,16 @@ async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) 
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,)) as relay:
         url = relay.http(path.replace("{name}", "page.js"))
         refused = plain is not Access.OPEN
-        assert (await status(url) == 401) is refused
-        assert (await status(url, Origin="https://evil.example") == 403) is refused
+        assert (await status(url, method) == 401) is refused
+        assert (await status(url, method, Origin="https://evil.example") == 403) is refused
         if websocket is not None:
             assert await status(url, **upgrade()) == 401
             assert await status(url, **upgrade(Authorization="Bearer wrong-key-0123456789")) == 401
             assert await status(url, **upgrade(Origin="https://evil.example", Authorization=f"Bearer {KEY}")) == 403
-            assert await status(url, **upgrade(Authorization=f"Bearer {KEY}")) == 101
-            assert await status(url, **upgrade(**{"api-key": KEY})) == 101
+            # A Realtime client is let in as far as the dial, and nobody listens at this upstream.
+            let_in = 504 if path.endswith("/realtime") else 101
+            assert await status(url, **upgrade(Authorization=f"Bearer {KEY}")) == let_in
+            assert await status(url, **upgrade(**{"api-key": KEY})) == let_in
 
 
 @pytest.mark.parametrize(
