@@ -47,10 +47,11 @@ async def running_relay(
     upstream: str | None = None, registry: ToolRegistry | None = None, **overrides: Any
 ) -> AsyncIterator[RunningRelay]:
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
-    app = create_app(settings_for(upstream, **overrides), registry if registry is not None else ToolRegistry())
+    settings = settings_for(upstream, **overrides)
+    app = create_app(settings, registry if registry is not None else ToolRegistry())
     runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=2, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=settings.tls_context())
     await site.start()
     try:
         yield RunningRelay(app, runner.addresses[0][1])
