@@ -43,7 +43,8 @@ class Model:
         self.calls: list[str] = []
         self.client_calls: list[str] = []
         self.speaking = False
-        self.lost: set[str] = set()
+        self.mixed: set[str] = set()
+        self.sent_outputs: set[str] = set()
 
     def collect(self) -> None:
         """Take what the relay has sent since."""
@@ -51,6 +52,9 @@ class Model:
             if event["type"] == "response.create" and (event.get("response") or {}).get("conversation") != "none":
                 turns = self.stage.session.turns
                 assert turns.slot.request_id == event["event_id"], "asked for past the slot"
+                assert self.mixed <= self.sent_outputs, "the follow-up of a mixed response must know all outputs"
+            elif event["type"] == "conversation.item.create" and event["item"]["type"] == "function_call_output":
+                self.sent_outputs.add(event["item"]["call_id"])
             self.inbox.append(event)
 
     def emit(self, *events: Obj) -> None:
@@ -109,6 +113,8 @@ class Model:
             self.emit(*call_events(response_id, call, index, previous))
             output.append(call)
             (self.client_calls if name == "lamp" else self.calls).append(call["call_id"])
+        if kind == "mixed":
+            self.mixed.add(self.calls[-1])
         self.emit(done(response_id, *output, status=status, conversation_id="conv"))
 
     def speech(self) -> None:
@@ -161,7 +167,7 @@ class World:
             case "read":
                 model.read_one()
             case "finish":
-                model.finish(list(OUTPUTS)[n % len(OUTPUTS)], "completed" if n % 7 else "cancelled")
+                model.finish(list(OUTPUTS)[n % len(OUTPUTS)], "completed" if n % 3 else "cancelled")
             case "speech":
                 model.speech()
             case "silence":
@@ -223,7 +229,7 @@ class World:
 
 OPS = ["create", "cancel", "say", "answer", "tool", "read", "finish", "speech", "silence", "untouched", "wait"]
 _steps = st.lists(
-    st.tuples(st.sampled_from([*OPS, "read", "finish", "tool", "create"]), st.integers(0, 11)), max_size=60
+    st.tuples(st.sampled_from([*OPS, "read", "finish", "tool", "create"]), st.integers(0, 11)), min_size=12, max_size=60
 )
 
 
@@ -281,7 +287,7 @@ _event = st.builds(
 @pytest.mark.parametrize(
     "policy", [RealtimePolicy(), RealtimePolicy(instructions="x", allow=frozenset(), max_output_tokens=5)]
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), _event), max_size=20))
 def test_no_shape_of_any_event_breaks_a_session(policy: RealtimePolicy, events: list[tuple[bool, Obj]]) -> None:
     stage = RealtimeStage(CLOCK, policy=policy).ready()
