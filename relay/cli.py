@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.commands.policies import policies
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -82,6 +83,9 @@ def local(
         typer.echo(f"ready: the local engine listens on ws://{host}:{bound}/v1/realtime", err=True)
 
     _run(run_engine(host, port, on_ready=say), f"{host}:{port}")
+
+
+app.command()(policies)
 
 
 def _run(coroutine: Coroutine[Any, Any, None], address: str) -> None:
