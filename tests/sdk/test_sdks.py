@@ -8,14 +8,16 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import soundfile
 
+from relay.core.realtime_events import PassDown, TellClient
 from relay.state import load_tools
 from tests.support.realtime_client import is_valid
 from tests.support.relay_server import RunningRelay, running_relay, settings_for
@@ -143,6 +145,41 @@ async def test_agents_from_python(spoken: Path) -> None:
             OPENAI_AGENTS_DISABLE_TRACING="1",
         )
     judge(events)
+
+
+class Watch:
+    """What the relay sends to its Realtime clients, seen from inside: for SDKs that do not show it."""
+
+    def __init__(self, relay: RunningRelay) -> None:
+        self.events: list[Obj] = []
+        relay.state.tap = self
+
+    def __call__(self, event: Any, now: float, commands: Sequence[Any]) -> None:
+        for command in commands:
+            if isinstance(command, PassDown):
+                self.events.append(json.loads(bytes(command.raw)))
+            elif isinstance(command, TellClient):
+                self.events.append(json.loads(orjson.dumps(command.body)))
+
+
+@pytest.mark.long
+async def test_livekit(spoken: Path) -> None:
+    place = await environment("livekit")
+    async with relay_on_its_engine() as relay:
+        watch = Watch(relay)
+        base_url = relay.http("/v1")
+        await drive([place / "bin/python", HERE / "livekit_py.py"], BASE_URL=base_url, API_KEY=KEY, PCM=spoken)
+    judge(watch.events)
+
+
+@pytest.mark.long
+async def test_pipecat(spoken: Path) -> None:
+    place = await environment("pipecat")
+    async with relay_on_its_engine() as relay:
+        watch = Watch(relay)
+        ws_url = relay.ws("/v1/realtime")
+        await drive([place / "bin/python", HERE / "pipecat_py.py"], WS_URL=ws_url, API_KEY=KEY, PCM=spoken)
+    judge(watch.events)
 
 
 def link(place: Path, name: str) -> Path:
