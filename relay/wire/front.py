@@ -7,6 +7,7 @@ written anew from what was understood. A dialect (`relay.wire.beta`) may stand b
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -32,9 +33,18 @@ _APPEND_HEAD = re.compile(_pattern(rf'{{ (?:{_ID}{_APPEND}|{_APPEND}(?:{_ID})?)"
 _TAIL = re.compile(_pattern('" } '))
 _KIND = re.compile(_pattern(r'{ (?:"event_id" : "[^"\\]*" , )?"type" : "([^"\\]*)"'))
 _UNTOUCHED = frozenset(kind.encode() for kind in UNTOUCHED)
+# How nearly all of those frames begin: found several times as fast as by the patterns, which stay the measure.
+_USUAL_HEADS = tuple(b'{"type":' + space + b'"' + kind + b'"' for kind in _UNTOUCHED for space in (b"", b" "))
+_USUAL_APPENDS = (
+    b'{"type":"input_audio_buffer.append","audio":"',
+    b'{"type": "input_audio_buffer.append", "audio": "',
+)
 _TAIL_BYTES = 64
 MAX_DEPTH = 200
 """What orjson certainly writes (its limit is 254)."""
+_HEAD_BYTES = max(map(len, _USUAL_HEADS))
+_BLANK = ord(" ")
+_decode = partial(pybase64.b64decode, validate=True)
 _NO_BODY: Mapping[str, Any] = {}
 
 
@@ -53,20 +63,28 @@ def canonical_append(raw: bytes) -> int:
 
     Type first, perhaps an event id, then the audio in base64 and the end: what is found here can go on unread.
     """
-    head = _APPEND_HEAD.match(raw)
-    if head is None:
-        return -1
-    end = raw.rfind(b'"', max(head.end(), len(raw) - _TAIL_BYTES))
-    if end < 0 or _TAIL.fullmatch(raw, end) is None:
-        return -1
+    if raw.startswith(_USUAL_APPENDS) and raw.endswith(b'"}'):
+        start, end = len(_USUAL_APPENDS[raw[8] == _BLANK]), len(raw) - 2
+        if start > end:
+            return -1
+    else:
+        head = _APPEND_HEAD.match(raw)
+        if head is None:
+            return -1
+        start = head.end()
+        end = raw.rfind(b'"', max(start, len(raw) - _TAIL_BYTES))
+        if end < 0 or _TAIL.fullmatch(raw, end) is None:
+            return -1
     try:
-        return len(pybase64.b64decode(memoryview(raw)[head.end() : end], validate=True))
+        return len(_decode(memoryview(raw)[start:end]))
     except ValueError:
         return -1
 
 
 def is_untouched(frame: memoryview) -> bool:
     """Whether an event of the upstream's is of a type that no rule looks into."""
+    if bytes(frame[:_HEAD_BYTES]).startswith(_USUAL_HEADS):
+        return True
     kind = _KIND.match(frame)
     return kind is not None and kind[1] in _UNTOUCHED
 
