@@ -9,16 +9,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, assert_never, cast
+from typing import Any, Literal, Protocol, assert_never, cast
 
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
+from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance
 from relay.core.redact import redact
+from relay.core.values import DeviceOptions
 from relay.peers.frames import MessageListener
-from relay.peers.outbox import Outbox
+from relay.peers.outbox import MAX_QUEUED_MS, Outbox
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
@@ -27,6 +29,8 @@ CLOSE_TIMEOUT_S = 5.0
 MAX_UNSENT_UPSTREAM_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is left out."""
 UPSTREAM_STUCK_S = 10.0
+SLOWED_S = 0.25
+"""A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
 
 _log = logging.getLogger("relay.session")
 
@@ -59,6 +63,7 @@ class LiveSession:
         *,
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
+        max_queued_ms: float = MAX_QUEUED_MS,
     ) -> None:
         self.core = core
         self._loop = asyncio.get_running_loop()
@@ -66,7 +71,7 @@ class LiveSession:
         self._tap = tap
         self._client = client
         self._client_codec = DeviceCodec(core.options)
-        self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock)
+        self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
         self._upstream = UpstreamSocket()
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
@@ -83,11 +88,15 @@ class LiveSession:
         client.on_text = self._client_text
         client.on_binary = self._client_binary
         client.on_closed = self._client_closed
+        client.on_ping = self._count_message
         self._upstream.on_text = self._upstream_text
         self._upstream.on_closed = self._upstream_closed
         self._upstream.on_writable = self._upstream_writable
         self._dropped_bytes = 0
         self._stuck_timer: asyncio.TimerHandle | None = None
+        self._messages = message_allowance(self._clock())
+        self._use_allowance(core.options)
+        self._read_timer: asyncio.TimerHandle | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -99,12 +108,10 @@ class LiveSession:
             await self._closed
         finally:
             self._outbox.stop()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._stuck_timer is not None:
-                self._stuck_timer.cancel()
-                self._stuck_timer = None
+            for timer in (self._timer, self._stuck_timer, self._read_timer):
+                if timer is not None:
+                    timer.cancel()
+            self._timer = self._stuck_timer = self._read_timer = None
             self._upstream.close(1000)
             for task in self._tasks:
                 task.cancel()
@@ -136,6 +143,10 @@ class LiveSession:
     def _client_binary(self, frame: memoryview) -> None:
         core, codec = self.core, self._client_codec
         n_bytes = len(frame)
+        audio = self._audio
+        audio.left -= n_bytes if n_bytes > self._least_bytes else self._least_bytes
+        if audio.left < 0:
+            self._slow_down(audio, "audio")
         if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry or self._tap) and n_bytes:
             # The short way of what `feed` does with microphone audio in a running session: count it, pass it on.
             core.turns.input_bytes += n_bytes
@@ -149,7 +160,33 @@ class LiveSession:
             self.feed(event)
 
     def _client_text(self, frame: memoryview) -> None:
+        self._count_message()
         self.feed(self._client_codec.decode_text(frame))
+
+    def _count_message(self) -> None:
+        self._messages.left -= 1
+        if self._messages.left < 0:
+            self._slow_down(self._messages, "messages")
+
+    def _slow_down(self, allowance: Allowance, what: Literal["audio", "messages"]) -> None:
+        """Read no more of the client until its allowance has caught up: it has to wait, and nothing is lost."""
+        now = self._clock()
+        wait_s = allowance.wait_s(now)
+        if wait_s == 0 or self._closed.done():
+            return
+        if self._read_timer is None:
+            self._client.pause_reading()
+            self._read_timer = self._loop.call_later(wait_s + SLOWED_S, self._read_on)
+        if allowance.tell(now):
+            self.feed(ev.ClientTooFast(what))
+
+    def _read_on(self) -> None:
+        self._read_timer = None
+        self._client.resume_reading()
+
+    def _use_allowance(self, options: DeviceOptions) -> None:
+        self._audio = audio_allowance(options.input.bytes_per_ms, self._clock())
+        self._least_bytes = LEAST_FRAME_MS * options.input.bytes_per_ms
 
     def _client_closed(self, code: int, reason: str) -> None:
         self.feed(ev.ClientClosed(code, reason))
@@ -277,6 +314,7 @@ class LiveSession:
             case cmd.SyncPlayhead(item_id, played_ms):
                 self._outbox.sync(item_id, played_ms)
             case cmd.UseOptions(options):
+                self._use_allowance(options)
                 self._outbox.use(options)
             case _:
                 assert_never(command)

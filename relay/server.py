@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from math import ceil
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -15,7 +16,7 @@ from relay.config import Settings
 from relay.core.policy import Principal
 from relay.endpoints.device import device_socket
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
-from relay.errors import AccessDenied, RelayError
+from relay.errors import AccessDenied, RelayError, TooFast
 from relay.state import RELAY, RelayState, load_tools
 from relay.toolkit.registry import ToolRegistry
 
@@ -75,6 +76,8 @@ def _guarded(route: Route) -> Handler:
         access, handler = route.access, route.handler
         if route.websocket is not None and is_upgrade(request):
             access, handler = route.websocket
+            relay = request.app[RELAY]
+            relay.admission.knock(relay.gate.address(request))
         principal = request.app[RELAY].gate.admit(request, access)
         return await handler(request, principal)
 
@@ -102,7 +105,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied) else error.http_status
-        return _error(status, str(error), getattr(error, "field", None))
+        headers = {"Retry-After": str(ceil(error.retry_after_s))} if isinstance(error, TooFast) else {}
+        return _error(status, str(error), getattr(error, "field", None), headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
         return _error(500, "The relay failed while answering; its log says more.")

@@ -10,12 +10,14 @@ from aiohttp import web
 
 from relay import __version__
 from relay.access import Gate
+from relay.admission import Admission
 from relay.config import DEFAULT_TOOLS, Settings, Upstream
 from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
 from relay.live_session import LiveSession, Tap
+from relay.peers.client_socket import Keepalive
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
 from relay.toolkit.discovery import load_folder
@@ -39,6 +41,7 @@ class RelayState:
     settings: Settings
     registry: ToolRegistry
     gate: Gate
+    admission: Admission
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
@@ -55,6 +58,7 @@ class RelayState:
             settings=settings,
             registry=registry,
             gate=Gate(settings),
+            admission=Admission(settings),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
@@ -124,6 +128,11 @@ class RelayState:
     def new_session_id(self) -> str:
         """An id of our own making; the provider's is never shown."""
         return f"rs_{secrets.token_hex(10)}"
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """How often clients are pinged, and how long they have to answer."""
+        return Keepalive(self.settings.ping_interval_s, self.settings.pong_timeout_s)
 
     def session_config(self) -> SessionConfig:
         """The settings' session with the registry's tools."""

@@ -21,9 +21,11 @@ LAYERS: dict[str, set[str]] = {
     "relay.config": {"relay.core", "relay.errors"},
     "relay.logs": {"relay.core"},
     "relay.access": {"relay.config", "relay.core", "relay.errors"},
+    "relay.admission": {"relay.config", "relay.core", "relay.errors"},
     "relay.state": {
         "relay",
         "relay.access",
+        "relay.admission",
         "relay.config",
         "relay.core",
         "relay.engine_process",

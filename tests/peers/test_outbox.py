@@ -17,7 +17,8 @@ from relay.core.playback import JITTER_BUFFER_MS
 from relay.core.values import ClipHanded, DeviceOptions
 from relay.peers import outbox as outbox_module
 from relay.peers.outbox import MAX_UNSENT_BYTES, PIECE_MS, STUCK_S, Outbox
-from relay.wire.device import MIN_AHEAD_MS, DeviceCodec
+from relay.wire.device import DeviceCodec
+from relay.wire.device_in import MIN_AHEAD_MS
 from tests.support.virtual_time import in_virtual_time
 
 pass_time = asyncio.sleep
@@ -153,7 +154,7 @@ async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
 async def test_with_the_smallest_bounds_the_client_still_hears_all_without_a_gap(max_ahead_ms: int) -> None:
     desk = Desk(max_ahead_ms=max_ahead_ms)
     pcm = desk.clip("item_1", 2000)
-    limit_ms = max(max_ahead_ms, outbox_module.MIN_AHEAD_MS)
+    limit_ms = max(max_ahead_ms, outbox_module.LEAST_AHEAD_MS)
     while desk.loop.time() < 2.2 and desk.handed_ms() < 2000:
         await pass_time(0.001)
         played_ms = desk.loop.time() * 1000 - JITTER_BUFFER_MS
