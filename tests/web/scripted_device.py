@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from relay.web import CONTENT_SECURITY_POLICY, STATIC_DIR, static_files
+from tests.support.device_schema import check
 
 TIMEOUT_S = 20.0
 RATE_HZ = 24_000
@@ -41,7 +42,7 @@ class DeviceSession:
 
     async def send(self, kind: str, **fields: Any) -> None:
         """Send a message of plain type."""
-        await self.socket.send_json({"type": kind, **fields})
+        await self.socket.send_json(check({"type": kind, **fields}, "toClient"))
 
     async def event(self, name: str, **fields: Any) -> None:
         """Send a named event."""
@@ -110,7 +111,7 @@ class DeviceSession:
                 if message.type is WSMsgType.BINARY:
                     self.frames.append((time.monotonic(), message.data))
                 elif message.type is WSMsgType.TEXT:
-                    self.messages.append(message.json())
+                    self.messages.append(check(message.json(), "toRelay"))
                 self._news.notify_all()
         await self._may_go.wait()
         self.closed.set()
