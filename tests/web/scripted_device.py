@@ -52,7 +52,14 @@ class DeviceSession:
         """Open the session as the relay does: AIConnected, and `ready` to the page's hello."""
         await self.event("AIConnected", sessionId="s_test_1", protocol=1, input=PCM, output=PCM)
         await self.expect("hello")
-        fields = {"voice": "marin", "turn": "server_vad", "maxAheadMs": 1000, "language": None, "tools": []}
+        fields = {
+            "voice": "marin",
+            "turn": "server_vad",
+            "maxAheadMs": 1000,
+            "duplex": "full",
+            "language": None,
+            "tools": [],
+        }
         await self.send("ready", input=PCM, output=PCM, **{**fields, **ready})
 
     async def audio(self, item_id: str, pcm: bytes, *, end: bool = True, chunk_ms: int = 100) -> None:
