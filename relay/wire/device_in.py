@@ -58,7 +58,8 @@ def parse_format(value: Any, field: str) -> AudioFormat:
 
 
 def _hello(obj: Obj) -> ev.Hello:
-    if obj.get("v", PROTOCOL_VERSION) != PROTOCOL_VERSION:
+    version = obj.get("v", PROTOCOL_VERSION)
+    if version is True or version != PROTOCOL_VERSION:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
     for field in ("resume", "consent"):
         if obj.get(field) not in (None, False):

@@ -14,6 +14,7 @@ from relay.core import events as ev
 from relay.core.values import DeviceOptions, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.wire.device import DeviceCodec
 from relay.wire.device_in import MAX_AHEAD_MS, MAX_ID_CHARS, MAX_POSITION_MS, MAX_TEXT_CHARS, MIN_AHEAD_MS
+from tests.support.device_schema import check
 
 Obj = dict[str, Any]
 
@@ -28,8 +29,7 @@ def decoded(message: object) -> ev.ClientEvent:
 
 
 def encoded(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> Obj:
-    obj: Obj = json.loads(codec().encode(message))
-    return obj
+    return check(json.loads(codec().encode(message)), "toClient")
 
 
 # -- what a client says -----------------------------------------------------------------------------------------------
