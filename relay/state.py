@@ -5,6 +5,7 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -16,7 +17,7 @@ from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
-from relay.live_session import LiveSession, Tap
+from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
@@ -47,7 +48,7 @@ class RelayState:
     runner: ToolRunner
     tap: Tap | None = None
     draining: bool = False
-    sessions: dict[str, LiveSession] = field(default_factory=dict)
+    sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
@@ -114,12 +115,12 @@ class RelayState:
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def add(self, live: LiveSession) -> None:
+    def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
         self.all_gone.clear()
 
-    def remove(self, live: LiveSession) -> None:
+    def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
         if not self.sessions:
