@@ -107,7 +107,8 @@ class DeviceSession:
         self.passed_over: dict[str, int] = {}
         self._next_id = next_id
         self._commands: list[Command] = []
-        self._turns = Turns(self.config, self._commands.append, next_id)
+        self.turns = self._turns = Turns(self.config, self._commands.append, next_id)
+        """The conversation's state, to look at; an attribute, for every frame of audio looks."""
         self._backlog = Backlog(options.input)
         self._started_at = started_at
         self._limits = limits or SessionLimits()
@@ -134,11 +135,6 @@ class DeviceSession:
     def policy(self) -> Policy:
         """What this client may ask for."""
         return self.principal.policy
-
-    @property
-    def turns(self) -> Turns:
-        """The conversation's state, to look at."""
-        return self._turns
 
     @property
     def deadline(self) -> float | None:
