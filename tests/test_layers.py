@@ -63,8 +63,9 @@ LAYERS: dict[str, set[str]] = {
         "relay.toolkit",
     },
     "relay.web": set(),
-    "relay.local_engine": {"audio", "relay.errors"},
-    "relay.testing": set(),
+    "relay.faults": {"relay.errors"},
+    "relay.local_engine": {"audio", "relay.errors", "relay.faults"},
+    "relay.testing": {"relay.faults"},
     "relay.talk": {"audio", "relay.errors"},
     "relay.cli": {
         "relay",
