@@ -20,7 +20,7 @@ from relay.core.values import SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
 ENGINE = "local"
-DEFAULT_TOOLS = Path("tools")
+DEFAULT_TOOLS = "tools"
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
 )
@@ -74,7 +74,10 @@ class Settings(BaseSettings):
     transcription_model: str = Field("gpt-transcribe", alias="RELAY_TRANSCRIPTION_MODEL")
     noise_reduction: Literal["near_field", "far_field", "off"] = Field("off", alias="RELAY_NOISE_REDUCTION")
 
-    tools: Path = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    tools: str = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
+    navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
+    tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
@@ -133,6 +136,16 @@ class Settings(BaseSettings):
         if any(len(key) < 16 for key in value):
             raise ValueError("a key must have at least 16 characters; make one with: openssl rand -hex 24")
         return value
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("navai_folders", "navai_agents", "tools_base_dir", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
     @classmethod
@@ -212,6 +225,10 @@ class Settings(BaseSettings):
         if self.resolve_upstream().kind == "openai" and RETIRING_MODELS.match(self.model):
             found.append(
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
+            )
+        if self.navai_folders is not None and "tools" in self.model_fields_set:
+            found.append(
+                "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
             )
         if not self.is_loopback and self.open_access:
             found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")

@@ -81,6 +81,7 @@ EXPECTED = {
     ("GET", "/healthz"): (Access.OPEN, None),
     ("GET", "/readyz"): (Access.OPEN, None),
     ("GET", "/navai/functions"): (Access.BROWSER, None),
+    ("POST", "/navai/functions/execute"): (Access.BROWSER, None),
 }
 """Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""
 

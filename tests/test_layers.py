@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.config",
         "relay.core",
         "relay.engine_process",
+        "relay.errors",
         "relay.live_session",
         "relay.peers",
         "relay.session_tools",

@@ -1,6 +1,7 @@
 """What the handlers of the NAVAI routes share: the options, the tools, the way upstream, and how a body is read."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,19 +9,29 @@ import aiohttp
 from aiohttp import web
 
 from relay.endpoints.navai_options import NavaiOptions
-from relay.errors import BadRequest, TooBig
+from relay.errors import BadRequest, TooBig, ToolError
+from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 
 MAX_BODY_BYTES = 100 * 1024
 
+_log = logging.getLogger("relay.navai")
+
 
 class NavaiBackend:
     """One NAVAI backend: what its routes need, for as long as their application lives."""
 
-    def __init__(self, options: NavaiOptions, registry: ToolRegistry, runner: ToolRunner | None = None) -> None:
+    def __init__(
+        self,
+        options: NavaiOptions,
+        registry: ToolRegistry,
+        runner: ToolRunner | None = None,
+        library: ToolLibrary | None = None,
+    ) -> None:
         self.options = options
         self.registry = registry
+        self.library = library
         self.runner = runner or ToolRunner(registry)
         self._owns_runner = runner is None
         self._http: aiohttp.ClientSession | None = None
@@ -32,6 +43,16 @@ class NavaiBackend:
             timeout = aiohttp.ClientTimeout(total=self.options.upstream_timeout_s)
             self._http = aiohttp.ClientSession(timeout=timeout)
         return self._http
+
+    async def load_tools(self) -> None:
+        """Load the tools where that has not happened, or has failed; raises ToolError without a path of ours."""
+        if self.library is None:
+            return
+        try:
+            await self.library.ensure()
+        except ToolError:
+            _log.exception("the functions could not be loaded")
+            raise ToolError("The functions could not be loaded; the server's log says why.") from None
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """For `app.cleanup_ctx`: closes with the application what was opened for it."""
