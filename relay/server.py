@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from math import ceil
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -18,7 +19,7 @@ from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
-from relay.errors import AccessDenied, RelayError
+from relay.errors import AccessDenied, RelayError, TooFast
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -97,6 +98,8 @@ def _guarded(route: Route) -> Handler:
         access, handler = route.access, route.handler
         if route.websocket is not None and is_upgrade(request):
             access, handler = route.websocket
+            relay = request.app[RELAY]
+            relay.admission.knock(relay.gate.address(request))
         principal = request.app[RELAY].gate.admit(request, access)
         return await handler(request, principal)
 
@@ -124,7 +127,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied) else error.http_status
-        return _error(status, str(error), getattr(error, "field", None))
+        headers = {"Retry-After": str(ceil(error.retry_after_s))} if isinstance(error, TooFast) else {}
+        return _error(status, str(error), getattr(error, "field", None), headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
         return _error(500, "The relay failed while answering; its log says more.")
