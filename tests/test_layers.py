@@ -50,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.peers",
         "relay.state",
         "relay.tickets",
+        "relay.toolkit",
         "relay.web",
         "relay.wire",
     },
