@@ -5,8 +5,11 @@ RelayError
 ├── AccessDenied           who asks may not (401, 403; close 1008)
 ├── BadRequest             what was asked makes no sense (400; close 1008)
 ├── TooBig                 a message or body over its bound (413; close 1009)
-├── Full                   over a limit for now (429 or 503; close 1013)
+├── Full                   over a limit for now (503; close 1013)
+│   └── TooOften           over a quota (429 with Retry-After)
 ├── UpstreamError          the model's end refused or broke (502; close 1011)
+│   └── UpstreamTimeout    it did not answer in time (504)
+├── NotConfigured          what this needs is not in the settings (503)
 └── ToolError              a tool could not be described, loaded or run
 """
 
@@ -60,11 +63,50 @@ class Full(RelayError):
     close_code = 1013
 
 
+class TooOften(Full):
+    """A quota is used up; `retry_after_s` says when it is not."""
+
+    http_status = 429
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class UpstreamError(RelayError):
-    """The model's end refused the connection or broke; never carries a key or the upstream's raw body."""
+    """The model's end refused the connection or broke; never carries a key or the upstream's raw body.
+
+    `status` is the HTTP status that it answered with, `code` its error code, `retry_after_s` what it asked to wait;
+    each None where there was none.
+    """
 
     http_status = 502
     close_code = 1011
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamTimeout(UpstreamError):
+    """The model's end did not answer in time."""
+
+    http_status = 504
+
+
+class NotConfigured(RelayError):
+    """What was asked for needs a setting that is not there; the text names it."""
+
+    http_status = 503
 
 
 class ToolError(RelayError):
