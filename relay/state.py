@@ -7,15 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aiohttp import web
+from pydantic import SecretStr
 
 from relay import __version__
 from relay.access import Gate
+from relay.admission import Admission
 from relay.config import DEFAULT_TOOLS, Settings, Upstream
 from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
 from relay.live_session import LiveSession, Tap
+from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
+from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
 from relay.toolkit.discovery import load_folder
@@ -42,6 +46,10 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    admission: Admission
+    provider: ProviderClient = field(default_factory=ProviderClient)
+    credential: AnyCredential | None = None
+    azure_credential: AnyCredential | None = None
     tap: Tap | None = None
     draining: bool = False
     sessions: dict[str, LiveSession] = field(default_factory=dict)
@@ -51,6 +59,7 @@ class RelayState:
     def build(cls, settings: Settings, registry: ToolRegistry) -> "RelayState":
         """The relay that `settings` describe; nothing is started yet."""
         upstream = settings.resolve_upstream()
+        azure = _azure_credential(settings)
         return cls(
             settings=settings,
             registry=registry,
@@ -58,6 +67,9 @@ class RelayState:
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
+            admission=Admission(settings.mints_per_minute, settings.speech_per_minute),
+            credential=azure if upstream.kind == "azure" else _bearer(upstream.key),
+            azure_credential=azure,
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -79,6 +91,7 @@ class RelayState:
     async def stop(self) -> None:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
+        await self.provider.close()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -135,16 +148,27 @@ class RelayState:
 
     async def dial(self, socket: UpstreamSocket) -> None:
         """Connect a session's upstream. Raises UpstreamRefusal."""
-        url, key = self.upstream.url, self.upstream.key
+        url = self.upstream.url
         if self.engine is not None:
             url = self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
-        await dial(url, headers, socket)
+        await dial(url, self.credential.headers if self.credential is not None else {}, socket)
 
 
 RELAY = web.AppKey("relay", RelayState)
+
+
+def _bearer(key: SecretStr | None) -> Credential | None:
+    return Credential("bearer", key.get_secret_value()) if key is not None else None
+
+
+def _azure_credential(settings: Settings) -> AnyCredential | None:
+    source = settings.azure_token
+    if source is not None:
+        return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
+    key = settings.azure_api_key
+    return Credential("api-key", key.get_secret_value()) if key is not None else None
 
 
 def load_tools(settings: Settings) -> ToolRegistry:
