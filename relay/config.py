@@ -3,6 +3,7 @@
 An empty value is unset. Names that other systems gave to the same thing are accepted as aliases.
 """
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from relay.azure import PREVIEW_REFUSED, AzureResource, azure_endpoint, is_azure_preview
@@ -96,13 +98,31 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="RELAY_LOG_LEVEL")
     log_format: Literal["text", "json"] = Field("text", alias="RELAY_LOG_FORMAT")
 
+    _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the settings; `overrides` (by field name) win. Raises ConfigError with every mistake at once."""
         try:
-            return cls(**{key: value for key, value in overrides.items() if value is not None})
+            settings = cls(**{key: value for key, value in overrides.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
+        settings._environment = {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
+        return settings
+
+    def environment(self) -> dict[str, str]:
+        """The environment and `.env` as they were loaded, for parts with keys of their own; shared keys as here."""
+        own = {
+            "OPENAI_API_KEY": self.openai_api_key.get_secret_value() if self.openai_api_key else None,
+            "OPENAI_BASE_URL": self.openai_base_url,
+            "OPENAI_REALTIME_MODEL": self.model,
+            "OPENAI_REALTIME_VOICE": self.voice,
+            "OPENAI_REALTIME_INSTRUCTIONS": self.instructions,
+            "OPENAI_REALTIME_LANGUAGE": self.language,
+            "OPENAI_REALTIME_VOICE_ACCENT": self.voice_accent,
+            "OPENAI_REALTIME_VOICE_TONE": self.voice_tone,
+        }
+        return self._environment | {key: value or "" for key, value in own.items()}
 
     @field_validator("api_keys", "admin_keys", "allowed_origins", mode="before")
     @classmethod

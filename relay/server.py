@@ -15,6 +15,9 @@ from relay.access import Access
 from relay.config import Settings
 from relay.core.policy import Principal
 from relay.endpoints.device import device_socket
+from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
+from relay.endpoints.navai_backend import NavaiBackend
+from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.errors import AccessDenied, RelayError
 from relay.state import RELAY, RelayState, load_tools
@@ -32,13 +35,22 @@ RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom."""
+    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
+
+    `any_case` paths are matched without regard to case, with or without a slash at their end.
+    """
 
     method: str
     path: str
     access: Access
     handler: RouteHandler
     websocket: tuple[Access, RouteHandler] | None = None
+    any_case: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it."""
+        return pattern_of(self.path) if self.any_case else self.path
 
 
 _DEVICE = (Access.BROWSER, device_socket)
@@ -49,22 +61,31 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/static/{name}", Access.OPEN, static),
     Route("GET", "/healthz", Access.OPEN, healthz),
     Route("GET", "/readyz", Access.OPEN, readyz),
+    *(
+        Route(row.method, row.path(NavaiPaths()), Access.BROWSER, relay_handler(row), any_case=True)
+        for row in NAVAI_ROUTES
+    ),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
 
 
-def create_app(settings: Settings | None = None, registry: ToolRegistry | None = None) -> web.Application:
+def create_app(
+    settings: Settings | None = None, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None
+) -> web.Application:
     """An aiohttp application that is a relay; settings come from the environment, tools from their folder.
 
+    `navai` are the options of the NAVAI routes, whose paths are fixed here; the default is those of the environment.
     Raises ConfigError or ToolError before anything is started.
     """
     settings = settings or Settings.load()
     state = RelayState.build(settings, registry if registry is not None else load_tools(settings))
     app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
+    app[NAVAI] = NavaiBackend(navai or NavaiOptions.from_env(settings.environment()), state.registry, state.runner)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(route), name=None)
+        app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
     app.cleanup_ctx.append(_lifetime)
+    app.cleanup_ctx.append(app[NAVAI].lifetime)
     app.on_shutdown.append(_drain)
     return app
 
@@ -171,7 +192,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
         host, port = runner.addresses[0][:2]
         for line in app[RELAY].describe():
             _log.info("%s", line)
-        for warning in settings.warnings():
+        for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
         _log.info("ready: open http://%s:%d and talk", f"[{host}]" if ":" in host else host, port)
         await stop.wait()

@@ -46,6 +46,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.live_session",
         "relay.peers",
         "relay.state",
+        "relay.toolkit",
         "relay.web",
         "relay.wire",
     },
