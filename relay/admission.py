@@ -11,6 +11,9 @@ from typing import Literal
 from relay.core.quota import Rate, TokenBuckets, take_all
 from relay.errors import TooOften
 
+DEFAULT_MINTS_PER_MINUTE = 30
+DEFAULT_SPEECH_PER_MINUTE = 120
+
 Purchase = Literal["mint", "speech"]
 
 _NAMES: dict[Purchase, tuple[str, str]] = {
@@ -22,7 +25,9 @@ _NAMES: dict[Purchase, tuple[str, str]] = {
 class Admission:
     """Counts what callers buy; 0 per minute means without limit."""
 
-    def __init__(self, mints_per_minute: int, speech_per_minute: int) -> None:
+    def __init__(
+        self, mints_per_minute: int = DEFAULT_MINTS_PER_MINUTE, speech_per_minute: int = DEFAULT_SPEECH_PER_MINUTE
+    ) -> None:
         self._limits: dict[Purchase, int] = {"mint": mints_per_minute, "speech": speech_per_minute}
         self._identities = {what: _buckets(limit) for what, limit in self._limits.items()}
         self._addresses = {what: _buckets(limit) for what, limit in self._limits.items()}

@@ -22,6 +22,7 @@ from relay.core.values import SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
 ENGINE = "local"
+AZURE_PREFIX = "/api/ai-assistant"
 DEFAULT_TOOLS = Path("tools")
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
@@ -74,7 +75,7 @@ class Settings(BaseSettings):
     azure_endpoint: str | None = Field(None, alias="AZURE_OPENAI_ENDPOINT")
     azure_deployment: str | None = Field(None, alias="AZURE_OPENAI_DEPLOYMENT")
     azure_api_version: str | None = Field(None, alias="AZURE_OPENAI_API_VERSION")
-    azure_prefix: str = Field("/api/ai-assistant", alias="RELAY_AZURE_PREFIX")
+    azure_prefix: str = Field(AZURE_PREFIX, alias="RELAY_AZURE_PREFIX")
 
     turn: Literal["server_vad", "semantic_vad", "manual"] = Field("server_vad", alias="RELAY_TURN")
     vad_threshold: float | None = Field(None, alias="RELAY_VAD_THRESHOLD", ge=0, le=1)

@@ -76,8 +76,8 @@ class TooOften(Full):
 class UpstreamError(RelayError):
     """The model's end refused the connection or broke; never carries a key or the upstream's raw body.
 
-    `status` is the HTTP status that it answered with, `code` its error code, `retry_after_s` what it asked to wait;
-    each None where there was none.
+    `upstream_status` is the HTTP status that it answered with, `code` its error code, `retry_after_s` how long it
+    asked to wait; each None where there was none.
     """
 
     http_status = 502
@@ -87,12 +87,12 @@ class UpstreamError(RelayError):
         self,
         message: str,
         *,
-        status: int | None = None,
+        upstream_status: int | None = None,
         code: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.upstream_status = upstream_status
         self.code = code
         self.retry_after_s = retry_after_s
 

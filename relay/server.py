@@ -6,14 +6,15 @@ import logging
 import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.access import Access
-from relay.config import Settings
+from relay.config import AZURE_PREFIX, Settings
 from relay.core.policy import Principal
+from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
 from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
@@ -52,6 +53,12 @@ class Route:
         """The path as the router takes it."""
         return pattern_of(self.path) if self.any_case else self.path
 
+    def below(self, azure_prefix: str) -> "Route":
+        """The route where the settings want it: those of Azure's pages can be moved."""
+        if not self.path.startswith(f"{AZURE_PREFIX}/"):
+            return self
+        return replace(self, path=azure_prefix + self.path.removeprefix(AZURE_PREFIX))
+
 
 _DEVICE = (Access.BROWSER, device_socket)
 
@@ -64,6 +71,10 @@ ROUTES: tuple[Route, ...] = (
     *(
         Route(row.method, row.path(NavaiPaths()), Access.BROWSER, relay_handler(row), any_case=True)
         for row in NAVAI_ROUTES
+    ),
+    *(
+        Route(method, AZURE_PREFIX + path, Access.BROWSER, handler, any_case=True)
+        for method, path, handler in AZURE_ROUTES
     ),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
@@ -81,8 +92,14 @@ def create_app(
     state = RelayState.build(settings, registry if registry is not None else load_tools(settings))
     app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
-    app[NAVAI] = NavaiBackend(navai or NavaiOptions.from_env(settings.environment()), state.registry, state.runner)
-    for route in ROUTES:
+    app[NAVAI] = NavaiBackend(
+        navai or NavaiOptions.from_env(settings.environment()),
+        state.registry,
+        state.runner,
+        admission=state.admission,
+        provider=state.provider,
+    )
+    for route in (row.below(settings.azure_prefix) for row in ROUTES):
         app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)

@@ -4,11 +4,12 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
+from relay.admission import Admission
 from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import BadRequest, TooBig
+from relay.peers.provider import ProviderClient
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 
@@ -18,26 +19,28 @@ MAX_BODY_BYTES = 100 * 1024
 class NavaiBackend:
     """One NAVAI backend: what its routes need, for as long as their application lives."""
 
-    def __init__(self, options: NavaiOptions, registry: ToolRegistry, runner: ToolRunner | None = None) -> None:
+    def __init__(
+        self,
+        options: NavaiOptions,
+        registry: ToolRegistry,
+        runner: ToolRunner | None = None,
+        *,
+        admission: Admission | None = None,
+        provider: ProviderClient | None = None,
+    ) -> None:
         self.options = options
         self.registry = registry
         self.runner = runner or ToolRunner(registry)
+        self.admission = admission or Admission()
+        self.provider = provider or ProviderClient()
         self._owns_runner = runner is None
-        self._http: aiohttp.ClientSession | None = None
-
-    @property
-    def http(self) -> aiohttp.ClientSession:
-        """The client for calls upstream, each of which ends within `options.upstream_timeout_s`."""
-        if self._http is None:
-            timeout = aiohttp.ClientTimeout(total=self.options.upstream_timeout_s)
-            self._http = aiohttp.ClientSession(timeout=timeout)
-        return self._http
+        self._owns_provider = provider is None
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """For `app.cleanup_ctx`: closes with the application what was opened for it."""
         yield
-        if self._http is not None:
-            await self._http.close()
+        if self._owns_provider:
+            await self.provider.close()
         if self._owns_runner:
             await self.runner.close(2.0)
 

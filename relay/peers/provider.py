@@ -66,7 +66,7 @@ class Reply:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise UpstreamError(f"{self.name} failed: the answer is not a JSON object.", status=self.status)
+            raise UpstreamError(f"{self.name} failed: the answer is not a JSON object.", upstream_status=self.status)
         return found
 
 
@@ -218,7 +218,7 @@ async def _refusal(response: aiohttp.ClientResponse, call: Call) -> UpstreamErro
     if 300 <= response.status < 400:
         return UpstreamError(
             f"{call.name} failed ({response.status}): {_host(call)} redirects elsewhere; set the URL it really has.",
-            status=response.status,
+            upstream_status=response.status,
         )
     try:
         body = await _read(response, MAX_ERROR_BYTES, call.name)
@@ -227,7 +227,7 @@ async def _refusal(response: aiohttp.ClientResponse, call: Call) -> UpstreamErro
     code = error_code(body, call.headers)
     return UpstreamError(
         f"{call.name} failed ({response.status})" + (f": {code}" if code else ""),
-        status=response.status,
+        upstream_status=response.status,
         code=code,
         retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
     )
