@@ -23,7 +23,7 @@ from relay.errors import ConfigError
 
 ENGINE = "local"
 AZURE_PREFIX = "/api/ai-assistant"
-DEFAULT_TOOLS = Path("tools")
+DEFAULT_TOOLS = "tools"
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
 )
@@ -85,7 +85,10 @@ class Settings(BaseSettings):
     transcription_model: str = Field("gpt-transcribe", alias="RELAY_TRANSCRIPTION_MODEL")
     noise_reduction: Literal["near_field", "far_field", "off"] = Field("off", alias="RELAY_NOISE_REDUCTION")
 
-    tools: Path = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    tools: str = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
+    navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
+    tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
@@ -146,6 +149,16 @@ class Settings(BaseSettings):
         if any(len(key) < 16 for key in value):
             raise ValueError("a key must have at least 16 characters; make one with: openssl rand -hex 24")
         return value
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("navai_folders", "navai_agents", "tools_base_dir", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
     @classmethod
@@ -290,6 +303,10 @@ class Settings(BaseSettings):
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
             )
         found += self._azure_warnings()
+        if self.navai_folders is not None and "tools" in self.model_fields_set:
+            found.append(
+                "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
+            )
         if not self.is_loopback and self.open_access:
             found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")
         return found

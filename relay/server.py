@@ -21,7 +21,7 @@ from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.errors import AccessDenied, RelayError
-from relay.state import RELAY, RelayState, load_tools
+from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
 KEEPALIVE_TIMEOUT_S = 15.0
@@ -89,13 +89,14 @@ def create_app(
     Raises ConfigError or ToolError before anything is started.
     """
     settings = settings or Settings.load()
-    state = RelayState.build(settings, registry if registry is not None else load_tools(settings))
+    state = RelayState.build(settings, registry)
     app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
     app[NAVAI] = NavaiBackend(
         navai or NavaiOptions.from_env(settings.environment()),
         state.registry,
         state.runner,
+        state.library,
         admission=state.admission,
         provider=state.provider,
     )
@@ -200,6 +201,15 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # not on every platform
             loop.add_signal_handler(number, stop.set)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        _log.info("SIGHUP: loading the tools anew")
+        reloads.add(task := loop.create_task(app[RELAY].load_tools()))
+        task.add_done_callback(reloads.discard)
+
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
+        loop.add_signal_handler(signal.SIGHUP, reload)
     runner = web.AppRunner(
         app, keepalive_timeout=KEEPALIVE_TIMEOUT_S, shutdown_timeout=SHUTDOWN_TIMEOUT_S, access_log=None
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,17 +18,21 @@ from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
+from relay.errors import ToolError
 from relay.live_session import LiveSession, Tap
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
-from relay.toolkit.discovery import load_folder
+from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
+from relay.toolkit.sources import ToolSources
 
 DRAIN_TIMEOUT_S = 4.0
 TOOLS_TIMEOUT_S = 2.0
+
+_log = logging.getLogger("relay")
 
 
 def _set_event() -> asyncio.Event:
@@ -50,16 +55,21 @@ class RelayState:
     provider: ProviderClient = field(default_factory=ProviderClient)
     credential: AnyCredential | None = None
     azure_credential: AnyCredential | None = None
+    library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
     sessions: dict[str, LiveSession] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
-    def build(cls, settings: Settings, registry: ToolRegistry) -> "RelayState":
-        """The relay that `settings` describe; nothing is started yet."""
+    def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
+        """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
         azure = _azure_credential(settings)
+        library = None
+        if registry is None:
+            registry = ToolRegistry()
+            library = ToolLibrary(tool_sources(settings), registry)
         return cls(
             settings=settings,
             registry=registry,
@@ -70,14 +80,25 @@ class RelayState:
             admission=Admission(settings.mints_per_minute, settings.speech_per_minute),
             credential=azure if upstream.kind == "azure" else _bearer(upstream.key),
             azure_credential=azure,
+            library=library,
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bring up what the sessions need."""
+        await self.load_tools()
         if self.engine is not None:
             await self.engine.start()
+
+    async def load_tools(self) -> None:
+        """Load the tools, anew if they are; sessions go on, and new ones get what there is. A failure is logged."""
+        if self.library is None:
+            return
+        try:
+            await self.library.load()
+        except ToolError as error:
+            _log.error("%s The tools are as before.", error)
 
     async def drain(self) -> None:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
@@ -171,10 +192,17 @@ def _azure_credential(settings: Settings) -> AnyCredential | None:
     return Credential("api-key", key.get_secret_value()) if key is not None else None
 
 
-def load_tools(settings: Settings) -> ToolRegistry:
-    """The tools of the settings' folder, or those that come with the relay. Raises ToolError if the folder is bad."""
-    folder = settings.tools
-    if folder == DEFAULT_TOOLS and not folder.exists():
+def tool_sources(settings: Settings) -> ToolSources:
+    """Where the settings' tools are; the folder that comes with the relay, if nothing is named and there is none.
+
+    Raises ToolError where a folder that was named is bad.
+    """
+    folders, base_dir = settings.tools, settings.tools_base_dir
+    if folders == DEFAULT_TOOLS and not (base_dir or Path()).joinpath(folders).exists():
         package = Path(__file__).parent
-        folder = next(place for place in (package / "shipped_tools", package.parent / "tools") if place.exists())
-    return ToolRegistry(load_folder(folder).tools)
+        folders = str(next(one for one in (package / "shipped_tools", package.parent / "tools") if one.exists()))
+    sources = ToolSources(
+        folders=folders, navai_folders=settings.navai_folders, agents=settings.navai_agents, base_dir=base_dir
+    )
+    sources.check()
+    return sources

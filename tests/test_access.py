@@ -88,6 +88,7 @@ EXPECTED = {
     ("POST", "/api/ai-assistant/realtime/tools/exec"): (Access.BROWSER, None),
     ("GET", "/api/ai-assistant/realtime/user"): (Access.BROWSER, None),
     ("GET", "/api/ai-assistant/realtime/health"): (Access.BROWSER, None),
+    ("POST", "/navai/functions/execute"): (Access.BROWSER, None),
 }
 """Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""
 

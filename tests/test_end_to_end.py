@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from audio.files import read_audio
-from relay.state import load_tools
-from tests.support.relay_server import DeviceClient, RunningRelay, running_relay, settings_for
+from relay.toolkit.library import load_tools
+from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "recordings" / "samples"
@@ -23,7 +23,7 @@ FRAME_MS = 20
 
 @asynccontextmanager
 async def local_relay() -> AsyncIterator[RunningRelay]:
-    registry = load_tools(settings_for(tools=ROOT / "tools"))
+    registry = load_tools(ROOT / "tools")
     async with running_relay(None, registry) as relay:
         yield relay
 

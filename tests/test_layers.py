@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.config",
         "relay.core",
         "relay.engine_process",
+        "relay.errors",
         "relay.live_session",
         "relay.peers",
         "relay.session_tools",
@@ -38,7 +39,6 @@ LAYERS: dict[str, set[str]] = {
     "relay.endpoints": {
         "audio",
         "relay",
-        "relay.access",
         "relay.admission",
         "relay.azure",
         "relay.core",

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from relay.azure import AzureResource
 from relay.core.policy import Principal
+from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
@@ -23,6 +24,7 @@ from relay.peers.provider import Call, ProviderClient
 from relay.state import RELAY
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
+from relay.toolkit.scrub import without_paths
 
 TIMEOUT_S = 15.0
 DEFAULT_VOICE = "alloy"
@@ -33,6 +35,11 @@ NOT_CONFIGURED = (
     "RELAY_AZURE_TOKEN)."
 )
 GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
+
+MAX_DETAILS_CHARS = 1_000
+
+_TOOL_STATUS = {"invalid_arguments": 400, "busy": 429, "timeout": 504, "shutdown": 503}
+"""Statuses of calls without a result; all others are 500: the tool itself failed."""
 
 Obj = dict[str, Any]
 
@@ -65,7 +72,13 @@ async def create_azure_session(
 
     Raises UpstreamError.
     """
-    call = Call(name=NAME, url=resource.mint_url, headers=headers, body=_session_body(resource, wanted))
+    call = Call(
+        name=NAME,
+        url=resource.mint_url,
+        headers=headers,
+        body=_session_body(resource, wanted),
+        timeout_s=TIMEOUT_S,
+    )
     answer = (await provider.fetch(call)).json_object()
     session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
     if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
@@ -124,7 +137,6 @@ async def azure_tools(request: web.Request, principal: Principal) -> web.StreamR
 async def azure_tools_exec(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST …/realtime/tools/exec`: run one tool for a page whose model asked for it."""
     relay = request.app[RELAY]
-    check_sender(request)
     body = await read_body(request)
     name = text_of(body, "name")
     if name is None:
@@ -134,12 +146,12 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
         return web.json_response({"error": f"Tool not found: {name:.80}"}, status=404)
     if "http" not in tool.expose:
         raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
-    context = ToolContext(session_id="", call_id="", identity=principal.identity)
+    context = ToolContext(session_id="", identity=principal.identity)
     call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
     result = await relay.runner.run(call, context, audience="http")
     if result.code is not None:
-        status = 400 if result.code == "invalid_arguments" else 504 if result.code == "timeout" else 500
-        return _failed("Tool execution failed", result.message, status)
+        details = redact(without_paths(result.message), MAX_DETAILS_CHARS)
+        return _failed("Tool execution failed", details, _TOOL_STATUS.get(result.code, 500))
     return web.json_response({"output": json.loads(result.output)})
 
 

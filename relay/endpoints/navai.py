@@ -1,7 +1,7 @@
 """The NAVAI backend for its frontends: `add_routes` mounts it in any aiohttp application.
 
-    options = NavaiOptions.from_env()
-    add_routes(app, options, load_tools("src/ai/functions-modules"))
+    add_routes(app)                                            # everything from the environment
+    add_routes(app, NavaiOptions(openai_api_key=…), load_tools("my_tools"))
 
 The relay mounts the same rows behind its access rules, through its own route table; `app[NAVAI]` is its backend.
 """
@@ -19,13 +19,15 @@ from relay.admission import Admission
 from relay.core.policy import Principal
 from relay.endpoints.client_secret import client_secret, create_client_secret
 from relay.endpoints.navai_backend import NavaiBackend
-from relay.endpoints.navai_functions import list_functions
+from relay.endpoints.navai_functions import PREFIX, execute_function, list_functions
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.speech import speech_synthesize, synthesize_speech
 from relay.errors import RelayError
 from relay.peers.provider import ProviderClient
+from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
+from relay.toolkit.sources import SourceFile, ToolSources
 
 __all__ = [
     "NAVAI",
@@ -34,6 +36,7 @@ __all__ = [
     "add_routes",
     "client_secret_handler",
     "create_client_secret",
+    "resolve_runtime_config",
     "synthesize_speech",
 ]
 
@@ -57,6 +60,7 @@ NAVAI_ROUTES: tuple[NavaiRoute, ...] = (
     NavaiRoute("POST", lambda paths: paths.client_secret, client_secret),
     NavaiRoute("POST", lambda paths: paths.speech_synthesize, speech_synthesize),
     NavaiRoute("GET", lambda paths: paths.functions_list, list_functions, is_function=True),
+    NavaiRoute("POST", lambda paths: paths.functions_execute, execute_function, is_function=True),
 )
 """Every route of a NAVAI backend; a handler gets the request, the backend and who asks."""
 
@@ -77,18 +81,50 @@ def relay_handler(row: NavaiRoute) -> Callable[[web.Request, Principal], Awaitab
     return handle
 
 
+@dataclass(frozen=True, slots=True)
+class NavaiRuntimeConfig:
+    """Which modules the options mean, and what is to be said about that."""
+
+    modules: tuple[SourceFile, ...]
+    warnings: tuple[str, ...]
+
+
+def tool_sources(options: NavaiOptions) -> ToolSources:
+    """Where the options' functions are looked for: by NAVAI's rules alone."""
+    return ToolSources(
+        navai_folders=options.functions_folders,
+        agents=options.agents_folders,
+        base_dir=options.functions_base_dir,
+        navai_only=True,
+    )
+
+
+def resolve_runtime_config(options: NavaiOptions) -> NavaiRuntimeConfig:
+    """The modules that would be loaded, none of which is run. Raises ToolError where the base folder is bad."""
+    warnings: list[str] = []
+    modules = tool_sources(options).find(warnings)
+    return NavaiRuntimeConfig(tuple(modules), tuple(f"{PREFIX} {warning}" for warning in warnings))
+
+
 def add_routes(
     app: web.Application,
-    options: NavaiOptions,
-    registry: ToolRegistry,
+    options: NavaiOptions | None = None,
+    registry: ToolRegistry | None = None,
     *,
     runner: ToolRunner | None = None,
 ) -> NavaiBackend:
     """Mount a NAVAI backend in `app`, which brings its own access rules and CORS. Returns the backend.
 
-    `runner` is for sharing one between applications; the default is one of its own that ends with `app`.
+    Options come from the environment if there are none. Without a registry the functions are loaded from the options'
+    folders on the first call. `runner` is for sharing one between applications; the default ends with `app`.
+    Raises ConfigError for options that make no sense.
     """
-    backend = NavaiBackend(options, registry, runner)
+    options = options or NavaiOptions.from_env()
+    library = None
+    if registry is None:
+        registry = ToolRegistry()
+        library = ToolLibrary(tool_sources(options), registry)
+    backend = NavaiBackend(options, registry, runner, library)
     for warning in options.warnings:
         _log.warning("%s", warning)
     for row in NAVAI_ROUTES:

@@ -1,6 +1,7 @@
 """What the handlers of the NAVAI routes share: the options, the tools, the way upstream, and how a body is read."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,12 +9,15 @@ from aiohttp import web
 
 from relay.admission import Admission
 from relay.endpoints.navai_options import NavaiOptions
-from relay.errors import BadRequest, TooBig
+from relay.errors import BadRequest, TooBig, ToolError
 from relay.peers.provider import ProviderClient
+from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 
 MAX_BODY_BYTES = 100 * 1024
+
+_log = logging.getLogger("relay.navai")
 
 
 class NavaiBackend:
@@ -24,17 +28,29 @@ class NavaiBackend:
         options: NavaiOptions,
         registry: ToolRegistry,
         runner: ToolRunner | None = None,
+        library: ToolLibrary | None = None,
         *,
         admission: Admission | None = None,
         provider: ProviderClient | None = None,
     ) -> None:
         self.options = options
         self.registry = registry
+        self.library = library
         self.runner = runner or ToolRunner(registry)
         self.admission = admission or Admission()
         self.provider = provider or ProviderClient()
         self._owns_runner = runner is None
         self._owns_provider = provider is None
+
+    async def load_tools(self) -> None:
+        """Load the tools where that has not happened, or has failed; raises ToolError without a path of ours."""
+        if self.library is None:
+            return
+        try:
+            await self.library.ensure()
+        except ToolError:
+            _log.exception("the functions could not be loaded")
+            raise ToolError("The functions could not be loaded; the server's log says why.") from None
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """For `app.cleanup_ctx`: closes with the application what was opened for it."""
