@@ -97,7 +97,7 @@ def create_app(
         state.registry,
         state.runner,
         state.library,
-        admission=state.admission,
+        spending=state.spending,
         provider=state.provider,
     )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):

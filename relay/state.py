@@ -12,7 +12,6 @@ from pydantic import SecretStr
 
 from relay import __version__
 from relay.access import Gate
-from relay.admission import Admission
 from relay.config import DEFAULT_TOOLS, Settings, Upstream
 from relay.core.events import Draining
 from relay.core.policy import Principal
@@ -24,6 +23,7 @@ from relay.peers.credentials import AnyCredential, Credential, TokenCredential, 
 from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
+from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
@@ -51,7 +51,7 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
-    admission: Admission
+    spending: Spending
     provider: ProviderClient = field(default_factory=ProviderClient)
     credential: AnyCredential | None = None
     azure_credential: AnyCredential | None = None
@@ -77,7 +77,7 @@ class RelayState:
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
-            admission=Admission(settings.mints_per_minute, settings.speech_per_minute),
+            spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
             credential=azure if upstream.kind == "azure" else _bearer(upstream.key),
             azure_credential=azure,
             library=library,

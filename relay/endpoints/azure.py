@@ -119,7 +119,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     if resource is None or credential is None:
         raise NotConfigured(NOT_CONFIGURED)
     wanted = AzureSessionRequest.from_body(await read_body(request), resource)
-    relay.admission.buy("mint", principal.identity, request.remote, asyncio.get_running_loop().time())
+    relay.spending.buy("mint", principal.identity, request.remote, asyncio.get_running_loop().time())
     try:
         session = await create_azure_session(resource, await credential.headers(), wanted, relay.provider)
     except UpstreamError as error:

@@ -122,6 +122,6 @@ async def client_secret(request: web.Request, backend: NavaiBackend, principal: 
     check_sender(request)
     wanted = ClientSecretRequest.from_body(await read_body(request))
     choose_key(backend.options, wanted.api_key)  # what is refused anyway costs no quota
-    backend.admission.buy("mint", principal.identity, request.remote, asyncio.get_running_loop().time())
+    backend.spending.buy("mint", principal.identity, request.remote, asyncio.get_running_loop().time())
     secret = await create_client_secret(backend.options, wanted, provider=backend.provider)
     return web.json_response(secret, headers=NO_STORE)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.admission import Admission
 from relay.core.policy import Principal
 from relay.endpoints.client_secret import client_secret, create_client_secret
 from relay.endpoints.navai_backend import NavaiBackend
@@ -24,6 +23,7 @@ from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.speech import speech_synthesize, synthesize_speech
 from relay.errors import RelayError
 from relay.peers.provider import ProviderClient
+from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
@@ -143,12 +143,12 @@ def client_secret_handler(options: NavaiOptions) -> Handler:
     `add_routes` is better where there is an application: it keeps connections, and closes them with the application.
     """
     row = NavaiRoute("POST", lambda paths: paths.client_secret, client_secret)
-    admission = Admission()
+    spending = Spending()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         provider = ProviderClient()
         try:
-            backend = NavaiBackend(options, ToolRegistry(), admission=admission, provider=provider)
+            backend = NavaiBackend(options, ToolRegistry(), spending=spending, provider=provider)
             return await _standalone(row, backend)(request)
         finally:
             await provider.close()

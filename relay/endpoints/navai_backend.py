@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.admission import Admission
 from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import BadRequest, TooBig, ToolError
 from relay.peers.provider import ProviderClient
+from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
@@ -30,14 +30,14 @@ class NavaiBackend:
         runner: ToolRunner | None = None,
         library: ToolLibrary | None = None,
         *,
-        admission: Admission | None = None,
+        spending: Spending | None = None,
         provider: ProviderClient | None = None,
     ) -> None:
         self.options = options
         self.registry = registry
         self.library = library
         self.runner = runner or ToolRunner(registry)
-        self.admission = admission or Admission()
+        self.spending = spending or Spending()
         self.provider = provider or ProviderClient()
         self._owns_runner = runner is None
         self._owns_provider = provider is None

@@ -153,7 +153,7 @@ async def speech_synthesize(request: web.Request, backend: NavaiBackend, princip
     if backend.options.tts_provider != "elevenlabs":
         raise NotConfigured(NOT_CONFIGURED)
     wanted = SpeechRequest.from_body(await read_body(request))
-    backend.admission.buy("speech", principal.identity, request.remote, asyncio.get_running_loop().time())
+    backend.spending.buy("speech", principal.identity, request.remote, asyncio.get_running_loop().time())
     if as_audio:
         return await _stream(request, backend, speech_call(backend.options, wanted, stream=True))
     speech = await synthesize_speech(backend.options, wanted, provider=backend.provider)

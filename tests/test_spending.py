@@ -2,32 +2,32 @@
 
 import pytest
 
-from relay.admission import Admission, address_key
 from relay.errors import TooOften
+from relay.spending import Spending, address_key
 
 
 def test_identity_and_address_both_count() -> None:
-    admission = Admission(mints_per_minute=1)
-    admission.buy("mint", "key-1", "10.0.0.1", now=0.0)
+    spending = Spending(mints_per_minute=1)
+    spending.buy("mint", "key-1", "10.0.0.1", now=0.0)
     for identity, address in (("key-1", "10.0.0.2"), ("key-2", "10.0.0.1")):
         with pytest.raises(TooOften, match=r"1 a minute.*RELAY_MINTS_PER_MINUTE.*in 60 s") as refused:
-            admission.buy("mint", identity, address, now=0.0)
+            spending.buy("mint", identity, address, now=0.0)
         assert (refused.value.http_status, refused.value.retry_after_s) == (429, 60.0)
-    admission.buy("mint", "key-2", "10.0.0.2", now=0.0)
-    admission.buy("mint", "key-1", "10.0.0.1", now=60.0)
+    spending.buy("mint", "key-2", "10.0.0.2", now=0.0)
+    spending.buy("mint", "key-1", "10.0.0.1", now=60.0)
 
 
 def test_callers_without_a_key_share_no_identity() -> None:
-    admission = Admission(mints_per_minute=1)
-    admission.buy("mint", "anonymous", "10.0.0.1", now=0.0)
-    admission.buy("mint", "anonymous", "10.0.0.2", now=0.0)
+    spending = Spending(mints_per_minute=1)
+    spending.buy("mint", "anonymous", "10.0.0.1", now=0.0)
+    spending.buy("mint", "anonymous", "10.0.0.2", now=0.0)
 
 
 def test_secrets_and_speech_are_counted_apart_and_zero_is_no_limit() -> None:
-    admission = Admission(mints_per_minute=1, speech_per_minute=0)
-    admission.buy("mint", "key-1", "10.0.0.1", now=0.0)
+    spending = Spending(mints_per_minute=1, speech_per_minute=0)
+    spending.buy("mint", "key-1", "10.0.0.1", now=0.0)
     for _ in range(500):
-        admission.buy("speech", "key-1", "10.0.0.1", now=0.0)
+        spending.buy("speech", "key-1", "10.0.0.1", now=0.0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ _NAMES: dict[Purchase, tuple[str, str]] = {
 }
 
 
-class Admission:
+class Spending:
     """Counts what callers buy; 0 per minute means without limit."""
 
     def __init__(
