@@ -27,6 +27,7 @@ from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
+from relay.tick import Tick
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
@@ -52,6 +53,7 @@ class RelayState:
     registry: ToolRegistry
     gate: Gate
     admission: Admission
+    tick: Tick
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
@@ -79,6 +81,7 @@ class RelayState:
             registry=registry,
             gate=Gate(settings),
             admission=Admission(settings),
+            tick=Tick(settings.tick_ms),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
@@ -152,11 +155,13 @@ class RelayState:
     def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
+        self.tick.sessions(len(self.sessions))
         self.all_gone.clear()
 
     def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
+        self.tick.sessions(len(self.sessions))
         if not self.sessions:
             self.all_gone.set()
 
