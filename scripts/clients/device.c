@@ -74,6 +74,7 @@ static struct {
 
 static bool response_ended, retryable = true, over; /* `over`: there is no connection any more */
 static int verdict = -1;                            /* the exit code, once it stands */
+static int64_t news;                                /* when something was last said, heard or played; pings are none */
 
 static void end(int code) {
     over = true;
@@ -254,6 +255,7 @@ static void take_close(void) {
 static void end_of_frame(void) {
     if (in.opcode == PING) send_frame(PONG, in.control, in.n_control);
     if (in.opcode == CLOSE) take_close();
+    if (in.opcode < CLOSE) news = now_ms();
     if (in.opcode < CLOSE && in.fin && in.message == TEXT) {
         in.text[in.n_text] = 0;
         take_message(in.text);
@@ -415,26 +417,24 @@ static int upgrade(const char *host, const char *port, const char *path) {
 
 /* -- the turn --------------------------------------------------------------------------------------------------------- */
 
-/* Read what comes until `due`, or the end of the connection. Returns whether anything came. */
-static bool listen_until(int64_t due) {
+/* Read what comes until `due`, or the end of the connection. */
+static void listen_until(int64_t due) {
     static uint8_t bytes[2048];
-    bool came = false;
     for (int64_t left = due - now_ms(); left > 0 && !over; left = due - now_ms()) {
         struct pollfd readable = {line, POLLIN, 0};
         if (poll(&readable, 1, (int)left) <= 0) continue;
         ssize_t n = recv(line, bytes, sizeof bytes, 0);
         if (n <= 0) end(TRY_LATER);
         else take_bytes(bytes, (size_t)n);
-        came = true;
     }
-    return came;
 }
 
 static int talk(FILE *microphone, FILE *out) {
-    int64_t start = now_ms(), news = start;
+    int64_t start = now_ms();
+    news = start;
     send_text(HELLO);
     for (int64_t step = 0; verdict < 0; step++) {
-        if (listen_until(start + step * FRAME_MS)) news = now_ms();
+        listen_until(start + step * FRAME_MS);
         /* After the file comes silence: the relay knows the end of speech by what it hears, not by the clock. */
         uint8_t frame[FRAME_BYTES] = {0};
         size_t heard = fread(frame, 1, sizeof frame, microphone);
