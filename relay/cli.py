@@ -36,7 +36,9 @@ def serve(
     upstream: Annotated[
         str | None, typer.Option(help="auto, openai, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
     ] = None,
-    tools: Annotated[Path | None, typer.Option(help="Folder with the backend tools (RELAY_TOOLS; tools).")] = None,
+    tools: Annotated[
+        str | None, typer.Option(help="Folders, files or patterns of backend tools (RELAY_TOOLS; tools).")
+    ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see the README."""
     from relay.config import Settings

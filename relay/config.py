@@ -3,22 +3,25 @@
 An empty value is unset. Names that other systems gave to the same thing are accepted as aliases.
 """
 
+import os
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
 ENGINE = "local"
-DEFAULT_TOOLS = Path("tools")
+DEFAULT_TOOLS = "tools"
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
 )
@@ -72,8 +75,19 @@ class Settings(BaseSettings):
     transcription_model: str = Field("gpt-transcribe", alias="RELAY_TRANSCRIPTION_MODEL")
     noise_reduction: Literal["near_field", "far_field", "off"] = Field("off", alias="RELAY_NOISE_REDUCTION")
 
-    tools: Path = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    tools: str = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
+    navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
+    tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
+    max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
+    max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)
+    max_duration_s: float = Field(14_400, alias="RELAY_MAX_DURATION_S", ge=0)
+    max_idle_s: float = Field(1800, alias="RELAY_MAX_IDLE_S", ge=0)
+    max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
+    ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
+    pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
+    proxies: CommaList = Field((), alias="RELAY_PROXIES")
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
@@ -84,15 +98,33 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="RELAY_LOG_LEVEL")
     log_format: Literal["text", "json"] = Field("text", alias="RELAY_LOG_FORMAT")
 
+    _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the settings; `overrides` (by field name) win. Raises ConfigError with every mistake at once."""
         try:
-            return cls(**{key: value for key, value in overrides.items() if value is not None})
+            settings = cls(**{key: value for key, value in overrides.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
+        settings._environment = {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
+        return settings
 
-    @field_validator("api_keys", "admin_keys", "allowed_origins", mode="before")
+    def environment(self) -> dict[str, str]:
+        """The environment and `.env` as they were loaded, for parts with keys of their own; shared keys as here."""
+        own = {
+            "OPENAI_API_KEY": self.openai_api_key.get_secret_value() if self.openai_api_key else None,
+            "OPENAI_BASE_URL": self.openai_base_url,
+            "OPENAI_REALTIME_MODEL": self.model,
+            "OPENAI_REALTIME_VOICE": self.voice,
+            "OPENAI_REALTIME_INSTRUCTIONS": self.instructions,
+            "OPENAI_REALTIME_LANGUAGE": self.language,
+            "OPENAI_REALTIME_VOICE_ACCENT": self.voice_accent,
+            "OPENAI_REALTIME_VOICE_TONE": self.voice_tone,
+        }
+        return self._environment | {key: value or "" for key, value in own.items()}
+
+    @field_validator("api_keys", "admin_keys", "allowed_origins", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -107,12 +139,32 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com, without a path")
         return tuple(normal_origin(origin) for origin in value)
 
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is no address and no network; write it like 10.0.0.0/8") from None
+        return value
+
     @field_validator("api_keys", "admin_keys")
     @classmethod
     def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(len(key) < 16 for key in value):
             raise ValueError("a key must have at least 16 characters; make one with: openssl rand -hex 24")
         return value
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("navai_folders", "navai_agents", "tools_base_dir", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
     @classmethod
@@ -141,6 +193,8 @@ class Settings(BaseSettings):
     def _check_together(self) -> Self:
         if self.upstream == "openai" and self.openai_api_key is None:
             raise ValueError("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
+        if self.pong_timeout_s > self.ping_interval_s:
+            raise ValueError("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
         if not self.is_loopback and not self.api_keys and not self.open_access:
             raise ValueError(
                 f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "
@@ -165,6 +219,10 @@ class Settings(BaseSettings):
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
             return Upstream("openai", _realtime_url(self.openai_base_url, self.model), self.openai_api_key)
         return Upstream("local", None, None)
+
+    def session_limits(self) -> SessionLimits:
+        """How long sessions may last and be quiet; 0 is for ever."""
+        return SessionLimits(self.max_duration_s or None, self.max_idle_s or None)
 
     def session_config(self) -> SessionConfig:
         """What every session asks of the upstream, before its client has said a word; without tools."""
@@ -192,6 +250,10 @@ class Settings(BaseSettings):
         if self.resolve_upstream().kind == "openai" and RETIRING_MODELS.match(self.model):
             found.append(
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
+            )
+        if self.navai_folders is not None and "tools" in self.model_fields_set:
+            found.append(
+                "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
             )
         if not self.is_loopback and self.open_access:
             found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")

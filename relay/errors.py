@@ -5,7 +5,8 @@ RelayError
 ├── AccessDenied           who asks may not (401, 403; close 1008)
 ├── BadRequest             what was asked makes no sense (400; close 1008)
 ├── TooBig                 a message or body over its bound (413; close 1009)
-├── Full                   over a limit for now (429 or 503; close 1013)
+├── Full                   no room for now (503; close 1013)
+├── TooFast                more often than allowed (429 with Retry-After; close 1013)
 ├── UpstreamError          the model's end refused or broke (502; close 1011)
 └── ToolError              a tool could not be described, loaded or run
 """
@@ -58,6 +59,17 @@ class Full(RelayError):
 
     http_status = 503
     close_code = 1013
+
+
+class TooFast(RelayError):
+    """Asked more often than allowed; `retry_after_s` is how long to wait."""
+
+    http_status = 429
+    close_code = 1013
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UpstreamError(RelayError):

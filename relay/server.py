@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from math import ceil
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -14,9 +15,12 @@ from relay.access import Access
 from relay.config import Settings
 from relay.core.policy import Principal
 from relay.endpoints.device import device_socket
+from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
+from relay.endpoints.navai_backend import NavaiBackend
+from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
-from relay.errors import AccessDenied, RelayError
-from relay.state import RELAY, RelayState, load_tools
+from relay.errors import AccessDenied, RelayError, TooFast
+from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
 KEEPALIVE_TIMEOUT_S = 15.0
@@ -31,13 +35,22 @@ RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom."""
+    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
+
+    `any_case` paths are matched without regard to case, with or without a slash at their end.
+    """
 
     method: str
     path: str
     access: Access
     handler: RouteHandler
     websocket: tuple[Access, RouteHandler] | None = None
+    any_case: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it."""
+        return pattern_of(self.path) if self.any_case else self.path
 
 
 _DEVICE = (Access.BROWSER, device_socket)
@@ -48,22 +61,32 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/static/{name}", Access.OPEN, static),
     Route("GET", "/healthz", Access.OPEN, healthz),
     Route("GET", "/readyz", Access.OPEN, readyz),
+    *(
+        Route(row.method, row.path(NavaiPaths()), Access.BROWSER, relay_handler(row), any_case=True)
+        for row in NAVAI_ROUTES
+    ),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
 
 
-def create_app(settings: Settings | None = None, registry: ToolRegistry | None = None) -> web.Application:
+def create_app(
+    settings: Settings | None = None, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None
+) -> web.Application:
     """An aiohttp application that is a relay; settings come from the environment, tools from their folder.
 
+    `navai` are the options of the NAVAI routes, whose paths are fixed here; the default is those of the environment.
     Raises ConfigError or ToolError before anything is started.
     """
     settings = settings or Settings.load()
-    state = RelayState.build(settings, registry if registry is not None else load_tools(settings))
+    state = RelayState.build(settings, registry)
     app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
+    navai = navai or NavaiOptions.from_env(settings.environment())
+    app[NAVAI] = NavaiBackend(navai, state.registry, state.runner, state.library)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(route), name=None)
+        app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
     app.cleanup_ctx.append(_lifetime)
+    app.cleanup_ctx.append(app[NAVAI].lifetime)
     app.on_shutdown.append(_drain)
     return app
 
@@ -75,6 +98,8 @@ def _guarded(route: Route) -> Handler:
         access, handler = route.access, route.handler
         if route.websocket is not None and is_upgrade(request):
             access, handler = route.websocket
+            relay = request.app[RELAY]
+            relay.admission.knock(relay.gate.address(request))
         principal = request.app[RELAY].gate.admit(request, access)
         return await handler(request, principal)
 
@@ -102,7 +127,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied) else error.http_status
-        return _error(status, str(error), getattr(error, "field", None))
+        headers = {"Retry-After": str(ceil(error.retry_after_s))} if isinstance(error, TooFast) else {}
+        return _error(status, str(error), getattr(error, "field", None), headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
         return _error(500, "The relay failed while answering; its log says more.")
@@ -159,6 +185,15 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # not on every platform
             loop.add_signal_handler(number, stop.set)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        _log.info("SIGHUP: loading the tools anew")
+        reloads.add(task := loop.create_task(app[RELAY].load_tools()))
+        task.add_done_callback(reloads.discard)
+
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
+        loop.add_signal_handler(signal.SIGHUP, reload)
     runner = web.AppRunner(
         app, keepalive_timeout=KEEPALIVE_TIMEOUT_S, shutdown_timeout=SHUTDOWN_TIMEOUT_S, access_log=None
     )
@@ -168,7 +203,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
         host, port = runner.addresses[0][:2]
         for line in app[RELAY].describe():
             _log.info("%s", line)
-        for warning in settings.warnings():
+        for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
         _log.info("ready: open http://%s:%d and talk", f"[{host}]" if ":" in host else host, port)
         await stop.wait()

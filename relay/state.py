@@ -2,28 +2,36 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from relay import __version__
 from relay.access import Gate
+from relay.admission import Admission
 from relay.config import DEFAULT_TOOLS, Settings, Upstream
 from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
-from relay.live_session import LiveSession, Tap
+from relay.errors import ToolError
+from relay.live_base import LiveBase, Tap
+from relay.peers.client_socket import Keepalive
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
-from relay.toolkit.discovery import load_folder
+from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
+from relay.toolkit.sources import ToolSources
 
 DRAIN_TIMEOUT_S = 4.0
 TOOLS_TIMEOUT_S = 2.0
+
+_log = logging.getLogger("relay")
 
 
 def _set_event() -> asyncio.Event:
@@ -39,33 +47,51 @@ class RelayState:
     settings: Settings
     registry: ToolRegistry
     gate: Gate
+    admission: Admission
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
-    sessions: dict[str, LiveSession] = field(default_factory=dict)
+    sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
-    def build(cls, settings: Settings, registry: ToolRegistry) -> "RelayState":
-        """The relay that `settings` describe; nothing is started yet."""
+    def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
+        """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
+        library = None
+        if registry is None:
+            registry = ToolRegistry()
+            library = ToolLibrary(tool_sources(settings), registry)
         return cls(
             settings=settings,
             registry=registry,
             gate=Gate(settings),
+            admission=Admission(settings),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
+            library=library,
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bring up what the sessions need."""
+        await self.load_tools()
         if self.engine is not None:
             await self.engine.start()
+
+    async def load_tools(self) -> None:
+        """Load the tools, anew if they are; sessions go on, and new ones get what there is. A failure is logged."""
+        if self.library is None:
+            return
+        try:
+            await self.library.load()
+        except ToolError as error:
+            _log.error("%s The tools are as before.", error)
 
     async def drain(self) -> None:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
@@ -110,12 +136,12 @@ class RelayState:
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def add(self, live: LiveSession) -> None:
+    def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
         self.all_gone.clear()
 
-    def remove(self, live: LiveSession) -> None:
+    def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
         if not self.sessions:
@@ -124,6 +150,11 @@ class RelayState:
     def new_session_id(self) -> str:
         """An id of our own making; the provider's is never shown."""
         return f"rs_{secrets.token_hex(10)}"
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """How often clients are pinged, and how long they have to answer."""
+        return Keepalive(self.settings.ping_interval_s, self.settings.pong_timeout_s)
 
     def session_config(self) -> SessionConfig:
         """The settings' session with the registry's tools."""
@@ -147,10 +178,17 @@ class RelayState:
 RELAY = web.AppKey("relay", RelayState)
 
 
-def load_tools(settings: Settings) -> ToolRegistry:
-    """The tools of the settings' folder, or those that come with the relay. Raises ToolError if the folder is bad."""
-    folder = settings.tools
-    if folder == DEFAULT_TOOLS and not folder.exists():
+def tool_sources(settings: Settings) -> ToolSources:
+    """Where the settings' tools are; the folder that comes with the relay, if nothing is named and there is none.
+
+    Raises ToolError where a folder that was named is bad.
+    """
+    folders, base_dir = settings.tools, settings.tools_base_dir
+    if folders == DEFAULT_TOOLS and not (base_dir or Path()).joinpath(folders).exists():
         package = Path(__file__).parent
-        folder = next(place for place in (package / "shipped_tools", package.parent / "tools") if place.exists())
-    return ToolRegistry(load_folder(folder).tools)
+        folders = str(next(one for one in (package / "shipped_tools", package.parent / "tools") if one.exists()))
+    sources = ToolSources(
+        folders=folders, navai_folders=settings.navai_folders, agents=settings.navai_agents, base_dir=base_dir
+    )
+    sources.check()
+    return sources

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import socket
 
 import aiohttp
@@ -10,7 +11,7 @@ import pytest
 from relay.access import Access, Caller, Rules, decide
 from relay.config import Settings
 from relay.errors import AccessDenied, ConfigError
-from relay.server import ROUTES
+from relay.server import ROUTES, Route
 from tests.support.relay_server import running_relay, settings_for
 
 KEY = "relay-key-0123456789abcdef"
@@ -79,6 +80,8 @@ EXPECTED = {
     ("GET", "/static/{name}"): (Access.OPEN, None),
     ("GET", "/healthz"): (Access.OPEN, None),
     ("GET", "/readyz"): (Access.OPEN, None),
+    ("GET", "/navai/functions"): (Access.BROWSER, None),
+    ("POST", "/navai/functions/execute"): (Access.BROWSER, None),
 }
 """Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""
 
@@ -93,11 +96,16 @@ async def test_the_router_holds_nothing_but_the_table() -> None:
         routed = {
             (route.method, route.resource.canonical) for route in relay.app.router.routes() if route.method != "HEAD"
         }
-    assert routed == EXPECTED.keys()
+    assert routed == {(route.method, canonical(route)) for route in ROUTES}
 
 
-async def status(url: str, **headers: str) -> int:
-    async with aiohttp.ClientSession() as http, http.get(url, headers=headers) as response:
+def canonical(route: Route) -> str:
+    """What the router calls a route's path: without the patterns of its variables."""
+    return re.sub(r"\{(\w+):.*\}", r"{\1}", route.pattern)
+
+
+async def status(url: str, method: str = "GET", **headers: str) -> int:
+    async with aiohttp.ClientSession() as http, http.request(method, url, headers=headers) as response:
         return response.status
 
 
@@ -114,8 +122,8 @@ async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) 
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,)) as relay:
         url = relay.http(path.replace("{name}", "page.js"))
         refused = plain is not Access.OPEN
-        assert (await status(url) == 401) is refused
-        assert (await status(url, Origin="https://evil.example") == 403) is refused
+        assert (await status(url, method) == 401) is refused
+        assert (await status(url, method, Origin="https://evil.example") == 403) is refused
         if websocket is not None:
             assert await status(url, **upgrade()) == 401
             assert await status(url, **upgrade(Authorization="Bearer wrong-key-0123456789")) == 401

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
+from relay.core.limits import SessionLimits
 from relay.core.policy import Principal
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, TurnDetection
 from relay.wire.device import DeviceCodec
@@ -25,6 +26,7 @@ class Script:
         config: SessionConfig | None = None,
         options: DeviceOptions | None = None,
         principal: Principal | None = None,
+        limits: SessionLimits | None = None,
     ) -> None:
         numbers = itertools.count(1)
         self.session = DeviceSession(
@@ -33,6 +35,7 @@ class Script:
             options or DeviceOptions(),
             lambda: f"relay_{next(numbers)}",
             principal=principal,
+            limits=limits,
         )
         self.now = 0.0
 
