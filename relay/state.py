@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from pydantic import SecretStr
 
 from relay import __version__
 from relay.access import Gate
@@ -21,8 +22,11 @@ from relay.engine_process import EngineProcess
 from relay.errors import ToolError
 from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
+from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
+from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
+from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
@@ -51,6 +55,10 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    spending: Spending
+    provider: ProviderClient = field(default_factory=ProviderClient)
+    credential: AnyCredential | None = None
+    azure_credential: AnyCredential | None = None
     library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
@@ -61,6 +69,7 @@ class RelayState:
     def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
         """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
+        azure = _azure_credential(settings)
         library = None
         if registry is None:
             registry = ToolRegistry()
@@ -73,6 +82,9 @@ class RelayState:
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
+            spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
+            credential=azure if upstream.kind == "azure" else _bearer(upstream.key),
+            azure_credential=azure,
             library=library,
         )
 
@@ -105,6 +117,7 @@ class RelayState:
     async def stop(self) -> None:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
+        await self.provider.close()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -166,16 +179,27 @@ class RelayState:
 
     async def dial(self, socket: UpstreamSocket) -> None:
         """Connect a session's upstream. Raises UpstreamRefusal."""
-        url, key = self.upstream.url, self.upstream.key
+        url = self.upstream.url
         if self.engine is not None:
             url = self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
-        await dial(url, headers, socket)
+        await dial(url, self.credential.headers if self.credential is not None else {}, socket)
 
 
 RELAY = web.AppKey("relay", RelayState)
+
+
+def _bearer(key: SecretStr | None) -> Credential | None:
+    return Credential("bearer", key.get_secret_value()) if key is not None else None
+
+
+def _azure_credential(settings: Settings) -> AnyCredential | None:
+    source = settings.azure_token
+    if source is not None:
+        return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
+    key = settings.azure_api_key
+    return Credential("api-key", key.get_secret_value()) if key is not None else None
 
 
 def tool_sources(settings: Settings) -> ToolSources:
