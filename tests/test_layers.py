@@ -67,8 +67,15 @@ LAYERS: dict[str, set[str]] = {
     "relay.local_engine": {"audio", "relay.errors"},
     "relay.testing": set(),
     "relay.talk": {"audio", "relay.errors"},
+    "relay.commands": {
+        "relay.config",
+        "relay.errors",
+        "relay.state",
+        "relay.toolkit",
+    },
     "relay.cli": {
         "relay",
+        "relay.commands",
         "relay.config",
         "relay.errors",
         "relay.local_engine",
