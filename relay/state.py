@@ -24,6 +24,8 @@ from relay.peers.client_socket import Keepalive
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
 from relay.toolkit.library import ToolLibrary
+from relay.toolkit.mcp import McpServers
+from relay.toolkit.mcp_config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import ToolSources
@@ -51,6 +53,7 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    mcp: McpServers
     library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
@@ -73,6 +76,7 @@ class RelayState:
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
+            mcp=McpServers(mcp_servers(settings), registry),
             library=library,
         )
 
@@ -81,6 +85,7 @@ class RelayState:
     async def start(self) -> None:
         """Bring up what the sessions need."""
         await self.load_tools()
+        await self.mcp.start()
         if self.engine is not None:
             await self.engine.start()
 
@@ -105,6 +110,7 @@ class RelayState:
     async def stop(self) -> None:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
+        await self.mcp.stop()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -176,6 +182,11 @@ class RelayState:
 
 
 RELAY = web.AppKey("relay", RelayState)
+
+
+def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
+    """The MCP servers of the settings. Raises ConfigError."""
+    return read_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:
