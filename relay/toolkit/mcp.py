@@ -61,6 +61,8 @@ class McpServer:
         self.config = config
         self.listed = asyncio.Event()
         """Set once the tools are known."""
+        self.connected = asyncio.Event()
+        """Set while calls can be made."""
         self._registry = registry
         self._first_delay_s = first_delay_s
         self._client: Client | None = None
@@ -69,11 +71,6 @@ class McpServer:
         self._stop = asyncio.Event()
         self._listing: list[Any] | None = None
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether calls can be made now."""
-        return self._client is not None
 
     def start(self) -> None:
         """Connect in a task of its own, and again whenever that fails."""
@@ -99,11 +96,13 @@ class McpServer:
                     await self._list(client)
                     delay_s, self._client = self._first_delay_s, client
                     self.listed.set()
+                    self.connected.set()
                     await self._watch(client)
             except Exception as error:  # whatever the server or the SDK does costs this server alone
                 log.warning("MCP server %s: %s; trying again in %g s", self.config.name, _reason(error), delay_s)
             finally:
                 self._client = None
+                self.connected.clear()
             if not self._stop.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wait_for_news(), delay_s)
