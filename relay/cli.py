@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.commands import tools as tools_commands
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(tools_commands.app, name="tools")
 
 
 @app.callback(invoke_without_command=True)

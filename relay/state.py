@@ -29,6 +29,8 @@ from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
 from relay.tick import Tick
 from relay.toolkit.library import ToolLibrary
+from relay.toolkit.mcp import McpServers
+from relay.toolkit.mcp_config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import ToolSources
@@ -57,6 +59,7 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    mcp: McpServers
     spending: Spending
     provider: ProviderClient = field(default_factory=ProviderClient)
     credential: AnyCredential | None = None
@@ -88,6 +91,7 @@ class RelayState:
             spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
             credential=azure if upstream.kind == "azure" else _bearer(upstream.key),
             azure_credential=azure,
+            mcp=McpServers(mcp_servers(settings), registry),
             library=library,
         )
 
@@ -96,6 +100,7 @@ class RelayState:
     async def start(self) -> None:
         """Bring up what the sessions need."""
         await self.load_tools()
+        await self.mcp.start()
         if self.engine is not None:
             await self.engine.start()
 
@@ -121,6 +126,7 @@ class RelayState:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
         await self.provider.close()
+        await self.mcp.stop()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -205,6 +211,11 @@ def _azure_credential(settings: Settings) -> AnyCredential | None:
         return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
     key = settings.azure_api_key
     return Credential("api-key", key.get_secret_value()) if key is not None else None
+
+
+def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
+    """The MCP servers of the settings. Raises ConfigError."""
+    return read_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:

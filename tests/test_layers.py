@@ -75,8 +75,15 @@ LAYERS: dict[str, set[str]] = {
     "relay.local_engine": {"audio", "relay.errors", "relay.faults"},
     "relay.testing": {"relay.faults"},
     "relay.talk": {"audio", "relay.errors"},
+    "relay.commands": {
+        "relay.config",
+        "relay.errors",
+        "relay.state",
+        "relay.toolkit",
+    },
     "relay.cli": {
         "relay",
+        "relay.commands",
         "relay.config",
         "relay.errors",
         "relay.local_engine",

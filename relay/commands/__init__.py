@@ -1,0 +1,1 @@
+"""Groups of the `relay` command, one module each."""
