@@ -57,11 +57,12 @@ LAYERS: dict[str, set[str]] = {
     "relay.local_engine": {"audio", "relay.errors", "relay.faults"},
     "relay.testing": {"relay.faults"},
     "relay.talk": {"audio", "relay.errors"},
+    "relay.commands": {"relay.faults", "relay.local_engine", "relay.logs"},
     "relay.cli": {
         "relay",
+        "relay.commands",
         "relay.config",
         "relay.errors",
-        "relay.local_engine",
         "relay.logs",
         "relay.server",
         "relay.talk",
