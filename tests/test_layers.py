@@ -78,6 +78,9 @@ LAYERS: dict[str, set[str]] = {
     "relay.commands": {
         "relay.config",
         "relay.errors",
+        "relay.faults",
+        "relay.local_engine",
+        "relay.logs",
         "relay.state",
         "relay.toolkit",
     },
@@ -86,7 +89,6 @@ LAYERS: dict[str, set[str]] = {
         "relay.commands",
         "relay.config",
         "relay.errors",
-        "relay.local_engine",
         "relay.logs",
         "relay.server",
         "relay.talk",

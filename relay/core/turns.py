@@ -77,6 +77,7 @@ class Turns:
         self.items = ItemLog()
         self.usage = Usage()
         self.refused = RecentSet(64)
+        self._billed = RecentSet(64)
         self.typed: deque[str] = deque()
         self.last_upstream_at = 0.0
         self.input_bytes = 0
@@ -281,6 +282,7 @@ class Turns:
         self._retry_at = None
         doomed = self.slot.created(event.response_id, event.request_id)
         self._response(event.response_id)
+        self._billed.pop(event.response_id, None)
         if doomed:
             self.refused.add(event.response_id)
             self._emit(CancelResponse(event.response_id, self._next_id()))
@@ -370,7 +372,8 @@ class Turns:
         response = self._responses.pop(event.response_id, ResponseText())
         self._retry_at = None
         self._complete_clips(event.response_id)
-        if event.usage != Usage():
+        if event.usage != Usage() and event.response_id not in self._billed:  # an end that comes twice costs once (D11)
+            self._billed.add(event.response_id)
             self.usage = add_usage(self.usage, event.usage)
             self._emit(TellUsage(event.usage))
         calls = [item for item in event.output if item.kind == "function_call" and item.call_id]
