@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -17,6 +17,7 @@ from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from relay.azure import PREVIEW_REFUSED, AzureResource, azure_endpoint, is_azure_preview
+from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import SessionConfig, TurnDetection
 from relay.errors import ConfigError
@@ -92,6 +93,14 @@ class Settings(BaseSettings):
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
+    max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
+    max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)
+    max_duration_s: float = Field(14_400, alias="RELAY_MAX_DURATION_S", ge=0)
+    max_idle_s: float = Field(1800, alias="RELAY_MAX_IDLE_S", ge=0)
+    max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
+    ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
+    pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
+    proxies: CommaList = Field((), alias="RELAY_PROXIES")
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
@@ -128,7 +137,7 @@ class Settings(BaseSettings):
         }
         return self._environment | {key: value or "" for key, value in own.items()}
 
-    @field_validator("api_keys", "admin_keys", "allowed_origins", mode="before")
+    @field_validator("api_keys", "admin_keys", "allowed_origins", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -142,6 +151,16 @@ class Settings(BaseSettings):
             if origin != "*" and not (re.fullmatch(r"https?://[^/\s]+", origin) and _is_url(origin, ("http", "https"))):
                 raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com, without a path")
         return tuple(normal_origin(origin) for origin in value)
+
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is no address and no network; write it like 10.0.0.0/8") from None
+        return value
 
     @field_validator("api_keys", "admin_keys")
     @classmethod
@@ -212,6 +231,8 @@ class Settings(BaseSettings):
         problems = self._azure_problems()
         if self.upstream == "openai" and self.openai_api_key is None:
             problems.append("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
+        if self.pong_timeout_s > self.ping_interval_s:
+            problems.append("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
         if not self.is_loopback and not self.api_keys and not self.open_access:
             problems.append(
                 f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "
@@ -274,6 +295,10 @@ class Settings(BaseSettings):
         if azure is not None and not azure.is_preview:
             return Upstream("azure", azure.websocket_url, self.azure_api_key)
         return Upstream("local", None, None)
+
+    def session_limits(self) -> SessionLimits:
+        """How long sessions may last and be quiet; 0 is for ever."""
+        return SessionLimits(self.max_duration_s or None, self.max_idle_s or None)
 
     def session_config(self) -> SessionConfig:
         """What every session asks of the upstream, before its client has said a word; without tools."""

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from math import ceil
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -115,6 +115,8 @@ def _guarded(route: Route) -> Handler:
         access, handler = route.access, route.handler
         if route.websocket is not None and is_upgrade(request):
             access, handler = route.websocket
+            relay = request.app[RELAY]
+            relay.admission.knock(relay.gate.address(request))
         principal = request.app[RELAY].gate.admit(request, access)
         return await handler(request, principal)
 
@@ -143,7 +145,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied) else error.http_status
         wait_s = getattr(error, "retry_after_s", None)
-        headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+        headers = {} if wait_s is None else {"Retry-After": str(ceil(wait_s))}
         return _error(status, str(error), getattr(error, "field", None), headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)

@@ -14,7 +14,14 @@ from relay.toolkit.runner import ToolCall, ToolRunner
 def tool_specs(registry: ToolRegistry) -> tuple[ToolSpec, ...]:
     """What the model is told of the tools that are exposed to it."""
     return tuple(
-        ToolSpec(tool.name, tool.description, tool.parameters, tool.examples, shown="client" in tool.expose)
+        ToolSpec(
+            tool.name,
+            tool.description,
+            tool.parameters,
+            tool.examples,
+            shown="client" in tool.expose,
+            protected=tool.protected,
+        )
         for tool in registry
         if "model" in tool.expose
     )

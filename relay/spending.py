@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Literal
 
 from relay.core.quota import Rate, TokenBuckets, take_all
-from relay.errors import TooOften
+from relay.errors import TooFast
 
 DEFAULT_MINTS_PER_MINUTE = 30
 DEFAULT_SPEECH_PER_MINUTE = 120
@@ -33,14 +33,14 @@ class Spending:
         self._addresses = {what: _buckets(limit) for what, limit in self._limits.items()}
 
     def buy(self, what: Purchase, identity: str, address: str | None, now: float) -> None:
-        """Count one purchase. Raises TooOften, and counts nothing, when the identity or the address is over."""
+        """Count one purchase. Raises TooFast, and counts nothing, when the identity or the address is over."""
         wanted = [(self._addresses[what], address_key(address))]
         if identity != "anonymous":  # whom all callers without a key would share, and could take from each other
             wanted.append((self._identities[what], identity))
         wait_s = take_all(wanted, now)
         if wait_s > 0:
             noun, setting = _NAMES[what]
-            raise TooOften(
+            raise TooFast(
                 f"Too many {noun}: at most {self._limits[what]} a minute for one caller ({setting}). "
                 f"Try again in {math.ceil(wait_s)} s.",
                 retry_after_s=wait_s,

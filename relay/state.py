@@ -6,19 +6,22 @@ import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from pydantic import SecretStr
 
 from relay import __version__
 from relay.access import Gate
+from relay.admission import Admission
 from relay.config import DEFAULT_TOOLS, Settings, Upstream
 from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
 from relay.errors import ToolError
-from relay.live_session import LiveSession, Tap
+from relay.live_base import LiveBase, Tap
+from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
@@ -48,6 +51,7 @@ class RelayState:
     settings: Settings
     registry: ToolRegistry
     gate: Gate
+    admission: Admission
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
@@ -58,7 +62,7 @@ class RelayState:
     library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
-    sessions: dict[str, LiveSession] = field(default_factory=dict)
+    sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
@@ -74,6 +78,7 @@ class RelayState:
             settings=settings,
             registry=registry,
             gate=Gate(settings),
+            admission=Admission(settings),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
@@ -144,12 +149,12 @@ class RelayState:
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def add(self, live: LiveSession) -> None:
+    def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
         self.all_gone.clear()
 
-    def remove(self, live: LiveSession) -> None:
+    def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
         if not self.sessions:
@@ -158,6 +163,11 @@ class RelayState:
     def new_session_id(self) -> str:
         """An id of our own making; the provider's is never shown."""
         return f"rs_{secrets.token_hex(10)}"
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """How often clients are pinged, and how long they have to answer."""
+        return Keepalive(self.settings.ping_interval_s, self.settings.pong_timeout_s)
 
     def session_config(self) -> SessionConfig:
         """The settings' session with the registry's tools."""

@@ -151,7 +151,7 @@ async def test_the_session_goes_on_after_bad_input() -> None:
     async with local_relay() as relay, await DeviceClient.connect(relay.ws("/?rate=24000")) as client:
         await client.expect("AIConnected")
         await client.connection.send("{")
-        await client.send(type="dance")
+        await client.connection.send('{"type":"dance"}')
         assert (await client.expect("error"))["code"] == "bad_json"
         assert (await client.expect("error"))["code"] == "unknown_type"
         await client.send(type="text", text="what time is it in Tokyo?")

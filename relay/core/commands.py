@@ -158,6 +158,16 @@ class TellTool:
 
 
 @dataclass(frozen=True, slots=True)
+class TellToolCall:
+    """`toolCall`: the client is to run a tool of its own; `arguments` is a JSON object as text."""
+
+    call_id: str
+    name: str
+    arguments: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class TellInterrupted:
     """`interrupted`: fall silent; `estimated` when no acknowledgement of playback was at hand."""
 
@@ -287,6 +297,7 @@ ClientMessage = (
     | TellText
     | TellTranscript
     | TellTool
+    | TellToolCall
     | TellInterrupted
     | TellUsage
     | TellLatency

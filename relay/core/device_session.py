@@ -11,6 +11,7 @@ from enum import Enum
 from typing import assert_never, cast
 
 from relay.core import events as ev
+from relay.core.client_tools import merge
 from relay.core.commands import (
     CancelTools,
     ClearInput,
@@ -27,6 +28,7 @@ from relay.core.commands import (
     UseOptions,
 )
 from relay.core.events import Forwarded
+from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.startup import Backlog
 from relay.core.turns import MAX_TYPED_TURNS, Turns
@@ -68,6 +70,12 @@ FATAL_CODES = frozenset(
 """Nothing that comes after these will work (D6)."""
 
 
+_TOO_FAST = {
+    "audio": "Audio comes faster than it can have been spoken; it is read no faster than 1.2 × real time.",
+    "messages": "Messages come too fast; no more than 50 a second are read.",
+}
+
+
 class Phase(Enum):
     """Where the session stands."""
 
@@ -88,6 +96,7 @@ class DeviceSession:
         next_id: Callable[[], str],
         *,
         principal: Principal | None = None,
+        limits: SessionLimits | None = None,
         started_at: float = 0.0,
     ) -> None:
         self.session_id = session_id
@@ -101,6 +110,11 @@ class DeviceSession:
         self._turns = Turns(self.config, self._commands.append, next_id)
         self._backlog = Backlog(options.input)
         self._started_at = started_at
+        self._limits = limits or SessionLimits()
+        self._quiet_since = started_at
+        self._quiet_bytes = 0
+        self._muted = False
+        self._server_tools = config.tools
         self._teach = False
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
         self._accepted = (self.config, options)
@@ -133,10 +147,18 @@ class DeviceSession:
             return self._started_at + CONNECT_TIMEOUT_S
         if self.phase is Phase.ENDED:
             return None
-        deadline = self._turns.deadline
-        if not self._updates:
-            return deadline
-        return self._update_by if deadline is None else min(deadline, self._update_by)
+        times = (self._turns.deadline, self._update_by if self._updates else None, self._ends_at, self._idle_at)
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _ends_at(self) -> float | None:
+        limit_s = self._limits.max_duration_s
+        return None if limit_s is None else self._started_at + limit_s
+
+    @property
+    def _idle_at(self) -> float | None:
+        limit_s = self._limits.max_idle_s
+        return None if limit_s is None else self._quiet_since + limit_s
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
@@ -164,8 +186,10 @@ class DeviceSession:
             self.streaming_out = True
             return self._turns.output_audio(event, now) or self._take_commands()
         if self.phase is Phase.READY:
-            self.streaming_in = True
+            self.streaming_in = not self.options.half_duplex
             self._turns.input_bytes += event.n_bytes
+            if self._muted:  # silence, not nothing: voice detection only moves with input
+                event = event._replace(raw=self.options.input.silence(event.n_bytes))
             return (event,)
         self._backlog.add(event)
         return ()
@@ -187,6 +211,7 @@ class DeviceSession:
             self._relay(cast(ev.RelayEvent, event), now)
 
     def _client(self, event: ev.ClientEvent, now: float) -> None:
+        self._quiet_since = now
         if self.phase is not Phase.READY and isinstance(event, ev.UserText | ev.Commit | ev.Clear | ev.Interrupt):
             if not self._backlog.add(event):
                 self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
@@ -196,6 +221,8 @@ class DeviceSession:
                 self._hello(event, now)
             case ev.Playback():
                 self._playback(event, now)
+            case ev.ToolResult():
+                self._tool_result(event, now)
             case ev.UserText():
                 self._text(event, now)
             case ev.Commit():
@@ -211,6 +238,8 @@ class DeviceSession:
                 self._fault(event.code, event.message, event.field, now)
             case ev.ClientClosed():
                 self._end(None, event.reason)
+            case ev.ClientTooFast():
+                self._error("too_fast", _TOO_FAST[event.what], False)
             case ev.ClientStuck():
                 self._error("slow_client", "The client does not read what it is sent; reconnect.", True)
                 self._end(4003, "slow client")
@@ -225,8 +254,12 @@ class DeviceSession:
             case ev.Tick():
                 self._tick(now)
             case ev.AudioHanded():
+                self._muted = self.options.half_duplex
                 turns.audio_handed(event.item_id, now)
+            case ev.PlayedOut():
+                self._muted = False
             case ev.AudioDropped():
+                self._muted = False
                 turns.audio_dropped(event, now)
                 turns.settle(now)
             case ev.AudioOverflow():
@@ -370,6 +403,9 @@ class DeviceSession:
         for name in refused:
             self._error("not_allowed", f"This client may not set {name}; the rest is in force.", False, name)
         allowed = set(event.given) - set(refused)
+        tools, kept_out = merge(self._server_tools, event.tools if "tools" in allowed else ())
+        for name in kept_out:
+            self._error("not_allowed", f"The tool {name} is the relay's own; give yours another name.", False, "tools")
         self.options = _options(self.options, event, allowed)
         self._backlog.format = self.options.input
         self._emit(UseOptions(self.options))
@@ -377,6 +413,7 @@ class DeviceSession:
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
         config = replace(
             _config(latest, event, allowed),
+            tools=tools if "tools" in allowed else latest.tools,
             input_format=self.options.upstream_input,
             output_format=self.options.upstream_output,
         )
@@ -398,9 +435,25 @@ class DeviceSession:
         if self._updates and now >= self._update_by:
             self._updates.clear()
             self._refuse_hello("The model's end did not answer; the settings before are in force.", None, now)
+        if self._over_limit(now):
+            return
         self._turns.tick(now)
         if self.phase is Phase.READY:
             self._turns.settle(now)
+
+    def _over_limit(self, now: float) -> bool:
+        """End a session that has lasted, or been quiet, too long."""
+        if self._turns.input_bytes != self._quiet_bytes or not self._turns.is_quiet:
+            self._quiet_bytes, self._quiet_since = self._turns.input_bytes, now
+        if self._ends_at is not None and now >= self._ends_at:
+            limit = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
+            self._error("limit_reached", limit, True)
+            self._end(4002, "session too long")
+        elif self._idle_at is not None and now >= self._idle_at:
+            limit = f"Nothing was said for {self._limits.max_idle_s:.0f} s; reconnect to go on."
+            self._error("idle", limit, True)
+            self._end(4002, "idle")
+        return self.phase is Phase.ENDED
 
     def _end(self, close_code: int | None, reason: str) -> None:
         if close_code is not None:
@@ -418,6 +471,12 @@ class DeviceSession:
             self._emit(SyncPlayhead(event.item_id, self._turns.playback.acknowledged_ms))
         elif verdict == "unknown":
             self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
+
+    def _tool_result(self, event: ev.ToolResult, now: float) -> None:
+        if self._turns.client_result(event, now):
+            self._turns.settle(now)
+        else:
+            self._fault("unknown_call", f"There is no tool call {event.call_id!r:.80}.", "callId", now)
 
     def _text(self, event: ev.UserText, now: float) -> None:
         if len(self._turns.typed) >= MAX_TYPED_TURNS:
@@ -505,6 +564,7 @@ def _options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> Devi
         input=hello.input if "input" in allowed and hello.input else options.input,
         output=hello.output if "output" in allowed and hello.output else options.output,
         max_ahead_ms=hello.max_ahead_ms if "maxAheadMs" in allowed else options.max_ahead_ms,
+        half_duplex=bool(hello.half_duplex) if "duplex" in allowed else options.half_duplex,
     )
 
 

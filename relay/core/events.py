@@ -13,6 +13,7 @@ from relay.core.values import (
     ErrorCode,
     Item,
     ResponseStatus,
+    ToolSpec,
     ToolStatus,
     TurnKind,
     Usage,
@@ -49,6 +50,8 @@ class Hello:
     instructions: str | None = None
     language: str | None = None
     turn: TurnKind | None = None
+    half_duplex: bool | None = None
+    tools: tuple[ToolSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,15 @@ class Playback:
 
     item_id: str
     played_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The client ran a tool of its own; `output` is text, JSON or not, or what went wrong when it `failed`."""
+
+    call_id: str
+    output: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,13 @@ class ClientClosed:
 
     code: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTooFast:
+    """The client sends faster than its allowance; it is read more slowly from here on, and nothing is lost."""
+
+    what: Literal["audio", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +349,11 @@ class AudioHanded:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayedOut:
+    """All audio that the client was handed has been played, as far as the relay can tell (half duplex only)."""
+
+
+@dataclass(frozen=True, slots=True)
 class AudioDropped:
     """The outbox did what `DropAudio` asked: nothing more goes out; `clips` says what had gone, in playing order."""
 
@@ -382,6 +406,7 @@ ClientEvent = (
     Forwarded
     | Hello
     | Playback
+    | ToolResult
     | UserText
     | Commit
     | Clear
@@ -389,6 +414,7 @@ ClientEvent = (
     | Bye
     | ClientFault
     | ClientClosed
+    | ClientTooFast
     | ClientStuck
 )
 UpstreamEvent = (
@@ -418,7 +444,9 @@ UpstreamEvent = (
     | UnknownUpstream
     | MalformedUpstream
 )
-RelayEvent = Tick | AudioHanded | AudioDropped | AudioOverflow | ToolReturned | ToolProgressed | Draining | Crashed
+RelayEvent = (
+    Tick | AudioHanded | PlayedOut | AudioDropped | AudioOverflow | ToolReturned | ToolProgressed | Draining | Crashed
+)
 Event = ClientEvent | UpstreamEvent | RelayEvent
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))

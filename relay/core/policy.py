@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 HELLO_FIELDS = frozenset(
-    {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn"},
+    {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn", "duplex", "tools"},
 )
 
 

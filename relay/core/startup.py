@@ -23,11 +23,6 @@ class Backlog:
         self._audio_frames = 0
         self._others = 0
 
-    @property
-    def holds_audio(self) -> bool:
-        """Whether any audio waits here."""
-        return self._audio_bytes > 0
-
     def add(self, event: Event) -> bool:
         """Keep an event. Returns False if there are too many events that may not be dropped."""
         if isinstance(event, Forwarded):

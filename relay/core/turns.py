@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from relay.core import events as ev
 from relay.core.bounded import RecentSet
+from relay.core.client_tools import ClientCalls
 from relay.core.commands import (
     CancelResponse,
     Command,
@@ -26,6 +27,7 @@ from relay.core.commands import (
     TellSpeech,
     TellText,
     TellTool,
+    TellToolCall,
     TellTranscript,
     TellUsage,
     TruncateItem,
@@ -36,7 +38,7 @@ from relay.core.playback import Ack, Cut, Playback
 from relay.core.response import ResponseSlot
 from relay.core.tool_calls import ToolCalls
 from relay.core.usage import add_usage
-from relay.core.values import Item, ResponseStatus, SessionConfig, Usage
+from relay.core.values import Item, ResponseStatus, SessionConfig, ToolSpec, Usage
 
 MAX_TYPED_TURNS = 16
 MAX_RESPONSES = 32
@@ -70,6 +72,7 @@ class Turns:
         self.slot = ResponseSlot()
         self.playback = Playback(config.output_format)
         self.calls = ToolCalls()
+        self.client_calls = ClientCalls()
         self.items = ItemLog()
         self.usage = Usage()
         self.refused = RecentSet(64)
@@ -102,7 +105,14 @@ class Turns:
             times.append(self.last_upstream_at + STALL_S)
         if self._clock is not None and self._clock.first_byte is not None:
             times.append(self._clock.first_byte + LATENCY_WAIT_S)
+        if self.client_calls.deadline is not None:
+            times.append(self.client_calls.deadline)
         return min(times, default=None)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody speaks, and nothing is under way that will make somebody speak."""
+        return self.slot.is_free and self.playback.is_idle and not self._user_speaking and not self.calls.owes_follow_up
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -112,6 +122,8 @@ class Turns:
             self._retry_at = None
         if not self.slot.is_free and now >= self.last_upstream_at + STALL_S:
             self._give_up_stalled(now)
+        for late in self.client_calls.due(now):
+            self.tool_returned(late)
         clock = self._clock
         if clock is not None and clock.first_byte is not None and now >= clock.first_byte + LATENCY_WAIT_S:
             self._tell_latency()
@@ -354,10 +366,7 @@ class Turns:
         if (known or own) and not silent:
             self._end(response, event.status)
         for call in fresh:
-            spec = next((tool for tool in self.config.tools if tool.name == call.name), None)
-            arguments = call.arguments if spec and spec.shown else None
-            self._emit(TellTool(call.call_id or "", call.name or "", "started", 0, arguments=arguments))
-            self._emit(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
+            self._run(call, now)
         self.settle(now)
 
     def request_refused(self, event: ev.UpstreamError, now: float) -> bool:
@@ -439,12 +448,36 @@ class Turns:
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
+    def _run(self, call: Item, now: float) -> None:
+        call_id, name = call.call_id or "", call.name or ""
+        spec = self._spec(name)
+        shown = call.arguments if spec and spec.shown else None
+        self._emit(TellTool(call_id, name, "started", 0, arguments=shown))
+        if spec is None or not spec.of_client:
+            self._emit(RunTool(call_id, name, call.arguments or ""))
+            return
+        refused = self.client_calls.begin(call, spec, now)
+        if refused is None:
+            self._emit(TellToolCall(call_id, name, call.arguments or "{}", spec.timeout_ms))
+        else:
+            self.tool_returned(refused)
+
+    def client_result(self, event: ev.ToolResult, now: float) -> bool:
+        """The client ran a tool of its own. Returns False if no such call was ever made; a late one is ignored."""
+        returned = self.client_calls.result(event, now)
+        if returned is not None:
+            self.tool_returned(returned)
+        return returned is not None or self.calls.is_known(event.call_id)
+
+    def _spec(self, name: str) -> ToolSpec | None:
+        return next((tool for tool in self.config.tools if tool.name == name), None)
+
     def tool_returned(self, event: ev.ToolReturned) -> None:
         """A tool call ended: its one output goes upstream; `settle` asks for the follow-up once all of them are in."""
         returned = self.calls.returned(event.call_id)
         if returned is None:
             return
-        spec = next((tool for tool in self.config.tools if tool.name == returned.name), None)
+        spec = self._spec(returned.name)
         shown = spec is not None and spec.shown
         self._emit(
             TellTool(

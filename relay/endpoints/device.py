@@ -1,5 +1,6 @@
 """The device protocol's way in: `ws://host/` and `ws://host/ws`, with `rate`, `format` and `voice` in the query."""
 
+import asyncio
 import itertools
 import logging
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from audio.formats import AudioFormat
+from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
 from relay.core.values import DeviceOptions, SessionConfig
@@ -14,6 +16,7 @@ from relay.errors import BadRequest, Full
 from relay.live_session import LiveSession
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
 from relay.state import RELAY, RelayState
+from relay.wire.device_out import encode
 from relay.wire.realtime import RealtimeCodec
 
 MAX_FRAME_BYTES = 64 * 1024
@@ -27,19 +30,43 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     relay = request.app[RELAY]
     check_upgrade(request)
     options, config = read_query(request, relay.session_config())
-    _check_room(relay)
+    try:
+        if relay.draining:
+            raise Full("The relay is shutting down; try again in a moment.")
+        with relay.admission.session(relay.gate.address(request)):
+            await _converse(request, relay, principal, options, config)
+    except Full as full:
+        if "Origin" not in request.headers:
+            raise
+        await _turn_away(request, relay, full)
+    return upgraded_response()
+
+
+async def _converse(
+    request: web.Request, relay: RelayState, principal: Principal, options: DeviceOptions, config: SessionConfig
+) -> None:
     session_id = relay.new_session_id()
     socket = ClientSocket(MAX_FRAME_BYTES)
     live = _live_session(relay, session_id, principal, options, config, socket)
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
-        if take_over(request, socket, subprotocol=None, max_frame_bytes=MAX_FRAME_BYTES):
+        if take_over(request, socket, relay.keepalive, max_frame_bytes=MAX_FRAME_BYTES):
             await live.run()
     finally:
         relay.remove(live)
         _log.info("session %s ends%s", session_id, _passed_over(live))
-    return upgraded_response()
+
+
+async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> None:
+    """Tell a page why there is no session: of a refused upgrade a browser shows nothing but 1006."""
+    socket = ClientSocket(MAX_FRAME_BYTES)
+    gone = asyncio.Event()
+    socket.on_closed = lambda code, reason: gone.set()
+    if take_over(request, socket, relay.keepalive, max_frame_bytes=MAX_FRAME_BYTES):
+        socket.send_text(encode(TellError("full", str(full), retryable=True)))
+        socket.close(full.close_code, str(full))
+        await gone.wait()
 
 
 def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptions, SessionConfig]:
@@ -60,13 +87,6 @@ def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptio
     return options, replace(config, voice=voice) if voice else config
 
 
-def _check_room(relay: RelayState) -> None:
-    if relay.draining:
-        raise Full("The relay is shutting down; try again in a moment.")
-    if len(relay.sessions) >= relay.settings.max_sessions:
-        raise Full(f"All {relay.settings.max_sessions} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
-
-
 def _live_session(
     relay: RelayState,
     session_id: str,
@@ -82,6 +102,7 @@ def _live_session(
         options,
         lambda: f"relay_{next(numbers)}",
         principal=principal,
+        limits=relay.settings.session_limits(),
         started_at=relay.now(),
     )
     return LiveSession(
@@ -91,6 +112,7 @@ def _live_session(
         relay.dial,
         relay.tools_for(session_id, principal, config),
         tap=relay.tap,
+        max_queued_ms=relay.settings.max_queued_s * 1000,
     )
 
 

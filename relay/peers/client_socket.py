@@ -8,6 +8,7 @@ tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its ow
 
 import base64
 import logging
+from dataclasses import dataclass
 from typing import Any, cast
 
 from aiohttp import web
@@ -17,11 +18,17 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the
 from relay.errors import BadRequest
 from relay.peers.frames import MessageListener, StrictTextListener
 
-PING_INTERVAL_S = 20.0
-PONG_TIMEOUT_S = 10.0
 _READ_BUFFER_BYTES = 4096
 
 _logger = logging.getLogger("picows.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """A client that has been quiet for `interval_s` is pinged, and is gone if nothing comes within `timeout_s`."""
+
+    interval_s: float = 20.0
+    timeout_s: float = 10.0
 
 
 class ClientSocket(StrictTextListener):
@@ -45,7 +52,14 @@ class _Upgraded(web.StreamResponse):
 class _ServerProtocol(WSProtocol):  # type: ignore[misc]
     """picows' server side on a connection that aiohttp accepted; aiohttp is told when it is lost."""
 
-    def __init__(self, handler: Any, listener: MessageListener, headers: dict[str, str], frame_bytes: int) -> None:
+    def __init__(
+        self,
+        handler: Any,
+        listener: MessageListener,
+        keepalive: Keepalive,
+        headers: dict[str, str],
+        frame_bytes: int,
+    ) -> None:
         def factory(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
 
@@ -58,10 +72,10 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             True,
             None,
             True,
-            PING_INTERVAL_S,
-            PONG_TIMEOUT_S,
+            keepalive.interval_s,
+            keepalive.timeout_s,
             WSAutoPingStrategy.PING_WHEN_IDLE,
-            True,
+            False,  # pings are answered by the listener, which knows whether the peer reads
             frame_bytes,
             None,
             _READ_BUFFER_BYTES,
@@ -115,7 +129,14 @@ def check_upgrade(request: web.Request) -> None:
         raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", "Sec-WebSocket-Key")
 
 
-def take_over(request: web.Request, socket: MessageListener, *, subprotocol: str | None, max_frame_bytes: int) -> bool:
+def take_over(
+    request: web.Request,
+    socket: MessageListener,
+    keepalive: Keepalive,
+    *,
+    max_frame_bytes: int,
+    subprotocol: str | None = None,
+) -> bool:
     """Answer the upgrade and hand the connection to `socket`. Returns False if the client has left already.
 
     Messages may reach the socket's callbacks before this returns. The request must have passed `check_upgrade`.
@@ -124,7 +145,7 @@ def take_over(request: web.Request, socket: MessageListener, *, subprotocol: str
     if transport is None or transport.is_closing():
         return False
     headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}
-    protocol = _ServerProtocol(request.protocol, socket, headers, max_frame_bytes)
+    protocol = _ServerProtocol(request.protocol, socket, keepalive, headers, max_frame_bytes)
     protocol.connection_made(transport)
     transport.set_protocol(protocol)
     # picows reads a head of our own making: whatever else the client's held is aiohttp's business and is done with.

@@ -48,6 +48,8 @@ class MessageListener(WSListener):
         self.on_binary: Callable[[memoryview], None] = _ignore
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
+        self.on_ping: Callable[[], None] = _no_matter
+        """A ping came; it has been answered, if the peer reads what it is sent."""
         self.is_open = False
         self.is_writable = True
         self._max_message_bytes = max_message_bytes
@@ -78,7 +80,12 @@ class MessageListener(WSListener):
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        if kind in (_PING, _PONG):
+        if kind == _PING:
+            if self.is_writable:  # a peer that asks and asks and does not read must not fill our memory with answers
+                transport.send_pong(frame.get_payload_as_bytes())
+            self.on_ping()
+            return
+        if kind == _PONG:
             return
         if not frame.fin or self._fragment_type is not None:
             self._fragment(kind, frame)
@@ -136,6 +143,16 @@ class MessageListener(WSListener):
         self._own_close = (code, reason)
         transport.send_close(cast(WSCloseCode, code), reason.encode())
         self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
+
+    def pause_reading(self) -> None:
+        """Read no more until `resume_reading`: the peer's own buffers fill, and it must wait."""
+        if self.transport is not None and self.is_open:
+            self.transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self.transport is not None and self.is_open:
+            self.transport.underlying_transport.resume_reading()
 
     def abort(self) -> None:
         """Cut the connection now."""
@@ -201,6 +218,9 @@ def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
 
 
 def _ignore(_: object) -> None: ...
+
+
+def _no_matter() -> None: ...
 
 
 def _ignore_close(code: int, reason: str) -> None: ...

@@ -1,6 +1,7 @@
 """What must hold of every device session, whoever is at its ends: any client, a likely upstream or a hostile one."""
 
 import itertools
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from relay.core.device_session import DeviceSession, Phase
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
+from tests.support.device_schema import check
 
 Op = tuple[str, int, int, int]
 Key = tuple[str, int]
@@ -104,7 +106,7 @@ class World:
         if isinstance(command, TO_UPSTREAM):
             self.upstream_codec.encode(command)
         elif isinstance(command, TO_CLIENT):
-            self.device_codec.encode(command)
+            check(json.loads(self.device_codec.encode(command)), "toClient")
 
     def _told(self, event: ev.Event) -> None:
         match event:

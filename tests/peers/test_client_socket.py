@@ -8,6 +8,7 @@ import pytest
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 from websockets.asyncio.client import connect
 
+from relay.peers.client_socket import Keepalive
 from tests.support.raw_websocket import (
     MAX_BYTES,
     RawClient,
@@ -241,10 +242,9 @@ async def test_picows_still_takes_its_arguments_in_this_order(end: RelayEnd) -> 
         assert type(protocol).connection_lost is not WSProtocol.connection_lost
 
 
-async def test_the_options_land_where_they_are_meant_to(end: RelayEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_options_land_where_they_are_meant_to(end: RelayEnd) -> None:
     """The frame limit, the pings and the answers to pings are each at their own place among the arguments."""
-    monkeypatch.setattr("relay.peers.client_socket.PING_INTERVAL_S", 0.05)
-    monkeypatch.setattr("relay.peers.client_socket.PONG_TIMEOUT_S", 0.05)
+    end.keepalive = Keepalive(0.05, 0.05)
     async with raw_client(end) as (client, listener):
         assert (await client.frame())[0] == 9, "a ping when the client is silent"
         assert await client.close_code() == 1001, "and the end when it stays so"

@@ -16,11 +16,11 @@ from relay.core import events as ev
 from relay.core.playback import JITTER_BUFFER_MS
 from relay.core.values import ClipHanded, DeviceOptions
 from relay.peers import outbox as outbox_module
-from relay.peers.outbox import MAX_UNSENT_BYTES, PIECE_MS, STUCK_S, Outbox
-from relay.wire.device import MIN_AHEAD_MS, DeviceCodec
-from tests.support.virtual_time import in_virtual_time
+from relay.peers.outbox import ECHO_TAIL_MS, MAX_UNSENT_BYTES, PIECE_MS, STUCK_S, Outbox
+from relay.wire.device import DeviceCodec
+from relay.wire.device_in import MIN_AHEAD_MS
+from tests.support.virtual_time import in_virtual_time, pass_time
 
-pass_time = asyncio.sleep
 RAMP = bytes(range(251))
 
 
@@ -51,11 +51,13 @@ class FakeSocket:
 class Desk:
     """An outbox with a socket that keeps everything and a session that keeps every event."""
 
-    def __init__(self, output: AudioFormat = PCM16_24K, max_ahead_ms: int | None = 1000) -> None:
+    def __init__(
+        self, output: AudioFormat = PCM16_24K, max_ahead_ms: int | None = 1000, *, half_duplex: bool = False
+    ) -> None:
         self.socket = FakeSocket()
         self.events: list[ev.Event] = []
         self.loop = asyncio.get_running_loop()
-        self.options = DeviceOptions(output, output, max_ahead_ms)
+        self.options = DeviceOptions(output, output, max_ahead_ms, half_duplex)
         self.outbox = Outbox(
             self.socket,  # type: ignore[arg-type]
             DeviceCodec(self.options),
@@ -153,7 +155,7 @@ async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
 async def test_with_the_smallest_bounds_the_client_still_hears_all_without_a_gap(max_ahead_ms: int) -> None:
     desk = Desk(max_ahead_ms=max_ahead_ms)
     pcm = desk.clip("item_1", 2000)
-    limit_ms = max(max_ahead_ms, outbox_module.MIN_AHEAD_MS)
+    limit_ms = max(max_ahead_ms, outbox_module.LEAST_AHEAD_MS)
     while desk.loop.time() < 2.2 and desk.handed_ms() < 2000:
         await pass_time(0.001)
         played_ms = desk.loop.time() * 1000 - JITTER_BUFFER_MS
@@ -551,3 +553,50 @@ def sent_bytes(desk: Desk) -> dict[str, int]:
         elif message["type"] == "audioStart":
             item = message["itemId"]
     return sent
+
+
+# -- half duplex ------------------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_half_duplex_device_is_told_to_be_silent_until_the_room_is() -> None:
+    desk = Desk(max_ahead_ms=400, half_duplex=True)
+    desk.clip("item_1", 1000)
+    await pass_time((1000 + JITTER_BUFFER_MS + ECHO_TAIL_MS) / 1000 - 0.05)
+    assert ev.PlayedOut() not in desk.events
+    await pass_time(0.1)
+    assert desk.events[-1] == ev.PlayedOut()
+
+
+@in_virtual_time
+async def test_between_two_clips_nothing_has_been_played_out() -> None:
+    desk = Desk(half_duplex=True)
+    desk.clip("item_1", 200)
+    await pass_time(0.3)
+    desk.start("item_2")
+    desk.play("item_2", 600)
+    await pass_time(5.0)
+    assert ev.PlayedOut() not in desk.events, "the model has not ended it"
+    desk.end("item_2", 600)
+    await pass_time(0.3)
+    assert desk.events[-1] == ev.PlayedOut()
+
+
+@in_virtual_time
+async def test_a_device_that_plays_late_is_waited_for() -> None:
+    desk = Desk(half_duplex=True)
+    desk.clip("item_1", 600)
+    await pass_time(0.7)
+    desk.outbox.sync("item_1", 100)
+    await pass_time(0.3)
+    assert ev.PlayedOut() not in desk.events
+    await pass_time(0.5)
+    assert desk.events[-1] == ev.PlayedOut()
+
+
+@in_virtual_time
+async def test_nobody_is_told_where_both_may_speak_at_once() -> None:
+    desk = Desk()
+    desk.clip("item_1", 200)
+    await pass_time(2.0)
+    assert desk.events == [ev.AudioHanded("item_1")]

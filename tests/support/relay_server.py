@@ -14,6 +14,7 @@ from relay.config import Settings
 from relay.server import create_app
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
+from tests.support.device_schema import check
 
 Obj = dict[str, Any]
 TIMEOUT_S = 10.0
@@ -66,11 +67,15 @@ async def serve_app(app: web.Application) -> AsyncIterator[int]:
 
 
 class DeviceClient:
-    """A client of the device protocol; `expect` waits for a message, `audio` is what was heard."""
+    """A client of the device protocol; `expect` waits for a message, `audio` is what was heard.
+
+    Messages of both directions must be what the schema says; `connection.send` sends what is not.
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.messages: list[Obj] = []
+        self.sent: list[str] = []
         self.audio = bytearray()
         self.order: list[str] = []
         self._taken = 0
@@ -90,6 +95,7 @@ class DeviceClient:
         await self._reader
 
     async def send(self, **message: Any) -> None:
+        self.sent.append(check(message, "toRelay")["type"])
         await self.connection.send(json.dumps(message))
 
     async def speak(self, pcm: bytes) -> None:
@@ -138,7 +144,7 @@ class DeviceClient:
                         self.audio += message
                         self.order.append("binary")
                     else:
-                        self.messages.append(json.loads(message))
+                        self.messages.append(check(json.loads(message), "toClient"))
                         self.order.append(self.kinds()[-1])
                     self._news.notify_all()
         except ConnectionClosed:
