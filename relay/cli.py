@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.commands.check import check
+from relay.commands.secret import secret
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -18,6 +20,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(check)
+app.command()(secret)
 
 
 @app.callback(invoke_without_command=True)
@@ -34,7 +40,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (HOST; 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one (PORT; 8080).")] = None,
     upstream: Annotated[
-        str | None, typer.Option(help="auto, openai, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
+        str | None, typer.Option(help="auto, openai, azure, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
     ] = None,
     tools: Annotated[
         str | None, typer.Option(help="Folders, files or patterns of backend tools (RELAY_TOOLS; tools).")
