@@ -10,6 +10,8 @@ import typer
 
 from relay import __version__
 from relay.commands import tools as tools_commands
+from relay.commands.check import check
+from relay.commands.secret import secret
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -20,6 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(tools_commands.app, name="tools")
+
+
+app.command()(check)
+app.command()(secret)
 
 
 @app.callback(invoke_without_command=True)
@@ -36,7 +42,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (HOST; 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one (PORT; 8080).")] = None,
     upstream: Annotated[
-        str | None, typer.Option(help="auto, openai, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
+        str | None, typer.Option(help="auto, openai, azure, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
     ] = None,
     tools: Annotated[
         str | None, typer.Option(help="Folders, files or patterns of backend tools (RELAY_TOOLS; tools).")

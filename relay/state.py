@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from pydantic import SecretStr
 
 from relay import __version__
 from relay.access import Gate
@@ -74,7 +73,6 @@ class RelayState:
     def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
         """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
-        azure = _azure_credential(settings)
         library = None
         if registry is None:
             registry = ToolRegistry()
@@ -89,8 +87,8 @@ class RelayState:
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
             spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
-            credential=azure if upstream.kind == "azure" else _bearer(upstream.key),
-            azure_credential=azure,
+            credential=upstream_credential(settings),
+            azure_credential=azure_credential(settings),
             mcp=McpServers(mcp_servers(settings), registry),
             library=library,
         )
@@ -201,11 +199,16 @@ class RelayState:
 RELAY = web.AppKey("relay", RelayState)
 
 
-def _bearer(key: SecretStr | None) -> Credential | None:
-    return Credential("bearer", key.get_secret_value()) if key is not None else None
+def upstream_credential(settings: Settings) -> AnyCredential | None:
+    """What the upstream's dials show, if anything."""
+    upstream = settings.resolve_upstream()
+    if upstream.kind == "azure":
+        return azure_credential(settings)
+    return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
 
 
-def _azure_credential(settings: Settings) -> AnyCredential | None:
+def azure_credential(settings: Settings) -> AnyCredential | None:
+    """What Azure is shown: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
     source = settings.azure_token
     if source is not None:
         return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
