@@ -39,8 +39,8 @@ CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
 FAULT_WINDOW_S = 60.0
 MIN_COMMIT_MS = 100
-MAX_UPDATES = 16
-"""Configurations that may wait for the upstream's answer."""
+MAX_UPDATES = 4
+"""Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 MAX_COMMITS = 16
 """Commits whose answer is waited for; the oldest are forgotten."""
 
