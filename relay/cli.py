@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.commands import recordings
+from relay.commands.replay import replay
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -18,6 +20,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(recordings.app)
+app.command()(replay)
 
 
 @app.callback(invoke_without_command=True)

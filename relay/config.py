@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     noise_reduction: Literal["near_field", "far_field", "off"] = Field("off", alias="RELAY_NOISE_REDUCTION")
 
     tools: Path = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    record: Literal["off", "on", "consent"] = Field("off", alias="RELAY_RECORD")
+    recordings_dir: Path = Field(Path("recordings"), alias="RELAY_RECORDINGS_DIR")
+    recordings_max_days: float | None = Field(30, alias="RELAY_RECORDINGS_MAX_DAYS", gt=0)
+    recordings_max_mb: float | None = Field(10_000, alias="RELAY_RECORDINGS_MAX_MB", gt=0)
+
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
@@ -114,7 +119,9 @@ class Settings(BaseSettings):
             raise ValueError("a key must have at least 16 characters; make one with: openssl rand -hex 24")
         return value
 
-    @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
+    @field_validator(
+        "upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", "record", mode="before"
+    )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -33,8 +33,21 @@ _log = logging.getLogger("relay.session")
 _HOT = (Forwarded, ev.TextDelta)
 """What comes many times a second, and moves no deadline forward."""
 
-Tap = Callable[[ev.Event, float, Sequence[cmd.Command]], None]
-"""Sees every event with its time and the commands it led to; `Forwarded.raw` is valid during the call only."""
+Tap = Callable[[ev.Event, float, Sequence[cmd.Command] | None], None]
+"""Sees every event with its time and the commands it led to, None if our own code failed at it and the exception is
+being handled; `Forwarded.raw` is valid during the call only."""
+
+
+def both(one: Tap | None, other: Tap | None) -> Tap | None:
+    """One tap for two listeners, either of which may be missing."""
+    if one is None or other is None:
+        return one or other
+
+    def tap(event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
+        one(event, now, commands)
+        other(event, now, commands)
+
+    return tap
 
 
 class Tools(Protocol):
@@ -189,7 +202,12 @@ class LiveSession:
         while True:
             try:
                 now = self._clock()
-                commands = self.core.handle(event, now)
+                try:
+                    commands = self.core.handle(event, now)
+                except Exception:
+                    if self._tap is not None:
+                        self._tap(event, now, None)
+                    raise
                 if self._tap is not None:
                     self._tap(event, now, commands)
                 for command in commands:

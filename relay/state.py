@@ -17,6 +17,7 @@ from relay.core.values import SessionConfig
 from relay.engine_process import EngineProcess
 from relay.live_session import LiveSession, Tap
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.recorder import Recorder
 from relay.session_tools import SessionTools, tool_specs
 from relay.toolkit.discovery import load_folder
 from relay.toolkit.registry import ToolRegistry
@@ -42,6 +43,7 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    recorder: Recorder
     tap: Tap | None = None
     draining: bool = False
     sessions: dict[str, LiveSession] = field(default_factory=dict)
@@ -58,12 +60,21 @@ class RelayState:
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
+            recorder=Recorder(
+                settings.recordings_dir,
+                settings.record,
+                max_days=settings.recordings_max_days,
+                max_mb=settings.recordings_max_mb,
+                upstream=upstream.label,
+                model=settings.model if upstream.url is not None else "local engine",
+            ),
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bring up what the sessions need."""
+        self.recorder.start()
         if self.engine is not None:
             await self.engine.start()
 
@@ -79,6 +90,7 @@ class RelayState:
     async def stop(self) -> None:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
+        await self.recorder.stop()
         if self.engine is not None:
             await self.engine.stop()
 

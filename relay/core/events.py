@@ -49,6 +49,7 @@ class Hello:
     instructions: str | None = None
     language: str | None = None
     turn: TurnKind | None = None
+    consent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ class Clear:
 @dataclass(frozen=True, slots=True)
 class Interrupt:
     """The client wants silence now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The client lets its session be recorded, or takes that back; a matter for the recorder alone."""
+
+    consent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +394,7 @@ ClientEvent = (
     | Commit
     | Clear
     | Interrupt
+    | Consent
     | Bye
     | ClientFault
     | ClientClosed

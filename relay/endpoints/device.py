@@ -11,8 +11,9 @@ from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
 from relay.core.values import DeviceOptions, SessionConfig
 from relay.errors import BadRequest, Full
-from relay.live_session import LiveSession
+from relay.live_session import LiveSession, both
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
 from relay.wire.realtime import RealtimeCodec
 
@@ -29,8 +30,10 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     options, config = read_query(request, relay.session_config())
     _check_room(relay)
     session_id = relay.new_session_id()
-    socket = ClientSocket(MAX_FRAME_BYTES)
-    live = _live_session(relay, session_id, principal, options, config, socket)
+    started_at = relay.now()
+    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now)
+    socket = ClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
+    live = _live_session(relay, session_id, principal, options, config, socket, started_at, tape)
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
@@ -38,6 +41,8 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
             await live.run()
     finally:
         relay.remove(live)
+        if tape is not None:
+            relay.recorder.done(tape)
         _log.info("session %s ends%s", session_id, _passed_over(live))
     return upgraded_response()
 
@@ -74,6 +79,8 @@ def _live_session(
     options: DeviceOptions,
     config: SessionConfig,
     socket: ClientSocket,
+    started_at: float,
+    tape: SessionTape | None,
 ) -> LiveSession:
     numbers = itertools.count(1)
     core = DeviceSession(
@@ -82,7 +89,7 @@ def _live_session(
         options,
         lambda: f"relay_{next(numbers)}",
         principal=principal,
-        started_at=relay.now(),
+        started_at=started_at,
     )
     return LiveSession(
         core,
@@ -90,7 +97,7 @@ def _live_session(
         RealtimeCodec(),
         relay.dial,
         relay.tools_for(session_id, principal, config),
-        tap=relay.tap,
+        tap=both(relay.tap, tape.tap if tape is not None else None),
     )
 
 

@@ -8,12 +8,14 @@ tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its ow
 
 import base64
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
-from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSAutoPingStrategy, WSTransport, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 
+from audio.framing import Chunk
 from relay.errors import BadRequest
 from relay.peers.frames import MessageListener, StrictTextListener
 
@@ -25,7 +27,24 @@ _logger = logging.getLogger("picows.server")
 
 
 class ClientSocket(StrictTextListener):
-    """A client's connection, as the session sees it."""
+    """A client's connection, as the session sees it; `on_sent` sees all audio that goes to the client."""
+
+    def __init__(self, max_message_bytes: int, on_sent: Callable[[Chunk], None] | None = None) -> None:
+        super().__init__(max_message_bytes)
+        self._on_sent = on_sent
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is over."""
+        super().on_ws_connected(transport)
+        if self._on_sent is None:
+            return
+        send, seen = self.send_binary, self._on_sent
+
+        def send_seen(samples: Chunk) -> None:
+            send(samples)
+            seen(samples)
+
+        self.send_binary = send_seen
 
 
 class _Upgraded(web.StreamResponse):

@@ -130,7 +130,7 @@ def parse_format(value: Any, field: str) -> AudioFormat:
 def _hello(obj: Obj) -> ev.Hello:
     if obj.get("v", PROTOCOL_VERSION) != PROTOCOL_VERSION:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
-    for field in ("duplex", "tools", "resume", "consent"):
+    for field in ("duplex", "tools", "resume"):
         if obj.get(field) not in (None, "full", [], False):
             raise MessageError(
                 f"{field} is not supported by this version of the relay; leave it out.",
@@ -152,6 +152,12 @@ def _turn(obj: Obj, field: str) -> str:
     return str(obj[field])
 
 
+def _flag(obj: Obj, field: str) -> bool:
+    if not isinstance(obj.get(field), bool):
+        raise MessageError(f"{field} must be true or false.", field)
+    return bool(obj[field])
+
+
 def _snake(name: str) -> str:
     return "max_ahead_ms" if name == "maxAheadMs" else name
 
@@ -164,6 +170,7 @@ _HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
     "instructions": lambda obj, field: _string(obj, field, MAX_TEXT_CHARS),
     "language": lambda obj, field: _string(obj, field, 64),
     "turn": _turn,
+    "consent": lambda obj, field: _flag(obj, field),
 }
 
 _READERS: dict[str, Callable[[Obj], ev.ClientEvent]] = {
@@ -175,6 +182,7 @@ _READERS: dict[str, Callable[[Obj], ev.ClientEvent]] = {
     "commit": lambda obj: ev.Commit(),
     "clear": lambda obj: ev.Clear(),
     "interrupt": lambda obj: ev.Interrupt(),
+    "consent": lambda obj: ev.Consent(_flag(obj, "given")),
     "bye": lambda obj: ev.Bye(),
 }
 
