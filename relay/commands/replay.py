@@ -53,7 +53,7 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
     import asyncio
 
     from relay.errors import RelayError
-    from relay.recording.as_upstream import parse_speed, serve
+    from relay.replaying.as_upstream import parse_speed, serve
 
     try:
         asyncio.run(serve(path, port, parse_speed(speed), lambda line: typer.echo(line, err=True)))
@@ -64,9 +64,9 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
 def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
     import asyncio
 
-    from relay.recording.against import run
-    from relay.recording.as_upstream import parse_speed
-    from relay.recording.comparison import parse_equal
+    from relay.replaying.against import run
+    from relay.replaying.as_upstream import parse_speed
+    from relay.replaying.comparison import parse_equal
 
     comparison = asyncio.run(run(path, url, parse_speed(speed), save))
     for line in comparison.draw():

@@ -97,14 +97,9 @@ class Redaction:
     def _member(self, name: str, member: Any, content: bool, gone: bool) -> Any:
         if name in self.fields and member not in (None, "", [], {}):
             self.removed[f"field {name}"] += 1
-            return (
-                GONE
-                if isinstance(member, str)
-                else None
-                if name not in CONTENT
-                else self.tidy(member, content=True, gone=True)
-            )
-        return self.tidy(member, content=content or name in CONTENT, gone=gone)
+            return GONE if isinstance(member, str) else self.tidy(member, content=True, gone=True)
+        said = name in CONTENT and (name != "output" or isinstance(member, str))  # a response's output is items
+        return self.tidy(member, content=content or said, gone=gone)
 
     def _text(self, text: str, gone: bool) -> str:
         if gone and text:

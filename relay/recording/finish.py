@@ -30,8 +30,10 @@ from relay.recording.tracks import derive
 
 try:
     import fcntl
+
+    HAS_LOCKS = True
 except ImportError:  # Windows has no such locks: there, repair while no relay is running
-    fcntl = None  # type: ignore[assignment]
+    HAS_LOCKS = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Repaired:
 
 def is_live(folder: Path) -> bool:
     """Whether a relay is writing this recording."""
-    if fcntl is None:
+    if not HAS_LOCKS:
         return False
     try:
         descriptor = open_file(folder, JOURNAL)
@@ -102,7 +104,7 @@ def repair(folder: Path, *, again: bool = False) -> Repaired:
 def _locked(folder: Path) -> Iterator[None]:
     descriptor = open_file(folder, JOURNAL)
     try:
-        if fcntl is not None:
+        if HAS_LOCKS:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:

@@ -102,7 +102,7 @@ class Recording(AbstractContextManager["Recording"]):
 
     def entries(self) -> Iterator[Entry]:
         """The journal from its first line to its last, each with its audio."""
-        self.ended = False
+        ended = False
         with ExitStack() as stack:
             audio = {name: AudioFile(self.folder, name) for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)}
             for file in audio.values():
@@ -114,14 +114,15 @@ class Recording(AbstractContextManager["Recording"]):
                     now = last if isinstance(line, Gap) else line.now
                     if now < last:
                         raise ValueError(f"time runs backwards, from {last} to {now}")
-                    if self.ended:
+                    if ended:
                         raise ValueError("there is a line behind the end")
                     last = now
                     entry = _entry(number, line, audio)
                 except ValueError as error:
                     raise self.wrong(number, str(error)) from None
-                self.ended = isinstance(line, End)
+                ended = isinstance(line, End)
                 yield entry
+            self.ended = ended
 
     def wrong(self, number: int, what: str) -> RecordingError:
         """The error for a line of the journal."""
