@@ -19,8 +19,10 @@ from relay.endpoints.device import device_socket
 from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
+from relay.endpoints.openai_rest import calls, client_secrets, models, translations
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
-from relay.errors import AccessDenied, RelayError
+from relay.endpoints.realtime import realtime_socket
+from relay.errors import AccessDenied, ApiError, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -61,6 +63,9 @@ class Route:
 
 
 _DEVICE = (Access.BROWSER, device_socket)
+_REALTIME = (Access.CREDENTIAL, realtime_socket)
+_API_PATHS = ("/v1/", "/openai/")
+"""Where errors have OpenAI's shape, for its SDKs read them."""
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", Access.OPEN, page, websocket=_DEVICE),
@@ -76,6 +81,14 @@ ROUTES: tuple[Route, ...] = (
         Route(method, AZURE_PREFIX + path, Access.BROWSER, handler, any_case=True)
         for method, path, handler in AZURE_ROUTES
     ),
+    Route("GET", "/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
+    Route("GET", "/openai/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
+    Route("GET", "/openai/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
+    Route("GET", "/v1/models", Access.CREDENTIAL, models),
+    Route("POST", "/v1/realtime/client_secrets", Access.CREDENTIAL, client_secrets),
+    Route("POST", "/v1/realtime/calls", Access.CREDENTIAL, calls),
+    Route("GET", "/v1/realtime/translations", Access.CREDENTIAL, translations),
+    Route("POST", "/v1/realtime/translations/client_secrets", Access.CREDENTIAL, translations),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
 
@@ -141,27 +154,41 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return _error(error.status, error.text or error.reason, headers=_allow(error))
+        return _error(request, error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
-        status = error.status if isinstance(error, AccessDenied) else error.http_status
+        status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
         wait_s = getattr(error, "retry_after_s", None)
         headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
-        return _error(status, str(error), getattr(error, "field", None), headers)
+        field, code = getattr(error, "field", None), getattr(error, "code", None)
+        return _error(request, status, str(error), field, code, headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
-        return _error(500, "The relay failed while answering; its log says more.")
+        return _error(request, 500, "The relay failed while answering; its log says more.")
 
 
 def _allow(error: web.HTTPException) -> dict[str, str]:
     return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
 
 
-def _error(status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None) -> web.Response:
-    body = {"error": message} | ({"field": field} if field else {})
+def _error(
+    request: web.Request,
+    status: int,
+    message: str,
+    field: str | None = None,
+    code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> web.Response:
     headers = headers or {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response(body, status=status, headers=headers)
+    if request.path.startswith(_API_PATHS):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        api_error = {"message": message, "type": kind, "param": field, "code": code or _API_CODES.get(status)}
+        return web.json_response({"error": api_error}, status=status, headers=headers)
+    return web.json_response({"error": message} | ({"field": field} if field else {}), status=status, headers=headers)
+
+
+_API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
 
 
 @web.middleware
@@ -173,9 +200,9 @@ async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             gate.check_host(request)
         except AccessDenied as error:
-            return _error(error.status, str(error))
+            return _error(request, error.status, str(error))
         if origin != "allowed":
-            return _error(403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
+            return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
         return web.Response(status=204, headers=_cors_headers(request, preflight=True))
     response = await handler(request)
     if origin == "allowed" and not response.prepared and response.status != 101:
@@ -217,13 +244,15 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        tls = settings.tls_context()
+        await web.TCPSite(runner, settings.host, settings.port, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
         for line in app[RELAY].describe():
             _log.info("%s", line)
         for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
-        _log.info("ready: open http://%s:%d and talk", f"[{host}]" if ":" in host else host, port)
+        scheme = "https" if tls else "http"
+        _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
         await stop.wait()
         _log.info("shutting down: %d sessions are told goodbye", len(app[RELAY].sessions))
     finally:
