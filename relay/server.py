@@ -188,8 +188,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        _log.info("SIGHUP: loading the tools anew")
-        reloads.add(task := loop.create_task(app[RELAY].load_tools()))
+        reloads.add(task := loop.create_task(_reload(app[RELAY])))
         task.add_done_callback(reloads.discard)
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
@@ -210,3 +209,8 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
         _log.info("shutting down: %d sessions are told goodbye", len(app[RELAY].sessions))
     finally:
         await runner.cleanup()
+
+
+async def _reload(relay: RelayState) -> None:
+    await relay.load_tools()
+    _log.info("SIGHUP: tools %s", ", ".join(relay.registry.names()) or "none")

@@ -22,6 +22,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "tools"
 
 
+def open_to(folder: Path, mode: int) -> None:
+    folder.chmod(mode)
+
+
 def library(folder: Path, **more: float) -> ToolLibrary:
     return ToolLibrary(ToolSources(folders=str(folder)), ToolRegistry(), **more)
 
@@ -52,12 +56,12 @@ async def test_loading_anew_exchanges_the_folders_tools_and_leaves_the_others(fo
 
 async def test_a_failure_keeps_the_tools_and_the_next_call_tries_again(folder: Path) -> None:
     tools = library(folder)
-    folder.chmod(0o777)
+    open_to(folder, 0o777)
     with pytest.raises(ToolError, match="written by everyone"):
         await tools.ensure()
-    folder.chmod(0o755)
+    open_to(folder, 0o755)
     await tools.ensure()
-    folder.chmod(0o777)
+    open_to(folder, 0o777)
     with pytest.raises(ToolError, match="written by everyone"):
         await tools.load()
     assert tools.registry.names() == ("one",)
