@@ -5,6 +5,7 @@ An empty value is unset. Names that other systems gave to the same thing are acc
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -15,12 +16,14 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from relay.azure import PREVIEW_REFUSED, AzureResource, azure_endpoint, is_azure_preview
 from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
 ENGINE = "local"
+AZURE_PREFIX = "/api/ai-assistant"
 DEFAULT_TOOLS = "tools"
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
@@ -36,7 +39,7 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 class Upstream:
     """Where the model is. `url` is None for the engine that the relay starts itself."""
 
-    kind: Literal["openai", "url", "local"]
+    kind: Literal["openai", "azure", "url", "local"]
     url: str | None
     key: SecretStr | None
 
@@ -67,6 +70,14 @@ class Settings(BaseSettings):
     voice_accent: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_ACCENT")
     voice_tone: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_TONE")
 
+    azure_api_key: SecretStr | None = Field(None, alias="AZURE_OPENAI_API_KEY")
+    azure_token: str | Callable[[], Any] | None = Field(None, alias="RELAY_AZURE_TOKEN")
+    """A callable that gives a bearer token for each dial, or where one is: `package.module:function`."""
+    azure_endpoint: str | None = Field(None, alias="AZURE_OPENAI_ENDPOINT")
+    azure_deployment: str | None = Field(None, alias="AZURE_OPENAI_DEPLOYMENT")
+    azure_api_version: str | None = Field(None, alias="AZURE_OPENAI_API_VERSION")
+    azure_prefix: str = Field(AZURE_PREFIX, alias="RELAY_AZURE_PREFIX")
+
     turn: Literal["server_vad", "semantic_vad", "manual"] = Field("server_vad", alias="RELAY_TURN")
     vad_threshold: float | None = Field(None, alias="RELAY_VAD_THRESHOLD", ge=0, le=1)
     vad_prefix_padding_ms: int | None = Field(None, alias="RELAY_VAD_PREFIX_PADDING_MS", ge=0, le=10_000)
@@ -88,7 +99,10 @@ class Settings(BaseSettings):
     max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
     ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
     pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
+    tick_ms: float = Field(0, alias="RELAY_TICK_MS", ge=0, le=10)
     proxies: CommaList = Field((), alias="RELAY_PROXIES")
+    mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
+    speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
@@ -177,11 +191,35 @@ class Settings(BaseSettings):
     @field_validator("upstream")
     @classmethod
     def _check_upstream(cls, value: str) -> str:
-        if value == "azure":
-            raise ValueError("azure is not supported by this version; use openai, local or the URL of an endpoint")
-        if value not in ("auto", "openai", ENGINE) and not _is_url(value, ("ws", "wss")):
-            raise ValueError(f"{redact(value)!r} is none of auto, openai, local, or a ws:// or wss:// URL")
+        if value not in ("auto", "openai", "azure", ENGINE) and not _is_url(value, ("ws", "wss")):
+            raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
+        if is_azure_preview(value):
+            raise ValueError(
+                "this is the address of Azure's preview protocol, which is not spoken to an upstream by this version; "
+                "use the GA one: wss://<resource>.openai.azure.com/openai/v1/realtime?model=<deployment>"
+            )
         return value
+
+    @field_validator("azure_endpoint")
+    @classmethod
+    def _check_azure_endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            azure_endpoint(value)
+        return value
+
+    @field_validator("azure_token")
+    @classmethod
+    def _check_azure_token(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"[\w.]+:[\w.]+", value):
+            raise ValueError("must name a callable like my_package.my_module:function, which returns a bearer token")
+        return value
+
+    @field_validator("azure_prefix")
+    @classmethod
+    def _check_azure_prefix(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[\w.~-]+)+/?", value):
+            raise ValueError(f"{value!r} is no path; write it like /api/ai-assistant")
+        return value.rstrip("/")
 
     @field_validator("openai_base_url")
     @classmethod
@@ -192,16 +230,52 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        problems = self._azure_problems()
         if self.upstream == "openai" and self.openai_api_key is None:
-            raise ValueError("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
+            problems.append("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
         if self.pong_timeout_s > self.ping_interval_s:
-            raise ValueError("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
+            problems.append("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
         if not self.is_loopback and not self.api_keys and not self.open_access:
-            raise ValueError(
+            problems.append(
                 f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "
                 "send), or RELAY_OPEN=1 to let everybody in who can reach it"
             )
+        if problems:
+            raise ValueError("\n  ".join(problems))
         return self
+
+    def _azure_problems(self) -> list[str]:
+        problems = []
+        if self.azure_api_key is not None and self.azure_token is not None:
+            problems.append("AZURE_OPENAI_API_KEY and RELAY_AZURE_TOKEN are both set: Azure takes one; unset the other")
+        if self.azure_api_version is not None and (self.azure_endpoint or "").rstrip("/").endswith("/openai/v1"):
+            problems.append(
+                "AZURE_OPENAI_ENDPOINT ends with /openai/v1, the GA protocol, and AZURE_OPENAI_API_VERSION is set, "
+                "which means the preview one: unset AZURE_OPENAI_API_VERSION, or cut /openai/v1 off"
+            )
+        if self.upstream == "azure":
+            if missing := self._azure_missing():
+                problems.append(f"RELAY_UPSTREAM=azure needs {', '.join(missing)}")
+            if self.azure_api_version is not None:
+                problems.append(f"RELAY_UPSTREAM=azure: {PREVIEW_REFUSED}")
+        return problems
+
+    def _azure_missing(self) -> list[str]:
+        missing = []
+        if self.azure_endpoint is None:
+            missing.append("AZURE_OPENAI_ENDPOINT")
+        if self.azure_deployment is None:
+            missing.append("AZURE_OPENAI_DEPLOYMENT")
+        if self.azure_api_key is None and self.azure_token is None:
+            missing.append("AZURE_OPENAI_API_KEY (or RELAY_AZURE_TOKEN, a callable that gives a bearer token)")
+        return missing
+
+    @property
+    def azure(self) -> AzureResource | None:
+        """The Azure resource, if one is configured in full."""
+        if self._azure_missing() or self.azure_endpoint is None or self.azure_deployment is None:
+            return None
+        return AzureResource(azure_endpoint(self.azure_endpoint), self.azure_deployment, self.azure_api_version)
 
     @property
     def is_loopback(self) -> bool:
@@ -214,11 +288,14 @@ class Settings(BaseSettings):
             return False
 
     def resolve_upstream(self) -> Upstream:
-        """The upstream that these settings name: a URL, else OpenAI where there is a key, else the local engine."""
+        """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         if "://" in self.upstream:
             return Upstream("url", _realtime_url(self.upstream, self.model), self._key_for(self.upstream))
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
             return Upstream("openai", _realtime_url(self.openai_base_url, self.model), self.openai_api_key)
+        azure = self.azure if self.upstream in ("auto", "azure") else None
+        if azure is not None and not azure.is_preview:
+            return Upstream("azure", azure.websocket_url, self.azure_api_key)
         return Upstream("local", None, None)
 
     def session_limits(self) -> SessionLimits:
@@ -252,12 +329,22 @@ class Settings(BaseSettings):
             found.append(
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
             )
+        found += self._azure_warnings()
         if self.navai_folders is not None and "tools" in self.model_fields_set:
             found.append(
                 "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
             )
         if not self.is_loopback and self.open_access:
             found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")
+        return found
+
+    def _azure_warnings(self) -> list[str]:
+        found = []
+        missing = self._azure_missing()
+        if missing and len(missing) < 3:
+            found.append(f"Azure is configured in part and not used: {', '.join(missing)} is missing")
+        if self.upstream == "auto" and self.azure is not None and self.resolve_upstream().kind == "local":
+            found.append(f"Azure is not the upstream, the local engine is: {PREVIEW_REFUSED}")
         return found
 
     def _key_for(self, url: str) -> SecretStr | None:

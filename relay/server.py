@@ -3,23 +3,24 @@
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.access import Access
-from relay.config import Settings
+from relay.config import AZURE_PREFIX, Settings
 from relay.core.policy import Principal
+from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
 from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
-from relay.errors import AccessDenied, RelayError, TooFast
+from relay.errors import AccessDenied, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -52,6 +53,12 @@ class Route:
         """The path as the router takes it."""
         return pattern_of(self.path) if self.any_case else self.path
 
+    def below(self, azure_prefix: str) -> "Route":
+        """The route where the settings want it: those of Azure's pages can be moved."""
+        if not self.path.startswith(f"{AZURE_PREFIX}/"):
+            return self
+        return replace(self, path=azure_prefix + self.path.removeprefix(AZURE_PREFIX))
+
 
 _DEVICE = (Access.BROWSER, device_socket)
 
@@ -64,6 +71,10 @@ ROUTES: tuple[Route, ...] = (
     *(
         Route(row.method, row.path(NavaiPaths()), Access.BROWSER, relay_handler(row), any_case=True)
         for row in NAVAI_ROUTES
+    ),
+    *(
+        Route(method, AZURE_PREFIX + path, Access.BROWSER, handler, any_case=True)
+        for method, path, handler in AZURE_ROUTES
     ),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
@@ -81,9 +92,15 @@ def create_app(
     state = RelayState.build(settings, registry)
     app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
-    navai = navai or NavaiOptions.from_env(settings.environment())
-    app[NAVAI] = NavaiBackend(navai, state.registry, state.runner, state.library)
-    for route in ROUTES:
+    app[NAVAI] = NavaiBackend(
+        navai or NavaiOptions.from_env(settings.environment()),
+        state.registry,
+        state.runner,
+        state.library,
+        spending=state.spending,
+        provider=state.provider,
+    )
+    for route in (row.below(settings.azure_prefix) for row in ROUTES):
         app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
@@ -127,7 +144,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied) else error.http_status
-        headers = {"Retry-After": str(ceil(error.retry_after_s))} if isinstance(error, TooFast) else {}
+        wait_s = getattr(error, "retry_after_s", None)
+        headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
         return _error(status, str(error), getattr(error, "field", None), headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)

@@ -21,8 +21,12 @@ from relay.engine_process import EngineProcess
 from relay.errors import ToolError
 from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
+from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
+from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
+from relay.spending import Spending
+from relay.tick import Tick
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
@@ -50,10 +54,15 @@ class RelayState:
     registry: ToolRegistry
     gate: Gate
     admission: Admission
+    tick: Tick
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
     mcp: McpServers
+    spending: Spending
+    provider: ProviderClient = field(default_factory=ProviderClient)
+    credential: AnyCredential | None = None
+    azure_credential: AnyCredential | None = None
     library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
@@ -73,9 +82,13 @@ class RelayState:
             registry=registry,
             gate=Gate(settings),
             admission=Admission(settings),
+            tick=Tick(settings.tick_ms),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
+            spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
+            credential=upstream_credential(settings),
+            azure_credential=azure_credential(settings),
             mcp=McpServers(mcp_servers(settings), registry),
             library=library,
         )
@@ -110,6 +123,7 @@ class RelayState:
     async def stop(self) -> None:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
+        await self.provider.close()
         await self.mcp.stop()
         if self.engine is not None:
             await self.engine.stop()
@@ -145,11 +159,13 @@ class RelayState:
     def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
+        self.tick.sessions(len(self.sessions))
         self.all_gone.clear()
 
     def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
+        self.tick.sessions(len(self.sessions))
         if not self.sessions:
             self.all_gone.set()
 
@@ -172,16 +188,32 @@ class RelayState:
 
     async def dial(self, socket: UpstreamSocket) -> None:
         """Connect a session's upstream. Raises UpstreamRefusal."""
-        url, key = self.upstream.url, self.upstream.key
+        url = self.upstream.url
         if self.engine is not None:
             url = self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
-        await dial(url, headers, socket)
+        await dial(url, self.credential.headers if self.credential is not None else {}, socket)
 
 
 RELAY = web.AppKey("relay", RelayState)
+
+
+def upstream_credential(settings: Settings) -> AnyCredential | None:
+    """What the upstream's dials show, if anything."""
+    upstream = settings.resolve_upstream()
+    if upstream.kind == "azure":
+        return azure_credential(settings)
+    return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
+
+
+def azure_credential(settings: Settings) -> AnyCredential | None:
+    """What Azure is shown: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
+    source = settings.azure_token
+    if source is not None:
+        return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
+    key = settings.azure_api_key
+    return Credential("api-key", key.get_secret_value()) if key is not None else None
 
 
 def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:

@@ -80,7 +80,14 @@ EXPECTED = {
     ("GET", "/static/{name}"): (Access.OPEN, None),
     ("GET", "/healthz"): (Access.OPEN, None),
     ("GET", "/readyz"): (Access.OPEN, None),
+    ("POST", "/navai/realtime/client-secret"): (Access.BROWSER, None),
+    ("POST", "/navai/speech/synthesize"): (Access.BROWSER, None),
     ("GET", "/navai/functions"): (Access.BROWSER, None),
+    ("POST", "/api/ai-assistant/realtime/session"): (Access.BROWSER, None),
+    ("GET", "/api/ai-assistant/realtime/tools"): (Access.BROWSER, None),
+    ("POST", "/api/ai-assistant/realtime/tools/exec"): (Access.BROWSER, None),
+    ("GET", "/api/ai-assistant/realtime/user"): (Access.BROWSER, None),
+    ("GET", "/api/ai-assistant/realtime/health"): (Access.BROWSER, None),
     ("POST", "/navai/functions/execute"): (Access.BROWSER, None),
 }
 """Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""

@@ -145,3 +145,82 @@ def test_an_upstream_that_is_no_url_is_told_without_its_secrets(clean, url) -> N
     with pytest.raises(ConfigError, match="RELAY_UPSTREAM") as error:
         Settings.load()
     assert "SUPERSECRET" not in str(error.value)
+
+
+# -- Azure ------------------------------------------------------------------------------------------------------------
+
+AZURE = {
+    "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com/openai/v1/",
+    "AZURE_OPENAI_DEPLOYMENT": "gpt-realtime-dep",
+    "AZURE_OPENAI_API_KEY": "azure-key-0123456789",
+}
+
+
+def set_all(clean, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        clean.setenv(name, value)
+
+
+def test_azure_is_the_upstream_when_it_is_all_there_is(clean) -> None:
+    set_all(clean, AZURE)
+    for chosen in ("auto", "azure"):
+        upstream = Settings.load(upstream=chosen).resolve_upstream()
+        assert (upstream.kind, upstream.label) == ("azure", "azure (res.openai.azure.com)")
+        assert upstream.url == "wss://res.openai.azure.com/openai/v1/realtime?model=gpt-realtime-dep"
+    assert Settings.load(upstream="local").resolve_upstream().kind == "local"
+    clean.setenv("OPENAI_API_KEY", "sk-a")
+    assert Settings.load().resolve_upstream().kind == "openai"
+    assert "azure-key" not in repr(Settings.load())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict.fromkeys(AZURE, ""), "needs AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT, AZURE_OPENAI_API_KEY"),
+        ({"AZURE_OPENAI_API_KEY": ""}, "needs AZURE_OPENAI_API_KEY .or RELAY_AZURE_TOKEN"),
+        ({"RELAY_AZURE_TOKEN": "my.tokens:token"}, "Azure takes one; unset the other"),
+        ({"AZURE_OPENAI_API_VERSION": "2025-04-01-preview"}, "unset AZURE_OPENAI_API_VERSION to use the GA endpoint"),
+        ({"AZURE_OPENAI_API_VERSION": "2025-04-01-preview"}, "ends with /openai/v1, the GA protocol"),
+        ({"AZURE_OPENAI_ENDPOINT": "res.openai.azure.com"}, "AZURE_OPENAI_ENDPOINT: is no URL; write it like https"),
+        ({"RELAY_AZURE_TOKEN": "my.tokens"}, "RELAY_AZURE_TOKEN: must name a callable"),
+        ({"RELAY_AZURE_PREFIX": "no path"}, "RELAY_AZURE_PREFIX: 'no path' is no path"),
+    ],
+)
+def test_mixes_that_cannot_work_are_refused_with_the_fix(clean, changes: dict[str, str], said: str) -> None:
+    set_all(clean, AZURE | changes)
+    with pytest.raises(ConfigError, match=said):
+        Settings.load(upstream="azure")
+
+
+def test_all_mixes_are_told_at_once(clean) -> None:
+    set_all(clean, AZURE | {"RELAY_AZURE_TOKEN": "a:b", "AZURE_OPENAI_API_VERSION": "v", "HOST": "0.0.0.0"})
+    with pytest.raises(ConfigError) as error:
+        Settings.load(upstream="azure")
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == 4
+    assert all(line.startswith("  ") for line in lines)
+
+
+def test_the_address_of_the_preview_protocol_is_refused_with_the_ga_one(clean) -> None:
+    clean.setenv("RELAY_UPSTREAM", "wss://res.openai.azure.com/openai/realtime?api-version=v&deployment=d")
+    with pytest.raises(ConfigError, match=r"wss://<resource>.openai.azure.com/openai/v1/realtime\?model=<deployment>"):
+        Settings.load()
+
+
+def test_a_preview_resource_serves_pages_while_the_relay_stays_local(clean) -> None:
+    set_all(clean, AZURE | {"AZURE_OPENAI_API_VERSION": "v", "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com"})
+    settings = Settings.load()
+    assert settings.resolve_upstream().kind == "local"
+    assert settings.azure is not None
+    assert any("AZURE_OPENAI_API_VERSION" in warning for warning in settings.warnings())
+
+
+def test_half_an_azure_is_warned_about(clean) -> None:
+    clean.setenv("AZURE_OPENAI_API_KEY", "azure-key-0123456789")
+    assert any("AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT is missing" in one for one in Settings.load().warnings())
+
+
+def test_a_callable_for_the_token_can_be_given_as_one(clean) -> None:
+    set_all(clean, AZURE | {"AZURE_OPENAI_API_KEY": ""})
+    settings = Settings.load(upstream="azure", azure_token=lambda: "token")
+    assert callable(settings.azure_token)

@@ -7,6 +7,7 @@ The relay mounts the same rows behind its access rules, through its own route ta
 """
 
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,14 +16,29 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.core.policy import Principal
+from relay.endpoints.client_secret import client_secret, create_client_secret
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_functions import PREFIX, execute_function, list_functions
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
+from relay.endpoints.speech import speech_synthesize, synthesize_speech
 from relay.errors import RelayError
+from relay.peers.provider import ProviderClient
+from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import SourceFile, ToolSources
+
+__all__ = [
+    "NAVAI",
+    "NavaiOptions",
+    "NavaiPaths",
+    "add_routes",
+    "client_secret_handler",
+    "create_client_secret",
+    "resolve_runtime_config",
+    "synthesize_speech",
+]
 
 NAVAI = web.AppKey("navai", NavaiBackend)
 _log = logging.getLogger("relay.navai")
@@ -41,6 +57,8 @@ class NavaiRoute:
 
 
 NAVAI_ROUTES: tuple[NavaiRoute, ...] = (
+    NavaiRoute("POST", lambda paths: paths.client_secret, client_secret),
+    NavaiRoute("POST", lambda paths: paths.speech_synthesize, speech_synthesize),
     NavaiRoute("GET", lambda paths: paths.functions_list, list_functions, is_function=True),
     NavaiRoute("POST", lambda paths: paths.functions_execute, execute_function, is_function=True),
 )
@@ -119,6 +137,25 @@ def add_routes(
     return backend
 
 
+def client_secret_handler(options: NavaiOptions) -> Handler:
+    """A handler for `POST …/client-secret` alone, to be mounted where one likes.
+
+    `add_routes` is better where there is an application: it keeps connections, and closes them with the application.
+    """
+    row = NavaiRoute("POST", lambda paths: paths.client_secret, client_secret)
+    spending = Spending()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        provider = ProviderClient()
+        try:
+            backend = NavaiBackend(options, ToolRegistry(), spending=spending, provider=provider)
+            return await _standalone(row, backend)(request)
+        finally:
+            await provider.close()
+
+    return handle
+
+
 def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
     """A row's handler for an application that knows nothing of ours: errors become JSON here."""
 
@@ -150,4 +187,6 @@ def error_response(error: RelayError) -> web.Response:
     field = getattr(error, "field", None)
     if field:
         body["field"] = field
-    return web.json_response(body, status=getattr(error, "status", error.http_status))
+    wait_s = getattr(error, "retry_after_s", None)
+    headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+    return web.json_response(body, status=getattr(error, "status", error.http_status), headers=headers)

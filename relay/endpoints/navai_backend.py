@@ -5,11 +5,12 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
 from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import BadRequest, TooBig, ToolError
+from relay.peers.provider import ProviderClient
+from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
@@ -28,21 +29,18 @@ class NavaiBackend:
         registry: ToolRegistry,
         runner: ToolRunner | None = None,
         library: ToolLibrary | None = None,
+        *,
+        spending: Spending | None = None,
+        provider: ProviderClient | None = None,
     ) -> None:
         self.options = options
         self.registry = registry
         self.library = library
         self.runner = runner or ToolRunner(registry)
+        self.spending = spending or Spending()
+        self.provider = provider or ProviderClient()
         self._owns_runner = runner is None
-        self._http: aiohttp.ClientSession | None = None
-
-    @property
-    def http(self) -> aiohttp.ClientSession:
-        """The client for calls upstream, each of which ends within `options.upstream_timeout_s`."""
-        if self._http is None:
-            timeout = aiohttp.ClientTimeout(total=self.options.upstream_timeout_s)
-            self._http = aiohttp.ClientSession(timeout=timeout)
-        return self._http
+        self._owns_provider = provider is None
 
     async def load_tools(self) -> None:
         """Load the tools where that has not happened, or has failed; raises ToolError without a path of ours."""
@@ -57,8 +55,8 @@ class NavaiBackend:
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """For `app.cleanup_ctx`: closes with the application what was opened for it."""
         yield
-        if self._http is not None:
-            await self._http.close()
+        if self._owns_provider:
+            await self.provider.close()
         if self._owns_runner:
             await self.runner.close(2.0)
 

@@ -49,12 +49,19 @@ async def running_relay(
 ) -> AsyncIterator[RunningRelay]:
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
     app = create_app(settings_for(upstream, **overrides), registry if registry is not None else ToolRegistry())
+    async with serve_app(app) as port:
+        yield RunningRelay(app, port)
+
+
+@asynccontextmanager
+async def serve_app(app: web.Application) -> AsyncIterator[int]:
+    """An application on a free port, which is given."""
     runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=2, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        yield RunningRelay(app, runner.addresses[0][1])
+        yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
 
