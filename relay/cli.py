@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.commands import recordings
 from relay.commands import tools as tools_commands
 from relay.commands.check import check
+from relay.commands.replay import replay
 from relay.commands.secret import secret
 from relay.errors import RelayError
 
@@ -26,6 +28,10 @@ app.add_typer(tools_commands.app, name="tools")
 
 app.command()(check)
 app.command()(secret)
+
+
+app.add_typer(recordings.app)
+app.command()(replay)
 
 
 @app.callback(invoke_without_command=True)

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
     tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
     mcp_servers: Path | None = Field(None, alias="RELAY_MCP_SERVERS")
+    record: Literal["off", "on", "consent"] = Field("off", alias="RELAY_RECORD")
+    recordings_dir: Path = Field(Path("recordings"), alias="RELAY_RECORDINGS_DIR")
+    recordings_max_days: float | None = Field(30, alias="RELAY_RECORDINGS_MAX_DAYS", gt=0)
+    recordings_max_mb: float | None = Field(10_000, alias="RELAY_RECORDINGS_MAX_MB", gt=0)
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
     max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
     max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)
@@ -181,7 +185,9 @@ class Settings(BaseSettings):
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
+    @field_validator(
+        "upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", "record", mode="before"
+    )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -27,7 +27,20 @@ LAYERS: dict[str, set[str]] = {
     "relay.logs": {"relay.core"},
     "relay.access": {"relay.config", "relay.core", "relay.errors"},
     "relay.admission": {"relay.config", "relay.core", "relay.errors"},
+    "relay.recording": {"audio", "relay", "relay.core", "relay.errors", "relay.wire"},
+    "relay.recorder": {"audio", "relay.core", "relay.recording", "relay.wire"},
+    "relay.replaying": {
+        "audio",
+        "relay.config",
+        "relay.core",
+        "relay.errors",
+        "relay.recording",
+        "relay.server",
+        "relay.talk",
+        "relay.wire",
+    },
     "relay.state": {
+        "relay.recorder",
         "relay",
         "relay.access",
         "relay.admission",
@@ -45,6 +58,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.toolkit",
     },
     "relay.endpoints": {
+        "relay.recorder",
         "audio",
         "relay",
         "relay.spending",
@@ -87,6 +101,9 @@ LAYERS: dict[str, set[str]] = {
     "relay.testing": {"relay.faults"},
     "relay.talk": {"audio", "relay.errors"},
     "relay.commands": {
+        "relay.core",
+        "relay.recording",
+        "relay.replaying",
         "relay.checkup",
         "relay.endpoints",
         "relay.peers",

@@ -234,6 +234,8 @@ class DeviceSession:
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
                 self._turns.interrupt()
+            case ev.Consent():
+                pass  # the recorder has seen it
             case ev.Bye():
                 self._end(1000, "bye")
             case ev.ClientFault():
