@@ -101,7 +101,10 @@ def create_app(
         provider=state.provider,
     )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
-        app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
+        resource = app.router.add_resource(route.pattern)
+        resource.add_route(route.method, _guarded(route))
+        if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
+            resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
     app.on_shutdown.append(_drain)
