@@ -114,7 +114,10 @@ def create_app(
         provider=state.provider,
     )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
-        app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
+        resource = app.router.add_resource(route.pattern)
+        resource.add_route(route.method, _guarded(route))
+        if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
+            resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
     app.on_shutdown.append(_drain)
@@ -233,8 +236,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        _log.info("SIGHUP: loading the tools anew")
-        reloads.add(task := loop.create_task(app[RELAY].load_tools()))
+        reloads.add(task := loop.create_task(_reload(app[RELAY])))
         task.add_done_callback(reloads.discard)
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
@@ -257,3 +259,8 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
         _log.info("shutting down: %d sessions are told goodbye", len(app[RELAY].sessions))
     finally:
         await runner.cleanup()
+
+
+async def _reload(relay: RelayState) -> None:
+    await relay.load_tools()
+    _log.info("SIGHUP: tools %s", ", ".join(relay.registry.names()) or "none")

@@ -114,12 +114,14 @@ def _live_session(
         limits=relay.settings.session_limits(),
         started_at=started_at,
     )
+    tools = relay.tools_for(session_id, principal, config)
+    tools.follow(lambda: core.config)
     return LiveSession(
         core,
         socket,
         BetaRealtimeCodec() if relay.upstream.speaks_beta else RealtimeCodec(),
         relay.dial,
-        relay.tools_for(session_id, principal, config),
+        tools,
         tap=both(relay.tap, tape.tap if tape is not None else None),
         max_queued_ms=relay.settings.max_queued_s * 1000,
     )
