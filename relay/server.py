@@ -7,12 +7,13 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.access import Access
-from relay.config import AZURE_PREFIX, Settings
+from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import Principal
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
@@ -20,7 +21,7 @@ from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
-from relay.errors import AccessDenied, RelayError
+from relay.errors import AccessDenied, ConfigError, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -78,6 +79,27 @@ ROUTES: tuple[Route, ...] = (
     ),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
+
+
+def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
+    """The settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both in one report."""
+    problems = []
+    try:
+        settings = Settings.load(**overrides)
+    except ConfigError as error:
+        problems.append(str(error))
+        environment = process_environment()
+    else:
+        environment = settings.environment()
+    try:
+        navai = NavaiOptions.from_env(environment)
+    except ConfigError as error:
+        problems += ([] if problems else ["the settings are wrong:"]) + [
+            f"  {line}" for line in str(error).splitlines()
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings, navai
 
 
 def create_app(
@@ -195,9 +217,9 @@ def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
     return headers
 
 
-async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> None:
+async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
-    app = create_app(settings, registry)
+    app = create_app(settings, registry, navai)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -85,6 +85,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.endpoints",
         "relay.errors",
         "relay.peers",
+        "relay.server",
         "relay.state",
     },
     "relay.web": set(),
