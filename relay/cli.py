@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.commands import tools as tools_commands
 from relay.commands.check import check
 from relay.commands.secret import secret
 from relay.errors import RelayError
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(tools_commands.app, name="tools")
 
 
 app.command()(check)

@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
     navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
     tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
+    mcp_servers: Path | None = Field(None, alias="RELAY_MCP_SERVERS")
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
@@ -174,7 +175,7 @@ class Settings(BaseSettings):
     def _path_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
 
-    @field_validator("navai_folders", "navai_agents", "tools_base_dir", mode="before")
+    @field_validator("navai_folders", "navai_agents", "tools_base_dir", "mcp_servers", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value

@@ -30,9 +30,12 @@ class Tools(Protocol):
     """What a session needs of the tools: run one, and always get exactly one return."""
 
     def run(
-        self, command: cmd.RunTool, progress: Callable[[ev.ToolProgressed], None]
+        self, command: cmd.RunTool, tell: Callable[[ev.ToolProgressed | ev.EndAsked], None]
     ) -> Coroutine[Any, Any, ev.ToolReturned]:
-        """Run a tool to its end; never raises but for cancellation."""
+        """Run a tool to its end; never raises but for cancellation. `tell` takes what it says meanwhile."""
+
+    def cancel(self, call_id: str) -> None:
+        """End a running call: it returns as "cancelled"."""
 
 
 class SessionCore(Protocol):

@@ -128,6 +128,8 @@ class LiveSession(LiveBase[DeviceSession]):
                 self._upstream.close(1000)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
+            case cmd.CancelTool(call_id):
+                self._tools.cancel(call_id)
             case cmd.CancelTools():
                 self._cancel_tasks()
             case cmd.CloseClient(code, reason):

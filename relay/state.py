@@ -27,6 +27,8 @@ from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
+from relay.toolkit.mcp import McpServers
+from relay.toolkit.mcp_config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import ToolSources
@@ -54,6 +56,7 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    mcp: McpServers
     spending: Spending
     provider: ProviderClient = field(default_factory=ProviderClient)
     credential: AnyCredential | None = None
@@ -83,6 +86,7 @@ class RelayState:
             spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
             credential=upstream_credential(settings),
             azure_credential=azure_credential(settings),
+            mcp=McpServers(mcp_servers(settings), registry),
             library=library,
         )
 
@@ -91,6 +95,7 @@ class RelayState:
     async def start(self) -> None:
         """Bring up what the sessions need."""
         await self.load_tools()
+        await self.mcp.start()
         if self.engine is not None:
             await self.engine.start()
 
@@ -116,6 +121,7 @@ class RelayState:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
         await self.provider.close()
+        await self.mcp.stop()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -203,6 +209,11 @@ def azure_credential(settings: Settings) -> AnyCredential | None:
         return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
     key = settings.azure_api_key
     return Credential("api-key", key.get_secret_value()) if key is not None else None
+
+
+def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
+    """The MCP servers of the settings. Raises ConfigError."""
+    return read_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:

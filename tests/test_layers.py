@@ -87,6 +87,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.peers",
         "relay.server",
         "relay.state",
+        "relay.toolkit",
     },
     "relay.web": set(),
     "relay.local_engine": {"audio", "relay.errors"},

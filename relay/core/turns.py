@@ -12,6 +12,7 @@ from relay.core.bounded import RecentSet
 from relay.core.client_tools import ClientCalls
 from relay.core.commands import (
     CancelResponse,
+    CancelTool,
     Command,
     CreateItem,
     CreateResponse,
@@ -112,7 +113,13 @@ class Turns:
     @property
     def is_quiet(self) -> bool:
         """Whether nobody speaks, and nothing is under way that will make somebody speak."""
-        return self.slot.is_free and self.playback.is_idle and not self._user_speaking and not self.calls.owes_follow_up
+        return self.playback.is_idle and not self.is_owed
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether somebody speaks to the other, or a response is asked for or due."""
+        waits = self._wants_response or self._user_speaking or bool(self.typed)
+        return waits or not self.slot.is_free or self.calls.owes_follow_up
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -156,6 +163,7 @@ class Turns:
         self.calls.user_went_on()
         self._emit(TellSpeech(started=True))
         self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
+        self._cancel_tools()
 
     def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
         """The user's speech ended at `audio_end_ms` of the `input_ms` sent, less the silence that proved it."""
@@ -225,6 +233,14 @@ class Turns:
             self._end(ResponseText(), "cancelled")
         if not self.slot.is_free or not self.playback.is_idle:
             self.stop_speaking(cancel=True)
+        self._cancel_tools()
+
+    def _cancel_tools(self) -> None:
+        """The user interrupts: other calls go on, those of tools made for that end."""
+        for call_id, name in self.calls.open_calls():
+            spec = self._spec(name)
+            if spec is not None and spec.cancel_on_interrupt and not spec.of_client:
+                self._emit(CancelTool(call_id))
 
     def audio_dropped(self, event: ev.AudioDropped, now: float) -> None:
         """The client is silent: tell it where, then cancel, truncate what was cut and delete what was never heard."""
@@ -486,7 +502,7 @@ class Turns:
                 event.status,
                 event.ms,
                 arguments=event.arguments if shown else None,
-                output=event.output if shown else None,
+                output=event.for_client or (event.output if shown else None),
             )
         )
         self._output(event.call_id, event.output)

