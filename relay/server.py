@@ -126,6 +126,7 @@ def create_app(
         app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
+    app.on_response_prepare.append(_let_page_read)
     app.on_shutdown.append(_drain)
     return app
 
@@ -199,10 +200,14 @@ async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if origin != "allowed":
             return _error(403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
         return web.Response(status=204, headers=_cors_headers(request, preflight=True))
-    response = await handler(request)
-    if origin == "allowed" and not response.prepared and response.status != 101:
+    return await handler(request)
+
+
+async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
+    """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
+    is_preflight = "Access-Control-Allow-Origin" in response.headers
+    if response.status != 101 and not is_preflight and request.app[RELAY].gate.origin(request) == "allowed":
         response.headers.update(_cors_headers(request, preflight=False))
-    return response
 
 
 def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:

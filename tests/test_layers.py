@@ -84,6 +84,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.config",
         "relay.endpoints",
         "relay.errors",
+        "relay.logs",
         "relay.peers",
         "relay.server",
         "relay.state",
