@@ -8,11 +8,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_address
 
 from relay.config import Settings
-from relay.core.quota import Rate, TokenBuckets
-from relay.errors import Full, TooFast
+from relay.core.quota import Rate, TokenBuckets, address_key
+from relay.errors import Full, TooOften
 
 DEFAULT_SESSIONS_PER_ADDRESS = 50
 DEFAULT_HANDSHAKES_PER_MINUTE = 120
@@ -33,18 +33,18 @@ class Admission:
         self._sessions: Counter[str] = Counter()
 
     def knock(self, address: str) -> None:
-        """Count an attempt to connect, whatever becomes of it. Raises TooFast with the time to wait."""
+        """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait."""
         now = asyncio.get_running_loop().time()
         wait_s = self._in_all.take(_ALL, now)
         if not wait_s and (self._settings.max_handshakes_per_minute is not None or not _is_loopback(address)):
-            wait_s = self._from_one.take(_group(address), now)
+            wait_s = self._from_one.take(address_key(address), now)
         if wait_s:
-            raise TooFast(f"Too many connections are being opened; wait {wait_s:.0f} s.", wait_s)
+            raise TooOften(f"Too many connections are being opened; wait {wait_s:.0f} s.", wait_s)
 
     @contextmanager
     def session(self, address: str) -> Iterator[None]:
         """Hold a place for as long as a session lasts. Raises Full when there is none."""
-        group, most = _group(address), self._settings.max_sessions
+        group, most = address_key(address), self._settings.max_sessions
         if self._sessions.total() >= most:
             raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
         most_from_one = self._settings.max_sessions_per_address
@@ -68,13 +68,3 @@ def _is_loopback(address: str) -> bool:
         return ip_address(address).is_loopback
     except ValueError:  # a Unix socket, or a proxy that writes a name
         return False
-
-
-def _group(address: str) -> str:
-    try:
-        known = ip_address(address)
-    except ValueError:
-        return address[:64]
-    if not isinstance(known, IPv6Address):
-        return str(known)
-    return str(known.ipv4_mapped or ip_network((known, 64), strict=False).network_address)

@@ -5,8 +5,8 @@ RelayError
 ├── AccessDenied           who asks may not (401, 403; close 1008)
 ├── BadRequest             what was asked makes no sense (400; close 1008)
 ├── TooBig                 a message or body over its bound (413; close 1009)
-├── Full                   no room for now (503; close 1013)
-├── TooFast                more often than allowed (429 with Retry-After; close 1013)
+├── Full                   over a limit for now (503; close 1013)
+│   └── TooOften           over a quota (429 with Retry-After)
 ├── UpstreamError          the model's end refused or broke (502; close 1011)
 │   └── UpstreamTimeout    it did not answer in time (504)
 ├── NotConfigured          what this needs is not in the settings (503)
@@ -63,11 +63,10 @@ class Full(RelayError):
     close_code = 1013
 
 
-class TooFast(RelayError):
-    """Asked more often than allowed; `retry_after_s` is how long to wait."""
+class TooOften(Full):
+    """A quota is used up; `retry_after_s` says when it is not."""
 
     http_status = 429
-    close_code = 1013
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)

@@ -22,8 +22,21 @@ UPSTREAM_STUCK_S = 10.0
 
 _log = logging.getLogger("relay.session")
 
-Tap = Callable[[Any, float, Sequence[Any]], None]
-"""Sees every event with its time and the commands it led to; `Forwarded.raw` is valid during the call only."""
+Tap = Callable[[Any, float, Sequence[Any] | None], None]
+"""Sees every event with its time and the commands it led to, None if our own code failed at it and the exception is
+being handled; `Forwarded.raw` is valid during the call only."""
+
+
+def both(one: Tap | None, other: Tap | None) -> Tap | None:
+    """One tap for two listeners, either of which may be missing."""
+    if one is None or other is None:
+        return one or other
+
+    def tap(event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        one(event, now, commands)
+        other(event, now, commands)
+
+    return tap
 
 
 class Tools(Protocol):
@@ -162,7 +175,12 @@ class LiveBase(Generic[Core]):
         while True:
             try:
                 now = self._clock()
-                commands = self.core.handle(event, now)
+                try:
+                    commands = self.core.handle(event, now)
+                except Exception:
+                    if self._tap is not None:
+                        self._tap(event, now, None)
+                    raise
                 if self._tap is not None:
                     self._tap(event, now, commands)
                 for command in commands:

@@ -233,8 +233,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        _log.info("SIGHUP: loading the tools anew")
-        reloads.add(task := loop.create_task(app[RELAY].load_tools()))
+        reloads.add(task := loop.create_task(_reload(app[RELAY])))
         task.add_done_callback(reloads.discard)
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
@@ -255,3 +254,8 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
         _log.info("shutting down: %d sessions are told goodbye", len(app[RELAY].sessions))
     finally:
         await runner.cleanup()
+
+
+async def _reload(relay: RelayState) -> None:
+    await relay.load_tools()
+    _log.info("SIGHUP: tools %s", ", ".join(relay.registry.names()) or "none")

@@ -5,11 +5,10 @@ those of proxies.
 """
 
 import math
-from ipaddress import IPv6Address, ip_address
 from typing import Literal
 
-from relay.core.quota import Rate, TokenBuckets, take_all
-from relay.errors import TooFast
+from relay.core.quota import Rate, TokenBuckets, address_key, take_all
+from relay.errors import TooOften
 
 DEFAULT_MINTS_PER_MINUTE = 30
 DEFAULT_SPEECH_PER_MINUTE = 120
@@ -33,14 +32,14 @@ class Spending:
         self._addresses = {what: _buckets(limit) for what, limit in self._limits.items()}
 
     def buy(self, what: Purchase, identity: str, address: str | None, now: float) -> None:
-        """Count one purchase. Raises TooFast, and counts nothing, when the identity or the address is over."""
+        """Count one purchase. Raises TooOften, and counts nothing, when the identity or the address is over."""
         wanted = [(self._addresses[what], address_key(address))]
         if identity != "anonymous":  # whom all callers without a key would share, and could take from each other
             wanted.append((self._identities[what], identity))
         wait_s = take_all(wanted, now)
         if wait_s > 0:
             noun, setting = _NAMES[what]
-            raise TooFast(
+            raise TooOften(
                 f"Too many {noun}: at most {self._limits[what]} a minute for one caller ({setting}). "
                 f"Try again in {math.ceil(wait_s)} s.",
                 retry_after_s=wait_s,
@@ -49,16 +48,3 @@ class Spending:
 
 def _buckets(per_minute: int) -> TokenBuckets:
     return TokenBuckets(Rate(per_minute, burst=max(per_minute, 1)))
-
-
-def address_key(address: str | None) -> str:
-    """What an address is counted by: itself, or its /64, for that is what one IPv6 subscriber has."""
-    try:
-        found = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            return str(found.ipv4_mapped)
-        return f"{IPv6Address(int(found) >> 64 << 64)}/64"
-    return str(found)

@@ -24,8 +24,10 @@ from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.recorder import Recorder
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
+from relay.tick import Tick
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
@@ -53,9 +55,11 @@ class RelayState:
     registry: ToolRegistry
     gate: Gate
     admission: Admission
+    tick: Tick
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    recorder: Recorder
     mcp: McpServers
     spending: Spending
     provider: ProviderClient = field(default_factory=ProviderClient)
@@ -80,6 +84,7 @@ class RelayState:
             registry=registry,
             gate=Gate(settings),
             admission=Admission(settings),
+            tick=Tick(settings.tick_ms),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
@@ -88,12 +93,21 @@ class RelayState:
             azure_credential=azure_credential(settings),
             mcp=McpServers(mcp_servers(settings), registry),
             library=library,
+            recorder=Recorder(
+                settings.recordings_dir,
+                settings.record,
+                max_days=settings.recordings_max_days,
+                max_mb=settings.recordings_max_mb,
+                upstream=upstream.label,
+                model=settings.model if upstream.url is not None else "local engine",
+            ),
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bring up what the sessions need."""
+        self.recorder.start()
         await self.load_tools()
         await self.mcp.start()
         if self.engine is not None:
@@ -122,6 +136,7 @@ class RelayState:
         await self.runner.close(TOOLS_TIMEOUT_S)
         await self.provider.close()
         await self.mcp.stop()
+        await self.recorder.stop()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -156,11 +171,13 @@ class RelayState:
     def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
+        self.tick.sessions(len(self.sessions))
         self.all_gone.clear()
 
     def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
+        self.tick.sessions(len(self.sessions))
         if not self.sessions:
             self.all_gone.set()
 

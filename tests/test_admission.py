@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.admission import DEFAULT_HANDSHAKES_PER_MINUTE, DEFAULT_SESSIONS_PER_ADDRESS, Admission
-from relay.errors import Full, TooFast
+from relay.errors import Full, TooOften
 from tests.support.relay_server import settings_for
 from tests.support.virtual_time import in_virtual_time, pass_time
 
@@ -72,7 +72,7 @@ async def test_who_knocks_too_often_waits_and_is_told_how_long() -> None:
     door = admission()
     for _ in range(DEFAULT_HANDSHAKES_PER_MINUTE):
         door.knock("203.0.113.1")
-    with pytest.raises(TooFast) as refused:
+    with pytest.raises(TooOften) as refused:
         door.knock("203.0.113.1")
     assert 0 < refused.value.retry_after_s <= 1
     door.knock("203.0.113.2")
@@ -85,7 +85,7 @@ async def test_all_together_have_a_bound_too() -> None:
     door = admission(max_sessions=300)
     for number in range(300):
         door.knock(f"10.0.{number // 250}.{number % 250}")
-    with pytest.raises(TooFast):
+    with pytest.raises(TooOften):
         door.knock("10.9.9.9")
 
 
@@ -93,5 +93,5 @@ async def test_all_together_have_a_bound_too() -> None:
 async def test_an_address_that_is_none_is_counted_all_the_same() -> None:
     door = admission(max_handshakes_per_minute=1)
     door.knock("unix")
-    with pytest.raises(TooFast):
+    with pytest.raises(TooOften):
         door.knock("unix")

@@ -2,15 +2,16 @@
 
 import pytest
 
-from relay.errors import TooFast
-from relay.spending import Spending, address_key
+from relay.core.quota import address_key
+from relay.errors import TooOften
+from relay.spending import Spending
 
 
 def test_identity_and_address_both_count() -> None:
     spending = Spending(mints_per_minute=1)
     spending.buy("mint", "key-1", "10.0.0.1", now=0.0)
     for identity, address in (("key-1", "10.0.0.2"), ("key-2", "10.0.0.1")):
-        with pytest.raises(TooFast, match=r"1 a minute.*RELAY_MINTS_PER_MINUTE.*in 60 s") as refused:
+        with pytest.raises(TooOften, match=r"1 a minute.*RELAY_MINTS_PER_MINUTE.*in 60 s") as refused:
             spending.buy("mint", identity, address, now=0.0)
         assert (refused.value.http_status, refused.value.retry_after_s) == (429, 60.0)
     spending.buy("mint", "key-2", "10.0.0.2", now=0.0)

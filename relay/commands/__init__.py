@@ -1,1 +1,1 @@
-"""The command-line groups; `relay.cli` hooks them in. Heavy imports wait until a command runs."""
+"""Groups of the `relay` command, one module each; `relay.cli` hooks them in, heavy imports wait for the call."""

@@ -39,8 +39,8 @@ CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
 FAULT_WINDOW_S = 60.0
 MIN_COMMIT_MS = 100
-MAX_UPDATES = 16
-"""Configurations that may wait for the upstream's answer."""
+MAX_UPDATES = 4
+"""Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 MAX_COMMITS = 16
 """Commits whose answer is waited for; the oldest are forgotten."""
 
@@ -108,7 +108,8 @@ class DeviceSession:
         self.passed_over: dict[str, int] = {}
         self._next_id = next_id
         self._commands: list[Command] = []
-        self._turns = Turns(self.config, self._commands.append, next_id)
+        self.turns = self._turns = Turns(self.config, self._commands.append, next_id)
+        """The conversation's state, to look at; an attribute, for every frame of audio looks."""
         self._backlog = Backlog(options.input)
         self._started_at = started_at
         self._limits = limits or SessionLimits()
@@ -136,11 +137,6 @@ class DeviceSession:
     def policy(self) -> Policy:
         """What this client may ask for."""
         return self.principal.policy
-
-    @property
-    def turns(self) -> Turns:
-        """The conversation's state, to look at."""
-        return self._turns
 
     @property
     def deadline(self) -> float | None:
@@ -238,6 +234,8 @@ class DeviceSession:
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
                 self._turns.interrupt()
+            case ev.Consent():
+                pass  # the recorder has seen it
             case ev.Bye():
                 self._end(1000, "bye")
             case ev.ClientFault():

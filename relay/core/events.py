@@ -52,6 +52,7 @@ class Hello:
     turn: TurnKind | None = None
     half_duplex: bool | None = None
     tools: tuple[ToolSpec, ...] = ()
+    consent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,13 @@ class Clear:
 @dataclass(frozen=True, slots=True)
 class Interrupt:
     """The client wants silence now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The client lets its session be recorded, or takes that back; a matter for the recorder alone."""
+
+    consent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +431,7 @@ ClientEvent = (
     | Commit
     | Clear
     | Interrupt
+    | Consent
     | Bye
     | ClientFault
     | ClientClosed

@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +79,16 @@ def take_all(wanted: list[tuple[TokenBuckets, str]], now: float) -> float:
     for buckets, key in wanted:
         buckets.take(key, now)
     return 0.0
+
+
+def address_key(address: str | None) -> str:
+    """What an address is counted by: itself, or its /64, for that is what one IPv6 subscriber has."""
+    try:
+        found = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return f"{IPv6Address(int(found) >> 64 << 64)}/64"
+    return str(found)

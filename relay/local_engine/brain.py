@@ -13,6 +13,7 @@ from relay.local_engine.small_talk import STORY
 
 # The first sentence is short on purpose: nothing is heard before it is made.
 GREETING = ("Hello!", "I am relay's local engine, a rehearsal partner.", "Ask me what I can do.")
+STILL_THERE = ("Are you still there?", "Ask me what I can do.")
 _TALK = {
     "greeting": GREETING,
     "thanks": ("You are welcome.",),
@@ -40,13 +41,15 @@ class Situation:
     """What a response has to go by.
 
     `said` is what the user said since the last response: None nothing, "" something not understood. `outputs` are
-    (function name, output) pairs since then; `waiting` names functions whose output is still to come.
+    (function name, output) pairs since then; `waiting` names functions whose output is still to come; `silent` means
+    that the user let the pause grow too long.
     """
 
     said: str | None = None
     outputs: Sequence[tuple[str, str]] = ()
     waiting: Sequence[str] = ()
     tool_choice: Any = "auto"
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def plan(grammar: Grammar, situation: Situation) -> Plan:
     if situation.waiting:
         names = _listing([" ".join(name_to_words(name)) for name in situation.waiting])
         return Plan((f"I am still waiting for {names}.",))
-    return Plan(GREETING)
+    return Plan(STILL_THERE if situation.silent else GREETING)
 
 
 def _understood(grammar: Grammar, said: str) -> list[Request] | None:

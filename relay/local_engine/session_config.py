@@ -28,18 +28,22 @@ LARGEST_TOOLS_BYTES = 1_000_000
 FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 MODALITIES = ("audio", "text")
 DEFAULT_VOICE = "marin"
+VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 _EAGERNESS = ("low", "medium", "high", "auto")
 _NOISE = ("near_field", "far_field")
+_DELAYS = ("minimal", "low", "medium", "high", "xhigh")
+_INCLUDED = ("item.input_audio_transcription.logprobs",)
 
 Check = Callable[[Any, str], Any]
 
 
-def default_session(session_id: str, model: str) -> Obj:
-    """The session as `session.created` shows it."""
+def default_session(session_id: str, model: str, *, kind: str = "realtime", expires_at: int | None = None) -> Obj:
+    """A new session of type "realtime" or "transcription"; `expires_at` in seconds of Unix time."""
     return {
-        "type": "realtime",
-        "object": "realtime.session",
+        "type": kind,
+        "object": "realtime.session" if kind == "realtime" else "realtime.transcription_session",
         "id": session_id,
+        **({} if expires_at is None else {"expires_at": expires_at}),
         "model": model,
         "engine": "relay-local",
         "instructions": "",
@@ -55,7 +59,7 @@ def default_session(session_id: str, model: str) -> Obj:
         "audio": {
             "input": {
                 "format": _format(None, ""),
-                "transcription": None,
+                "transcription": None if kind == "realtime" else {"model": model},
                 "noise_reduction": None,
                 "turn_detection": _turn_detection({"type": "server_vad"}, ""),
             },
@@ -64,11 +68,26 @@ def default_session(session_id: str, model: str) -> Obj:
     }
 
 
+def shown(session: Obj) -> Obj:
+    """The session as `session.created` and `session.updated` show it."""
+    if session["type"] == "realtime":
+        return session
+    kept = {key: session[key] for key in ("type", "object", "id", "expires_at", "engine", "include") if key in session}
+    return kept | {"audio": {"input": session["audio"]["input"]}}
+
+
 def merge_session(current: Obj, update: Any, *, has_spoken: bool) -> Obj:
     """The session after an update; raises Fault and changes nothing if any part of it is wrong."""
     update = an_object(update, "session")
-    if one_of(need(update, "type", "session."), "session.type", ("realtime", "transcription")) == "transcription":
-        raise Fault("relay-local holds conversations only: session.type must be 'realtime'.", param="session.type")
+    kind = one_of(need(update, "type", "session."), "session.type", ("realtime", "transcription"))
+    if kind != current["type"]:
+        raise Fault(
+            f"The session is of type '{current['type']}', and that cannot change: it was settled by the address.",
+            param="session.type",
+        )
+    if kind == "transcription":
+        only(update, ("type", "include", "audio", "id", "object", "engine", "expires_at"), "session.")
+        only(an_object(_given(update.get("audio"), {}), "session.audio"), ("input",), "session.audio.")
     sound = current["audio"]
     merged = current | {"audio": {"input": dict(sound["input"]), "output": dict(sound["output"])}}
     only(update, (*_SESSION, "type", "model", "audio", "id", "object", "engine", "expires_at"), "session.")
@@ -152,29 +171,67 @@ def _turn_detection(value: Any, param: str) -> Obj | None:
 
 
 def _transcription(value: Any, param: str) -> Obj | None:
-    if value is None:
-        return None
-    value = an_object(value, param)
-    for key in ("model", "language", "prompt"):
-        if value.get(key) is not None:
-            a_text(value[key], f"{param}.{key}", 20_000)
-    kept: Obj = _kept({key: entry for key, entry in value.items() if entry is not None}, param)
-    return kept
+    """Models are not told apart here, and new ones appear: any name is taken."""
+    return None if value is None else _shaped(value, param, _TRANSCRIPTION)
 
 
 def _noise_reduction(value: Any, param: str) -> Obj | None:
     if value is None:
         return None
+    need(an_object(value, param), "type", f"{param}.")
+    return _shaped(value, param, _NOISE_REDUCTION)
+
+
+def _truncation(value: Any, param: str) -> Any:
+    if not isinstance(value, dict):
+        return one_of(value, param, ("auto", "disabled"))
+    one_of(need(value, "type", f"{param}."), f"{param}.type", ("retention_ratio",))
+    need(value, "retention_ratio", f"{param}.")
+    return _shaped(value, param, _RETENTION)
+
+
+def _tracing(value: Any, param: str) -> Any:
+    if isinstance(value, dict):
+        return _shaped(value, param, _TRACING)
+    return None if value is None else one_of(value, param, ("auto",))
+
+
+def _prompt(value: Any, param: str) -> Obj | None:
+    if value is None:
+        return None
+    need(an_object(value, param), "id", f"{param}.")
+    return _shaped(value, param, _PROMPT)
+
+
+def _reasoning(value: Any, param: str) -> Obj | None:
+    return None if value is None else _shaped(value, param, {"effort": _choice("minimal", *_DELAYS[1:])})
+
+
+def _include(value: Any, param: str) -> list[str] | None:
+    return None if value is None else [one_of(entry, param, _INCLUDED) for entry in a_list(value, param, 8)]
+
+
+def _shaped(value: Any, param: str, checks: dict[str, Check]) -> Obj:
+    """An object of known, optional fields; those that are null are left out."""
     value = an_object(value, param)
-    one_of(need(value, "type", f"{param}."), f"{param}.type", _NOISE)
-    kept: Obj = _kept(value, param)
-    return kept
+    only(value, checks, f"{param}.")
+    return {key: checks[key](entry, f"{param}.{key}") for key, entry in value.items() if entry is not None}
+
+
+def _choice(*options: str) -> Check:
+    return lambda value, param: one_of(value, param, options)
+
+
+def _texts(value: Any, param: str) -> list[str]:
+    return [a_text(entry, f"{param}[{index}]", 200) for index, entry in enumerate(a_list(value, param, 1000))]
 
 
 def _voice(value: Any, param: str) -> Any:
+    """One of OpenAI's voices by name, or a custom one by its id: here, a voice of this machine ({"id": "kal16"})."""
     if isinstance(value, dict):
+        only(value, ("id",), f"{param}.")
         return {"id": a_text(need(value, "id", f"{param}."), f"{param}.id", 200, 1)}
-    return a_text(value, param, 200, 1)
+    return one_of(value, param, VOICES)
 
 
 def _modalities(value: Any, param: str) -> list[str]:
@@ -246,6 +303,35 @@ def _kept(value: Any, param: str) -> Any:
     return value
 
 
+_TRANSCRIPTION: dict[str, Check] = {
+    "model": lambda value, param: a_text(value, param, 200, 1),
+    "language": lambda value, param: a_text(value, param, 40),
+    "languages": _texts,
+    "keywords": _texts,
+    "prompt": lambda value, param: a_text(value, param, 20_000),
+    "delay": _choice(*_DELAYS),
+}
+_NOISE_REDUCTION: dict[str, Check] = {
+    "type": _choice(*_NOISE),
+    "strength": lambda value, param: a_number(value, param, 0, 1),
+}
+_RETENTION: dict[str, Check] = {
+    "type": _choice("retention_ratio"),
+    "retention_ratio": lambda value, param: a_number(value, param, 0, 1),
+    "token_limits": lambda value, param: _shaped(
+        value, param, {"post_instructions": lambda count, name: a_whole_number(count, name, 1, 10**9)}
+    ),
+}
+_TRACING: dict[str, Check] = {
+    "group_id": lambda value, param: a_text(value, param, 512),
+    "workflow_name": lambda value, param: a_text(value, param, 512),
+    "metadata": _kept,
+}
+_PROMPT: dict[str, Check] = {
+    "id": lambda value, param: a_text(value, param, 512, 1),
+    "version": lambda value, param: a_text(value, param, 64),
+    "variables": _kept,
+}
 _SESSION: dict[str, Check] = {
     "instructions": _or_default(a_text, ""),
     "output_modalities": _or_default(_modalities, ["audio"]),
@@ -253,16 +339,16 @@ _SESSION: dict[str, Check] = {
     "tool_choice": _or_default(_tool_choice, "auto"),
     "parallel_tool_calls": _or_default(a_flag, True),
     "max_output_tokens": _or_default(_max_tokens, "inf"),
-    "truncation": _or_default(_kept, "auto"),
-    "tracing": _kept,
-    "prompt": _kept,
-    "include": _kept,
-    "reasoning": _kept,
+    "truncation": _or_default(_truncation, "auto"),
+    "tracing": _tracing,
+    "prompt": _prompt,
+    "include": _include,
+    "reasoning": _reasoning,
 }
 _RESPONSE: dict[str, Check] = {
     key: _SESSION[key]
     for key in ("instructions", "output_modalities", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens")
-} | {"prompt": _kept, "reasoning": _kept}
+} | {"prompt": _prompt, "reasoning": _reasoning}
 _AUDIO_INPUT: dict[str, Check] = {
     "format": _format,
     "transcription": _transcription,

@@ -185,3 +185,22 @@ async def test_a_tool_of_the_clients_is_called_and_answers(upstream) -> None:
             item = (await session.expect("conversation.item.create"))["item"]
             assert (item["call_id"], json.loads(item["output"])) == ("call_1", {"open": True})
             await session.expect("response.create")
+
+
+@pytest.mark.parametrize("ending", ["cut off", "no code", 1000, 1001, 1012, 4999])
+async def test_however_the_model_hangs_up_the_client_is_told_and_closed_with_1011(upstream, ending) -> None:
+    async with running_relay(upstream.url) as relay:
+        client, session = await connected(relay, upstream)
+        async with client:
+            if ending == "cut off":
+                session.connection.transport.abort()
+            elif ending == "no code":
+                session.connection.transport.write(Frame(Opcode.CLOSE, b"").serialize(mask=False))
+            else:
+                await session.close(ending, "sk-abcdefghijklmnopqrstuvwxyz " + "ä" * 40)
+            told = await client.expect("error")
+            assert (told["code"], told["retryable"]) == ("upstream_closed", True)
+            assert "sk-abc" not in told["message"]
+            code, reason = await client.wait_closed()
+            assert code == 1011, "1005, 1006 and 1015 never reach a wire"
+            assert 0 < len((reason or "").encode()) <= 123

@@ -8,7 +8,7 @@ from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.device_schema import MESSAGES, name_of
 from tests.support.relay_server import DeviceClient, running_relay
 
-AHEAD = {"toolCall", "toolResult", "consent"}
+AHEAD = {"consent"}
 """What the schema has already, and the code may not have yet."""
 
 
@@ -26,7 +26,7 @@ async def test_every_message_occurs() -> None:
             await session.configure()
             await client.expect("AIConnected")
 
-            await client.send(type="hello", v=1, turn="manual")
+            await client.send(type="hello", v=1, turn="manual", tools=[{"name": "set_lamp"}])
             update = await session.expect("session.update")
             await session.emit({"type": "session.updated", "session": update["session"]})
             await client.expect("ready")
@@ -53,7 +53,12 @@ async def test_every_message_occurs() -> None:
             await client.send(type="playback", itemId="item_1", playedMs=400)
             await client.expect("latency")
 
-            await session.call(("call_1", "add", {"a": 2, "b": 3}), response_id="resp_2")
+            await session.call(
+                ("call_1", "add", {"a": 2, "b": 3}), ("call_2", "set_lamp", {"on": True}), response_id="resp_2"
+            )
+            asked = await client.expect("toolCall")
+            assert (asked["name"], asked["arguments"]) == ("set_lamp", {"on": True})
+            await client.send(type="toolResult", callId=asked["callId"], output={"lamp": "on"})
             create = await session.expect("response.create")
             await session.respond(
                 "Five, and here is a long story.",
