@@ -140,7 +140,7 @@ class Settings(BaseSettings):
             settings = cls(**{key: value for key, value in overrides.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
-        settings._environment = {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
+        settings._environment = process_environment()
         return settings
 
     def environment(self) -> dict[str, str]:
@@ -390,6 +390,11 @@ class Settings(BaseSettings):
         if host == urlsplit(self.openai_base_url).hostname or host in ("localhost", "127.0.0.1", "::1"):
             return self.openai_api_key
         return None
+
+
+def process_environment() -> dict[str, str]:
+    """The environment over what `.env` says."""
+    return {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
 
 
 def normal_origin(origin: str) -> str:

@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.access import Access
-from relay.config import AZURE_PREFIX, Settings
+from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import Principal
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
@@ -22,7 +22,7 @@ from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.openai_rest import calls, client_secrets, models, translations
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.endpoints.realtime import realtime_socket
-from relay.errors import AccessDenied, ApiError, RelayError
+from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -93,6 +93,27 @@ ROUTES: tuple[Route, ...] = (
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
 
 
+def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
+    """The settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both in one report."""
+    problems = []
+    try:
+        settings = Settings.load(**overrides)
+    except ConfigError as error:
+        problems.append(str(error))
+        environment = process_environment()
+    else:
+        environment = settings.environment()
+    try:
+        navai = NavaiOptions.from_env(environment)
+    except ConfigError as error:
+        problems += ([] if problems else ["the settings are wrong:"]) + [
+            f"  {line}" for line in str(error).splitlines()
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings, navai
+
+
 def create_app(
     settings: Settings | None = None, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None
 ) -> web.Application:
@@ -120,6 +141,7 @@ def create_app(
             resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
+    app.on_response_prepare.append(_let_page_read)
     app.on_shutdown.append(_drain)
     return app
 
@@ -207,10 +229,14 @@ async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if origin != "allowed":
             return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
         return web.Response(status=204, headers=_cors_headers(request, preflight=True))
-    response = await handler(request)
-    if origin == "allowed" and not response.prepared and response.status != 101:
+    return await handler(request)
+
+
+async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
+    """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
+    is_preflight = "Access-Control-Allow-Origin" in response.headers
+    if response.status != 101 and not is_preflight and request.app[RELAY].gate.origin(request) == "allowed":
         response.headers.update(_cors_headers(request, preflight=False))
-    return response
 
 
 def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
@@ -225,9 +251,9 @@ def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
     return headers
 
 
-async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> None:
+async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
-    app = create_app(settings, registry)
+    app = create_app(settings, registry, navai)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

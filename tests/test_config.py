@@ -1,9 +1,12 @@
 """Settings: what the environment says, every mistake at once, and where the model is."""
 
+import os
+
 import pytest
 
 from relay.config import Settings
 from relay.errors import ConfigError
+from relay.server import load_all
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +15,8 @@ def clean(monkeypatch, tmp_path):
     for field in Settings.model_fields.values():
         if field.alias:
             monkeypatch.delenv(field.alias, raising=False)
+    for name in [one for one in os.environ if one.startswith(("NAVAI_", "ELEVENLABS_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 
@@ -228,3 +233,31 @@ def test_a_callable_for_the_token_can_be_given_as_one(clean) -> None:
     set_all(clean, AZURE | {"AZURE_OPENAI_API_KEY": ""})
     settings = Settings.load(upstream="azure", azure_token=lambda: "token")
     assert callable(settings.azure_token)
+
+
+def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
+    set_all(
+        clean,
+        {
+            "PORT": "99999",
+            "RELAY_UPSTREAM": "moon",
+            "OPENAI_REALTIME_CLIENT_SECRET_TTL": "5 minutes",
+            "NAVAI_TTS_PROVIDER": "elevenlabs",
+            "ELEVENLABS_BASE_URL": "somewhere",
+        },
+    )
+    with pytest.raises(ConfigError) as error:
+        load_all()
+    report = str(error.value).splitlines()
+    assert report[0] == "the settings are wrong:"
+    assert report[-4:] == [
+        "  clientSecretTtlSeconds must be between 10 and 7200. Received: 5 minutes",
+        "  Missing elevenLabsApiKey in NavaiVoiceBackendOptions.",
+        "  Missing elevenLabsVoiceId in NavaiVoiceBackendOptions.",
+        "  elevenlabs_base_url is no URL; write it like https://api.example.com.",
+    ]
+    assert len(report) == 7
+    for name in ("PORT", "RELAY_UPSTREAM"):
+        clean.delenv(name)
+    with pytest.raises(ConfigError, match="the settings are wrong:\n  clientSecretTtlSeconds"):
+        load_all()

@@ -115,6 +115,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.faults",
         "relay.local_engine",
         "relay.logs",
+        "relay.server",
         "relay.state",
         "relay.toolkit",
     },

@@ -23,9 +23,8 @@ START_TIMEOUT_S = 20.0
 
 
 def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not re.match(r"RELAY_|OPENAI_|NAVAI_|HOST$|PORT$", name)
-    }
+    ours = re.compile(r"RELAY_|OPENAI_|NAVAI_|AZURE_|ELEVENLABS_|HOST$|PORT$")
+    kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return kept | {"HOME": str(tmp_path)} | settings
 
 

