@@ -15,6 +15,7 @@ from relay.config import Settings
 from relay.core.policy import Principal
 from relay.endpoints.device import device_socket
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
+from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
 from relay.errors import AccessDenied, RelayError
 from relay.state import RELAY, RelayState, load_tools
 from relay.toolkit.registry import ToolRegistry
@@ -48,6 +49,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/static/{name}", Access.OPEN, static),
     Route("GET", "/healthz", Access.OPEN, healthz),
     Route("GET", "/readyz", Access.OPEN, readyz),
+    Route("GET", "/recordings", Access.ADMIN, recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recording_file),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -216,7 +217,7 @@ class Performance:
                 heard = self._input_bytes
                 try:
                     async with asyncio.timeout(PATIENCE_S):
-                        await self._news.wait_for(lambda heard=heard: self._gone or self._input_bytes > heard)
+                        await self._news.wait_for(partial(self._more_than, heard))
                 except TimeoutError:
                     self._depart(
                         f"the client sends no more audio: {heard // self._input_bytes_per_ms} ms came, after "
@@ -224,6 +225,9 @@ class Performance:
                         step.at,
                     )
                     return
+
+    def _more_than(self, n_bytes: int) -> bool:
+        return self._gone or self._input_bytes > n_bytes
 
     async def _expect(self, step: Expect) -> None:
         """Wait for what the client did then."""
