@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.openai_rest import calls, client_secrets, models, translations
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.endpoints.realtime import realtime_socket
+from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
 from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
@@ -89,6 +91,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/realtime/calls", Access.CREDENTIAL, calls),
     Route("GET", "/v1/realtime/translations", Access.CREDENTIAL, translations),
     Route("POST", "/v1/realtime/translations/client_secrets", Access.CREDENTIAL, translations),
+    Route("GET", "/recordings", Access.ADMIN, recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recording_file),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
 
