@@ -60,6 +60,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.toolkit",
     },
     "relay.endpoints": {
+        "relay.recording",
         "relay.recorder",
         "audio",
         "relay",
