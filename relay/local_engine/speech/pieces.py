@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-FIRST_CHARS = 28
-"""Some 1.8 s of speech, which the slowest voice makes in about 50 ms on an idle core."""
-LONGEST_CHARS = 70
+FIRST_CHARS = 18
+"""Some 1.2 s of speech: the slowest voice takes about 25 ms of an idle core for each second that it makes."""
+LONGEST_CHARS = 50
 _SHORTEST_CHARS = 10
 _PAUSES = (",", ";", ":")
 
