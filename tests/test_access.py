@@ -79,6 +79,9 @@ EXPECTED = {
     ("GET", "/static/{name}"): (Access.OPEN, None),
     ("GET", "/healthz"): (Access.OPEN, None),
     ("GET", "/readyz"): (Access.OPEN, None),
+    ("GET", "/recordings"): (Access.ADMIN, None),
+    ("GET", "/recordings/list"): (Access.ADMIN, None),
+    ("GET", "/recordings/{name}/{file}"): (Access.ADMIN, None),
 }
 """Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""
 
@@ -112,7 +115,7 @@ def upgrade(**headers: str) -> dict[str, str]:
 async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) -> None:
     plain, websocket = EXPECTED[method, path]
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,)) as relay:
-        url = relay.http(path.replace("{name}", "page.js"))
+        url = relay.http(path.replace("{name}", "page.js").replace("{file}", "user.flac"))
         refused = plain is not Access.OPEN
         assert (await status(url) == 401) is refused
         assert (await status(url, Origin="https://evil.example") == 403) is refused
