@@ -138,7 +138,7 @@ def upgrade(**headers: str) -> dict[str, str]:
 async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) -> None:
     plain, websocket = EXPECTED[method, path]
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,)) as relay:
-        url = relay.http(path.replace("{name}", "page.js"))
+        url = relay.http(path.replace("{name}", "page.js").replace("{file}", "user.flac"))
         refused = plain is not Access.OPEN
         assert (await status(url, method) == 401) is refused
         assert (await status(url, method, Origin="https://evil.example") == 403) is refused

@@ -86,7 +86,9 @@ function draw() {
   for (const one of timeline.heard) bar(one.start_ms, one.end_ms, 138, 4, "relay");
   for (const one of timeline.tools) bar(one.start_ms, one.end_ms, height - 22, 10, "tool");
   for (const one of timeline.latencies) {
-    bar(one.at_ms - one.total_ms, one.at_ms, height - 8, 5, "wait");
+    // It is told once it is known; what it measures ends with the first sound.
+    const first = timeline.heard.find((item) => item.item_id === one.item_id)?.start_ms ?? one.at_ms;
+    bar(first - one.total_ms, first, height - 8, 5, "wait");
   }
   pen.fillStyle = colour("you");
   outline(pen, shown.user, width, 76, 46, from, span);
