@@ -90,6 +90,11 @@ class Settings(BaseSettings):
     navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
     navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
     tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
+    mcp_servers: Path | None = Field(None, alias="RELAY_MCP_SERVERS")
+    record: Literal["off", "on", "consent"] = Field("off", alias="RELAY_RECORD")
+    recordings_dir: Path = Field(Path("recordings"), alias="RELAY_RECORDINGS_DIR")
+    recordings_max_days: float | None = Field(30, alias="RELAY_RECORDINGS_MAX_DAYS", gt=0)
+    recordings_max_mb: float | None = Field(10_000, alias="RELAY_RECORDINGS_MAX_MB", gt=0)
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
     max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
     max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)
@@ -98,6 +103,7 @@ class Settings(BaseSettings):
     max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
     ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
     pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
+    tick_ms: float = Field(0, alias="RELAY_TICK_MS", ge=0, le=10)
     proxies: CommaList = Field((), alias="RELAY_PROXIES")
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
@@ -174,12 +180,14 @@ class Settings(BaseSettings):
     def _path_as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
 
-    @field_validator("navai_folders", "navai_agents", "tools_base_dir", mode="before")
+    @field_validator("navai_folders", "navai_agents", "tools_base_dir", "mcp_servers", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
+    @field_validator(
+        "upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", "record", mode="before"
+    )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
         if not isinstance(value, str):

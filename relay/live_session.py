@@ -18,6 +18,8 @@ from relay.wire.realtime import RealtimeCodec
 
 MAX_UNSENT_UPSTREAM_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is left out."""
+MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
+"""With more than this unread, whatever it is, the upstream is given up at once."""
 
 _HOT = (Forwarded, ev.TextDelta)
 
@@ -106,6 +108,13 @@ class LiveSession(LiveBase[DeviceSession]):
         elif samples:
             upstream.send_text(self._encode_audio(samples))
 
+    def _send_upstream(self, message: bytes) -> None:
+        """Nothing but audio may be left out: an upstream that asks and asks and does not read is hung up on."""
+        upstream = self._upstream
+        upstream.send_text(message)
+        if not upstream.is_writable and upstream.unsent_bytes > MAX_UNREAD_COMMANDS_BYTES:
+            self.feed(ev.UpstreamStuck(self._dropped_bytes, final=True))
+
     def _carry_out(self, command: cmd.Command, now: float) -> None:
         kind = type(command)
         if type(command) is Forwarded:
@@ -116,7 +125,7 @@ class LiveSession(LiveBase[DeviceSession]):
         elif kind in cmd.CLIENT_MESSAGES:
             self._outbox.tell(cast(cmd.ClientMessage, command))
         elif kind in cmd.UPSTREAM_COMMANDS:
-            self._upstream.send_text(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
+            self._send_upstream(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
         else:
@@ -128,6 +137,8 @@ class LiveSession(LiveBase[DeviceSession]):
                 self._upstream.close(1000)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
+            case cmd.CancelTool(call_id):
+                self._tools.cancel(call_id)
             case cmd.CancelTools():
                 self._cancel_tasks()
             case cmd.CloseClient(code, reason):

@@ -1,7 +1,7 @@
 """How often one caller may ask for what costs money at a provider: secrets, and speech.
 
-Counted for the caller's identity, where a key shows one, and for its address. Behind a proxy all callers share the
-proxy's address: raise the limits there, or set them to 0 and let the proxy count.
+Counted for the caller's identity, where a key shows one, and for its address; RELAY_PROXIES says which addresses are
+those of proxies.
 """
 
 import math

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from pydantic import SecretStr
 
 from relay import __version__
 from relay.access import Gate
@@ -25,9 +24,13 @@ from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.recorder import Recorder
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
+from relay.tick import Tick
 from relay.toolkit.library import ToolLibrary
+from relay.toolkit.mcp import McpServers
+from relay.toolkit.mcp_config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import ToolSources
@@ -52,9 +55,12 @@ class RelayState:
     registry: ToolRegistry
     gate: Gate
     admission: Admission
+    tick: Tick
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    recorder: Recorder
+    mcp: McpServers
     spending: Spending
     provider: ProviderClient = field(default_factory=ProviderClient)
     credential: AnyCredential | None = None
@@ -69,7 +75,6 @@ class RelayState:
     def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
         """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
-        azure = _azure_credential(settings)
         library = None
         if registry is None:
             registry = ToolRegistry()
@@ -79,20 +84,32 @@ class RelayState:
             registry=registry,
             gate=Gate(settings),
             admission=Admission(settings),
+            tick=Tick(settings.tick_ms),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
             spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
-            credential=azure if upstream.kind == "azure" else _bearer(upstream.key),
-            azure_credential=azure,
+            credential=upstream_credential(settings),
+            azure_credential=azure_credential(settings),
+            mcp=McpServers(mcp_servers(settings), registry),
             library=library,
+            recorder=Recorder(
+                settings.recordings_dir,
+                settings.record,
+                max_days=settings.recordings_max_days,
+                max_mb=settings.recordings_max_mb,
+                upstream=upstream.label,
+                model=settings.model if upstream.url is not None else "local engine",
+            ),
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bring up what the sessions need."""
+        self.recorder.start()
         await self.load_tools()
+        await self.mcp.start()
         if self.engine is not None:
             await self.engine.start()
 
@@ -118,6 +135,8 @@ class RelayState:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
         await self.provider.close()
+        await self.mcp.stop()
+        await self.recorder.stop()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -152,11 +171,13 @@ class RelayState:
     def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
+        self.tick.sessions(len(self.sessions))
         self.all_gone.clear()
 
     def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
+        self.tick.sessions(len(self.sessions))
         if not self.sessions:
             self.all_gone.set()
 
@@ -190,16 +211,26 @@ class RelayState:
 RELAY = web.AppKey("relay", RelayState)
 
 
-def _bearer(key: SecretStr | None) -> Credential | None:
-    return Credential("bearer", key.get_secret_value()) if key is not None else None
+def upstream_credential(settings: Settings) -> AnyCredential | None:
+    """What the upstream's dials show, if anything."""
+    upstream = settings.resolve_upstream()
+    if upstream.kind == "azure":
+        return azure_credential(settings)
+    return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
 
 
-def _azure_credential(settings: Settings) -> AnyCredential | None:
+def azure_credential(settings: Settings) -> AnyCredential | None:
+    """What Azure is shown: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
     source = settings.azure_token
     if source is not None:
         return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
     key = settings.azure_api_key
     return Credential("api-key", key.get_secret_value()) if key is not None else None
+
+
+def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
+    """The MCP servers of the settings. Raises ConfigError."""
+    return read_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:

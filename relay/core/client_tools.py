@@ -9,6 +9,8 @@ from relay.core.events import ToolResult, ToolReturned
 from relay.core.values import Item, ToolSpec, ToolStatus
 
 MAX_OUTPUT_BYTES = 16 * 1024
+MAX_ARGUMENT_CHARS = 32_768
+"""What a device may be asked with in one message."""
 CUT_NOTE = " … (cut: the result was longer than the relay passes on)"
 
 
@@ -78,6 +80,8 @@ class ClientCalls:
 
 
 def _what_is_wrong(arguments: str, tool: ToolSpec) -> str | None:
+    if len(arguments) > MAX_ARGUMENT_CHARS:
+        return f"The arguments are longer than {MAX_ARGUMENT_CHARS} characters."
     try:
         given = orjson.loads(arguments)
     except orjson.JSONDecodeError:

@@ -274,6 +274,13 @@ class RunTool:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelTool:
+    """End one running call; it returns as "cancelled"."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelTools:
     """Give up all running tool calls; their outputs have no reader any more."""
 
@@ -305,7 +312,7 @@ ClientMessage = (
     | TellGoodbye
 )
 PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
-ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTools
+ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTool | CancelTools
 Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | ManageCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))

@@ -28,6 +28,7 @@ from relay.core.commands import (
     UseOptions,
 )
 from relay.core.events import Forwarded
+from relay.core.farewell import Farewell
 from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.startup import Backlog
@@ -38,8 +39,8 @@ CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
 FAULT_WINDOW_S = 60.0
 MIN_COMMIT_MS = 100
-MAX_UPDATES = 16
-"""Configurations that may wait for the upstream's answer."""
+MAX_UPDATES = 4
+"""Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 MAX_COMMITS = 16
 """Commits whose answer is waited for; the oldest are forgotten."""
 
@@ -115,6 +116,7 @@ class DeviceSession:
         self._quiet_since = started_at
         self._quiet_bytes = 0
         self._muted = False
+        self._farewell = Farewell()
         self._server_tools = config.tools
         self._teach = False
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
@@ -143,7 +145,8 @@ class DeviceSession:
             return self._started_at + CONNECT_TIMEOUT_S
         if self.phase is Phase.ENDED:
             return None
-        times = (self._turns.deadline, self._update_by if self._updates else None, self._ends_at, self._idle_at)
+        update_by = self._update_by if self._updates else None
+        times = (self._turns.deadline, update_by, self._ends_at, self._idle_at, self._farewell.deadline)
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -171,6 +174,9 @@ class DeviceSession:
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
+        if self._farewell.is_due(self._turns, now) and self.phase is Phase.READY:
+            self._emit(TellGoodbye(self._farewell.reason or ""))
+            self._end(1000, self._farewell.reason or "")
         return self._take_commands()
 
     def _audio(self, event: Forwarded, now: float) -> Sequence[Command]:
@@ -228,6 +234,8 @@ class DeviceSession:
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
                 self._turns.interrupt()
+            case ev.Consent():
+                pass  # the recorder has seen it
             case ev.Bye():
                 self._end(1000, "bye")
             case ev.ClientFault():
@@ -269,6 +277,9 @@ class DeviceSession:
                 turns.settle(now)
             case ev.ToolProgressed():
                 turns.tool_progressed(event)
+            case ev.EndAsked():
+                if turns.calls.name_of(event.call_id) is not None:
+                    self._farewell.ask(event.reason, now)
             case ev.Draining():
                 self._emit(TellGoodbye(event.reason))
                 self._end(1001, event.reason)

@@ -52,6 +52,7 @@ class Hello:
     turn: TurnKind | None = None
     half_duplex: bool | None = None
     tools: tuple[ToolSpec, ...] = ()
+    consent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,13 @@ class Clear:
 @dataclass(frozen=True, slots=True)
 class Interrupt:
     """The client wants silence now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The client lets its session be recorded, or takes that back; a matter for the recorder alone."""
+
+    consent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,13 +378,17 @@ class AudioOverflow:
 
 @dataclass(frozen=True, slots=True)
 class ToolReturned:
-    """A tool call ended, one way or another; `output` is what the model is told."""
+    """A tool call ended, one way or another; `output` is what the model is told.
+
+    `for_client` is a result that is shown to the client, in place of the model's, whether or not it sees others.
+    """
 
     call_id: str
     status: ToolStatus
     output: str
     ms: int
     arguments: Any = None
+    for_client: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +398,14 @@ class ToolProgressed:
     call_id: str
     text: str
     ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndAsked:
+    """A running tool wants the session to end once its call is answered; `reason` is for the client."""
+
+    call_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +431,7 @@ ClientEvent = (
     | Commit
     | Clear
     | Interrupt
+    | Consent
     | Bye
     | ClientFault
     | ClientClosed
@@ -445,7 +466,16 @@ UpstreamEvent = (
     | MalformedUpstream
 )
 RelayEvent = (
-    Tick | AudioHanded | PlayedOut | AudioDropped | AudioOverflow | ToolReturned | ToolProgressed | Draining | Crashed
+    Tick
+    | AudioHanded
+    | PlayedOut
+    | AudioDropped
+    | AudioOverflow
+    | ToolReturned
+    | ToolProgressed
+    | EndAsked
+    | Draining
+    | Crashed
 )
 Event = ClientEvent | UpstreamEvent | RelayEvent
 

@@ -8,8 +8,9 @@ AUDIO_CREDIT_S = 10.0
 """What may come on top, at the start: a client that connects late sends what it has recorded meanwhile."""
 MAX_AUDIO_CREDIT_S = 60.0
 """What may be saved up: the pause of a bad network comes all at once afterwards."""
-LEAST_FRAME_MS = 1
-"""A frame is charged at least this: a thousand a second are read, more are read later."""
+LEAST_FRAME_MS = 2
+"""A frame, or a part of one, is charged at least this: 600 a second are read, more are read later. A page that sends
+every block of its audio graph by itself (128 samples) sends 375."""
 MESSAGE_RATE = 50.0
 MESSAGE_CREDIT = 300.0
 TELL_AGAIN_S = 10.0

@@ -1,9 +1,13 @@
 """Who is at the other end of a session, and what that one may ask for."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+RecordMode = Literal["off", "on", "consent"]
+"""Whether a session is recorded: never, always, or once its client has consented."""
 
 HELLO_FIELDS = frozenset(
-    {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn", "duplex", "tools"},
+    {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn", "duplex", "tools", "consent"},
 )
 
 
@@ -13,6 +17,8 @@ class Policy:
 
     name: str = "default"
     hello_fields: frozenset[str] = HELLO_FIELDS
+    record: RecordMode | None = None
+    """None: as RELAY_RECORD says."""
 
     def refused(self, given: tuple[str, ...]) -> list[str]:
         """The fields of a hello that this policy does not let a client set."""

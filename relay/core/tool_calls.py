@@ -89,6 +89,10 @@ class ToolCalls:
         """The tool of a running call."""
         return next((b.open_calls[call_id] for b in self._batches if call_id in b.open_calls), None)
 
+    def open_calls(self) -> list[tuple[str, str]]:
+        """The calls that have no output yet, as (call_id, name)."""
+        return [call for batch in self._batches for call in batch.open_calls.items()]
+
     def user_went_on(self) -> None:
         """The user began a new turn: outputs still to come are delivered, but force no answer."""
         self.rounds = 0

@@ -75,7 +75,7 @@ class ToolSpec:
 
     `examples` are sentences that call it, for engines that learn from them; `shown` lets the client see its arguments
     and its result. A tool `of_client` is run by the client, which has `timeout_ms` for it; one that is `protected` is
-    not replaced by a client's of the same name.
+    not replaced by a client's of the same name. `cancel_on_interrupt`: a barge-in ends its running calls.
     """
 
     name: str
@@ -84,6 +84,7 @@ class ToolSpec:
     examples: tuple[str, ...] = ()
     shown: bool = False
     protected: bool = False
+    cancel_on_interrupt: bool = False
     of_client: bool = False
     timeout_ms: int = 15_000
 

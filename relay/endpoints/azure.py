@@ -17,7 +17,7 @@ from aiohttp import web
 from relay.azure import AzureResource
 from relay.core.policy import Principal
 from relay.core.redact import redact
-from relay.endpoints.bodies import NO_STORE, check_sender, number_of, text_of
+from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient
@@ -119,7 +119,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     if resource is None or credential is None:
         raise NotConfigured(NOT_CONFIGURED)
     wanted = AzureSessionRequest.from_body(await read_body(request), resource)
-    relay.spending.buy("mint", principal.identity, request.remote, asyncio.get_running_loop().time())
+    relay.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())
     try:
         session = await create_azure_session(resource, await credential.headers(), wanted, relay.provider)
     except UpstreamError as error:

@@ -28,6 +28,11 @@ def check_sender(request: web.Request) -> None:
     raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
 
 
+def address_of(request: web.Request) -> str | None:
+    """Where a request comes from; in a relay, through the proxies that its settings name."""
+    return request.app[RELAY].gate.address(request) if RELAY in request.app else request.remote
+
+
 def text_of(body: dict[str, Any], name: str) -> str | None:
     """A string field, trimmed; None where it is missing, null or blank. Raises BadRequest for another type."""
     value = body.get(name)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from relay.core.policy import Principal
-from relay.endpoints.bodies import NO_STORE, check_sender, key_of, text_of
+from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, text_of
 from relay.endpoints.navai_backend import NavaiBackend, read_body
 from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import AccessDenied, NotConfigured
@@ -58,7 +58,7 @@ async def create_client_secret(
     wanted = request or ClientSecretRequest()
     call = Call(
         name="OpenAI client_secrets",
-        url=f"{_rest_base(options.openai_base_url)}/realtime/client_secrets",
+        url=f"{rest_base(options.openai_base_url)}/realtime/client_secrets",
         headers={"Authorization": f"Bearer {choose_key(options, wanted.api_key)}"},
         body={
             "expires_after": {"anchor": "created_at", "seconds": options.client_secret_ttl_s},
@@ -111,7 +111,7 @@ def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _rest_base(base: str) -> str:
+def rest_base(base: str) -> str:
     """The base URL for REST calls, which settings may also give with the scheme of a WebSocket."""
     scheme, _, rest = base.rstrip("/").partition("://")
     return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme, scheme) }://{rest}"
@@ -122,6 +122,6 @@ async def client_secret(request: web.Request, backend: NavaiBackend, principal: 
     check_sender(request)
     wanted = ClientSecretRequest.from_body(await read_body(request))
     choose_key(backend.options, wanted.api_key)  # what is refused anyway costs no quota
-    backend.spending.buy("mint", principal.identity, request.remote, asyncio.get_running_loop().time())
+    backend.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())
     secret = await create_client_secret(backend.options, wanted, provider=backend.provider)
     return web.json_response(secret, headers=NO_STORE)

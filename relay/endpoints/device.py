@@ -13,8 +13,10 @@ from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
 from relay.core.values import DeviceOptions, SessionConfig
 from relay.errors import BadRequest, Full
+from relay.live_base import both
 from relay.live_session import LiveSession
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
 from relay.wire.device_out import encode
 from relay.wire.realtime import RealtimeCodec
@@ -46,8 +48,10 @@ async def _converse(
     request: web.Request, relay: RelayState, principal: Principal, options: DeviceOptions, config: SessionConfig
 ) -> None:
     session_id = relay.new_session_id()
-    socket = ClientSocket(MAX_FRAME_BYTES)
-    live = _live_session(relay, session_id, principal, options, config, socket)
+    started_at = relay.now()
+    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now)
+    socket = ClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
+    live = _live_session(relay, session_id, principal, options, config, socket, started_at, tape)
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
@@ -55,6 +59,8 @@ async def _converse(
             await live.run()
     finally:
         relay.remove(live)
+        if tape is not None:
+            relay.recorder.done(tape)
         _log.info("session %s ends%s", session_id, _passed_over(live))
 
 
@@ -94,6 +100,8 @@ def _live_session(
     options: DeviceOptions,
     config: SessionConfig,
     socket: ClientSocket,
+    started_at: float,
+    tape: SessionTape | None,
 ) -> LiveSession:
     numbers = itertools.count(1)
     core = DeviceSession(
@@ -103,7 +111,7 @@ def _live_session(
         lambda: f"relay_{next(numbers)}",
         principal=principal,
         limits=relay.settings.session_limits(),
-        started_at=relay.now(),
+        started_at=started_at,
     )
     return LiveSession(
         core,
@@ -111,7 +119,7 @@ def _live_session(
         RealtimeCodec(),
         relay.dial,
         relay.tools_for(session_id, principal, config),
-        tap=relay.tap,
+        tap=both(relay.tap, tape.tap if tape is not None else None),
         max_queued_ms=relay.settings.max_queued_s * 1000,
     )
 

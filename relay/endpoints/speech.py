@@ -17,7 +17,7 @@ import pybase64
 from aiohttp import web
 
 from relay.core.policy import Principal
-from relay.endpoints.bodies import NO_STORE, check_sender, number_of, text_of
+from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import NavaiBackend, read_body
 from relay.endpoints.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
 from relay.errors import BadRequest, NotConfigured, UpstreamError
@@ -153,7 +153,7 @@ async def speech_synthesize(request: web.Request, backend: NavaiBackend, princip
     if backend.options.tts_provider != "elevenlabs":
         raise NotConfigured(NOT_CONFIGURED)
     wanted = SpeechRequest.from_body(await read_body(request))
-    backend.spending.buy("speech", principal.identity, request.remote, asyncio.get_running_loop().time())
+    backend.spending.buy("speech", principal.identity, address_of(request), asyncio.get_running_loop().time())
     if as_audio:
         return await _stream(request, backend, speech_call(backend.options, wanted, stream=True))
     speech = await synthesize_speech(backend.options, wanted, provider=backend.provider)

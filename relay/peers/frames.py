@@ -48,8 +48,12 @@ class MessageListener(WSListener):
         self.on_binary: Callable[[memoryview], None] = _ignore
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
-        self.on_ping: Callable[[], None] = _no_matter
-        """A ping came; it has been answered, if the peer reads what it is sent."""
+        self.on_control: Callable[[], None] = _no_matter
+        """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
+        self.on_fragment: Callable[[], None] = _no_matter
+        """A part of a message came, and more of it follows."""
+        self.read_sparingly: Callable[[], None] = _no_matter
+        """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
         self.is_open = False
         self.is_writable = True
         self._max_message_bytes = max_message_bytes
@@ -83,9 +87,10 @@ class MessageListener(WSListener):
         if kind == _PING:
             if self.is_writable:  # a peer that asks and asks and does not read must not fill our memory with answers
                 transport.send_pong(frame.get_payload_as_bytes())
-            self.on_ping()
+            self.on_control()
             return
         if kind == _PONG:
+            self.on_control()
             return
         if not frame.fin or self._fragment_type is not None:
             self._fragment(kind, frame)
@@ -175,7 +180,9 @@ class MessageListener(WSListener):
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
         self._fragments.append(frame.get_payload_as_bytes())
-        if frame.fin:
+        if not frame.fin:
+            self.on_fragment()
+        else:
             kind, payload = self._fragment_type, b"".join(self._fragments)
             self._fragments.clear()
             self._fragment_bytes, self._fragment_type = 0, None

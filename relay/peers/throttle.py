@@ -33,7 +33,8 @@ class ReadThrottle:
         self._timer: asyncio.TimerHandle | None = None
         self.messages = message_allowance(clock())
         self.use(microphone)
-        client.on_ping = self.message
+        client.on_control = self.message
+        client.on_fragment = self.fragment
 
     @property
     def is_waiting(self) -> bool:
@@ -51,6 +52,12 @@ class ReadThrottle:
         if self.messages.left < 0:
             self.slow_down(self.messages, "messages")
 
+    def fragment(self) -> None:
+        """Count a part of a message as the shortest of audio frames: there may be thousands in one message."""
+        self.audio.left -= self.least_bytes
+        if self.audio.left < 0:
+            self.slow_down(self.audio, "audio")
+
     def slow_down(self, allowance: Allowance, what: Literal["audio", "messages"]) -> None:
         """Read no more until the allowance, which looks used up, has caught up."""
         now = self._clock()
@@ -59,6 +66,7 @@ class ReadThrottle:
             return
         if self._timer is None:
             self._client.pause_reading()
+            self._client.read_sparingly()
             self._timer = asyncio.get_running_loop().call_later(wait_s + SLOWED_S, self._read_on)
         if allowance.tell(now):
             self._feed(ClientTooFast(what))
@@ -68,7 +76,7 @@ class ReadThrottle:
         if self._timer is not None:
             self._timer.cancel()
             self._read_on()
-        self._client.on_ping = _no_matter
+        self._client.on_control = self._client.on_fragment = _no_matter
 
     def _read_on(self) -> None:
         self._timer = None

@@ -61,7 +61,7 @@ def _hello(obj: Obj) -> ev.Hello:
     version = obj.get("v", PROTOCOL_VERSION)
     if version is True or version != PROTOCOL_VERSION:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
-    for field in ("resume", "consent"):
+    for field in ("resume",):
         if obj.get(field) not in (None, False):
             raise MessageError(
                 f"{field} is not supported by this version of the relay; leave it out.",
@@ -96,6 +96,12 @@ def _turn(obj: Obj, field: str) -> str:
     return str(obj[field])
 
 
+def _flag(obj: Obj, field: str) -> bool:
+    if not isinstance(obj.get(field), bool):
+        raise MessageError(f"{field} must be true or false.", field)
+    return bool(obj[field])
+
+
 def _duplex(obj: Obj, field: str) -> bool:
     if obj[field] not in ("full", "half"):
         raise MessageError(f"{field} must be full or half.", field)
@@ -113,6 +119,7 @@ _HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
     "language": lambda obj, field: string(obj, field, 64),
     "turn": _turn,
     "duplex": _duplex,
+    "consent": _flag,
     "tools": lambda obj, field: read_tools(obj[field], field),
 }
 
@@ -126,5 +133,6 @@ READERS: dict[str, Callable[[Obj], ev.ClientEvent]] = {
     "commit": lambda obj: ev.Commit(),
     "clear": lambda obj: ev.Clear(),
     "interrupt": lambda obj: ev.Interrupt(),
+    "consent": lambda obj: ev.Consent(_flag(obj, "granted")),
     "bye": lambda obj: ev.Bye(),
 }

@@ -325,6 +325,13 @@ def calling(*call_ids: str, config: SessionConfig | None = None) -> Script:
     return script
 
 
+def test_d11_an_end_that_comes_twice_costs_once() -> None:
+    script = talking()
+    script.see(done(usage=Usage(10, 20, 30)))
+    assert script.see(done(usage=Usage(10, 20, 30))) == []
+    assert script.session.turns.usage == Usage(10, 20, 30)
+
+
 def test_d4_a_call_runs_only_when_its_response_is_complete() -> None:
     script = Script().ready()
     assert script.see(ev.ResponseCreated("resp_1"), ev.OutputItemAdded("resp_1", call("a"))) == []

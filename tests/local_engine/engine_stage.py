@@ -80,9 +80,9 @@ def _unknown_keys(value: Any, path: str) -> Iterable[str]:
 class Paper:
     """A conversation without ears and voice: the test says what they report; every event is checked strictly."""
 
-    def __init__(self, **session: Any) -> None:
+    def __init__(self, *, kind: str = "realtime", **session: Any) -> None:
         counter = itertools.count(1)
-        self.conversation = Conversation("relay-local", lambda kind: f"{kind}_{next(counter)}")
+        self.conversation = Conversation("relay-local", lambda name: f"{name}_{next(counter)}", kind=kind)
         self.sent: list[dict[str, Any]] = []
         self.asked: list[Effect] = []
         self.take(self.conversation.start())

@@ -125,6 +125,13 @@ async def test_pings_are_answered_within_a_fragmented_message(end: RelayEnd) -> 
         ([b"\x09\x80\x00\x00\x00\x00"], 1002, []),
         ([b"\x89\xfe\x00\x7e\x00\x00\x00\x00" + bytes(126)], 1002, []),
         ([close(1005)], 1002, []),
+        ([close(1006)], 1002, []),
+        ([close(0)], 1002, []),
+        ([close(5000)], 1002, []),
+        ([AnyFrame(Opcode.CLOSE, b"", rsv1=True)], 1002, []),
+        ([b"\x82\xfe\x00\x05mask" + bytes(5)], 1002, []),
+        ([b"\x82\xff" + (400).to_bytes(8) + b"mask" + bytes(400)], 1002, []),
+        ([b"\x82\xff" + (1 << 63).to_bytes(8) + b"mask"], 1002, []),
         ([close(999)], 1002, []),
         ([Frame(Opcode.CLOSE, b"\x03")], 1002, []),
     ],
@@ -133,7 +140,8 @@ async def test_pings_are_answered_within_a_fragmented_message(end: RelayEnd) -> 
         "rsv3 in a fragment", "0xff", "surrogate", "beyond unicode", "overlong", "cut character", "bad fragment",
         "binary too big", "text too big", "frame too big", "fragments too big", "fragment too big",
         "too many fragments", "not masked", "opcode 3", "opcode 11", "fragmented ping", "long ping", "close 1005",
-        "close 999", "close of one byte",
+        "close 1006", "close 0", "close 5000", "close with rsv1", "16 bits for 5", "64 bits for 400",
+        "beyond 63 bits", "close 999", "close of one byte",
     ],
 )  # fmt: skip
 async def test_a_fault_closes_with_its_code(
@@ -393,7 +401,8 @@ def as_websockets_judges(sent: Stream) -> Verdict:
                 parts = b""
         if protocol.close_sent is not None:
             break
-    return Verdict(messages, pongs, protocol.close_sent.code if protocol.close_sent is not None else None)
+    code = protocol.close_sent.code if protocol.close_sent is not None else None
+    return Verdict(messages, pongs, code, str(protocol.parser_exc) == "incomplete fragmented message")
 
 
 FAULTS = {1002, 1007, 1009}
@@ -430,4 +439,4 @@ async def test_the_same_verdict_as_the_websockets_library_on_hostile_streams() -
         assert same(ours, theirs, sent), (seed, ours, theirs)
         codes[ours.code] += 1
     assert codes.keys() >= {None, 1000, 1001, 1002, 1007, 1009, 3000, 4999}
-    assert all(codes[code] >= STREAMS // 50 for code in (None, 1000, 1002, 1007, 1009)), codes
+    assert all(codes[code] >= 20 for code in (None, 1000, 1002, 1007, 1009)), codes

@@ -79,7 +79,7 @@ class ScriptedProvider:
         self.models: dict[str, str | None] = {"gpt-realtime-2.1": None, "gpt-realtime": "2027-01-20"}
         self.voices = {"marin", "alloy"}
         self.elevenlabs_voices = {"voice-1"}
-        self.connections = 0
+        self.missing = "\0"  # paths that hold this are not there
         self.asked = asyncio.Event()
         self.left = asyncio.Event()  # a client went away in the middle of an answer
         self._stopping = asyncio.Event()
@@ -111,6 +111,8 @@ class ScriptedProvider:
         key = key or request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.keys and key not in self.keys:
             return web.json_response(_refused(request.path), status=401)
+        if self.missing in request.path:
+            return web.json_response({"error": {"code": "404", "message": "Resource not found"}}, status=404)
         return await self._documented(request, script)
 
     async def _documented(self, request: web.Request, script: Script) -> web.StreamResponse:
