@@ -104,6 +104,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.local_engine": {"audio", "relay.errors", "relay.faults"},
     "relay.testing": {"relay.faults"},
     "relay.talk": {"audio", "relay.errors"},
+    "relay.bench": {"relay.errors"},
     "relay.commands": {
         "relay.core",
         "relay.recording",

@@ -206,7 +206,10 @@ class MessageListener(WSListener):
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not transport.is_close_frame_sent:
             code = frame.get_close_code()
-            transport.send_close(code if code.value >= 1000 else WSCloseCode.OK, b"")
+            if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not _may_be_sent(code.value)):
+                self._own_close = (WSCloseCode.PROTOCOL_ERROR.value, "a close frame that cannot be")
+                raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, self._own_close[1])
+            transport.send_close(code if frame.payload_size else WSCloseCode.OK, b"")
         transport.disconnect()
 
 
@@ -221,6 +224,11 @@ def _check_text(payload: memoryview) -> None:
         str(payload, "utf-8")
     except UnicodeDecodeError as error:
         raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
+
+
+def _may_be_sent(code: int) -> bool:
+    """Whether a close frame may hold this code (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before."""
+    return (1000 <= code < 3000 and code != 1006) or 3000 <= code < 5000
 
 
 def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
