@@ -18,13 +18,23 @@ from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
 from relay.wire.beta import BETA_NAMES
 
 MAX_KIND_CHARS = 200
-_ID = rf'"event_id"\s*:\s*"(?!{OWN_IDS})[\w.:\-]{{0,{MAX_EVENT_ID_CHARS}}}"\s*,\s*'.encode()
-_APPEND = rb'"type"\s*:\s*"input_audio_buffer\.append"\s*,\s*'
-_APPEND_HEAD = re.compile(rb"\{\s*(?:" + _ID + _APPEND + rb"|" + _APPEND + rb"(?:" + _ID + rb')?)"audio"\s*:\s*"', re.A)
-_TAIL = re.compile(rb'"\s*\}\s*')
-_KIND = re.compile(rb'\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([^"\\]*)"')
+_SPACE = rb"[ \t\r\n]*"  # JSON's own; \s would let others pass
+
+
+def _pattern(text: str) -> bytes:
+    """A regular expression in which each blank stands for any white space of JSON."""
+    return text.encode().replace(b" ", _SPACE)
+
+
+_ID = f'"event_id" : "(?!{OWN_IDS})[A-Za-z0-9_.:-]{{0,{MAX_EVENT_ID_CHARS}}}" , '
+_APPEND = r'"type" : "input_audio_buffer\.append" , '
+_APPEND_HEAD = re.compile(_pattern(rf'{{ (?:{_ID}{_APPEND}|{_APPEND}(?:{_ID})?)"audio" : "'))
+_TAIL = re.compile(_pattern('" } '))
+_KIND = re.compile(_pattern(r'{ (?:"event_id" : "[^"\\]*" , )?"type" : "([^"\\]*)"'))
 _UNTOUCHED = frozenset(kind.encode() for kind in UNTOUCHED)
 _TAIL_BYTES = 64
+MAX_DEPTH = 200
+"""What orjson certainly writes (its limit is 254)."""
 _NO_BODY: Mapping[str, Any] = {}
 
 
@@ -89,7 +99,7 @@ class FrontCodec:
         if not isinstance(kind, str) or not kind or len(kind) > MAX_KIND_CHARS:
             text = "Missing required parameter: 'type'."
             return ClientBabbled(text, "missing_required_parameter", "type", known_id)
-        if not _is_writable(body):
+        if not _is_writable(raw, body):
             return ClientBabbled("The message is nested too deeply.", "invalid_json", None, known_id)
         if self._client is not None:
             [body] = self._client.up(body)
@@ -112,6 +122,8 @@ class FrontCodec:
             return [MalformedUpstream("not JSON")]
         if not isinstance(body, dict):
             return [MalformedUpstream("not an object")]
+        if not _is_writable(raw, body):
+            return [MalformedUpstream("nested too deeply")]
         if self._upstream is None:
             return [UpstreamSaid(raw, body)]
         return [UpstreamSaid(orjson.dumps(event), event) for event in self._upstream.down(body)]
@@ -140,10 +152,12 @@ class FrontCodec:
         return [orjson.dumps(event) for event in events]
 
 
-def _is_writable(body: Mapping[str, Any]) -> bool:
-    """Whether what was read can be written: the limit on nesting is lower there."""
+def _is_writable(raw: bytes, body: Mapping[str, Any]) -> bool:
+    """Whether what was read can be written again, a few levels deeper: the limit on nesting is lower there."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return True
     try:
-        orjson.dumps(body)
+        orjson.dumps([[[[body]]]])
     except orjson.JSONEncodeError:
         return False
     return True
