@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import re
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Literal
@@ -17,13 +17,21 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from relay.config import Settings
-from relay.core.policy import Principal
+from relay.core.policy import Policy, Principal
 from relay.errors import AccessDenied
+from relay.policies import Policies
+from relay.tickets import TicketDesk, is_ticket
 
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
 
 Origin = Literal["none", "allowed", "foreign"]
 Credential = Literal["none", "valid", "admin", "invalid"]
+
+KEY_SCOPES = frozenset({"session", "mint"})
+TICKET_SCOPES = frozenset({"session"})
+SUBPROTOCOLS = ("realtime", "relay")
+"""What is answered when a page offers it; the ones below carry a credential and are never echoed."""
+_KEY_PROTOCOLS = ("openai-insecure-api-key.", "relay-ticket.")
 
 
 class Access(Enum):
@@ -43,6 +51,14 @@ class Caller:
     credential: Credential
     identity: str = "anonymous"
     from_loopback: bool = False
+    policy: Policy = field(default_factory=Policy)
+    scopes: frozenset[str] = KEY_SCOPES
+    ticket_id: str | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """The caller, let in."""
+        return Principal(self.identity, self.policy, self.scopes, self.ticket_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,7 @@ class Rules:
 def decide(access: Access, caller: Caller, rules: Rules) -> Principal:
     """Let the caller in, as a principal, or raise AccessDenied with the status and the way to get in."""
     if access is Access.OPEN:
-        return Principal(caller.identity)
+        return caller.principal
     if caller.origin == "foreign":
         raise AccessDenied(
             "Pages of this origin may not use this relay. Add the origin to RELAY_ALLOWED_ORIGINS.", status=403
@@ -66,15 +82,15 @@ def decide(access: Access, caller: Caller, rules: Rules) -> Principal:
     if access is Access.ADMIN:
         return _decide_admin(caller, rules)
     if caller.credential in ("valid", "admin") or rules.trusting:
-        return Principal(caller.identity)
+        return caller.principal
     if access is Access.BROWSER and caller.origin == "allowed" and rules.browser_by_origin:
-        return Principal(caller.identity)
+        return caller.principal
     raise AccessDenied("A key is needed: send Authorization: Bearer <one of RELAY_API_KEYS>.", status=401)
 
 
 def _decide_admin(caller: Caller, rules: Rules) -> Principal:
     if caller.credential == "admin" or (rules.trusting and caller.from_loopback):
-        return Principal(caller.identity, scopes=frozenset({"session", "admin"}))
+        return replace(caller.principal, scopes=caller.scopes | {"admin"})
     status = 403 if caller.credential == "valid" else 401
     raise AccessDenied("An admin key is needed: send Authorization: Bearer <one of RELAY_ADMIN_KEYS>.", status=status)
 
@@ -82,8 +98,10 @@ def _decide_admin(caller: Caller, rules: Rules) -> Principal:
 class Gate:
     """Reads requests by the settings: who calls, from where, with what."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, policies: Policies | None = None, tickets: TicketDesk | None = None) -> None:
         self._settings = settings
+        self._policies = policies or Policies()
+        self._tickets = tickets or TicketDesk()
         self.rules = Rules(
             trusting=settings.is_loopback or settings.open_access,
             browser_by_origin=settings.browser_access == "origin",
@@ -116,14 +134,25 @@ class Gate:
         )
 
     def caller(self, request: web.Request) -> Caller:
-        """What the request shows of its caller."""
-        credential, identity = self._credential(request)
-        return Caller(
-            origin=self.origin(request),
-            credential=credential,
-            identity=identity,
-            from_loopback=(request.remote or "") in ("127.0.0.1", "::1"),
-        )
+        """What the request shows of its caller. Raises AccessDenied for a ticket that is not good."""
+        origin = self.origin(request)
+        from_loopback = (request.remote or "") in ("127.0.0.1", "::1")
+        shown = _shown_credential(request)
+        in_url = not shown and is_ticket(request.query.get("ticket", ""))
+        if in_url or is_ticket(shown):
+            if origin == "foreign":  # refused for that, whatever the ticket: it must not be used up
+                return Caller(origin, "invalid")
+            return self._ticket_holder(request.query["ticket"] if in_url else shown, origin, from_loopback, in_url)
+        credential, identity = self._credential(shown)
+        policy = self._policies.of(identity)
+        return Caller(origin, credential, identity, from_loopback, policy)
+
+    def _ticket_holder(self, shown: str, origin: Origin, from_loopback: bool, in_url: bool) -> Caller:
+        ticket = self._tickets.read(shown, in_url=in_url)
+        policy = self._policies.get(ticket.policy)
+        if policy is None:
+            raise AccessDenied(f"The ticket's policy {ticket.policy!r:.80} is gone; get a new one.", status=401)
+        return Caller(origin, "valid", ticket.identity, from_loopback, policy, TICKET_SCOPES, ticket.id)
 
     def address(self, request: web.Request) -> str:
         """Where the request comes from: behind one of RELAY_PROXIES, the last hop that is none of them."""
@@ -161,12 +190,10 @@ class Gate:
         host = host_of(request)
         return _is_address(host) or _is_local(host) or host in self._own_names or host in self._hosts
 
-    def _credential(self, request: web.Request) -> tuple[Credential, str]:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        shown = token.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "").strip()
+    def _credential(self, shown: str) -> tuple[Credential, str]:
         if not shown:
             return "none", "anonymous"
-        identity = "key-" + hashlib.sha256(_raw(shown)).hexdigest()[:12]
+        identity = identity_of(shown)
         if _is_one_of(shown, self._settings.admin_keys):
             return "admin", identity
         if _is_one_of(shown, self._settings.api_keys):
@@ -174,6 +201,37 @@ class Gate:
         if not self._settings.api_keys and self.rules.trusting:
             return "none", "anonymous"  # SDKs insist on sending some key; where none is asked for, none is checked
         return "invalid", "anonymous"
+
+
+def identity_of(key: str) -> str:
+    """What a key is called in logs, records and the policy file."""
+    return "key-" + hashlib.sha256(_raw(key)).hexdigest()[:12]
+
+
+def offered_subprotocols(request: web.Request) -> list[str]:
+    """The WebSocket subprotocols that a request offers, in its order."""
+    lines = request.headers.getall("Sec-WebSocket-Protocol", [])
+    return [offer.strip() for line in lines for offer in line.split(",") if offer.strip()]
+
+
+def chosen_subprotocol(request: web.Request) -> str | None:
+    """The subprotocol to answer with: browsers break off if none of their offers is taken."""
+    return next((offer for offer in offered_subprotocols(request) if offer in SUBPROTOCOLS), None)
+
+
+def _shown_credential(request: web.Request) -> str:
+    """A key or ticket: in `Authorization`, `api-key`, or, from pages, in a subprotocol."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    shown = request.headers.get("api-key", "").strip()
+    if shown:
+        return shown
+    offers = offered_subprotocols(request)
+    return next(
+        (offer[len(head) :] for offer in offers for head in _KEY_PROTOCOLS if offer.startswith(head)),
+        "",
+    )
 
 
 def host_of(request: web.Request) -> str:

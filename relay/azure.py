@@ -9,11 +9,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
-PREVIEW_REFUSED = (
-    "the preview protocol is not spoken to an upstream by this version: unset AZURE_OPENAI_API_VERSION to use the GA "
-    "endpoint (/openai/v1) of the same resource"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class AzureResource:
@@ -30,9 +25,11 @@ class AzureResource:
 
     @property
     def websocket_url(self) -> str:
-        """Where sessions are dialled, GA: the deployment stands in `model`."""
-        base = "ws" + self.endpoint.removeprefix("http")
-        return f"{base}/openai/v1/realtime?model={quote(self.deployment, safe='')}"
+        """Where sessions are dialled: in GA the deployment stands in `model`."""
+        base, deployment = "ws" + self.endpoint.removeprefix("http"), quote(self.deployment, safe="")
+        if self.api_version is None:
+            return f"{base}/openai/v1/realtime?model={deployment}"
+        return f"{base}/openai/realtime?api-version={quote(self.api_version, safe='')}&deployment={deployment}"
 
     @property
     def mint_url(self) -> str:

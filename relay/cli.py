@@ -55,13 +55,13 @@ def serve(
     ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see the README."""
-    from relay.config import Settings
     from relay.logs import setup_logging
+    from relay.server import load_all
     from relay.server import serve as run_server
 
-    settings = Settings.load(host=host, port=port, upstream=upstream, tools=tools)
+    settings, navai = load_all(host=host, port=port, upstream=upstream, tools=tools)
     setup_logging(settings.log_level, settings.log_format)
-    _run(run_server(settings), f"{settings.host}:{settings.port}")
+    _run(run_server(settings, navai=navai), f"{settings.host}:{settings.port}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ An empty value is unset. Names that other systems gave to the same thing are acc
 
 import os
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -16,7 +17,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from relay.azure import PREVIEW_REFUSED, AzureResource, azure_endpoint, is_azure_preview
+from relay.azure import AzureResource, azure_endpoint, is_azure_preview
 from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import SessionConfig, TurnDetection
@@ -44,6 +45,15 @@ class Upstream:
     key: SecretStr | None
 
     @property
+    def speaks_beta(self) -> bool:
+        """Whether the endpoint speaks the protocol's beta dialect: Azure's preview path does."""
+        return self.url is not None and is_azure_preview(self.url)
+
+    def url_for(self, model: str | None) -> str | None:
+        """The URL with another model, where it names one."""
+        return self.url if self.url is None or not model else with_model(self.url, model)
+
+    @property
     def label(self) -> str:
         """For logs: kind and host, never a key or a query."""
         return self.kind if self.url is None else f"{self.kind} ({urlsplit(self.url).netloc.rpartition('@')[2]})"
@@ -58,6 +68,8 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(8080, alias="PORT", ge=0, le=65535)
+    tls_cert: Path | None = Field(None, alias="TLS_CERT")
+    tls_key: Path | None = Field(None, alias="TLS_KEY")
 
     upstream: str = Field("auto", alias="RELAY_UPSTREAM")
     upstream_key: SecretStr | None = Field(None, alias="RELAY_UPSTREAM_KEY")
@@ -110,6 +122,8 @@ class Settings(BaseSettings):
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
+    ticket_keys: CommaList = Field((), alias="RELAY_TICKET_KEYS", repr=False)
+    policies: Path | None = Field(None, alias="RELAY_POLICIES")
     allowed_origins: CommaList = Field((), validation_alias=AliasChoices("RELAY_ALLOWED_ORIGINS", "NAVAI_CORS_ORIGIN"))
     open_access: bool = Field(False, alias="RELAY_OPEN")
     browser_access: Literal["credential", "origin"] = Field("credential", alias="RELAY_BROWSER_ACCESS")
@@ -126,7 +140,7 @@ class Settings(BaseSettings):
             settings = cls(**{key: value for key, value in overrides.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
-        settings._environment = {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
+        settings._environment = process_environment()
         return settings
 
     def environment(self) -> dict[str, str]:
@@ -143,7 +157,7 @@ class Settings(BaseSettings):
         }
         return self._environment | {key: value or "" for key, value in own.items()}
 
-    @field_validator("api_keys", "admin_keys", "allowed_origins", "proxies", mode="before")
+    @field_validator("api_keys", "admin_keys", "ticket_keys", "allowed_origins", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -168,7 +182,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{proxy!r} is no address and no network; write it like 10.0.0.0/8") from None
         return value
 
-    @field_validator("api_keys", "admin_keys")
+    @field_validator("api_keys", "admin_keys", "ticket_keys")
     @classmethod
     def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(len(key) < 16 for key in value):
@@ -199,11 +213,6 @@ class Settings(BaseSettings):
     def _check_upstream(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", ENGINE) and not _is_url(value, ("ws", "wss")):
             raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
-        if is_azure_preview(value):
-            raise ValueError(
-                "this is the address of Azure's preview protocol, which is not spoken to an upstream by this version; "
-                "use the GA one: wss://<resource>.openai.azure.com/openai/v1/realtime?model=<deployment>"
-            )
         return value
 
     @field_validator("azure_endpoint")
@@ -241,6 +250,8 @@ class Settings(BaseSettings):
             problems.append("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
         if self.pong_timeout_s > self.ping_interval_s:
             problems.append("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            problems.append("TLS needs both TLS_CERT and TLS_KEY; scripts/dev-cert makes a pair for this machine")
         if not self.is_loopback and not self.api_keys and not self.open_access:
             problems.append(
                 f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "
@@ -259,11 +270,8 @@ class Settings(BaseSettings):
                 "AZURE_OPENAI_ENDPOINT ends with /openai/v1, the GA protocol, and AZURE_OPENAI_API_VERSION is set, "
                 "which means the preview one: unset AZURE_OPENAI_API_VERSION, or cut /openai/v1 off"
             )
-        if self.upstream == "azure":
-            if missing := self._azure_missing():
-                problems.append(f"RELAY_UPSTREAM=azure needs {', '.join(missing)}")
-            if self.azure_api_version is not None:
-                problems.append(f"RELAY_UPSTREAM=azure: {PREVIEW_REFUSED}")
+        if self.upstream == "azure" and (missing := self._azure_missing()):
+            problems.append(f"RELAY_UPSTREAM=azure needs {', '.join(missing)}")
         return problems
 
     def _azure_missing(self) -> list[str]:
@@ -293,6 +301,23 @@ class Settings(BaseSettings):
         except ValueError:
             return False
 
+    def tls_context(self) -> ssl.SSLContext | None:
+        """The listener's TLS, if it has any. Raises ConfigError for files that are no certificate and key."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.tls_cert, self.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            what = (
+                error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else error.reason
+            )
+            raise ConfigError(
+                f"TLS_CERT={self.tls_cert}, TLS_KEY={self.tls_key}: {what or 'no certificate and key'}"
+            ) from error
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
     def resolve_upstream(self) -> Upstream:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         if "://" in self.upstream:
@@ -300,7 +325,7 @@ class Settings(BaseSettings):
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
             return Upstream("openai", _realtime_url(self.openai_base_url, self.model), self.openai_api_key)
         azure = self.azure if self.upstream in ("auto", "azure") else None
-        if azure is not None and not azure.is_preview:
+        if azure is not None:
             return Upstream("azure", azure.websocket_url, self.azure_api_key)
         return Upstream("local", None, None)
 
@@ -349,8 +374,12 @@ class Settings(BaseSettings):
         missing = self._azure_missing()
         if missing and len(missing) < 3:
             found.append(f"Azure is configured in part and not used: {', '.join(missing)} is missing")
-        if self.upstream == "auto" and self.azure is not None and self.resolve_upstream().kind == "local":
-            found.append(f"Azure is not the upstream, the local engine is: {PREVIEW_REFUSED}")
+        upstream = self.resolve_upstream()
+        if upstream.speaks_beta:
+            found.append(
+                "Azure's preview protocol is deprecated since 2026-04-30: unset AZURE_OPENAI_API_VERSION, or use the "
+                "address /openai/v1/realtime?model=<deployment>"
+            )
         return found
 
     def _key_for(self, url: str) -> SecretStr | None:
@@ -361,6 +390,11 @@ class Settings(BaseSettings):
         if host == urlsplit(self.openai_base_url).hostname or host in ("localhost", "127.0.0.1", "::1"):
             return self.openai_api_key
         return None
+
+
+def process_environment() -> dict[str, str]:
+    """The environment over what `.env` says."""
+    return {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
 
 
 def normal_origin(origin: str) -> str:
@@ -391,6 +425,16 @@ def _realtime_url(base: str, model: str) -> str:
     if not any(name in ("model", "deployment", "call_id", "intent") for name, _ in query):
         query.append(("model", model))
     return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
+
+
+def with_model(url: str, model: str) -> str:
+    """A Realtime URL with `model` as its model; one that names a deployment keeps that."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if any(name == "deployment" for name, _ in query):
+        return url
+    query = [*((name, value) for name, value in query if name != "model"), ("model", model)]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
 def _report(error: ValidationError) -> str:

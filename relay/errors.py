@@ -4,6 +4,7 @@ RelayError
 ├── ConfigError            the settings are wrong: nothing starts
 ├── AccessDenied           who asks may not (401, 403; close 1008)
 ├── BadRequest             what was asked makes no sense (400; close 1008)
+│   └── ApiError           the same in OpenAI's words: status and code are chosen one by one
 ├── TooBig                 a message or body over its bound (413; close 1009)
 ├── Full                   over a limit for now (503; close 1013)
 │   └── TooOften           over a quota (429 with Retry-After)
@@ -47,6 +48,15 @@ class BadRequest(RelayError):
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class ApiError(BadRequest):
+    """A refusal on an OpenAI-shaped route, with the status, `code` and `param` that its SDKs show to their users."""
+
+    def __init__(self, message: str, status: int = 400, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, param)
+        self.status = status
+        self.code = code
 
 
 class TooBig(RelayError):

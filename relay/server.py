@@ -7,20 +7,24 @@ import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.access import Access
-from relay.config import AZURE_PREFIX, Settings
+from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import Principal
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
 from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
+from relay.endpoints.openai_rest import calls, client_secrets, models, translations
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
-from relay.errors import AccessDenied, RelayError
+from relay.endpoints.realtime import realtime_socket
+from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
+from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -61,6 +65,9 @@ class Route:
 
 
 _DEVICE = (Access.BROWSER, device_socket)
+_REALTIME = (Access.CREDENTIAL, realtime_socket)
+_API_PATHS = ("/v1/", "/openai/")
+"""Where errors have OpenAI's shape, for its SDKs read them."""
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", Access.OPEN, page, websocket=_DEVICE),
@@ -76,8 +83,40 @@ ROUTES: tuple[Route, ...] = (
         Route(method, AZURE_PREFIX + path, Access.BROWSER, handler, any_case=True)
         for method, path, handler in AZURE_ROUTES
     ),
+    Route("GET", "/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
+    Route("GET", "/openai/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
+    Route("GET", "/openai/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
+    Route("GET", "/v1/models", Access.CREDENTIAL, models),
+    Route("POST", "/v1/realtime/client_secrets", Access.CREDENTIAL, client_secrets),
+    Route("POST", "/v1/realtime/calls", Access.CREDENTIAL, calls),
+    Route("GET", "/v1/realtime/translations", Access.CREDENTIAL, translations),
+    Route("POST", "/v1/realtime/translations/client_secrets", Access.CREDENTIAL, translations),
+    Route("GET", "/recordings", Access.ADMIN, recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recording_file),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
+
+
+def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
+    """The settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both in one report."""
+    problems = []
+    try:
+        settings = Settings.load(**overrides)
+    except ConfigError as error:
+        problems.append(str(error))
+        environment = process_environment()
+    else:
+        environment = settings.environment()
+    try:
+        navai = NavaiOptions.from_env(environment)
+    except ConfigError as error:
+        problems += ([] if problems else ["the settings are wrong:"]) + [
+            f"  {line}" for line in str(error).splitlines()
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings, navai
 
 
 def create_app(
@@ -101,9 +140,13 @@ def create_app(
         provider=state.provider,
     )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
-        app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
+        resource = app.router.add_resource(route.pattern)
+        resource.add_route(route.method, _guarded(route))
+        if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
+            resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
+    app.on_response_prepare.append(_let_page_read)
     app.on_shutdown.append(_drain)
     return app
 
@@ -141,27 +184,41 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return _error(error.status, error.text or error.reason, headers=_allow(error))
+        return _error(request, error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
-        status = error.status if isinstance(error, AccessDenied) else error.http_status
+        status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
         wait_s = getattr(error, "retry_after_s", None)
         headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
-        return _error(status, str(error), getattr(error, "field", None), headers)
+        field, code = getattr(error, "field", None), getattr(error, "code", None)
+        return _error(request, status, str(error), field, code, headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
-        return _error(500, "The relay failed while answering; its log says more.")
+        return _error(request, 500, "The relay failed while answering; its log says more.")
 
 
 def _allow(error: web.HTTPException) -> dict[str, str]:
     return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
 
 
-def _error(status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None) -> web.Response:
-    body = {"error": message} | ({"field": field} if field else {})
+def _error(
+    request: web.Request,
+    status: int,
+    message: str,
+    field: str | None = None,
+    code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> web.Response:
     headers = headers or {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response(body, status=status, headers=headers)
+    if request.path.startswith(_API_PATHS):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        api_error = {"message": message, "type": kind, "param": field, "code": code or _API_CODES.get(status)}
+        return web.json_response({"error": api_error}, status=status, headers=headers)
+    return web.json_response({"error": message} | ({"field": field} if field else {}), status=status, headers=headers)
+
+
+_API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
 
 
 @web.middleware
@@ -173,14 +230,18 @@ async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             gate.check_host(request)
         except AccessDenied as error:
-            return _error(error.status, str(error))
+            return _error(request, error.status, str(error))
         if origin != "allowed":
-            return _error(403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
+            return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
         return web.Response(status=204, headers=_cors_headers(request, preflight=True))
-    response = await handler(request)
-    if origin == "allowed" and not response.prepared and response.status != 101:
+    return await handler(request)
+
+
+async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
+    """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
+    is_preflight = "Access-Control-Allow-Origin" in response.headers
+    if response.status != 101 and not is_preflight and request.app[RELAY].gate.origin(request) == "allowed":
         response.headers.update(_cors_headers(request, preflight=False))
-    return response
 
 
 def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
@@ -195,9 +256,9 @@ def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
     return headers
 
 
-async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> None:
+async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
-    app = create_app(settings, registry)
+    app = create_app(settings, registry, navai)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -206,8 +267,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        _log.info("SIGHUP: loading the tools anew")
-        reloads.add(task := loop.create_task(app[RELAY].load_tools()))
+        reloads.add(task := loop.create_task(_reload(app[RELAY])))
         task.add_done_callback(reloads.discard)
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
@@ -217,14 +277,21 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        tls = settings.tls_context()
+        await web.TCPSite(runner, settings.host, settings.port, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
         for line in app[RELAY].describe():
             _log.info("%s", line)
         for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
-        _log.info("ready: open http://%s:%d and talk", f"[{host}]" if ":" in host else host, port)
+        scheme = "https" if tls else "http"
+        _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
         await stop.wait()
         _log.info("shutting down: %d sessions are told goodbye", len(app[RELAY].sessions))
     finally:
         await runner.cleanup()
+
+
+async def _reload(relay: RelayState) -> None:
+    await relay.load_tools()
+    _log.info("SIGHUP: tools %s", ", ".join(relay.registry.names()) or "none")

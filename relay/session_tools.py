@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed, ToolReturned
-from relay.core.values import ToolSpec
+from relay.core.values import SessionConfig, ToolSpec
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolCall, ToolRunner
@@ -38,6 +38,11 @@ class SessionTools:
         self._session_id = session_id
         self._identity = identity
         self._language = language
+        self._config: Callable[[], SessionConfig] | None = None
+
+    def follow(self, config: Callable[[], SessionConfig]) -> None:
+        """Tell tools the language of the configuration in force, which a client may have changed."""
+        self._config = config
 
     async def run(self, command: RunTool, tell: Callable[[ToolProgressed | EndAsked], None]) -> ToolReturned:
         """Run one call to its end; every failure is a return as well."""
@@ -55,7 +60,7 @@ class SessionTools:
             session_id=self._session_id,
             call_id=command.call_id,
             identity=self._identity,
-            language=self._language,
+            language=self._config().language if self._config is not None else self._language,
             on_progress=progress,
             on_end=end,
         )

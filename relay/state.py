@@ -13,21 +13,23 @@ from aiohttp import web
 from relay import __version__
 from relay.access import Gate
 from relay.admission import Admission
-from relay.config import DEFAULT_TOOLS, Settings, Upstream
+from relay.config import DEFAULT_TOOLS, Settings, Upstream, with_model
 from relay.core.events import Draining
 from relay.core.policy import Principal
-from relay.core.values import SessionConfig
+from relay.core.values import SessionConfig, ToolSpec
 from relay.engine_process import EngineProcess
-from relay.errors import ToolError
+from relay.errors import Full, ToolError
 from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.policies import Policies
 from relay.recorder import Recorder
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
 from relay.tick import Tick
+from relay.tickets import TicketDesk
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
@@ -59,6 +61,8 @@ class RelayState:
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
+    policies: Policies
+    tickets: TicketDesk
     recorder: Recorder
     mcp: McpServers
     spending: Spending
@@ -75,6 +79,7 @@ class RelayState:
     def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
         """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
+        policies, tickets = Policies.load(settings.policies), TicketDesk(settings.ticket_keys)
         library = None
         if registry is None:
             registry = ToolRegistry()
@@ -82,7 +87,9 @@ class RelayState:
         return cls(
             settings=settings,
             registry=registry,
-            gate=Gate(settings),
+            gate=Gate(settings, policies, tickets),
+            policies=policies,
+            tickets=tickets,
             admission=Admission(settings),
             tick=Tick(settings.tick_ms),
             upstream=upstream,
@@ -181,6 +188,11 @@ class RelayState:
         if not self.sessions:
             self.all_gone.set()
 
+    def refuse_when_draining(self) -> None:
+        """Raise Full if the relay is about to end."""
+        if self.draining:
+            raise Full("The relay is shutting down; try again in a moment.")
+
     def new_session_id(self) -> str:
         """An id of our own making; the provider's is never shown."""
         return f"rs_{secrets.token_hex(10)}"
@@ -194,15 +206,19 @@ class RelayState:
         """The settings' session with the registry's tools."""
         return replace(self.settings.session_config(), tools=tool_specs(self.registry))
 
-    def tools_for(self, session_id: str, principal: Principal, config: SessionConfig) -> SessionTools:
-        """The tools, run in the name of one session."""
-        return SessionTools(self.runner, session_id, principal.identity, config.language)
+    def tool_specs(self) -> tuple[ToolSpec, ...]:
+        """What the model may be told of the registry's tools."""
+        return tool_specs(self.registry)
 
-    async def dial(self, socket: UpstreamSocket) -> None:
-        """Connect a session's upstream. Raises UpstreamRefusal."""
-        url = self.upstream.url
-        if self.engine is not None:
-            url = self.engine.url
+    def tools_for(self, session_id: str, principal: Principal, config: SessionConfig | None = None) -> SessionTools:
+        """The tools, run in the name of one session."""
+        return SessionTools(self.runner, session_id, principal.identity, config.language if config else None)
+
+    async def dial(self, socket: UpstreamSocket, model: str | None = None) -> None:
+        """Connect a session's upstream, to another model than the settings' if one is named. Raises UpstreamRefusal."""
+        url = self.upstream.url_for(model)
+        if self.engine is not None and self.engine.url is not None:
+            url = with_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
         await dial(url, self.credential.headers if self.credential is not None else {}, socket)

@@ -15,11 +15,11 @@ def check() -> None:
 
     Exit code 1 if anything failed. Nothing is generated, so nothing is spent.
     """
-    from relay.config import Settings
-    from relay.endpoints.navai_options import NavaiOptions
+    from relay.logs import setup_logging
+    from relay.server import load_all
 
-    settings = Settings.load()
-    navai = NavaiOptions.from_env(settings.environment())
+    setup_logging("error", "text")  # what fails is said below
+    settings, navai = load_all()
     failed = asyncio.run(_show(settings, navai))
     raise typer.Exit(1 if failed else 0)
 

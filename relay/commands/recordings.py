@@ -116,8 +116,8 @@ def bundle(
 ) -> None:
     """Make one file for a bug report, and say what was taken out. E-mail addresses and long numbers always are."""
     from relay.recording.bundle import bundle as make
-    from relay.recording.bundle import redaction
     from relay.recording.folder import find
+    from relay.recording.redaction import redaction
 
     path = find(root_of(folder), asked)
     target = to or Path(f"{path.name}.zip")

@@ -25,7 +25,9 @@ def secret(
     """Mint a short-lived secret for a browser, and print it. Whoever has it can talk on your bill until it ends."""
     from relay.config import Settings
     from relay.errors import BadRequest, UpstreamError
+    from relay.logs import setup_logging
 
+    setup_logging("error", "text")  # what fails is said below
     settings = Settings.load()
     if azure and (model or language):
         raise BadRequest("--model and --language go with OpenAI; an Azure deployment has its model in it.")

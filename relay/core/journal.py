@@ -12,19 +12,20 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from audio.framing import Chunk
-from relay.core import commands, events
+from relay.core import commands, events, realtime_events
 from relay.core.commands import Command
 from relay.core.events import Event
+from relay.core.realtime_events import RealtimeCommand, RealtimeEvent
 
 Value = TypeVar("Value")
 
 
-def to_json(value: Event | Command) -> dict[str, Any]:
+def to_json(value: Event | Command | RealtimeEvent | RealtimeCommand) -> dict[str, Any]:
     """One event or command as a JSON object."""
     return {"t": type(value).__name__, **_members(value)}
 
 
-def from_json(obj: Mapping[str, Any]) -> Event | Command:
+def from_json(obj: Mapping[str, Any]) -> Event | Command | RealtimeEvent | RealtimeCommand:
     """The event or command of a JSON object. Raises ValueError naming what is wrong."""
     if not isinstance(obj, Mapping):
         raise ValueError(f"an event or command is a JSON object, not {obj!r:.80}")
@@ -126,8 +127,8 @@ def _typed_union(choices: tuple[Any, ...], value: Any) -> Any:
 
 _KINDS: dict[str, type] = {
     kind.__name__: kind
-    for module in (events, commands)
+    for module in (events, commands, realtime_events)
     for kind in vars(module).values()
     if isinstance(kind, type) and (is_dataclass(kind) or hasattr(kind, "_fields"))
-    if kind.__module__ in (events.__name__, commands.__name__)
+    if kind.__module__ in (events.__name__, commands.__name__, realtime_events.__name__)
 }

@@ -1,6 +1,8 @@
 """Who is at the other end of a session, and what that one may ask for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Literal
 
 RecordMode = Literal["off", "on", "consent"]
@@ -9,6 +11,58 @@ RecordMode = Literal["off", "on", "consent"]
 HELLO_FIELDS = frozenset(
     {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn", "duplex", "tools", "consent"},
 )
+
+CAPABILITIES: Mapping[str, str] = {
+    "instructions": "set instructions of its own; they come after the server's",
+    "client_tools": "offer function tools of its own",
+    "tool_choice": "force or forbid the use of tools",
+    "history": "put assistant messages, function calls and their outputs into the conversation",
+    "system_items": "put system messages into the conversation",
+    "images": "send images as data",
+    "image_urls": "have the model's end fetch images from the web",
+    "mcp": "have the model's end call MCP servers, and approve such calls",
+    "prompt": "use stored prompts of the account",
+    "tracing": "write traces into the account",
+    "out_of_band": "ask for responses outside the conversation",
+    "idle_responses": "have the model speak up by itself when nobody does",
+    "unknown": "use events and fields that this version does not know",
+}
+"""What a policy can let a Realtime client do, each as the end of "the client may …"."""
+
+DEFAULT_ALLOW = frozenset(CAPABILITIES) - {"mcp", "image_urls"}
+"""Enough for every application of the official SDKs; what is left out makes the model's end visit addresses."""
+
+GUARDED_ALLOW = DEFAULT_ALLOW - {"prompt", "system_items", "unknown"}
+"""The default of a policy with instructions of its own: what could replace or outvote them is left out as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimePolicy:
+    """What a Realtime client may do with its session; `relay.core.policy_table` applies it field by field.
+
+    `tools` None offers all server tools. `max_output_tokens` and `max_effort` are clamped to, names are matched against
+    patterns. `denied_fields` says whether a field that is not allowed refuses its event or is left out of it.
+    """
+
+    instructions: str = ""
+    tools: tuple[str, ...] | None = None
+    show_tools: bool = False
+    models: tuple[str, ...] = ("*",)
+    voices: tuple[str, ...] = ("*",)
+    transcription_models: tuple[str, ...] = ("*",)
+    max_output_tokens: int | None = None
+    max_effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+    allow: frozenset[str] = DEFAULT_ALLOW
+    denied_fields: Literal["refuse", "drop"] = "refuse"
+
+    def allows_model(self, model: str) -> bool:
+        """Whether a client may name this model."""
+        return matches(model, self.models)
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether `name` fits one of the patterns; `*` stands for anything."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +73,7 @@ class Policy:
     hello_fields: frozenset[str] = HELLO_FIELDS
     record: RecordMode | None = None
     """None: as RELAY_RECORD says."""
+    realtime: RealtimePolicy = field(default_factory=RealtimePolicy)
 
     def refused(self, given: tuple[str, ...]) -> list[str]:
         """The fields of a hello that this policy does not let a client set."""
@@ -27,8 +82,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The one a session belongs to: `identity` for quotas and records, never a credential."""
+    """The one a session belongs to: `identity` for quotas and records, never a credential.
+
+    Scopes: `session`; `mint`, to make tickets for others; `admin`. `ticket_id` names the ticket that was shown.
+    """
 
     identity: str = "anonymous"
     policy: Policy = Policy()
     scopes: frozenset[str] = frozenset({"session"})
+    ticket_id: str | None = None

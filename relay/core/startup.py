@@ -1,9 +1,10 @@
 """What a client says before the upstream is configured: kept in order, bounded, and played back when it is (D5)."""
 
 from collections import deque
+from typing import Any
 
 from audio.formats import AudioFormat
-from relay.core.events import Event, Forwarded, UserText
+from relay.core.events import Forwarded, UserText
 
 MAX_AUDIO_MS = 10_000
 MAX_AUDIO_FRAMES = 2000
@@ -20,13 +21,13 @@ class Backlog:
     def __init__(self, client_input: AudioFormat) -> None:
         self.format = client_input
         self.dropped_bytes = 0
-        self._events: deque[Event] = deque()
+        self._events: deque[Any] = deque()
         self._audio_bytes = 0
         self._audio_frames = 0
         self._others = 0
         self._typed = 0
 
-    def add(self, event: Event) -> bool:
+    def add(self, event: object) -> bool:
         """Keep an event. Returns False if there are too many events that may not be dropped."""
         if isinstance(event, Forwarded):
             self._events.append(event._replace(raw=bytes(event.raw)))  # a view would not outlive this call
@@ -44,7 +45,7 @@ class Backlog:
         self._events.append(event)
         return True
 
-    def take(self) -> list[Event]:
+    def take(self) -> list[Any]:
         """All that was kept, in order; the backlog is empty afterwards."""
         events = list(self._events)
         self._events.clear()

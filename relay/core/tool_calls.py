@@ -89,6 +89,10 @@ class ToolCalls:
         """The tool of a running call."""
         return next((b.open_calls[call_id] for b in self._batches if call_id in b.open_calls), None)
 
+    def open_responses(self) -> list[str]:
+        """The responses whose calls do not all have an output yet."""
+        return [batch.response_id for batch in self._batches]
+
     def open_calls(self) -> list[tuple[str, str]]:
         """The calls that have no output yet, as (call_id, name)."""
         return [call for batch in self._batches for call in batch.open_calls.items()]

@@ -7,6 +7,7 @@ https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     try:
         session = await create_azure_session(resource, await credential.headers(), wanted, relay.provider)
     except UpstreamError as error:
-        retry = {"Retry-After": f"{error.retry_after_s:.0f}"} if error.retry_after_s is not None else {}
+        retry = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s is not None else {}
         return _failed("Failed to create realtime session", str(error), error.http_status, retry)
     return web.json_response(session, headers=NO_STORE)
 

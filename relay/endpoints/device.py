@@ -8,6 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from audio.formats import AudioFormat
+from relay.access import chosen_subprotocol
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
@@ -19,7 +20,7 @@ from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, up
 from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
 from relay.wire.device_out import encode
-from relay.wire.realtime import RealtimeCodec
+from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
 
 MAX_FRAME_BYTES = 64 * 1024
 MAX_VOICE_CHARS = 128
@@ -33,8 +34,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     check_upgrade(request)
     options, config = read_query(request, relay.session_config())
     try:
-        if relay.draining:
-            raise Full("The relay is shutting down; try again in a moment.")
+        relay.refuse_when_draining()
         with relay.admission.session(relay.gate.address(request)):
             await _converse(request, relay, principal, options, config)
     except Full as full:
@@ -55,7 +55,8 @@ async def _converse(
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
-        if take_over(request, socket, relay.keepalive, max_frame_bytes=MAX_FRAME_BYTES):
+        subprotocol = chosen_subprotocol(request)
+        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_FRAME_BYTES):
             await live.run()
     finally:
         relay.remove(live)
@@ -113,12 +114,14 @@ def _live_session(
         limits=relay.settings.session_limits(),
         started_at=started_at,
     )
+    tools = relay.tools_for(session_id, principal, config)
+    tools.follow(lambda: core.config)
     return LiveSession(
         core,
         socket,
-        RealtimeCodec(),
+        BetaRealtimeCodec() if relay.upstream.speaks_beta else RealtimeCodec(),
         relay.dial,
-        relay.tools_for(session_id, principal, config),
+        tools,
         tap=both(relay.tap, tape.tap if tape is not None else None),
         max_queued_ms=relay.settings.max_queued_s * 1000,
     )

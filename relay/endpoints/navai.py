@@ -132,7 +132,10 @@ def add_routes(
             continue
         resource = app.router.add_resource(pattern_of(row.path(options.paths)))
         resource.add_route(row.method, _standalone(row, backend))
-        resource.add_route("*", _wrong_method(row.method))
+        if row.method == "GET":
+            resource.add_route("HEAD", _standalone(row, backend))
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - {row.method}:  # OPTIONS is for the CORS of `app`
+            resource.add_route(method, _wrong_method(row.method))
     app.cleanup_ctx.append(backend.lifetime)
     return backend
 

@@ -9,7 +9,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
+from urllib.parse import urlsplit
 
 from relay.errors import ConfigError
 
@@ -97,18 +98,30 @@ class NavaiOptions:
     def __post_init__(self) -> None:
         for name, default in _TEXTS.items():  # blank is unset, for explicit options as for the environment
             object.__setattr__(self, name, _text(getattr(self, name)) or default)
+        problems = self._problems()
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    def _problems(self) -> list[str]:
+        problems = []
         if self.openai_api_key is None and not self.allow_api_key_from_request:
-            raise ConfigError("Missing openaiApiKey in NavaiVoiceBackendOptions.")
+            problems.append("Missing openaiApiKey in NavaiVoiceBackendOptions.")
         ttl = self.client_secret_ttl_s
         if type(ttl) is not int or not MIN_TTL_S <= ttl <= MAX_TTL_S:
-            raise _bad_ttl(ttl)
+            problems.append(f"clientSecretTtlSeconds must be between {MIN_TTL_S} and {MAX_TTL_S}. Received: {ttl}")
         if self.tts_provider == "elevenlabs":
             if self.elevenlabs_api_key is None:
-                raise ConfigError("Missing elevenLabsApiKey in NavaiVoiceBackendOptions.")
+                problems.append("Missing elevenLabsApiKey in NavaiVoiceBackendOptions.")
             if self.elevenlabs_voice_id is None:
-                raise ConfigError("Missing elevenLabsVoiceId in NavaiVoiceBackendOptions.")
+                problems.append("Missing elevenLabsVoiceId in NavaiVoiceBackendOptions.")
+        problems += [
+            f"{name} is no URL; write it like https://api.example.com."
+            for name in ("openai_base_url", "elevenlabs_base_url")
+            if not _is_url(getattr(self, name))
+        ]
         if not self.upstream_timeout_s > 0:
-            raise ConfigError(f"upstream_timeout_s must be above 0, not {self.upstream_timeout_s}.")
+            problems.append(f"upstream_timeout_s must be above 0, not {self.upstream_timeout_s}.")
+        return problems
 
     @classmethod
     def from_env(
@@ -226,7 +239,7 @@ class _Reader:
         if text is None:
             return DEFAULT_TTL_S
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            raise _bad_ttl(text)
+            return cast(int, text)  # refused with all other mistakes, as it was received
         return int(text)
 
 
@@ -234,5 +247,9 @@ def _text(value: str | None) -> str | None:
     return (value or "").strip() or None
 
 
-def _bad_ttl(value: object) -> ConfigError:
-    return ConfigError(f"clientSecretTtlSeconds must be between {MIN_TTL_S} and {MAX_TTL_S}. Received: {value}")
+def _is_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a bracket that is not closed
+        return False

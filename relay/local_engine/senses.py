@@ -40,6 +40,9 @@ class Hearing(Protocol):
 class Senses(Protocol):
     """What all sessions share."""
 
+    async def warm(self) -> None:
+        """Be ready for the first turn."""
+
     async def ears(self, start_ms: int = 0) -> Hearing:
         """Ears for a session that has heard `start_ms` of audio already."""
 
@@ -95,6 +98,9 @@ class OwnSenses:
         self._voice = Voice()
         self._recognisers = RecogniserPool()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="relay-voice")
+
+    async def warm(self) -> None:
+        """Nothing to do: everything is here."""
 
     async def ears(self, start_ms: int = 0) -> Hearing:
         """Ears for one session."""

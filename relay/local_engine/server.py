@@ -165,5 +165,9 @@ async def _close_sockets(app: web.Application) -> None:
 
 
 async def _shared_until_the_end(app: web.Application) -> AsyncIterator[None]:
+    senses = app[_SHARED].senses
+    warming = asyncio.get_running_loop().create_task(senses.warm())
     yield
-    await app[_SHARED].senses.close()
+    warming.cancel()
+    await asyncio.wait([warming])
+    await senses.close()

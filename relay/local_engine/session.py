@@ -31,6 +31,7 @@ from relay.local_engine.effects import (
 )
 from relay.local_engine.protocol import Fault, Obj
 from relay.local_engine.senses import Hearing, Senses, SensesLost
+from relay.local_engine.speech.pieces import pieces
 
 MOST_UNSENT_BYTES = 64 * 1024 * 1024
 """A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
@@ -227,11 +228,11 @@ class Session:
         loop = asyncio.get_running_loop()
         start, made_ms = loop.time(), 0.0
         try:
-            for sentence in task.sentences:
+            for piece in pieces(task.sentences):
                 await self._keep_pace(start, made_ms)
-                audio = await self._shared.senses.speak(sentence, task.output)
+                audio = await self._shared.senses.speak(piece, task.output)
                 made_ms += len(audio) / (48 if task.output["format"]["type"] == "audio/pcm" else 8)
-                await self._do(self._conversation.sound(task.response_id, sentence, audio))
+                await self._do(self._conversation.sound(task.response_id, piece, audio))
             await self._do(self._conversation.spoken(task.response_id))
         except Exception as error:
             # The voice broke, or we did: the client must not wait for the rest.

@@ -36,4 +36,15 @@ def situation(records: Sequence[Record], tool_choice: Any) -> Situation:
         elif item.get("role") == "assistant":
             said, outputs, silent = None, [], False
     waiting = [name for call_id, name in names.items() if call_id not in returned]
-    return Situation(said, outputs, waiting, tool_choice, silent)
+    return Situation(said, outputs, waiting, tool_choice, silent, _last_call(records))
+
+
+def _last_call(records: Sequence[Record]) -> tuple[str, dict[str, Any]] | None:
+    for record in reversed(records):
+        if record.item["type"] == "function_call":
+            try:
+                arguments = orjson.loads(record.item["arguments"])
+            except orjson.JSONDecodeError:  # a client may have made the item
+                return None
+            return (record.item["name"], arguments) if isinstance(arguments, dict) else None
+    return None

@@ -21,7 +21,7 @@ from relay.core.events import (
     MalformedUpstream,
     PlayedOut,
 )
-from relay.core.playback import Playhead
+from relay.core.playback import MAX_CLIPS, Playhead
 from relay.core.values import ClipHanded, DeviceOptions
 from relay.peers.frames import MessageListener
 from relay.wire.append import decode_audio
@@ -32,6 +32,10 @@ PIECE_MS = 100
 LEAST_AHEAD_MS = 20
 """Whatever was agreed: with nothing ahead, nothing would ever go out."""
 MAX_QUEUED_MS = 300_000
+MAX_QUEUED = 20_000
+"""Pieces of audio, starts and ends that may wait: 300 s in pieces of 15 ms, far shorter than any model sends."""
+MAX_DELTA_CHARS = 64 * 1024
+"""48 KiB of audio: longer deltas are taken apart, so that little is in hand at once, and little goes at once."""
 MAX_UNSENT_BYTES = 1024 * 1024
 STUCK_S = 10.0
 ECHO_TAIL_MS = 200
@@ -71,7 +75,7 @@ class Outbox:
         self._playhead = Playhead()
         self._queue: deque[tuple[Key, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
         self._queued_bytes = 0
-        self._segments: deque[Segment] = deque()
+        self._segments: deque[Segment] = deque(maxlen=MAX_CLIPS)  # the core knows no more of them either
         self._current: Key | None = None
         self._overflowed: Key | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -117,6 +121,10 @@ class Outbox:
 
     def play(self, audio: Forwarded, now: float) -> None:
         """One delta of a clip; one that is not base64 is reported and left out."""
+        if len(audio.raw) > MAX_DELTA_CHARS:
+            for start in range(0, len(audio.raw), MAX_DELTA_CHARS):
+                self.play(audio._replace(raw=audio.raw[start : start + MAX_DELTA_CHARS]), now)
+            return
         try:
             samples: Chunk = decode_audio(audio.raw)
         except ValueError:
@@ -191,27 +199,30 @@ class Outbox:
     def _enqueue(self, message: cmd.PlayStart | cmd.PlayEnd) -> None:
         if self._queue:
             self._queue.append(message)
+            self._bound(None)
         else:
             self._pass(message, self._clock())
 
     def _enqueue_audio(self, key: Key, samples: Chunk) -> None:
         self._queue.append((key, samples))
         self._queued_bytes += len(samples)
-        dropped_bytes = 0
-        while self._queued_bytes > self._max_queued_ms * self._bytes_per_ms:
-            dropped_bytes += self._drop_oldest()
-        if dropped_bytes and self._overflowed != key:
-            self._overflowed = key
-            self._feed(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
+        self._bound(key)
         self._drain()
 
-    def _drop_oldest(self) -> int:
-        for index, waiting in enumerate(self._queue):
-            if isinstance(waiting, tuple):
-                del self._queue[index]
-                self._queued_bytes -= len(waiting[1])
-                return len(waiting[1])
-        return 0
+    def _bound(self, key: Key | None) -> None:
+        """Let the oldest go while too much waits: audio is left out; starts and ends are told, they are never lost."""
+        dropped_bytes = 0
+        while self._queued_bytes > self._max_queued_ms * self._bytes_per_ms or len(self._queue) > MAX_QUEUED:
+            oldest = self._queue.popleft()
+            if isinstance(oldest, tuple):
+                self._queued_bytes -= len(oldest[1])
+                dropped_bytes += len(oldest[1])
+                key = key or oldest[0]
+            else:
+                self._pass(oldest, self._clock())
+        if key is not None and dropped_bytes and self._overflowed != key:
+            self._overflowed = key
+            self._feed(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
 
     def _finish_filter(self, key: Key) -> None:
         rest = self._codec.end_item()

@@ -30,7 +30,8 @@ CHUNK_BYTES = 64 * 1024
 
 Obj = dict[str, Any]
 
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}|[0-9]{1,5}")
+_CODE = re.compile(r"[A-Za-z][A-Za-z_.\-]{0,59}|[0-9]{1,5}")
+"""Codes are words, such as invalid_api_key or DeploymentNotFound, or a status; letters with digits may be a key."""
 _log = logging.getLogger("relay.provider")
 
 
@@ -183,8 +184,10 @@ def _error_of(error: Exception, call: Call) -> UpstreamError | None:
             return UpstreamTimeout(f"{name} failed: no answer within {call.timeout_s:g} s.")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
             return UpstreamError(f"{name} failed: no trusted TLS connection to {_host(call)}.")
-        case aiohttp.ClientConnectorError() | aiohttp.InvalidURL():
+        case aiohttp.ClientConnectorError():
             return UpstreamError(f"{name} failed: {_host(call)} cannot be reached.")
+        case ValueError():  # aiohttp's InvalidURL as well, and what it says of a header that cannot be
+            return UpstreamError(f"{name} failed: its key or its address holds characters that cannot be sent.")
         case aiohttp.ClientError() | OSError():
             return UpstreamError(f"{name} failed: the connection was lost.")
         case _:

@@ -33,6 +33,8 @@ from relay.talk.voice import decode, encode, parse_format
 
 LEAD_MS = 500.0
 """A turn is held this long before its first word, so that its beginning is never cut."""
+TOP_SPEED = 20.0
+"""What `max` means to a live relay, which leaves out audio that its model does not take in time."""
 PATIENCE_S = 30.0
 FRAME_MS = 20
 MAX_SAVED_BYTES = 64 * 1024 * 1024
@@ -101,7 +103,7 @@ def _into_answer(timeline: Timeline, at_ms: float) -> float | None:
 class Live:
     """The conversation as it goes now."""
 
-    def __init__(self, socket: ClientConnection, speed: float | None) -> None:
+    def __init__(self, socket: ClientConnection, speed: float) -> None:
         self.exchanges: list[Exchange] = []
         self.notes: list[str] = []
         self.saved = bytearray()
@@ -161,7 +163,7 @@ class Live:
                 self.notes.append(f"turn {len(self.exchanges)} was not over after {PATIENCE_S:.0f} s")
                 return
             await self.send(silence)
-            await asyncio.sleep(FRAME_MS / 1000 / (self._speed or 1))
+            await asyncio.sleep(FRAME_MS / 1000 / self._speed)
 
     def _may_begin(self, hold: Hold) -> bool:
         if hold.into_answer_ms is not None and self._sounding_since is not None:
@@ -171,10 +173,10 @@ class Live:
     @property
     def is_over(self) -> bool:
         """Whether the answer to the last turn has come to its end, sound and all."""
-        return not self._owed and not self._playing and (self._speed is None or self._player.next_at() is None)
+        return not self._owed and not self._playing and self._player.next_at() is None
 
     def _now(self) -> float:
-        return self._loop.time() * (self._speed or 1)
+        return self._loop.time() * self._speed
 
     def _take(self, received: str | bytes) -> None:
         if isinstance(received, bytes):
@@ -240,6 +242,7 @@ class Live:
 
 async def run(folder: Path, url: str, speed: float | None, save: Path | None) -> Comparison:
     """Have the conversation again and compare. Raises RecordingError or TalkError with a sentence."""
+    speed = speed or TOP_SPEED
     if save is not None and not await asyncio.to_thread(save.is_dir):
         raise RecordingError(f"--save {save}: there is no such folder")
     with Recording(folder) as recording:
@@ -256,7 +259,7 @@ async def run(folder: Path, url: str, speed: float | None, save: Path | None) ->
 
 
 async def _converse(
-    recording: Recording, timeline: Timeline, url: str, options: DeviceOptions, hello: Message, speed: float | None
+    recording: Recording, timeline: Timeline, url: str, options: DeviceOptions, hello: Message, speed: float
 ) -> Live:
     import os
 
@@ -283,13 +286,11 @@ async def _converse(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    ending: str = live.closed
-    if ending:
-        live.notes.append(ending)
+    live.notes += filter(None, [live.closed])
     return live
 
 
-async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: float | None) -> None:
+async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: float) -> None:
     last: float | None = None
     then = recorded(timeline)
     for act in acts(recording, timeline):
@@ -301,7 +302,7 @@ async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: 
             live.begin_turn(answered=bool(turn.assistant or turn.calls))
             last = act.at
             continue
-        if last is not None and speed is not None:
+        if last is not None:
             await asyncio.sleep(max(0.0, act.at - last) / speed)
         last = act.at
         if isinstance(act.what, dict) and act.what["type"] in ("text", "commit"):
@@ -309,7 +310,7 @@ async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: 
         await live.send(act.what)
     live.exchanges = live.exchanges or [Exchange()]
     await live.hold(Hold(None))
-    await asyncio.sleep(0.3 / (speed or 1))  # what is told behind the end: late transcripts, the latency
+    await asyncio.sleep(0.3 / speed)  # what is told behind the end: late transcripts, the latency
     with suppress(ConnectionClosed):
         await live.send({"type": "bye"})
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -212,19 +213,21 @@ class Performance:
         """Wait until the client has sent as much audio as there was then."""
         wanted_ms = step.input_ms - INPUT_SLACK_MS
         async with self._news:
-            heard = -1
             while not self._gone and self._input_bytes // self._input_bytes_per_ms < wanted_ms:
-                if heard == self._input_bytes:
+                heard = self._input_bytes
+                try:
+                    async with asyncio.timeout(PATIENCE_S):
+                        await self._news.wait_for(partial(self._more_than, heard))
+                except TimeoutError:
                     self._depart(
                         f"the client sends no more audio: {heard // self._input_bytes_per_ms} ms came, after "
                         f"{step.input_ms} ms there was {type(step.event).__name__}",
                         step.at,
                     )
                     return
-                heard = self._input_bytes
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(PATIENCE_S):
-                        await self._news.wait()
+
+    def _more_than(self, n_bytes: int) -> bool:
+        return self._gone or self._input_bytes > n_bytes
 
     async def _expect(self, step: Expect) -> None:
         """Wait for what the client did then."""

@@ -33,8 +33,8 @@ class ToolContext:
     """The session and the call a tool works for; given to every parameter annotated `ToolContext`.
 
     `identity` is who the session belongs to, `language` a tag such as "en" or "pt-BR"; either is None when
-    unknown. `metadata` is what the client told about itself. The model neither sees nor fills any of it. Over HTTP
-    there is no session: its id is empty.
+    unknown. `metadata` is what else is known: over HTTP, where there is no session and its id is empty, the request
+    as "req". The model neither sees nor fills any of it.
     """
 
     session_id: str

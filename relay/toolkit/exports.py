@@ -66,10 +66,10 @@ class Exports:
     def _read_class(self, cls: type, where: str, is_explicit: bool) -> None:
         methods = list(_methods_of(cls))
         wanted = is_explicit or options_of(cls) is not None
-        if methods and _is_data(cls) and not wanted:
-            self.warnings.append(
-                f"Ignored {where}: it describes data; name it in __all__ to make tools of its methods."
-            )
+        if _is_data(cls) and not wanted:
+            if methods and is_dataclass(cls):  # the others have methods of their kind, not of the module's
+                text = "it describes data; name it in __all__ to make tools of its methods."
+                self.warnings.append(f"Ignored {where}: {text}")
             return
         if not methods and wanted:
             self.warnings.append(f"Ignored {where}: class has no callable instance methods.")

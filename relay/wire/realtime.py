@@ -13,7 +13,8 @@ import orjson
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.redact import redact
-from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.core.server_parts import tool_object
+from relay.core.values import Item, SessionConfig, TurnDetection, Usage
 from relay.wire.append import (
     MAX_ID_CHARS,
     MAX_INT,
@@ -25,6 +26,7 @@ from relay.wire.append import (
     encode_append,
     text_delta,
 )
+from relay.wire.beta import BetaUpstream, client_event_to_beta
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536
@@ -68,6 +70,27 @@ class RealtimeCodec:
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
         """A command as one text message."""
         return orjson.dumps(_encode(command))
+
+
+class BetaRealtimeCodec(RealtimeCodec):
+    """The same for an upstream that speaks the protocol's beta dialect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._beta = BetaUpstream()
+
+    def decode(self, frame: memoryview) -> ev.UpstreamEvent:
+        """One text message of the upstream as an event; what GA says twice counts once."""
+        try:
+            body = orjson.loads(frame)
+            events = self._beta.down(body) if isinstance(body, dict) else [body]
+        except orjson.JSONDecodeError:
+            return ev.MalformedUpstream("not JSON")
+        return super().decode(memoryview(orjson.dumps(events[0])))
+
+    def encode(self, command: cmd.UpstreamCommand) -> bytes:
+        """A command as one text message."""
+        return orjson.dumps(client_event_to_beta(_encode(command)))
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------------
@@ -347,7 +370,7 @@ def session_object(config: SessionConfig, teach: bool) -> Obj:
     if config.full_instructions:
         session["instructions"] = config.full_instructions
     if config.tools:
-        session["tools"] = [_tool(tool, teach) for tool in config.tools]
+        session["tools"] = [tool_object(tool, teach=teach) for tool in config.tools]
         session["tool_choice"] = "auto"
     return session
 
@@ -375,18 +398,6 @@ def _turn(turn: TurnDetection) -> Obj | None:
             "silence_duration_ms": turn.silence_duration_ms,
         }
     return given | {key: value for key, value in numbers.items() if value is not None}
-
-
-def _tool(tool: ToolSpec, teach: bool) -> Obj:
-    parameters = dict(tool.parameters)
-    if teach and tool.examples:
-        parameters["x-examples"] = list(tool.examples)
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": parameters,
-    }
 
 
 def _item_object(item: Item) -> Obj:

@@ -7,7 +7,7 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.client_tools import CUT_NOTE, MAX_OUTPUT_BYTES, merge
+from relay.core.client_tools import CUT_NOTE, MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, merge
 from relay.core.policy import Policy, Principal
 from relay.core.values import SessionConfig, ToolSpec
 from tests.support.device_script import Script, call, done, kinds, microphone
@@ -156,6 +156,13 @@ def test_the_relays_tools_and_the_clients_in_one_response_get_one_follow_up() ->
     ]
     assert "CreateResponse" not in kinds(script.see(ev.ToolReturned("call_2", "done", "12:00", 3)))
     assert kinds(script.see(ev.ToolResult("call_1", "open")))[-1] == "CreateResponse"
+
+
+def test_arguments_longer_than_a_device_may_be_asked_with_never_reach_it() -> None:
+    script = announced(DOOR)
+    commands = calling(script, arguments=json.dumps({"wide": "x" * MAX_ARGUMENT_CHARS}))
+    assert "TellToolCall" not in kinds(commands)
+    assert json.loads(output(commands))["error"] == "invalid_arguments"
 
 
 def test_the_user_goes_on_while_the_client_works_and_no_answer_is_forced() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from audio.formats import PCM16_16K, PCM16_48K, PCMU, AudioFormat
 from relay.core import events as ev
-from relay.core.startup import MAX_AUDIO_FRAMES, MAX_AUDIO_MS, MAX_EVENTS, Backlog
+from relay.core.startup import MAX_AUDIO_FRAMES, MAX_AUDIO_MS, MAX_EVENTS, MAX_TYPED, Backlog
 
 
 def mic(n_bytes: int, mark: int = 0) -> ev.Forwarded:
@@ -87,3 +87,11 @@ def test_the_bound_follows_the_format_that_a_hello_brings() -> None:
     for _ in range(MAX_AUDIO_MS // 100 + 1):
         backlog.add(mic(800))
     assert backlog.dropped_bytes == 800
+
+
+def test_typed_turns_are_bounded_more_closely_for_they_can_be_long() -> None:
+    backlog = Backlog(PCM16_16K)
+    assert all(backlog.add(ev.UserText("x" * 32_768)) for _ in range(MAX_TYPED))
+    assert not backlog.add(ev.UserText("one too many"))
+    assert backlog.add(ev.Commit())
+    assert len(backlog.take()) == MAX_TYPED + 1

@@ -114,6 +114,20 @@ async def test_another_method_is_405_as_json(path: str, allowed: str) -> None:
         assert "error" in await response.json()
 
 
+async def test_the_list_answers_head_and_leaves_options_to_the_application() -> None:
+    async with mounted(add) as client:
+        async with client.head("/navai/functions") as response:
+            assert response.status == 200
+        async with client.options("/navai/functions") as response:
+            assert response.status == 405  # aiohttp's own: no route of ours stands in the way of a CORS middleware
+    async with (
+        running_relay("ws://127.0.0.1:9/", registry_of(add)) as relay,
+        aiohttp.ClientSession() as http,
+        http.head(relay.http("/navai/functions")) as response,
+    ):
+        assert response.status == 200
+
+
 async def test_paths_have_no_case_and_may_end_in_a_slash() -> None:
     async with mounted(add) as client:
         for path in ("/NAVAI/Functions", "/navai/functions/"):

@@ -131,6 +131,14 @@ async def test_sound_arrives_before_the_last_of_it_is_made() -> None:
         assert stage.provider.last.path == "/v1/text-to-speech/voice-1/stream?output_format=mp3_44100_128"
 
 
+async def test_a_page_of_another_origin_may_read_the_sound() -> None:
+    async with contracts(elevenlabs=True) as stage:
+        headers = AS_AUDIO | {"Origin": "http://localhost:5173"}
+        async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=headers) as response:
+            assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
+            assert await response.read() == MP3
+
+
 async def test_a_refusal_before_the_first_byte_is_json() -> None:
     async with contracts(elevenlabs=True) as stage:
         stage.provider.script = Script(status=401, json={"detail": {"status": "invalid_api_key"}})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.playback import JITTER_BUFFER_MS
+from relay.core.playback import JITTER_BUFFER_MS, MAX_CLIPS
 from relay.core.values import ClipHanded, DeviceOptions
 from relay.peers import outbox as outbox_module
 from relay.peers.outbox import ECHO_TAIL_MS, MAX_UNSENT_BYTES, PIECE_MS, STUCK_S, Outbox
@@ -419,6 +419,44 @@ async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_i
     assert len(desk.audio) <= outbox_module.MAX_QUEUED_MS * 8 + 1000 * 8
     assert desk.audio.endswith(b"".join(chunks[-20:])), "the newest is kept"
     assert desk.line()[-1] == "audioEnd item_1"
+
+
+@in_virtual_time
+async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to_end() -> None:
+    desk = Desk(max_ahead_ms=20)
+    n_items = outbox_module.MAX_QUEUED // 3 + 500
+    for number in range(n_items):
+        desk.start(f"item_{number}")
+        desk.play(f"item_{number}", 1)
+        desk.end(f"item_{number}")
+        assert len(desk.outbox._queue) <= outbox_module.MAX_QUEUED
+    overflows = [event for event in desk.events if isinstance(event, ev.AudioOverflow)]
+    assert overflows
+    await pass_time(60)
+    told = [line for line in desk.line() if line != "audio"]
+    assert told == [f"{kind} item_{number}" for number in range(n_items) for kind in ("audioStart", "audioEnd")]
+
+
+@in_virtual_time
+async def test_what_is_known_of_items_that_a_client_plays_without_end_is_bounded() -> None:
+    desk = Desk(max_ahead_ms=None)
+    for number in range(1000):
+        desk.clip(f"item_{number}", 1000)
+    assert [clip.item_id for clip in desk.drop()] == [f"item_{number}" for number in range(1000 - MAX_CLIPS, 1000)]
+
+
+@pytest.mark.parametrize("output", [PCM16_24K, PCM16_48K, PCM16_8K], ids=str)
+@in_virtual_time
+async def test_a_delta_of_minutes_goes_out_in_pieces_and_nothing_is_lost(output: AudioFormat) -> None:
+    desk = Desk(output, max_ahead_ms=None)
+    desk.start("item_1")
+    pcm = desk.play("item_1", 120_000)
+    desk.end("item_1", 120_000)
+    sent = [message for _, message in desk.socket.sent if isinstance(message, bytes)]
+    assert max(map(len, sent)) <= outbox_module.MAX_DELTA_CHARS * 2
+    assert 0 <= sum(map(len, sent)) - 120_000 * output.bytes_per_ms <= 2 * output.bytes_per_ms, "a filter's tail"
+    if output == PCM16_24K:
+        assert desk.audio == pcm
 
 
 @in_virtual_time

@@ -208,5 +208,9 @@ def ping(payload: bytes = b"") -> Frame:
     return AnyFrame(Opcode.PING, payload)
 
 
+def pong(payload: bytes = b"") -> Frame:
+    return AnyFrame(Opcode.PONG, payload)
+
+
 def close(code: int | None, reason: str = "") -> Frame:
     return AnyFrame(Opcode.CLOSE, b"" if code is None else struct.pack("!H", code) + reason.encode())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -48,17 +49,18 @@ async def running_relay(
     upstream: str | None = None, registry: ToolRegistry | None = None, **overrides: Any
 ) -> AsyncIterator[RunningRelay]:
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
-    app = create_app(settings_for(upstream, **overrides), registry if registry is not None else ToolRegistry())
-    async with serve_app(app) as port:
+    settings = settings_for(upstream, **overrides)
+    app = create_app(settings, registry if registry is not None else ToolRegistry())
+    async with serve_app(app, settings.tls_context()) as port:
         yield RunningRelay(app, port)
 
 
 @asynccontextmanager
-async def serve_app(app: web.Application) -> AsyncIterator[int]:
+async def serve_app(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """An application on a free port, which is given."""
     runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=2, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
         yield int(runner.addresses[0][1])

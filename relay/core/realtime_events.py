@@ -1,0 +1,90 @@
+"""What a session with a Realtime client knows besides `events` and `commands`: whole events of the protocol.
+
+Both ends speak the protocol that the rules are about, so its events stay JSON objects; only what a rule changes is
+written anew. A `raw` memoryview is valid during the call only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from audio.framing import Chunk
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.events import Forwarded
+
+Obj = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSaid:
+    """An event of the client's, parsed: what goes on is written from `body` alone, so that nothing hides in `raw`."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientBabbled:
+    """A frame of the client's that is no event; `event_id` where one could be read."""
+
+    message: str
+    code: str | None = None
+    param: str | None = None
+    event_id: str | None = None
+
+
+class UpstreamSaid(NamedTuple):
+    """An event of the upstream's; `body` is empty where no rule looks into it, and `raw` goes on as it is."""
+
+    raw: Chunk
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TellClient:
+    """Write an event to the client."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TellUpstream:
+    """Write an event to the upstream."""
+
+    body: Mapping[str, Any]
+
+
+class PassDown(NamedTuple):
+    """Hand an event of the upstream's to the client, byte for byte."""
+
+    raw: Chunk
+
+
+RealtimeEvent = (
+    Forwarded
+    | ClientSaid
+    | ClientBabbled
+    | UpstreamSaid
+    | ev.ClientClosed
+    | ev.ClientStuck
+    | ev.UpstreamOpened
+    | ev.UpstreamRefused
+    | ev.UpstreamClosed
+    | ev.UpstreamStuck
+    | ev.MalformedUpstream
+    | ev.ToolReturned
+    | ev.ToolProgressed
+    | ev.Tick
+    | ev.Draining
+    | ev.Crashed
+)
+RealtimeCommand = (
+    Forwarded
+    | TellClient
+    | TellUpstream
+    | PassDown
+    | cmd.RunTool
+    | cmd.CancelTools
+    | cmd.CloseClient
+    | cmd.CloseUpstream
+)

@@ -1,0 +1,624 @@
+"""A session with a Realtime client: the client owns its turns, the relay owns tools and policy.
+
+`handle(event, now)` is the whole interface: one event in, the commands that follow from it out. What no rule touches
+goes on as it came, in order and in both directions, event types that nobody has heard of included. The rules are rows
+of `_DOWN` and `_UP`; everything a rule changes is written anew.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, assert_never
+
+from audio.formats import PCM16_24K
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.bounded import RecentSet
+from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS
+from relay.core.events import Forwarded
+from relay.core.hidden import HiddenItems
+from relay.core.policy import Principal
+from relay.core.policy_table import Denied, apply, with_limits
+from relay.core.realtime_events import (
+    ClientBabbled,
+    ClientSaid,
+    Obj,
+    PassDown,
+    RealtimeCommand,
+    RealtimeEvent,
+    TellClient,
+    TellUpstream,
+    UpstreamSaid,
+)
+from relay.core.realtime_turns import Create, RealtimeTurns
+from relay.core.redact import close_reason
+from relay.core.server_parts import ServerParts, function_names
+from relay.core.startup import Backlog
+from relay.core.values import Item, ToolSpec
+
+OWN_IDS = "relay_"
+"""How the ids of the relay's own events begin; a client may not use such ids, and is not told of their errors."""
+MAX_EVENT_ID_CHARS = 512
+MAX_UPDATES = 256
+MAX_STAND_INS = 256
+MAX_HELD = 64
+"""Events of the upstream that may come between `session.created` and the answer to the first configuration."""
+
+UNTOUCHED = frozenset(
+    {
+        "response.output_audio.delta",
+        "response.output_audio_transcript.delta",
+        "response.output_text.delta",
+        "conversation.item.input_audio_transcription.delta",
+    }
+)
+"""What comes many times a second: no rule looks into it unless outputs of a response under way have been hidden."""
+
+PASSED_CLOSES = frozenset({1000, 1001, 1008, 1009, 1012, 1013})
+"""Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
+
+
+class Phase(Enum):
+    """Where the session stands."""
+
+    CONNECTING = "connecting"
+    CONFIGURING = "configuring"
+    READY = "ready"
+    ENDED = "ended"
+
+
+class RealtimeSession:
+    """One Realtime client's session; pure, so that a journal of its events replays it exactly.
+
+    `model` is what the client asked for in its URL, `initial` a session that its ticket carries.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        principal: Principal,
+        tools: Sequence[ToolSpec],
+        next_id: Callable[[], str],
+        *,
+        model: str = "",
+        initial: Mapping[str, Any] | None = None,
+        started_at: float = 0.0,
+    ) -> None:
+        self.session_id = session_id
+        self.principal = principal
+        self.phase = Phase.CONNECTING
+        self.passed_over: dict[str, int] = {}
+        self._policy = principal.policy.realtime
+        self._numbers = next_id
+        self._model = model
+        self._initial = initial
+        self._connect_by = started_at + CONNECT_TIMEOUT_S
+        self._commands: list[RealtimeCommand] = []
+        self._parts = ServerParts(self._policy, tools)
+        self._hidden = HiddenItems()
+        self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create)
+        self._backlog = Backlog(PCM16_24K)
+        self._created: Mapping[str, Any] | None = None
+        self._held: list[UpstreamSaid] = []
+        self._has_become_ready = False
+        self._configure_id: str | None = None
+        self._client_tools: Any = []
+        self._updates: deque[tuple[str, frozenset[str], Any]] = deque(maxlen=MAX_UPDATES)
+        self._stand_ins = RecentSet(MAX_STAND_INS)
+        self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
+
+    # -- what the shell looks at --------------------------------------------------------------------------------------
+
+    @property
+    def streaming_up(self) -> bool:
+        """Whether canonical audio of the client's may go on without being shown to this session."""
+        return self.phase is Phase.READY
+
+    @property
+    def streaming_down(self) -> bool:
+        """Whether `UNTOUCHED` events may go on without being shown to this session."""
+        return self.phase is Phase.READY and not self._hidden.moves_outputs
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` is wanted; None when nothing is waited for."""
+        if self.phase in (Phase.CONNECTING, Phase.CONFIGURING):
+            return self._connect_by
+        return self.turns.deadline if self.phase is Phase.READY else None
+
+    # -- one event ----------------------------------------------------------------------------------------------------
+
+    def handle(self, event: RealtimeEvent, now: float) -> Sequence[RealtimeCommand]:
+        """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
+        if self.phase is Phase.ENDED:
+            return ()
+        self._dispatch(event, now)
+        commands, self._commands[:] = list(self._commands), ()
+        return commands
+
+    def _dispatch(self, event: RealtimeEvent, now: float) -> None:
+        match event:
+            case UpstreamSaid():
+                self.turns.heard = True
+                self._upstream(event, now)
+            case Forwarded():
+                self._audio(event)
+            case ClientSaid():
+                self._client(event, now)
+            case ClientBabbled():
+                self._fault(event, now)
+            case ev.ToolReturned():
+                self.turns.tool_returned(event.call_id, event.output, now)
+            case ev.Tick():
+                self._tick(now)
+            case ev.MalformedUpstream():
+                self._pass_over("(malformed)")
+            case ev.ToolProgressed():
+                pass  # nothing in the protocol could say it
+            case _:
+                self._ending(event)
+
+    def _ending(
+        self,
+        event: ev.ClientClosed
+        | ev.ClientStuck
+        | ev.UpstreamOpened
+        | ev.UpstreamRefused
+        | ev.UpstreamClosed
+        | ev.UpstreamStuck
+        | ev.Draining
+        | ev.Crashed,
+    ) -> None:
+        match event:
+            case ev.UpstreamOpened():
+                pass  # it speaks first
+            case ev.ClientClosed():
+                self._end(None, "")
+            case ev.ClientStuck():
+                self._end(4003, "the client does not read")
+            case ev.UpstreamRefused():
+                self._give_up("upstream_refused", event.message, "the upstream refused the connection")
+            case ev.UpstreamClosed():
+                self._upstream_closed(event)
+            case ev.UpstreamStuck():
+                self._give_up("upstream_stalled", "The model's end does not take what it is sent.", "upstream stalled")
+            case ev.Draining():
+                self._end(1001, event.reason)
+            case ev.Crashed():
+                self._give_up("internal_error", "The relay failed in this session; reconnect.", "internal error")
+            case _:
+                assert_never(event)
+
+    def _tick(self, now: float) -> None:
+        if self.phase is Phase.READY:
+            self.turns.tick(now)
+        elif now >= self._connect_by:
+            self._give_up("upstream_timeout", "The model's end did not get ready in time.", "upstream timeout")
+
+    # -- the client ---------------------------------------------------------------------------------------------------
+
+    def _audio(self, event: Forwarded) -> None:
+        if self.phase is Phase.READY:
+            self._commands.append(event)
+        else:
+            self._backlog.add(event)
+            if self._backlog.dropped_bytes:
+                self.passed_over["(early audio, bytes)"] = self._backlog.dropped_bytes
+
+    def _client(self, event: ClientSaid, now: float) -> None:
+        event_id = event.body.get("event_id")
+        if event_id is not None and (
+            not isinstance(event_id, str) or len(event_id) > MAX_EVENT_ID_CHARS or event_id.startswith(OWN_IDS)
+        ):
+            text = f"event_id must be a string of at most {MAX_EVENT_ID_CHARS} characters, not beginning '{OWN_IDS}'."
+            self._fault(ClientBabbled(text, "invalid_value", "event_id"), now)
+            return
+        if self.phase is not Phase.READY:
+            if not self._backlog.add(event):
+                self._refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
+            return
+        try:
+            body = apply(event.body, self._policy)
+            rule = _UP.get(body["type"])
+            if rule is None:
+                self._commands.append(TellUpstream(body))
+            else:
+                rule(self, body, now)
+        except Denied as denied:
+            self._refuse(event_id, denied.code, str(denied), denied.param)
+
+    def _up_session_update(self, body: Obj, now: float) -> None:
+        session = body.get("session")
+        if isinstance(session, dict):
+            if session.get("model") is not None and session["model"] == self._model:
+                del session["model"]  # a repetition, perhaps of a name that the upstream knows another way
+            body = self._with_id(body)
+            self._updates.append((body["event_id"], self._parts.client_names, self._client_tools))
+            if "tools" in session:
+                self._parts.client_names = function_names(session["tools"])
+                self._client_tools = session["tools"] or []
+            self._parts.merge(session)
+        self._commands.append(TellUpstream(body))
+
+    def _up_item_create(self, body: Obj, now: float) -> None:
+        item = body.get("item")
+        if isinstance(item, Mapping):
+            self._check_item(item, "item")
+            if item.get("role") == "user":
+                self.turns.user_went_on()
+        previous = body.get("previous_item_id")
+        if self._hidden.is_hidden(previous):
+            raise _no_item(previous, "previous_item_id", "item_create_invalid_previous_item_id")
+        if previous is not None:
+            body["previous_item_id"] = self._hidden.real_previous(previous)
+        self._commands.append(TellUpstream(body))
+
+    def _check_item(self, item: Mapping[str, Any], path: str) -> None:
+        kind = item.get("type")
+        if kind == "function_call_output" and self._hidden.is_servers_call(item.get("call_id")):
+            raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
+        if kind == "function_call" and not self._policy.show_tools and self._parts.runs(_text(item.get("name"))):
+            raise Denied("The client has no function of this name.", f"{path}.name", "invalid_value")
+        if self._hidden.is_hidden(item.get("id")):
+            raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
+
+    def _up_about_item(self, body: Obj, now: float) -> None:
+        """Delete, retrieve and truncate: a hidden item is one that is not there."""
+        if self._hidden.is_hidden(body.get("item_id")):
+            verb = body["type"].rpartition(".")[2]
+            raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
+        self._commands.append(TellUpstream(body))
+
+    def _up_response_create(self, body: Obj, now: float) -> None:
+        body = self._with_id(body)
+        response = body.get("response")
+        names = None
+        if isinstance(response, dict):
+            inputs = response.get("input")
+            for index, item in enumerate(inputs if isinstance(inputs, list) else ()):
+                if isinstance(item, Mapping):
+                    self._check_item(item, f"response.input[{index}]")
+            names = function_names(response["tools"]) if response.get("tools") is not None else None
+            self._merge_response(response)
+        self.turns.create(Create(body, body["event_id"], names), now)
+
+    def _merge_response(self, response: Obj) -> None:
+        if response.get("conversation") != "none":
+            self._parts.merge(response)
+            return
+        # Outside the conversation there is nowhere to put a server tool's output: none is offered.
+        if "instructions" in response:
+            response["instructions"] = self._parts.instructions_with(response["instructions"])
+        if self._parts.tools and response.get("tools") is None:
+            response["tools"] = self._client_tools
+
+    def _up_response_cancel(self, body: Obj, now: float) -> None:
+        self._commands.append(TellUpstream(body))
+        self.turns.cancel(body.get("response_id"))
+
+    def _with_id(self, body: Obj) -> Obj:
+        """The event with an id to know its error by; one of ours is taken out of the error again."""
+        if body.get("event_id") is not None:
+            return body
+        stand_in = self._next_id()
+        self._stand_ins.add(stand_in)
+        return {**body, "event_id": stand_in}
+
+    # -- the upstream -------------------------------------------------------------------------------------------------
+
+    def _upstream(self, event: UpstreamSaid, now: float) -> None:
+        body = event.body
+        if self.phase is Phase.CONFIGURING and body.get("type") not in ("session.updated", "error"):
+            if len(self._held) < MAX_HELD:
+                self._held.append(UpstreamSaid(bytes(event.raw), body))
+            else:
+                self._pass_over("(before the session was ready)")
+            return
+        if not body:
+            self._commands.append(PassDown(event.raw))
+            return
+        kind = body.get("type")
+        rule = _DOWN.get(kind) if isinstance(kind, str) else None
+        shown = self._down_any(body, now) if rule is None else rule(self, body, now)
+        if shown is not None and self._hidden.moves_outputs:
+            shown = self._hidden.renumbered(shown)
+        if shown is body:
+            self._commands.append(PassDown(event.raw))
+        elif shown is not None:
+            self._commands.append(TellClient(shown))
+        if self._has_become_ready:
+            self._has_become_ready = False
+            self._replay(now)
+
+    def _down_any(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        """Events of which only matters what they are about."""
+        about_hidden = self._hidden.is_hidden(body.get("item_id"))
+        if about_hidden or (self._parts.hides_tools and self._hidden.is_servers_call(body.get("call_id"))):
+            return None
+        return body
+
+    def _down_session_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        session = body.get("session")
+        if self.phase is not Phase.CONNECTING:
+            return self._down_session(body, now)
+        session = session if isinstance(session, Mapping) else {}
+        self._learn(session)
+        self._parts.teach = session.get("engine") is not None
+        first = self._first_configuration()
+        if first is None:
+            self.phase = Phase.READY
+            self._has_become_ready = True
+            return body
+        self.phase = Phase.CONFIGURING
+        self._created = body
+        self._configure_id = self._next_id()
+        self._commands.append(
+            TellUpstream({"type": "session.update", "event_id": self._configure_id, "session": first})
+        )
+        return None
+
+    def _first_configuration(self) -> Obj | None:
+        """What must be in force before the client's first word, if anything."""
+        given: Obj = dict(self._initial) if self._initial else {}
+        if given:
+            self._parts.client_names = function_names(given.get("tools"))
+            self._client_tools = given.get("tools") or []
+            given.pop("model", None)
+        first = self._parts.merge(with_limits(given, self._policy), whole=True)
+        return {"type": "realtime", **first} if first else None
+
+    def _down_session_updated(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        session = body.get("session")
+        if isinstance(session, Mapping):
+            self._learn(session)
+        if self.phase is Phase.READY:
+            if self._updates:
+                self._updates.popleft()
+            return self._down_session(body, now)
+        created = self._created or {}
+        known = created.get("session")
+        merged = {**(known if isinstance(known, Mapping) else {}), **(session if isinstance(session, Mapping) else {})}
+        self.phase = Phase.READY
+        self._has_become_ready = True
+        return {**created, "session": self._parts.shown(merged)}
+
+    def _down_session(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        session = body.get("session")
+        if not isinstance(session, Mapping):
+            return body
+        shown = self._parts.shown(session)
+        return body if shown is session else {**body, "session": shown}
+
+    def _learn(self, session: Mapping[str, Any]) -> None:
+        """Who answers a spoken turn: the session's turn detection says so, and its default is the upstream."""
+        found: Any = session
+        for key in ("audio", "input"):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping) and "turn_detection" in found:
+            turn = found["turn_detection"]
+            self.turns.upstream_creates = isinstance(turn, Mapping) and turn.get("create_response") is not False
+
+    def _replay(self, now: float) -> None:
+        """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
+        held, self._held = self._held, []
+        for event in held:
+            self._upstream(event, now)
+        for early in self._backlog.take():
+            if self.phase is Phase.READY:
+                self._dispatch(early, now)
+
+    def _down_item(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        item = body.get("item")
+        if not isinstance(item, Mapping):
+            return body
+        item_id, previous = item.get("id"), body.get("previous_item_id")
+        if isinstance(item_id, str) and not body["type"].endswith("retrieved"):
+            self._hidden.added(item_id, previous if isinstance(previous, str) else None)
+        if self._hides(item):
+            return None
+        shown = self._hidden.shown_previous(previous)
+        return body if shown is previous else {**body, "previous_item_id": shown}
+
+    def _hides(self, item: Mapping[str, Any], response_id: Any = None) -> bool:
+        """Whether an item is none of the client's business; notes it if so."""
+        kind, item_id = item.get("type"), item.get("id")
+        if self._hidden.is_hidden(item_id):
+            return True
+        if kind == "function_call":
+            if self._hidden.is_clients(item_id) or not self._is_servers(item, response_id):
+                self._hidden.leave_to_client(item_id)
+                return False
+            self._hidden.note_call(item.get("call_id"))
+        elif kind != "function_call_output" or not self._hidden.is_servers_call(item.get("call_id")):
+            return False
+        if self._parts.hides_tools:
+            self._hidden.hide(item_id)
+            return True
+        return False
+
+    def _is_servers(self, item: Mapping[str, Any], response_id: Any) -> bool:
+        """Whether the relay runs a call: said where the response is known, and kept for where it is not."""
+        if self.turns.is_out_of_band(response_id):
+            return False
+        return self._parts.runs(_text(item.get("name")), self.turns.shadows(response_id))
+
+    def _down_deleted(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        item_id = body.get("item_id")
+        if isinstance(item_id, str):
+            self._hidden.deleted(item_id)
+        return self._down_any(body, now)
+
+    def _down_committed(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        self.turns.user_went_on()
+        previous = body.get("previous_item_id")
+        shown = self._hidden.shown_previous(previous)
+        return body if shown is previous else {**body, "previous_item_id": shown}
+
+    def _down_output_item(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        item = body.get("item")
+        response_id = body.get("response_id")
+        if isinstance(item, Mapping) and self._hides(item, response_id):
+            self._hidden.hide_output(response_id, body.get("output_index"))
+            return None
+        return body
+
+    def _down_response_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        response = body.get("response")
+        if isinstance(response, Mapping):
+            self.turns.response_created(response)
+        return body
+
+    def _down_response_done(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        response = body.get("response")
+        if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
+            return body
+        response_id, output = response["id"], response.get("output")
+        items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
+        hidden = [item for item in items if self._hides(item, response_id)]
+        calls = [item for item in items if item.get("type") == "function_call"]
+        ours = [item for item in calls if self._hidden.is_servers_call(item.get("call_id"))]
+        shown = body
+        if hidden:
+            kept = [item for item in items if item not in hidden]
+            shown = {**body, "response": {**response, "output": kept}}
+        status = response.get("status")
+        self._hidden.ended(response_id)
+        self.turns.response_done(
+            response_id,
+            status if isinstance(status, str) else "failed",
+            [_call(item) for item in ours],
+            mixed=len(ours) < len(calls),
+            now=now,
+        )
+        return shown
+
+    def _down_speech_started(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        self.turns.speech_started(now)
+        return body
+
+    def _down_speech_stopped(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        self.turns.speech_stopped(now)
+        return body
+
+    def _down_cleared(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        self.turns.input_cleared(now)
+        return body
+
+    def _down_error(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        """The upstream's own errors pass; those that answer the relay's events are the relay's to deal with (D7)."""
+        error = body.get("error")
+        event_id = error.get("event_id") if isinstance(error, Mapping) else None
+        if not isinstance(error, Mapping) or not isinstance(event_id, str):
+            return body
+        if event_id == self._configure_id and self.phase is Phase.CONFIGURING:
+            text = "The model's end did not take the server's configuration of the session."
+            self._give_up("session_refused", text, "session refused")
+            return None
+        for index, (update_id, names, tools) in enumerate(self._updates):
+            if update_id == event_id:
+                self._parts.client_names, self._client_tools = names, tools
+                del self._updates[index]
+                break
+        self.turns.request_refused(event_id, error.get("code"), now)
+        if event_id in self._stand_ins:
+            return {**body, "error": {**error, "event_id": None}}
+        if event_id.startswith(OWN_IDS):
+            self._pass_over(f"error {error.get('code')!s:.60}")
+            return None
+        return body
+
+    # -- errors and ends ----------------------------------------------------------------------------------------------
+
+    def _refuse(self, event_id: Any, code: str, message: str, param: str | None = None) -> None:
+        error = {"type": "invalid_request_error", "code": code, "message": message, "param": param}
+        self._tell_error({**error, "event_id": event_id if isinstance(event_id, str) else None})
+
+    def _refuse_create(self, event_id: str, code: str, message: str) -> None:
+        self._refuse(None if event_id in self._stand_ins else event_id, code, message)
+
+    def _next_id(self) -> str:
+        return OWN_IDS + self._numbers()
+
+    def _tell_error(self, error: Obj) -> None:
+        self._commands.append(TellClient({"type": "error", "event_id": self._next_id(), "error": error}))
+
+    def _fault(self, fault: ClientBabbled, now: float) -> None:
+        self._refuse(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
+        self._faults.append(now)
+        if len(self._faults) == MAX_FAULTS and now - self._faults[0] < FAULT_WINDOW_S:
+            self._end(1008, f"{MAX_FAULTS} faults in a minute")
+
+    def _upstream_closed(self, event: ev.UpstreamClosed) -> None:
+        if event.code in PASSED_CLOSES or 3000 <= event.code < 5000:
+            self._end(event.code, event.reason)
+            return
+        self._give_up("upstream_closed", "The model's end broke off the connection.", event.reason or "upstream closed")
+
+    def _give_up(self, code: str, message: str, reason: str) -> None:
+        """An end that the client did not bring about: first an `error`, then the close (D6)."""
+        self._tell_error({"type": "server_error", "code": code, "message": message, "param": None, "event_id": None})
+        self._end(1011, reason)
+
+    def _end(self, code: int | None, reason: str) -> None:
+        self.phase = Phase.ENDED
+        self._commands.append(cmd.CancelTools())
+        if code is not None:
+            self._commands.append(cmd.CloseClient(code, close_reason(reason)))
+        self._commands.append(cmd.CloseUpstream())
+
+    def _pass_over(self, what: str) -> None:
+        if what in self.passed_over or len(self.passed_over) < 64:
+            self.passed_over[what] = self.passed_over.get(what, 0) + 1
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _call(item: Mapping[str, Any]) -> Item:
+    return Item(
+        id=_text(item.get("id")) or "",
+        kind="function_call",
+        status=_text(item.get("status")),
+        call_id=_text(item.get("call_id")),
+        name=_text(item.get("name")),
+        arguments=_text(item.get("arguments")),
+    )
+
+
+def _no_item(item_id: Any, param: str, code: str) -> Denied:
+    return Denied(f"Item with item_id '{str(item_id)[:80]}' not found.", param, code)
+
+
+_Rule = Callable[[RealtimeSession, Mapping[str, Any], float], Mapping[str, Any] | None]
+_S = RealtimeSession
+_DOWN: dict[str, _Rule] = {
+    "session.created": _S._down_session_created,
+    "session.updated": _S._down_session_updated,
+    "conversation.item.added": _S._down_item,
+    "conversation.item.created": _S._down_item,
+    "conversation.item.done": _S._down_item,
+    "conversation.item.retrieved": _S._down_item,
+    "conversation.item.deleted": _S._down_deleted,
+    "input_audio_buffer.committed": _S._down_committed,
+    "input_audio_buffer.speech_started": _S._down_speech_started,
+    "input_audio_buffer.speech_stopped": _S._down_speech_stopped,
+    "input_audio_buffer.cleared": _S._down_cleared,
+    "response.created": _S._down_response_created,
+    "response.output_item.added": _S._down_output_item,
+    "response.output_item.done": _S._down_output_item,
+    "response.done": _S._down_response_done,
+    "error": _S._down_error,
+}
+"""What is looked into on its way down; a rule returns the event as the client sees it, or None to keep it back."""
+
+_UP: dict[str, Callable[[RealtimeSession, Obj, float], None]] = {
+    "session.update": _S._up_session_update,
+    "conversation.item.create": _S._up_item_create,
+    "conversation.item.delete": _S._up_about_item,
+    "conversation.item.retrieve": _S._up_about_item,
+    "conversation.item.truncate": _S._up_about_item,
+    "response.create": _S._up_response_create,
+    "response.cancel": _S._up_response_cancel,
+}
+"""What is looked into on its way up, after the policy's table."""

@@ -1,0 +1,122 @@
+"""OpenAI's REST surface, as far as Realtime applications use it: tickets, models, and clear answers for the rest."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from relay.core.policy import Principal
+from relay.core.policy_table import Denied, check_session
+from relay.errors import ApiError
+from relay.state import RELAY, RelayState
+from relay.tickets import DEFAULT_SECONDS, MAX_SECONDS, MIN_SECONDS
+
+NO_STORE = {"Cache-Control": "no-store"}
+MAX_IDENTITY_CHARS = 128
+MAX_SESSION_BYTES = 256 * 1024
+_BODY_FIELDS = frozenset({"expires_after", "session", "policy", "identity", "single_use"})
+
+
+async def client_secrets(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`POST /v1/realtime/client_secrets`: a ticket, in the shape of OpenAI's client secrets.
+
+    Three fields are the relay's own: `policy`, `identity` (who the ticket is for) and `single_use`.
+    """
+    relay = request.app[RELAY]
+    if "mint" not in principal.scopes:
+        raise ApiError("Tickets are made with a key, not with another ticket.", 403, "insufficient_permissions")
+    body = await _json_body(request)
+    for name in body.keys() - _BODY_FIELDS:
+        raise ApiError(f"Unknown parameter: '{name[:80]}'.", 400, "unknown_parameter", name[:80])
+    seconds = _seconds(body.get("expires_after"))
+    policy = _policy(relay, principal, body.get("policy"))
+    identity = _identity(principal, body.get("identity"))
+    single_use = body.get("single_use", False)
+    if not isinstance(single_use, bool):
+        raise ApiError("single_use is true or false.", 400, "invalid_type", "single_use")
+    session = _session(relay, policy, body.get("session"))
+    value, ticket = relay.tickets.mint(identity, policy, seconds, session=session, single_use=single_use)
+    shown = {"id": f"sess_{ticket.id}", "object": "realtime.session", "type": "realtime", **(session or {})}
+    answer = {"value": value, "expires_at": ticket.expires_at, "session": shown}
+    return web.json_response(answer, headers=NO_STORE)
+
+
+async def models(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /v1/models`: the models that the caller's policy names, and the relay's own if it is among them."""
+    own = request.app[RELAY].settings.model
+    policy = principal.policy.realtime
+    named = [name for name in policy.models if "*" not in name]
+    names = dict.fromkeys(([own] if policy.allows_model(own) else []) + named)
+    data = [{"id": name, "object": "model", "created": 0, "owned_by": "relay"} for name in names]
+    return web.json_response({"object": "list", "data": data})
+
+
+async def not_implemented(request: web.Request, principal: Principal, what: str) -> web.StreamResponse:
+    """What the API has and this relay has not yet."""
+    raise ApiError(f"This relay has no {what} yet; conversations are at /v1/realtime.", 501, "not_implemented")
+
+
+calls = functools.partial(not_implemented, what="WebRTC or SIP calls")
+translations = functools.partial(not_implemented, what="translation sessions")
+
+
+async def _json_body(request: web.Request) -> dict[str, Any]:
+    raw = await request.read()
+    try:
+        body = orjson.loads(raw) if raw.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise ApiError("The body is not valid JSON.", 400, "invalid_json") from error
+    if not isinstance(body, dict):
+        raise ApiError("The body must be a JSON object.", 400, "invalid_type")
+    return body
+
+
+def _seconds(expires_after: Any) -> int:
+    if expires_after is None:
+        return DEFAULT_SECONDS
+    seconds = expires_after.get("seconds", DEFAULT_SECONDS) if isinstance(expires_after, Mapping) else None
+    if type(seconds) is not int or not MIN_SECONDS <= seconds <= MAX_SECONDS:
+        text = f"expires_after is {{anchor: 'created_at', seconds: {MIN_SECONDS} to {MAX_SECONDS}}}."
+        raise ApiError(text, 400, "invalid_value", "expires_after.seconds")
+    if expires_after.get("anchor", "created_at") != "created_at":
+        raise ApiError("expires_after.anchor must be 'created_at'.", 400, "invalid_value", "expires_after.anchor")
+    return seconds
+
+
+def _policy(relay: RelayState, principal: Principal, wanted: Any) -> str:
+    """Which policy the ticket has: the caller's own; who has the default one may choose any."""
+    own = principal.policy.name
+    if wanted is None or wanted == own:
+        return own
+    if not isinstance(wanted, str) or wanted not in relay.policies:
+        raise ApiError(f"There is no policy {str(wanted)[:80]!r}.", 400, "invalid_value", "policy")
+    if own != "default":
+        raise ApiError(f"This key makes tickets with its own policy, {own}.", 403, "insufficient_permissions", "policy")
+    return wanted
+
+
+def _identity(principal: Principal, wanted: Any) -> str:
+    if wanted is None:
+        return principal.identity
+    if not isinstance(wanted, str) or not 0 < len(wanted) <= MAX_IDENTITY_CHARS or not wanted.isprintable():
+        text = f"identity is 1 to {MAX_IDENTITY_CHARS} printable characters."
+        raise ApiError(text, 400, "invalid_value", "identity")
+    return f"{principal.identity}/{wanted}"
+
+
+def _session(relay: RelayState, policy_name: str, session: Any) -> dict[str, Any] | None:
+    """What the ticket configures, held against its policy already here."""
+    if session is None:
+        return None
+    if isinstance(session, Mapping) and session.get("type") == "transcription":
+        raise ApiError("This relay holds conversations only.", 501, "not_implemented", "session.type")
+    if len(orjson.dumps(session)) > MAX_SESSION_BYTES:
+        raise ApiError(f"session may have {MAX_SESSION_BYTES} bytes.", 400, "invalid_value", "session")
+    policy = relay.policies.get(policy_name)
+    assert policy is not None, "the name was checked"
+    try:
+        return check_session(session, policy.realtime)
+    except Denied as denied:
+        raise ApiError(str(denied), 400, denied.code, denied.param) from denied

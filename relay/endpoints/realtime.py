@@ -1,0 +1,132 @@
+"""The Realtime protocol's way in: `/v1/realtime?model=`, and Azure's `/openai/v1/realtime` and `/openai/realtime`.
+
+Without an `Origin` the upstream is dialled before the client is accepted, so that a refusal is an HTTP status; a page
+sees a refused upgrade as nothing but 1006, so it is accepted first and told in an `error` event.
+"""
+
+import functools
+import itertools
+import logging
+
+from aiohttp import web
+
+from relay.access import chosen_subprotocol, offered_subprotocols
+from relay.core.policy import Principal
+from relay.core.realtime_session import RealtimeSession
+from relay.errors import ApiError
+from relay.live_realtime import LiveRealtime
+from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.peers.upstream import UpstreamRefusal
+from relay.state import RELAY, RelayState
+from relay.wire.beta import BetaClient, BetaUpstream
+from relay.wire.front import FrontCodec
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""The API takes 15 MiB of audio in one event."""
+MAX_MODEL_CHARS = 200
+BETA_HEADER = "realtime=v1"
+BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
+
+_log = logging.getLogger("relay.session")
+
+
+async def realtime_socket(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """Serve a Realtime client until it is gone."""
+    relay = request.app[RELAY]
+    check_upgrade(request)
+    refuse_other_kinds(request)
+    model = requested_model(request, principal)
+    relay.refuse_when_draining()
+    with relay.admission.session(relay.gate.address(request)):
+        return await _converse(request, relay, principal, model)
+
+
+async def _converse(request: web.Request, relay: RelayState, principal: Principal, model: str) -> web.StreamResponse:
+    session_id = relay.new_session_id()
+    socket = ClientSocket(MAX_MESSAGE_BYTES)
+    live = _live_session(relay, session_id, principal, model, socket, speaks_beta(request))
+    relay.add(live)
+    _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
+    try:
+        if "Origin" not in request.headers:
+            await _dial_first(request, live)
+        subprotocol = chosen_subprotocol(request)
+        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_MESSAGE_BYTES):
+            await live.run()
+        else:
+            live.give_up()
+    finally:
+        relay.remove(live)
+        counted = ", ".join(f"{what} ×{n}" for what, n in live.core.passed_over.items())
+        _log.info("session %s ends%s", session_id, f" (passed over: {counted})" if counted else "")
+    return upgraded_response()
+
+
+def refuse_other_kinds(request: web.Request) -> None:
+    """Raise ApiError (501) for what the protocol has besides conversations over this socket."""
+    if "call_id" in request.query:
+        raise ApiError("This relay does not attach to calls yet.", 501, "not_implemented", "call_id")
+    if request.query.get("intent", "conversation") != "conversation":
+        raise ApiError(
+            "This relay holds conversations only, no transcription sessions yet.", 501, "not_implemented", "intent"
+        )
+
+
+def requested_model(request: web.Request, principal: Principal) -> str:
+    """The model that the URL asks for, "" for the relay's own. Raises ApiError if the policy does not allow it."""
+    query = request.query
+    model = query.get("model") or query.get("deployment") or ""
+    if len(model) > MAX_MODEL_CHARS:
+        raise ApiError(f"model may have at most {MAX_MODEL_CHARS} characters.", 400, "invalid_value", "model")
+    if model and not principal.policy.realtime.allows_model(model):
+        raise ApiError(
+            f"The model '{model}' does not exist or you do not have access to it.", 404, "model_not_found", "model"
+        )
+    return model
+
+
+def speaks_beta(request: web.Request) -> bool:
+    """Whether the client speaks the beta dialect: by header, by a page's subprotocol, or by Azure's preview path."""
+    if BETA_HEADER in request.headers.get("OpenAI-Beta", "") or BETA_SUBPROTOCOL in offered_subprotocols(request):
+        return True
+    return request.path.rstrip("/") == "/openai/realtime" and "api-version" in request.query
+
+
+async def _dial_first(request: web.Request, live: LiveRealtime) -> None:
+    def is_gone() -> bool:
+        return request.transport is None or request.transport.is_closing()
+
+    try:
+        await live.dial_first(is_gone)
+    except UpstreamRefusal as refusal:
+        raise ApiError(str(refusal), _client_status(refusal.status), "upstream_refused") from refusal
+
+
+def _client_status(status: int | None) -> int:
+    """What the client is told of the upstream's status: its own requests' faults as they are, the relay's as 502."""
+    if status in (400, 404, 429, 503):
+        return status
+    return 504 if status is None else 502
+
+
+def _live_session(
+    relay: RelayState, session_id: str, principal: Principal, model: str, socket: ClientSocket, beta: bool
+) -> LiveRealtime:
+    numbers = itertools.count(1)
+    core = RealtimeSession(
+        session_id,
+        principal,
+        relay.tool_specs(),
+        lambda: str(next(numbers)),
+        model=model,
+        initial=relay.tickets.session_of(principal.ticket_id),
+        started_at=relay.now(),
+    )
+    return LiveRealtime(
+        core,
+        socket,
+        FrontCodec(BetaClient() if beta else None, BetaUpstream() if relay.upstream.speaks_beta else None),
+        functools.partial(relay.dial, model=model or None),
+        relay.tools_for(session_id, principal),
+        tap=relay.tap,
+    )

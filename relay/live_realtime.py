@@ -1,0 +1,175 @@
+"""A Realtime client's session at run time: its rules, the codec and the two sockets.
+
+An end that does not read holds the other one back, by TCP: nothing is dropped and nothing piles up. One that reads
+nothing for `STUCK_S` ends the session.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, assert_never
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.events import Forwarded
+from relay.core.realtime_events import PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_session import RealtimeSession
+from relay.live_base import LiveBase, Tap, Tools
+from relay.peers.frames import MessageListener
+from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.wire.front import FrontCodec, canonical_append, is_untouched
+
+STUCK_S = 10.0
+MAX_EARLY_FRAMES = 64
+LOOK_S = 0.5
+"""How often is looked whether a client that waits for the dial is still there."""
+
+
+class LiveRealtime(LiveBase[RealtimeSession]):
+    """Joins one Realtime client's socket, one upstream and the tools by the rules of `core`.
+
+    `dial_first` connects the upstream before the client is accepted, so that a refusal can be an HTTP status; what the
+    upstream says until `run` is kept.
+    """
+
+    _hot: ClassVar[tuple[type, ...]] = (Forwarded, UpstreamSaid)
+
+    def __init__(
+        self,
+        core: RealtimeSession,
+        client: MessageListener,
+        codec: FrontCodec,
+        dial: Callable[[UpstreamSocket], Awaitable[None]],
+        tools: Tools,
+        *,
+        clock: Callable[[], float] | None = None,
+        tap: Tap | None = None,
+    ) -> None:
+        super().__init__(core, client, dial, tools, clock=clock, tap=tap)
+        self._codec = codec
+        self._is_dialled = False
+        self._early: list[bytes | ev.UpstreamClosed] = []
+        self._client_stuck_timer: asyncio.TimerHandle | None = None
+        client.on_text = self._client_text
+        client.on_binary = self._client_binary
+        client.on_writable = self._client_writable
+        self._upstream.on_text = self._upstream_text
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def dial_first(self, client_is_gone: Callable[[], bool]) -> None:
+        """Connect the upstream now. Raises UpstreamRefusal, also for a client that leaves in the meantime."""
+        self._upstream.on_text = self._keep_text
+        self._upstream.on_closed = self._keep_close
+        dialling = self._loop.create_task(_as_coroutine(self._dial(self._upstream)))
+        try:
+            while not dialling.done():
+                await asyncio.wait({dialling}, timeout=LOOK_S)
+                if client_is_gone():
+                    raise UpstreamRefusal("The client has left.", None, retryable=False)
+            await dialling
+        finally:
+            dialling.cancel()
+        self._is_dialled = True
+
+    def give_up(self) -> None:
+        """Let go of an upstream that was dialled for a client that left before it was accepted."""
+        self._upstream.close(1000)
+
+    def _begin(self) -> None:
+        if not self._is_dialled:
+            super()._begin()
+            return
+        self._upstream.on_text = self._upstream_text
+        self._upstream.on_closed = self._upstream_closed
+        self.feed(ev.UpstreamOpened())
+        early, self._early = self._early, []
+        for one in early:
+            if isinstance(one, bytes):
+                self._upstream_text(memoryview(one))
+            else:
+                self.feed(one)
+
+    def _stop(self) -> None:
+        if self._client_stuck_timer is not None:
+            self._client_stuck_timer.cancel()
+            self._client_stuck_timer = None
+
+    def _keep_text(self, frame: memoryview) -> None:
+        if len(self._early) < MAX_EARLY_FRAMES:
+            self._early.append(bytes(frame))
+        else:
+            self._upstream.close(1009, "too much before the session began")
+
+    def _keep_close(self, code: int, reason: str) -> None:
+        self._early.append(ev.UpstreamClosed(code, reason))
+
+    # -- sockets to events --------------------------------------------------------------------------------------------
+
+    def _client_text(self, frame: memoryview) -> None:
+        if self.core.streaming_up and self._tap is None and not self._busy and canonical_append(bytes(frame)) >= 0:
+            self._upstream.send_text(frame)  # the short way of what `feed` does with audio in a running session
+            return
+        self.feed(self._codec.decode_client(frame))
+
+    def _client_binary(self, frame: memoryview) -> None:
+        self.feed(self._codec.binary())
+
+    def _upstream_text(self, frame: memoryview) -> None:
+        core = self.core
+        is_plain = core.streaming_down and self._tap is None and not self._busy and self._codec.passes_down
+        if is_plain and is_untouched(frame):
+            core.turns.heard = True
+            self._client.send_text(frame)
+            return
+        for event in self._codec.decode_upstream(frame, read_all=not core.streaming_down):
+            self.feed(event)
+
+    # -- commands to sockets ------------------------------------------------------------------------------------------
+
+    def _carry_out(self, command: RealtimeCommand, now: float) -> None:
+        match command:
+            case Forwarded():
+                self._upstream.send_text(command.raw)
+            case PassDown():
+                for message in self._codec.pass_down(command.raw):
+                    self._client.send_text(message)
+            case TellClient():
+                for message in self._codec.to_client(command.body):
+                    self._client.send_text(message)
+            case TellUpstream():
+                for message in self._codec.to_upstream(command.body):
+                    self._upstream.send_text(message)
+            case cmd.RunTool():
+                self._spawn(self._run_tool(command))
+            case cmd.CancelTools():
+                self._cancel_tasks()
+            case cmd.CloseClient():
+                self._client.close(command.code, command.reason)
+            case cmd.CloseUpstream():
+                self._upstream.close(1000)
+            case _:
+                assert_never(command)
+
+    # -- ends that do not read ----------------------------------------------------------------------------------------
+
+    def _client_writable(self, is_writable: bool) -> None:
+        self._stop()
+        if self._closed.done():
+            return
+        self._upstream.hold_reading(not is_writable)
+        if not is_writable:
+            self._client_stuck_timer = self._loop.call_later(STUCK_S, self._client_stuck)
+
+    def _client_stuck(self) -> None:
+        self._client_stuck_timer = None
+        self.feed(ev.ClientStuck(self._client.unsent_bytes))
+        self._client.abort()  # a close frame would wait behind what is not read
+
+    def _upstream_writable(self, is_writable: bool) -> None:
+        super()._upstream_writable(is_writable)
+        if not self._closed.done():
+            self._client.hold_reading(not is_writable)
+
+
+async def _as_coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable

@@ -1,0 +1,159 @@
+"""The policies of a relay, from a TOML file (`RELAY_POLICIES`): who may do what with a session.
+
+    [policies.kiosk]
+    instructions = "You are the voice of the museum. Speak of nothing else."
+    tools = ["opening_hours"]
+    models = ["gpt-realtime-2.1"]
+    max_output_tokens = 1000
+    deny = ["client_tools", "tool_choice"]
+    keys = ["key-1a2b3c4d5e6f"]
+
+A key is named by its identity, which `relay policies` tells; a key of no policy, and whoever needs none, has the policy
+`default`, which may be in the file as well.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from relay.core.policy import (
+    CAPABILITIES,
+    DEFAULT_ALLOW,
+    GUARDED_ALLOW,
+    HELLO_FIELDS,
+    Policy,
+    RealtimePolicy,
+    RecordMode,
+)
+from relay.errors import ConfigError
+
+DEFAULT = "default"
+MAX_FILE_BYTES = 1024 * 1024
+Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
+
+
+class _PolicyEntry(BaseModel):
+    """One `[policies.<name>]` of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    instructions: str = Field("", max_length=100_000)
+    tools: Names | None = None
+    show_tools: bool = False
+    models: Names = ("*",)
+    voices: Names = ("*",)
+    transcription_models: Names = ("*",)
+    max_output_tokens: int | None = Field(None, ge=1, le=4096)
+    max_effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+    allow: Names | None = None
+    deny: Names = ()
+    denied_fields: Literal["refuse", "drop"] = "refuse"
+    hello_fields: Names | None = None
+    record: RecordMode | None = None
+    keys: Names = ()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _known(cls, value: Names | None) -> Names | None:
+        return _one_of(value, CAPABILITIES)
+
+    @field_validator("hello_fields")
+    @classmethod
+    def _known_fields(cls, value: Names | None) -> Names | None:
+        return _one_of(value, HELLO_FIELDS)
+
+    def policy(self, name: str) -> Policy:
+        """The entry as the rules know it."""
+        usual = GUARDED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
+        allow = usual if self.allow is None else frozenset(self.allow)
+        realtime = RealtimePolicy(
+            instructions=self.instructions.strip(),
+            tools=self.tools,
+            show_tools=self.show_tools,
+            models=self.models,
+            voices=self.voices,
+            transcription_models=self.transcription_models,
+            max_output_tokens=self.max_output_tokens,
+            max_effort=self.max_effort,
+            allow=allow - frozenset(self.deny),
+            denied_fields=self.denied_fields,
+        )
+        hello_fields = HELLO_FIELDS if self.hello_fields is None else frozenset(self.hello_fields)
+        return Policy(name, hello_fields, self.record, realtime)
+
+
+def _one_of(value: Names | None, known: Iterable[str]) -> Names | None:
+    unknown = [name for name in value or () if name not in known]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(known))}")
+    return value
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    policies: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], _PolicyEntry] = {}
+
+
+class Policies:
+    """All policies by name, and which identity has which."""
+
+    def __init__(
+        self, by_name: Mapping[str, Policy] | None = None, by_identity: Mapping[str, str] | None = None
+    ) -> None:
+        self._by_name = {DEFAULT: Policy()} | dict(by_name or {})
+        self.by_identity = dict(by_identity or {})
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def names(self) -> list[str]:
+        """Their names."""
+        return list(self._by_name)
+
+    def get(self, name: str) -> Policy | None:
+        """A policy by its name."""
+        return self._by_name.get(name)
+
+    def of(self, identity: str) -> Policy:
+        """The policy of a key, by its identity."""
+        return self._by_name[self.by_identity.get(identity, DEFAULT)]
+
+    @classmethod
+    def load(cls, path: Path | None) -> "Policies":
+        """Read the file. Raises ConfigError with every mistake at once."""
+        if path is None:
+            return cls()
+        try:
+            text = path.read_bytes()[:MAX_FILE_BYTES].decode()
+            entries = _File.model_validate(tomllib.loads(text)).policies
+        except OSError as error:
+            raise ConfigError(f"RELAY_POLICIES: {path} cannot be read: {error.strerror}") from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"RELAY_POLICIES: {path} is not valid TOML: {error}") from error
+        except ValidationError as error:
+            raise ConfigError(f"RELAY_POLICIES: {path} is wrong:\n{_report(error)}") from None
+        by_identity: dict[str, str] = {}
+        for name, entry in entries.items():
+            for key in entry.keys:
+                if key in by_identity:
+                    raise ConfigError(f"RELAY_POLICIES: {key} has two policies: {by_identity[key]} and {name}")
+                by_identity[key] = name
+        return cls({name: entry.policy(name) for name, entry in entries.items()}, by_identity)
+
+
+def _report(error: ValidationError) -> str:
+    lines = []
+    for one in error.errors(include_url=False, include_input=False, include_context=False):
+        where = ".".join(str(part) for part in one["loc"])
+        text = "is not known" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
+        lines.append(f"  {where}: {text}")
+    return "\n".join(dict.fromkeys(lines))

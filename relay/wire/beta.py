@@ -1,0 +1,325 @@
+"""The Realtime protocol's beta dialect, translated from and to GA: nothing else in the relay knows of it.
+
+Two users: `BetaClient` stands before a client that speaks beta (`OpenAI-Beta: realtime=v1`, Azure's preview path), and
+`BetaUpstream` before an upstream that does (Azure's preview endpoint). Names, session and response fields and content
+types are tables; what a table does not name goes on as it is. Events are JSON objects and are never changed in place.
+GA has what beta has not: `temperature` and `client_secret` are dropped upwards, GA's own session fields downwards.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Obj = dict[str, Any]
+Event = Mapping[str, Any]
+
+MAX_OPEN_ITEMS = 256
+"""Items under way whose place and name are remembered until they are done; the oldest are forgotten."""
+
+GA_NAMES = {
+    "response.audio.delta": "response.output_audio.delta",
+    "response.audio.done": "response.output_audio.done",
+    "response.audio_transcript.delta": "response.output_audio_transcript.delta",
+    "response.audio_transcript.done": "response.output_audio_transcript.done",
+    "response.text.delta": "response.output_text.delta",
+    "response.text.done": "response.output_text.done",
+}
+BETA_NAMES = {ga: beta for beta, ga in GA_NAMES.items()}
+
+_GA_CONTENT = {"text": "output_text", "audio": "output_audio"}
+_BETA_CONTENT = {ga: beta for beta, ga in _GA_CONTENT.items()}
+_GA_FORMATS: dict[str, Obj] = {
+    "pcm16": {"type": "audio/pcm", "rate": 24000},
+    "g711_ulaw": {"type": "audio/pcmu"},
+    "g711_alaw": {"type": "audio/pcma"},
+}
+_BETA_FORMATS = {shape["type"]: name for name, shape in _GA_FORMATS.items()}
+_NO_USAGE = {"type": "tokens", "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+"""GA requires the usage of a transcription; an upstream that does not tell it is taken to have none."""
+
+Convert = Callable[[Any], Any]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _ga_format(value: Any) -> Any:
+    return dict(_GA_FORMATS[value]) if isinstance(value, str) and value in _GA_FORMATS else value
+
+
+def _beta_format(value: Any) -> Any:
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    return _BETA_FORMATS.get(kind, value) if isinstance(kind, str) else value
+
+
+def _ga_modalities(value: Any) -> Any:
+    """GA speaks or writes, never both; speech brings its transcript along."""
+    return (["audio"] if "audio" in value else ["text"]) if isinstance(value, list) else value
+
+
+def _beta_modalities(value: Any) -> Any:
+    return ["audio", "text"] if isinstance(value, list) and "audio" in value else value
+
+
+_Row = tuple[str, tuple[str, ...], Convert, Convert]
+_IN, _OUT = ("audio", "input"), ("audio", "output")
+
+SESSION: tuple[_Row, ...] = (
+    ("modalities", ("output_modalities",), _ga_modalities, _beta_modalities),
+    ("voice", (*_OUT, "voice"), _same, _same),
+    ("speed", (*_OUT, "speed"), _same, _same),
+    ("output_audio_format", (*_OUT, "format"), _ga_format, _beta_format),
+    ("input_audio_format", (*_IN, "format"), _ga_format, _beta_format),
+    ("input_audio_transcription", (*_IN, "transcription"), _same, _same),
+    ("input_audio_noise_reduction", (*_IN, "noise_reduction"), _same, _same),
+    ("turn_detection", (*_IN, "turn_detection"), _same, _same),
+    ("max_response_output_tokens", ("max_output_tokens",), _same, _same),
+)
+"""Session fields: name in beta, path in GA, and how the value changes each way."""
+RESPONSE_CREATE: tuple[_Row, ...] = (*SESSION[:2], SESSION[3], SESSION[8])
+RESPONSE: tuple[_Row, ...] = RESPONSE_CREATE[:3]
+
+_BETA_ONLY = frozenset({"temperature", "client_secret"})
+_GA_ONLY = frozenset({"type", "truncation", "reasoning", "parallel_tool_calls"})
+
+
+# -- objects ----------------------------------------------------------------------------------------------------------
+
+
+def _nest(obj: Obj, path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        inner = obj.get(key)
+        obj[key] = dict(inner) if isinstance(inner, Mapping) else {}
+        obj = obj[key]
+    obj[path[-1]] = value
+
+
+def _to_ga(obj: Any, rows: tuple[_Row, ...]) -> Any:
+    if not isinstance(obj, Mapping):
+        return obj
+    named = {beta: (path, convert) for beta, path, convert, _ in rows}
+    result: Obj = {key: value for key, value in obj.items() if key not in named and key not in _BETA_ONLY}
+    for key in obj.keys() & named.keys():
+        path, convert = named[key]
+        _nest(result, path, convert(obj[key]))
+    return result
+
+
+def _to_beta(obj: Any, rows: tuple[_Row, ...]) -> Any:
+    if not isinstance(obj, Mapping):
+        return obj
+    moved = {path[0] for _, path, _, _ in rows}
+    result: Obj = {key: value for key, value in obj.items() if key not in moved and key not in _GA_ONLY}
+    for beta, path, _, convert in rows:
+        found: Any = obj
+        for key in path:
+            if not isinstance(found, Mapping) or key not in found:
+                break
+            found = found[key]
+        else:
+            result[beta] = convert(found)
+    return result
+
+
+def _item(item: Any, content_types: Mapping[str, str]) -> Any:
+    """An item with its content parts called otherwise; only the assistant's are."""
+    if not isinstance(item, Mapping) or item.get("role") != "assistant" or not isinstance(item.get("content"), list):
+        return item
+    return {**item, "content": [_part(part, content_types) for part in item["content"]]}
+
+
+def _part(part: Any, content_types: Mapping[str, str]) -> Any:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return {**part, "type": content_types[kind]} if isinstance(kind, str) and kind in content_types else part
+
+
+def _items(value: Any, content_types: Mapping[str, str]) -> Any:
+    return [_item(item, content_types) for item in value] if isinstance(value, list) else value
+
+
+def _with(obj: Event, key: str, change: Convert) -> Event:
+    """The object with one member changed, if it has that member."""
+    return {**obj, key: change(obj[key])} if key in obj else obj
+
+
+def _ga_items(event: Event) -> Event:
+    return _with(event, "item", lambda item: _item(item, _GA_CONTENT))
+
+
+def _beta_items(event: Event) -> Event:
+    return _with(event, "item", lambda item: _item(item, _BETA_CONTENT))
+
+
+# -- client events ----------------------------------------------------------------------------------------------------
+
+
+def client_event_to_ga(event: Event) -> Event:
+    """A client's event, beta to GA."""
+    kind = event.get("type")
+    if kind == "session.update":
+        return _with(event, "session", lambda session: _tagged(_to_ga(session, SESSION), "realtime"))
+    if kind == "transcription_session.update":
+        changed = _with(event, "session", lambda session: _tagged(_without(_to_ga(session, SESSION)), "transcription"))
+        return {**changed, "type": "session.update"}
+    if kind == "response.create":
+        return _with(event, "response", _response_create_to_ga)
+    return _ga_items(event)
+
+
+def client_event_to_beta(event: Event) -> Event:
+    """A client's event, GA to beta."""
+    kind = event.get("type")
+    if kind == "session.update":
+        session = event.get("session")
+        is_transcription = isinstance(session, Mapping) and session.get("type") == "transcription"
+        changed = _with(event, "session", lambda session: _to_beta(session, SESSION))
+        return {**changed, "type": "transcription_session.update"} if is_transcription else changed
+    if kind == "response.create":
+        return _with(event, "response", _response_create_to_beta)
+    return _beta_items(event)
+
+
+def _tagged(session: Any, kind: str) -> Any:
+    return {"type": kind, **session} if isinstance(session, Mapping) else session
+
+
+def _without(session: Any) -> Any:
+    """A transcription session has no output at all."""
+    return {key: value for key, value in session.items() if key != "output_modalities"}
+
+
+def _response_create_to_ga(response: Any) -> Any:
+    changed = _to_ga(response, RESPONSE_CREATE)
+    return _with(changed, "input", lambda items: _items(items, _GA_CONTENT)) if isinstance(changed, dict) else changed
+
+
+def _response_create_to_beta(response: Any) -> Any:
+    changed = _to_beta(response, RESPONSE_CREATE)
+    return _with(changed, "input", lambda items: _items(items, _BETA_CONTENT)) if isinstance(changed, dict) else changed
+
+
+# -- server events ----------------------------------------------------------------------------------------------------
+
+
+def server_event_to_beta(event: Event) -> list[Event]:
+    """A server's event, GA to beta: one, or none where beta has no such thing."""
+    kind = event.get("type")
+    if kind in BETA_NAMES:
+        return [{**event, "type": BETA_NAMES[kind]}]
+    if kind == "conversation.item.added":
+        return [{**_beta_items(event), "type": "conversation.item.created"}]
+    if kind == "conversation.item.done":
+        return []
+    if kind in ("session.created", "session.updated"):
+        return [_session_to_beta(event)]
+    if kind in ("response.created", "response.done"):
+        return [_with(event, "response", _response_to_beta)]
+    if kind == "response.function_call_arguments.done":
+        return [{key: value for key, value in event.items() if key != "name"}]
+    return [_beta_items(event)]
+
+
+def _session_to_beta(event: Event) -> Event:
+    session = event.get("session")
+    is_transcription = isinstance(session, Mapping) and session.get("type") == "transcription"
+    changed = _with(event, "session", lambda session: _to_beta(session, SESSION))
+    is_update = is_transcription and event["type"] == "session.updated"
+    return {**changed, "type": "transcription_session.updated"} if is_update else changed
+
+
+def _response_to_beta(response: Any) -> Any:
+    changed = _to_beta(response, RESPONSE)
+    return (
+        _with(changed, "output", lambda items: _items(items, _BETA_CONTENT)) if isinstance(changed, dict) else changed
+    )
+
+
+def _response_to_ga(response: Any) -> Any:
+    changed = _to_ga(response, RESPONSE)
+    return _with(changed, "output", lambda items: _items(items, _GA_CONTENT)) if isinstance(changed, dict) else changed
+
+
+class BetaClient:
+    """A client that speaks beta: its events become GA, what it is sent becomes beta."""
+
+    def up(self, event: Event) -> list[Event]:
+        """What the client said, in GA."""
+        return [client_event_to_ga(event)]
+
+    def down(self, event: Event) -> list[Event]:
+        """What the client is told, in beta."""
+        return server_event_to_beta(event)
+
+
+class BetaUpstream:
+    """An upstream that speaks beta.
+
+    It remembers of items under way what beta leaves out: their place, for `conversation.item.done`, and the name of a
+    function, for `response.function_call_arguments.done`.
+    """
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, Obj] = OrderedDict()
+
+    def up(self, event: Event) -> list[Event]:
+        """What the upstream is told, in beta."""
+        return [client_event_to_beta(event)]
+
+    def down(self, event: Event) -> list[Event]:
+        """What the upstream said, in GA."""
+        kind = event.get("type")
+        if kind in GA_NAMES:
+            return [{**event, "type": GA_NAMES[kind]}]
+        if kind in ("session.created", "session.updated", "transcription_session.updated"):
+            tag = "transcription" if kind.startswith("transcription") else "realtime"
+            changed = _with(event, "session", lambda session: _tagged(_to_ga(session, SESSION), tag))
+            return [{**changed, "type": kind.removeprefix("transcription_")}]
+        if kind in ("response.created", "response.done"):
+            return [_with(event, "response", _response_to_ga)]
+        if kind == "conversation.item.created":
+            return self._item_created(event)
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            return self._output_item(event)
+        if kind == "response.function_call_arguments.done" and "name" not in event:
+            return [{**event, "name": self._kept(event.get("item_id")).get("name", "")}]
+        if kind == "conversation.item.input_audio_transcription.completed" and event.get("usage") is None:
+            return [{**event, "usage": dict(_NO_USAGE)}]
+        return [_ga_items(event)]
+
+    def _item_created(self, event: Event) -> list[Event]:
+        changed = _ga_items(event)
+        item, previous = event.get("item"), event.get("previous_item_id")
+        added: Event = {**changed, "type": "conversation.item.added"}
+        if isinstance(item, Mapping) and item.get("status") == "in_progress":
+            self._keep(item.get("id"), {"previous_item_id": previous})
+            return [added]
+        return [added, _done(event, changed.get("item"), previous)]
+
+    def _output_item(self, event: Event) -> list[Event]:
+        changed = _ga_items(event)
+        item = event.get("item")
+        if not isinstance(item, Mapping):
+            return [changed]
+        if event["type"] == "response.output_item.added":
+            self._keep(item.get("id"), {"name": item.get("name") or ""})
+            return [changed]
+        kept = self._open.pop(str(item.get("id")), {})
+        if "previous_item_id" not in kept:
+            return [changed]  # created outside the conversation, or complete from the start
+        return [changed, _done(event, changed.get("item"), kept["previous_item_id"])]
+
+    def _kept(self, item_id: Any) -> Obj:
+        return self._open.get(item_id, {}) if isinstance(item_id, str) else {}
+
+    def _keep(self, item_id: Any, known: Obj) -> None:
+        if isinstance(item_id, str):
+            self._open[item_id] = self._open.get(item_id, {}) | known
+            if len(self._open) > MAX_OPEN_ITEMS:
+                self._open.popitem(last=False)
+
+
+def _done(event: Event, item: Any, previous: Any) -> Obj:
+    """`conversation.item.done`, which beta has not; its id tells which event it was made of."""
+    event_id = f"{event.get('event_id') or 'event'}_done"
+    return {"type": "conversation.item.done", "event_id": event_id, "previous_item_id": previous, "item": item}

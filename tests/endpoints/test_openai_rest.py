@@ -1,0 +1,145 @@
+"""OpenAI's REST surface: tickets by its own SDK, and the errors that its SDKs show."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from openai import AsyncOpenAI, PermissionDeniedError
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from relay.access import identity_of
+from relay.testing import ScriptedUpstream
+from tests.support.realtime_client import RealtimeClient, realtime_client
+from tests.support.relay_server import RunningRelay, running_relay
+
+KEY = "relay-key-0123456789abcdef"
+KIOSK_KEY = "kiosk-key-0123456789abcdef"
+PUBLIC = {"host": "0.0.0.0", "api_keys": (KEY, KIOSK_KEY)}
+
+
+def sdk(relay: RunningRelay, key: str = KEY) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=relay.http("/v1"), api_key=key, max_retries=0)
+
+
+async def models_of(relay: RunningRelay, key: str) -> list[str]:
+    async with sdk(relay, key) as openai:
+        return [model.id for model in (await openai.models.list()).data]
+
+
+def policies(tmp_path: Path) -> Path:
+    path = tmp_path / "policies.toml"
+    path.write_text(f'[policies.kiosk]\nmodels = ["kiosk-model"]\nkeys = ["{identity_of(KIOSK_KEY)}"]\n')
+    return path
+
+
+async def post(relay: RunningRelay, body: Any, key: str = KEY) -> tuple[int, Any, Any]:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(relay.http("/v1/realtime/client_secrets"), data=body, headers=headers) as answer,
+    ):
+        return answer.status, await answer.json(), answer.headers
+
+
+async def test_the_sdk_mints_a_ticket_that_opens_a_session_as_it_says() -> None:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, **PUBLIC) as relay, sdk(relay) as openai:
+        secret = await openai.realtime.client_secrets.create(
+            expires_after={"anchor": "created_at", "seconds": 60},
+            session={"type": "realtime", "instructions": "Be kind."},
+        )
+        assert secret.value.startswith("ek_relay_")
+        assert secret.session.type == "realtime"
+        assert secret.session.to_dict()["instructions"] == "Be kind."
+        for options in (
+            {"additional_headers": {"Authorization": f"Bearer {secret.value}"}},
+            {"additional_headers": {"api-key": secret.value}},
+            {"subprotocols": ["realtime", f"openai-insecure-api-key.{secret.value}"]},
+        ):
+            async with realtime_client(relay, **options) as client:
+                session = await upstream.accept()
+                update = await session.configure()
+                assert update["session"]["instructions"] == "Be kind."
+                created = await client.expect("session.created")
+                assert created["session"]["instructions"] == "Be kind."
+
+
+async def test_a_device_may_come_with_a_ticket_in_its_url_once() -> None:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, **PUBLIC) as relay:
+        body = json.dumps({"expires_after": {"seconds": 60}, "single_use": True})
+        _, secret, headers = await post(relay, body)
+        assert headers["Cache-Control"] == "no-store"
+        url = relay.ws(f"/ws?ticket={secret['value']}")
+        async with connect(url) as connection:
+            session = await upstream.accept()
+            await session.configure()
+            assert "AIConnected" in str(await connection.recv())
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url)
+        assert refused.value.response.status_code == 401
+
+
+async def test_a_ticket_has_the_policy_of_its_maker_or_the_one_asked_for(tmp_path: Path) -> None:
+    async with running_relay("ws://127.0.0.1:9/", policies=policies(tmp_path), **PUBLIC) as relay:
+        _, secret, _ = await post(relay, '{"policy":"kiosk","identity":"visitor 7"}')
+        assert await models_of(relay, secret["value"]) == ["kiosk-model"]
+        _, secret, _ = await post(relay, "", KIOSK_KEY)
+        assert await models_of(relay, secret["value"]) == ["kiosk-model"]
+        status, error, _ = await post(relay, '{"policy":"default"}', KIOSK_KEY)
+        assert (status, error["error"]["param"]) == (403, "policy")
+        assert await models_of(relay, KEY) == ["gpt-realtime"]
+
+
+async def test_a_ticket_makes_no_tickets() -> None:
+    async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
+        _, secret, _ = await post(relay, "{}")
+        async with sdk(relay, secret["value"]) as openai:
+            with pytest.raises(PermissionDeniedError, match="not with another ticket"):
+                await openai.realtime.client_secrets.create()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ("{", 400, None),
+        ("[]", 400, None),
+        ('{"colour":1}', 400, "colour"),
+        ('{"expires_after":{"seconds":9}}', 400, "expires_after.seconds"),
+        ('{"expires_after":{"seconds":7201}}', 400, "expires_after.seconds"),
+        ('{"expires_after":{"seconds":true}}', 400, "expires_after.seconds"),
+        ('{"expires_after":{"anchor":"now","seconds":60}}', 400, "expires_after.anchor"),
+        ('{"policy":"nobody"}', 400, "policy"),
+        ('{"identity":"a\\nb"}', 400, "identity"),
+        ('{"single_use":1}', 400, "single_use"),
+        ('{"session":7}', 400, "session"),
+        ('{"session":{"type":"realtime","tools":[{"type":"mcp","server_label":"x"}]}}', 400, "session.tools[0]"),
+        ('{"session":{"type":"transcription"}}', 501, "session.type"),
+    ],
+)
+async def test_bad_bodies_are_refused_by_name(body: str, status: int, param: str | None) -> None:
+    async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
+        seen, error, _ = await post(relay, body)
+        assert (seen, error["error"]["param"]) == (status, param)
+        assert error["error"]["message"]
+
+
+async def test_a_tickets_policy_holds_for_what_it_configures_and_for_the_session(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream() as upstream,
+        running_relay(upstream.url, policies=policies(tmp_path), **PUBLIC) as relay,
+    ):
+        _, secret, _ = await post(relay, '{"policy":"kiosk"}')
+        bearer = {"Authorization": f"Bearer {secret['value']}"}
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(relay.ws("/v1/realtime?model=other"), additional_headers=bearer)
+        assert refused.value.response.status_code == 404
+        async with connect(relay.ws("/v1/realtime?model=kiosk-model"), additional_headers=bearer) as connection:
+            session = await upstream.accept()
+            await session.emit({"type": "session.created", "session": {"type": "realtime"}})
+            client = RealtimeClient(connection)
+            await client.expect("session.created")
+            await client.send(type="session.update", event_id="u", session={"type": "realtime", "model": "other"})
+            error = await client.expect("error")
+            assert (error["error"]["param"], error["error"]["event_id"]) == ("session.model", "u")

@@ -1,0 +1,152 @@
+"""The official SDKs, unchanged, against the relay on its own engine; the official types judge what they received.
+
+Each driver beside this file is an application as the SDK's users write it; it runs in an environment of its own
+(`scripts/sdk-env`) and prints every event that its SDK was sent.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from relay.state import load_tools
+from tests.support.realtime_client import is_valid
+from tests.support.relay_server import RunningRelay, running_relay, settings_for
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+DRIVE_TIMEOUT_S = 90.0
+KEY = "relay-key-0123456789abcdef"
+SILENCE_S = 1.5
+
+Obj = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence for the server's tools as 24 kHz PCM, with the silence that ends a turn."""
+    samples, rate = soundfile.read(ROOT / "recordings/samples/dice-and-time.flac", dtype="int16")
+    assert rate == 24_000
+    path = tmp_path_factory.mktemp("sdk") / "spoken.pcm"
+    path.write_bytes(samples.astype("<i2").tobytes() + bytes(int(2 * rate * SILENCE_S)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `scripts/dev-cert` makes."""
+    folder = tmp_path_factory.mktemp("certs")
+    subprocess.run([ROOT / "scripts/dev-cert", folder], check=True, capture_output=True)
+    return folder
+
+
+async def environment(name: str) -> Path:
+    """The folder of an SDK's environment, made if need be."""
+    process = await asyncio.create_subprocess_exec(
+        ROOT / "scripts/sdk-env", name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return ROOT / out.decode().strip()
+
+
+async def drive(command: list[Path | str], **variables: str | Path) -> list[Obj]:
+    """Run a driver to its end and return the events that it was sent; a failure of its is one of the test."""
+    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=clean | {name: str(value) for name, value in variables.items()},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(DRIVE_TIMEOUT_S):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    events = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+    kinds = [event.get("type") for event in events if not str(event.get("type")).endswith(".delta")]
+    assert process.returncode == 0, f"{err.decode()[-2000:]}\nafter {kinds[-20:]}"
+    return events
+
+
+@asynccontextmanager
+async def relay_on_its_engine(**settings: Any) -> AsyncIterator[RunningRelay]:
+    tools = load_tools(settings_for())
+    async with running_relay("local", tools, **settings) as relay:
+        yield relay
+
+
+def judge(events: list[Obj]) -> None:
+    """Every event is valid, no id of a server tool is among them, every chain of items is whole."""
+    assert len(events) > 20
+    known = {None}
+    for event in events:
+        assert is_valid(event), event
+        if event["type"] == "conversation.item.added":
+            assert event.get("previous_item_id") in known, "an item stands behind one that was never shown"
+            known.add(event["item"]["id"])
+    text = json.dumps([event for event in events if not event["type"].endswith(".delta")])
+    for hidden in ("roll_dice", "current_time", "relay_request", "x-examples"):
+        assert hidden not in text
+    active: set[str] = set()
+    for event in events:
+        if event["type"] == "response.created":
+            active.add(event["response"]["id"])
+            assert len(active) == 1, "two responses at once"
+        elif event["type"] == "response.done":
+            active.discard(event["response"]["id"])
+
+
+async def test_openai_from_npm(spoken: Path, certificate: Path) -> None:
+    place = await environment("npm")
+    async with relay_on_its_engine(tls_cert=certificate / "cert.pem", tls_key=certificate / "key.pem") as relay:
+        events = await drive(
+            [place / "bin/node", link(place, "openai_npm.mjs")],
+            BASE_URL=f"https://localhost:{relay.port}/v1",
+            NODE_EXTRA_CA_CERTS=certificate / "cert.pem",
+            API_KEY=KEY,
+            PCM=spoken,
+        )
+    judge(events)
+
+
+async def test_agents_from_npm(spoken: Path) -> None:
+    place = await environment("npm")
+    async with relay_on_its_engine() as relay:
+        events = await drive(
+            [place / "bin/node", link(place, "agents_npm.mjs")],
+            WS_URL=relay.ws("/v1/realtime?model=gpt-realtime"),
+            API_KEY=KEY,
+            PCM=spoken,
+        )
+    judge(events)
+
+
+async def test_agents_from_python(spoken: Path) -> None:
+    place = await environment("agents")
+    async with relay_on_its_engine() as relay:
+        events = await drive(
+            [place / "bin/python", HERE / "agents_py.py"],
+            WS_URL=relay.ws("/v1/realtime?model=gpt-realtime"),
+            API_KEY=KEY,
+            PCM=spoken,
+            OPENAI_AGENTS_DISABLE_TRACING="1",
+        )
+    judge(events)
+
+
+def link(place: Path, name: str) -> Path:
+    """The driver beside its `node_modules`, where Node looks for packages."""
+    target = place / name
+    target.write_bytes((HERE / name).read_bytes())
+    return target

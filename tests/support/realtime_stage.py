@@ -1,0 +1,135 @@
+"""A Realtime session between two lists: what the client says and the upstream says in, what each is sent out."""
+
+import itertools
+import json
+from typing import Any
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.policy import Policy, Principal, RealtimePolicy
+from relay.core.realtime_events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_session import RealtimeSession
+from relay.core.values import ToolSpec
+
+Obj = dict[str, Any]
+
+CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object", "properties": {}}, examples=("what time is it",))
+DICE = ToolSpec("dice", "Rolls dice.", {"type": "object", "properties": {}}, protected=True)
+LAMP = {"type": "function", "name": "lamp", "description": "Switches.", "parameters": {"type": "object"}}
+
+
+class RealtimeStage:
+    """`client(...)` and `upstream(...)` let one of them speak; `told` and `sent` are what both were sent since."""
+
+    def __init__(self, *tools: ToolSpec, policy: RealtimePolicy | None = None, **options: Any) -> None:
+        numbers = itertools.count(1)
+        principal = Principal(policy=Policy(realtime=policy or RealtimePolicy()))
+        self.session = RealtimeSession("rs_1", principal, tools, lambda: str(next(numbers)), **options)
+        self.now = 0.0
+        self.told: list[Obj] = []
+        self.sent: list[Obj] = []
+        self.raw: list[bytes] = []
+        self.ran: list[cmd.RunTool] = []
+        self.ends: list[RealtimeCommand] = []
+
+    def ready(self, **session: Any) -> "RealtimeStage":
+        """The upstream introduces itself, and takes the configuration if there is one."""
+        self.upstream(type="session.created", session={"type": "realtime", "model": "m"} | session)
+        if self.sent and self.sent[-1]["type"] == "session.update":
+            self.upstream(type="session.updated", session=session | self.sent[-1]["session"])
+        self.clear()
+        return self
+
+    def client(self, *events: Obj, **event: Any) -> "RealtimeStage":
+        for one in (*events, *((event,) if event else ())):
+            self.feed(ClientSaid(json.loads(json.dumps(one))))
+        return self
+
+    def upstream(self, *events: Obj, **event: Any) -> "RealtimeStage":
+        for one in (*events, *((event,) if event else ())):
+            self.feed(UpstreamSaid(json.dumps(one).encode(), one))
+        return self
+
+    def returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":
+        self.feed(ev.ToolReturned(call_id, "done", output, 1))
+        return self
+
+    def feed(self, event: Any) -> None:
+        for command in self.session.handle(event, self.now):
+            match command:
+                case TellClient(body):
+                    self.told.append(dict(body))
+                case PassDown(raw):
+                    self.raw.append(bytes(raw))
+                    self.told.append(json.loads(bytes(raw)))
+                case TellUpstream(body):
+                    self.sent.append(dict(body))
+                case cmd.RunTool():
+                    self.ran.append(command)
+                case _:
+                    self.ends.append(command)
+
+    def clear(self) -> None:
+        for kept in (self.told, self.sent, self.raw, self.ran):
+            kept.clear()
+
+    def take_told(self) -> list[Obj]:
+        told, self.told = self.told, []
+        return told
+
+    def take_sent(self) -> list[Obj]:
+        sent, self.sent = self.sent, []
+        return sent
+
+    def told_types(self) -> list[str]:
+        return [event["type"] for event in self.take_told()]
+
+    def sent_types(self) -> list[str]:
+        return [event["type"] for event in self.take_sent()]
+
+
+def created(response_id: str, **response: Any) -> Obj:
+    return {"type": "response.created", "event_id": "e", "response": {"id": response_id, "output": []} | response}
+
+
+def message_item(item_id: str, status: str = "completed") -> Obj:
+    return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": []}
+
+
+def call_item(call_id: str, name: str, status: str = "completed") -> Obj:
+    return {
+        "id": f"item_{call_id}", "type": "function_call", "status": status, "call_id": call_id, "name": name,
+        "arguments": "{}",
+    }  # fmt: skip
+
+
+def done(response_id: str, *output: Obj, status: str = "completed", **response: Any) -> Obj:
+    body = {"id": response_id, "status": status, "output": list(output), "usage": {"total_tokens": 5}}
+    return {"type": "response.done", "event_id": "e", "response": body | response}
+
+
+def call_events(response_id: str, call: Obj, index: int = 0, previous: str | None = None) -> list[Obj]:
+    """What the API says of a call, without the ends of the response."""
+    about = {"response_id": response_id, "item_id": call["id"], "output_index": index}
+    begun = call | {"status": "in_progress", "arguments": ""}
+    return [
+        {"type": "response.output_item.added", "response_id": response_id, "output_index": index, "item": begun},
+        {"type": "conversation.item.added", "previous_item_id": previous, "item": begun},
+        {"type": "response.function_call_arguments.delta", "call_id": call["call_id"], "delta": "{}", **about},
+        {"type": "response.function_call_arguments.done", "call_id": call["call_id"], "name": call["name"],
+         "arguments": "{}", **about},
+        {"type": "response.output_item.done", "response_id": response_id, "output_index": index, "item": call},
+        {"type": "conversation.item.done", "previous_item_id": previous, "item": call},
+    ]  # fmt: skip
+
+
+def output_added(call_id: str, item_id: str, previous: str | None) -> list[Obj]:
+    item = {"id": item_id, "type": "function_call_output", "call_id": call_id, "output": "ok"}
+    return [
+        {"type": f"conversation.item.{what}", "previous_item_id": previous, "item": item} for what in ("added", "done")
+    ]
+
+
+def user_item(item_id: str, previous: str | None = None) -> Obj:
+    item = {"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+    return {"type": "conversation.item.added", "previous_item_id": previous, "item": item}

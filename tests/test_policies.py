@@ -1,0 +1,66 @@
+"""The policy file: what it says, and every mistake in it at once."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.core.policy import DEFAULT_ALLOW, GUARDED_ALLOW
+from relay.errors import ConfigError
+from relay.policies import Policies
+
+
+def load(tmp_path: Path, text: str) -> Policies:
+    path = tmp_path / "policies.toml"
+    path.write_text(text)
+    return Policies.load(path)
+
+
+def test_without_a_file_there_is_the_default_that_lets_ordinary_applications_run() -> None:
+    policies = Policies.load(None)
+    assert policies.of("anybody").realtime.allow == DEFAULT_ALLOW
+    assert {"mcp", "image_urls"}.isdisjoint(DEFAULT_ALLOW)
+
+
+def test_a_policy_belongs_to_the_keys_that_it_names(tmp_path: Path) -> None:
+    policies = load(tmp_path, '[policies.kiosk]\nvoices = ["cedar"]\nkeys = ["key-1"]\n')
+    assert policies.of("key-1").name == "kiosk"
+    assert policies.of("key-1").realtime.voices == ("cedar",)
+    assert policies.of("key-2").name == "default"
+    assert policies.names() == ["default", "kiosk"]
+
+
+def test_one_with_instructions_is_guarded_unless_it_says_otherwise(tmp_path: Path) -> None:
+    policies = load(
+        tmp_path,
+        '[policies.a]\ninstructions = "Be kind."\n'
+        '[policies.b]\ninstructions = "Be kind."\nallow = ["prompt", "instructions"]\ndeny = ["instructions"]\n',
+    )
+    a, b = policies.get("a"), policies.get("b")
+    assert a is not None
+    assert a.realtime.allow == GUARDED_ALLOW
+    assert b is not None
+    assert b.realtime.allow == {"prompt"}
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        load(
+            tmp_path,
+            '[policies.a]\nmax_output_tokens = 0\nallow = ["everything"]\ncolour = 1\n[policies."B B"]\n[other]\n',
+        )
+    text = str(wrong.value)
+    for part in ("policies.a.max_output_tokens", "policies.a.allow", "everything", "policies.a.colour", "B B", "other"):
+        assert part in text
+
+
+@pytest.mark.parametrize("text", ["[", "\xff", '[policies.a]\nkeys=["k"]\n[policies.b]\nkeys=["k"]\n'])
+def test_what_is_no_policy_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match="RELAY_POLICIES"):
+        Policies.load(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        Policies.load(tmp_path / "nowhere.toml")
