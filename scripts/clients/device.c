@@ -233,7 +233,8 @@ static void take_message(const char *message) {
     } else if (strcmp(name, "AISpeechDetected") == 0 || strcmp(name, "AIResponseStart") == 0) {
         response_ended = false;
     } else if (strcmp(name, "AIResponseEnd") == 0) {
-        response_ended = !is_true(message, "more");
+        string(message, "status", words, sizeof words);
+        response_ended = !is_true(message, "more") && strcmp(words, "cancelled") != 0; /* cancelled: the user's turn */
     } else if (strcmp(name, "transcript") == 0 && is_true(message, "final")) {
         printf("%s: ", string(message, "role", name, sizeof name));
         printf("%s\n", string(message, "text", words, sizeof words));

@@ -33,7 +33,7 @@ export function talk(url, microphone, speaker, { key, log = console } = {}) {
       case "audioEnd": queue.push(null); break;
       case "interrupted": queue = []; item = null; break; // the rest must be neither heard nor told as played
       case "AISpeechDetected": case "AIResponseStart": ended = false; break;
-      case "AIResponseEnd": ended = !message.more; break;
+      case "AIResponseEnd": ended = !message.more && message.status !== "cancelled"; break; // cancelled: it is the user's turn
       case "transcript": if (message.final) log.log(`${message.role}: ${message.text}`); break;
       case "error": ({ retryable } = message); log.error(`${message.code}: ${message.message}`); break;
     }

@@ -47,8 +47,8 @@ async def talk(relay, microphone, speaker):
                         item = None
                     case {"name": "AISpeechDetected" | "AIResponseStart"}:
                         ended = False
-                    case {"name": "AIResponseEnd", "more": more}:
-                        ended = not more
+                    case {"name": "AIResponseEnd", "more": more, "status": status}:
+                        ended = not more and status != "cancelled"  # interrupted: the user is having a turn
                     case {"type": "transcript", "final": True, "role": role, "text": text}:
                         print(f"{role}: {text}")
                     case {"type": "error", "code": code, "message": text, "retryable": retryable}:
