@@ -11,6 +11,7 @@ RATES_HZ: dict[Encoding, tuple[int, ...]] = {
     "pcmu": (8000,),
     "pcma": (8000,),
 }
+_SILENCE: dict[Encoding, bytes] = {"pcm16": b"\x00", "pcmu": b"\xff", "pcma": b"\xd5"}
 _BYTES_PER_SAMPLE: dict[Encoding, int] = {"pcm16": 2, "pcmu": 1, "pcma": 1}
 
 
@@ -46,6 +47,10 @@ class AudioFormat:
     def ms_of(self, n_bytes: int) -> int:
         """Whole milliseconds that `n_bytes` of this format last, rounded down."""
         return n_bytes // self.bytes_per_ms
+
+    def silence(self, n_bytes: int) -> bytes:
+        """`n_bytes` of digital silence: what G.711 calls it is not zero (ITU-T G.711, tables 1a and 2a)."""
+        return _SILENCE[self.encoding] * n_bytes
 
     def frame_bytes(self, ms: int) -> int:
         """Bytes of a frame of `ms` milliseconds."""

@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from relay.errors import ToolError
     from relay.server import create_app
+    from relay.toolkit.library import load_tools
+    from relay.toolkit.outputs import ClientResult
     from relay.toolkit.registry import ToolContext, tool
 
 __version__ = "0.1.0"
 
-__all__ = ["ToolContext", "ToolError", "__version__", "create_app", "tool"]
+__all__ = ["ClientResult", "ToolContext", "ToolError", "__version__", "create_app", "load_tools", "tool"]
 
 # Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
 _HOMES = {
+    "ClientResult": "relay.toolkit.outputs",
     "ToolContext": "relay.toolkit.registry",
     "ToolError": "relay.errors",
     "create_app": "relay.server",
+    "load_tools": "relay.toolkit.library",
     "tool": "relay.toolkit.registry",
 }
 

@@ -10,7 +10,7 @@ import re
 import socket
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -107,6 +107,7 @@ class Gate:
             browser_by_origin=settings.browser_access == "origin",
         )
         self._hosts = {urlsplit(origin).hostname for origin in settings.allowed_origins if origin != "*"}
+        self._proxies = [ip_network(proxy) for proxy in settings.proxies]
         own = socket.gethostname().lower()
         self._own_names = {settings.host.lower(), own, f"{own}.local"}
 
@@ -152,6 +153,17 @@ class Gate:
         if policy is None:
             raise AccessDenied(f"The ticket's policy {ticket.policy!r:.80} is gone; get a new one.", status=401)
         return Caller(origin, "valid", ticket.identity, from_loopback, policy, TICKET_SCOPES, ticket.id)
+
+    def address(self, request: web.Request) -> str:
+        """Where the request comes from: behind one of RELAY_PROXIES, the last hop that is none of them."""
+        hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+        address = request.remote or ""
+        while hops and self._is_proxy(address):
+            address = hops.pop()
+        return address
+
+    def _is_proxy(self, address: str) -> bool:
+        return _is_address(address) and any(ip_address(address) in network for network in self._proxies)
 
     def origin(self, request: web.Request) -> Origin:
         """How the page that sent the request, if one did, stands to this relay."""

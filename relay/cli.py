@@ -9,7 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.commands import recordings
+from relay.commands import tools as tools_commands
+from relay.commands.check import check
 from relay.commands.policies import policies
+from relay.commands.replay import replay
+from relay.commands.secret import secret
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -19,6 +24,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(tools_commands.app, name="tools")
+
+
+app.command()(check)
+app.command()(secret)
+
+
+app.add_typer(recordings.app)
+app.command()(replay)
 
 
 @app.callback(invoke_without_command=True)
@@ -35,18 +49,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (HOST; 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one (PORT; 8080).")] = None,
     upstream: Annotated[
-        str | None, typer.Option(help="auto, openai, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
+        str | None, typer.Option(help="auto, openai, azure, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
     ] = None,
-    tools: Annotated[Path | None, typer.Option(help="Folder with the backend tools (RELAY_TOOLS; tools).")] = None,
+    tools: Annotated[
+        str | None, typer.Option(help="Folders, files or patterns of backend tools (RELAY_TOOLS; tools).")
+    ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see the README."""
-    from relay.config import Settings
     from relay.logs import setup_logging
+    from relay.server import load_all
     from relay.server import serve as run_server
 
-    settings = Settings.load(host=host, port=port, upstream=upstream, tools=tools)
+    settings, navai = load_all(host=host, port=port, upstream=upstream, tools=tools)
     setup_logging(settings.log_level, settings.log_format)
-    _run(run_server(settings), f"{settings.host}:{settings.port}")
+    _run(run_server(settings, navai=navai), f"{settings.host}:{settings.port}")
 
 
 @app.command()
@@ -72,17 +88,22 @@ def talk(
 def local(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on, 0 for any free one.")] = 8090,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    fault: Annotated[
+        str,
+        typer.Option(help="Misbehave: NAME[=VALUE][@POINT][#N], several by commas; `--fault list` shows all of them."),
+    ] = "",
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=8, help="Processes that listen; 0 for none (default: one a core).")
+    ] = None,
+    max_minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="How long a session may last.")] = 60.0,
 ) -> None:
     """Run the local engine alone: an OpenAI-Realtime-compatible rehearsal partner, without key or network."""
-    from relay.local_engine.server import serve as run_engine
-    from relay.logs import setup_logging
+    from relay.commands.local import list_faults, run_local
 
-    setup_logging("info", "text")
-
-    def say(bound: int) -> None:
-        typer.echo(f"ready: the local engine listens on ws://{host}:{bound}/v1/realtime", err=True)
-
-    _run(run_engine(host, port, on_ready=say), f"{host}:{port}")
+    if fault == "list":
+        list_faults()
+        return
+    _run(run_local(host, port, fault=fault, workers=workers, longest_s=max_minutes * 60), f"{host}:{port}")
 
 
 app.command()(policies)

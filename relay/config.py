@@ -3,23 +3,29 @@
 An empty value is unset. Names that other systems gave to the same thing are accepted as aliases.
 """
 
+import os
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from relay.azure import AzureResource, azure_endpoint, is_azure_preview
+from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
 ENGINE = "local"
-DEFAULT_TOOLS = Path("tools")
+AZURE_PREFIX = "/api/ai-assistant"
+DEFAULT_TOOLS = "tools"
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
 )
@@ -34,23 +40,14 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 class Upstream:
     """Where the model is. `url` is None for the engine that the relay starts itself."""
 
-    kind: Literal["openai", "url", "local"]
+    kind: Literal["openai", "azure", "url", "local"]
     url: str | None
     key: SecretStr | None
 
     @property
     def speaks_beta(self) -> bool:
         """Whether the endpoint speaks the protocol's beta dialect: Azure's preview path does."""
-        return self.url is not None and urlsplit(self.url).path.rstrip("/").endswith("/openai/realtime")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers that carry the key: Azure's endpoints have one of their own."""
-        if self.key is None:
-            return {}
-        key = self.key.get_secret_value()
-        path = urlsplit(self.url or "").path
-        return {"api-key": key} if path.startswith("/openai/") else {"Authorization": f"Bearer {key}"}
+        return self.url is not None and is_azure_preview(self.url)
 
     def url_for(self, model: str | None) -> str | None:
         """The URL with another model, where it names one."""
@@ -85,6 +82,14 @@ class Settings(BaseSettings):
     voice_accent: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_ACCENT")
     voice_tone: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_TONE")
 
+    azure_api_key: SecretStr | None = Field(None, alias="AZURE_OPENAI_API_KEY")
+    azure_token: str | Callable[[], Any] | None = Field(None, alias="RELAY_AZURE_TOKEN")
+    """A callable that gives a bearer token for each dial, or where one is: `package.module:function`."""
+    azure_endpoint: str | None = Field(None, alias="AZURE_OPENAI_ENDPOINT")
+    azure_deployment: str | None = Field(None, alias="AZURE_OPENAI_DEPLOYMENT")
+    azure_api_version: str | None = Field(None, alias="AZURE_OPENAI_API_VERSION")
+    azure_prefix: str = Field(AZURE_PREFIX, alias="RELAY_AZURE_PREFIX")
+
     turn: Literal["server_vad", "semantic_vad", "manual"] = Field("server_vad", alias="RELAY_TURN")
     vad_threshold: float | None = Field(None, alias="RELAY_VAD_THRESHOLD", ge=0, le=1)
     vad_prefix_padding_ms: int | None = Field(None, alias="RELAY_VAD_PREFIX_PADDING_MS", ge=0, le=10_000)
@@ -93,8 +98,27 @@ class Settings(BaseSettings):
     transcription_model: str = Field("gpt-transcribe", alias="RELAY_TRANSCRIPTION_MODEL")
     noise_reduction: Literal["near_field", "far_field", "off"] = Field("off", alias="RELAY_NOISE_REDUCTION")
 
-    tools: Path = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    tools: str = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
+    navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
+    navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
+    tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
+    mcp_servers: Path | None = Field(None, alias="RELAY_MCP_SERVERS")
+    record: Literal["off", "on", "consent"] = Field("off", alias="RELAY_RECORD")
+    recordings_dir: Path = Field(Path("recordings"), alias="RELAY_RECORDINGS_DIR")
+    recordings_max_days: float | None = Field(30, alias="RELAY_RECORDINGS_MAX_DAYS", gt=0)
+    recordings_max_mb: float | None = Field(10_000, alias="RELAY_RECORDINGS_MAX_MB", gt=0)
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
+    max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
+    max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)
+    max_duration_s: float = Field(14_400, alias="RELAY_MAX_DURATION_S", ge=0)
+    max_idle_s: float = Field(1800, alias="RELAY_MAX_IDLE_S", ge=0)
+    max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
+    ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
+    pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
+    tick_ms: float = Field(0, alias="RELAY_TICK_MS", ge=0, le=10)
+    proxies: CommaList = Field((), alias="RELAY_PROXIES")
+    mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
+    speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
 
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
@@ -107,15 +131,33 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="RELAY_LOG_LEVEL")
     log_format: Literal["text", "json"] = Field("text", alias="RELAY_LOG_FORMAT")
 
+    _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the settings; `overrides` (by field name) win. Raises ConfigError with every mistake at once."""
         try:
-            return cls(**{key: value for key, value in overrides.items() if value is not None})
+            settings = cls(**{key: value for key, value in overrides.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
+        settings._environment = process_environment()
+        return settings
 
-    @field_validator("api_keys", "admin_keys", "ticket_keys", "allowed_origins", mode="before")
+    def environment(self) -> dict[str, str]:
+        """The environment and `.env` as they were loaded, for parts with keys of their own; shared keys as here."""
+        own = {
+            "OPENAI_API_KEY": self.openai_api_key.get_secret_value() if self.openai_api_key else None,
+            "OPENAI_BASE_URL": self.openai_base_url,
+            "OPENAI_REALTIME_MODEL": self.model,
+            "OPENAI_REALTIME_VOICE": self.voice,
+            "OPENAI_REALTIME_INSTRUCTIONS": self.instructions,
+            "OPENAI_REALTIME_LANGUAGE": self.language,
+            "OPENAI_REALTIME_VOICE_ACCENT": self.voice_accent,
+            "OPENAI_REALTIME_VOICE_TONE": self.voice_tone,
+        }
+        return self._environment | {key: value or "" for key, value in own.items()}
+
+    @field_validator("api_keys", "admin_keys", "ticket_keys", "allowed_origins", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -130,6 +172,16 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com, without a path")
         return tuple(normal_origin(origin) for origin in value)
 
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy!r} is no address and no network; write it like 10.0.0.0/8") from None
+        return value
+
     @field_validator("api_keys", "admin_keys", "ticket_keys")
     @classmethod
     def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,7 +189,19 @@ class Settings(BaseSettings):
             raise ValueError("a key must have at least 16 characters; make one with: openssl rand -hex 24")
         return value
 
-    @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("navai_folders", "navai_agents", "tools_base_dir", "mcp_servers", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator(
+        "upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", "record", mode="before"
+    )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -147,11 +211,30 @@ class Settings(BaseSettings):
     @field_validator("upstream")
     @classmethod
     def _check_upstream(cls, value: str) -> str:
-        if value == "azure":
-            raise ValueError("azure is not supported by this version; use openai, local or the URL of an endpoint")
-        if value not in ("auto", "openai", ENGINE) and not _is_url(value, ("ws", "wss")):
-            raise ValueError(f"{redact(value)!r} is none of auto, openai, local, or a ws:// or wss:// URL")
+        if value not in ("auto", "openai", "azure", ENGINE) and not _is_url(value, ("ws", "wss")):
+            raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
         return value
+
+    @field_validator("azure_endpoint")
+    @classmethod
+    def _check_azure_endpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            azure_endpoint(value)
+        return value
+
+    @field_validator("azure_token")
+    @classmethod
+    def _check_azure_token(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"[\w.]+:[\w.]+", value):
+            raise ValueError("must name a callable like my_package.my_module:function, which returns a bearer token")
+        return value
+
+    @field_validator("azure_prefix")
+    @classmethod
+    def _check_azure_prefix(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[\w.~-]+)+/?", value):
+            raise ValueError(f"{value!r} is no path; write it like /api/ai-assistant")
+        return value.rstrip("/")
 
     @field_validator("openai_base_url")
     @classmethod
@@ -162,16 +245,51 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        problems = self._azure_problems()
         if self.upstream == "openai" and self.openai_api_key is None:
-            raise ValueError("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
+            problems.append("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
+        if self.pong_timeout_s > self.ping_interval_s:
+            problems.append("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("TLS needs both TLS_CERT and TLS_KEY; scripts/dev-cert makes a pair for this machine")
+            problems.append("TLS needs both TLS_CERT and TLS_KEY; scripts/dev-cert makes a pair for this machine")
         if not self.is_loopback and not self.api_keys and not self.open_access:
-            raise ValueError(
+            problems.append(
                 f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "
                 "send), or RELAY_OPEN=1 to let everybody in who can reach it"
             )
+        if problems:
+            raise ValueError("\n  ".join(problems))
         return self
+
+    def _azure_problems(self) -> list[str]:
+        problems = []
+        if self.azure_api_key is not None and self.azure_token is not None:
+            problems.append("AZURE_OPENAI_API_KEY and RELAY_AZURE_TOKEN are both set: Azure takes one; unset the other")
+        if self.azure_api_version is not None and (self.azure_endpoint or "").rstrip("/").endswith("/openai/v1"):
+            problems.append(
+                "AZURE_OPENAI_ENDPOINT ends with /openai/v1, the GA protocol, and AZURE_OPENAI_API_VERSION is set, "
+                "which means the preview one: unset AZURE_OPENAI_API_VERSION, or cut /openai/v1 off"
+            )
+        if self.upstream == "azure" and (missing := self._azure_missing()):
+            problems.append(f"RELAY_UPSTREAM=azure needs {', '.join(missing)}")
+        return problems
+
+    def _azure_missing(self) -> list[str]:
+        missing = []
+        if self.azure_endpoint is None:
+            missing.append("AZURE_OPENAI_ENDPOINT")
+        if self.azure_deployment is None:
+            missing.append("AZURE_OPENAI_DEPLOYMENT")
+        if self.azure_api_key is None and self.azure_token is None:
+            missing.append("AZURE_OPENAI_API_KEY (or RELAY_AZURE_TOKEN, a callable that gives a bearer token)")
+        return missing
+
+    @property
+    def azure(self) -> AzureResource | None:
+        """The Azure resource, if one is configured in full."""
+        if self._azure_missing() or self.azure_endpoint is None or self.azure_deployment is None:
+            return None
+        return AzureResource(azure_endpoint(self.azure_endpoint), self.azure_deployment, self.azure_api_version)
 
     @property
     def is_loopback(self) -> bool:
@@ -201,12 +319,19 @@ class Settings(BaseSettings):
         return context
 
     def resolve_upstream(self) -> Upstream:
-        """The upstream that these settings name: a URL, else OpenAI where there is a key, else the local engine."""
+        """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         if "://" in self.upstream:
             return Upstream("url", _realtime_url(self.upstream, self.model), self._key_for(self.upstream))
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
             return Upstream("openai", _realtime_url(self.openai_base_url, self.model), self.openai_api_key)
+        azure = self.azure if self.upstream in ("auto", "azure") else None
+        if azure is not None:
+            return Upstream("azure", azure.websocket_url, self.azure_api_key)
         return Upstream("local", None, None)
+
+    def session_limits(self) -> SessionLimits:
+        """How long sessions may last and be quiet; 0 is for ever."""
+        return SessionLimits(self.max_duration_s or None, self.max_idle_s or None)
 
     def session_config(self) -> SessionConfig:
         """What every session asks of the upstream, before its client has said a word; without tools."""
@@ -235,8 +360,26 @@ class Settings(BaseSettings):
             found.append(
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
             )
+        found += self._azure_warnings()
+        if self.navai_folders is not None and "tools" in self.model_fields_set:
+            found.append(
+                "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
+            )
         if not self.is_loopback and self.open_access:
             found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")
+        return found
+
+    def _azure_warnings(self) -> list[str]:
+        found = []
+        missing = self._azure_missing()
+        if missing and len(missing) < 3:
+            found.append(f"Azure is configured in part and not used: {', '.join(missing)} is missing")
+        upstream = self.resolve_upstream()
+        if upstream.speaks_beta:
+            found.append(
+                "Azure's preview protocol is deprecated since 2026-04-30: unset AZURE_OPENAI_API_VERSION, or use the "
+                "address /openai/v1/realtime?model=<deployment>"
+            )
         return found
 
     def _key_for(self, url: str) -> SecretStr | None:
@@ -247,6 +390,11 @@ class Settings(BaseSettings):
         if host == urlsplit(self.openai_base_url).hostname or host in ("localhost", "127.0.0.1", "::1"):
             return self.openai_api_key
         return None
+
+
+def process_environment() -> dict[str, str]:
+    """The environment over what `.env` says."""
+    return {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
 
 
 def normal_origin(origin: str) -> str:

@@ -6,8 +6,11 @@ RelayError
 ├── BadRequest             what was asked makes no sense (400; close 1008)
 │   └── ApiError           the same in OpenAI's words: status and code are chosen one by one
 ├── TooBig                 a message or body over its bound (413; close 1009)
-├── Full                   over a limit for now (429 or 503; close 1013)
+├── Full                   over a limit for now (503; close 1013)
+│   └── TooOften           over a quota (429 with Retry-After)
 ├── UpstreamError          the model's end refused or broke (502; close 1011)
+│   └── UpstreamTimeout    it did not answer in time (504)
+├── NotConfigured          what this needs is not in the settings (503)
 └── ToolError              a tool could not be described, loaded or run
 """
 
@@ -70,11 +73,50 @@ class Full(RelayError):
     close_code = 1013
 
 
+class TooOften(Full):
+    """A quota is used up; `retry_after_s` says when it is not."""
+
+    http_status = 429
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class UpstreamError(RelayError):
-    """The model's end refused the connection or broke; never carries a key or the upstream's raw body."""
+    """The model's end refused the connection or broke; never carries a key or the upstream's raw body.
+
+    `upstream_status` is the HTTP status that it answered with, `code` its error code, `retry_after_s` how long it
+    asked to wait; each None where there was none.
+    """
 
     http_status = 502
     close_code = 1011
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        upstream_status: int | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.upstream_status = upstream_status
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamTimeout(UpstreamError):
+    """The model's end did not answer in time."""
+
+    http_status = 504
+
+
+class NotConfigured(RelayError):
+    """What was asked for needs a setting that is not there; the text names it."""
+
+    http_status = 503
 
 
 class ToolError(RelayError):

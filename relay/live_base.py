@@ -22,17 +22,33 @@ UPSTREAM_STUCK_S = 10.0
 
 _log = logging.getLogger("relay.session")
 
-Tap = Callable[[Any, float, Sequence[Any]], None]
-"""Sees every event with its time and the commands it led to; `Forwarded.raw` is valid during the call only."""
+Tap = Callable[[Any, float, Sequence[Any] | None], None]
+"""Sees every event with its time and the commands it led to, None if our own code failed at it and the exception is
+being handled; `Forwarded.raw` is valid during the call only."""
+
+
+def both(one: Tap | None, other: Tap | None) -> Tap | None:
+    """One tap for two listeners, either of which may be missing."""
+    if one is None or other is None:
+        return one or other
+
+    def tap(event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        one(event, now, commands)
+        other(event, now, commands)
+
+    return tap
 
 
 class Tools(Protocol):
     """What a session needs of the tools: run one, and always get exactly one return."""
 
     def run(
-        self, command: cmd.RunTool, progress: Callable[[ev.ToolProgressed], None]
+        self, command: cmd.RunTool, tell: Callable[[ev.ToolProgressed | ev.EndAsked], None]
     ) -> Coroutine[Any, Any, ev.ToolReturned]:
-        """Run a tool to its end; never raises but for cancellation."""
+        """Run a tool to its end; never raises but for cancellation. `tell` takes what it says meanwhile."""
+
+    def cancel(self, call_id: str) -> None:
+        """End a running call: it returns as "cancelled"."""
 
 
 class SessionCore(Protocol):
@@ -159,7 +175,12 @@ class LiveBase(Generic[Core]):
         while True:
             try:
                 now = self._clock()
-                commands = self.core.handle(event, now)
+                try:
+                    commands = self.core.handle(event, now)
+                except Exception:
+                    if self._tap is not None:
+                        self._tap(event, now, None)
+                    raise
                 if self._tap is not None:
                     self._tap(event, now, commands)
                 for command in commands:

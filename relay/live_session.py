@@ -10,13 +10,16 @@ from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
 from relay.live_base import LiveBase, Tap, Tools
 from relay.peers.frames import MessageListener
-from relay.peers.outbox import Outbox
+from relay.peers.outbox import MAX_QUEUED_MS, Outbox
+from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 
 MAX_UNSENT_UPSTREAM_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is left out."""
+MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
+"""With more than this unread, whatever it is, the upstream is given up at once."""
 
 _HOT = (Forwarded, ev.TextDelta)
 
@@ -36,10 +39,12 @@ class LiveSession(LiveBase[DeviceSession]):
         *,
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
+        max_queued_ms: float = MAX_QUEUED_MS,
     ) -> None:
         super().__init__(core, client, dial, tools, clock=clock, tap=tap)
         self._client_codec = DeviceCodec(core.options)
-        self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock)
+        self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
+        self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
         self._decode = upstream_codec.decode
@@ -49,12 +54,17 @@ class LiveSession(LiveBase[DeviceSession]):
 
     def _stop(self) -> None:
         self._outbox.stop()
+        self._throttle.stop()
 
     # -- sockets to events --------------------------------------------------------------------------------------------
 
     def _client_binary(self, frame: memoryview) -> None:
-        core, codec = self.core, self._client_codec
+        core, codec, throttle = self.core, self._client_codec, self._throttle
         n_bytes = len(frame)
+        audio = throttle.audio
+        audio.left -= n_bytes if n_bytes > throttle.least_bytes else throttle.least_bytes
+        if audio.left < 0:
+            throttle.slow_down(audio, "audio")
         if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry or self._tap) and n_bytes:
             # The short way of what `feed` does with microphone audio in a running session: count it, pass it on.
             core.turns.input_bytes += n_bytes
@@ -68,6 +78,7 @@ class LiveSession(LiveBase[DeviceSession]):
             self.feed(event)
 
     def _client_text(self, frame: memoryview) -> None:
+        self._throttle.message()
         self.feed(self._client_codec.decode_text(frame))
 
     def _upstream_text(self, frame: memoryview) -> None:
@@ -97,6 +108,13 @@ class LiveSession(LiveBase[DeviceSession]):
         elif samples:
             upstream.send_text(self._encode_audio(samples))
 
+    def _send_upstream(self, message: bytes) -> None:
+        """Nothing but audio may be left out: an upstream that asks and asks and does not read is hung up on."""
+        upstream = self._upstream
+        upstream.send_text(message)
+        if not upstream.is_writable and upstream.unsent_bytes > MAX_UNREAD_COMMANDS_BYTES:
+            self.feed(ev.UpstreamStuck(self._dropped_bytes, final=True))
+
     def _carry_out(self, command: cmd.Command, now: float) -> None:
         kind = type(command)
         if type(command) is Forwarded:
@@ -107,7 +125,7 @@ class LiveSession(LiveBase[DeviceSession]):
         elif kind in cmd.CLIENT_MESSAGES:
             self._outbox.tell(cast(cmd.ClientMessage, command))
         elif kind in cmd.UPSTREAM_COMMANDS:
-            self._upstream.send_text(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
+            self._send_upstream(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
         else:
@@ -119,6 +137,8 @@ class LiveSession(LiveBase[DeviceSession]):
                 self._upstream.close(1000)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
+            case cmd.CancelTool(call_id):
+                self._tools.cancel(call_id)
             case cmd.CancelTools():
                 self._cancel_tasks()
             case cmd.CloseClient(code, reason):
@@ -137,6 +157,7 @@ class LiveSession(LiveBase[DeviceSession]):
             case cmd.SyncPlayhead(item_id, played_ms):
                 self._outbox.sync(item_id, played_ms)
             case cmd.UseOptions(options):
+                self._throttle.use(options.input)
                 self._outbox.use(options)
             case _:
                 assert_never(command)

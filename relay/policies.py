@@ -19,7 +19,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from relay.core.policy import CAPABILITIES, DEFAULT_ALLOW, GUARDED_ALLOW, HELLO_FIELDS, Policy, RealtimePolicy
+from relay.core.policy import (
+    CAPABILITIES,
+    DEFAULT_ALLOW,
+    GUARDED_ALLOW,
+    HELLO_FIELDS,
+    Policy,
+    RealtimePolicy,
+    RecordMode,
+)
 from relay.errors import ConfigError
 
 DEFAULT = "default"
@@ -44,6 +52,7 @@ class _PolicyEntry(BaseModel):
     deny: Names = ()
     denied_fields: Literal["refuse", "drop"] = "refuse"
     hello_fields: Names | None = None
+    record: RecordMode | None = None
     keys: Names = ()
 
     @field_validator("*", mode="before")
@@ -78,7 +87,7 @@ class _PolicyEntry(BaseModel):
             denied_fields=self.denied_fields,
         )
         hello_fields = HELLO_FIELDS if self.hello_fields is None else frozenset(self.hello_fields)
-        return Policy(name, hello_fields, realtime)
+        return Policy(name, hello_fields, self.record, realtime)
 
 
 def _one_of(value: Names | None, known: Iterable[str]) -> Names | None:

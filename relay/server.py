@@ -3,22 +3,29 @@
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.access import Access
-from relay.config import Settings
+from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import Principal
+from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
+from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
+from relay.endpoints.navai_backend import NavaiBackend
+from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.openai_rest import calls, client_secrets, models, translations
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.endpoints.realtime import realtime_socket
-from relay.errors import AccessDenied, ApiError, RelayError
-from relay.state import RELAY, RelayState, load_tools
+from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
+from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
+from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
 KEEPALIVE_TIMEOUT_S = 15.0
@@ -33,13 +40,28 @@ RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom."""
+    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
+
+    `any_case` paths are matched without regard to case, with or without a slash at their end.
+    """
 
     method: str
     path: str
     access: Access
     handler: RouteHandler
     websocket: tuple[Access, RouteHandler] | None = None
+    any_case: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it."""
+        return pattern_of(self.path) if self.any_case else self.path
+
+    def below(self, azure_prefix: str) -> "Route":
+        """The route where the settings want it: those of Azure's pages can be moved."""
+        if not self.path.startswith(f"{AZURE_PREFIX}/"):
+            return self
+        return replace(self, path=azure_prefix + self.path.removeprefix(AZURE_PREFIX))
 
 
 _DEVICE = (Access.BROWSER, device_socket)
@@ -53,6 +75,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/static/{name}", Access.OPEN, static),
     Route("GET", "/healthz", Access.OPEN, healthz),
     Route("GET", "/readyz", Access.OPEN, readyz),
+    *(
+        Route(row.method, row.path(NavaiPaths()), Access.BROWSER, relay_handler(row), any_case=True)
+        for row in NAVAI_ROUTES
+    ),
+    *(
+        Route(method, AZURE_PREFIX + path, Access.BROWSER, handler, any_case=True)
+        for method, path, handler in AZURE_ROUTES
+    ),
     Route("GET", "/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
     Route("GET", "/openai/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
     Route("GET", "/openai/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
@@ -61,22 +91,62 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/realtime/calls", Access.CREDENTIAL, calls),
     Route("GET", "/v1/realtime/translations", Access.CREDENTIAL, translations),
     Route("POST", "/v1/realtime/translations/client_secrets", Access.CREDENTIAL, translations),
+    Route("GET", "/recordings", Access.ADMIN, recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recording_file),
 )
 """Every route of the relay. What is not here does not exist: the router is filled from this table alone."""
 
 
-def create_app(settings: Settings | None = None, registry: ToolRegistry | None = None) -> web.Application:
+def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
+    """The settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both in one report."""
+    problems = []
+    try:
+        settings = Settings.load(**overrides)
+    except ConfigError as error:
+        problems.append(str(error))
+        environment = process_environment()
+    else:
+        environment = settings.environment()
+    try:
+        navai = NavaiOptions.from_env(environment)
+    except ConfigError as error:
+        problems += ([] if problems else ["the settings are wrong:"]) + [
+            f"  {line}" for line in str(error).splitlines()
+        ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings, navai
+
+
+def create_app(
+    settings: Settings | None = None, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None
+) -> web.Application:
     """An aiohttp application that is a relay; settings come from the environment, tools from their folder.
 
+    `navai` are the options of the NAVAI routes, whose paths are fixed here; the default is those of the environment.
     Raises ConfigError or ToolError before anything is started.
     """
     settings = settings or Settings.load()
-    state = RelayState.build(settings, registry if registry is not None else load_tools(settings))
+    state = RelayState.build(settings, registry)
     app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
-    for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(route), name=None)
+    app[NAVAI] = NavaiBackend(
+        navai or NavaiOptions.from_env(settings.environment()),
+        state.registry,
+        state.runner,
+        state.library,
+        spending=state.spending,
+        provider=state.provider,
+    )
+    for route in (row.below(settings.azure_prefix) for row in ROUTES):
+        resource = app.router.add_resource(route.pattern)
+        resource.add_route(route.method, _guarded(route))
+        if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
+            resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)
+    app.cleanup_ctx.append(app[NAVAI].lifetime)
+    app.on_response_prepare.append(_let_page_read)
     app.on_shutdown.append(_drain)
     return app
 
@@ -88,6 +158,8 @@ def _guarded(route: Route) -> Handler:
         access, handler = route.access, route.handler
         if route.websocket is not None and is_upgrade(request):
             access, handler = route.websocket
+            relay = request.app[RELAY]
+            relay.admission.knock(relay.gate.address(request))
         principal = request.app[RELAY].gate.admit(request, access)
         return await handler(request, principal)
 
@@ -115,7 +187,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(request, error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
-        return _error(request, status, str(error), getattr(error, "field", None), getattr(error, "code", None))
+        wait_s = getattr(error, "retry_after_s", None)
+        headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+        field, code = getattr(error, "field", None), getattr(error, "code", None)
+        return _error(request, status, str(error), field, code, headers)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
         return _error(request, 500, "The relay failed while answering; its log says more.")
@@ -159,10 +234,14 @@ async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if origin != "allowed":
             return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
         return web.Response(status=204, headers=_cors_headers(request, preflight=True))
-    response = await handler(request)
-    if origin == "allowed" and not response.prepared and response.status != 101:
+    return await handler(request)
+
+
+async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
+    """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
+    is_preflight = "Access-Control-Allow-Origin" in response.headers
+    if response.status != 101 and not is_preflight and request.app[RELAY].gate.origin(request) == "allowed":
         response.headers.update(_cors_headers(request, preflight=False))
-    return response
 
 
 def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
@@ -177,14 +256,22 @@ def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
     return headers
 
 
-async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> None:
+async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
-    app = create_app(settings, registry)
+    app = create_app(settings, registry, navai)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # not on every platform
             loop.add_signal_handler(number, stop.set)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        reloads.add(task := loop.create_task(_reload(app[RELAY])))
+        task.add_done_callback(reloads.discard)
+
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
+        loop.add_signal_handler(signal.SIGHUP, reload)
     runner = web.AppRunner(
         app, keepalive_timeout=KEEPALIVE_TIMEOUT_S, shutdown_timeout=SHUTDOWN_TIMEOUT_S, access_log=None
     )
@@ -195,7 +282,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
         host, port = runner.addresses[0][:2]
         for line in app[RELAY].describe():
             _log.info("%s", line)
-        for warning in settings.warnings():
+        for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
         scheme = "https" if tls else "http"
         _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
@@ -203,3 +290,8 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
         _log.info("shutting down: %d sessions are told goodbye", len(app[RELAY].sessions))
     finally:
         await runner.cleanup()
+
+
+async def _reload(relay: RelayState) -> None:
+    await relay.load_tools()
+    _log.info("SIGHUP: tools %s", ", ".join(relay.registry.names()) or "none")

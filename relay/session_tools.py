@@ -1,11 +1,13 @@
 """The tools as a session sees them: its registry as `ToolSpec`s, and each call run in the name of its session."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
 from relay.core.commands import RunTool
-from relay.core.events import ToolProgressed, ToolReturned
-from relay.core.values import ToolSpec
+from relay.core.events import EndAsked, ToolProgressed, ToolReturned
+from relay.core.values import SessionConfig, ToolSpec
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolCall, ToolRunner
@@ -21,6 +23,7 @@ def tool_specs(registry: ToolRegistry) -> tuple[ToolSpec, ...]:
             tool.examples,
             shown="client" in tool.expose,
             protected=tool.protected,
+            cancel_on_interrupt=tool.cancel_on_interrupt,
         )
         for tool in registry
         if "model" in tool.expose
@@ -35,20 +38,37 @@ class SessionTools:
         self._session_id = session_id
         self._identity = identity
         self._language = language
+        self._config: Callable[[], SessionConfig] | None = None
 
-    async def run(self, command: RunTool, progress: Callable[[ToolProgressed], None]) -> ToolReturned:
+    def follow(self, config: Callable[[], SessionConfig]) -> None:
+        """Tell tools the language of the configuration in force, which a client may have changed."""
+        self._config = config
+
+    async def run(self, command: RunTool, tell: Callable[[ToolProgressed | EndAsked], None]) -> ToolReturned:
         """Run one call to its end; every failure is a return as well."""
         started = time.monotonic()
+        loop = asyncio.get_running_loop()
 
-        def tell(text: str) -> None:
-            progress(ToolProgressed(command.call_id, text, round((time.monotonic() - started) * 1000)))
+        def progress(text: str) -> None:
+            tell(ToolProgressed(command.call_id, text, round((time.monotonic() - started) * 1000)))
+
+        def end(reason: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to end
+                loop.call_soon_threadsafe(tell, EndAsked(command.call_id, str(reason)))
 
         context = ToolContext(
             session_id=self._session_id,
             call_id=command.call_id,
             identity=self._identity,
-            language=self._language,
-            on_progress=tell,
+            language=self._config().language if self._config is not None else self._language,
+            on_progress=progress,
+            on_end=end,
         )
         result = await self._runner.run(ToolCall(command.call_id, command.name, command.arguments), context)
-        return ToolReturned(command.call_id, result.status, result.output, result.ms, result.arguments)
+        return ToolReturned(
+            command.call_id, result.status, result.output, result.ms, result.arguments, result.for_client
+        )
+
+    def cancel(self, call_id: str) -> None:
+        """End one running call: it returns as "cancelled"."""
+        self._runner.cancel(self._session_id, call_id)

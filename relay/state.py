@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,23 +12,35 @@ from aiohttp import web
 
 from relay import __version__
 from relay.access import Gate
+from relay.admission import Admission
 from relay.config import DEFAULT_TOOLS, Settings, Upstream, with_model
 from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig, ToolSpec
 from relay.engine_process import EngineProcess
-from relay.errors import Full
+from relay.errors import Full, ToolError
 from relay.live_base import LiveBase, Tap
+from relay.peers.client_socket import Keepalive
+from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
+from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.policies import Policies
+from relay.recorder import Recorder
 from relay.session_tools import SessionTools, tool_specs
+from relay.spending import Spending
+from relay.tick import Tick
 from relay.tickets import TicketDesk
-from relay.toolkit.discovery import load_folder
+from relay.toolkit.library import ToolLibrary
+from relay.toolkit.mcp import McpServers
+from relay.toolkit.mcp_config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
+from relay.toolkit.sources import ToolSources
 
 DRAIN_TIMEOUT_S = 4.0
 TOOLS_TIMEOUT_S = 2.0
+
+_log = logging.getLogger("relay")
 
 
 def _set_event() -> asyncio.Event:
@@ -43,38 +56,78 @@ class RelayState:
     settings: Settings
     registry: ToolRegistry
     gate: Gate
+    admission: Admission
+    tick: Tick
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
     policies: Policies
     tickets: TicketDesk
+    recorder: Recorder
+    mcp: McpServers
+    spending: Spending
+    provider: ProviderClient = field(default_factory=ProviderClient)
+    credential: AnyCredential | None = None
+    azure_credential: AnyCredential | None = None
+    library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
     sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
-    def build(cls, settings: Settings, registry: ToolRegistry) -> "RelayState":
-        """The relay that `settings` describe; nothing is started yet."""
+    def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
+        """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
         policies, tickets = Policies.load(settings.policies), TicketDesk(settings.ticket_keys)
+        library = None
+        if registry is None:
+            registry = ToolRegistry()
+            library = ToolLibrary(tool_sources(settings), registry)
         return cls(
             settings=settings,
             registry=registry,
             gate=Gate(settings, policies, tickets),
+            policies=policies,
+            tickets=tickets,
+            admission=Admission(settings),
+            tick=Tick(settings.tick_ms),
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
             runner=ToolRunner(registry),
-            policies=policies,
-            tickets=tickets,
+            spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
+            credential=upstream_credential(settings),
+            azure_credential=azure_credential(settings),
+            mcp=McpServers(mcp_servers(settings), registry),
+            library=library,
+            recorder=Recorder(
+                settings.recordings_dir,
+                settings.record,
+                max_days=settings.recordings_max_days,
+                max_mb=settings.recordings_max_mb,
+                upstream=upstream.label,
+                model=settings.model if upstream.url is not None else "local engine",
+            ),
         )
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bring up what the sessions need."""
+        self.recorder.start()
+        await self.load_tools()
+        await self.mcp.start()
         if self.engine is not None:
             await self.engine.start()
+
+    async def load_tools(self) -> None:
+        """Load the tools, anew if they are; sessions go on, and new ones get what there is. A failure is logged."""
+        if self.library is None:
+            return
+        try:
+            await self.library.load()
+        except ToolError as error:
+            _log.error("%s The tools are as before.", error)
 
     async def drain(self) -> None:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
@@ -88,6 +141,9 @@ class RelayState:
     async def stop(self) -> None:
         """End what `start` began."""
         await self.runner.close(TOOLS_TIMEOUT_S)
+        await self.provider.close()
+        await self.mcp.stop()
+        await self.recorder.stop()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -122,24 +178,29 @@ class RelayState:
     def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
+        self.tick.sessions(len(self.sessions))
         self.all_gone.clear()
 
     def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
+        self.tick.sessions(len(self.sessions))
         if not self.sessions:
             self.all_gone.set()
 
-    def check_room(self) -> None:
-        """Raise Full if no session can begin now."""
+    def refuse_when_draining(self) -> None:
+        """Raise Full if the relay is about to end."""
         if self.draining:
             raise Full("The relay is shutting down; try again in a moment.")
-        if len(self.sessions) >= self.settings.max_sessions:
-            raise Full(f"All {self.settings.max_sessions} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
 
     def new_session_id(self) -> str:
         """An id of our own making; the provider's is never shown."""
         return f"rs_{secrets.token_hex(10)}"
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """How often clients are pinged, and how long they have to answer."""
+        return Keepalive(self.settings.ping_interval_s, self.settings.pong_timeout_s)
 
     def session_config(self) -> SessionConfig:
         """The settings' session with the registry's tools."""
@@ -160,16 +221,45 @@ class RelayState:
             url = with_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        await dial(url, self.upstream.headers, socket)
+        await dial(url, self.credential.headers if self.credential is not None else {}, socket)
 
 
 RELAY = web.AppKey("relay", RelayState)
 
 
-def load_tools(settings: Settings) -> ToolRegistry:
-    """The tools of the settings' folder, or those that come with the relay. Raises ToolError if the folder is bad."""
-    folder = settings.tools
-    if folder == DEFAULT_TOOLS and not folder.exists():
+def upstream_credential(settings: Settings) -> AnyCredential | None:
+    """What the upstream's dials show, if anything."""
+    upstream = settings.resolve_upstream()
+    if upstream.kind == "azure":
+        return azure_credential(settings)
+    return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
+
+
+def azure_credential(settings: Settings) -> AnyCredential | None:
+    """What Azure is shown: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
+    source = settings.azure_token
+    if source is not None:
+        return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
+    key = settings.azure_api_key
+    return Credential("api-key", key.get_secret_value()) if key is not None else None
+
+
+def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
+    """The MCP servers of the settings. Raises ConfigError."""
+    return read_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
+
+
+def tool_sources(settings: Settings) -> ToolSources:
+    """Where the settings' tools are; the folder that comes with the relay, if nothing is named and there is none.
+
+    Raises ToolError where a folder that was named is bad.
+    """
+    folders, base_dir = settings.tools, settings.tools_base_dir
+    if folders == DEFAULT_TOOLS and not (base_dir or Path()).joinpath(folders).exists():
         package = Path(__file__).parent
-        folder = next(place for place in (package / "shipped_tools", package.parent / "tools") if place.exists())
-    return ToolRegistry(load_folder(folder).tools)
+        folders = str(next(one for one in (package / "shipped_tools", package.parent / "tools") if one.exists()))
+    sources = ToolSources(
+        folders=folders, navai_folders=settings.navai_folders, agents=settings.navai_agents, base_dir=base_dir
+    )
+    sources.check()
+    return sources

@@ -1,22 +1,37 @@
 """For tests, ours and yours: an upstream that does what the test says, over a real socket.
 
-async with ScriptedUpstream() as upstream:          # point RELAY_UPSTREAM at upstream.url
-    session = await upstream.accept()
-    await session.configure()                       # session.created, session.update, session.updated
-    await session.emit({"type": "input_audio_buffer.speech_started", "item_id": "item_1", "audio_start_ms": 0})
-    truncate = await session.expect("conversation.item.truncate")
+    async with ScriptedUpstream() as upstream:          # point RELAY_UPSTREAM at upstream.url
+        session = await upstream.accept()
+        await session.configure()                       # session.created, session.update, session.updated
+        await session.emit({"type": "input_audio_buffer.speech_started", "item_id": "item_1", "audio_start_ms": 0})
+        truncate = await session.expect("conversation.item.truncate")
+
+It can fail as a real endpoint does, by the same faults as `relay local --fault` (see `relay.faults`): all of the time,
+or from one moment on. With a clock of the test's own, what is late is late by that clock:
+
+    clock = FakeClock()
+    async with ScriptedUpstream(faults="429=2#1, late-done=5000", clock=clock) as upstream:
+        ...                                             # the first connection is refused with Retry-After: 2
+        session = await upstream.accept()
+        await session.configure()
+        await session.respond()                         # its response.done does not come yet
+        clock.advance(5)                                # now it does
+        await session.misbehave("drop=1011")
 """
 
 import asyncio
 import base64
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Self
 
 import orjson
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+
+from relay.faults import FaultSpec, FaultyLine, Misbehaviour, door_of, parse_faults
 
 EXPECT_TIMEOUT_S = 10.0
 MAX_KEPT_EVENTS = 10_000
@@ -25,10 +40,11 @@ Obj = dict[str, Any]
 
 
 class FakeClock:
-    """A clock that stands still until it is told."""
+    """A clock that stands still until it is told; `sleep` ends when enough time has been told."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     def __call__(self) -> float:
         return self.now
@@ -36,13 +52,31 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
+        due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self.now]
+        self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self.now]
+        for _, sleeper in sorted(due, key=lambda entry: entry[0]):
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until so much time has passed on this clock."""
+        if seconds > 0:
+            wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._sleepers.append((self.now + seconds, wake))
+            await wake
 
 
 class ScriptedSession:
     """One connection of a relay, seen from the model's end."""
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(
+        self,
+        connection: ServerConnection,
+        faults: Iterable[FaultSpec] = (),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.connection = connection
+        self._line = FaultyLine(Misbehaviour(faults), _Wire(connection), sleep)
         self.seen: list[Obj] = []
         self.audio = bytearray()
         self.closed = asyncio.Event()
@@ -59,9 +93,11 @@ class ScriptedSession:
     async def emit(self, *events: Obj) -> None:
         """Send events; an `event_id` is added where there is none."""
         for event in events:
-            await self.connection.send(
-                orjson.dumps({"event_id": f"event_{next(self._numbers)}"} | event).decode(), text=True
-            )
+            await self._line.send({"event_id": f"event_{next(self._numbers)}"} | event)
+
+    async def misbehave(self, faults: str) -> None:
+        """Faults from now on, as `relay.faults` writes them; one without a point strikes at once."""
+        await self._line.add(parse_faults(faults))
 
     async def emit_raw(self, text: str | bytes) -> None:
         """Send a message as it is, however wrong."""
@@ -169,18 +205,52 @@ class ScriptedSession:
         except ConnectionClosed:
             pass  # how it ended stands in `connection.close_code`
         finally:
+            await self._line.stop()
             async with self._news:
                 self.closed.set()
                 self._news.notify_all()
 
 
-class ScriptedUpstream:
-    """A Realtime endpoint on a free loopback port; `refuse` may answer a handshake with an HTTP response."""
+class _Wire:
+    """A connection as faults see it; one that has gone is no trouble."""
 
-    def __init__(self, refuse: Callable[[ServerConnection, Request], Response | None] | None = None) -> None:
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+
+    async def send(self, text: str) -> None:
+        """Send a text message."""
+        with contextlib.suppress(ConnectionClosed):
+            await self._connection.send(text)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with a close frame."""
+        await self._connection.close(code, reason)
+
+    def abort(self) -> None:
+        """Break the connection."""
+        self._connection.transport.abort()
+
+
+class ScriptedUpstream:
+    """A Realtime endpoint on a free loopback port.
+
+    `refuse` may answer a handshake with an HTTP response. `faults` (see `relay.faults`) are what every connection
+    suffers from; what of them takes time takes it by `clock`. Raises ConfigError if they are written wrong.
+    """
+
+    def __init__(
+        self,
+        refuse: Callable[[ServerConnection, Request], Response | Awaitable[Response | None] | None] | None = None,
+        *,
+        faults: str = "",
+        clock: FakeClock | None = None,
+    ) -> None:
         self._refuse = refuse
+        self._faults = parse_faults(faults)
+        self._sleep = asyncio.sleep if clock is None else clock.sleep
         self._server: Server | None = None
         self._sessions: asyncio.Queue[ScriptedSession] = asyncio.Queue()
+        self.handshakes = 0
 
     @property
     def url(self) -> str:
@@ -196,7 +266,7 @@ class ScriptedUpstream:
 
     async def __aenter__(self) -> Self:
         self._server = await serve(
-            self._handle, "127.0.0.1", 0, process_request=self._refuse, max_size=None, compression=None
+            self._handle, "127.0.0.1", 0, process_request=self._door, max_size=None, compression=None
         )
         return self
 
@@ -205,7 +275,23 @@ class ScriptedUpstream:
             self._server.close()
             await self._server.wait_closed()
 
+    async def _door(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.handshakes += 1
+        door = door_of(self._faults, self.handshakes)
+        await self._sleep(door.delay_s)
+        if door.status is None:
+            answer = None if self._refuse is None else self._refuse(connection, request)
+            return await answer if isinstance(answer, Awaitable) else answer
+        if door.status == 0:
+            connection.transport.abort()
+        response = connection.respond(door.status or 500, orjson.dumps(door.body).decode())
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        for name, value in door.headers:
+            response.headers[name] = value
+        return response
+
     async def _handle(self, connection: ServerConnection) -> None:
-        session = ScriptedSession(connection)
+        session = ScriptedSession(connection, self._faults, self._sleep)
         self._sessions.put_nowait(session)
         await session.read()

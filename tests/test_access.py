@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import socket
 
 import aiohttp
@@ -10,7 +11,7 @@ import pytest
 from relay.access import Access, Caller, Rules, decide
 from relay.config import Settings
 from relay.errors import AccessDenied, ConfigError
-from relay.server import ROUTES
+from relay.server import ROUTES, Route
 from tests.support.relay_server import running_relay, settings_for
 
 KEY = "relay-key-0123456789abcdef"
@@ -79,9 +80,21 @@ EXPECTED = {
     ("GET", "/static/{name}"): (Access.OPEN, None),
     ("GET", "/healthz"): (Access.OPEN, None),
     ("GET", "/readyz"): (Access.OPEN, None),
+    ("POST", "/navai/realtime/client-secret"): (Access.BROWSER, None),
+    ("POST", "/navai/speech/synthesize"): (Access.BROWSER, None),
+    ("GET", "/navai/functions"): (Access.BROWSER, None),
+    ("POST", "/api/ai-assistant/realtime/session"): (Access.BROWSER, None),
+    ("GET", "/api/ai-assistant/realtime/tools"): (Access.BROWSER, None),
+    ("POST", "/api/ai-assistant/realtime/tools/exec"): (Access.BROWSER, None),
+    ("GET", "/api/ai-assistant/realtime/user"): (Access.BROWSER, None),
+    ("GET", "/api/ai-assistant/realtime/health"): (Access.BROWSER, None),
+    ("POST", "/navai/functions/execute"): (Access.BROWSER, None),
     ("GET", "/v1/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
     ("GET", "/openai/v1/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
     ("GET", "/openai/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
+    ("GET", "/recordings"): (Access.ADMIN, None),
+    ("GET", "/recordings/list"): (Access.ADMIN, None),
+    ("GET", "/recordings/{name}/{file}"): (Access.ADMIN, None),
     ("GET", "/v1/models"): (Access.CREDENTIAL, None),
     ("POST", "/v1/realtime/client_secrets"): (Access.CREDENTIAL, None),
     ("POST", "/v1/realtime/calls"): (Access.CREDENTIAL, None),
@@ -101,7 +114,12 @@ async def test_the_router_holds_nothing_but_the_table() -> None:
         routed = {
             (route.method, route.resource.canonical) for route in relay.app.router.routes() if route.method != "HEAD"
         }
-    assert routed == EXPECTED.keys()
+    assert routed == {(route.method, canonical(route)) for route in ROUTES}
+
+
+def canonical(route: Route) -> str:
+    """What the router calls a route's path: without the patterns of its variables."""
+    return re.sub(r"\{(\w+):.*\}", r"{\1}", route.pattern)
 
 
 async def status(url: str, method: str = "GET", **headers: str) -> int:
@@ -120,7 +138,7 @@ def upgrade(**headers: str) -> dict[str, str]:
 async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) -> None:
     plain, websocket = EXPECTED[method, path]
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,)) as relay:
-        url = relay.http(path.replace("{name}", "page.js"))
+        url = relay.http(path.replace("{name}", "page.js").replace("{file}", "user.flac"))
         refused = plain is not Access.OPEN
         assert (await status(url, method) == 401) is refused
         assert (await status(url, method, Origin="https://evil.example") == 403) is refused

@@ -1,9 +1,12 @@
 """Settings: what the environment says, every mistake at once, and where the model is."""
 
+import os
+
 import pytest
 
 from relay.config import Settings
 from relay.errors import ConfigError
+from relay.server import load_all
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +15,8 @@ def clean(monkeypatch, tmp_path):
     for field in Settings.model_fields.values():
         if field.alias:
             monkeypatch.delenv(field.alias, raising=False)
+    for name in [one for one in os.environ if one.startswith(("NAVAI_", "ELEVENLABS_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 
@@ -145,3 +150,114 @@ def test_an_upstream_that_is_no_url_is_told_without_its_secrets(clean, url) -> N
     with pytest.raises(ConfigError, match="RELAY_UPSTREAM") as error:
         Settings.load()
     assert "SUPERSECRET" not in str(error.value)
+
+
+# -- Azure ------------------------------------------------------------------------------------------------------------
+
+AZURE = {
+    "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com/openai/v1/",
+    "AZURE_OPENAI_DEPLOYMENT": "gpt-realtime-dep",
+    "AZURE_OPENAI_API_KEY": "azure-key-0123456789",
+}
+
+
+def set_all(clean, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        clean.setenv(name, value)
+
+
+def test_azure_is_the_upstream_when_it_is_all_there_is(clean) -> None:
+    set_all(clean, AZURE)
+    for chosen in ("auto", "azure"):
+        upstream = Settings.load(upstream=chosen).resolve_upstream()
+        assert (upstream.kind, upstream.label) == ("azure", "azure (res.openai.azure.com)")
+        assert upstream.url == "wss://res.openai.azure.com/openai/v1/realtime?model=gpt-realtime-dep"
+    assert Settings.load(upstream="local").resolve_upstream().kind == "local"
+    clean.setenv("OPENAI_API_KEY", "sk-a")
+    assert Settings.load().resolve_upstream().kind == "openai"
+    assert "azure-key" not in repr(Settings.load())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict.fromkeys(AZURE, ""), "needs AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT, AZURE_OPENAI_API_KEY"),
+        ({"AZURE_OPENAI_API_KEY": ""}, "needs AZURE_OPENAI_API_KEY .or RELAY_AZURE_TOKEN"),
+        ({"RELAY_AZURE_TOKEN": "my.tokens:token"}, "Azure takes one; unset the other"),
+        ({"AZURE_OPENAI_API_VERSION": "2025-04-01-preview"}, "ends with /openai/v1, the GA protocol"),
+        ({"AZURE_OPENAI_ENDPOINT": "res.openai.azure.com"}, "AZURE_OPENAI_ENDPOINT: is no URL; write it like https"),
+        ({"RELAY_AZURE_TOKEN": "my.tokens"}, "RELAY_AZURE_TOKEN: must name a callable"),
+        ({"RELAY_AZURE_PREFIX": "no path"}, "RELAY_AZURE_PREFIX: 'no path' is no path"),
+    ],
+)
+def test_mixes_that_cannot_work_are_refused_with_the_fix(clean, changes: dict[str, str], said: str) -> None:
+    set_all(clean, AZURE | changes)
+    with pytest.raises(ConfigError, match=said):
+        Settings.load(upstream="azure")
+
+
+def test_all_mixes_are_told_at_once(clean) -> None:
+    set_all(clean, AZURE | {"RELAY_AZURE_TOKEN": "a:b", "AZURE_OPENAI_API_VERSION": "v", "HOST": "0.0.0.0"})
+    with pytest.raises(ConfigError) as error:
+        Settings.load(upstream="azure")
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == 3
+    assert all(line.startswith("  ") for line in lines)
+
+
+def test_the_address_of_the_preview_protocol_is_spoken_to_in_its_dialect(clean) -> None:
+    address = "wss://res.openai.azure.com/openai/realtime?api-version=v&deployment=d"
+    clean.setenv("RELAY_UPSTREAM", address)
+    upstream = Settings.load().resolve_upstream()
+    assert (upstream.url, upstream.speaks_beta) == (address, True)
+
+
+def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:
+    set_all(clean, AZURE | {"AZURE_OPENAI_API_VERSION": "v", "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com"})
+    settings = Settings.load()
+    upstream = settings.resolve_upstream()
+    assert (upstream.kind, upstream.speaks_beta) == ("azure", True)
+    assert (
+        upstream.url
+        == f"wss://res.openai.azure.com/openai/realtime?api-version=v&deployment={settings.azure_deployment}"
+    )
+    assert any("AZURE_OPENAI_API_VERSION" in warning for warning in settings.warnings())
+
+
+def test_half_an_azure_is_warned_about(clean) -> None:
+    clean.setenv("AZURE_OPENAI_API_KEY", "azure-key-0123456789")
+    assert any("AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT is missing" in one for one in Settings.load().warnings())
+
+
+def test_a_callable_for_the_token_can_be_given_as_one(clean) -> None:
+    set_all(clean, AZURE | {"AZURE_OPENAI_API_KEY": ""})
+    settings = Settings.load(upstream="azure", azure_token=lambda: "token")
+    assert callable(settings.azure_token)
+
+
+def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
+    set_all(
+        clean,
+        {
+            "PORT": "99999",
+            "RELAY_UPSTREAM": "moon",
+            "OPENAI_REALTIME_CLIENT_SECRET_TTL": "5 minutes",
+            "NAVAI_TTS_PROVIDER": "elevenlabs",
+            "ELEVENLABS_BASE_URL": "somewhere",
+        },
+    )
+    with pytest.raises(ConfigError) as error:
+        load_all()
+    report = str(error.value).splitlines()
+    assert report[0] == "the settings are wrong:"
+    assert report[-4:] == [
+        "  clientSecretTtlSeconds must be between 10 and 7200. Received: 5 minutes",
+        "  Missing elevenLabsApiKey in NavaiVoiceBackendOptions.",
+        "  Missing elevenLabsVoiceId in NavaiVoiceBackendOptions.",
+        "  elevenlabs_base_url is no URL; write it like https://api.example.com.",
+    ]
+    assert len(report) == 7
+    for name in ("PORT", "RELAY_UPSTREAM"):
+        clean.delenv(name)
+    with pytest.raises(ConfigError, match="the settings are wrong:\n  clientSecretTtlSeconds"):
+        load_all()

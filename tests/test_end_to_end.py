@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from audio.files import read_audio
-from relay.state import load_tools
-from tests.support.relay_server import DeviceClient, RunningRelay, running_relay, settings_for
+from relay.toolkit.library import load_tools
+from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "recordings" / "samples"
@@ -23,7 +23,7 @@ FRAME_MS = 20
 
 @asynccontextmanager
 async def local_relay() -> AsyncIterator[RunningRelay]:
-    registry = load_tools(settings_for(tools=ROOT / "tools"))
+    registry = load_tools(ROOT / "tools")
     async with running_relay(None, registry) as relay:
         yield relay
 
@@ -151,7 +151,7 @@ async def test_the_session_goes_on_after_bad_input() -> None:
     async with local_relay() as relay, await DeviceClient.connect(relay.ws("/?rate=24000")) as client:
         await client.expect("AIConnected")
         await client.connection.send("{")
-        await client.send(type="dance")
+        await client.connection.send('{"type":"dance"}')
         assert (await client.expect("error"))["code"] == "bad_json"
         assert (await client.expect("error"))["code"] == "unknown_type"
         await client.send(type="text", text="what time is it in Tokyo?")

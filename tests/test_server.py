@@ -15,6 +15,7 @@ import pytest
 
 from relay import __version__
 from relay.testing import ScriptedUpstream
+from tests.support.navai_project import write
 from tests.support.relay_server import DeviceClient, running_relay
 
 RELAY = Path(sys.executable).with_name("relay")
@@ -22,9 +23,8 @@ START_TIMEOUT_S = 20.0
 
 
 def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not re.match(r"RELAY_|OPENAI_|NAVAI_|HOST$|PORT$", name)
-    }
+    ours = re.compile(r"RELAY_|OPENAI_|NAVAI_|AZURE_|ELEVENLABS_|HOST$|PORT$")
+    kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return kept | {"HOME": str(tmp_path)} | settings
 
 
@@ -85,6 +85,25 @@ async def test_sigterm_says_goodbye_and_exits_0_in_bounded_time(tmp_path) -> Non
             assert await served.process.wait() == 0
         async with asyncio.timeout(2):
             await session.closed.wait()
+
+
+async def test_sighup_loads_the_tools_anew_and_no_session_notices(tmp_path) -> None:
+    write(tmp_path / "tools" / "a.py", "def one() -> int:\n    return 1\n")
+    async with ScriptedUpstream() as upstream, serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
+        assert re.search(r"tools one\n", served.log)
+        async with await DeviceClient.connect(f"ws://127.0.0.1:{served.port}/") as client:
+            session = await upstream.accept()
+            await session.configure()
+            await client.expect("AIConnected")
+            write(tmp_path / "tools" / "a.py", "def two() -> int:\n    return 2\n")
+            served.process.send_signal(signal.SIGHUP)
+            await served.read_until(r"SIGHUP: tools two\n")
+            await client.send(type="hello", v=1)
+            await client.expect("ready")
+        async with aiohttp.ClientSession() as http:
+            url = f"http://127.0.0.1:{served.port}/navai/functions/execute"
+            async with http.post(url, json={"function_name": "two"}) as answer:
+                assert (await answer.json())["result"] == 2
 
 
 async def test_health_and_readiness(tmp_path) -> None:

@@ -158,6 +158,16 @@ class TellTool:
 
 
 @dataclass(frozen=True, slots=True)
+class TellToolCall:
+    """`toolCall`: the client is to run a tool of its own; `arguments` is a JSON object as text."""
+
+    call_id: str
+    name: str
+    arguments: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class TellInterrupted:
     """`interrupted`: fall silent; `estimated` when no acknowledgement of playback was at hand."""
 
@@ -264,6 +274,13 @@ class RunTool:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelTool:
+    """End one running call; it returns as "cancelled"."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CancelTools:
     """Give up all running tool calls; their outputs have no reader any more."""
 
@@ -287,6 +304,7 @@ ClientMessage = (
     | TellText
     | TellTranscript
     | TellTool
+    | TellToolCall
     | TellInterrupted
     | TellUsage
     | TellLatency
@@ -294,7 +312,7 @@ ClientMessage = (
     | TellGoodbye
 )
 PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
-ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTools
+ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTool | CancelTools
 Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | ManageCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))

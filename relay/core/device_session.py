@@ -11,6 +11,7 @@ from enum import Enum
 from typing import assert_never, cast
 
 from relay.core import events as ev
+from relay.core.client_tools import merge
 from relay.core.commands import (
     CancelTools,
     ClearInput,
@@ -27,6 +28,8 @@ from relay.core.commands import (
     UseOptions,
 )
 from relay.core.events import Forwarded
+from relay.core.farewell import Farewell
+from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.startup import Backlog
 from relay.core.turns import MAX_TYPED_TURNS, Turns
@@ -36,8 +39,8 @@ CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
 FAULT_WINDOW_S = 60.0
 MIN_COMMIT_MS = 100
-MAX_UPDATES = 16
-"""Configurations that may wait for the upstream's answer."""
+MAX_UPDATES = 4
+"""Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 MAX_COMMITS = 16
 """Commits whose answer is waited for; the oldest are forgotten."""
 
@@ -68,6 +71,12 @@ FATAL_CODES = frozenset(
 """Nothing that comes after these will work (D6)."""
 
 
+_TOO_FAST = {
+    "audio": "Audio comes faster than it can have been spoken; it is read no faster than 1.2 × real time.",
+    "messages": "Messages come too fast; no more than 50 a second are read.",
+}
+
+
 class Phase(Enum):
     """Where the session stands."""
 
@@ -88,6 +97,7 @@ class DeviceSession:
         next_id: Callable[[], str],
         *,
         principal: Principal | None = None,
+        limits: SessionLimits | None = None,
         started_at: float = 0.0,
     ) -> None:
         self.session_id = session_id
@@ -98,9 +108,16 @@ class DeviceSession:
         self.passed_over: dict[str, int] = {}
         self._next_id = next_id
         self._commands: list[Command] = []
-        self._turns = Turns(self.config, self._commands.append, next_id)
+        self.turns = Turns(self.config, self._commands.append, next_id)
+        """The conversation's state, to look at; an attribute, for every frame of audio looks."""
         self._backlog = Backlog(options.input)
         self._started_at = started_at
+        self._limits = limits or SessionLimits()
+        self._quiet_since = started_at
+        self._quiet_bytes = 0
+        self._muted = False
+        self._farewell = Farewell()
+        self._server_tools = config.tools
         self._teach = False
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
         self._accepted = (self.config, options)
@@ -122,37 +139,44 @@ class DeviceSession:
         return self.principal.policy
 
     @property
-    def turns(self) -> Turns:
-        """The conversation's state, to look at."""
-        return self._turns
-
-    @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
         if self.phase in (Phase.CONNECTING, Phase.CONFIGURING) and not self._announced:
             return self._started_at + CONNECT_TIMEOUT_S
         if self.phase is Phase.ENDED:
             return None
-        deadline = self._turns.deadline
-        if not self._updates:
-            return deadline
-        return self._update_by if deadline is None else min(deadline, self._update_by)
+        update_by = self._update_by if self._updates else None
+        times = (self.turns.deadline, update_by, self._ends_at, self._idle_at, self._farewell.deadline)
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _ends_at(self) -> float | None:
+        limit_s = self._limits.max_duration_s
+        return None if limit_s is None else self._started_at + limit_s
+
+    @property
+    def _idle_at(self) -> float | None:
+        limit_s = self._limits.max_idle_s
+        return None if limit_s is None else self._quiet_since + limit_s
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
         if type(event) is Forwarded:
             if self.streaming_in and event.kind == "input_audio":
-                self._turns.input_bytes += event.n_bytes
+                self.turns.input_bytes += event.n_bytes
                 return (event,)
             if self.streaming_out and event.kind == "output_audio":
-                return self._turns.output_audio(event, now) or self._take_commands()
+                return self.turns.output_audio(event, now) or self._take_commands()
             return self._audio(event, now)
         if self.streaming_out and type(event) is ev.TextDelta and not self._commands:
-            told = self._turns.text_delta(event, now)
+            told = self.turns.text_delta(event, now)
             return (*self._take_commands(), *told) if self._commands else told
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
+        if self._farewell.is_due(self.turns, now) and self.phase is Phase.READY:
+            self._emit(TellGoodbye(self._farewell.reason or ""))
+            self._end(1000, self._farewell.reason or "")
         return self._take_commands()
 
     def _audio(self, event: Forwarded, now: float) -> Sequence[Command]:
@@ -162,10 +186,12 @@ class DeviceSession:
         self._audio_flowed = True
         if event.kind == "output_audio":
             self.streaming_out = True
-            return self._turns.output_audio(event, now) or self._take_commands()
+            return self.turns.output_audio(event, now) or self._take_commands()
         if self.phase is Phase.READY:
-            self.streaming_in = True
-            self._turns.input_bytes += event.n_bytes
+            self.streaming_in = not self.options.half_duplex
+            self.turns.input_bytes += event.n_bytes
+            if self._muted:  # silence, not nothing: voice detection only moves with input
+                event = event._replace(raw=self.options.input.silence(event.n_bytes))
             return (event,)
         self._backlog.add(event)
         return ()
@@ -179,7 +205,7 @@ class DeviceSession:
     def _dispatch(self, event: ev.Event, now: float) -> None:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
-            self._turns.last_upstream_at = now
+            self.turns.last_upstream_at = now
             self._upstream(cast(ev.UpstreamEvent, event), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
@@ -187,6 +213,7 @@ class DeviceSession:
             self._relay(cast(ev.RelayEvent, event), now)
 
     def _client(self, event: ev.ClientEvent, now: float) -> None:
+        self._quiet_since = now
         if self.phase is not Phase.READY and isinstance(event, ev.UserText | ev.Commit | ev.Clear | ev.Interrupt):
             if not self._backlog.add(event):
                 self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
@@ -196,21 +223,27 @@ class DeviceSession:
                 self._hello(event, now)
             case ev.Playback():
                 self._playback(event, now)
+            case ev.ToolResult():
+                self._tool_result(event, now)
             case ev.UserText():
                 self._text(event, now)
             case ev.Commit():
                 self._commit(now)
             case ev.Clear():
-                self._committed_bytes = self._turns.input_bytes
+                self._committed_bytes = self.turns.input_bytes
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
-                self._turns.interrupt()
+                self.turns.interrupt()
+            case ev.Consent():
+                pass  # the recorder has seen it
             case ev.Bye():
                 self._end(1000, "bye")
             case ev.ClientFault():
                 self._fault(event.code, event.message, event.field, now)
             case ev.ClientClosed():
                 self._end(None, event.reason)
+            case ev.ClientTooFast():
+                self._error("too_fast", _TOO_FAST[event.what], False)
             case ev.ClientStuck():
                 self._error("slow_client", "The client does not read what it is sent; reconnect.", True)
                 self._end(4003, "slow client")
@@ -220,13 +253,17 @@ class DeviceSession:
                 assert_never(event)
 
     def _relay(self, event: ev.RelayEvent, now: float) -> None:
-        turns = self._turns
+        turns = self.turns
         match event:
             case ev.Tick():
                 self._tick(now)
             case ev.AudioHanded():
+                self._muted = self.options.half_duplex
                 turns.audio_handed(event.item_id, now)
+            case ev.PlayedOut():
+                self._muted = False
             case ev.AudioDropped():
+                self._muted = False
                 turns.audio_dropped(event, now)
                 turns.settle(now)
             case ev.AudioOverflow():
@@ -240,6 +277,9 @@ class DeviceSession:
                 turns.settle(now)
             case ev.ToolProgressed():
                 turns.tool_progressed(event)
+            case ev.EndAsked():
+                if turns.calls.name_of(event.call_id) is not None:
+                    self._farewell.ask(event.reason, now)
             case ev.Draining():
                 self._emit(TellGoodbye(event.reason))
                 self._end(1001, event.reason)
@@ -250,7 +290,7 @@ class DeviceSession:
                 assert_never(event)
 
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
-        turns = self._turns
+        turns = self.turns
         match event:
             case ev.TextDelta():
                 self._commands.extend(turns.text_delta(event, now))
@@ -261,7 +301,7 @@ class DeviceSession:
                 turns.speech_stopped(event.audio_end_ms, input_ms, now)
                 turns.settle(now)
             case ev.InputCommitted():
-                self._committed_bytes = self._turns.input_bytes
+                self._committed_bytes = self.turns.input_bytes
                 self._commits.clear()
                 turns.input_committed(event.item_id, now)
                 turns.settle(now)
@@ -294,7 +334,7 @@ class DeviceSession:
                 if self.phase is Phase.CONNECTING:
                     self._configure(self.config, now)
             case ev.SessionUpdated():
-                self._turns.silence_ms = event.silence_ms or 0
+                self.turns.silence_ms = event.silence_ms or 0
                 self._configured(now)
             case ev.UpstreamRefused():
                 code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
@@ -333,7 +373,7 @@ class DeviceSession:
         if self._updates:
             return  # a hello came in between: its update is still under way
         self.config = config
-        self._turns.reconfigured(config)
+        self.turns.reconfigured(config)
         self._ready(now)
 
     def _ready(self, now: float) -> None:
@@ -357,7 +397,7 @@ class DeviceSession:
                 self._commands.extend(self._audio(early, now))
             else:
                 self._dispatch(early, now)
-        self._turns.settle(now)
+        self.turns.settle(now)
 
     def _hello(self, event: ev.Hello, now: float) -> None:
         if self._audio_flowed:
@@ -370,6 +410,9 @@ class DeviceSession:
         for name in refused:
             self._error("not_allowed", f"This client may not set {name}; the rest is in force.", False, name)
         allowed = set(event.given) - set(refused)
+        tools, kept_out = merge(self._server_tools, event.tools if "tools" in allowed else ())
+        for name in kept_out:
+            self._error("not_allowed", f"The tool {name} is the relay's own; give yours another name.", False, "tools")
         self.options = _options(self.options, event, allowed)
         self._backlog.format = self.options.input
         self._emit(UseOptions(self.options))
@@ -377,12 +420,13 @@ class DeviceSession:
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
         config = replace(
             _config(latest, event, allowed),
+            tools=tools if "tools" in allowed else latest.tools,
             input_format=self.options.upstream_input,
             output_format=self.options.upstream_output,
         )
         if self.phase is Phase.CONNECTING:
             self.config = config
-            self._turns.reconfigured(config)
+            self.turns.reconfigured(config)
         elif config != latest:
             self._configure(config, now)
         elif self.phase is Phase.READY:
@@ -398,9 +442,25 @@ class DeviceSession:
         if self._updates and now >= self._update_by:
             self._updates.clear()
             self._refuse_hello("The model's end did not answer; the settings before are in force.", None, now)
-        self._turns.tick(now)
+        if self._over_limit(now):
+            return
+        self.turns.tick(now)
         if self.phase is Phase.READY:
-            self._turns.settle(now)
+            self.turns.settle(now)
+
+    def _over_limit(self, now: float) -> bool:
+        """End a session that has lasted, or been quiet, too long."""
+        if self.turns.input_bytes != self._quiet_bytes or not self.turns.is_quiet:
+            self._quiet_bytes, self._quiet_since = self.turns.input_bytes, now
+        if self._ends_at is not None and now >= self._ends_at:
+            limit = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
+            self._error("limit_reached", limit, True)
+            self._end(4002, "session too long")
+        elif self._idle_at is not None and now >= self._idle_at:
+            limit = f"Nothing was said for {self._limits.max_idle_s:.0f} s; reconnect to go on."
+            self._error("idle", limit, True)
+            self._end(4002, "idle")
+        return self.phase is Phase.ENDED
 
     def _end(self, close_code: int | None, reason: str) -> None:
         if close_code is not None:
@@ -413,30 +473,36 @@ class DeviceSession:
     # -- the client's words -------------------------------------------------------------------------------------------
 
     def _playback(self, event: ev.Playback, now: float) -> None:
-        verdict = self._turns.acknowledged(event.item_id, event.played_ms, now)
+        verdict = self.turns.acknowledged(event.item_id, event.played_ms, now)
         if verdict == "ok":
-            self._emit(SyncPlayhead(event.item_id, self._turns.playback.acknowledged_ms))
+            self._emit(SyncPlayhead(event.item_id, self.turns.playback.acknowledged_ms))
         elif verdict == "unknown":
             self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
 
+    def _tool_result(self, event: ev.ToolResult, now: float) -> None:
+        if self.turns.client_result(event, now):
+            self.turns.settle(now)
+        else:
+            self._fault("unknown_call", f"There is no tool call {event.call_id!r:.80}.", "callId", now)
+
     def _text(self, event: ev.UserText, now: float) -> None:
-        if len(self._turns.typed) >= MAX_TYPED_TURNS:
+        if len(self.turns.typed) >= MAX_TYPED_TURNS:
             self._error(
                 "too_many_turns",
                 f"{MAX_TYPED_TURNS} typed turns are waiting already; wait for one to end.",
                 True,
             )
             return
-        self._turns.typed.append(event.text)
-        self._turns.settle(now)
+        self.turns.typed.append(event.text)
+        self.turns.settle(now)
 
     def _commit(self, now: float) -> None:
-        if self._turns.input_bytes - self._committed_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
+        if self.turns.input_bytes - self._committed_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
             self._error("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit.", False)
             return
         event_id = self._next_id()
         self._commits.append(event_id)
-        self._committed_bytes = self._turns.input_bytes
+        self._committed_bytes = self.turns.input_bytes
         self._emit(CommitInput(event_id))
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
@@ -457,8 +523,8 @@ class DeviceSession:
             code: ErrorCode = "session_expired" if event.code == "session_expired" else "upstream_refused"
             self._error(code, event.message, code == "session_expired")
             self._end(1011, event.code or "")
-        elif self._turns.request_refused(event, now):
-            self._turns.settle(now)
+        elif self.turns.request_refused(event, now):
+            self.turns.settle(now)
         elif event.event_id in self._updates:
             self._update_refused(event, now)
         elif event.event_id is not None and event.event_id in self._commits:
@@ -505,6 +571,7 @@ def _options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> Devi
         input=hello.input if "input" in allowed and hello.input else options.input,
         output=hello.output if "output" in allowed and hello.output else options.output,
         max_ahead_ms=hello.max_ahead_ms if "maxAheadMs" in allowed else options.max_ahead_ms,
+        half_duplex=bool(hello.half_duplex) if "duplex" in allowed else options.half_duplex,
     )
 
 

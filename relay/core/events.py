@@ -13,6 +13,7 @@ from relay.core.values import (
     ErrorCode,
     Item,
     ResponseStatus,
+    ToolSpec,
     ToolStatus,
     TurnKind,
     Usage,
@@ -49,6 +50,9 @@ class Hello:
     instructions: str | None = None
     language: str | None = None
     turn: TurnKind | None = None
+    half_duplex: bool | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    consent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,15 @@ class Playback:
 
     item_id: str
     played_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The client ran a tool of its own; `output` is text, JSON or not, or what went wrong when it `failed`."""
+
+    call_id: str
+    output: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,13 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """The client lets its session be recorded, or takes that back; a matter for the recorder alone."""
+
+    consent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Bye:
     """The client leaves."""
 
@@ -101,6 +121,13 @@ class ClientClosed:
 
     code: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTooFast:
+    """The client sends faster than its allowance; it is read more slowly from here on, and nothing is lost."""
+
+    what: Literal["audio", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +357,11 @@ class AudioHanded:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayedOut:
+    """All audio that the client was handed has been played, as far as the relay can tell (half duplex only)."""
+
+
+@dataclass(frozen=True, slots=True)
 class AudioDropped:
     """The outbox did what `DropAudio` asked: nothing more goes out; `clips` says what had gone, in playing order."""
 
@@ -346,13 +378,17 @@ class AudioOverflow:
 
 @dataclass(frozen=True, slots=True)
 class ToolReturned:
-    """A tool call ended, one way or another; `output` is what the model is told."""
+    """A tool call ended, one way or another; `output` is what the model is told.
+
+    `for_client` is a result that is shown to the client, in place of the model's, whether or not it sees others.
+    """
 
     call_id: str
     status: ToolStatus
     output: str
     ms: int
     arguments: Any = None
+    for_client: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +398,14 @@ class ToolProgressed:
     call_id: str
     text: str
     ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndAsked:
+    """A running tool wants the session to end once its call is answered; `reason` is for the client."""
+
+    call_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,13 +426,16 @@ ClientEvent = (
     Forwarded
     | Hello
     | Playback
+    | ToolResult
     | UserText
     | Commit
     | Clear
     | Interrupt
+    | Consent
     | Bye
     | ClientFault
     | ClientClosed
+    | ClientTooFast
     | ClientStuck
 )
 UpstreamEvent = (
@@ -418,7 +465,18 @@ UpstreamEvent = (
     | UnknownUpstream
     | MalformedUpstream
 )
-RelayEvent = Tick | AudioHanded | AudioDropped | AudioOverflow | ToolReturned | ToolProgressed | Draining | Crashed
+RelayEvent = (
+    Tick
+    | AudioHanded
+    | PlayedOut
+    | AudioDropped
+    | AudioOverflow
+    | ToolReturned
+    | ToolProgressed
+    | EndAsked
+    | Draining
+    | Crashed
+)
 Event = ClientEvent | UpstreamEvent | RelayEvent
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 MAX_ITEMS = 2000
 MAX_TEXT_CHARS = 65_536
+MAX_KEPT_CHARS = 524_288
+"""Of all items together: some ten hours of talk; with more the oldest items are forgotten."""
 
 # A text may be cut at spaces, and anywhere in scripts that use none: Thai, Lao, Burmese, Khmer, Chinese, Japanese.
 _BREAK = re.compile(
@@ -25,13 +27,14 @@ class Entry:
 
 
 class ItemLog:
-    """Items by id, each with its place; the oldest are forgotten beyond `MAX_ITEMS`."""
+    """Items by id, each with its place; the oldest are forgotten beyond `MAX_ITEMS` and `MAX_KEPT_CHARS`."""
 
-    __slots__ = ("_entries", "_next_order")
+    __slots__ = ("_chars", "_entries", "_next_order")
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._next_order = 0
+        self._chars = 0
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._entries
@@ -45,7 +48,7 @@ class ItemLog:
         entry = self._entries.get(item_id)
         if entry is None:
             if len(self._entries) >= MAX_ITEMS:
-                del self._entries[next(iter(self._entries))]
+                self._forget_oldest()
             entry = self._entries[item_id] = Entry(item_id, self._next_order)
             self._next_order += 1
         return entry
@@ -67,7 +70,21 @@ class ItemLog:
         """More text of an item; beyond `MAX_TEXT_CHARS` it is passed on but not kept."""
         entry = self._entries.get(item_id) or self.entry(item_id)
         if len(entry.text) < MAX_TEXT_CHARS:
-            entry.text = (entry.text + text)[:MAX_TEXT_CHARS]
+            self._keep(entry, entry.text + text)
+
+    def set_text(self, item_id: str, text: str) -> None:
+        """The whole text of an item; what is beyond `MAX_TEXT_CHARS` is not kept."""
+        self._keep(self.entry(item_id), text)
+
+    def _keep(self, entry: Entry, text: str) -> None:
+        self._chars -= len(entry.text)
+        entry.text = text[:MAX_TEXT_CHARS]
+        self._chars += len(entry.text)
+        while self._chars > MAX_KEPT_CHARS:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        self._chars -= len(self._entries.pop(next(iter(self._entries))).text)
 
     def cut_to_heard(self, item_id: str, played_ms: int, received_ms: int) -> str:
         """The part of an item's text that was heard, in proportion to the time played, cut between words (D2.4)."""

@@ -1,6 +1,7 @@
 """Events and commands as JSON and back: one object a value, `{"t": "<class>", "<field>": …}`; bytes as base64.
 
-The round trip is exact, so that what a session saw and did can be written down and run again.
+The round trip is exact, so that what a session saw and did can be written down and run again. The lines of a recorded
+journal are made of these: `relay.core.journal_lines`.
 """
 
 import base64
@@ -8,13 +9,15 @@ import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from audio.framing import Chunk
 from relay.core import commands, events, realtime_events
 from relay.core.commands import Command
 from relay.core.events import Event
 from relay.core.realtime_events import RealtimeCommand, RealtimeEvent
+
+Value = TypeVar("Value")
 
 
 def to_json(value: Event | Command | RealtimeEvent | RealtimeCommand) -> dict[str, Any]:
@@ -36,6 +39,19 @@ def from_json(obj: Mapping[str, Any]) -> Event | Command | RealtimeEvent | Realt
         raise ValueError(f"{name}: {error}") from error
 
 
+def plain(value: Any) -> Any:
+    """Any of the frozen values that sessions are made of (a configuration, options, a policy) as JSON."""
+    return _plain(value)
+
+
+def build(kind: type[Value], obj: Any) -> Value:
+    """The value of class `kind` of a JSON object made by `plain`. Raises ValueError naming what is wrong."""
+    try:
+        return _build(kind, obj)  # type: ignore[no-any-return]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
 def _members(value: Any) -> dict[str, Any]:
     return {name: _plain(getattr(value, name)) for name in _hints(value.__class__)}
 
@@ -45,7 +61,9 @@ def _plain(value: Any) -> Any:
         return base64.b64encode(value).decode()
     if is_dataclass(value):
         return _members(value)
-    if isinstance(value, tuple | list | frozenset):
+    if isinstance(value, frozenset):
+        return sorted(_plain(member) for member in value)
+    if isinstance(value, tuple | list):
         return [_plain(member) for member in value]
     if isinstance(value, Mapping):
         return {key: _plain(member) for key, member in value.items()}
@@ -78,6 +96,9 @@ def _typed(hint: Any, value: Any) -> Any:
     if origin is tuple:
         _expect(list, "a list", value)
         return tuple(_typed(get_args(hint)[0], member) for member in value)
+    if origin is frozenset:
+        _expect(list, "a list", value)
+        return frozenset(_typed(get_args(hint)[0], member) for member in value)
     if origin is Literal:
         if value not in get_args(hint):
             raise ValueError(f"{value!r:.80} is none of {', '.join(map(repr, get_args(hint)))}")

@@ -66,6 +66,11 @@ class Playback:
         """Whether nothing is left that could still be playing."""
         return not self.clips
 
+    @property
+    def unplayed_ms(self) -> int:
+        """How much of what was received may still have to be played, by what the client has told."""
+        return sum(max(self._received_ms(clip) - clip.played_ms, 0) for clip in self.clips.values())
+
     def received(self, item_id: str, content_index: int, response_id: str, n_bytes: int) -> bool:
         """Count audio of a clip. Returns whether it is the clip's first."""
         clip = self.clips.get((item_id, content_index))

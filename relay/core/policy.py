@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
+RecordMode = Literal["off", "on", "consent"]
+"""Whether a session is recorded: never, always, or once its client has consented."""
+
 HELLO_FIELDS = frozenset(
-    {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn"},
+    {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn", "duplex", "tools", "consent"},
 )
 
 CAPABILITIES: Mapping[str, str] = {
@@ -68,6 +71,8 @@ class Policy:
 
     name: str = "default"
     hello_fields: frozenset[str] = HELLO_FIELDS
+    record: RecordMode | None = None
+    """None: as RELAY_RECORD says."""
     realtime: RealtimePolicy = field(default_factory=RealtimePolicy)
 
     def refused(self, given: tuple[str, ...]) -> list[str]:

@@ -117,7 +117,7 @@ class RealtimeTurns:
     @property
     def _is_held(self) -> bool:
         """Whether outputs of the server's calls are still to come that the client's next response must speak about."""
-        return any(response_id in self._mixed for response_id in self.calls.snapshot())
+        return any(response_id in self._mixed for response_id in self.calls.open_responses())
 
     def _ask(self, create: Create) -> None:
         self.slot.request(create.event_id)

@@ -1,7 +1,6 @@
 """Tool calls in flight: each gets exactly one output, and those of one response get one follow-up response (D4)."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from relay.core.bounded import RecentSet
 from relay.core.values import Item
@@ -22,10 +21,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What a tool's return means: the tool's name, and whether it was the last of its response."""
+    """What a tool's return means: the tool's name, and whether the user went on meanwhile."""
 
     name: str
-    batch_complete: bool
     quiet: bool
 
 
@@ -74,11 +72,10 @@ class ToolCalls:
         for batch in self._batches:
             if call_id in batch.open_calls:
                 name = batch.open_calls.pop(call_id)
-                complete = not batch.open_calls
-                if complete:
+                if not batch.open_calls:
                     self._batches.remove(batch)
                     self.owes_response = self.owes_response or not batch.quiet
-                return Returned(name, complete, batch.quiet)
+                return Returned(name, batch.quiet)
         return None
 
     def give_up(self, call_id: str) -> None:
@@ -92,6 +89,14 @@ class ToolCalls:
         """The tool of a running call."""
         return next((b.open_calls[call_id] for b in self._batches if call_id in b.open_calls), None)
 
+    def open_responses(self) -> list[str]:
+        """The responses whose calls do not all have an output yet."""
+        return [batch.response_id for batch in self._batches]
+
+    def open_calls(self) -> list[tuple[str, str]]:
+        """The calls that have no output yet, as (call_id, name)."""
+        return [call for batch in self._batches for call in batch.open_calls.items()]
+
     def user_went_on(self) -> None:
         """The user began a new turn: outputs still to come are delivered, but force no answer."""
         self.rounds = 0
@@ -102,6 +107,6 @@ class ToolCalls:
         """Any response that begins after the outputs landed speaks about them: nothing is owed any more."""
         self.owes_response = False
 
-    def snapshot(self) -> dict[str, Any]:
-        """The open calls by response, for tests and diagnosis."""
-        return {batch.response_id: dict(batch.open_calls) for batch in self._batches}
+    def is_known(self, call_id: str) -> bool:
+        """Whether a call of that id was ever taken up, as far back as `MAX_KNOWN_CALLS`."""
+        return call_id in self._seen

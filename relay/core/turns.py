@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 from relay.core import events as ev
 from relay.core.bounded import RecentSet
+from relay.core.client_tools import ClientCalls
 from relay.core.commands import (
     CancelResponse,
+    CancelTool,
     Command,
     CreateItem,
     CreateResponse,
@@ -26,6 +28,7 @@ from relay.core.commands import (
     TellSpeech,
     TellText,
     TellTool,
+    TellToolCall,
     TellTranscript,
     TellUsage,
     TruncateItem,
@@ -36,7 +39,7 @@ from relay.core.playback import Ack, Cut, Playback
 from relay.core.response import ResponseSlot
 from relay.core.tool_calls import ToolCalls
 from relay.core.usage import add_usage
-from relay.core.values import Item, ResponseStatus, SessionConfig, Usage
+from relay.core.values import Item, ResponseStatus, SessionConfig, ToolSpec, Usage
 
 MAX_TYPED_TURNS = 16
 MAX_RESPONSES = 32
@@ -50,6 +53,11 @@ STALL_S = 30.0
 LATENCY_WAIT_S = 0.7
 """How long the first acknowledgement of playback is waited for before the latency of a turn is told without it."""
 
+MAX_RUNNING_CALLS = 32
+"""Of one session at a time; the answer to more is that they are too many."""
+MAX_SHOWN_CHARS = 32_768
+"""Longer arguments are not shown to the client."""
+TOO_MANY_AT_ONCE = '{"ok":false,"error":"too_many_calls","message":"Too many calls at once: wait for some to end."}'
 TOO_MANY_CALLS = '{"ok":false,"error":"too_many_calls","message":"Too many calls in a row: answer the user first."}'
 CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was interrupted, so this was not run."}'
 
@@ -70,9 +78,11 @@ class Turns:
         self.slot = ResponseSlot()
         self.playback = Playback(config.output_format)
         self.calls = ToolCalls()
+        self.client_calls = ClientCalls()
         self.items = ItemLog()
         self.usage = Usage()
         self.refused = RecentSet(64)
+        self._billed = RecentSet(64)
         self.typed: deque[str] = deque()
         self.last_upstream_at = 0.0
         self.input_bytes = 0
@@ -102,7 +112,20 @@ class Turns:
             times.append(self.last_upstream_at + STALL_S)
         if self._clock is not None and self._clock.first_byte is not None:
             times.append(self._clock.first_byte + LATENCY_WAIT_S)
+        if self.client_calls.deadline is not None:
+            times.append(self.client_calls.deadline)
         return min(times, default=None)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody speaks, and nothing is under way that will make somebody speak."""
+        return self.playback.is_idle and not self.is_owed
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether somebody speaks to the other, or a response is asked for or due."""
+        waits = self._wants_response or self._user_speaking or bool(self.typed)
+        return waits or not self.slot.is_free or self.calls.owes_follow_up
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -112,6 +135,8 @@ class Turns:
             self._retry_at = None
         if not self.slot.is_free and now >= self.last_upstream_at + STALL_S:
             self._give_up_stalled(now)
+        for late in self.client_calls.due(now):
+            self.tool_returned(late)
         clock = self._clock
         if clock is not None and clock.first_byte is not None and now >= clock.first_byte + LATENCY_WAIT_S:
             self._tell_latency()
@@ -144,6 +169,7 @@ class Turns:
         self.calls.user_went_on()
         self._emit(TellSpeech(started=True))
         self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
+        self._cancel_tools()
 
     def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
         """The user's speech ended at `audio_end_ms` of the `input_ms` sent, less the silence that proved it."""
@@ -171,7 +197,7 @@ class Turns:
         item = event.item
         entry = self.items.added(item.id, item.role)
         if item.kind == "message" and item.role == "user" and item.text:
-            entry.text = item.text[:MAX_TEXT_CHARS]
+            self.items.set_text(item.id, item.text)
             self._emit(TellTranscript("user", item.id, entry.order, item.text, final=True))
 
     def user_transcript(self, event: ev.UserTranscript) -> None:
@@ -179,7 +205,7 @@ class Turns:
         entry = self.items.entry(event.item_id)
         entry.role = "user"
         if event.final:
-            entry.text = event.text[:MAX_TEXT_CHARS]
+            self.items.set_text(event.item_id, event.text)
         self._emit(TellTranscript("user", event.item_id, entry.order, event.text, event.final))
 
     def acknowledged(self, item_id: str, played_ms: int, now: float) -> Ack:
@@ -213,6 +239,14 @@ class Turns:
             self._end(ResponseText(), "cancelled")
         if not self.slot.is_free or not self.playback.is_idle:
             self.stop_speaking(cancel=True)
+        self._cancel_tools()
+
+    def _cancel_tools(self) -> None:
+        """The user interrupts: other calls go on, those of tools made for that end."""
+        for call_id, name in self.calls.open_calls():
+            spec = self._spec(name)
+            if spec is not None and spec.cancel_on_interrupt and not spec.of_client:
+                self._emit(CancelTool(call_id))
 
     def audio_dropped(self, event: ev.AudioDropped, now: float) -> None:
         """The client is silent: tell it where, then cancel, truncate what was cut and delete what was never heard."""
@@ -253,6 +287,7 @@ class Turns:
         self._retry_at = None
         doomed = self.slot.created(event.response_id, event.request_id)
         self._response(event.response_id)
+        self._billed.pop(event.response_id, None)
         if doomed:
             self.refused.add(event.response_id)
             self._emit(CancelResponse(event.response_id, self._next_id()))
@@ -332,7 +367,7 @@ class Turns:
             return
         entry = self.items.entry(event.item_id)
         entry.role = "assistant"
-        entry.text = event.text[:MAX_TEXT_CHARS]
+        self.items.set_text(event.item_id, event.text)
         self._emit(TellTranscript("assistant", event.item_id, entry.order, event.text, final=True))
 
     def response_done(self, event: ev.ResponseDone, now: float) -> None:
@@ -342,7 +377,8 @@ class Turns:
         response = self._responses.pop(event.response_id, ResponseText())
         self._retry_at = None
         self._complete_clips(event.response_id)
-        if event.usage != Usage():
+        if event.usage != Usage() and event.response_id not in self._billed:  # an end that comes twice costs once (D11)
+            self._billed.add(event.response_id)
             self.usage = add_usage(self.usage, event.usage)
             self._emit(TellUsage(event.usage))
         calls = [item for item in event.output if item.kind == "function_call" and item.call_id]
@@ -354,10 +390,7 @@ class Turns:
         if (known or own) and not silent:
             self._end(response, event.status)
         for call in fresh:
-            spec = next((tool for tool in self.config.tools if tool.name == call.name), None)
-            arguments = call.arguments if spec and spec.shown else None
-            self._emit(TellTool(call.call_id or "", call.name or "", "started", 0, arguments=arguments))
-            self._emit(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
+            self._run(call, now)
         self.settle(now)
 
     def request_refused(self, event: ev.UpstreamError, now: float) -> bool:
@@ -385,13 +418,14 @@ class Turns:
         too_many = self.calls.at_round_limit
         interrupted = event.response_id in self.refused or self._user_speaking
         fresh = self.calls.begin(event.response_id, complete, quiet=interrupted)
+        refusal, n_run = TOO_MANY_CALLS if too_many else CANCELLED_CALL, 0
         if event.status == "completed" and not too_many:
-            return fresh
+            refusal, n_run = TOO_MANY_AT_ONCE, max(0, MAX_RUNNING_CALLS - (self.calls.running - len(fresh)))
         # They came whole, but the response did not, or the model calls on and on: never run, yet never without output.
-        for call in fresh:
+        for call in fresh[n_run:]:
             self.calls.give_up(call.call_id or "")
-            self._output(call.call_id or "", TOO_MANY_CALLS if too_many else CANCELLED_CALL)
-        return []
+            self._output(call.call_id or "", refusal)
+        return fresh[:n_run]
 
     def _complete_clips(self, response_id: str) -> None:
         # An upstream that never said audio.done must not leave the client waiting for the end of an item.
@@ -439,12 +473,36 @@ class Turns:
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
+    def _run(self, call: Item, now: float) -> None:
+        call_id, name = call.call_id or "", call.name or ""
+        spec = self._spec(name)
+        shown = call.arguments if spec and spec.shown and len(call.arguments or "") <= MAX_SHOWN_CHARS else None
+        self._emit(TellTool(call_id, name, "started", 0, arguments=shown))
+        if spec is None or not spec.of_client:
+            self._emit(RunTool(call_id, name, call.arguments or ""))
+            return
+        refused = self.client_calls.begin(call, spec, now)
+        if refused is None:
+            self._emit(TellToolCall(call_id, name, call.arguments or "{}", spec.timeout_ms))
+        else:
+            self.tool_returned(refused)
+
+    def client_result(self, event: ev.ToolResult, now: float) -> bool:
+        """The client ran a tool of its own. Returns False if no such call was ever made; a late one is ignored."""
+        returned = self.client_calls.result(event, now)
+        if returned is not None:
+            self.tool_returned(returned)
+        return returned is not None or self.calls.is_known(event.call_id)
+
+    def _spec(self, name: str) -> ToolSpec | None:
+        return next((tool for tool in self.config.tools if tool.name == name), None)
+
     def tool_returned(self, event: ev.ToolReturned) -> None:
         """A tool call ended: its one output goes upstream; `settle` asks for the follow-up once all of them are in."""
         returned = self.calls.returned(event.call_id)
         if returned is None:
             return
-        spec = next((tool for tool in self.config.tools if tool.name == returned.name), None)
+        spec = self._spec(returned.name)
         shown = spec is not None and spec.shown
         self._emit(
             TellTool(
@@ -453,7 +511,7 @@ class Turns:
                 event.status,
                 event.ms,
                 arguments=event.arguments if shown else None,
-                output=event.output if shown else None,
+                output=event.for_client or (event.output if shown else None),
             )
         )
         self._output(event.call_id, event.output)

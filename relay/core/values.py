@@ -24,6 +24,10 @@ ErrorCode = Literal[
     "audio_backlog",
     "unknown_item",
     "unknown_call",
+    "too_fast",
+    "full",
+    "idle",
+    "limit_reached",
     "too_many_turns",
     "too_many_faults",
     "too_big",
@@ -70,7 +74,8 @@ class ToolSpec:
     """A tool as the model is told of it.
 
     `examples` are sentences that call it, for engines that learn from them; `shown` lets the client see its arguments
-    and its result; a `protected` one wins over a client's tool of the same name.
+    and its result. A tool `of_client` is run by the client, which has `timeout_ms` for it; one that is `protected` is
+    not replaced by a client's of the same name. `cancel_on_interrupt`: a barge-in ends its running calls.
     """
 
     name: str
@@ -79,6 +84,9 @@ class ToolSpec:
     examples: tuple[str, ...] = ()
     shown: bool = False
     protected: bool = False
+    cancel_on_interrupt: bool = False
+    of_client: bool = False
+    timeout_ms: int = 15_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +120,15 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """What a device client and the relay have agreed on for their side of the wire."""
+    """What a device client and the relay have agreed on for their side of the wire.
+
+    `half_duplex`: the device hears its own speaker, so its microphone counts as silent while an item plays.
+    """
 
     input: AudioFormat = AudioFormat("pcm16", 16_000)
     output: AudioFormat = AudioFormat("pcm16", 16_000)
     max_ahead_ms: int | None = 1000
+    half_duplex: bool = False
 
     @property
     def upstream_input(self) -> AudioFormat:

@@ -1,5 +1,6 @@
 """The device protocol's way in: `ws://host/` and `ws://host/ws`, with `rate`, `format` and `voice` in the query."""
 
+import asyncio
 import itertools
 import logging
 from dataclasses import replace
@@ -8,13 +9,17 @@ from aiohttp import web
 
 from audio.formats import AudioFormat
 from relay.access import chosen_subprotocol
+from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
 from relay.core.values import DeviceOptions, SessionConfig
-from relay.errors import BadRequest
+from relay.errors import BadRequest, Full
+from relay.live_base import both
 from relay.live_session import LiveSession
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
+from relay.wire.device_out import encode
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
 
 MAX_FRAME_BYTES = 64 * 1024
@@ -28,19 +33,47 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     relay = request.app[RELAY]
     check_upgrade(request)
     options, config = read_query(request, relay.session_config())
-    relay.check_room()
+    try:
+        relay.refuse_when_draining()
+        with relay.admission.session(relay.gate.address(request)):
+            await _converse(request, relay, principal, options, config)
+    except Full as full:
+        if "Origin" not in request.headers:
+            raise
+        await _turn_away(request, relay, full)
+    return upgraded_response()
+
+
+async def _converse(
+    request: web.Request, relay: RelayState, principal: Principal, options: DeviceOptions, config: SessionConfig
+) -> None:
     session_id = relay.new_session_id()
-    socket = ClientSocket(MAX_FRAME_BYTES)
-    live = _live_session(relay, session_id, principal, options, config, socket)
+    started_at = relay.now()
+    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now)
+    socket = ClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
+    live = _live_session(relay, session_id, principal, options, config, socket, started_at, tape)
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
-        if take_over(request, socket, subprotocol=chosen_subprotocol(request), max_frame_bytes=MAX_FRAME_BYTES):
+        subprotocol = chosen_subprotocol(request)
+        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_FRAME_BYTES):
             await live.run()
     finally:
         relay.remove(live)
+        if tape is not None:
+            relay.recorder.done(tape)
         _log.info("session %s ends%s", session_id, _passed_over(live))
-    return upgraded_response()
+
+
+async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> None:
+    """Tell a page why there is no session: of a refused upgrade a browser shows nothing but 1006."""
+    socket = ClientSocket(MAX_FRAME_BYTES)
+    gone = asyncio.Event()
+    socket.on_closed = lambda code, reason: gone.set()
+    if take_over(request, socket, relay.keepalive, max_frame_bytes=MAX_FRAME_BYTES):
+        socket.send_text(encode(TellError("full", str(full), retryable=True)))
+        socket.close(full.close_code, str(full))
+        await gone.wait()
 
 
 def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptions, SessionConfig]:
@@ -68,6 +101,8 @@ def _live_session(
     options: DeviceOptions,
     config: SessionConfig,
     socket: ClientSocket,
+    started_at: float,
+    tape: SessionTape | None,
 ) -> LiveSession:
     numbers = itertools.count(1)
     core = DeviceSession(
@@ -76,15 +111,19 @@ def _live_session(
         options,
         lambda: f"relay_{next(numbers)}",
         principal=principal,
-        started_at=relay.now(),
+        limits=relay.settings.session_limits(),
+        started_at=started_at,
     )
+    tools = relay.tools_for(session_id, principal, config)
+    tools.follow(lambda: core.config)
     return LiveSession(
         core,
         socket,
         BetaRealtimeCodec() if relay.upstream.speaks_beta else RealtimeCodec(),
         relay.dial,
-        relay.tools_for(session_id, principal, config),
-        tap=relay.tap,
+        tools,
+        tap=both(relay.tap, tape.tap if tape is not None else None),
+        max_queued_ms=relay.settings.max_queued_s * 1000,
     )
 
 

@@ -36,7 +36,12 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
     check_upgrade(request)
     refuse_other_kinds(request)
     model = requested_model(request, principal)
-    relay.check_room()
+    relay.refuse_when_draining()
+    with relay.admission.session(relay.gate.address(request)):
+        return await _converse(request, relay, principal, model)
+
+
+async def _converse(request: web.Request, relay: RelayState, principal: Principal, model: str) -> web.StreamResponse:
     session_id = relay.new_session_id()
     socket = ClientSocket(MAX_MESSAGE_BYTES)
     live = _live_session(relay, session_id, principal, model, socket, speaks_beta(request))
@@ -46,7 +51,7 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
         if "Origin" not in request.headers:
             await _dial_first(request, live)
         subprotocol = chosen_subprotocol(request)
-        if take_over(request, socket, subprotocol=subprotocol, max_frame_bytes=MAX_MESSAGE_BYTES):
+        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_MESSAGE_BYTES):
             await live.run()
         else:
             live.give_up()

@@ -13,6 +13,7 @@ from relay.local_engine.small_talk import STORY
 
 # The first sentence is short on purpose: nothing is heard before it is made.
 GREETING = ("Hello!", "I am relay's local engine, a rehearsal partner.", "Ask me what I can do.")
+STILL_THERE = ("Are you still there?", "Ask me what I can do.")
 _TALK = {
     "greeting": GREETING,
     "thanks": ("You are welcome.",),
@@ -40,13 +41,17 @@ class Situation:
     """What a response has to go by.
 
     `said` is what the user said since the last response: None nothing, "" something not understood. `outputs` are
-    (function name, output) pairs since then; `waiting` names functions whose output is still to come.
+    (function name, output) pairs since then; `waiting` names functions whose output is still to come; `silent` means
+    that the user let the pause grow too long. `last_call` is the last function call of the conversation: its name and
+    arguments.
     """
 
     said: str | None = None
     outputs: Sequence[tuple[str, str]] = ()
     waiting: Sequence[str] = ()
     tool_choice: Any = "auto"
+    silent: bool = False
+    last_call: tuple[str, dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ def plan(grammar: Grammar, situation: Situation) -> Plan:
     if forced is not None:
         return Plan(tuple(sentences), (forced,))
     if situation.said is not None:
-        requests = _understood(grammar, situation.said)
+        requests = _understood(grammar, situation.said, situation.last_call)
         asked = _answer(grammar, requests, situation.tool_choice) if requests else Plan(_not_understood(grammar))
         return Plan((*sentences, *asked.sentences), asked.calls)
     if sentences:
@@ -72,15 +77,26 @@ def plan(grammar: Grammar, situation: Situation) -> Plan:
     if situation.waiting:
         names = _listing([" ".join(name_to_words(name)) for name in situation.waiting])
         return Plan((f"I am still waiting for {names}.",))
-    return Plan(GREETING)
+    return Plan(STILL_THERE if situation.silent else GREETING)
 
 
-def _understood(grammar: Grammar, said: str) -> list[Request] | None:
-    requests = grammar.parse(said) if said else None
-    if requests is None and said:
+def _understood(
+    grammar: Grammar, said: str, last_call: tuple[str, dict[str, Any]] | None = None
+) -> list[Request] | None:
+    requests = grammar.parse(said, after=last_call[0] if last_call else None) if said else None
+    if requests is not None:
+        return [_completed(request, last_call) for request in requests]
+    if said:
         guessed = guess(said, list(grammar.tools.values()))
         requests = [guessed] if guessed else None
     return requests
+
+
+def _completed(request: Request, last_call: tuple[str, dict[str, Any]] | None) -> Request:
+    """ "and in tokyo" with what was asked before; without such a call it is a request as any other."""
+    if not request.follows or last_call is None or last_call[0] != request.name:
+        return request
+    return Request(request.name, True, {**last_call[1], **request.arguments})
 
 
 def _answer(grammar: Grammar, requests: list[Request], tool_choice: Any) -> Plan:
@@ -136,7 +152,7 @@ def _forced(grammar: Grammar, situation: Situation) -> Call | None:
     wanted = grammar.tools.get(choice.get("name", "")) if isinstance(choice, dict) else None
     if wanted is None and (choice != "required" or not grammar.tools):
         return None
-    requests = (_understood(grammar, situation.said) if situation.said else None) or []
+    requests = (_understood(grammar, situation.said, situation.last_call) if situation.said else None) or []
     fitting = [r for r in requests if r.tool and (wanted is None or r.name == wanted.name)]
     if fitting and wanted is None:
         return None  # what was said leads to a call anyway

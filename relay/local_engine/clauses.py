@@ -20,19 +20,25 @@ Element = str | Slot | OneOf
 class Clause:
     """One way to ask for something: a tool by its name, or (`tool` false) a topic of small talk.
 
-    `aloud` is false for what is only understood when typed: every sentence more makes recognition worse.
+    `aloud` is false for what is only understood when typed: every sentence more makes recognition worse. `follows` is
+    for what repeats an earlier request with another value.
     """
 
     name: str
     tool: bool
     elements: tuple[Element, ...]
     aloud: bool = True
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked: a tool with the arguments that were said, or a topic of small talk."""
+    """What was asked: a tool with the arguments that were said, or a topic of small talk.
+
+    `follows`: the other arguments are those of the call before.
+    """
 
     name: str
     tool: bool
     arguments: dict[str, Any] = field(default_factory=dict)
+    follows: bool = False

@@ -1,61 +1,67 @@
-"""The conversation as a pure state machine: client events and what ears and voice report in, effects out.
+"""The conversation: client events in, effects out, in the orders that real clients rely on.
 
-No socket, thread, clock or randomness here: ids come from an injected function, time is the count of audio
+Pure: there is no socket, clock or randomness here: ids come from an injected function, time is the count of audio
 milliseconds. Effects are carried out in order by the session (session.py): `Send` goes to the client, the others ask
 ears and voice to do something, whose results come back through the methods.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import orjson
 
-from relay.local_engine.brain import Plan, plan
-from relay.local_engine.effects import Configure, Effect, Forget, Hush, Listen, Recognise, Send, Speak
-from relay.local_engine.grammar import Grammar
+from relay.local_engine.audio_shelf import AudioShelf
+from relay.local_engine.effects import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
 from relay.local_engine.input_turns import BYTES_PER_MS, InputTurns
 from relay.local_engine.item_desk import ItemDesk
-from relay.local_engine.items import Items, Record, client_item
-from relay.local_engine.protocol import (
-    Fault,
-    Obj,
-    a_text,
-    an_object,
-    error_object,
-    need,
-    only,
-)
-from relay.local_engine.responses import Response, input_tokens
-from relay.local_engine.session_config import default_session, merge_session, response_settings
-from relay.local_engine.situation import grammar_of, situation
+from relay.local_engine.items import Items
+from relay.local_engine.protocol import Fault, Obj, a_text, an_object, error_object, need, only
+from relay.local_engine.response_desk import ResponseDesk
+from relay.local_engine.responses import Response
+from relay.local_engine.session_config import default_session, merge_session, response_settings, shown
 
-MOST_SIDE_RESPONSES = 4
+_LONGEST_EVENT_ID = 512
 
 
 class Conversation:
     """One session's state. Every method returns the effects of what it was told."""
 
-    def __init__(self, model: str, new_id: Callable[[str], str]) -> None:
+    def __init__(
+        self, model: str, new_id: Callable[[str], str], *, kind: str = "realtime", expires_at: int | None = None
+    ) -> None:
+        """`kind` is "realtime" or "transcription"; `expires_at` (Unix time in s) is only told, not kept."""
         self._new_id = new_id
         self._effects: list[Effect] = []
-        self._session = default_session(new_id("sess"), model)
-        self._conversation_id = new_id("conv")
+        self._session = default_session(new_id("sess"), model, kind=kind, expires_at=expires_at)
         self._items = Items()
-        self._active: Response | None = None
-        self._side: dict[str, Response] = {}
-        self._calls_after: dict[str, Plan] = {}
-        self._unplanned: Response | None = None
+        self._shelf = AudioShelf()
         self._recognising: dict[str, bool] = {}
-        self._desk = ItemDesk(self._items, self._send, new_id)
-        self._turns = InputTurns(self._items, self._send, new_id)
+        self._desk = ItemDesk(self._items, self._shelf, self._send, new_id)
+        self._turns = InputTurns(self._items, self._shelf, self._send, new_id)
+        self._responses = ResponseDesk(self._items, self._send, self._effects_append, new_id, self._finished)
         self._owes_response = False
         self._has_spoken = False
+        self._is_awaiting = False
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation's id."""
+        return self._responses.conversation_id
+
+    @property
+    def position_ms(self) -> int:
+        """How much audio the client has sent."""
+        return round(self._turns.position_ms)
+
+    def complain(self, fault: Fault, event_id: str | None = None) -> list[Effect]:
+        """Answer something wrong with an error event."""
+        self._send({"type": "error", "error": error_object(fault, event_id)})
+        return self._taken()
 
     # -- what the client sends ----------------------------------------------------------------------------------------
 
     def start(self) -> list[Effect]:
         """The connection is open."""
-        self._send({"type": "session.created", "session": self._session})
+        self._send({"type": "session.created", "session": shown(self._session)})
         self._effects.append(self._configure())
         return self._taken()
 
@@ -65,11 +71,14 @@ class Conversation:
         try:
             event = _parsed(message)
             if isinstance(event.get("event_id"), str):
-                event_id = event["event_id"][:512]
+                event_id = event["event_id"][:_LONGEST_EVENT_ID]
             kind = a_text(need(event, "type"), "type", 200)
-            handler = _HANDLERS.get(kind)
-            if handler is None:
+            if kind not in _HANDLERS:
                 raise Fault(f"Invalid value: '{kind}'. Supported values are: {', '.join(_HANDLERS)}.", param="type")
+            handler, *fields = _HANDLERS[kind]
+            only(event, ("type", "event_id", *fields), "")
+            if event.get("event_id") is not None:
+                a_text(event["event_id"], "event_id", _LONGEST_EVENT_ID)
             handler(self, event)
         except Fault as fault:
             self._send({"type": "error", "error": error_object(fault, event_id)})
@@ -77,8 +86,10 @@ class Conversation:
 
     def _session_update(self, event: Obj) -> None:
         self._session = merge_session(self._session, need(event, "session"), has_spoken=self._has_spoken)
-        self._send({"type": "session.updated", "session": self._session})
+        self._send({"type": "session.updated", "session": shown(self._session)})
         self._effects.append(self._configure())
+        if not self._turn_detection.get("idle_timeout_ms"):
+            self._await_speech(None)
 
     def _append(self, event: Obj) -> None:
         audio = self._turns.append(event, self._input)
@@ -99,42 +110,30 @@ class Conversation:
         record, audio = self._desk.create(event)
         if audio:
             record.audio_ms = round(len(audio) / BYTES_PER_MS[self._input["format"]["type"]])
+            self._shelf.add(record.id, audio)
             self._recognise(record.id, then_respond=False, clip=audio)
 
     def _response_create(self, event: Obj) -> None:
+        if self._session["type"] == "transcription":
+            raise Fault("A transcription session creates no responses.", param="type")
         params = event.get("response")
-        settings = response_settings(self._session, {} if params is None else params)
-        if settings["conversation"] == "none":
-            self._start_aside(settings)
-            return
-        if self._active is not None:
-            raise Fault(
-                f"Conversation already has an active response in progress: {self._active.id}. "
-                "Wait until the response is finished before creating a new one.",
-                code="conversation_already_has_active_response",
-            )
-        if settings["input"] is not None:
-            settings["input"] = self._inputs(settings["input"])
-        self._start_response(settings)
+        self._start(response_settings(self._session, {} if params is None else params))
 
     def _response_cancel(self, event: Obj) -> None:
         wanted = event.get("response_id")
-        response = self._active
-        if wanted is not None:
-            wanted = a_text(wanted, "response_id")
-            known = [self._active, *self._side.values()]
-            response = next((one for one in known if one is not None and one.id == wanted), None)
+        response = self._responses.find(None if wanted is None else a_text(wanted, "response_id"))
         if response is None:
             raise Fault("Cancellation failed: no active response found", code="response_cancel_not_active")
-        self._cancel(response, "client_cancelled")
+        self._responses.cancel(response, "client_cancelled")
 
-    # -- what ears and voice report -----------------------------------------------------------------------------------
+    # -- what ears, voice and clock report ----------------------------------------------------------------------------
 
     def speech_started(self, start_ms: int) -> list[Effect]:
         """The user began to speak; `start_ms` is where the turn's audio begins."""
+        self._await_speech(None)
         self._turns.started(start_ms)
-        if self._active is not None and self._turn_detection.get("interrupt_response", False):
-            self._cancel(self._active, "turn_detected")
+        if self._responses.active is not None and self._turn_detection.get("interrupt_response", False):
+            self._responses.cancel(self._responses.active, "turn_detected")
         return self._taken()
 
     def speech_stopped(self, end_ms: int) -> list[Effect]:
@@ -144,154 +143,75 @@ class Conversation:
             self._recognise(item_id, then_respond=bool(self._turn_detection.get("create_response", False)))
         return self._taken()
 
-    def recognised(self, item_id: str, text: str | None) -> list[Effect]:
-        """What was said in an item: lower-case words, or None if the engine did not understand it."""
+    def turn_lost(self, reason: str) -> list[Effect]:
+        """What was heard of the turn under way is gone: it ends here, without words."""
+        item_id = self._turns.stopped(self.position_ms) if self._turns.is_speaking else None
+        if item_id is None:
+            return self._taken()
+        self._recognising[item_id] = bool(self._turn_detection.get("create_response", False))
+        return self.recognised(item_id, None, failure=reason)
+
+    def recognised(self, item_id: str, text: str | None, *, failure: str | None = None) -> list[Effect]:
+        """What was said in an item: lower-case words, or None if the engine did not understand it.
+
+        `failure` says why there is no telling.
+        """
         create_response = self._recognising.pop(item_id, False)
         record = self._items.get(item_id)
         if record is not None:
             record.heard = text
             if self._input["transcription"] is not None:
-                self._turns.transcribe(record, text)
-        if self._unplanned is not None and not self._recognising:
-            response, self._unplanned = self._unplanned, None
-            self._carry_out(response, self._plan(response.settings))
+                self._turns.transcribe(record, text, failure)
+        self._responses.deaf = bool(self._recognising)
+        self._responses.words_are_there()
         if create_response and record is not None:
-            if self._active is None:
-                self._start_response(response_settings(self._session, {}))
+            if self._responses.active is None:
+                self._start(response_settings(self._session, {}))
             else:
                 self._owes_response = True
         return self._taken()
 
+    def still_silent(self) -> list[Effect]:
+        """The user has said nothing for `idle_timeout_ms` after the answer: the assistant takes the word."""
+        self._is_awaiting = False
+        idle_ms = self._turn_detection.get("idle_timeout_ms")
+        if idle_ms and self._responses.active is None and not self._turns.is_speaking:
+            self._turns.idle(idle_ms)
+            self._start(response_settings(self._session, {}))
+        return self._taken()
+
+    def expired(self, minutes: int) -> list[Effect]:
+        """The session's time is over."""
+        message = f"Your session hit the maximum duration of {minutes} minutes."
+        fault = Fault(message, code="session_expired")
+        self._send({"type": "error", "error": error_object(fault, None)})
+        self._effects.append(HangUp(1001, message))
+        return self._taken()
+
     def sound(self, response_id: str, sentence: str, audio: bytes) -> list[Effect]:
         """One sentence of a response, synthesised."""
-        response = self._running(response_id)
+        response = self._responses.find(response_id)
         if response is not None:
             self._has_spoken = True
-            if not response.say(sentence, audio):
-                self._effects.append(Hush(response_id))
-                self._finish(response, "incomplete", "max_output_tokens")
+            item_id = response.open_item_id
+            self._responses.say(response, sentence, audio)
+            if response.in_conversation and item_id is not None:
+                self._shelf.add(item_id, audio)
         return self._taken()
 
     def spoken(self, response_id: str) -> list[Effect]:
         """All sentences of a response are synthesised."""
-        response = self._running(response_id)
+        response = self._responses.find(response_id)
         if response is not None:
-            response.end_message("completed")
-            self._call(response)
+            self._responses.said_all(response)
         return self._taken()
 
     def failed(self, response_id: str, message: str) -> list[Effect]:
         """A response cannot be spoken."""
-        response = self._running(response_id)
+        response = self._responses.find(response_id)
         if response is not None:
-            self._finish(response, "failed", message)
+            self._responses.finish(response, "failed", message)
         return self._taken()
-
-    # -- responses ----------------------------------------------------------------------------------------------------
-
-    def _start_response(self, settings: Obj) -> None:
-        self._owes_response = False
-        given = settings["input"]
-        response = Response(
-            settings,
-            new_id=self._new_id,
-            emit=self._send,
-            conversation_id=self._conversation_id,
-            add_item=self._items.add,
-            input_tokens=input_tokens(self._items if given is None else given, settings["instructions"]),
-        )
-        self._active = response
-        if self._recognising:
-            self._unplanned = response
-        else:
-            self._carry_out(response, self._plan(settings))
-
-    def _start_aside(self, settings: Obj) -> None:
-        """A response outside the conversation: it reads it, or its own input, and leaves no trace in it."""
-        if len(self._side) >= MOST_SIDE_RESPONSES:
-            raise Fault(
-                f"Only {MOST_SIDE_RESPONSES} responses outside the conversation can run at a time.",
-                code="conversation_already_has_active_response",
-            )
-        inputs = list(self._items) if settings["input"] is None else self._inputs(settings["input"])
-        response = Response(
-            settings,
-            new_id=self._new_id,
-            emit=self._send,
-            conversation_id=self._conversation_id,
-            add_item=None,
-            input_tokens=input_tokens(inputs, settings["instructions"]),
-        )
-        self._side[response.id] = response
-        state = situation(inputs, settings["tool_choice"])
-        self._carry_out(response, plan(self._grammar(settings), state))
-
-    def _inputs(self, given: Sequence[Any]) -> list[Record]:
-        records: list[Record] = []
-        for index, value in enumerate(given):
-            path = f"response.input[{index}]"
-            if an_object(value, path).get("type") == "item_reference":
-                only(value, ("type", "id"), f"{path}.")
-                known = self._items.get(a_text(need(value, "id", f"{path}."), f"{path}.id"))
-                if known is None:
-                    raise Fault(f"Item '{value['id'][:200]}' not found.", param=f"{path}.id")
-                records.append(known)
-            else:
-                records.append(client_item(value, self._new_id("item"), path)[0])
-        return records
-
-    def _grammar(self, settings: Obj) -> Grammar:
-        return grammar_of(orjson.dumps(settings["tools"]))
-
-    def _plan(self, settings: Obj) -> Plan:
-        records = list(self._items) if settings["input"] is None else settings["input"]
-        state = situation(records, settings["tool_choice"])
-        for record in records:
-            record.answered = True
-        return plan(self._grammar(settings), state)
-
-    def _carry_out(self, response: Response, todo: Plan) -> None:
-        if not response.settings["parallel_tool_calls"]:
-            todo = Plan(todo.sentences, todo.calls[:1])
-        self._calls_after[response.id] = todo
-        if not todo.sentences:
-            self._call(response)
-            return
-        response.begin_message()
-        if response.is_spoken:
-            self._effects.append(Speak(response.id, todo.sentences, response.settings["output"]))
-            return
-        for sentence in todo.sentences:
-            if not response.say(sentence, b""):
-                self._finish(response, "incomplete", "max_output_tokens")
-                return
-        response.end_message("completed")
-        self._call(response)
-
-    def _call(self, response: Response) -> None:
-        for call in self._calls_after[response.id].calls:
-            response.call(call.name, call.arguments)
-        self._finish(response, "completed")
-
-    def _cancel(self, response: Response, reason: str) -> None:
-        self._effects.append(Hush(response.id))
-        self._finish(response, "cancelled", reason)
-
-    def _finish(self, response: Response, status: str, reason: str | None = None) -> None:
-        self._calls_after.pop(response.id, None)
-        self._side.pop(response.id, None)
-        if self._unplanned is response:
-            self._unplanned = None
-        if self._active is response:
-            self._active = None
-        response.finish(status, reason)
-        if self._active is None and self._owes_response and not self._turns.is_speaking:
-            self._start_response(response_settings(self._session, {}))
-
-    def _running(self, response_id: str) -> Response | None:
-        if self._active is not None and self._active.id == response_id:
-            return self._active
-        return self._side.get(response_id)
 
     # -- small change -------------------------------------------------------------------------------------------------
 
@@ -301,18 +221,46 @@ class Conversation:
 
     @property
     def _turn_detection(self) -> Obj:
-        return dict(self._input["turn_detection"] or {})
+        """The rules of turns; a transcription session only listens."""
+        rules = dict(self._input["turn_detection"] or {})
+        if self._session["type"] == "transcription":
+            rules |= {"create_response": False, "idle_timeout_ms": None}
+        return rules
+
+    def _start(self, settings: Obj) -> None:
+        if settings["conversation"] != "none" and self._responses.active is None:
+            self._owes_response = False
+            self._await_speech(None)
+        self._responses.create(settings)
+
+    def _finished(self, response: Response) -> None:
+        if self._responses.active is not None or self._turns.is_speaking:
+            return
+        if self._owes_response:
+            self._start(response_settings(self._session, {}))
+        elif response.in_conversation and (idle_ms := self._turn_detection.get("idle_timeout_ms")):
+            self._await_speech(response.audio_ms + idle_ms)
+
+    def _await_speech(self, ms: int | None) -> None:
+        if ms is not None or self._is_awaiting:
+            self._is_awaiting = ms is not None
+            self._effects.append(AwaitSpeech(ms))
 
     def _recognise(self, item_id: str, *, then_respond: bool, clip: bytes | None = None) -> None:
         self._recognising[item_id] = then_respond
+        self._responses.deaf = True
         self._effects.append(Recognise(item_id, clip))
 
     def _configure(self) -> Configure:
-        return Configure(self._input["format"]["type"], self._input["turn_detection"], self._grammar(self._session))
+        tools = orjson.dumps(self._session["tools"])
+        return Configure(self._input["format"]["type"], self._input["turn_detection"], tools)
 
     def _send(self, event: Obj) -> None:
         kind = event.pop("type")
         self._effects.append(Send({"type": kind, "event_id": self._new_id("event"), **event}))
+
+    def _effects_append(self, effect: Effect) -> None:
+        self._effects.append(effect)
 
     def _taken(self) -> list[Effect]:
         effects, self._effects = self._effects, []
@@ -327,16 +275,22 @@ def _parsed(message: str | bytes) -> Obj:
     return an_object(event, "event")
 
 
-_HANDLERS: dict[str, Callable[[Conversation, Obj], None]] = {
-    "session.update": Conversation._session_update,
-    "input_audio_buffer.append": Conversation._append,
-    "input_audio_buffer.commit": Conversation._commit,
-    "input_audio_buffer.clear": Conversation._clear,
-    "output_audio_buffer.clear": Conversation._output_clear,
-    "conversation.item.create": Conversation._item_create,
-    "conversation.item.delete": lambda self, event: self._desk.delete(event),
-    "conversation.item.retrieve": lambda self, event: self._desk.retrieve(event),
-    "conversation.item.truncate": lambda self, event: self._desk.truncate(event),
-    "response.create": Conversation._response_create,
-    "response.cancel": Conversation._response_cancel,
+_Handler = Callable[[Conversation, Obj], None]
+_HANDLERS: dict[str, tuple[_Handler, *tuple[str, ...]]] = {
+    "session.update": (Conversation._session_update, "session"),
+    "input_audio_buffer.append": (Conversation._append, "audio"),
+    "input_audio_buffer.commit": (Conversation._commit,),
+    "input_audio_buffer.clear": (Conversation._clear,),
+    "output_audio_buffer.clear": (Conversation._output_clear,),
+    "conversation.item.create": (Conversation._item_create, "item", "previous_item_id"),
+    "conversation.item.delete": (lambda self, event: self._desk.delete(event), "item_id"),
+    "conversation.item.retrieve": (lambda self, event: self._desk.retrieve(event), "item_id"),
+    "conversation.item.truncate": (
+        lambda self, event: self._desk.truncate(event),
+        "item_id",
+        "content_index",
+        "audio_end_ms",
+    ),
+    "response.create": (Conversation._response_create, "response"),
+    "response.cancel": (Conversation._response_cancel, "response_id"),
 }

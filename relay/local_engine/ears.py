@@ -43,7 +43,8 @@ class Ears:
     the recogniser begins to listen. Of silence nothing is kept but the prefix.
     """
 
-    def __init__(self, pool: RecogniserPool) -> None:
+    def __init__(self, pool: RecogniserPool, start_ms: int = 0) -> None:
+        """`start_ms` is how much of the session's audio went before."""
         self._pool = pool
         self._probability: SpeechProbability | None = None
         self._detector = TurnDetector(TurnRules())
@@ -55,8 +56,8 @@ class Ears:
         self._sound: str | None = None
         self._partial = bytearray()
         self._prefix: deque[bytes] = deque(maxlen=_LONGEST_PREFIX_MS // FRAME_MS + 4)
-        self._position_ms = 0
-        self._turn_floor_ms = 0
+        self._position_ms = start_ms
+        self._turn_floor_ms = start_ms
 
     def configure(self, input_format: str, turn_detection: dict[str, Any] | None, grammar: Grammar) -> None:
         """Listen this way from now on; a turn under way ends only if the rules of turns changed."""

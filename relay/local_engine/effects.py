@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from relay.local_engine.grammar import Grammar
 from relay.local_engine.protocol import Obj
 
 
@@ -15,11 +14,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """How to listen from now on: a wire format, `turn_detection` (None: the client says when), and for what."""
+    """How to listen from now on: a wire format, `turn_detection` (None: the client says when), and for which tools.
+
+    `tools` is their JSON, as `situation.grammar_of` takes it.
+    """
 
     input_format: str
     turn_detection: Obj | None
-    grammar: Grammar
+    tools: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +60,19 @@ class Hush:
     response_id: str
 
 
-Effect = Send | Configure | Listen | Forget | Recognise | Speak | Hush
+@dataclass(frozen=True, slots=True)
+class AwaitSpeech:
+    """Report by `still_silent` if the user has not spoken for so long; None: stop waiting."""
+
+    ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Close the connection behind what was sent."""
+
+    code: int
+    reason: str
+
+
+Effect = AwaitSpeech | HangUp | Send | Configure | Listen | Forget | Recognise | Speak | Hush

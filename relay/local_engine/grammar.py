@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.local_engine.clauses import Clause, Element, OneOf, Request
+from relay.local_engine.descriptions import described
 from relay.local_engine.lexicon import Lexicon
 from relay.local_engine.network import Network, compile_network
 from relay.local_engine.parser import Parser, by_first_word, expanded
-from relay.local_engine.phrases import name_to_words, words_of
+from relay.local_engine.phrases import Word, name_to_words, words_of
 from relay.local_engine.sayable import Sayable
 from relay.local_engine.slots import Slot, slots_of
 from relay.local_engine.small_talk import SMALL_TALK
@@ -84,16 +85,25 @@ class Grammar:
         ]
         self.clauses = list(dict.fromkeys(clauses))[:_MOST_CLAUSES]
         self._by_first = by_first_word(self.clauses)
+        self._follow_ups = {
+            name: by_first_word(clause for clause in self.clauses if clause.follows and clause.name == name)
+            for name in self.tools
+        }
 
-    def parse(self, text: str, *, strict: bool = False) -> list[Request] | None:
+    def parse(self, text: str, *, strict: bool = False, after: str | None = None) -> list[Request] | None:
         """The requests in a text ("roll two dice and tell me the time": two); None if a part is not understood.
 
-        Strict is for recognised speech: every word as the grammar has it, and only values known beforehand.
+        Strict is for recognised speech: every word as the grammar has it, and only values known beforehand. `after` is
+        the tool that was called last: what only repeats a request ("and in tokyo") is read as one to that tool.
         """
         words = expanded(words_of(text[:4000]))
         if not 0 < len(words) <= _MOST_WORDS:
             return None
-        return Parser(self._by_first, words, text, strict).requests()
+        return self._follow_up(words, text, after) or Parser(self._by_first, words, text, strict).requests()
+
+    def _follow_up(self, words: list[Word], text: str, after: str | None) -> list[Request] | None:
+        clauses = self._follow_ups.get(after) if after is not None else None
+        return Parser(clauses, words, text, True).requests() if clauses else None
 
     def network(self, lexicon: Lexicon) -> Network:
         """What the recogniser listens for.
@@ -115,6 +125,21 @@ def _tool_clauses(info: ToolInfo) -> Iterator[Clause]:
             yield Clause(info.name, True, elements)
     for opening in _openings(info):
         yield Clause(info.name, True, (*opening, *_asked(info.slots)), aloud=not info.examples)
+    if not info.examples:
+        for elements in described(info.description, info.slots):
+            yield Clause(info.name, True, elements)
+    yield from _follow_ups(info)
+
+
+def _follow_ups(info: ToolInfo) -> Iterator[Clause]:
+    """How a request is repeated with one other value: "and in tokyo", "what about tokyo"."""
+    for slot in info.slots.values():
+        if slot.kind != "choice":
+            continue  # a number alone is heard into everything
+        own = name_to_words(slot.name)[:1]
+        link: tuple[Element, ...] = tuple(own) if own and own[0] in _PREPOSITIONS else (OneOf(_PREPOSITIONS),)
+        for opening in (("and",), ("what", "about"), ("how", "about")):
+            yield Clause(info.name, True, (*opening, *link, slot), follows=True)
 
 
 def _pattern(example: str, slots: dict[str, Slot]) -> tuple[Element, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from relay.local_engine.audio_shelf import AudioShelf, InputTape
 from relay.local_engine.item_desk import Send, announce
 from relay.local_engine.items import Items, Record, decode_audio
 from relay.local_engine.protocol import Fault, Obj, need
@@ -15,10 +16,12 @@ BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 
 
 class InputTurns:
-    """Counts the input audio in ms and makes items of turns; the audio itself goes to the ears and is not kept."""
+    """Counts the input audio in ms and makes items of turns; the audio goes to the ears, and to the shelf."""
 
-    def __init__(self, items: Items, send: Send, new_id: Callable[[str], str]) -> None:
+    def __init__(self, items: Items, shelf: AudioShelf, send: Send, new_id: Callable[[str], str]) -> None:
         self._items = items
+        self._shelf = shelf
+        self._tape = InputTape()
         self._send = send
         self._new_id = new_id
         self._speech: tuple[str, int] | None = None
@@ -29,12 +32,18 @@ class InputTurns:
         """Whether the user is in the middle of a turn."""
         return self._speech is not None
 
+    @property
+    def position_ms(self) -> float:
+        """How much audio has been appended since the session began."""
+        return self._tape.position_ms
+
     def append(self, event: Obj, settings: Obj) -> bytes:
         """The audio of an append; `settings` are the session's `audio.input`."""
         audio = decode_audio(need(event, "audio"), "audio")
         if len(audio) > LARGEST_APPEND_BYTES:
             raise Fault("Invalid 'audio': at most 15 MiB can be appended at once.", param="audio")
-        length_ms = len(audio) / BYTES_PER_MS[settings["format"]["type"]]
+        bytes_per_ms = BYTES_PER_MS[settings["format"]["type"]]
+        length_ms = len(audio) / bytes_per_ms
         if settings["turn_detection"] is None and self._buffer_ms + length_ms > LONGEST_BUFFER_MS:
             raise Fault(
                 "The input audio buffer holds ten minutes: commit or clear it.",
@@ -42,6 +51,7 @@ class InputTurns:
                 param="audio",
             )
         self._buffer_ms += length_ms
+        self._tape.feed(audio, bytes_per_ms, keep=self.is_speaking or settings["turn_detection"] is None)
         return audio
 
     def commit(self) -> str:
@@ -52,7 +62,7 @@ class InputTurns:
                 f"audio, but buffer only has {self._buffer_ms:.2f}ms of audio.",
                 code="input_audio_buffer_commit_empty",
             )
-        return self._end(round(self._buffer_ms))
+        return self._end(self._tape.position_ms - self._buffer_ms, self._tape.position_ms)
 
     def clear(self) -> None:
         """Forget the audio not yet committed."""
@@ -72,29 +82,44 @@ class InputTurns:
             return None
         item_id, start_ms = self._speech
         self._send({"type": "input_audio_buffer.speech_stopped", "item_id": item_id, "audio_end_ms": end_ms})
-        return self._end(end_ms - start_ms)
+        return self._end(start_ms, end_ms)
 
-    def _end(self, length_ms: int) -> str:
-        item_id = self._speech[0] if self._speech else self._new_id("item")
+    def idle(self, idle_ms: int) -> str:
+        """No turn came for `idle_ms`: the silence becomes an item of its own."""
+        item_id, end_ms = self._new_id("item"), round(self._tape.position_ms)
+        start_ms = max(end_ms - idle_ms, 0)
+        place = {"item_id": item_id, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
+        self._send({"type": "input_audio_buffer.timeout_triggered", **place})
+        self._end(start_ms, end_ms, item_id, is_silence=True)
+        return item_id
+
+    def _end(self, start_ms: float, end_ms: float, item_id: str | None = None, *, is_silence: bool = False) -> str:
+        item_id = item_id or (self._speech[0] if self._speech else self._new_id("item"))
         self._speech, self._buffer_ms = None, 0
+        self._shelf.add(item_id, self._tape.between(start_ms, end_ms))
         item: Obj = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed"}
         content = [{"type": "input_audio", "transcript": None}]
-        record = Record(item | {"role": "user", "content": content}, audio_ms=length_ms)
+        item |= {"role": "user", "content": content}
+        record = Record(item, audio_ms=round(end_ms - start_ms), is_silence=is_silence)
         previous = self._items.add(record)
         self._send({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": previous})
         announce(self._send, record, previous)
         return item_id
 
-    def transcribe(self, record: Record, text: str | None) -> None:
-        """Tell what was recognised in an item; None: nothing that the engine understands."""
+    def transcribe(self, record: Record, text: str | None, failure: str | None = None) -> None:
+        """Tell what was recognised in an item; None: nothing that the engine understands, or a failure."""
         parts = enumerate(record.item["content"])
         index, part = next((index, part) for index, part in parts if part["type"] == "input_audio")
+        kind = "conversation.item.input_audio_transcription"
+        place = {"item_id": record.id, "content_index": index}
+        if failure is not None:
+            error = {"type": "server_error", "code": "transcription_failed", "message": failure}
+            self._send({"type": f"{kind}.failed", **place, "error": error})
+            return
         transcript = NOT_UNDERSTOOD if text is None else text
         content = list(record.item["content"])
         content[index] = part | {"transcript": transcript}
         record.item["content"] = content
-        kind = "conversation.item.input_audio_transcription"
-        place = {"item_id": record.id, "content_index": index}
         if text is not None:
             self._send({"type": f"{kind}.delta", **place, "delta": transcript})
         usage = {"type": "duration", "seconds": record.audio_ms / 1000}

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import pybase64
+
+from relay.local_engine.audio_shelf import AudioShelf
 from relay.local_engine.items import Items, Record, client_item, heard_until
 from relay.local_engine.protocol import Fault, Obj, a_text, a_whole_number, need
 
@@ -17,8 +20,9 @@ def announce(send: Send, record: Record, previous: str | None) -> None:
 class ItemDesk:
     """Carries out `conversation.item.*` on `items`; raises Fault for what can't be done."""
 
-    def __init__(self, items: Items, send: Send, new_id: Callable[[str], str]) -> None:
+    def __init__(self, items: Items, shelf: AudioShelf, send: Send, new_id: Callable[[str], str]) -> None:
         self._items = items
+        self._shelf = shelf
         self._send = send
         self._new_id = new_id
 
@@ -40,7 +44,11 @@ class ItemDesk:
             )
         call_id = record.item.get("call_id", "")
         if record.item["type"] == "function_call_output" and not self._items.has_call(call_id):
-            raise Fault(f"Tool call ID '{call_id}' not found in conversation.", param="item.call_id")
+            raise Fault(
+                f"Tool call ID '{call_id}' not found in conversation.",
+                code="invalid_tool_call_id",
+                param="item.call_id",
+            )
         announce(self._send, record, self._items.add(record, after))
         return record, audio
 
@@ -48,12 +56,21 @@ class ItemDesk:
         """Remove an item."""
         item_id = self._known(event, "item_delete_invalid_item_id").id
         self._items.remove(item_id)
+        self._shelf.drop(item_id)
         self._send({"type": "conversation.item.deleted", "item_id": item_id})
 
     def retrieve(self, event: Obj) -> None:
-        """Show an item, without its audio: none is kept."""
+        """Show an item with its audio, as far as that is still kept."""
         record = self._known(event, "item_retrieve_invalid_item_id")
-        self._send({"type": "conversation.item.retrieved", "item": dict(record.item)})
+        item = dict(record.item)
+        audio = self._shelf.get(record.id)
+        if audio:
+            sound = pybase64.b64encode(audio).decode()
+            item["content"] = [
+                part | {"audio": sound} if part["type"] in ("input_audio", "output_audio") else part
+                for part in item["content"]
+            ]
+        self._send({"type": "conversation.item.retrieved", "item": item})
 
     def truncate(self, event: Obj) -> None:
         """Cut an assistant's audio to what was heard, and its transcript with it.
@@ -67,6 +84,8 @@ class ItemDesk:
             raise Fault("Only an assistant's audio can be truncated.", code="item_truncate_invalid_item_id")
         earlier = record.audio_ms if record.truncated_ms is None else record.truncated_ms
         record.truncated_ms = min(end_ms, earlier)
+        if record.bytes_per_ms:
+            self._shelf.cut(record.id, record.truncated_ms * record.bytes_per_ms)
         if record.item["content"]:
             heard = heard_until(record.spoken, record.truncated_ms)
             record.item["content"] = [record.item["content"][0] | {"transcript": heard}]

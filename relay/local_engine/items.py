@@ -6,16 +6,28 @@ from typing import Any
 
 import pybase64
 
-from relay.local_engine.protocol import Fault, Obj, a_list, a_text, an_object, need, one_of
+from relay.local_engine.protocol import Fault, Obj, a_list, a_text, an_id, an_object, need, one_of, only
 
 MOST_ITEMS = 1000
 LARGEST_TEXT_CHARS = 4_000_000
 """Of all items together. Over either bound the oldest items are forgotten, without an event."""
-_LONGEST_ID = 128
 _PARTS = {
     "system": ("input_text",),
     "user": ("input_text", "input_audio", "input_image"),
     "assistant": ("output_text", "output_audio"),
+}
+_COMMON = ("id", "object", "type", "status")
+_FIELDS = {
+    "message": (*_COMMON, "role", "content"),
+    "function_call": (*_COMMON, "call_id", "name", "arguments"),
+    "function_call_output": (*_COMMON, "call_id", "output"),
+}
+_PART_FIELDS = {
+    "input_text": ("type", "text"),
+    "output_text": ("type", "text"),
+    "input_image": ("type", "image_url", "detail"),
+    "input_audio": ("type", "audio", "transcript"),
+    "output_audio": ("type", "audio", "transcript"),
 }
 
 
@@ -24,15 +36,18 @@ class Record:
     """One item: `item` is the wire object; the rest is what the engine knows about it.
 
     `heard` is what was recognised in a user's audio (None: nothing that it understands). `spoken` are the sentences
-    of an assistant's audio with their lengths in ms. `answered` items were before a response already.
+    of an assistant's audio with their lengths in ms. `answered` items were before a response already. `is_silence` is
+    for what stands in for a turn that did not come.
     """
 
     item: Obj
     heard: str | None = None
     audio_ms: int = 0
+    bytes_per_ms: int = 0
     spoken: list[tuple[str, int]] = field(default_factory=list)
     truncated_ms: int | None = None
     answered: bool = False
+    is_silence: bool = False
 
     @property
     def id(self) -> str:
@@ -115,9 +130,10 @@ class Items:
 def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, bytes]:
     """A client's item as a record, and the audio in it (maybe none); raises Fault for what can't be one."""
     value = an_object(value, path)
-    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", ("message", "function_call", "function_call_output"))
+    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", tuple(_FIELDS))
+    _check_fields(value, kind, path)
     given_id = value.get("id")
-    item_id = new_id if given_id is None else a_text(given_id, f"{path}.id", _LONGEST_ID, 1)
+    item_id = new_id if given_id is None else an_id(given_id, f"{path}.id")
     item: Obj = {"id": item_id, "object": "realtime.item", "type": kind, "status": "completed"}
     audio = b""
     if kind == "message":
@@ -130,20 +146,32 @@ def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, by
         item["name"] = a_text(need(value, "name", f"{path}."), f"{path}.name", 64, 1)
         item["arguments"] = a_text(need(value, "arguments", f"{path}."), f"{path}.arguments")
         call_id = value.get("call_id")
-        item["call_id"] = a_text(f"call_{new_id[-20:]}" if call_id is None else call_id, f"{path}.call_id", 128, 1)
+        item["call_id"] = an_id(f"call_{new_id[-20:]}" if call_id is None else call_id, f"{path}.call_id")
     else:
-        item["call_id"] = a_text(need(value, "call_id", f"{path}."), f"{path}.call_id", 128, 1)
+        item["call_id"] = an_id(need(value, "call_id", f"{path}."), f"{path}.call_id")
         item["output"] = a_text(need(value, "output", f"{path}."), f"{path}.output")
     return Record(item), audio
+
+
+def _check_fields(value: Obj, kind: str, path: str) -> None:
+    only(value, _FIELDS[kind], f"{path}.")
+    if value.get("object") is not None:
+        one_of(value["object"], f"{path}.object", ("realtime.item",))
+    if value.get("status") is not None:
+        one_of(value["status"], f"{path}.status", ("completed", "incomplete", "in_progress"))
 
 
 def _part(value: Any, role: str, path: str) -> tuple[Obj, bytes]:
     value = an_object(value, path)
     kind = one_of(need(value, "type", f"{path}."), f"{path}.type", _PARTS[role])
+    only(value, _PART_FIELDS[kind], f"{path}.")
     if kind in ("input_text", "output_text"):
         return {"type": kind, "text": a_text(need(value, "text", f"{path}."), f"{path}.text")}, b""
     if kind == "input_image":
-        return {"type": kind, "image_url": a_text(need(value, "image_url", f"{path}."), f"{path}.image_url")}, b""
+        image: Obj = {"type": kind, "image_url": a_text(need(value, "image_url", f"{path}."), f"{path}.image_url")}
+        if value.get("detail") is not None:
+            image["detail"] = one_of(value["detail"], f"{path}.detail", ("auto", "low", "high"))
+        return image, b""
     transcript = value.get("transcript")
     part: Obj = {"type": kind, "transcript": None if transcript is None else a_text(transcript, f"{path}.transcript")}
     sound = value.get("audio")

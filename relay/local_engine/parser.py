@@ -97,7 +97,7 @@ class Parser:
         clauses = (*self._by_first.get(_stem(self._words[start].text), ()), *self._by_first.get("", ()))
         for clause in clauses:
             for end, arguments, cost in self._match(clause.elements, 0, start):
-                request = Request(clause.name, clause.tool, arguments)
+                request = Request(clause.name, clause.tool, arguments, clause.follows)
                 if self._is_tail(end):
                     yield cost, [request]
                 elif end > start:

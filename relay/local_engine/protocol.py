@@ -4,6 +4,7 @@ Event and field names: https://platform.openai.com/docs/api-reference/realtime-c
 clients (facts of their source), exactly that code is used.
 """
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -17,6 +18,11 @@ class Fault(Exception):
         super().__init__(message)
         self.code = code
         self.param = param
+
+
+LONGEST_ID = 32
+"""Of items, calls and what else a client may name."""
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def error_object(fault: Fault, client_event_id: str | None) -> Obj:
@@ -58,7 +64,11 @@ def a_list(value: Any, param: str, most: int) -> list[Any]:
     if not isinstance(value, list):
         raise _wrong_type(value, param, "a list")
     if len(value) > most:
-        raise Fault(f"Invalid '{param}': at most {most} entries are allowed.", param=param)
+        raise Fault(
+            f"Invalid '{param}': array too long. Expected at most {most} entries, but got {len(value)} instead.",
+            code="array_above_max_length",
+            param=param,
+        )
     return value
 
 
@@ -66,9 +76,29 @@ def a_text(value: Any, param: str, longest: int = 1_000_000, shortest: int = 0) 
     """A string with a bounded length."""
     if not isinstance(value, str):
         raise _wrong_type(value, param, "a string")
-    if not shortest <= len(value) <= longest:
-        raise Fault(f"Invalid '{param}': its length must be {shortest} to {longest} characters.", param=param)
+    if len(value) > longest:
+        raise Fault(
+            f"Invalid '{param}': string too long. Expected at most {longest} characters, but got {len(value)} instead.",
+            code="string_above_max_length",
+            param=param,
+        )
+    if len(value) < shortest:
+        raise Fault(
+            f"Invalid '{param}': string too short. Expected at least {shortest} characters.",
+            code="string_below_min_length",
+            param=param,
+        )
     return value
+
+
+def an_id(value: Any, param: str) -> str:
+    """An id that a client chose: short, and of letters, digits, dash and underscore."""
+    text = a_text(value, param, LONGEST_ID, 1)
+    if not _ID.fullmatch(text):
+        raise Fault(
+            f"Invalid '{param}': {_shown(text)}. Expected only letters, digits, dashes and underscores.", param=param
+        )
+    return text
 
 
 def one_of(value: Any, param: str, options: Collection[str]) -> str:
@@ -81,18 +111,22 @@ def one_of(value: Any, param: str, options: Collection[str]) -> str:
 
 def a_whole_number(value: Any, param: str, low: int, high: int) -> int:
     """An integer within bounds; 3.0 counts as 3."""
-    number = a_number(value, param, low, high)
+    number = a_number(value, param, low, high, kind="integer")
     if not number.is_integer():
         raise _wrong_type(value, param, "an integer")
     return int(number)
 
 
-def a_number(value: Any, param: str, low: float, high: float) -> float:
-    """A number within bounds."""
+def a_number(value: Any, param: str, low: float, high: float, *, kind: str = "decimal") -> float:
+    """A number within bounds; `kind` is the first word of the error's code."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong_type(value, param, "a number")
-    if not low <= value <= high:
-        raise Fault(f"Invalid '{param}': {_shown(value)} is not between {low} and {high}.", param=param)
+        raise _wrong_type(value, param, "a number" if kind == "decimal" else "an integer")
+    if value < low:
+        message = f"Invalid '{param}': {kind} below minimum value. Expected a value >= {low}, but got {_shown(value)}."
+        raise Fault(message, code=f"{kind}_below_min_value", param=param)
+    if not value <= high:
+        message = f"Invalid '{param}': {kind} above maximum value. Expected a value <= {high}, but got {_shown(value)}."
+        raise Fault(message, code=f"{kind}_above_max_value", param=param)
     return float(value)
 
 

@@ -14,6 +14,7 @@ from relay.local_engine.items import Record, heard_until
 from relay.local_engine.protocol import Obj
 
 CHUNK_MS = 100
+_ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
 _BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
@@ -63,6 +64,21 @@ class Response:
         return bool(self.settings["output_modalities"] == ["audio"])
 
     @property
+    def open_item_id(self) -> str | None:
+        """The message that is being said."""
+        return self._open.id if self._open is not None else None
+
+    @property
+    def audio_ms(self) -> int:
+        """How long its audio lasts so far."""
+        return self._audio_ms
+
+    @property
+    def total_tokens(self) -> int:
+        """What it cost so far."""
+        return int(self._usage()["total_tokens"])
+
+    @property
     def has_open_message(self) -> bool:
         """Whether a message was begun and not ended."""
         return self._open is not None
@@ -75,7 +91,9 @@ class Response:
         record = Record(item | {"status": "in_progress", "call_id": call_id, "name": name, "arguments": ""})
         self._begin(record)
         place = {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1}
-        self._emit({"type": "response.function_call_arguments.delta", **place, "call_id": call_id, "delta": text})
+        for start in range(0, len(text), _ARGUMENTS_CHUNK):
+            delta = text[start : start + _ARGUMENTS_CHUNK]
+            self._emit({"type": "response.function_call_arguments.delta", **place, "call_id": call_id, "delta": delta})
         self._emit(
             {
                 "type": "response.function_call_arguments.done",
@@ -124,6 +142,7 @@ class Response:
         self._text_chars += len(delta)
         record.spoken.append((sentence, length_ms))
         record.audio_ms += length_ms
+        record.bytes_per_ms = self._bytes_per_ms
         return fits
 
     def end_message(self, status: str) -> None:

@@ -24,14 +24,14 @@ class Sayable:
         talk: list[Expression] = []
         asked: list[Expression] = []
         room = _MOST_SPOKEN_WORDS
-        for clause in sorted(clauses, key=lambda clause: clause.tool):
+        for clause in sorted(clauses, key=lambda clause: (clause.tool, clause.follows)):
             said = self._clause(clause)
             if said is None:
                 continue
             room -= size_of(said)
             if room < 0:
                 break
-            (asked if clause.tool else talk).append(said)
+            (asked if clause.tool and not clause.follows else talk).append(said)
         if not asked:
             return Alt(tuple(talk))
         asks = Again(Alt(tuple(asked)), Seq(("and", optional("then"))))

@@ -3,122 +3,236 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import orjson
 from aiohttp import WSMsgType, web
 
-from relay.local_engine.asr import RecogniserPool
+from relay.errors import ConfigError
+from relay.faults import FaultSpec, FaultyLine, Misbehaviour, parse_faults
+from relay.local_engine.beta import Dialect
 from relay.local_engine.conversation import Conversation
-from relay.local_engine.ears import Ears, Started, Stopped
-from relay.local_engine.effects import Configure, Effect, Forget, Hush, Listen, Recognise, Send, Speak
-from relay.local_engine.protocol import Obj
-from relay.local_engine.speech.tts import Voice
+from relay.local_engine.ears import Started, Stopped
+from relay.local_engine.effects import (
+    AwaitSpeech,
+    Configure,
+    Effect,
+    Forget,
+    HangUp,
+    Hush,
+    Listen,
+    Recognise,
+    Send,
+    Speak,
+)
+from relay.local_engine.protocol import Fault, Obj
+from relay.local_engine.senses import Hearing, Senses, SensesLost
+from relay.local_engine.speech.pieces import pieces
 
 MOST_UNSENT_BYTES = 64 * 1024 * 1024
 """A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
 _UNPACED_MS = 8_000
 _PAUSE_UNSENT_BYTES = 4 * 1024 * 1024
+_LONGEST_CONTROL = 4096
+_LOST = "The recogniser ended unexpectedly; what was said in this turn is lost."
 
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Shared:
-    """What all sessions of a server use: voices, recognisers, and the one thread that synthesises.
+    """What all sessions of a server use.
 
     `pace` is how many times faster than real time speech is generated after its first seconds; None is as fast as
     possible. A real model is not infinitely fast either, and only so can a response still be active when the user
-    interrupts it.
+    interrupts it. `faults` are what every connection suffers from, `longest_s` is how long one may last.
     """
 
-    def __init__(self, pace: float | None = 4.0) -> None:
-        self.voice = Voice()
-        self.recognisers = RecogniserPool()
-        self.synthesis = ThreadPoolExecutor(1, thread_name_prefix="relay-voice")
-        self.pace = pace
-        self.sockets: set[web.WebSocketResponse] = set()
+    senses: Senses
+    pace: float | None = 4.0
+    faults: tuple[FaultSpec, ...] = ()
+    longest_s: float = 3600.0
+    sockets: set[web.WebSocketResponse] = field(default_factory=set)
+    connections: int = 0
 
-    def close(self) -> None:
-        """Let the thread end."""
-        self.synthesis.shutdown(wait=False, cancel_futures=True)
+
+@dataclass(frozen=True)
+class Terms:
+    """What one client asked for when it connected."""
+
+    model: str
+    kind: str = "realtime"
+    is_beta: bool = False
+    faults: tuple[FaultSpec, ...] = ()
 
 
 class Session:
     """Runs one connection from `session.created` to its close."""
 
-    def __init__(self, socket: web.WebSocketResponse, shared: Shared, model: str, abort: Callable[[], None]) -> None:
+    def __init__(self, socket: web.WebSocketResponse, shared: Shared, terms: Terms, abort: Callable[[], None]) -> None:
         """`abort` drops the connection at once."""
         self._socket = socket
         self._abort = abort
         self._shared = shared
-        self._conversation = Conversation(model, _new_id)
-        self._ears = Ears(shared.recognisers)
+        expires_at = int(time.time() + shared.longest_s)
+        self._conversation = Conversation(terms.model, _new_id, kind=terms.kind, expires_at=expires_at)
+        self._dialect = Dialect(self._conversation.conversation_id) if terms.is_beta else None
+        self._misbehaviour = Misbehaviour(terms.faults)
+        self._line: FaultyLine | None = None
+        if terms.faults:
+            self._line = FaultyLine(self._misbehaviour, _Wire(socket, abort))
+        self._ears: Hearing | None = None
+        self._settings: Configure | None = None
         self._speaking: dict[str, asyncio.Task[None]] = {}
-        self._unsent: deque[bytes] = deque()
+        self._silence: asyncio.Task[None] | None = None
+        self._unsent: deque[bytes | HangUp] = deque()
         self._unsent_bytes = 0
         self._wake_sender = asyncio.Event()
         self._sent_some = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until either side closes."""
-        sender = asyncio.get_running_loop().create_task(self._send_all())
+        loop = asyncio.get_running_loop()
+        sender = loop.create_task(self._send_all())
+        expiry = loop.create_task(self._expire())
         try:
             await self._do(self._conversation.start())
             async for message in self._socket:
                 if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
-                    await self._do(self._conversation.receive(message.data))
+                    await self._receive(message.data)
         finally:
-            for task in (sender, *self._speaking.values()):
+            tasks = [task for task in (sender, expiry, self._silence, *self._speaking.values()) if task is not None]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sender, *self._speaking.values(), return_exceptions=True)
-            self._ears.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._line is not None:
+                await self._line.stop()
+            if self._ears is not None:
+                self._ears.close()
+
+    async def _receive(self, message: str | bytes) -> None:
+        if len(message) < _LONGEST_CONTROL and _is_control(message):
+            await self._add_faults(orjson.loads(message))
+            return
+        if self._dialect is not None:
+            message = self._dialect.to_ga(message)
+        await self._do(self._conversation.receive(message))
+
+    async def _add_faults(self, event: Obj) -> None:
+        """The control message {"type": "relay.fault", "fault": "drop=1006"}: misbehave from now on."""
+        try:
+            faults = parse_faults(str(event.get("fault", "")))
+        except ConfigError as error:
+            event_id = event.get("event_id")
+            fault = Fault(str(error), param="fault")
+            await self._do(self._conversation.complain(fault, event_id if isinstance(event_id, str) else None))
+            return
+        if self._line is None:
+            self._line = FaultyLine(self._misbehaviour, _Wire(self._socket, self._abort))
+        await self._line.add(faults)
 
     async def _do(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order; those that they lead to come right behind them."""
         for effect in effects:
             match effect:
                 case Send(event):
-                    self._post(event)
-                case Configure(input_format, turn_detection, grammar):
-                    self._ears.configure(input_format, turn_detection, grammar)
+                    for translated in [event] if self._dialect is None else self._dialect.from_ga(event):
+                        self._post(translated)
+                case Configure():
+                    self._settings = effect
+                    await self._configure()
                 case Listen(audio):
                     await self._listen(audio)
                 case Forget():
-                    self._ears.forget()
-                case Recognise(item_id, clip):
-                    words = self._ears.finish() if clip is None else self._ears.clip(clip)
-                    await self._do(self._conversation.recognised(item_id, await _in_steps(words)))
+                    await self._forget()
+                case Recognise():
+                    await self._recognise(effect)
                 case Speak():
                     self._speaking[effect.response_id] = asyncio.create_task(self._speak(effect))
                 case Hush(response_id):
                     self._hush(response_id)
+                case AwaitSpeech(ms):
+                    self._await_speech(ms)
+                case HangUp():
+                    self._unsent.append(effect)
+                    self._wake_sender.set()
                 case _:
                     assert_never(effect)
 
+    # -- ears ---------------------------------------------------------------------------------------------------------
+
+    async def _hearing(self, audio: bytes = b"") -> Hearing:
+        """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
+        if self._ears is None:
+            rate = 48 if self._settings is None or self._settings.input_format == "audio/pcm" else 8
+            self._ears = await self._shared.senses.ears(self._conversation.position_ms - len(audio) // rate)
+            await self._configure()
+        return self._ears
+
+    async def _configure(self) -> None:
+        if self._ears is None or self._settings is None:
+            return
+        settings = self._settings
+        try:
+            await self._ears.configure(settings.input_format, settings.turn_detection, settings.tools)
+        except SensesLost:
+            await self._lose_turn()
+
     async def _listen(self, audio: bytes) -> None:
-        for event in self._ears.hear(audio):
-            match event:
-                case Started(start_ms):
-                    await self._do(self._conversation.speech_started(start_ms))
-                case Stopped(end_ms):
-                    await self._do(self._conversation.speech_stopped(end_ms))
-                case None:
-                    await asyncio.sleep(0)
+        try:
+            event = await (await self._hearing(audio)).hear(audio)
+            while event is not None:
+                match event:
+                    case Started(start_ms):
+                        await self._do(self._conversation.speech_started(start_ms))
+                    case Stopped(end_ms):
+                        await self._do(self._conversation.speech_stopped(end_ms))
+                event = await (await self._hearing()).hear(b"")
+        except SensesLost:
+            await self._lose_turn()
+
+    async def _forget(self) -> None:
+        if self._ears is not None:
+            try:
+                await self._ears.forget()
+            except SensesLost:
+                await self._lose_turn()
+
+    async def _recognise(self, task: Recognise) -> None:
+        try:
+            ears = await self._hearing()
+            words = await (ears.finish() if task.audio is None else ears.clip(task.audio))
+        except SensesLost:
+            self._drop_ears()
+            await self._do(self._conversation.recognised(task.item_id, None, failure=_LOST))
+        else:
+            await self._do(self._conversation.recognised(task.item_id, words))
+
+    async def _lose_turn(self) -> None:
+        """The ears died: the turn under way ends, and the next one has new ears."""
+        self._drop_ears()
+        await self._do(self._conversation.turn_lost(_LOST))
+
+    def _drop_ears(self) -> None:
+        ears, self._ears = self._ears, None
+        if ears is not None:
+            ears.close()
+
+    # -- voice --------------------------------------------------------------------------------------------------------
 
     async def _speak(self, task: Speak) -> None:
         loop = asyncio.get_running_loop()
         start, made_ms = loop.time(), 0.0
         try:
-            for sentence in task.sentences:
+            for piece in pieces(task.sentences):
                 await self._keep_pace(start, made_ms)
-                audio = await loop.run_in_executor(
-                    self._shared.synthesis, self._shared.voice.speak, sentence, task.output
-                )
+                audio = await self._shared.senses.speak(piece, task.output)
                 made_ms += len(audio) / (48 if task.output["format"]["type"] == "audio/pcm" else 8)
-                await self._do(self._conversation.sound(task.response_id, sentence, audio))
+                await self._do(self._conversation.sound(task.response_id, piece, audio))
             await self._do(self._conversation.spoken(task.response_id))
         except Exception as error:
             # The voice broke, or we did: the client must not wait for the rest.
@@ -132,7 +246,7 @@ class Session:
         while self._unsent_bytes > _PAUSE_UNSENT_BYTES:
             self._sent_some.clear()
             await self._sent_some.wait()
-        if self._shared.pace is not None and made_ms:
+        if self._shared.pace is not None and made_ms and not self._misbehaviour.is_hasty:
             paced_ms = max(made_ms - _UNPACED_MS, 0)
             ahead_s = paced_ms / 1000 / self._shared.pace - (asyncio.get_running_loop().time() - start)
             if ahead_s > 0:
@@ -143,6 +257,23 @@ class Session:
         # A response that runs out of tokens hushes itself, from within its own task, which then ends anyway.
         if task is not None and task is not asyncio.current_task():
             task.cancel()
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _await_speech(self, ms: int | None) -> None:
+        if self._silence is not None and self._silence is not asyncio.current_task():
+            self._silence.cancel()
+        self._silence = None if ms is None else asyncio.create_task(self._break_silence(ms))
+
+    async def _break_silence(self, ms: int) -> None:
+        await asyncio.sleep(ms / 1000)
+        await self._do(self._conversation.still_silent())
+
+    async def _expire(self) -> None:
+        await asyncio.sleep(self._shared.longest_s)
+        await self._do(self._conversation.expired(max(round(self._shared.longest_s / 60), 1)))
+
+    # -- what goes out ------------------------------------------------------------------------------------------------
 
     def _post(self, event: Obj) -> None:
         data = orjson.dumps(event)
@@ -161,20 +292,43 @@ class Session:
             self._wake_sender.clear()
             while self._unsent:
                 data = self._unsent.popleft()
-                await self._socket.send_frame(data, WSMsgType.TEXT)
+                if isinstance(data, HangUp):
+                    await self._socket.close(code=data.code, message=data.reason.encode())
+                    return
+                if self._line is None:
+                    await self._socket.send_frame(data, WSMsgType.TEXT)
+                else:
+                    await self._line.send(orjson.loads(data))
                 self._unsent_bytes -= len(data)
                 self._sent_some.set()
 
 
-async def _in_steps(work: Generator[None, None, str | None]) -> str | None:
-    """Run a generator to its end, giving way between its steps."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: str | None = end.value
-            return result
-        await asyncio.sleep(0)
+class _Wire:
+    """The socket, as faults see it; a client that has gone is no trouble."""
+
+    def __init__(self, socket: web.WebSocketResponse, abort: Callable[[], None]) -> None:
+        self._socket = socket
+        self.abort = abort
+
+    async def send(self, text: str) -> None:
+        """Send a text message."""
+        if not self._socket.closed:
+            await self._socket.send_frame(text.encode(), WSMsgType.TEXT)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with a close frame."""
+        await self._socket.close(code=code, message=reason.encode())
+
+
+def _is_control(message: str | bytes) -> bool:
+    raw = message.encode(errors="replace") if isinstance(message, str) else message
+    if b"relay.fault" not in raw:
+        return False
+    try:
+        event = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(event, dict) and event.get("type") == "relay.fault"
 
 
 def _new_id(kind: str) -> str:

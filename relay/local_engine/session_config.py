@@ -1,45 +1,33 @@
-"""The session's configuration: what `session.update` and `response.create` may say, and how it merges.
+"""The session's configuration, and how updates merge into it.
 
 Omitted fields keep their value, null clears them back to the default. Settings that only a real model could follow
-(instructions, tracing, noise reduction) are accepted, kept and echoed.
+(instructions, tracing, noise reduction) are checked, kept and echoed.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import orjson
-
-from relay.local_engine.protocol import (
-    Fault,
-    Obj,
-    a_flag,
-    a_list,
-    a_number,
-    a_text,
-    a_whole_number,
-    an_object,
-    need,
-    one_of,
-    only,
+from relay.local_engine.protocol import Fault, Obj, a_list, a_text, an_object, need, one_of, only
+from relay.local_engine.session_fields import (
+    AUDIO_INPUT,
+    AUDIO_OUTPUT,
+    DEFAULT_VOICE,
+    RESPONSE,
+    SESSION,
+    Check,
+    given,
+    metadata,
+    turn_rules,
+    wire_format,
 )
 
-MOST_TOOLS = 128
-LARGEST_TOOLS_BYTES = 1_000_000
-FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
-MODALITIES = ("audio", "text")
-DEFAULT_VOICE = "marin"
-_EAGERNESS = ("low", "medium", "high", "auto")
-_NOISE = ("near_field", "far_field")
 
-Check = Callable[[Any, str], Any]
-
-
-def default_session(session_id: str, model: str) -> Obj:
-    """The session as `session.created` shows it."""
+def default_session(session_id: str, model: str, *, kind: str = "realtime", expires_at: int | None = None) -> Obj:
+    """A new session of type "realtime" or "transcription"; `expires_at` in seconds of Unix time."""
     return {
-        "type": "realtime",
-        "object": "realtime.session",
+        "type": kind,
+        "object": "realtime.session" if kind == "realtime" else "realtime.transcription_session",
         "id": session_id,
+        **({} if expires_at is None else {"expires_at": expires_at}),
         "model": model,
         "engine": "relay-local",
         "instructions": "",
@@ -54,34 +42,49 @@ def default_session(session_id: str, model: str) -> Obj:
         "include": None,
         "audio": {
             "input": {
-                "format": _format(None, ""),
-                "transcription": None,
+                "format": wire_format(None, ""),
+                "transcription": None if kind == "realtime" else {"model": model},
                 "noise_reduction": None,
-                "turn_detection": _turn_detection({"type": "server_vad"}, ""),
+                "turn_detection": turn_rules({"type": "server_vad"}, ""),
             },
-            "output": {"format": _format(None, ""), "voice": DEFAULT_VOICE, "speed": 1.0},
+            "output": {"format": wire_format(None, ""), "voice": DEFAULT_VOICE, "speed": 1.0},
         },
     }
+
+
+def shown(session: Obj) -> Obj:
+    """The session as `session.created` and `session.updated` show it."""
+    if session["type"] == "realtime":
+        return session
+    kept = {key: session[key] for key in ("type", "object", "id", "expires_at", "engine", "include") if key in session}
+    return kept | {"audio": {"input": session["audio"]["input"]}}
 
 
 def merge_session(current: Obj, update: Any, *, has_spoken: bool) -> Obj:
     """The session after an update; raises Fault and changes nothing if any part of it is wrong."""
     update = an_object(update, "session")
-    if one_of(need(update, "type", "session."), "session.type", ("realtime", "transcription")) == "transcription":
-        raise Fault("relay-local holds conversations only: session.type must be 'realtime'.", param="session.type")
+    kind = one_of(need(update, "type", "session."), "session.type", ("realtime", "transcription"))
+    if kind != current["type"]:
+        raise Fault(
+            f"The session is of type '{current['type']}', and that cannot change: it was settled by the address.",
+            param="session.type",
+        )
+    if kind == "transcription":
+        only(update, ("type", "include", "audio", "id", "object", "engine", "expires_at"), "session.")
+        only(an_object(given(update.get("audio"), {}), "session.audio"), ("input",), "session.audio.")
     sound = current["audio"]
     merged = current | {"audio": {"input": dict(sound["input"]), "output": dict(sound["output"])}}
-    only(update, (*_SESSION, "type", "model", "audio", "id", "object", "engine", "expires_at"), "session.")
-    for key, check in _SESSION.items():
+    only(update, (*SESSION, "type", "model", "audio", "id", "object", "engine", "expires_at"), "session.")
+    for key, check in SESSION.items():
         if key in update:
             merged[key] = check(update[key], f"session.{key}")
     if "model" in update and update["model"] is not None:
         # Clients repeat their model here; which engine answers was settled when they connected.
         a_text(update["model"], "session.model", 200)
-    audio = an_object(_given(update.get("audio"), {}), "session.audio")
+    audio = an_object(given(update.get("audio"), {}), "session.audio")
     only(audio, ("input", "output"), "session.audio.")
-    _merge(merged["audio"]["input"], audio.get("input"), _AUDIO_INPUT, "session.audio.input")
-    _merge(merged["audio"]["output"], audio.get("output"), _AUDIO_OUTPUT, "session.audio.output")
+    _merge(merged["audio"]["input"], audio.get("input"), AUDIO_INPUT, "session.audio.input")
+    _merge(merged["audio"]["output"], audio.get("output"), AUDIO_OUTPUT, "session.audio.output")
     if has_spoken and merged["audio"]["output"]["voice"] != current["audio"]["output"]["voice"]:
         raise Fault(
             "The voice cannot change once the assistant has spoken.",
@@ -94,196 +97,27 @@ def merge_session(current: Obj, update: Any, *, has_spoken: bool) -> Obj:
 def response_settings(session: Obj, params: Any) -> Obj:
     """What one response goes by: the session's settings with those of `response.create` over them."""
     params = an_object(params, "response")
-    allowed = (*_RESPONSE, "audio", "metadata", "conversation", "input")
+    allowed = (*RESPONSE, "audio", "metadata", "conversation", "input")
     only(params, allowed, "response.")
-    settings: Obj = {key: session[key] for key in _RESPONSE if key in session}
-    for key, check in _RESPONSE.items():
+    settings: Obj = {key: session[key] for key in RESPONSE if key in session}
+    for key, check in RESPONSE.items():
         if params.get(key) is not None:
             settings[key] = check(params[key], f"response.{key}")
     settings["output"] = dict(session["audio"]["output"])
-    audio = an_object(_given(params.get("audio"), {}), "response.audio")
+    audio = an_object(given(params.get("audio"), {}), "response.audio")
     only(audio, ("output",), "response.audio.")
-    _merge(settings["output"], audio.get("output"), _AUDIO_OUTPUT, "response.audio.output")
-    settings["metadata"] = _metadata(params.get("metadata"), "response.metadata")
+    _merge(settings["output"], audio.get("output"), AUDIO_OUTPUT, "response.audio.output")
+    settings["metadata"] = metadata(params.get("metadata"), "response.metadata")
     settings["conversation"] = one_of(
-        _given(params.get("conversation"), "auto"), "response.conversation", ("auto", "none")
+        given(params.get("conversation"), "auto"), "response.conversation", ("auto", "none")
     )
     settings["input"] = None if params.get("input") is None else a_list(params["input"], "response.input", 500)
     return settings
 
 
 def _merge(target: Obj, update: Any, checks: dict[str, Check], path: str) -> None:
-    update = an_object(_given(update, {}), path)
+    update = an_object(given(update, {}), path)
     only(update, checks, f"{path}.")
     for key, check in checks.items():
         if key in update:
             target[key] = check(update[key], f"{path}.{key}")
-
-
-def _given(value: Any, default: Any) -> Any:
-    """The value, or the default if it is null: a false value of a wrong type is still wrong."""
-    return default if value is None else value
-
-
-def _or_default(check: Check, default: Any) -> Check:
-    return lambda value, param: default if value is None else check(value, param)
-
-
-def _format(value: Any, param: str) -> Obj:
-    value = an_object(_given(value, {}), param)
-    only(value, ("type", "rate"), f"{param}.")
-    kind = one_of(_given(value.get("type"), "audio/pcm"), f"{param}.type", FORMATS)
-    if kind != "audio/pcm":
-        return {"type": kind}
-    rate = value.get("rate")
-    if rate is not None and rate != 24000:
-        raise Fault(f"Invalid value: {rate!r}. The rate of audio/pcm must be 24000.", param=f"{param}.rate")
-    return {"type": kind, "rate": 24000}
-
-
-def _turn_detection(value: Any, param: str) -> Obj | None:
-    if value is None:
-        return None
-    value = an_object(value, param)
-    kind = one_of(need(value, "type", f"{param}."), f"{param}.type", ("server_vad", "semantic_vad"))
-    checks = _SERVER_VAD if kind == "server_vad" else _SEMANTIC_VAD
-    only(value, ("type", *checks), f"{param}.")
-    return {"type": kind} | {key: check(value.get(key), f"{param}.{key}") for key, check in checks.items()}
-
-
-def _transcription(value: Any, param: str) -> Obj | None:
-    if value is None:
-        return None
-    value = an_object(value, param)
-    for key in ("model", "language", "prompt"):
-        if value.get(key) is not None:
-            a_text(value[key], f"{param}.{key}", 20_000)
-    kept: Obj = _kept({key: entry for key, entry in value.items() if entry is not None}, param)
-    return kept
-
-
-def _noise_reduction(value: Any, param: str) -> Obj | None:
-    if value is None:
-        return None
-    value = an_object(value, param)
-    one_of(need(value, "type", f"{param}."), f"{param}.type", _NOISE)
-    kept: Obj = _kept(value, param)
-    return kept
-
-
-def _voice(value: Any, param: str) -> Any:
-    if isinstance(value, dict):
-        return {"id": a_text(need(value, "id", f"{param}."), f"{param}.id", 200, 1)}
-    return a_text(value, param, 200, 1)
-
-
-def _modalities(value: Any, param: str) -> list[str]:
-    kinds = [one_of(kind, param, MODALITIES) for kind in a_list(value, param, 2)]
-    if len(kinds) != 1:
-        raise Fault(f"Invalid modalities: {kinds}. Supported combinations are: ['text'] and ['audio'].", param=param)
-    return kinds
-
-
-def _max_tokens(value: Any, param: str) -> int | str:
-    return "inf" if value == "inf" else a_whole_number(value, param, 1, 4096)
-
-
-def _tools(value: Any, param: str) -> list[Obj]:
-    tools = [_tool(tool, f"{param}[{index}]") for index, tool in enumerate(a_list(value, param, MOST_TOOLS))]
-    names = [tool["name"] for tool in tools]
-    if len(set(names)) < len(names):
-        raise Fault("Two tools have the same name.", param=param)
-    if _size(tools, param) > LARGEST_TOOLS_BYTES:
-        raise Fault(f"The tools take more than {LARGEST_TOOLS_BYTES} bytes.", param=param)
-    return tools
-
-
-def _tool(value: Any, param: str) -> Obj:
-    """Unknown keys are kept and ignored: clients send some of their own."""
-    value = an_object(value, param)
-    if value.get("type", "function") != "function":
-        raise Fault("relay-local calls functions only: it has no MCP.", param=f"{param}.type")
-    a_text(need(value, "name", f"{param}."), f"{param}.name", 64, 1)
-    if value.get("description") is not None:
-        a_text(value["description"], f"{param}.description", 20_000)
-    if value.get("parameters") is not None:
-        an_object(value["parameters"], f"{param}.parameters")
-    return {"type": "function"} | {key: kept for key, kept in value.items() if kept is not None}
-
-
-def _tool_choice(value: Any, param: str) -> Any:
-    if isinstance(value, dict):
-        one_of(need(value, "type", f"{param}."), f"{param}.type", ("function",))
-        return {"type": "function", "name": a_text(need(value, "name", f"{param}."), f"{param}.name", 64, 1)}
-    return one_of(value, param, ("auto", "none", "required"))
-
-
-def _metadata(value: Any, param: str) -> Obj | None:
-    """At most 16 short strings, as OpenAI has it."""
-    if value is None:
-        return None
-    value = an_object(value, param)
-    if len(value) > 16:
-        raise Fault(f"Invalid '{param}': at most 16 entries are allowed.", param=param)
-    for key, entry in value.items():
-        a_text(key, param, 64)
-        a_text(entry, f"{param}.{key}", 512)
-    return dict(value)
-
-
-def _size(value: Any, param: str) -> int:
-    """Bytes as JSON; what is nested too deeply to be echoed is refused."""
-    try:
-        return len(orjson.dumps(value))
-    except TypeError as error:
-        raise Fault(f"Invalid '{param}': it is nested too deeply.", param=param) from error
-
-
-def _kept(value: Any, param: str) -> Any:
-    """Accepted and echoed; nothing here depends on it."""
-    if _size(value, param) > 100_000:
-        raise Fault(f"Invalid '{param}': it is too long.", param=param)
-    return value
-
-
-_SESSION: dict[str, Check] = {
-    "instructions": _or_default(a_text, ""),
-    "output_modalities": _or_default(_modalities, ["audio"]),
-    "tools": _or_default(_tools, []),
-    "tool_choice": _or_default(_tool_choice, "auto"),
-    "parallel_tool_calls": _or_default(a_flag, True),
-    "max_output_tokens": _or_default(_max_tokens, "inf"),
-    "truncation": _or_default(_kept, "auto"),
-    "tracing": _kept,
-    "prompt": _kept,
-    "include": _kept,
-    "reasoning": _kept,
-}
-_RESPONSE: dict[str, Check] = {
-    key: _SESSION[key]
-    for key in ("instructions", "output_modalities", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens")
-} | {"prompt": _kept, "reasoning": _kept}
-_AUDIO_INPUT: dict[str, Check] = {
-    "format": _format,
-    "transcription": _transcription,
-    "noise_reduction": _noise_reduction,
-    "turn_detection": _turn_detection,
-}
-_AUDIO_OUTPUT: dict[str, Check] = {
-    "format": _format,
-    "voice": _or_default(_voice, DEFAULT_VOICE),
-    "speed": _or_default(lambda value, param: a_number(value, param, 0.25, 1.5), 1.0),
-}
-_SERVER_VAD: dict[str, Check] = {
-    "threshold": _or_default(lambda value, param: a_number(value, param, 0, 1), 0.5),
-    "prefix_padding_ms": _or_default(lambda value, param: a_whole_number(value, param, 0, 5000), 300),
-    "silence_duration_ms": _or_default(lambda value, param: a_whole_number(value, param, 0, 10_000), 500),
-    "idle_timeout_ms": _or_default(lambda value, param: a_whole_number(value, param, 5000, 30_000), None),
-    "create_response": _or_default(a_flag, True),
-    "interrupt_response": _or_default(a_flag, True),
-}
-_SEMANTIC_VAD: dict[str, Check] = {
-    "eagerness": _or_default(lambda value, param: one_of(value, param, _EAGERNESS), "auto"),
-    "create_response": _or_default(a_flag, True),
-    "interrupt_response": _or_default(a_flag, True),
-}

@@ -21,6 +21,7 @@ def situation(records: Sequence[Record], tool_choice: Any) -> Situation:
     """What is new since the assistant last spoke: the user's last words, and outputs of calls."""
     names = {r.item["call_id"]: r.item["name"] for r in records if r.item["type"] == "function_call"}
     said: str | None = None
+    silent = False
     outputs: list[tuple[str, str]] = []
     returned: set[str] = set()
     for record in records:
@@ -30,8 +31,20 @@ def situation(records: Sequence[Record], tool_choice: Any) -> Situation:
             if not record.answered:
                 outputs.append((names.get(item["call_id"], "tool"), item["output"]))
         elif item.get("role") == "user" and not record.answered:
-            said = record.text
+            silent = record.is_silence
+            said = None if silent else record.text
         elif item.get("role") == "assistant":
-            said, outputs = None, []
+            said, outputs, silent = None, [], False
     waiting = [name for call_id, name in names.items() if call_id not in returned]
-    return Situation(said, outputs, waiting, tool_choice)
+    return Situation(said, outputs, waiting, tool_choice, silent, _last_call(records))
+
+
+def _last_call(records: Sequence[Record]) -> tuple[str, dict[str, Any]] | None:
+    for record in reversed(records):
+        if record.item["type"] == "function_call":
+            try:
+                arguments = orjson.loads(record.item["arguments"])
+            except orjson.JSONDecodeError:  # a client may have made the item
+                return None
+            return (record.item["name"], arguments) if isinstance(arguments, dict) else None
+    return None

@@ -8,24 +8,55 @@ tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its ow
 
 import base64
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, cast
 
 from aiohttp import web
-from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSAutoPingStrategy, WSTransport, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 
+from audio.framing import Chunk
 from relay.errors import BadRequest
 from relay.peers.frames import MessageListener, StrictTextListener
 
-PING_INTERVAL_S = 20.0
-PONG_TIMEOUT_S = 10.0
 _READ_BUFFER_BYTES = 4096
+_KERNEL_BUFFER_BYTES = 64 * 1024
+"""What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
+and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
+_SPARING_READ_BYTES = 1024
 
 _logger = logging.getLogger("picows.server")
 
 
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """A client that has been quiet for `interval_s` is pinged, and is gone if nothing comes within `timeout_s`."""
+
+    interval_s: float = 20.0
+    timeout_s: float = 10.0
+
+
 class ClientSocket(StrictTextListener):
-    """A client's connection, as the session sees it."""
+    """A client's connection, as the session sees it; `on_sent` sees all audio that goes to the client."""
+
+    def __init__(self, max_message_bytes: int, on_sent: Callable[[Chunk], None] | None = None) -> None:
+        super().__init__(max_message_bytes)
+        self._on_sent = on_sent
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is over."""
+        super().on_ws_connected(transport)
+        if self._on_sent is None:
+            return
+        send, seen = self.send_binary, self._on_sent
+
+        def send_seen(samples: Chunk) -> None:
+            send(samples)
+            seen(samples)
+
+        self.send_binary = send_seen
 
 
 class _Upgraded(web.StreamResponse):
@@ -45,7 +76,14 @@ class _Upgraded(web.StreamResponse):
 class _ServerProtocol(WSProtocol):  # type: ignore[misc]
     """picows' server side on a connection that aiohttp accepted; aiohttp is told when it is lost."""
 
-    def __init__(self, handler: Any, listener: MessageListener, headers: dict[str, str], frame_bytes: int) -> None:
+    def __init__(
+        self,
+        handler: Any,
+        listener: MessageListener,
+        keepalive: Keepalive,
+        headers: dict[str, str],
+        frame_bytes: int,
+    ) -> None:
         def factory(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
 
@@ -58,10 +96,10 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             True,
             None,
             True,
-            PING_INTERVAL_S,
-            PONG_TIMEOUT_S,
+            keepalive.interval_s,
+            keepalive.timeout_s,
             WSAutoPingStrategy.PING_WHEN_IDLE,
-            True,
+            False,  # pings are answered by the listener, which knows whether the peer reads
             frame_bytes,
             None,
             _READ_BUFFER_BYTES,
@@ -71,6 +109,18 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._handler.connection_lost(exc)
+
+    def read_sparingly(self) -> None:
+        """Read at most `_SPARING_READ_BYTES` at once: a reader that is paused still parses all that it has read."""
+        if "get_buffer" not in self.__dict__:
+            take_all: Callable[[int], memoryview] = super().get_buffer
+
+            def take_little(hint: int) -> memoryview:
+                return take_all(hint)[:_SPARING_READ_BYTES]
+
+            self.get_buffer = take_little
+            transport = self.transport.underlying_transport
+            transport.set_protocol(self)  # uvloop looks the method up here, and only here
 
     def take(self, data: bytes) -> None:
         """Give `data` to picows as if it had come from the socket."""
@@ -115,7 +165,14 @@ def check_upgrade(request: web.Request) -> None:
         raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", "Sec-WebSocket-Key")
 
 
-def take_over(request: web.Request, socket: MessageListener, *, subprotocol: str | None, max_frame_bytes: int) -> bool:
+def take_over(
+    request: web.Request,
+    socket: MessageListener,
+    keepalive: Keepalive,
+    *,
+    max_frame_bytes: int,
+    subprotocol: str | None = None,
+) -> bool:
     """Answer the upgrade and hand the connection to `socket`. Returns False if the client has left already.
 
     Messages may reach the socket's callbacks before this returns. The request must have passed `check_upgrade`.
@@ -124,9 +181,11 @@ def take_over(request: web.Request, socket: MessageListener, *, subprotocol: str
     if transport is None or transport.is_closing():
         return False
     headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}
-    protocol = _ServerProtocol(request.protocol, socket, headers, max_frame_bytes)
+    protocol = _ServerProtocol(request.protocol, socket, keepalive, headers, max_frame_bytes)
     protocol.connection_made(transport)
     transport.set_protocol(protocol)
+    socket.read_sparingly = protocol.read_sparingly
+    transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, _KERNEL_BUFFER_BYTES)
     # picows reads a head of our own making: whatever else the client's held is aiohttp's business and is done with.
     key = request.headers["Sec-WebSocket-Key"].strip().encode("ascii")
     protocol.take(

@@ -48,6 +48,12 @@ class MessageListener(WSListener):
         self.on_binary: Callable[[memoryview], None] = _ignore
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
+        self.on_control: Callable[[], None] = _no_matter
+        """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
+        self.on_fragment: Callable[[], None] = _no_matter
+        """A part of a message came, and more of it follows."""
+        self.read_sparingly: Callable[[], None] = _no_matter
+        """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
         self.is_open = False
         self.is_writable = True
         self._max_message_bytes = max_message_bytes
@@ -78,7 +84,13 @@ class MessageListener(WSListener):
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        if kind in (_PING, _PONG):
+        if kind == _PING:
+            if self.is_writable:  # a peer that asks and asks and does not read must not fill our memory with answers
+                transport.send_pong(frame.get_payload_as_bytes())
+            self.on_control()
+            return
+        if kind == _PONG:
+            self.on_control()
             return
         if not frame.fin or self._fragment_type is not None:
             self._fragment(kind, frame)
@@ -147,6 +159,16 @@ class MessageListener(WSListener):
         transport.send_close(cast(WSCloseCode, code), reason.encode())
         self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
+    def pause_reading(self) -> None:
+        """Read no more until `resume_reading`: the peer's own buffers fill, and it must wait."""
+        if self.transport is not None and self.is_open:
+            self.transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self.transport is not None and self.is_open:
+            self.transport.underlying_transport.resume_reading()
+
     def abort(self) -> None:
         """Cut the connection now."""
         if self.transport is not None and not self.transport.is_disconnected:
@@ -168,7 +190,9 @@ class MessageListener(WSListener):
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
         self._fragments.append(frame.get_payload_as_bytes())
-        if frame.fin:
+        if not frame.fin:
+            self.on_fragment()
+        else:
             kind, payload = self._fragment_type, b"".join(self._fragments)
             self._fragments.clear()
             self._fragment_bytes, self._fragment_type = 0, None
@@ -182,7 +206,10 @@ class MessageListener(WSListener):
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not transport.is_close_frame_sent:
             code = frame.get_close_code()
-            transport.send_close(code if code.value >= 1000 else WSCloseCode.OK, b"")
+            if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not _may_be_sent(code.value)):
+                self._own_close = (WSCloseCode.PROTOCOL_ERROR.value, "a close frame that cannot be")
+                raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, self._own_close[1])
+            transport.send_close(code if frame.payload_size else WSCloseCode.OK, b"")
         transport.disconnect()
 
 
@@ -199,6 +226,11 @@ def _check_text(payload: memoryview) -> None:
         raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
 
 
+def _may_be_sent(code: int) -> bool:
+    """Whether a close frame may hold this code (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before."""
+    return (1000 <= code < 3000 and code != 1006) or 3000 <= code < 5000
+
+
 def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
     handshake: WSCloseHandshake | None = transport.close_handshake
     if handshake is None:
@@ -211,6 +243,9 @@ def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
 
 
 def _ignore(_: object) -> None: ...
+
+
+def _no_matter() -> None: ...
 
 
 def _ignore_close(code: int, reason: str) -> None: ...

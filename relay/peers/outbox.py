@@ -11,8 +11,17 @@ from dataclasses import dataclass
 
 from audio.framing import Chunk
 from relay.core import commands as cmd
-from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, Forwarded, MalformedUpstream
-from relay.core.playback import Playhead
+from relay.core.events import (
+    AudioDropped,
+    AudioHanded,
+    AudioOverflow,
+    ClientStuck,
+    Event,
+    Forwarded,
+    MalformedUpstream,
+    PlayedOut,
+)
+from relay.core.playback import MAX_CLIPS, Playhead
 from relay.core.values import ClipHanded, DeviceOptions
 from relay.peers.frames import MessageListener
 from relay.wire.append import decode_audio
@@ -20,10 +29,17 @@ from relay.wire.device import DeviceCodec
 
 PIECE_MS = 100
 """Paced audio goes out in pieces of this length, one wake-up for each; in smaller ones if the client allows no more."""
-MIN_AHEAD_MS = 20
+LEAST_AHEAD_MS = 20
+"""Whatever was agreed: with nothing ahead, nothing would ever go out."""
 MAX_QUEUED_MS = 300_000
+MAX_QUEUED = 20_000
+"""Pieces of audio, starts and ends that may wait: 300 s in pieces of 15 ms, far shorter than any model sends."""
+MAX_DELTA_CHARS = 64 * 1024
+"""48 KiB of audio: longer deltas are taken apart, so that little is in hand at once, and little goes at once."""
 MAX_UNSENT_BYTES = 1024 * 1024
 STUCK_S = 10.0
+ECHO_TAIL_MS = 200
+"""How long after its last sound a half-duplex device is taken to hear itself: its buffer, and the room."""
 
 Key = tuple[str, int]
 
@@ -48,7 +64,9 @@ class Outbox:
         options: DeviceOptions,
         feed: Callable[[Event], None],
         clock: Callable[[], float],
+        max_queued_ms: float = MAX_QUEUED_MS,
     ) -> None:
+        self._max_queued_ms = max_queued_ms
         self._socket = socket
         self._codec = codec
         self._feed = feed
@@ -57,12 +75,13 @@ class Outbox:
         self._playhead = Playhead()
         self._queue: deque[tuple[Key, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
         self._queued_bytes = 0
-        self._segments: deque[Segment] = deque()
+        self._segments: deque[Segment] = deque(maxlen=MAX_CLIPS)  # the core knows no more of them either
         self._current: Key | None = None
         self._overflowed: Key | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._stuck_timer: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
         socket.on_writable = self._writable
 
     # -- at once ------------------------------------------------------------------------------------------------------
@@ -79,10 +98,10 @@ class Outbox:
     def stop(self) -> None:
         """Let no timer outlive the session."""
         self._socket.on_writable = _no_matter
-        for timer in (self._timer, self._stuck_timer):
+        for timer in (self._timer, self._stuck_timer, self._silence_timer):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._stuck_timer = None
+        self._timer = self._stuck_timer = self._silence_timer = None
         self._queue.clear()
         self._queued_bytes = 0
 
@@ -102,6 +121,10 @@ class Outbox:
 
     def play(self, audio: Forwarded, now: float) -> None:
         """One delta of a clip; one that is not base64 is reported and left out."""
+        if len(audio.raw) > MAX_DELTA_CHARS:
+            for start in range(0, len(audio.raw), MAX_DELTA_CHARS):
+                self.play(audio._replace(raw=audio.raw[start : start + MAX_DELTA_CHARS]), now)
+            return
         try:
             samples: Chunk = decode_audio(audio.raw)
         except ValueError:
@@ -167,35 +190,39 @@ class Outbox:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _pace(self, options: DeviceOptions) -> None:
-        ahead_ms = float("inf") if options.max_ahead_ms is None else max(options.max_ahead_ms, MIN_AHEAD_MS)
+        ahead_ms = float("inf") if options.max_ahead_ms is None else max(options.max_ahead_ms, LEAST_AHEAD_MS)
         self._max_ahead_ms = ahead_ms
         self._piece_ms = min(PIECE_MS, ahead_ms / 2)  # the next piece goes out before the client has run dry
         self._bytes_per_ms = options.output.bytes_per_ms
+        self._half_duplex = options.half_duplex
 
     def _enqueue(self, message: cmd.PlayStart | cmd.PlayEnd) -> None:
         if self._queue:
             self._queue.append(message)
+            self._bound(None)
         else:
             self._pass(message, self._clock())
 
     def _enqueue_audio(self, key: Key, samples: Chunk) -> None:
         self._queue.append((key, samples))
         self._queued_bytes += len(samples)
-        dropped_bytes = 0
-        while self._queued_bytes > MAX_QUEUED_MS * self._bytes_per_ms:
-            dropped_bytes += self._drop_oldest()
-        if dropped_bytes and self._overflowed != key:
-            self._overflowed = key
-            self._feed(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
+        self._bound(key)
         self._drain()
 
-    def _drop_oldest(self) -> int:
-        for index, waiting in enumerate(self._queue):
-            if isinstance(waiting, tuple):
-                del self._queue[index]
-                self._queued_bytes -= len(waiting[1])
-                return len(waiting[1])
-        return 0
+    def _bound(self, key: Key | None) -> None:
+        """Let the oldest go while too much waits: audio is left out; starts and ends are told, they are never lost."""
+        dropped_bytes = 0
+        while self._queued_bytes > self._max_queued_ms * self._bytes_per_ms or len(self._queue) > MAX_QUEUED:
+            oldest = self._queue.popleft()
+            if isinstance(oldest, tuple):
+                self._queued_bytes -= len(oldest[1])
+                dropped_bytes += len(oldest[1])
+                key = key or oldest[0]
+            else:
+                self._pass(oldest, self._clock())
+        if key is not None and dropped_bytes and self._overflowed != key:
+            self._overflowed = key
+            self._feed(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
 
     def _finish_filter(self, key: Key) -> None:
         rest = self._codec.end_item()
@@ -256,7 +283,25 @@ class Outbox:
             for segment in self._segments:
                 if segment.key == (message.item_id, message.content_index):
                     segment.ended = True
+            if self._half_duplex:
+                self._await_silence(now)
         self._send(self._codec.encode(message))
+
+    def _await_silence(self, now: float) -> None:
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+        wait_s = (self._playhead.ahead_ms(now) + ECHO_TAIL_MS) / 1000
+        self._silence_timer = asyncio.get_running_loop().call_later(wait_s, self._silent)
+
+    def _silent(self) -> None:
+        self._silence_timer = None
+        now = self._clock()
+        if self._queue or self._current is not None:
+            return  # another clip is under way: its end is waited for
+        if self._playhead.ahead_ms(now) > 0:  # the client is slower than its audio
+            self._await_silence(now)
+        else:
+            self._feed(PlayedOut())
 
     def _forget_played(self, now: float) -> None:
         position_ms = self._playhead.position_ms(now)

@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from socket import SHUT_RDWR, SOCK_STREAM
 from socket import socket as Line
 from typing import cast
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from picows import WSAutoPingStrategy, WSError, WSInvalidStatusError, WSParsedURL, ws_connect
 
 from relay.core.redact import redact
+from relay.errors import UpstreamError
 from relay.peers.frames import MessageListener
 
 DIAL_TIMEOUT_S = 10.0
@@ -65,13 +66,18 @@ def _seed_masks() -> None:
     ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
 
 
-async def dial(url: str, headers: Mapping[str, str], socket: UpstreamSocket, timeout_s: float = DIAL_TIMEOUT_S) -> None:
+Headers = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
+"""What a dial sends along; a callable is asked once per dial, for a token that may have expired since the last."""
+
+
+async def dial(url: str, headers: Headers, socket: UpstreamSocket, timeout_s: float = DIAL_TIMEOUT_S) -> None:
     """Connect `socket` to `url` (ws or wss). Raises UpstreamRefusal; a cancelled dial leaves no connection behind."""
     _seed_masks()
     lines: list[Line] = []
     try:
         async with asyncio.timeout(timeout_s):
-            await _connect(url, headers, socket, timeout_s, lines)
+            given = await headers() if callable(headers) else headers
+            await _connect(url, given, socket, timeout_s, lines)
     except BaseException as error:
         for line in lines:
             # picows leaves a handshake that was given up to itself: the connection would stay, or even come to stand.
@@ -131,6 +137,8 @@ async def _connected_line(host: str, port: int) -> Line:
 
 
 def _refusal(error: BaseException) -> UpstreamRefusal:
+    if isinstance(error, UpstreamError):  # there is no token to show
+        return UpstreamRefusal(str(error), None, retryable=True)
     if isinstance(error, WSInvalidStatusError) and error.response is not None:
         status = int(error.response.status)
         if status in (301, 302, 303, 307, 308):

@@ -15,7 +15,17 @@ MAX_PROGRESS_REPORTS = 200
 
 
 def _ignore(text: str) -> None:
-    """Nobody listens to this call's progress."""
+    """Nobody listens to this call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """Whom a tool works for: see `ToolContext`."""
+
+    id: str
+    identity: str | None
+    language: str | None
+    metadata: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +33,8 @@ class ToolContext:
     """The session and the call a tool works for; given to every parameter annotated `ToolContext`.
 
     `identity` is who the session belongs to, `language` a tag such as "en" or "pt-BR"; either is None when
-    unknown. The model neither sees nor fills any of it.
+    unknown. `metadata` is what else is known: over HTTP, where there is no session and its id is empty, the request
+    as "req". The model neither sees nor fills any of it.
     """
 
     session_id: str
@@ -32,10 +43,23 @@ class ToolContext:
     language: str | None = None
     metadata: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     on_progress: Callable[[str], None] = field(default=_ignore, repr=False, compare=False)
+    on_end: Callable[[str], None] = field(default=_ignore, repr=False, compare=False)
+
+    @property
+    def session(self) -> SessionInfo:
+        """The session in one piece."""
+        return SessionInfo(id=self.session_id, identity=self.identity, language=self.language, metadata=self.metadata)
 
     def progress(self, text: str) -> None:
         """Tells the client how far this call is; from any thread, at any time."""
         self.on_progress(text)
+
+    def end_session(self, reason: str) -> None:
+        """Ends the session once the model has answered this call and the client has heard it; from any thread.
+
+        The client gets a `goodbye` with `reason`. Where there is no session, over HTTP, it does nothing.
+        """
+        self.on_end(reason)
 
 
 class ProgressRelay:

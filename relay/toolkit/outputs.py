@@ -1,7 +1,7 @@
 """The one string a model gets for a tool call: JSON encoded once, bounded, whatever the tool did.
 
 A result is its JSON, a plain string itself; a failure is
-`{"ok": false, "error": code, "message": sentence, "retryable": bool}`.
+`{"ok": false, "error": code, "message": sentence, "retryable": bool}`. Over HTTP a result is JSON in any case.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
 import pydantic_core
 
 from relay.errors import RelayError
@@ -41,26 +42,47 @@ _RETRYABLE: frozenset[Failure] = frozenset({"invalid_json", "invalid_arguments",
 
 
 @dataclass(frozen=True, slots=True)
+class ClientResult:
+    """A tool returns this for a result that is for the client alone; the model only gets `note`.
+
+    For what is long, private, or to be drawn and not read out. Over HTTP the result is `value`.
+    """
+
+    value: object
+    note: str = "The result was given to the user's device; there is no need to read it out."
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a call: the model's string, and how it ended."""
+    """What came of a call: the model's string, and how it ended.
+
+    `code` and `message` say why there is no result; `for_client` is what the client gets instead of `output`.
+    """
 
     output: str
     status: Status
+    code: Failure | None = None
+    message: str = ""
+    for_client: str | None = None
 
 
-def failure(code: Failure, message: str) -> Reply:
-    """The output of a call that has no result."""
+def failure(code: Failure, message: str, bare: str | None = None) -> Reply:
+    """The output of a call that has no result; `bare` is the message for readers to whom the type says nothing."""
     body = {
         "ok": False,
         "error": code,
         "message": _cut(message, MAX_MESSAGE_CHARS),
         "retryable": code in _RETRYABLE,
     }
-    return Reply(_valid_text(json.dumps(body, ensure_ascii=False)), _STATUS.get(code, "failed"))
+    output = _valid_text(json.dumps(body, ensure_ascii=False))
+    return Reply(output, _STATUS.get(code, "failed"), code, _valid_text(message if bare is None else bare))
 
 
 def result(value: object, max_bytes: int) -> Reply:
     """The output for what a tool returned; a value that JSON cannot hold is a failure."""
+    if isinstance(value, ClientResult):
+        shown = result(value.value, max_bytes)
+        return shown if shown.code else Reply(_fit(_valid_text(value.note), max_bytes), "done", for_client=shown.output)
     try:
         text = value if isinstance(value, str) else _encode(value)
     except (TypeError, ValueError, RecursionError) as error:  # pydantic's serialisation error is a ValueError
@@ -68,6 +90,21 @@ def result(value: object, max_bytes: int) -> Reply:
             "unserialisable", f"The tool returned a {type(value).__name__} that is no JSON: {_text_of(error)}"
         )
     return Reply(_fit(_valid_text(text), max_bytes), "done")
+
+
+def json_result(value: object, max_bytes: int) -> Reply:
+    """The result as JSON for HTTP: NaN and infinities are null; what is too big or no JSON is a failure."""
+    if isinstance(value, ClientResult):
+        value = value.value
+    try:
+        raw = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError) as error:
+        text = f"The function returned a {type(value).__name__} that is no JSON: {_text_of(error)}"
+        return failure("unserialisable", text)
+    if len(raw) > max_bytes:
+        text = f"The result has {len(raw)} bytes, {max_bytes} are allowed."
+        return failure("unserialisable", text)
+    return Reply(raw.decode(), "done")
 
 
 def raised(name: str, error: BaseException) -> Reply:
@@ -81,7 +118,7 @@ def raised(name: str, error: BaseException) -> Reply:
         return failure("refused", message or "The tool refused.")
     log.error("tool %s failed", name, exc_info=error)
     kind = type(error).__name__
-    return failure("exception", f"{kind}: {message}" if message else kind)
+    return failure("exception", f"{kind}: {message}" if message else kind, bare=message or kind)
 
 
 def _encode(value: object) -> str:

@@ -11,13 +11,15 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, overload
 
 from relay.errors import ToolError
 from relay.toolkit.context import ToolContext
-from relay.toolkit.schema import Signature, describe, description_of
+from relay.toolkit.docstrings import read_docstring
+from relay.toolkit.names import MAX_NAME_CHARS
+from relay.toolkit.schema import Binder, describe, description_of
 
 __all__ = [
     "AUDIENCES",
@@ -36,7 +38,6 @@ Audience = Literal["model", "http", "client"]
 AUDIENCES: frozenset[str] = frozenset({"model", "http", "client"})
 DEFAULT_EXPOSE: frozenset[str] = frozenset({"model", "http"})
 DEFAULT_TIMEOUT_S = 15.0
-MAX_NAME_CHARS = 64
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -56,12 +57,15 @@ class ToolOptions:
     expose: frozenset[str] = DEFAULT_EXPOSE
     protected: bool = False
     cancel_on_interrupt: bool = False
+    concurrency: int | None = None
 
     def __post_init__(self) -> None:
         if self.name is not None:
-            _check_name(self.name)
+            check_name(self.name)
         if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
             raise ToolError(f"@tool: timeout_s must be a number of seconds above 0, not {self.timeout_s}.")
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
+            raise ToolError(f"@tool: concurrency must be a whole number from 1, not {self.concurrency}.")
         unknown = sorted(self.expose - AUDIENCES)
         if unknown:
             raise ToolError(f'@tool: expose knows "model", "http" and "client", not {", ".join(unknown)}.')
@@ -81,6 +85,7 @@ def tool(
     expose: Iterable[str] = DEFAULT_EXPOSE,
     protected: bool = False,
     cancel_on_interrupt: bool = False,
+    concurrency: int | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -95,13 +100,15 @@ def tool(
     expose: Iterable[str] = DEFAULT_EXPOSE,
     protected: bool = False,
     cancel_on_interrupt: bool = False,
+    concurrency: int | None = None,
 ) -> F | Callable[[F], F]:
     """Marks a function as a tool; usable bare and with options. The function itself is returned.
 
     `examples` are sentences a user might say, with `{parameter}` for values. `expose` says who may see and
     call the tool: the "model", callers over "http"; "client" shows arguments and result to the client. A
     `protected` tool wins over a client's tool of the same name. `cancel_on_interrupt` lets a barge-in end a
-    running call. Raises ToolError for options that make no sense.
+    running call. At most `concurrency` calls of it run at a time; one more is answered "busy". On a class the options
+    hold for all its methods. Raises ToolError for options that make no sense.
     """
     if isinstance(examples, str) or isinstance(expose, str):
         raise ToolError("@tool: examples and expose are lists of strings, not one string.")
@@ -113,6 +120,7 @@ def tool(
         expose=frozenset(expose),
         protected=protected,
         cancel_on_interrupt=cancel_on_interrupt,
+        concurrency=concurrency,
     )
 
     def mark(function: F) -> F:
@@ -123,20 +131,24 @@ def tool(
 
 
 def options_of(function: object) -> ToolOptions | None:
-    """The options that `@tool` left on a function, or None where it was not decorated."""
-    options = getattr(function, _OPTIONS, None)
+    """The options that `@tool` left on a function or class itself, or None where it was not decorated."""
+    own: dict[str, object] = getattr(getattr(function, "__func__", function), "__dict__", {})
+    options = own.get(_OPTIONS)
     return options if isinstance(options, ToolOptions) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tool:
-    """One tool, ready to be offered and run; `parameters` is its JSON Schema, `source` where it came from."""
+    """One tool, ready to be offered and run; `parameters` is its JSON Schema, `source` where it came from.
+
+    `is_void`: the function is declared to return nothing, so that over HTTP it has no result at all.
+    """
 
     name: str
     description: str
     parameters: dict[str, Any]
     function: Callable[..., Any] = field(repr=False)
-    signature: Signature = field(repr=False)
+    signature: Binder = field(repr=False)
     is_async: bool
     source: str
     examples: tuple[str, ...] = ()
@@ -144,34 +156,71 @@ class Tool:
     expose: frozenset[str] = DEFAULT_EXPOSE
     protected: bool = False
     cancel_on_interrupt: bool = False
+    concurrency: int | None = None
+    is_void: bool = False
 
     @classmethod
-    def from_function(cls, function: Callable[..., Any], *, name: str | None = None, source: str = "") -> "Tool":
+    def from_function(
+        cls,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        source: str = "",
+        description: str | None = None,
+        options: ToolOptions | None = None,
+    ) -> "Tool":
         """Describes a function, decorated or not.
 
-        Its name is that given to `@tool`, else `name`, else its own. Raises ToolError where it has none that
-        is allowed, where a parameter cannot be described, or where an example names no parameter.
+        Its name is that given to `@tool`, else `name`, else its own; `description` serves where neither `@tool` nor
+        the docstring gives one, `options` where it was not decorated. Raises ToolError where it has no name that is
+        allowed, where a parameter cannot be described, or where an example names no parameter.
         """
-        options = options_of(function) or ToolOptions()
+        options = options_of(function) or options or ToolOptions()
         own_name = options.name or name or str(getattr(function, "__name__", type(function).__name__))
-        _check_name(own_name)
+        check_name(own_name)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ToolError(f'Tool "{own_name}": it yields; a tool returns one value.')
-        signature = describe(function, own_name)
-        _check_examples(options.examples, signature, own_name)
+        return cls.described(
+            options,
+            own_name,
+            function,
+            describe(function, own_name),
+            source=source or f"{getattr(function, '__module__', '')}#{own_name}",
+            description=read_docstring(function).summary or description or description_of(function, own_name),
+            is_async=is_async_function(function),
+            is_void=is_void(function),
+        )
+
+    @classmethod
+    def described(
+        cls,
+        options: ToolOptions,
+        name: str,
+        function: Callable[..., Any],
+        signature: Binder,
+        *,
+        source: str,
+        description: str,
+        is_async: bool,
+        is_void: bool = False,
+    ) -> "Tool":
+        """A tool of parts: what `function` takes is whatever `signature` binds. Raises ToolError for bad examples."""
+        _check_examples(options.examples, signature, name)
         return cls(
-            name=own_name,
-            description=options.description or description_of(function, own_name),
+            name=name,
+            description=options.description or description,
             parameters=signature.parameters,
             function=function,
             signature=signature,
-            is_async=_is_async(function),
-            source=source or f"{getattr(function, '__module__', '')}#{own_name}",
+            is_async=is_async,
+            source=source,
             examples=options.examples,
             timeout_s=options.timeout_s,
             expose=options.expose,
             protected=options.protected,
             cancel_on_interrupt=options.cancel_on_interrupt,
+            concurrency=options.concurrency,
+            is_void=is_void,
         )
 
     def definition(self, *, with_examples: bool = False) -> dict[str, Any]:
@@ -188,29 +237,45 @@ class Tool:
 
 
 class ToolRegistry:
-    """Tools by name, in the order they were added. Not for use from several threads while it is filled."""
+    """Tools by name, in the order they were added. Not for use from several threads while it is filled.
+
+    Tools have an owner (the folders, an MCP server), whose tools are exchanged together by `assign`.
+    """
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Tool] = {}
-        self.warnings: list[str] = []  # one for each tool that had to be renamed
+        self._owners: dict[str, tuple[tuple[Tool, ...], tuple[str, ...]]] = {}
+        self.warnings: list[str] = []
+        """What went wrong when the tools were loaded, and one for each that had to be renamed."""
         for one in tools:
             self.add(one)
 
+    def assign(self, owner: str, tools: Iterable[Tool], warnings: Iterable[str] = ()) -> None:
+        """Puts tools in the place of all that this owner had; calls that run go on."""
+        if not self._owners:  # what was added one by one stays
+            self._owners[""] = (tuple(self), tuple(self.warnings))
+        self._owners[owner] = (tuple(tools), tuple(warnings))
+        self._tools, self.warnings = {}, []
+        for its_tools, its_warnings in self._owners.values():
+            self.warnings.extend(its_warnings)
+            for one in its_tools:
+                self.add(one)
+
     def add(self, tool: Tool) -> Tool:
         """Adds a tool and returns it; where its name is taken, as name_2, name_3… with a warning."""
-        _check_name(tool.name)
-        name = self._free_name(tool.name)
+        check_name(tool.name)
+        name = free_name(tool.name, self._tools)
         if name != tool.name:
-            warning = f'Renamed duplicated tool "{tool.name}" ({tool.source}) to "{name}".'
+            warning = f'Renamed duplicated function "{tool.name}" to "{name}".'
             self.warnings.append(warning)
-            log.warning("%s", warning)
+            log.warning("%s (%s)", warning, tool.source)
             tool = replace(tool, name=name)
         self._tools[name] = tool
         return tool
 
     def replace(self, tool: Tool) -> Tool | None:
         """Puts a tool in the place of the one with its name, or at the end; returns the one it replaced."""
-        _check_name(tool.name)
+        check_name(tool.name)
         old = self._tools.get(tool.name)
         self._tools[tool.name] = tool
         return old
@@ -236,16 +301,19 @@ class ToolRegistry:
     def __contains__(self, name: object) -> bool:
         return name in self._tools
 
-    def _free_name(self, name: str) -> str:
-        candidate, number = name, 1
-        while candidate in self._tools:
-            number += 1
-            suffix = f"_{number}"
-            candidate = name[: MAX_NAME_CHARS - len(suffix)] + suffix
-        return candidate
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or where it is taken name_2, name_3…, within 64 characters."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        suffix = f"_{number}"
+        candidate = name[: MAX_NAME_CHARS - len(suffix)] + suffix
+    return candidate
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises ToolError for a name that models do not take."""
     if not _NAME.fullmatch(name):
         raise ToolError(
             f'"{name[:80]}" cannot be the name of a tool: it takes 1 to 64 ASCII letters, digits, _ and -. '
@@ -253,7 +321,7 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_examples(examples: tuple[str, ...], signature: Signature, name: str) -> None:
+def _check_examples(examples: tuple[str, ...], signature: Binder, name: str) -> None:
     known = signature.parameters["properties"]
     for example in examples:
         for placeholder in _PLACEHOLDER.findall(example):
@@ -264,6 +332,12 @@ def _check_examples(examples: tuple[str, ...], signature: Signature, name: str) 
                 )
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async_function(function: Callable[..., Any]) -> bool:
+    """Whether a call of it gives something to await."""
     call = getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def is_void(function: Callable[..., Any]) -> bool:
+    """Whether it is declared to return nothing (`-> None`)."""
+    return getattr(function, "__annotations__", {}).get("return", ...) in (None, "None")

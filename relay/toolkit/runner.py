@@ -7,15 +7,18 @@ tool, or the end of the process. Nothing is queued: beyond the bounds a call is 
 import asyncio
 import inspect
 import logging
+import math
 import time
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ProgressRelay, ToolContext
-from relay.toolkit.outputs import MIN_RESULT_BYTES, Reply, Status, failure, raised, result
+from relay.toolkit.outputs import MIN_RESULT_BYTES, Failure, Reply, Status, failure, json_result, raised, result
+from relay.toolkit.payload import bind_payload
 from relay.toolkit.registry import Audience, Tool, ToolRegistry
 from relay.toolkit.schema import Bound
 from relay.toolkit.threads import DaemonThreads
@@ -24,6 +27,9 @@ log = logging.getLogger(__name__)
 
 MAX_NAMES_SHOWN = 100
 
+Begin = Callable[[], Reply | Awaitable[object]]
+Encode = Callable[[object], Reply]
+
 _STOPPED: dict[str, str] = {
     "cancelled": "The call was cancelled.",
     "shutdown": "The server is shutting down.",
@@ -31,23 +37,39 @@ _STOPPED: dict[str, str] = {
 StopReason = Literal["cancelled", "shutdown"]
 
 
+MAX_HTTP_RESULT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Arguments as a NAVAI frontend sends them; see `relay.toolkit.payload`."""
+
+    value: object
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call as the model sent it: `arguments` is its JSON text, unread."""
+    """A call as it came: `arguments` is the JSON text of the model, unread, or the payload of an HTTP request."""
 
     call_id: str
     name: str
-    arguments: str
+    arguments: str | Payload
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """How a call ended; `output` is the one string for the model, `arguments` None where they did not fit."""
+    """How a call ended; `output` is the one string for the model, `arguments` None where they did not fit.
+
+    `code` and `message` say why there is no result; `for_client` is a result that the model is not given.
+    """
 
     output: str
     status: Status
     ms: int
     arguments: dict[str, Any] | None
+    code: Failure | None = None
+    message: str = ""
+    for_client: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +96,7 @@ class ToolRunner:
         self,
         registry: ToolRegistry,
         *,
-        max_threads: int = 8,
+        max_threads: int = 64,
         max_tasks: int = 256,
         max_result_bytes: int = 16_384,
     ) -> None:
@@ -86,6 +108,7 @@ class ToolRunner:
         self._max_result_bytes = max_result_bytes
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._tasks: set[asyncio.Task[Reply]] = set()
+        self._running: Counter[str] = Counter()
         self._closed = False
 
     @property
@@ -108,7 +131,7 @@ class ToolRunner:
         reply, arguments = await self._answer(call, replace(context, call_id=call.call_id), audience)
         ms = round((time.monotonic() - started) * 1000)
         log.info("tool %.64r of session %s: %s in %d ms", call.name, context.session_id, reply.status, ms)
-        return ToolResult(reply.output, reply.status, ms, arguments)
+        return ToolResult(reply.output, reply.status, ms, arguments, reply.code, reply.message, reply.for_client)
 
     def cancel(self, session_id: str, call_id: str | None = None) -> int:
         """Ends the calls of a session, or one of them, with the status "cancelled"; returns how many.
@@ -143,6 +166,7 @@ class ToolRunner:
         tool = self._registry.get(call.name)
         if tool is None or audience not in tool.expose:
             return self._unknown(call.name, audience), None
+        encode = _http_result if audience == "http" else partial(result, max_bytes=self._max_result_bytes)
         progress = ProgressRelay(context.on_progress)
         bound = _bind(tool, call.arguments, replace(context, on_progress=progress.report))
         if isinstance(bound, Reply):
@@ -153,12 +177,12 @@ class ToolRunner:
         if key in self._jobs:
             return failure("duplicate_call", "A call with this id is running already."), bound.arguments
         try:
-            return await self._carry_out(tool, bound, key), bound.arguments
+            return await self._carry_out(tool, partial(_begin, tool, bound, encode), encode, key), bound.arguments
         finally:
             progress.close()
 
-    async def _carry_out(self, tool: Tool, bound: Bound, key: tuple[str, str]) -> Reply:
-        task = self._start(tool, bound)
+    async def _carry_out(self, tool: Tool, begin: Begin, encode: Encode, key: tuple[str, str]) -> Reply:
+        task = self._start(tool, begin, encode)
         if task is None:
             return failure("busy", "Too many tools are running. Try again in a moment.")
         job = self._jobs[key] = _Job(asyncio.get_running_loop().create_future(), tool)
@@ -180,20 +204,33 @@ class ToolRunner:
         log.warning("tool %s gave no answer within %g s", tool.name, tool.timeout_s)
         return failure("timeout", f"The tool gave no answer within {tool.timeout_s:g} seconds.")
 
-    def _start(self, tool: Tool, bound: Bound) -> asyncio.Task[Reply] | None:
-        if len(self._tasks) >= self._max_tasks:
+    def _start(self, tool: Tool, begin: Begin, encode: Encode) -> asyncio.Task[Reply] | None:
+        if len(self._tasks) >= self._max_tasks or self._running[tool.name] >= (tool.concurrency or math.inf):
             return None
-        begin = partial(_begin, tool, bound, self._max_result_bytes)
         thread: asyncio.Future[Reply | Awaitable[object]] | None = None
         if not tool.is_async:
             thread = self._threads.submit(begin, tool.name)
             if thread is None:
                 return None
-        work = _work(tool, begin if thread is None else thread, self._max_result_bytes)
+        work = _work(tool, begin if thread is None else thread, encode)
         task = asyncio.get_running_loop().create_task(work, name=f"tool {tool.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._count(tool.name, {task} if thread is None else {task, thread})
         return task
+
+    def _count(self, name: str, parts: set[asyncio.Future[Any]]) -> None:
+        """A call counts as running until all its parts have ended, a thread that was given up included."""
+        self._running[name] += 1
+        left = set(parts)
+
+        def ended(part: asyncio.Future[Any]) -> None:
+            left.discard(part)
+            if not left:
+                self._running[name] -= 1
+
+        for part in parts:
+            part.add_done_callback(ended)
 
     def _unknown(self, name: str, audience: Audience) -> Reply:
         known = [one.name for one in self._registry.exposed_to(audience)]
@@ -201,8 +238,14 @@ class ToolRunner:
         return failure("unknown_tool", f'There is no tool "{name[:64]}". The tools are: {names}.')
 
 
-def _bind(tool: Tool, arguments: str, context: ToolContext) -> Bound | Reply:
+def _http_result(value: object) -> Reply:
+    return json_result(value, MAX_HTTP_RESULT_BYTES)
+
+
+def _bind(tool: Tool, arguments: str | Payload, context: ToolContext) -> Bound | Reply:
     try:
+        if isinstance(arguments, Payload):
+            return bind_payload(tool.signature, arguments.value, context)
         return tool.signature.bind(arguments, context)
     except InvalidArguments as error:
         return failure(error.code, str(error))
@@ -210,19 +253,19 @@ def _bind(tool: Tool, arguments: str, context: ToolContext) -> Bound | Reply:
         return raised(tool.name, error)
 
 
-def _begin(tool: Tool, bound: Bound, max_bytes: int) -> Reply | Awaitable[object]:
+def _begin(tool: Tool, bound: Bound, encode: Encode) -> Reply | Awaitable[object]:
     """Calls the function, in a thread or on the loop: gives the reply, or what is still to be awaited.
 
     Results are encoded here, so that a large one from a thread costs the loop nothing.
     """
     try:
         value = tool.function(*bound.args, **bound.kwargs)
-        return value if inspect.isawaitable(value) else result(value, max_bytes)
+        return value if inspect.isawaitable(value) else encode(value)
     except BaseException as error:  # SystemExit in a tool is a failed tool, not the end of the server
         return raised(tool.name, error)
 
 
-async def _work(tool: Tool, source: Any, max_bytes: int) -> Reply:
+async def _work(tool: Tool, source: Any, encode: Encode) -> Reply:
     """The whole of one call as a task: `source` is the future of a thread, or the start of an async tool."""
     if isinstance(source, asyncio.Future):
         try:
@@ -235,7 +278,7 @@ async def _work(tool: Tool, source: Any, max_bytes: int) -> Reply:
     if isinstance(first, Reply):
         return first
     try:
-        return result(await first, max_bytes)
+        return encode(await first)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # asyncio lets SystemExit and KeyboardInterrupt of a task end the loop

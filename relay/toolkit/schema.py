@@ -9,12 +9,13 @@ name (`json`, `model_config`, `_x`), and a parameter left out keeps the function
 """
 
 import inspect
+import json
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import pydantic
 import pydantic_core
@@ -25,12 +26,14 @@ from pydantic.json_schema import GenerateJsonSchema
 from relay.errors import ToolError
 from relay.toolkit.complaints import InvalidArguments, describe_problems
 from relay.toolkit.context import ToolContext
+from relay.toolkit.docstrings import read_docstring
 from relay.toolkit.tidy import tidy_schema
 
 MAX_ARGUMENT_CHARS = 262_144
 
 _HELP = "Use a type such as str, int, float, bool, list, Literal, Enum, a dataclass or a pydantic model."
-_VARIADIC: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+_Kind = inspect._ParameterKind
+_PLACED = (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,30 @@ class Bound:
     arguments: dict[str, Any]
 
 
+class Binder(Protocol):
+    """What the arguments of a tool look like, and the way from JSON to a call."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
+
+    def bind(self, text: str, context: ToolContext) -> Bound:
+        """The call for a JSON object. Raises InvalidArguments with sentences by which a model can correct itself."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Signature:
-    """The parameters of one function as the model sees them, and the way from its JSON to a call."""
+    """The parameters of one function as the model sees them, and the way from its JSON to a call.
+
+    `placed` are the names that a list of values fills, in order; `rest` is the name of `*args`, if there is one.
+    """
 
     parameters: dict[str, Any]
     adapter: pydantic.TypeAdapter[dict[str, Any]]
     positional: tuple[inspect.Parameter, ...]
     context_names: tuple[str, ...]
+    placed: tuple[str, ...] = ()
+    rest: str | None = None
 
     def bind(self, text: str, context: ToolContext) -> Bound:
         """Checks `text` (a JSON object; empty and `null` count as `{}`) and adds the context.
@@ -63,8 +82,16 @@ class Signature:
         except pydantic.ValidationError as error:
             raise InvalidArguments(describe_problems(error, arguments, self.parameters)) from None
         values |= dict.fromkeys(self.context_names, context)
+        rest = values.pop(self.rest, ()) if self.rest else ()
         args = tuple(values.pop(one.name, one.default) for one in self.positional)
-        return Bound(args, values, arguments)
+        return Bound((*args, *rest), values, arguments)
+
+    def bind_values(self, values: list[Any], context: ToolContext) -> Bound:
+        """Checks values given by their place; those for which there is no place are left out."""
+        arguments = dict(zip(self.placed, values, strict=False))
+        if self.rest and len(values) > len(self.placed):
+            arguments[self.rest] = values[len(self.placed) :]
+        return self.bind(json.dumps(arguments), context)
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
@@ -85,45 +112,61 @@ def parse_arguments(text: str) -> dict[str, Any]:
 
 
 def describe(function: Callable[..., Any], name: str) -> Signature:
-    """Builds the signature of a function; raises ToolError naming the function and the parameter at fault."""
+    """Works out the schema of `function`, which is known to the reader of errors as `name`.
+
+    Raises ToolError naming the parameter that cannot be described. What the docstring says about a parameter becomes
+    its description.
+    """
     context_names: list[str] = []
-    positional: list[inspect.Parameter] = []
+    placed: list[inspect.Parameter] = []
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
-    for parameter in _parameters_of(function, name):
+    parameters = _parameters_of(function, name)
+    rest = next((one.name for one in parameters if one.kind is _Kind.VAR_POSITIONAL), None)
+    for parameter in parameters:
         annotation = _annotation_of(function, parameter, name)
-        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            positional.append(parameter)
+        if parameter.kind in _PLACED:
+            placed.append(parameter)
         if _is_context(annotation):
             context_names.append(parameter.name)
+            continue
+        if parameter.kind is _Kind.VAR_POSITIONAL:
+            annotation = typing_extensions.NotRequired[types.GenericAlias(list, (annotation,))]
+        elif parameter.kind is _Kind.VAR_KEYWORD:
             continue
         fields[parameter.name] = _field_of(annotation, parameter)
         if parameter.default is not parameter.empty and not isinstance(parameter.default, FieldInfo):
             defaults[parameter.name] = parameter.default
-    adapter, schema = _adapter_of(fields, name)
+    is_open = any(one.kind is _Kind.VAR_KEYWORD for one in parameters)
+    adapter, schema = _adapter_of(fields, name, is_open=is_open)
     _add_defaults(schema, defaults)
-    return Signature(schema, adapter, tuple(positional), tuple(context_names))
+    _add_descriptions(schema, read_docstring(function).parameters)
+    return Signature(
+        schema,
+        adapter,
+        tuple(one for one in placed if rest or one.kind is _Kind.POSITIONAL_ONLY),
+        tuple(context_names),
+        tuple(one.name for one in placed if one.name not in context_names),
+        rest,
+    )
 
 
 def description_of(function: Callable[..., Any], name: str) -> str:
     """The first paragraph of the docstring on one line, or the name in words."""
-    paragraph = (inspect.getdoc(function) or "").strip().split("\n\n")[0]
-    return " ".join(paragraph.split()) or f"{name.replace('_', ' ').strip().capitalize()}."
+    return read_docstring(function).summary or f"{name.replace('_', ' ').strip().capitalize()}."
+
+
+def _add_descriptions(schema: dict[str, Any], descriptions: Mapping[str, str]) -> None:
+    for name, text in descriptions.items():
+        if name in schema["properties"]:
+            schema["properties"][name].setdefault("description", text)
 
 
 def _parameters_of(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise ToolError(f'Tool "{name}": its parameters cannot be read ({error}).') from error
-    for parameter in parameters:
-        stars = _VARIADIC.get(parameter.kind)
-        if stars:
-            raise ToolError(
-                f'Tool "{name}": parameter "{stars}{parameter.name}" cannot be described to a model. '
-                "Name each parameter, or take one list."
-            )
-    return parameters
 
 
 def _annotation_of(function: Callable[..., Any], parameter: inspect.Parameter, name: str) -> Any:
@@ -200,9 +243,11 @@ class _Schema(GenerateJsonSchema):
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
 
-def _adapter_of(fields: dict[str, Any], name: str) -> tuple[pydantic.TypeAdapter[dict[str, Any]], dict[str, Any]]:
+def _adapter_of(
+    fields: dict[str, Any], name: str, *, is_open: bool
+) -> tuple[pydantic.TypeAdapter[dict[str, Any]], dict[str, Any]]:
     try:
-        adapter = _build(fields)
+        adapter = _build(fields, is_open=is_open)
         return adapter, tidy_schema(adapter.json_schema(schema_generator=_Schema))
     except Exception as error:
         culprit = next((key for key in fields if not _describable(fields[key])), None)
@@ -213,10 +258,10 @@ def _adapter_of(fields: dict[str, Any], name: str) -> tuple[pydantic.TypeAdapter
         ) from error
 
 
-def _build(fields: dict[str, Any]) -> pydantic.TypeAdapter[dict[str, Any]]:
+def _build(fields: dict[str, Any], *, is_open: bool = False) -> pydantic.TypeAdapter[dict[str, Any]]:
     make: Any = typing_extensions.TypedDict
     arguments = make("Arguments", fields)
-    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="allow" if is_open else "forbid")
     return pydantic.TypeAdapter(arguments)
 
 

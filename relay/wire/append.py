@@ -24,6 +24,9 @@ _HEAD_BYTES = 512
 TRANSCRIPT_HEAD = b'{"type":"response.output_audio_transcript.delta","event_id":"'
 """How the frames begin that `TranscriptDeltas` is for."""
 _BRACE, _PAD = b"}="
+MAX_ID_CHARS = 256
+"""Longer ids are nothing that a client could acknowledge; what carries one is passed over."""
+MAX_TEXT_FRAME_BYTES = 65_536
 MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
@@ -110,7 +113,7 @@ class TranscriptDeltas:
     def find(self, raw: bytes) -> TextDelta | None:
         """The words in a frame that differs from the one before in its `event_id` and its words alone; else None."""
         event_id_ends = raw.find(b'"', len(TRANSCRIPT_HEAD), _HEAD_BYTES)
-        if not self._head or not raw.startswith(self._head, event_id_ends):
+        if not self._head or not raw.startswith(self._head, event_id_ends) or len(raw) > MAX_TEXT_FRAME_BYTES:
             return None
         start = event_id_ends + len(self._head)
         words = raw[start:-2]
@@ -157,6 +160,8 @@ def _read_head(raw: bytes, start: int, frame: memoryview) -> Forwarded | None:
     content_index = event.get("content_index", 0)
     usual = isinstance(item_id, str) and isinstance(response_id, str) and type(content_index) is int
     if event.get("type") != _DELTA_TYPE or not usual or not 0 <= content_index <= MAX_INT:
+        return None
+    if len(item_id) > MAX_ID_CHARS or len(response_id) > MAX_ID_CHARS:
         return None
     text = frame[start:-2]
     return Forwarded("output_audio", item_id, decoded_length(text), text, response_id, content_index)

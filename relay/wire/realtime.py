@@ -16,6 +16,7 @@ from relay.core.redact import redact
 from relay.core.server_parts import tool_object
 from relay.core.values import Item, SessionConfig, TurnDetection, Usage
 from relay.wire.append import (
+    MAX_ID_CHARS,
     MAX_INT,
     TRANSCRIPT_HEAD,
     AudioDeltas,
@@ -28,6 +29,8 @@ from relay.wire.append import (
 from relay.wire.beta import BetaUpstream, client_event_to_beta
 
 MAX_SILENCE_MS = 60_000
+MAX_TEXT_CHARS = 65_536
+"""Words beyond this in one event or item are left out."""
 REQUEST_KEY = "relay_request"
 """The metadata key by which our own responses are known again."""
 
@@ -105,6 +108,23 @@ def _maybe(obj: Obj, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _id(obj: Obj, key: str) -> str:
+    value = _text(obj, key)
+    if len(value) > MAX_ID_CHARS:
+        raise ValueError(f"{key} is longer than {MAX_ID_CHARS} characters")
+    return value
+
+
+def _maybe_id(obj: Obj, key: str) -> str | None:
+    """An id, or a name as short as one; None for anything else, so that nothing long is ever remembered."""
+    value = obj.get(key)
+    return value if isinstance(value, str) and len(value) <= MAX_ID_CHARS else None
+
+
+def _words(obj: Obj, key: str) -> str:
+    return _text(obj, key)[:MAX_TEXT_CHARS]
+
+
 def _int(obj: Obj, key: str) -> int:
     """A count, an index or a time in ms; 0 for anything else. Bounded, so that sums and JSON can always hold it."""
     value = obj.get(key)
@@ -115,21 +135,21 @@ def _int(obj: Obj, key: str) -> int:
 
 def _request_id(response: Obj) -> str | None:
     metadata = response.get("metadata")
-    return _maybe(metadata, REQUEST_KEY) if isinstance(metadata, dict) else None
+    return _maybe_id(metadata, REQUEST_KEY) if isinstance(metadata, dict) else None
 
 
 def _item(obj: Obj) -> Item:
     parts = obj.get("content") or ()
     texts = (part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict))
     return Item(
-        id=_maybe(obj, "id") or "",
-        kind=_text(obj, "type"),
-        role=_maybe(obj, "role"),
+        id=_maybe_id(obj, "id") or "",
+        kind=_id(obj, "type"),
+        role=_maybe_id(obj, "role"),
         status=_maybe(obj, "status"),
-        call_id=_maybe(obj, "call_id"),
-        name=_maybe(obj, "name"),
+        call_id=_maybe_id(obj, "call_id"),
+        name=_maybe_id(obj, "name"),
         arguments=_maybe(obj, "arguments"),
-        text="".join(text for text in texts if isinstance(text, str)),
+        text="".join(text for text in texts if isinstance(text, str))[:MAX_TEXT_CHARS],
     )
 
 
@@ -156,7 +176,7 @@ def _response_done(obj: Obj) -> ev.ResponseDone:
     details = response.get("status_details") or {}
     error = details.get("error") or {}
     return ev.ResponseDone(
-        response_id=_text(response, "id"),
+        response_id=_id(response, "id"),
         status=status if status in ("completed", "cancelled", "incomplete") else "failed",
         reason=_maybe(details, "reason"),
         error_code=redact(_maybe(error, "code") or _maybe(error, "type") or "", 80) or None,
@@ -170,11 +190,11 @@ def _response_done(obj: Obj) -> ev.ResponseDone:
 def _error(obj: Obj) -> ev.UpstreamError:
     error = obj["error"]
     return ev.UpstreamError(
-        code=_maybe(error, "code"),
+        code=_maybe_id(error, "code"),
         message=redact(_maybe(error, "message") or "the upstream reported an error without a text"),
-        type=_maybe(error, "type"),
+        type=_maybe_id(error, "type"),
         param=redact(_maybe(error, "param") or "", 80) or None,
-        event_id=_maybe(error, "event_id"),
+        event_id=_maybe_id(error, "event_id"),
     )
 
 
@@ -200,10 +220,10 @@ def _audio_delta(obj: Obj) -> ev.Forwarded:
     raw = _text(obj, "delta").encode()
     return ev.Forwarded(
         "output_audio",
-        _text(obj, "item_id"),
+        _id(obj, "item_id"),
         decoded_length(raw),
         raw,
-        _text(obj, "response_id"),
+        _id(obj, "response_id"),
         _int(obj, "content_index"),
     )
 
@@ -213,15 +233,17 @@ def _text_delta(spoken: bool) -> Callable[[Obj], ev.TextDelta]:
         response_id, item_id, delta, part = obj["response_id"], obj["item_id"], obj["delta"], obj.get("content_index")
         if not (type(response_id) is str and type(item_id) is str and type(delta) is str):
             raise TypeError("response_id, item_id or delta is not a string")
+        if len(response_id) > MAX_ID_CHARS or len(item_id) > MAX_ID_CHARS:
+            raise ValueError(f"an id is longer than {MAX_ID_CHARS} characters")
         index = part if type(part) is int and 0 <= part <= MAX_INT else 0
-        return text_delta((response_id, item_id, index, delta, spoken))
+        return text_delta((response_id, item_id, index, delta[:MAX_TEXT_CHARS], spoken))
 
     return read
 
 
 def _text_done(key: str, spoken: bool) -> Callable[[Obj], ev.TextDone]:
     return lambda obj: ev.TextDone(
-        _text(obj, "response_id"), _text(obj, "item_id"), _int(obj, "content_index"), _text(obj, key), spoken
+        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), _words(obj, key), spoken
     )
 
 
@@ -229,36 +251,36 @@ _READERS: dict[str, Callable[[Obj], ev.UpstreamEvent]] = {
     "session.created": _session_created,
     "session.updated": lambda obj: ev.SessionUpdated(_silence_ms(obj)),
     "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(
-        _maybe(obj, "item_id") or "", _int(obj, "audio_start_ms")
+        _maybe_id(obj, "item_id") or "", _int(obj, "audio_start_ms")
     ),
     "input_audio_buffer.speech_stopped": lambda obj: ev.SpeechStopped(
-        _maybe(obj, "item_id") or "", _int(obj, "audio_end_ms")
+        _maybe_id(obj, "item_id") or "", _int(obj, "audio_end_ms")
     ),
     "input_audio_buffer.committed": lambda obj: ev.InputCommitted(
-        _text(obj, "item_id"), _maybe(obj, "previous_item_id")
+        _id(obj, "item_id"), _maybe_id(obj, "previous_item_id")
     ),
     "input_audio_buffer.cleared": lambda obj: ev.InputCleared(),
     "conversation.item.input_audio_transcription.delta": lambda obj: ev.UserTranscript(
-        _text(obj, "item_id"), _maybe(obj, "delta") or "", final=False
+        _id(obj, "item_id"), (_maybe(obj, "delta") or "")[:MAX_TEXT_CHARS], final=False
     ),
     "conversation.item.input_audio_transcription.completed": lambda obj: ev.UserTranscript(
-        _text(obj, "item_id"), _text(obj, "transcript"), final=True
+        _id(obj, "item_id"), _words(obj, "transcript"), final=True
     ),
     "conversation.item.input_audio_transcription.failed": lambda obj: ev.UserTranscriptFailed(
-        _text(obj, "item_id"), redact(_maybe(obj.get("error") or {}, "message") or "")
+        _id(obj, "item_id"), redact(_maybe(obj.get("error") or {}, "message") or "")
     ),
-    "conversation.item.added": lambda obj: ev.ItemAdded(_item(obj["item"]), _maybe(obj, "previous_item_id")),
-    "conversation.item.deleted": lambda obj: ev.ItemDeleted(_text(obj, "item_id")),
-    "conversation.item.truncated": lambda obj: ev.ItemTruncated(_text(obj, "item_id"), _int(obj, "audio_end_ms")),
-    "response.created": lambda obj: ev.ResponseCreated(_text(obj["response"], "id"), _request_id(obj["response"])),
-    "response.output_item.added": lambda obj: ev.OutputItemAdded(_text(obj, "response_id"), _item(obj["item"])),
+    "conversation.item.added": lambda obj: ev.ItemAdded(_item(obj["item"]), _maybe_id(obj, "previous_item_id")),
+    "conversation.item.deleted": lambda obj: ev.ItemDeleted(_id(obj, "item_id")),
+    "conversation.item.truncated": lambda obj: ev.ItemTruncated(_id(obj, "item_id"), _int(obj, "audio_end_ms")),
+    "response.created": lambda obj: ev.ResponseCreated(_id(obj["response"], "id"), _request_id(obj["response"])),
+    "response.output_item.added": lambda obj: ev.OutputItemAdded(_id(obj, "response_id"), _item(obj["item"])),
     "response.output_audio.delta": _audio_delta,
     "response.output_audio_transcript.delta": _text_delta(spoken=True),
     "response.output_audio_transcript.done": _text_done("transcript", spoken=True),
     "response.output_text.delta": _text_delta(spoken=False),
     "response.output_text.done": _text_done("text", spoken=False),
     "response.output_audio.done": lambda obj: ev.AudioDone(
-        _text(obj, "response_id"), _text(obj, "item_id"), _int(obj, "content_index")
+        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index")
     ),
     "response.done": _response_done,
     "error": _error,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.core.items import MAX_ITEMS, MAX_TEXT_CHARS, ItemLog, heard_part
+from relay.core.items import MAX_ITEMS, MAX_KEPT_CHARS, MAX_TEXT_CHARS, ItemLog, heard_part
 
 
 def test_an_item_has_the_place_of_its_first_mention() -> None:
@@ -44,6 +44,18 @@ def test_what_is_kept_of_a_text_is_bounded() -> None:
     for _ in range(3):
         items.append_text("a", "x" * (MAX_TEXT_CHARS - 10))
     assert items.entry("a").text == "x" * MAX_TEXT_CHARS
+
+
+def test_what_is_kept_of_all_texts_is_bounded_and_the_oldest_go() -> None:
+    items = ItemLog()
+    for number in range(2 * MAX_KEPT_CHARS // MAX_TEXT_CHARS):
+        items.set_text(f"item_{number}", "x" * MAX_TEXT_CHARS)
+        items.append_text(f"item_{number}", "more")
+    kept = [number for number in range(2 * MAX_KEPT_CHARS // MAX_TEXT_CHARS) if f"item_{number}" in items]
+    assert len(kept) == MAX_KEPT_CHARS // MAX_TEXT_CHARS
+    assert kept[-1] == 2 * MAX_KEPT_CHARS // MAX_TEXT_CHARS - 1
+    items.set_text(f"item_{kept[-1]}", "short")
+    assert f"item_{kept[0]}" in items, "what was replaced does not count"
 
 
 def test_a_cut_item_keeps_all_that_was_said_beside_what_was_heard() -> None:

@@ -1,6 +1,7 @@
 """What must hold of every device session, whoever is at its ends: any client, a likely upstream or a hostile one."""
 
 import itertools
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,18 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
+from audio.formats import PCM16_16K, PCM16_24K, PCMU
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import DeviceSession, Phase
+from relay.core.device_session import MAX_UPDATES, DeviceSession, Phase
+from relay.core.limits import SessionLimits
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
+from tests.support.device_schema import check
 
 Op = tuple[str, int, int, int]
 Key = tuple[str, int]
 
 CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True)
+DOOR = ToolSpec("door", "Opens the door.", {"type": "object"}, timeout_ms=2000)
+"""What a client brings; it stands in no configuration until a hello says so, and then runs at the client."""
 TO_UPSTREAM = cmd.UpstreamCommand
 TO_CLIENT = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
 
@@ -28,9 +33,17 @@ TO_CLIENT = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
 class World:
     """One session, a clock, an outbox that answers as the real one does, and the rules every command is held to."""
 
-    def __init__(self, config: SessionConfig, options: DeviceOptions, *, one_response_at_a_time: bool) -> None:
+    def __init__(
+        self,
+        config: SessionConfig,
+        options: DeviceOptions,
+        *,
+        one_response_at_a_time: bool,
+        limits: SessionLimits | None = None,
+    ) -> None:
         numbers = itertools.count(1)
-        self.session = DeviceSession("rs_1", config, options, lambda: f"relay_{next(numbers)}")
+        self.limits = limits or SessionLimits()
+        self.session = DeviceSession("rs_1", config, options, lambda: f"relay_{next(numbers)}", limits=self.limits)
         self.now = 0.0
         self.commands: list[cmd.Command] = []
         self.listeners: list[Callable[[cmd.Command], None]] = []
@@ -48,7 +61,11 @@ class World:
         # what it has done
         self.ran: set[str] = set()
         self.returned: set[str] = set()
+        self.asked: set[str] = set()
         self.outputs: list[str] = []
+        self.hellos_owed = 0
+        self.muted = False
+        self.heard_at = 0.0
         self.started_clips: set[Key] = set()
         self.open_clips: dict[Key, int] = {}
         self.responses_open = 0
@@ -79,6 +96,8 @@ class World:
         else:
             raise AssertionError("the session wants ticks for ever")
         self.now = until
+        longest_s = self.limits.max_duration_s
+        assert longest_s is None or self.ended or self.now < longest_s, "a session that lasts too long"
 
     def _step(self, event: ev.Event) -> None:
         was_over = self.ended
@@ -88,6 +107,7 @@ class World:
             assert self.session.deadline is None
             return
         self._told(event)
+        self._answers(event, commands)
         for command in commands:
             self._encodable(command)
             self._obeys(event, command)
@@ -100,11 +120,47 @@ class World:
             assert self.outputs.count(event.call_id) == 1
         assert len(self.outputs) == len(set(self.outputs)), "a call has one output"
 
+    def _answers(self, event: ev.Event, commands: Sequence[cmd.Command]) -> None:
+        """What the client did wrong is answered once; what it did right is not answered as a fault."""
+        errors = [command.code for command in commands if isinstance(command, cmd.TellError)]
+        if self.ended and "too_many_faults" in errors:
+            errors.remove("too_many_faults")
+        if type(event) in ev.CLIENT_EVENTS and not isinstance(event, ev.Forwarded):
+            self.heard_at = self.now
+        match event:
+            case ev.ClientFault(code):
+                assert errors == [code]
+            case ev.ClientTooFast():
+                assert errors == ["too_fast"]
+            case ev.ToolResult(call_id):
+                known = call_id in self.asked | self.ran | set(self.outputs)
+                assert errors == ([] if known else ["unknown_call"])
+                if call_id in self.asked:
+                    assert [*self.outputs, *self._outputs(commands)].count(call_id) == 1
+            case ev.Hello():
+                refused = [code for code in errors if code in ("hello_too_late", "hello_refused")]
+                assert len(refused) <= 1
+                self.hellos_owed += not refused
+        self.hellos_owed -= sum(isinstance(command, cmd.TellReady) for command in commands)
+        assert self.hellos_owed >= 0, "a hello is answered once"
+        if "idle" in errors:
+            assert self.now - self.heard_at >= (self.limits.max_idle_s or 0.0), "who speaks is not idle"
+
+    def _outputs(self, commands: Sequence[cmd.Command]) -> list[str | None]:
+        items = [command.item for command in commands if isinstance(command, cmd.CreateItem)]
+        return [item.call_id for item in items if item.kind == "function_call_output"]
+
+    def _hears(self, command: ev.Forwarded) -> None:
+        """The microphone of a half-duplex device counts as silent while something plays, and only then."""
+        silence = self.session.options.input.silence(command.n_bytes)
+        assert (bytes(command.raw) == silence) == self.muted
+        assert len(command.raw) == command.n_bytes
+
     def _encodable(self, command: cmd.Command) -> None:
         if isinstance(command, TO_UPSTREAM):
             self.upstream_codec.encode(command)
         elif isinstance(command, TO_CLIENT):
-            self.device_codec.encode(command)
+            check(json.loads(self.device_codec.encode(command)), "toClient")
 
     def _told(self, event: ev.Event) -> None:
         match event:
@@ -120,6 +176,10 @@ class World:
                     self.requested = None
             case ev.UpstreamError(event_id=event_id) if event_id is not None and event_id == self.requested:
                 self.requested = None
+            case ev.AudioHanded():
+                self.muted = self.session.options.half_duplex
+            case ev.PlayedOut() | ev.AudioDropped():
+                self.muted = False
 
     def _obeys(self, event: ev.Event, command: cmd.Command) -> None:
         match command:
@@ -133,12 +193,12 @@ class World:
                 self.requested = event_id
             case cmd.CancelResponse(response_id):
                 self.silenced.add(response_id)
-            case cmd.RunTool(call_id):
-                assert call_id not in self.ran, "no call runs twice"
+            case cmd.RunTool(call_id) | cmd.TellToolCall(call_id):
+                assert call_id not in self.ran | self.asked, "no call runs twice"
                 assert isinstance(event, ev.ResponseDone)
                 assert event.status == "completed"
                 assert call_id in [item.call_id for item in event.output]
-                self.ran.add(call_id)
+                (self.ran if isinstance(command, cmd.RunTool) else self.asked).add(call_id)
             case cmd.CreateItem(item) if item.kind == "function_call_output":
                 assert item.call_id is not None
                 self.outputs.append(item.call_id)
@@ -155,6 +215,8 @@ class World:
 
     def _sounds(self, event: ev.Event, command: cmd.Command) -> None:
         match command:
+            case ev.Forwarded(kind="input_audio"):
+                self._hears(command)
             case ev.Forwarded(kind="output_audio"):
                 key = (command.item_id, command.content_index)
                 assert command.response_id not in self.silenced, "sound after the silence"
@@ -205,12 +267,28 @@ class Client:
         getattr(self, name)(a, b)
 
     def mic(self, a: int, b: int) -> None:
-        raw = bytes(64 * (a + 1))
+        raw = b"ab" * (32 * (a + 1))
         self.world.feed(ev.Forwarded("input_audio", "", len(raw), memoryview(raw)))
 
     def long_mic(self, a: int, b: int) -> None:
-        raw = bytes(32_000)
+        raw = b"ab" * 16_000
         self.world.feed(ev.Forwarded("input_audio", "", len(raw), raw))
+
+    def too_fast(self, a: int, b: int) -> None:
+        self.world.feed(ev.ClientTooFast("audio" if b % 2 else "messages"))
+
+    def silence(self, a: int, b: int) -> None:
+        """The outbox says that all has been played, and the room is still."""
+        if not self.world.open_clips:
+            self.world.feed(ev.PlayedOut())
+
+    def tool_result(self, a: int, b: int) -> None:
+        """The result of a call of the client's own: the right one, late, doubled, or (seldom) of a call never made."""
+        asked = sorted(self.world.asked)
+        if a == 7 and b == 7:
+            self.world.feed(ev.ToolResult("call_never", "1"))
+        elif asked:
+            self.world.feed(ev.ToolResult(asked[-1 - a % len(asked)], "x" * (b * 5000), failed=b == 3))
 
     def playback(self, a: int, b: int) -> None:
         known = [item_id for item_id, _ in self.world.received_bytes] or ["item_?"] * (a == 7)
@@ -237,6 +315,9 @@ class Client:
             ev.Hello(("voice",), voice=f"voice_{b}"),
             ev.Hello(("maxAheadMs", "output"), max_ahead_ms=None, output=PCM16_24K),
             ev.Hello(("turn",), turn=("server_vad", "semantic_vad", "manual")[b % 3]),
+            ev.Hello(("tools",), tools=(DOOR,) * (b % 4 != 3)),
+            ev.Hello(("tools", "duplex"), tools=(DOOR, CLOCK), half_duplex=bool(b % 2)),
+            ev.Hello(("input",), input=(PCM16_16K, PCM16_24K, PCMU)[b % 3]),
         ]
         self.world.feed(hellos[a] if a < len(hellos) else ev.ClientFault("bad_json", "That is not JSON."))
 
@@ -400,7 +481,9 @@ class LikelyUpstream:
         self.world.feed(event)
 
     def call(self, status: str) -> Item:
-        return Item(self.new("item"), "function_call", None, status, self.new("call"), "clock", "{}")
+        call_id = self.new("call")
+        name = "door" if len(call_id) % 2 or self.world.session.turns.input_bytes % 3 else "clock"
+        return Item(self.new("item"), "function_call", None, status, call_id, name, "{}")
 
     def for_user(self, b: int) -> list[Callable[[], None]]:
         if self.turn.kind == "manual":
@@ -473,7 +556,13 @@ class HostileUpstream:
         status: Any = STATUSES[a % 4]
         calls = [
             Item(
-                f"item_{n}", "function_call", None, (None, "completed", "incomplete")[(a + n) % 3], f"call_{n}", "clock"
+                f"item_{n}",
+                "function_call",
+                None,
+                (None, "completed", "incomplete")[(a + n) % 3],
+                f"call_{n}",
+                ("clock", "door")[(b + n) % 2],
+                ("{}", None, "[", '{"wide":1}')[a % 4],
             )
             for n in range(b % 4)
         ]
@@ -512,7 +601,7 @@ class HostileUpstream:
 
 CLIENT_OPS = [
     *["mic", "long_mic", "playback", "playback", "text", "commit", "clear", "interrupt", "hello", "leave"],
-    *["wait", "wait", "tool", "tool", "tool"],
+    *["wait", "wait", "tool", "tool", "tool", "tool_result", "tool_result", "too_fast", "silence", "silence"],
 ]
 OPS = st.lists(
     st.tuples(st.sampled_from(["up"] * 16 + CLIENT_OPS), st.integers(0, 7), st.integers(0, 7), st.integers(0, 23)),
@@ -528,12 +617,22 @@ TURNS = st.sampled_from(
         TurnDetection("manual"),
     ]
 )
-FORMATS = st.sampled_from([PCM16_16K, PCM16_24K, PCMU])
+OPTIONS = st.builds(
+    DeviceOptions,
+    st.just(PCM16_16K),
+    st.sampled_from([PCM16_16K, PCM16_24K, PCMU]),
+    half_duplex=st.booleans(),
+)
+LIMITS = st.sampled_from([SessionLimits(), SessionLimits(), SessionLimits(90.0, None), SessionLimits(None, 12.0)])
+HELLOS = st.lists(
+    st.tuples(st.just("hello"), st.integers(0, 7), st.integers(0, 7), st.just(0)), max_size=MAX_UPDATES + 2
+)
+"""A client that says hello again and again; later ones are seldom early enough to count."""
 
 
-def world_of(turn: TurnDetection, output: AudioFormat, *, likely: bool) -> World:
+def world_of(turn: TurnDetection, options: DeviceOptions, limits: SessionLimits, *, likely: bool) -> World:
     config = SessionConfig(turn=turn, tools=(CLOCK,))
-    return World(config, DeviceOptions(PCM16_16K, output), one_response_at_a_time=likely)
+    return World(config, options, one_response_at_a_time=likely, limits=limits)
 
 
 def play(ops: Sequence[Op], client: Client, upstream: LikelyUpstream | HostileUpstream) -> None:
@@ -545,14 +644,14 @@ def play(ops: Sequence[Op], client: Client, upstream: LikelyUpstream | HostileUp
             client.act(name, a, b)
 
 
-@given(ops=OPS, turn=TURNS, output=FORMATS, echoes=st.booleans())
+@given(hellos=HELLOS, ops=OPS, turn=TURNS, options=OPTIONS, limits=LIMITS, echoes=st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_with_a_likely_upstream_every_rule_holds_and_nothing_is_left_open(
-    ops: list[Op], turn: TurnDetection, output: AudioFormat, echoes: bool
+    hellos: list[Op], ops: list[Op], turn: TurnDetection, options: DeviceOptions, limits: SessionLimits, echoes: bool
 ) -> None:
-    world = world_of(turn, output, likely=True)
+    world = world_of(turn, options, limits, likely=True)
     upstream = LikelyUpstream(world, echoes=echoes)
-    play(ops, Client(world), upstream)
+    play([*hellos, *ops], Client(world), upstream)
     upstream.finish()
     if world.ended:
         return
@@ -561,17 +660,20 @@ def test_with_a_likely_upstream_every_rule_holds_and_nothing_is_left_open(
     assert not turns.typed, "a typed turn that nobody answers"
     assert turns.calls.running == 0
     assert not turns.calls.owes_response
-    assert sorted(world.outputs) == sorted({*world.outputs, *world.ran}), "every call that ran has its output"
+    assert world.ran | world.asked <= set(world.outputs), "every call that ran has its output"
+    assert world.hellos_owed == 0, "every hello has its answer"
     assert world.responses_open == 0, "a response that began is told to have ended"
     assert not world.open_clips, "an item whose sound was neither ended nor dropped"
     assert world.last_end is None or not world.last_end.more, "a client that was told to wait for more"
 
 
-@given(ops=OPS, turn=TURNS, output=FORMATS)
+@given(hellos=HELLOS, ops=OPS, turn=TURNS, options=OPTIONS, limits=LIMITS)
 @settings(max_examples=100, deadline=None)
-def test_with_a_hostile_upstream_every_rule_holds(ops: list[Op], turn: TurnDetection, output: AudioFormat) -> None:
-    world = world_of(turn, output, likely=False)
-    play([("up", 0, 0, 19), ("up", 0, 0, 20), *ops], Client(world), HostileUpstream(world))
+def test_with_a_hostile_upstream_every_rule_holds(
+    hellos: list[Op], ops: list[Op], turn: TurnDetection, options: DeviceOptions, limits: SessionLimits
+) -> None:
+    world = world_of(turn, options, limits, likely=False)
+    play([("up", 0, 0, 19), *hellos, ("up", 0, 0, 20), *ops], Client(world), HostileUpstream(world))
 
 
 def containers(value: object, path: str = "session") -> Iterator[tuple[str, int]]:

@@ -4,7 +4,7 @@ import pytest
 
 from audio.formats import PCM16_16K, PCM16_48K, PCMU, AudioFormat
 from relay.core import events as ev
-from relay.core.startup import MAX_AUDIO_FRAMES, MAX_AUDIO_MS, MAX_EVENTS, Backlog
+from relay.core.startup import MAX_AUDIO_FRAMES, MAX_AUDIO_MS, MAX_EVENTS, MAX_TYPED, Backlog
 
 
 def mic(n_bytes: int, mark: int = 0) -> ev.Forwarded:
@@ -19,9 +19,7 @@ def test_everything_comes_back_in_order_and_once() -> None:
     backlog = Backlog(PCM16_16K)
     early = [mic(640, 1), ev.UserText("hello"), mic(640, 2), ev.Commit()]
     assert [backlog.add(event) for event in early] == [True] * 4
-    assert backlog.holds_audio
     assert backlog.take() == early
-    assert not backlog.holds_audio
     assert backlog.take() == []
 
 
@@ -59,7 +57,6 @@ def test_tiny_frames_are_bounded_by_their_number() -> None:
 def test_a_chunk_longer_than_the_bound_leaves_nothing() -> None:
     backlog = Backlog(PCMU)
     backlog.add(mic(MAX_AUDIO_MS * 8 + 1))
-    assert not backlog.holds_audio
     assert backlog.take() == []
     assert backlog.dropped_bytes == MAX_AUDIO_MS * 8 + 1
 
@@ -90,3 +87,11 @@ def test_the_bound_follows_the_format_that_a_hello_brings() -> None:
     for _ in range(MAX_AUDIO_MS // 100 + 1):
         backlog.add(mic(800))
     assert backlog.dropped_bytes == 800
+
+
+def test_typed_turns_are_bounded_more_closely_for_they_can_be_long() -> None:
+    backlog = Backlog(PCM16_16K)
+    assert all(backlog.add(ev.UserText("x" * 32_768)) for _ in range(MAX_TYPED))
+    assert not backlog.add(ev.UserText("one too many"))
+    assert backlog.add(ev.Commit())
+    assert len(backlog.take()) == MAX_TYPED + 1

@@ -49,8 +49,11 @@ def test_two_responses_calls_are_kept_apart() -> None:
     calls = ToolCalls()
     calls.begin("resp_1", [call("a")])
     calls.begin("resp_2", [call("b"), call("c")])
-    assert calls.returned("b").batch_complete is False
-    assert calls.returned("a").batch_complete is True
+    calls.returned("b")
+    assert not calls.owes_response  # c is still out, and so is a
+    calls.returned("a")
+    assert calls.owes_response
+    assert calls.running == 1
 
 
 def test_rounds_are_counted_until_the_user_speaks() -> None:

@@ -7,10 +7,13 @@ from relay.core import events as ev
 from relay.core.tool_calls import MAX_TOOL_ROUNDS
 from relay.core.turns import (
     LATENCY_WAIT_S,
+    MAX_RUNNING_CALLS,
+    MAX_SHOWN_CHARS,
     MAX_TYPED_TURNS,
     REFUSED_RETRY_S,
     RESPONSE_AFTER_SPEECH_S,
     STALL_S,
+    TOO_MANY_AT_ONCE,
 )
 from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from tests.support.device_script import (
@@ -325,6 +328,13 @@ def calling(*call_ids: str, config: SessionConfig | None = None) -> Script:
     return script
 
 
+def test_d11_an_end_that_comes_twice_costs_once() -> None:
+    script = talking()
+    script.see(done(usage=Usage(10, 20, 30)))
+    assert script.see(done(usage=Usage(10, 20, 30))) == []
+    assert script.session.turns.usage == Usage(10, 20, 30)
+
+
 def test_d4_a_call_runs_only_when_its_response_is_complete() -> None:
     script = Script().ready()
     assert script.see(ev.ResponseCreated("resp_1"), ev.OutputItemAdded("resp_1", call("a"))) == []
@@ -441,6 +451,20 @@ def test_d4_tool_rounds_in_a_row_are_capped() -> None:
     assert create.allow_tools is False
 
 
+def test_d4_of_too_many_calls_at_once_the_rest_is_answered_and_not_run() -> None:
+    ids = [f"call_{number}" for number in range(MAX_RUNNING_CALLS + 3)]
+    script = Script().ready()
+    commands = script.see(ev.ResponseCreated("resp_1"), done("resp_1", *map(call, ids)))
+    assert [command.call_id for command in only(commands, cmd.RunTool)] == ids[:MAX_RUNNING_CALLS]
+    refused = [command.item for command in only(commands, cmd.CreateItem)]
+    assert [item.call_id for item in refused] == ids[MAX_RUNNING_CALLS:]
+    assert {item.text for item in refused} == {TOO_MANY_AT_ONCE}
+    commands = script.see(ev.ResponseCreated("resp_2"), done("resp_2", call("one_more")))
+    assert only(commands, cmd.RunTool) == [], "nor are those of the next response, as long as the first ones run"
+    commands = script.see(*(returned(call_id) for call_id in ids[:MAX_RUNNING_CALLS]))
+    assert len(only(commands, cmd.CreateResponse)) == 1
+
+
 def test_d4_a_typed_turn_waits_for_the_answer_that_is_owed() -> None:
     script = calling("a")
     assert script.see(ev.UserText("and then?")) == []
@@ -457,6 +481,14 @@ def test_arguments_and_result_are_shown_only_where_the_tool_says_so() -> None:
         [started] = only(script.see(done("resp_1", call("a", arguments='{"city":"Paris"}'))), cmd.TellTool)
         [ended] = only(script.see(returned("a", '{"time":"9:00"}')), cmd.TellTool)
         assert (started.arguments is not None, ended.output is not None) == (shown, shown)
+
+
+def test_arguments_that_are_too_long_to_show_are_not_shown() -> None:
+    script = Script(SessionConfig(tools=(ToolSpec("clock", "Tells.", {}, shown=True),))).ready()
+    long = call("a", arguments='"' + "x" * MAX_SHOWN_CHARS + '"')
+    commands = script.see(ev.ResponseCreated("resp_1"), done("resp_1", long))
+    assert only(commands, cmd.TellTool)[0].arguments is None
+    assert only(commands, cmd.RunTool)[0].arguments == long.arguments
 
 
 def test_a_tools_progress_reaches_the_client_while_it_runs_and_not_later() -> None:

@@ -20,7 +20,7 @@ from relay.local_engine.effects import Effect, Hush, Recognise, Send, Speak
 from relay.local_engine.server import create_engine_app
 
 SAMPLES = Path(__file__).parents[2] / "recordings" / "samples"
-ENGINE_KEYS = {"id", "object", "engine"}
+ENGINE_KEYS = {"id", "object", "engine", "expires_at"}
 """Of the session object: its type in the SDK is that of the request, which has no such keys."""
 
 
@@ -80,9 +80,9 @@ def _unknown_keys(value: Any, path: str) -> Iterable[str]:
 class Paper:
     """A conversation without ears and voice: the test says what they report; every event is checked strictly."""
 
-    def __init__(self, **session: Any) -> None:
+    def __init__(self, *, kind: str = "realtime", **session: Any) -> None:
         counter = itertools.count(1)
-        self.conversation = Conversation("relay-local", lambda kind: f"{kind}_{next(counter)}")
+        self.conversation = Conversation("relay-local", lambda name: f"{name}_{next(counter)}", kind=kind)
         self.sent: list[dict[str, Any]] = []
         self.asked: list[Effect] = []
         self.take(self.conversation.start())
@@ -145,8 +145,9 @@ class Paper:
 
 
 def types_of(events: Iterable[dict[str, Any]]) -> list[str]:
-    """The events' types, repeated deltas once."""
-    return [kind for kind, _ in itertools.groupby(event["type"] for event in events)]
+    """The events' types, repeated deltas once; the rate limits, which may stand anywhere, left out."""
+    kinds = (event["type"] for event in events if event["type"] != "rate_limits.updated")
+    return [kind for kind, _ in itertools.groupby(kinds)]
 
 
 def last(events: Iterable[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -187,9 +188,16 @@ class Wire:
 
 
 @asynccontextmanager
-async def running_engine(pace: float | None = None) -> AsyncIterator[int]:
-    """An engine inside the test's loop; gives its port."""
-    runner = web.AppRunner(create_engine_app(pace=pace), access_log=None, shutdown_timeout=1)
+async def running_engine(pace: float | None = None, *, workers: int = 0, **options: Any) -> AsyncIterator[int]:
+    """An engine inside the test's loop; gives its port. Without workers it starts faster."""
+    async with serving(create_engine_app(pace=pace, workers=workers, **options)) as port:
+        yield port
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[int]:
+    """An application on a free port."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

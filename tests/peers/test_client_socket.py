@@ -8,6 +8,7 @@ import pytest
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 from websockets.asyncio.client import connect
 
+from relay.peers.client_socket import Keepalive
 from tests.support.raw_websocket import (
     MAX_BYTES,
     RawClient,
@@ -16,6 +17,8 @@ from tests.support.raw_websocket import (
     close,
     masked,
     more,
+    ping,
+    pong,
     raw_client,
     relay_end,
     text,
@@ -241,10 +244,9 @@ async def test_picows_still_takes_its_arguments_in_this_order(end: RelayEnd) -> 
         assert type(protocol).connection_lost is not WSProtocol.connection_lost
 
 
-async def test_the_options_land_where_they_are_meant_to(end: RelayEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_options_land_where_they_are_meant_to(end: RelayEnd) -> None:
     """The frame limit, the pings and the answers to pings are each at their own place among the arguments."""
-    monkeypatch.setattr("relay.peers.client_socket.PING_INTERVAL_S", 0.05)
-    monkeypatch.setattr("relay.peers.client_socket.PONG_TIMEOUT_S", 0.05)
+    end.keepalive = Keepalive(0.05, 0.05)
     async with raw_client(end) as (client, listener):
         assert (await client.frame())[0] == 9, "a ping when the client is silent"
         assert await client.close_code() == 1001, "and the end when it stays so"
@@ -253,3 +255,50 @@ async def test_the_options_land_where_they_are_meant_to(end: RelayEnd, monkeypat
         client.send(binary(bytes(10 * MAX_BYTES + 1)))
         assert await client.close_code() == 1009
         assert listener.messages == []
+
+
+# -- a client that sends more than it may -----------------------------------------------------------------------------
+
+
+async def test_what_a_client_sends_while_it_is_not_read_is_left_to_its_own_end(end: RelayEnd) -> None:
+    async with raw_client(end) as (client, listener):
+        listener.pause_reading()
+        flood = masked(binary(bytes(MAX_BYTES)))
+        n_sent = 0
+        while client.writer.transport.get_write_buffer_size() < 1024 * 1024:
+            client.send(*[flood] * 100)
+            n_sent += 100
+            await asyncio.sleep(0)
+        assert n_sent * len(flood) < 8 * 1024 * 1024, "the kernel holds no more than some MiB for both ends"
+        protocol = listener.transport.underlying_transport.get_protocol()
+        listener.resume_reading()
+        client.send(close(1000))
+        assert (await listener.end())[0] == 1000
+        assert len(listener.messages) == n_sent
+        assert len(protocol.get_buffer(-1)) < 512 * 1024, "picows' buffer grows to what one read brings"
+
+
+async def test_a_sparing_reader_that_is_paused_has_little_left_to_parse(end: RelayEnd) -> None:
+    async with raw_client(end) as (client, listener):
+        listener.read_sparingly()
+        listener.read_sparingly()
+        listener.on_control = listener.pause_reading
+        seen = []
+        listener.on_text = lambda message: seen.append(bytes(message))
+        client.send(ping(), *[text("x")] * 5000, close(1000))
+        assert (await client.frame())[0] == 10
+        assert len(seen) < 200
+        listener.resume_reading()
+        await listener.end()
+        assert len(seen) == 5000
+
+
+async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: RelayEnd) -> None:
+    async with raw_client(end) as (client, listener):
+        told = []
+        listener.on_control = lambda: told.append("control")
+        listener.on_fragment = lambda: told.append("fragment")
+        client.send(pong(), text("a", fin=False), more(b"b", fin=False), ping(), more(b"c"), close(1000))
+        await listener.end()
+        assert told == ["control", "fragment", "fragment", "control"]
+        assert listener.messages == ["abc"]

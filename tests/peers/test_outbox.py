@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.playback import JITTER_BUFFER_MS
+from relay.core.playback import JITTER_BUFFER_MS, MAX_CLIPS
 from relay.core.values import ClipHanded, DeviceOptions
 from relay.peers import outbox as outbox_module
-from relay.peers.outbox import MAX_UNSENT_BYTES, PIECE_MS, STUCK_S, Outbox
-from relay.wire.device import MIN_AHEAD_MS, DeviceCodec
-from tests.support.virtual_time import in_virtual_time
+from relay.peers.outbox import ECHO_TAIL_MS, MAX_UNSENT_BYTES, PIECE_MS, STUCK_S, Outbox
+from relay.wire.device import DeviceCodec
+from relay.wire.device_in import MIN_AHEAD_MS
+from tests.support.virtual_time import in_virtual_time, pass_time
 
-pass_time = asyncio.sleep
 RAMP = bytes(range(251))
 
 
@@ -51,11 +51,13 @@ class FakeSocket:
 class Desk:
     """An outbox with a socket that keeps everything and a session that keeps every event."""
 
-    def __init__(self, output: AudioFormat = PCM16_24K, max_ahead_ms: int | None = 1000) -> None:
+    def __init__(
+        self, output: AudioFormat = PCM16_24K, max_ahead_ms: int | None = 1000, *, half_duplex: bool = False
+    ) -> None:
         self.socket = FakeSocket()
         self.events: list[ev.Event] = []
         self.loop = asyncio.get_running_loop()
-        self.options = DeviceOptions(output, output, max_ahead_ms)
+        self.options = DeviceOptions(output, output, max_ahead_ms, half_duplex)
         self.outbox = Outbox(
             self.socket,  # type: ignore[arg-type]
             DeviceCodec(self.options),
@@ -153,7 +155,7 @@ async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
 async def test_with_the_smallest_bounds_the_client_still_hears_all_without_a_gap(max_ahead_ms: int) -> None:
     desk = Desk(max_ahead_ms=max_ahead_ms)
     pcm = desk.clip("item_1", 2000)
-    limit_ms = max(max_ahead_ms, outbox_module.MIN_AHEAD_MS)
+    limit_ms = max(max_ahead_ms, outbox_module.LEAST_AHEAD_MS)
     while desk.loop.time() < 2.2 and desk.handed_ms() < 2000:
         await pass_time(0.001)
         played_ms = desk.loop.time() * 1000 - JITTER_BUFFER_MS
@@ -420,6 +422,44 @@ async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_i
 
 
 @in_virtual_time
+async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to_end() -> None:
+    desk = Desk(max_ahead_ms=20)
+    n_items = outbox_module.MAX_QUEUED // 3 + 500
+    for number in range(n_items):
+        desk.start(f"item_{number}")
+        desk.play(f"item_{number}", 1)
+        desk.end(f"item_{number}")
+        assert len(desk.outbox._queue) <= outbox_module.MAX_QUEUED
+    overflows = [event for event in desk.events if isinstance(event, ev.AudioOverflow)]
+    assert overflows
+    await pass_time(60)
+    told = [line for line in desk.line() if line != "audio"]
+    assert told == [f"{kind} item_{number}" for number in range(n_items) for kind in ("audioStart", "audioEnd")]
+
+
+@in_virtual_time
+async def test_what_is_known_of_items_that_a_client_plays_without_end_is_bounded() -> None:
+    desk = Desk(max_ahead_ms=None)
+    for number in range(1000):
+        desk.clip(f"item_{number}", 1000)
+    assert [clip.item_id for clip in desk.drop()] == [f"item_{number}" for number in range(1000 - MAX_CLIPS, 1000)]
+
+
+@pytest.mark.parametrize("output", [PCM16_24K, PCM16_48K, PCM16_8K], ids=str)
+@in_virtual_time
+async def test_a_delta_of_minutes_goes_out_in_pieces_and_nothing_is_lost(output: AudioFormat) -> None:
+    desk = Desk(output, max_ahead_ms=None)
+    desk.start("item_1")
+    pcm = desk.play("item_1", 120_000)
+    desk.end("item_1", 120_000)
+    sent = [message for _, message in desk.socket.sent if isinstance(message, bytes)]
+    assert max(map(len, sent)) <= outbox_module.MAX_DELTA_CHARS * 2
+    assert 0 <= sum(map(len, sent)) - 120_000 * output.bytes_per_ms <= 2 * output.bytes_per_ms, "a filter's tail"
+    if output == PCM16_24K:
+        assert desk.audio == pcm
+
+
+@in_virtual_time
 async def test_audio_that_went_out_does_not_count_for_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "MAX_QUEUED_MS", 3000)
     desk = Desk(max_ahead_ms=500)
@@ -551,3 +591,50 @@ def sent_bytes(desk: Desk) -> dict[str, int]:
         elif message["type"] == "audioStart":
             item = message["itemId"]
     return sent
+
+
+# -- half duplex ------------------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_half_duplex_device_is_told_to_be_silent_until_the_room_is() -> None:
+    desk = Desk(max_ahead_ms=400, half_duplex=True)
+    desk.clip("item_1", 1000)
+    await pass_time((1000 + JITTER_BUFFER_MS + ECHO_TAIL_MS) / 1000 - 0.05)
+    assert ev.PlayedOut() not in desk.events
+    await pass_time(0.1)
+    assert desk.events[-1] == ev.PlayedOut()
+
+
+@in_virtual_time
+async def test_between_two_clips_nothing_has_been_played_out() -> None:
+    desk = Desk(half_duplex=True)
+    desk.clip("item_1", 200)
+    await pass_time(0.3)
+    desk.start("item_2")
+    desk.play("item_2", 600)
+    await pass_time(5.0)
+    assert ev.PlayedOut() not in desk.events, "the model has not ended it"
+    desk.end("item_2", 600)
+    await pass_time(0.3)
+    assert desk.events[-1] == ev.PlayedOut()
+
+
+@in_virtual_time
+async def test_a_device_that_plays_late_is_waited_for() -> None:
+    desk = Desk(half_duplex=True)
+    desk.clip("item_1", 600)
+    await pass_time(0.7)
+    desk.outbox.sync("item_1", 100)
+    await pass_time(0.3)
+    assert ev.PlayedOut() not in desk.events
+    await pass_time(0.5)
+    assert desk.events[-1] == ev.PlayedOut()
+
+
+@in_virtual_time
+async def test_nobody_is_told_where_both_may_speak_at_once() -> None:
+    desk = Desk()
+    desk.clip("item_1", 200)
+    await pass_time(2.0)
+    assert desk.events == [ev.AudioHanded("item_1")]

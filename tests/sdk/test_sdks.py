@@ -17,10 +17,10 @@ import orjson
 import pytest
 import soundfile
 
+from relay import load_tools
 from relay.core.realtime_events import PassDown, TellClient
-from relay.state import load_tools
 from tests.support.realtime_client import is_valid
-from tests.support.relay_server import RunningRelay, running_relay, settings_for
+from tests.support.relay_server import RunningRelay, running_relay
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -83,7 +83,7 @@ async def drive(command: list[Path | str], **variables: str | Path) -> list[Obj]
 
 @asynccontextmanager
 async def relay_on_its_engine(**settings: Any) -> AsyncIterator[RunningRelay]:
-    tools = load_tools(settings_for())
+    tools = load_tools("tools")
     async with running_relay("local", tools, **settings) as relay:
         yield relay
 

@@ -1,14 +1,19 @@
 """A DeviceSession driven like a transcript: events in, commands out, time by hand."""
 
 import itertools
+import json
 from collections.abc import Sequence
 
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
+from relay.core.limits import SessionLimits
 from relay.core.policy import Principal
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, TurnDetection
+from relay.wire.device import DeviceCodec
+from tests.support.device_schema import check
 
+TOLD = cmd.CLIENT_MESSAGES | {cmd.PlayStart, cmd.PlayEnd}
 MS_BYTES = 48
 """Bytes of one ms of the upstream's 24 kHz PCM16."""
 
@@ -21,6 +26,7 @@ class Script:
         config: SessionConfig | None = None,
         options: DeviceOptions | None = None,
         principal: Principal | None = None,
+        limits: SessionLimits | None = None,
     ) -> None:
         numbers = itertools.count(1)
         self.session = DeviceSession(
@@ -29,6 +35,7 @@ class Script:
             options or DeviceOptions(),
             lambda: f"relay_{next(numbers)}",
             principal=principal,
+            limits=limits,
         )
         self.now = 0.0
 
@@ -38,6 +45,7 @@ class Script:
         commands: list[cmd.Command] = []
         for event in events:
             commands.extend(self.session.handle(event, self.now))
+        check_told(commands)
         return commands
 
     def ready(self) -> "Script":
@@ -53,6 +61,14 @@ class Script:
             ev.TextDelta(response, item, 0, "one two three four five six seven eight nine ten", spoken=True),
             audio(response, item, ms),
         )
+
+
+def check_told(commands: Sequence[cmd.Command]) -> None:
+    """Hold what a device client would be told against the schema of the protocol."""
+    codec = DeviceCodec(DeviceOptions())
+    for command in commands:
+        if type(command) in TOLD:
+            check(json.loads(codec.encode(command)), "toClient")  # type: ignore[arg-type]
 
 
 def audio(response: str = "resp_1", item: str = "item_1", ms: int = 100, part: int = 0) -> ev.Forwarded:

@@ -11,8 +11,20 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from tests.support.device_schema import check
+
 TIMEOUT_S = 20.0
 Message = dict[str, Any]
+USAGE = {
+    "inputTokens": 120,
+    "outputTokens": 45,
+    "totalTokens": 165,
+    "inputAudioTokens": 100,
+    "inputTextTokens": 20,
+    "cachedTokens": 0,
+    "outputAudioTokens": 30,
+    "outputTextTokens": 15,
+}
 
 
 class Device:
@@ -31,7 +43,7 @@ class Device:
                 if isinstance(received, bytes):
                     self.frames.append((asyncio.get_running_loop().time(), received))
                 else:
-                    self.messages.append(json.loads(received))
+                    self.messages.append(check(json.loads(received), "toRelay"))
                 await self._tell()
         except ConnectionClosed:
             pass
@@ -48,7 +60,7 @@ class Device:
         assert what(), "the client left before that"
 
     async def say(self, kind: str, **fields: Any) -> None:
-        await self.socket.send(json.dumps({"type": kind, **fields}))
+        await self.socket.send(json.dumps(check({"type": kind, **fields}, "toClient")))
 
     async def event(self, name: str, **fields: Any) -> None:
         await self.say("event", name=name, **fields)
@@ -72,7 +84,7 @@ class Device:
                 await self.socket.send(pcm[at : at + 4800])
             await self.say("audioEnd", itemId=item_id, totalMs=len(pcm) // 48)
         await self.say("transcript", role="assistant", itemId=item_id, order=2, text=text, final=True)
-        await self.say("usage", inputTokens=120, outputTokens=45, totalTokens=165, inputAudioTokens=100)
+        await self.say("usage", **USAGE)
         await self.event("AIResponseEnd", finalText=text, status="completed", more=False)
         steps = {"speechStoppedMs": 210, "firstDeltaMs": 180, "firstByteMs": 2, "firstPlayedMs": None}
         await self.say("latency", itemId=item_id, totalMs=392, **steps)

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from websockets.frames import Frame, Opcode
 
-from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
+from relay.peers.client_socket import Keepalive, check_upgrade, take_over, upgraded_response
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.server import _errors
 
@@ -51,6 +51,7 @@ class RelayEnd:
     kind: type[RecordingListener] = RecordingListener
     listeners: "asyncio.Queue[RecordingListener]" = field(default_factory=asyncio.Queue)
     subprotocol: str | None = None
+    keepalive: Keepalive = Keepalive()
     request: web.Request | None = None
     before_upgrade: asyncio.Event | None = None
     upgrading: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,7 +64,7 @@ class RelayEnd:
         if self.before_upgrade is not None:
             await self.before_upgrade.wait()
         listener = self.kind()
-        if take_over(request, listener, subprotocol=self.subprotocol, max_frame_bytes=10 * MAX_BYTES):
+        if take_over(request, listener, self.keepalive, subprotocol=self.subprotocol, max_frame_bytes=10 * MAX_BYTES):
             self.listeners.put_nowait(listener)
             await listener.closed
         return upgraded_response()
@@ -205,6 +206,10 @@ def more(payload: bytes, fin: bool = True, **bits: bool) -> Frame:
 
 def ping(payload: bytes = b"") -> Frame:
     return AnyFrame(Opcode.PING, payload)
+
+
+def pong(payload: bytes = b"") -> Frame:
+    return AnyFrame(Opcode.PONG, payload)
 
 
 def close(code: int | None, reason: str = "") -> Frame:

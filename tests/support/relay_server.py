@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -14,6 +15,7 @@ from relay.config import Settings
 from relay.server import create_app
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
+from tests.support.device_schema import check
 
 Obj = dict[str, Any]
 TIMEOUT_S = 10.0
@@ -49,22 +51,33 @@ async def running_relay(
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
     settings = settings_for(upstream, **overrides)
     app = create_app(settings, registry if registry is not None else ToolRegistry())
+    async with serve_app(app, settings.tls_context()) as port:
+        yield RunningRelay(app, port)
+
+
+@asynccontextmanager
+async def serve_app(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """An application on a free port, which is given."""
     runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=2, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=settings.tls_context())
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield RunningRelay(app, runner.addresses[0][1])
+        yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
 
 
 class DeviceClient:
-    """A client of the device protocol; `expect` waits for a message, `audio` is what was heard."""
+    """A client of the device protocol; `expect` waits for a message, `audio` is what was heard.
+
+    Messages of both directions must be what the schema says; `connection.send` sends what is not.
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.messages: list[Obj] = []
+        self.sent: list[str] = []
         self.audio = bytearray()
         self.order: list[str] = []
         self._taken = 0
@@ -84,6 +97,7 @@ class DeviceClient:
         await self._reader
 
     async def send(self, **message: Any) -> None:
+        self.sent.append(check(message, "toRelay")["type"])
         await self.connection.send(json.dumps(message))
 
     async def speak(self, pcm: bytes) -> None:
@@ -132,7 +146,7 @@ class DeviceClient:
                         self.audio += message
                         self.order.append("binary")
                     else:
-                        self.messages.append(json.loads(message))
+                        self.messages.append(check(json.loads(message), "toClient"))
                         self.order.append(self.kinds()[-1])
                     self._news.notify_all()
         except ConnectionClosed:

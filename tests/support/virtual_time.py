@@ -44,3 +44,7 @@ def in_virtual_time(
             runner.run(test(*args, **kwargs))
 
     return run
+
+
+pass_time = asyncio.sleep
+"""Under virtual time, to sleep is to turn the clock."""

@@ -84,7 +84,7 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         'tool      get_time {"city": "Paris"}',
         'tool      get_time done in 12 ms → {"time": "15:10"}',
         "relay     Ten past three.",
-        "usage     120 tokens in (audio 100, text 0, cached 0), 45 out (audio 0, text 0)",
+        "usage     120 tokens in (audio 100, text 20, cached 0), 45 out (audio 30, text 15)",
         "latency   392 ms from end of speech to first sound (speech end noticed +210 ms,"
         " first sound from the model +180 ms, first sound here +2 ms)",
         f"note      0.4 s of sound in {tmp_path / 'reply.wav'}",
@@ -439,10 +439,13 @@ async def test_strange_messages_are_survived() -> None:
         await device.begin()
         for text in ("", "[]", "{", "null", '{"type": 5}', '{"type": "tool", "name": [1], "ms": "x", "arguments": 3}'):
             await device.socket.send(text)
+        for text in (
+            '{"type":"audioStart","itemId":null}',
+            '{"type":"latency"}',
+            '{"type":"usage","inputTokens":"many"}',
+        ):
+            await device.socket.send(text)
         await device.socket.send(b"")
-        await device.say("audioStart", itemId=None)
-        await device.say("latency")
-        await device.say("usage", inputTokens="many")
         await device.until(lambda: device.said("text"))
         await device.answer(noise(60) + b"x", text="\x1b[2J\x07[bold]Words.[/bold]")
 

@@ -152,8 +152,8 @@ def test_a_taken_name_gets_a_number_and_a_warning(caplog: pytest.LogCaptureFixtu
     registry = ToolRegistry([named("a"), named("a"), named("a")])
     assert registry.names() == ("a", "a_2", "a_3")
     assert registry.warnings == [
-        'Renamed duplicated tool "a" (here.py#a) to "a_2".',
-        'Renamed duplicated tool "a" (here.py#a) to "a_3".',
+        'Renamed duplicated function "a" to "a_2".',
+        'Renamed duplicated function "a" to "a_3".',
     ]
     assert 'to "a_3"' in caplog.text
 

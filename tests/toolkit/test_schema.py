@@ -281,10 +281,6 @@ def refused(function: Callable[..., Any]) -> str:
 
 
 def test_what_cannot_be_described_is_refused_by_name() -> None:
-    def star(*numbers: int) -> None: ...
-
-    def stars(**options: int) -> None: ...
-
     def thing(good: int, bad: object) -> None: ...
 
     def callback(done: Callable[[], None]) -> None: ...
@@ -293,10 +289,6 @@ def test_what_cannot_be_described_is_refused_by_name() -> None:
 
     def unknown(x: "NoSuchType") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
-    assert refused(star) == (
-        'Tool "f": parameter "*numbers" cannot be described to a model. Name each parameter, or take one list.'
-    )
-    assert 'parameter "**options"' in refused(stars)
     for function, name in ((callback, "done"), (forged, "contexts"), (unknown, "x")):
         message = refused(function)
         assert message.startswith(f'Tool "f": the type of parameter "{name}" ')
@@ -306,6 +298,58 @@ def test_what_cannot_be_described_is_refused_by_name() -> None:
     assert refused(type).startswith('Tool "f": its parameters cannot be read')
     thing.__annotations__["bad"] = object()
     assert refused(thing).startswith('Tool "f": the type of parameter "bad" has no JSON Schema')
+
+
+def test_any_number_of_values_is_a_list_and_further_names_are_allowed() -> None:
+    def star(first: str, *numbers: int, context: ToolContext) -> Any:
+        return first, numbers
+
+    def stars(**options: int) -> Any:
+        return options
+
+    parameters = describe(star, "star").parameters
+    assert parameters["properties"]["numbers"] == {"type": "array", "items": {"type": "integer"}}
+    assert parameters["required"] == ["first"]
+    assert bind(star, '{"first": "a", "numbers": [1, 2]}') == ("a", (1, 2))
+    assert bind(star, '{"first": "a"}') == ("a", ())
+    assert describe(stars, "stars").parameters["additionalProperties"] is True
+    assert bind(stars, '{"x": 1, "y": 2}') == {"x": 1, "y": 2}
+
+
+GOOGLE = """Find a table.
+
+    Args:
+        city (str): Where to
+            look.
+        seats: How many people.
+        *more: Wishes.
+    """
+NUMPY = """Find a table.
+
+    Parameters
+    ----------
+    city : str, optional
+        Where to look.
+    seats : int
+        How many people.
+    """
+REST = """Find a table.
+
+    :param city: Where to look.
+    :param int seats: How many people.
+    :returns: a table
+    """
+
+
+@pytest.mark.parametrize("text", [GOOGLE, NUMPY, REST])
+def test_parameters_are_described_by_the_docstring(text: str) -> None:
+    def find(city: str, seats: Annotated[int, Field(description="Two to eight.")], more: str = "") -> None: ...
+
+    find.__doc__ = text
+    properties = describe(find, "find").parameters["properties"]
+    assert properties["city"]["description"] == "Where to look."
+    assert properties["seats"]["description"] == "Two to eight."  # what the annotation says wins
+    assert description_of(find, "find") == "Find a table."
 
 
 def test_the_description_is_the_first_paragraph_on_one_line() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from relay.web import CONTENT_SECURITY_POLICY, STATIC_DIR, static_files
+from tests.support.device_schema import check
 
 TIMEOUT_S = 20.0
 RATE_HZ = 24_000
@@ -41,7 +42,7 @@ class DeviceSession:
 
     async def send(self, kind: str, **fields: Any) -> None:
         """Send a message of plain type."""
-        await self.socket.send_json({"type": kind, **fields})
+        await self.socket.send_json(check({"type": kind, **fields}, "toClient"))
 
     async def event(self, name: str, **fields: Any) -> None:
         """Send a named event."""
@@ -51,7 +52,14 @@ class DeviceSession:
         """Open the session as the relay does: AIConnected, and `ready` to the page's hello."""
         await self.event("AIConnected", sessionId="s_test_1", protocol=1, input=PCM, output=PCM)
         await self.expect("hello")
-        fields = {"voice": "marin", "turn": "server_vad", "maxAheadMs": 1000, "language": None, "tools": []}
+        fields = {
+            "voice": "marin",
+            "turn": "server_vad",
+            "maxAheadMs": 1000,
+            "duplex": "full",
+            "language": None,
+            "tools": [],
+        }
         await self.send("ready", input=PCM, output=PCM, **{**fields, **ready})
 
     async def audio(self, item_id: str, pcm: bytes, *, end: bool = True, chunk_ms: int = 100) -> None:
@@ -110,7 +118,7 @@ class DeviceSession:
                 if message.type is WSMsgType.BINARY:
                     self.frames.append((time.monotonic(), message.data))
                 elif message.type is WSMsgType.TEXT:
-                    self.messages.append(message.json())
+                    self.messages.append(check(message.json(), "toRelay"))
                 self._news.notify_all()
         await self._may_go.wait()
         self.closed.set()

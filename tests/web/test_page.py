@@ -218,13 +218,13 @@ async def test_a_typed_turn_needs_no_microphone(page: Page, relay: ScriptedRelay
 async def test_a_close_is_explained_and_reconnect_begins_a_new_session(page: Page, relay: ScriptedRelay) -> None:
     first = await talk(page, relay)
     await first.send("transcript", role="user", itemId="item_1", order=0, text="Good morning.", final=True)
-    await first.send("error", code="upstream_lost", message="The model went away", retryable=True)
-    await expect(page.locator("#notice-text")).to_have_text("The model went away. Try again. (upstream_lost)")
+    await first.send("error", code="upstream_closed", message="The model went away", retryable=True)
+    await expect(page.locator("#notice-text")).to_have_text("The model went away. Try again. (upstream_closed)")
     await expect(page.locator("#notice-action")).to_be_hidden()
     await first.close(1011, "upstream")
 
     await expect(page.locator("#notice-title")).to_have_text("The voice model cannot be reached")
-    await expect(page.locator("#notice-text")).to_contain_text("(close code 1011, upstream_lost)")
+    await expect(page.locator("#notice-text")).to_contain_text("(close code 1011, upstream_closed)")
     await expect(page.locator("#status")).to_have_text("Press and talk")
     await page.click("text=Reconnect")
 
@@ -245,7 +245,13 @@ async def test_goodbye_and_refusal_have_sentences_of_their_own(page: Page, relay
     await expect(page.locator("#notice-title")).to_have_text("The relay is shutting down")
     await page.click("#notice-action")
     refused = await relay.session()
-    await refused.send("error", code="limit_sessions", message="Too many sessions.", retryable=True)
+    of_a_later_relay = {
+        "type": "error",
+        "code": "too_many_sessions",
+        "message": "Too many sessions.",
+        "retryable": True,
+    }
+    await refused.socket.send_json(of_a_later_relay)
     await refused.close(1013, "full")
     await expect(page.locator("#notice-title")).to_have_text("The relay is full")
     await expect(page.locator("#notice-text")).to_contain_text("Too many sessions.")
@@ -395,8 +401,8 @@ async def test_what_the_relay_should_never_send_does_no_harm(page: Page, relay: 
     await session.socket.send_bytes(b"\x01")  # audio of no item
     await session.send("audioStart", itemId="item_9")
     await session.socket.send_bytes(b"\x01")
-    await session.send("ready", input={"format": "pcm16", "rate": 0}, output=None)
-    await session.send("interrupted", itemId="never", playedMs=-1, heardText="x")
+    await session.socket.send_json({"type": "ready", "input": {"format": "pcm16", "rate": 0}, "output": None})
+    await session.socket.send_json({"type": "interrupted", "itemId": "never", "playedMs": -1, "heardText": "x"})
     await session.send("transcript", role="user", itemId="i", order=0, text="<b>Still here</b>", final=True)
     await expect(page.locator("[data-role=user] .words")).to_have_text("<b>Still here</b>")
     await expect(page.locator("#status")).to_have_text("Listening")

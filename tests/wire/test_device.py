@@ -12,7 +12,9 @@ from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU,
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import DeviceOptions, SessionConfig, ToolSpec, TurnDetection, Usage
-from relay.wire.device import MAX_AHEAD_MS, MAX_ID_CHARS, MAX_POSITION_MS, MAX_TEXT_CHARS, MIN_AHEAD_MS, DeviceCodec
+from relay.wire.device import DeviceCodec
+from relay.wire.device_in import MAX_AHEAD_MS, MAX_ID_CHARS, MAX_POSITION_MS, MAX_TEXT_CHARS, MIN_AHEAD_MS
+from tests.support.device_schema import check
 
 Obj = dict[str, Any]
 
@@ -27,8 +29,7 @@ def decoded(message: object) -> ev.ClientEvent:
 
 
 def encoded(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> Obj:
-    obj: Obj = json.loads(codec().encode(message))
-    return obj
+    return check(json.loads(codec().encode(message)), "toClient")
 
 
 # -- what a client says -----------------------------------------------------------------------------------------------
@@ -39,6 +40,10 @@ def encoded(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> Obj:
     [
         ({"type": "playback", "itemId": "item_1", "playedMs": 400}, ev.Playback("item_1", 400)),
         ({"type": "playback", "itemId": "item_1", "playedMs": 399.9}, ev.Playback("item_1", 399)),
+        ({"type": "toolResult", "callId": "c", "output": "as it is"}, ev.ToolResult("c", "as it is")),
+        ({"type": "toolResult", "callId": "c", "output": {"open": True}}, ev.ToolResult("c", '{"open":true}')),
+        ({"type": "toolResult", "callId": "c", "output": None}, ev.ToolResult("c", "null")),
+        ({"type": "toolResult", "callId": "c", "error": "jammed"}, ev.ToolResult("c", "jammed", failed=True)),
         ({"type": "text", "text": "grüß dich"}, ev.UserText("grüß dich")),
         ({"type": "commit"}, ev.Commit()),
         ({"type": "clear"}, ev.Clear()),
@@ -88,7 +93,9 @@ def test_hello_with_everything() -> None:
         ({"maxAheadMs": MAX_AHEAD_MS}, ev.Hello(("maxAheadMs",), max_ahead_ms=MAX_AHEAD_MS)),
         ({"voice": None, "turn": None, "input": None}, ev.Hello()),
         ({"turn": "manual"}, ev.Hello(("turn",), turn="manual")),
-        ({"duplex": "full", "tools": [], "resume": None, "consent": False}, ev.Hello()),
+        ({"duplex": "full", "tools": []}, ev.Hello(("duplex", "tools"), half_duplex=False)),
+        ({"duplex": "half", "resume": None}, ev.Hello(("duplex",), half_duplex=True)),
+        ({"consent": False}, ev.Hello(("consent",), consent=False)),
     ],
     ids=str,
 )
@@ -107,7 +114,7 @@ def test_every_field_of_hello_is_optional_and_null_is_as_if_left_out(fields: Obj
         (b"[]", "bad_message", "type", 'JSON object with a "type"'),
         (b"{}", "bad_message", "type", 'JSON object with a "type"'),
         (b'{"type":7}', "bad_message", "type", 'JSON object with a "type"'),
-        ({"type": "sing"}, "unknown_type", "type", "known are: hello, playback, text, commit, clear, interrupt, bye"),
+        ({"type": "sing"}, "unknown_type", "type", "known are: hello, playback, toolResult, text, commit"),
         ({"type": "x" * 5000}, "unknown_type", "type", "known are: hello"),
         ({"type": "playback", "playedMs": 1}, "bad_message", "itemId", "not empty"),
         ({"type": "playback", "itemId": " ", "playedMs": 1}, "bad_message", "itemId", "not empty"),
@@ -123,10 +130,19 @@ def test_every_field_of_hello_is_optional_and_null_is_as_if_left_out(fields: Obj
         ({"type": "text", "text": "x" * 40_000}, "bad_message", "text", f"at most {MAX_TEXT_CHARS} characters"),
         ({"type": "hello", "v": 2}, "hello_refused", "v", "version 1"),
         ({"type": "hello", "v": "1"}, "hello_refused", "v", "version 1"),
-        ({"type": "hello", "duplex": "half"}, "hello_refused", "duplex", "leave it out"),
-        ({"type": "hello", "tools": [{"name": "x"}]}, "hello_refused", "tools", "leave it out"),
+        ({"type": "hello", "duplex": "simplex"}, "bad_message", "duplex", "full or half"),
+        ({"type": "toolResult", "output": 1}, "bad_message", "callId", "not empty"),
+        ({"type": "toolResult", "callId": "c"}, "bad_message", "output", "any JSON value"),
+        ({"type": "toolResult", "callId": "c", "error": 7}, "bad_message", "error", "must be a text"),
+        (
+            b'{"type":"toolResult","callId":"c","output":' + b"[" * 900 + b"]" * 900 + b"}",
+            "bad_message",
+            "output",
+            "deep",
+        ),
         ({"type": "hello", "resume": "token"}, "hello_refused", "resume", "leave it out"),
-        ({"type": "hello", "consent": True}, "hello_refused", "consent", "leave it out"),
+        ({"type": "hello", "consent": "yes"}, "bad_message", "consent", "true or false"),
+        ({"type": "consent"}, "bad_message", "granted", "true or false"),
         ({"type": "hello", "input": "pcm16"}, "bad_message", "input", '{"format":"pcm16","rate":24000}'),
         ({"type": "hello", "input": {"rate": 22050}}, "bad_message", "input", "8000, 16000, 24000, 48000"),
         ({"type": "hello", "input": {"rate": 24000.5}}, "bad_message", "input", "8000, 16000, 24000, 48000"),
@@ -216,20 +232,32 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
                 "voice": "marin",
                 "turn": "manual",
                 "maxAheadMs": 1000,
+                "duplex": "full",
                 "language": "German",
                 "tools": ["clock"],
             },
         ),
         (
-            cmd.TellReady(DeviceOptions(PCM16_16K, PCM16_24K, None), SessionConfig()),
+            cmd.TellReady(DeviceOptions(PCM16_16K, PCM16_24K, None, half_duplex=True), SessionConfig()),
             {
                 "type": "ready",
                 **IN_FORCE,
                 "voice": None,
                 "turn": "server_vad",
                 "maxAheadMs": None,
+                "duplex": "half",
                 "language": None,
                 "tools": [],
+            },
+        ),
+        (
+            cmd.TellToolCall("call_1", "open_door", '{"wide": true}', 5000),
+            {
+                "type": "toolCall",
+                "callId": "call_1",
+                "name": "open_door",
+                "arguments": {"wide": True},
+                "timeoutMs": 5000,
             },
         ),
         (cmd.TellSpeech(started=True), {"type": "event", "name": "AISpeechDetected"}),

@@ -15,7 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import UPSTREAM_PCM, AudioFormat, Item, SessionConfig, ToolSpec, TurnDetection, Usage
-from relay.wire.realtime import REQUEST_KEY, RealtimeCodec
+from relay.wire.append import MAX_ID_CHARS
+from relay.wire.realtime import MAX_TEXT_CHARS, REQUEST_KEY, RealtimeCodec
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
 SERVER_EVENTS: tuple[type[BaseModel], ...] = get_args(get_args(RealtimeServerEvent)[0])
@@ -446,6 +447,49 @@ def test_what_is_no_event_is_malformed(frame: bytes) -> None:
     assert isinstance(event, ev.MalformedUpstream | ev.UnknownUpstream), event
     assert isinstance(event, ev.MalformedUpstream) or event.type == "None"
     assert len(getattr(event, "what", "")) <= 200
+
+
+LONG = "i" * (MAX_ID_CHARS + 1)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.output_audio.delta", "response_id": "r", "item_id": LONG, "delta": "AAAA"},
+        {"type": "response.output_audio.delta", "response_id": LONG, "item_id": "i", "delta": "AAAA"},
+        {"type": "response.output_audio_transcript.delta", "response_id": "r", "item_id": LONG, "delta": "word"},
+        {"type": "response.output_text.done", "response_id": LONG, "item_id": "i", "text": "words"},
+        {"type": "response.created", "response": {"id": LONG}},
+        {"type": "response.done", "response": {"id": LONG, "status": "completed"}},
+        {"type": "input_audio_buffer.committed", "item_id": LONG},
+        {"type": "conversation.item.input_audio_transcription.delta", "item_id": LONG, "delta": "word"},
+        {"type": "conversation.item.deleted", "item_id": LONG},
+    ],
+    ids=lambda event: event["type"],
+)
+def test_what_carries_an_id_of_excessive_length_is_passed_over(event: Obj) -> None:
+    assert isinstance(decoded(event), ev.MalformedUpstream)
+    assert isinstance(decoded({"event_id": "event_1"} | event), ev.MalformedUpstream)
+
+
+def test_no_name_of_an_item_is_longer_than_an_id() -> None:
+    item = {"id": LONG, "type": "function_call", "role": LONG, "call_id": LONG, "name": LONG}
+    event = decoded({"type": "conversation.item.added", "item": item})
+    assert isinstance(event, ev.ItemAdded)
+    assert event.item == Item("", "function_call")
+
+
+def test_words_beyond_the_bound_are_left_out() -> None:
+    codec = RealtimeCodec()
+    for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):  # the second one by the short way
+        delta = '{"type":"response.output_audio_transcript.delta","event_id":"e","response_id":"r","item_id":"i",'
+        event = codec.decode(memoryview(f'{delta}"content_index":0,"delta":"{"x" * n_chars}"}}'.encode()))
+        assert isinstance(event, ev.TextDelta)
+        assert len(event.text) == n_kept
+    ids = {"response_id": "r", "item_id": "i"}
+    done = decoded({"type": "response.output_text.done", "text": "x" * (MAX_TEXT_CHARS + 10), **ids})
+    assert isinstance(done, ev.TextDone)
+    assert len(done.text) == MAX_TEXT_CHARS
 
 
 def test_of_two_equal_keys_the_last_one_counts_as_in_any_json_reader() -> None:

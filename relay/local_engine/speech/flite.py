@@ -4,7 +4,9 @@ Not thread-safe by promise: callers hold one lock around everything here.
 """
 
 import ctypes
+from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 VOICES = ("slt", "rms", "kal16", "awb")
 _LIBRARY = "libflite.so.1"
@@ -42,6 +44,14 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+@lru_cache(maxsize=1)
+def _seed() -> Callable[[int], None]:
+    """libc's srand: the vocoder takes its noise from rand(), and the same text shall give the same samples."""
+    seed = ctypes.CDLL(None).srand
+    seed.argtypes, seed.restype = [ctypes.c_uint], None
+    return cast(Callable[[int], None], seed)
+
+
 @lru_cache(maxsize=len(VOICES))
 def _voice(name: str) -> "ctypes._Pointer[_Voice]":
     _library()
@@ -70,6 +80,7 @@ def available() -> list[str]:
 def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int]:
     """One text as (PCM16 little-endian mono, rate in Hz); `speed` 2.0 is twice as fast."""
     library, handle = _library(), _voice(voice)
+    _seed()(1)
     library.flite_feat_set_float(handle.contents.features, b"duration_stretch", 1.0 / speed)
     wave = library.flite_text_to_wave(text.encode("ascii", "ignore"), handle)
     if not wave:

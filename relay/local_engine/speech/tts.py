@@ -26,6 +26,16 @@ _FLITE_FOR = {
     "alloy": "kal16",
     "ballad": "awb",
 }
+# Names that share a voice differ in pitch. Played at another rate, sound is higher or lower; the factors are chosen so
+# that the way back to the wire's rate is a ratio of small numbers, which is cheap to resample.
+_PITCH = {
+    "coral": (21, 20),
+    "sage": (15, 16),
+    "shimmer": (9, 8),
+    "ash": (9, 10),
+    "echo": (21, 20),
+    "verse": (9, 8),
+}
 _NOT_SPOKEN = re.compile(r"[^A-Za-z0-9 .,;:?!'%$&+/=-]")
 _LONGEST_WORD, _LONGEST_SENTENCE = 60, 800
 _LOW = frozenset(("rms", "kal16", "awb"))
@@ -77,8 +87,10 @@ class Voice:
         """One sentence as audio; `output` is the session's `audio.output` {format, voice, speed}. May block."""
         kind = output["format"]["type"]
         sentence = plain(sentence)
+        up, down = _PITCH.get(str(output["voice"]).lower(), (1, 1))
+        speed = float(output["speed"]) * down / up  # what is played faster for its pitch is spoken slower before
         with _lock:
-            pcm, rate_hz = self._engine.synthesise(sentence, self.of(output["voice"]), float(output["speed"]))
-        pcm = resample(pcm, rate_hz, _RATES_HZ[kind])
+            pcm, rate_hz = self._engine.synthesise(sentence, self.of(output["voice"]), speed)
+        pcm = resample(pcm, rate_hz * up // down, _RATES_HZ[kind])
         encode = _ENCODERS.get(kind)
         return encode(pcm) if encode else pcm

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from relay.errors import ConfigError
+from relay.local_engine.session_fields import VOICES
 from relay.local_engine.speech import espeak, flite
 from relay.local_engine.speech.tts import Voice, plain
 
@@ -32,6 +33,20 @@ def test_formats_have_the_same_length(voice: Voice, kind: str, bytes_per_ms: int
 def test_speech_is_loud_enough(voice: Voice):
     samples = np.frombuffer(voice.speak(SENTENCE, output()), dtype="<i2").astype(float)
     assert np.sqrt((samples**2).mean()) > 800
+
+
+def test_the_same_text_has_the_same_samples(voice: Voice):
+    for name in ("marin", "cedar", "alloy", "ballad"):
+        first = voice.speak(SENTENCE, output(voice=name))
+        voice.speak("Something else.", output(voice=name))
+        assert voice.speak(SENTENCE, output(voice=name)) == first
+
+
+def test_no_two_of_openais_voices_are_the_same(voice: Voice):
+    made = {name: voice.speak("Good morning.", output(voice=name)) for name in VOICES}
+    assert len(set(made.values())) == len(VOICES)
+    lengths = [len(sound) for name, sound in made.items() if voice.of(name) == "slt"]
+    assert max(lengths) / min(lengths) < 1.1  # higher or lower, not faster or slower
 
 
 def test_speed(voice: Voice):

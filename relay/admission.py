@@ -1,0 +1,70 @@
+"""Who gets a session: how many there may be, in all and from one address, and how fast new ones may be asked for.
+
+An address of this machine stands for many clients (a proxy, a test), so that the limits for one address leave it
+alone unless they were set on purpose. IPv6 addresses count by their /64, which is what one customer gets.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+
+from relay.config import Settings
+from relay.core.quota import Rate, TokenBuckets, address_key
+from relay.errors import Full, TooOften
+
+DEFAULT_SESSIONS_PER_ADDRESS = 50
+DEFAULT_HANDSHAKES_PER_MINUTE = 120
+HANDSHAKES_PER_SECOND = 200
+_ALL = ""
+
+
+class Admission:
+    """Counts the sessions of one relay, and the attempts to get one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        per_minute = settings.max_handshakes_per_minute
+        self._rate = per_minute if per_minute is not None else DEFAULT_HANDSHAKES_PER_MINUTE
+        self._from_one = TokenBuckets(Rate(self._rate, max(self._rate, 1)))
+        in_all = HANDSHAKES_PER_SECOND * 60
+        self._in_all = TokenBuckets(Rate(in_all, max(settings.max_sessions, in_all // 60)))
+        self._sessions: Counter[str] = Counter()
+
+    def knock(self, address: str) -> None:
+        """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait."""
+        now = asyncio.get_running_loop().time()
+        wait_s = self._in_all.take(_ALL, now)
+        if not wait_s and (self._settings.max_handshakes_per_minute is not None or not _is_loopback(address)):
+            wait_s = self._from_one.take(address_key(address), now)
+        if wait_s:
+            raise TooOften(f"Too many connections are being opened; wait {wait_s:.0f} s.", wait_s)
+
+    @contextmanager
+    def session(self, address: str) -> Iterator[None]:
+        """Hold a place for as long as a session lasts. Raises Full when there is none."""
+        group, most = address_key(address), self._settings.max_sessions
+        if self._sessions.total() >= most:
+            raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
+        most_from_one = self._settings.max_sessions_per_address
+        if most_from_one is None and not _is_loopback(address):
+            most_from_one = DEFAULT_SESSIONS_PER_ADDRESS
+        if most_from_one and self._sessions[group] >= most_from_one:
+            raise Full(
+                f"This address has {most_from_one} sessions already (RELAY_MAX_SESSIONS_PER_ADDRESS); end one of them."
+            )
+        self._sessions[group] += 1
+        try:
+            yield
+        finally:
+            self._sessions[group] -= 1
+            if not self._sessions[group]:
+                del self._sessions[group]
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:  # a Unix socket, or a proxy that writes a name
+        return False

@@ -1,0 +1,79 @@
+"""An Azure OpenAI resource as settings describe it, and the addresses that follow from it.
+
+GA addresses lie below `/openai/v1` and have no `api-version`; the preview ones lie below `/openai` and need one. Both
+take `api-key: …` or `Authorization: Bearer …` (an Entra token), never both.
+https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-preview-api-migration-guide
+"""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import quote, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class AzureResource:
+    """One deployment of a realtime model; `api_version` is set for the preview protocol alone."""
+
+    endpoint: str
+    deployment: str
+    api_version: str | None = None
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether the preview protocol is meant."""
+        return self.api_version is not None
+
+    @property
+    def websocket_url(self) -> str:
+        """Where sessions are dialled: in GA the deployment stands in `model`."""
+        base, deployment = "ws" + self.endpoint.removeprefix("http"), quote(self.deployment, safe="")
+        if self.api_version is None:
+            return f"{base}/openai/v1/realtime?model={deployment}"
+        return f"{base}/openai/realtime?api-version={quote(self.api_version, safe='')}&deployment={deployment}"
+
+    @property
+    def mint_url(self) -> str:
+        """Where a session for a browser is made."""
+        if self.api_version is None:
+            return f"{self.endpoint}/openai/v1/realtime/client_secrets"
+        return f"{self.endpoint}/openai/realtimeapi/sessions?api-version={quote(self.api_version, safe='')}"
+
+    @property
+    def webrtc_url(self) -> str:
+        """Where the browser then goes with its offer."""
+        if self.api_version is None:
+            return f"{self.endpoint}/openai/v1/realtime/calls"
+        version, deployment = quote(self.api_version, safe=""), quote(self.deployment, safe="")
+        return f"{self.endpoint}/openai/realtime?api-version={version}&deployment={deployment}"
+
+
+def azure_endpoint(value: str) -> str:
+    """The endpoint as `https://host[/path]`, without the `/openai/v1` of a base URL. Raises ValueError with the fix."""
+    text = value.strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        port_is_good = parts.port != 0
+    except ValueError:
+        parts, port_is_good = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_good or "@" in parts.netloc:
+        raise ValueError("is no URL; write it like https://my-resource.openai.azure.com")
+    if parts.query or parts.fragment or "/realtime" in parts.path:
+        raise ValueError(
+            "must be the resource alone, like https://my-resource.openai.azure.com, without ?… or /realtime"
+        )
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+        raise ValueError("must begin with https://, for the key is sent there")
+    return text.removesuffix("/openai/v1").removesuffix("/openai")
+
+
+def is_azure_preview(url: str) -> bool:
+    """Whether a WebSocket URL is one of the preview protocol: `/openai/realtime?api-version=…`."""
+    parts = urlsplit(url)
+    return parts.path.rstrip("/").endswith("/openai/realtime") and "api-version=" in parts.query
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

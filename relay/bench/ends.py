@@ -1,0 +1,185 @@
+"""Both ends of the sessions under load: devices, and a model that speaks OpenAI Realtime and never thinks.
+
+A session-second is 50 frames of 20 ms up, 10 deltas of 100 ms and 5 pieces of transcript down.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import orjson
+import pybase64
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
+
+from relay.bench.latency import Flow
+
+FRAME_MS = 20
+DELTA_MS = 100
+MODEL_BYTES_PER_MS = 48
+"""24 kHz PCM16, what a model speaks."""
+
+Proto = Literal["device", "realtime"]
+"""What the clients speak: the device protocol, or, through a proxy that passes all bytes on, the model's own."""
+
+_APPEND = b'{"type":"input_audio_buffer.append","audio":"'
+_DELTA = b'{"type":"response.output_audio.delta"'
+_AUDIO = b'"delta":"'
+_IDS = '"response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,'
+_NAME = re.compile(r"bench-(\d{1,6})")
+_WORDS = orjson.dumps(
+    {
+        "type": "response.output_audio_transcript.delta",
+        "event_id": "event_words",
+        "response_id": "resp_1",
+        "item_id": "item_1",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": "and so on ",
+    }
+)
+
+
+def name_of(index: int) -> str:
+    """The voice that session `index` asks for: by it the model's end knows whose connection it has."""
+    return f"bench-{index}"
+
+
+def decoded_bytes(base64: bytes) -> int:
+    """How many bytes a base64 text stands for."""
+    return len(base64) // 4 * 3 - base64[-2:].count(b"=")
+
+
+class Session:
+    """One session under load, both of its ends."""
+
+    def __init__(self, proto: Proto, rate_hz: int) -> None:
+        frame_bytes = FRAME_MS * rate_hz * 2 // 1000
+        heard_bytes_per_ms = rate_hz * 2 // 1000 if proto == "device" else MODEL_BYTES_PER_MS
+        self.up = Flow(FRAME_MS * MODEL_BYTES_PER_MS)
+        self.down = Flow(DELTA_MS * heard_bytes_per_ms)
+        self.device: WSTransport | None = None
+        self.model: WSTransport | None = None
+        self.is_ready = False
+        self.is_alive = False
+        sound = os.urandom(max(frame_bytes, DELTA_MS * MODEL_BYTES_PER_MS))
+        if proto == "device":
+            self._frame = (WSMsgType.BINARY, sound[:frame_bytes])
+        else:
+            append = _APPEND + pybase64.b64encode(sound[: FRAME_MS * MODEL_BYTES_PER_MS]) + b'"}'
+            self._frame = (WSMsgType.TEXT, append)
+        self._sound = pybase64.b64encode(sound[: DELTA_MS * MODEL_BYTES_PER_MS])
+        self._deltas = 0
+
+    def speak(self, now: float) -> None:
+        """The device sends one frame of its microphone."""
+        if self.device is not None:
+            self.device.send(*self._frame)
+            self.up.left(now)
+
+    def begin_answer(self) -> None:
+        """The model begins a response that lasts as long as the load does."""
+        item = {"id": "item_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "event_id": "e1", "response": {"id": "resp_1", "output": []}},
+            {"type": "response.output_item.added", "event_id": "e2", "response_id": "resp_1", "item": item},
+            {"type": "conversation.item.added", "event_id": "e3", "previous_item_id": None, "item": item},
+        ]
+        for event in events:
+            self._tell(orjson.dumps(event))
+
+    def answer(self, now: float) -> None:
+        """The model sends one delta of sound, and words with every second one."""
+        if self.model is None:
+            return
+        self._deltas += 1
+        head = b'%b,"event_id":"event_%d",%b"delta":"' % (_DELTA, self._deltas, _IDS.encode())
+        self._tell(head + self._sound + b'"}')
+        self.down.left(now)
+        if self._deltas % 2:
+            self._tell(_WORDS)
+
+    def _tell(self, event: bytes) -> None:
+        if self.model is not None:
+            self.model.send(WSMsgType.TEXT, event)
+
+
+class DeviceEnd(WSListener):
+    """A device's side of its connection; `on_ready` is called once the session may begin."""
+
+    def __init__(self, session: Session, index: int, clock: Callable[[], float], on_ready: Callable[[], None]) -> None:
+        self._session = session
+        self._index = index
+        self._clock = clock
+        self._on_ready = on_ready
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is over."""
+        self._session.device = transport
+        self._session.is_alive = True
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Count sound, look for the beginning, pass over the rest."""
+        if frame.msg_type == WSMsgType.BINARY:
+            self._session.down.reached(frame.payload_size, self._clock())
+        elif frame.msg_type == WSMsgType.TEXT:
+            self._text(transport, frame.get_payload_as_bytes())
+        elif frame.msg_type == WSMsgType.CLOSE:
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The connection is gone."""
+        self._session.is_alive = False
+        self._session.device = None
+
+    def _text(self, transport: WSTransport, text: bytes) -> None:
+        if text.startswith(_DELTA):
+            sound = text[text.index(_AUDIO) + len(_AUDIO) : -2]
+            self._session.down.reached(decoded_bytes(sound), self._clock())
+        elif self._session.is_ready:
+            return
+        elif b'"session.created"' in text:
+            wish = {"type": "session.update", "session": {"audio": {"output": {"voice": name_of(self._index)}}}}
+            transport.send(WSMsgType.TEXT, orjson.dumps(wish))
+        elif b'"AIConnected"' in text or b'"session.updated"' in text:
+            self._session.is_ready = True
+            self._on_ready()
+
+
+class ModelEnd(WSListener):
+    """The model's side of one connection. It learns whose it is from the voice that is asked for."""
+
+    def __init__(self, _: WSUpgradeRequest, sessions: dict[int, Session], clock: Callable[[], float]) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._session: Session | None = None
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Say hello first, as the real one does."""
+        created = {"type": "session.created", "event_id": "e0", "session": {"type": "realtime", "model": "bench"}}
+        transport.send(WSMsgType.TEXT, orjson.dumps(created))
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Count sound, confirm settings, pass over the rest."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.disconnect()
+        elif frame.msg_type == WSMsgType.TEXT:
+            text = frame.get_payload_as_bytes()
+            if text.startswith(_APPEND):
+                if self._session is not None:
+                    self._session.up.reached(decoded_bytes(text[len(_APPEND) : -2]), self._clock())
+            elif b'"session.update"' in text:
+                self._configured(transport, orjson.loads(text))
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The connection is gone."""
+        if self._session is not None:
+            self._session.model = None
+
+    def _configured(self, transport: WSTransport, update: dict[str, Any]) -> None:
+        session = update["session"]
+        found = _NAME.fullmatch(str(session.get("audio", {}).get("output", {}).get("voice")))
+        if found is not None:
+            self._session = self._sessions[int(found[1])]
+            self._session.model = transport
+        transport.send(WSMsgType.TEXT, orjson.dumps({"type": "session.updated", "event_id": "e", "session": session}))

@@ -1,0 +1,167 @@
+"""The load process: `python -m relay.bench.load SPEC`, driven by lines of JSON.
+
+It says where its model listens, is told which address to load, and then says each phase as it begins, so that whoever
+started it can take readings: listening, connected, idle, start, end, result.
+"""
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+from picows import ws_connect, ws_create_server
+
+from relay.bench.ends import DELTA_MS, FRAME_MS, DeviceEnd, ModelEnd, Proto, Session, name_of
+from relay.bench.latency import Percentiles
+
+CONNECT_TIMEOUT_S = 20.0
+ARRIVAL_S = 0.3
+"""What is on its way when the window closes has this long to arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many sessions of which kind, and for how long."""
+
+    proto: Proto
+    sessions: int
+    rate_hz: int
+    seconds: float
+    warm_s: float
+    idle_s: float = 1.0
+    ramp_per_s: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the load process saw; `late_ms`: how late it was itself at worst, which no relay is to blame for."""
+
+    up: Percentiles
+    down: Percentiles
+    up_delivered: float
+    down_delivered: float
+    alive: int
+    late_ms: float
+
+
+class Metronome:
+    """Calls `beat(session, now)` for every session once in `period_s`, evenly spread; measures its own lateness."""
+
+    def __init__(self, sessions: list[Session], period_s: float, beat: Callable[[Session, float], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sessions = sessions
+        self._step_s = period_s / len(sessions)
+        self._beat = beat
+        self._start = time.monotonic()
+        self._beats = 0
+        self.late_s = 0.0
+        self._timer = self._loop.call_soon(self._tick)
+
+    def stop(self) -> None:
+        """No more beats."""
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.late_s = max(self.late_s, now - self._due)
+        while self._due <= now:
+            self._beat(self._sessions[self._beats % len(self._sessions)], time.monotonic())
+            self._beats += 1
+        self._timer = self._loop.call_later(self._due - now, self._tick)
+
+    @property
+    def _due(self) -> float:
+        return self._start + self._beats * self._step_s
+
+
+async def run(load: Load, say: Callable[..., None], address: Callable[[], Any]) -> None:
+    """One run of the load from its first connection to its result."""
+    clock = time.monotonic  # uvloop's own counts whole milliseconds
+    sessions = {index: Session(load.proto, load.rate_hz) for index in range(load.sessions)}
+    server = await ws_create_server(lambda request: ModelEnd(request, sessions, clock), "127.0.0.1", 0, backlog=1024)
+    say("listening", port=server.sockets[0].getsockname()[1])
+    url = await address()
+    await _connect(load, sessions, url, clock)
+    say("connected")
+    await asyncio.sleep(load.idle_s)
+    say("idle")
+    say("result", **asdict(await _stream(load, list(sessions.values()), say)))
+    for session in sessions.values():
+        for end in (session.device, session.model):
+            if end is not None:
+                end.disconnect(False)
+    server.close()
+
+
+async def _connect(load: Load, sessions: dict[int, Session], url: str, clock: Callable[[], float]) -> None:
+    started = clock()
+    ready = asyncio.Semaphore(0)
+    for index, session in sessions.items():
+        await asyncio.sleep(max(0.0, started + index / load.ramp_per_s - clock()))
+        end = DeviceEnd(session, index, clock, ready.release)
+        asked = f"{url}?rate={load.rate_hz}&voice={name_of(index)}" if load.proto == "device" else url
+        await ws_connect(lambda end=end: end, asked)
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        for _ in sessions:
+            await ready.acquire()
+
+
+async def _stream(load: Load, sessions: list[Session], say: Callable[..., None]) -> Result:
+    gc.collect()
+    gc.freeze()  # the load's own pauses are nobody's latency
+    for session in sessions:
+        session.begin_answer()
+    voices = Metronome(sessions, FRAME_MS / 1000, Session.speak)
+    answers = Metronome(sessions, DELTA_MS / 1000, Session.answer)
+    flows = [flow for session in sessions for flow in (session.up, session.down)]
+    await asyncio.sleep(load.warm_s)
+    voices.late_s = answers.late_s = 0.0
+    for flow in flows:
+        flow.open_window()
+    say("start")
+    await asyncio.sleep(load.seconds)
+    for flow in flows:
+        flow.close_window()
+    say("end")
+    late_s = max(voices.late_s, answers.late_s)
+    await asyncio.sleep(ARRIVAL_S)
+    voices.stop()
+    answers.stop()
+    ups, downs = [session.up for session in sessions], [session.down for session in sessions]
+    up_ms = [one for flow in ups for one in flow.latencies_ms()]
+    down_ms = [one for flow in downs for one in flow.latencies_ms()]
+    return Result(
+        Percentiles.of(up_ms),
+        Percentiles.of(down_ms),
+        len(up_ms) / max(1, sum(flow.sent for flow in ups)),
+        len(down_ms) / max(1, sum(flow.sent for flow in downs)),
+        sum(session.is_alive for session in sessions),
+        late_s * 1000,
+    )
+
+
+def main() -> None:
+    """Entry point of the process; `SPEC` is a `Load` as JSON."""
+    load = Load(**orjson.loads(sys.argv[1]))
+
+    def say(phase: str, **more: Any) -> None:
+        sys.stdout.buffer.write(orjson.dumps({"phase": phase, **more}) + b"\n")
+        sys.stdout.buffer.flush()
+
+    async def address() -> str:
+        return str((await asyncio.to_thread(sys.stdin.readline)).strip())
+
+    try:
+        from uvloop import new_event_loop as loop_factory
+    except ImportError:  # Windows, PyPy
+        loop_factory = None  # type: ignore[assignment]
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(run(load, say, address))
+
+
+if __name__ == "__main__":
+    main()

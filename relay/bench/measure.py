@@ -1,0 +1,158 @@
+"""One measurement: a subject, a load process, and readings of /proc when the load says where it is."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+
+from relay.bench import process
+from relay.bench.latency import Percentiles
+from relay.bench.load import Load
+from relay.bench.subjects import PROTOS, BenchError, Name, running
+
+MAX_LATE_MS = 10.0
+MAX_LOAD_PERCENT = 85.0
+MIN_DELIVERED = 0.99
+PHASE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One subject in one round. CPU in ms per session and second; memory in KiB per session, in user space."""
+
+    subject: Name
+    sessions: int
+    rate_hz: int
+    round: int
+    cpu_ms: float | None
+    up: Percentiles
+    down: Percentiles
+    idle_kib: float | None
+    active_kib: float | None
+    base_kib: float | None
+    load_percent: float | None
+    late_ms: float
+    doubts: tuple[str, ...]
+    """Why this figure should not be believed; empty for a good one."""
+
+
+class LoadProcess:
+    """A load process, read line by line."""
+
+    def __init__(self, started: asyncio.subprocess.Process) -> None:
+        self._started = started
+        self.pid = started.pid
+
+    @classmethod
+    async def start(cls, load: Load, core: int | None) -> "LoadProcess":
+        """Start it on its own core."""
+        spec = orjson.dumps(asdict(load)).decode()
+        started = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "relay.bench.load", spec, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        process.pin(started.pid, core)
+        return cls(started)
+
+    async def until(self, phase: str, within_s: float = PHASE_TIMEOUT_S) -> dict[str, Any]:
+        """Wait for a phase to begin."""
+        assert self._started.stdout is not None
+        try:
+            async with asyncio.timeout(within_s):
+                line = await self._started.stdout.readline()
+        except TimeoutError:
+            raise BenchError(f"the load did not reach '{phase}' within {within_s:.0f} s") from None
+        if not line:
+            raise BenchError(f"the load ended before '{phase}'; what it says stands above")
+        message: dict[str, Any] = orjson.loads(line)
+        assert message["phase"] == phase, f"{message['phase']} instead of {phase}"
+        return message
+
+    def tell(self, line: str) -> None:
+        """Write a line to it."""
+        assert self._started.stdin is not None
+        self._started.stdin.write(f"{line}\n".encode())
+
+    async def stop(self) -> None:
+        """Let it go, by force if need be."""
+        if self._started.returncode is None:
+            self._started.kill()
+        await self._started.wait()
+
+
+async def measure_round(names: Sequence[Name], load: Load, number: int) -> list[Measured]:
+    """All subjects at once under equal loads: what a busy machine does to one, it does to the others."""
+    return list(await asyncio.gather(*(measure(name, load, number) for name in names)))
+
+
+async def measure(name: Name, load: Load, number: int) -> Measured:
+    """One subject under one load."""
+    load = replace(load, proto=PROTOS[name])
+    subject_core, load_core = process.cores() or (None, None)
+    loading = await LoadProcess.start(load, load_core)
+    try:
+        upstream_port = (await loading.until("listening"))["port"]
+        async with running(name, upstream_port, load.sessions, subject_core) as (pid, url):
+            base_kib = process.memory_kib(pid)
+            loading.tell(url)
+            await loading.until("connected", PHASE_TIMEOUT_S + load.sessions / load.ramp_per_s)
+            await loading.until("idle")
+            idle_kib = process.memory_kib(pid)
+            await loading.until("start", PHASE_TIMEOUT_S + load.warm_s)
+            before = _reading(pid, loading.pid)
+            await loading.until("end", PHASE_TIMEOUT_S + load.seconds)
+            after = _reading(pid, loading.pid)
+            active_kib = process.memory_kib(pid)
+            result = await loading.until("result")
+    finally:
+        await loading.stop()
+    seconds, cpu_s, load_s = (_less(late, early) for late, early in zip(after, before, strict=True))
+    assert seconds is not None
+    load_percent = None if load_s is None else load_s / seconds * 100
+    return Measured(
+        subject=name,
+        sessions=load.sessions,
+        rate_hz=load.rate_hz,
+        round=number,
+        cpu_ms=None if cpu_s is None else cpu_s / seconds / load.sessions * 1000,
+        up=Percentiles(**result["up"]),
+        down=Percentiles(**result["down"]),
+        idle_kib=_each(_less(idle_kib, base_kib), load.sessions),
+        active_kib=_each(_less(active_kib, base_kib), load.sessions),
+        base_kib=base_kib,
+        load_percent=load_percent,
+        late_ms=result["late_ms"],
+        doubts=tuple(_doubts(result, load, load_percent, is_pinned=load_core is not None)),
+    )
+
+
+def _reading(pid: int, load_pid: int) -> tuple[float, float | None, float | None]:
+    return asyncio.get_running_loop().time(), process.cpu_seconds(pid), process.cpu_seconds(load_pid)
+
+
+def _less(late: float | None, early: float | None) -> float | None:
+    return None if late is None or early is None else late - early
+
+
+def _each(kib: float | None, sessions: int) -> float | None:
+    return None if kib is None else kib / sessions
+
+
+def _doubts(result: dict[str, Any], load: Load, load_percent: float | None, *, is_pinned: bool) -> list[str]:
+    doubts = []
+    if result["alive"] < load.sessions:
+        doubts.append(f"{load.sessions - result['alive']} of {load.sessions} sessions were lost")
+    for direction in ("up", "down"):
+        delivered = result[f"{direction}_delivered"]
+        if delivered < MIN_DELIVERED:
+            doubts.append(f"{100 * (1 - delivered):.0f} % of the sound {direction} did not arrive")
+    if result["late_ms"] > MAX_LATE_MS:
+        doubts.append(f"the load itself was {result['late_ms']:.0f} ms late")
+    if load_percent is not None and load_percent > MAX_LOAD_PERCENT:
+        doubts.append(f"the load took {load_percent:.0f} % of its core")
+    if not is_pinned:
+        doubts.append("one core for load and subject")
+    return doubts

@@ -1,0 +1,96 @@
+"""Measurements as a table and as JSON: the median of the rounds, ratios within each round."""
+
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from relay.bench.measure import Measured
+from relay.bench.subjects import Name
+
+Key = tuple[int, int, Name]
+
+
+def by_setup(measured: Sequence[Measured]) -> dict[Key, list[Measured]]:
+    """The rounds of each (rate, sessions, subject), in the order they were made."""
+    groups: dict[Key, list[Measured]] = {}
+    for one in measured:
+        groups.setdefault((one.rate_hz, one.sessions, one.subject), []).append(one)
+    return groups
+
+
+def ratio(measured: Sequence[Measured], key: Key) -> float | None:
+    """CPU over HAProxy's: the median of the ratios within each round, which a busy machine disturbs least."""
+    rate_hz, sessions, subject = key
+    groups = by_setup(measured)
+    floor = {one.round: one.cpu_ms for one in groups.get((rate_hz, sessions, "haproxy"), [])}
+    ratios = [
+        one.cpu_ms / cpu_ms
+        for one in groups[key]
+        if one.cpu_ms is not None and (cpu_ms := floor.get(one.round)) is not None and cpu_ms > 0
+    ]
+    return median(ratios) if ratios and subject != "haproxy" else None
+
+
+def table(measured: Sequence[Measured], console: Console) -> None:
+    """Print one row for each setup, and below it every doubt."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("rate", "sessions", "", "CPU ms", "× haproxy", "up ms p50/p99", "down ms p50/p99", "KiB idle/active"):
+        shown.add_column(title, justify="left" if not title else "right", no_wrap=True)
+    for key, rounds in by_setup(measured).items():
+        shown.add_row(
+            f"{key[0]}",
+            f"{key[1]}",
+            key[2],
+            _number(_median(one.cpu_ms for one in rounds), 2),
+            _number(ratio(measured, key), 2),
+            _pair((one.up.p50 for one in rounds), (one.up.p99 for one in rounds), 2),
+            _pair((one.down.p50 for one in rounds), (one.down.p99 for one in rounds), 2),
+            _pair((one.idle_kib for one in rounds), (one.active_kib for one in rounds), 0),
+        )
+    console.print(shown)
+    console.print(
+        "CPU: per session and second, user and system. Latency: added, with the load's own two ends in it. "
+        "Memory: per session, user space. Medians of the rounds."
+    )
+    for one in measured:
+        for doubt in one.doubts:
+            console.print(
+                f"round {one.round}, {one.sessions} × {one.rate_hz} Hz, {one.subject}: {doubt}", style="yellow"
+            )
+
+
+def as_json(measured: Sequence[Measured]) -> str:
+    """All rounds, and what they were made on."""
+    packages = {name: metadata.version(name) for name in ("aiohttp", "picows", "uvloop", "orjson")}
+    machine = {"python": platform.python_version(), "system": platform.platform(), "packages": packages}
+    summary: list[dict[str, Any]] = [
+        {
+            "rate_hz": key[0],
+            "sessions": key[1],
+            "subject": key[2],
+            "cpu_ms": _median(one.cpu_ms for one in rounds),
+            "times_haproxy": ratio(measured, key),
+        }
+        for key, rounds in by_setup(measured).items()
+    ]
+    return json.dumps({"machine": machine, "summary": summary, "rounds": [asdict(one) for one in measured]}, indent=2)
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _pair(some: Iterable[float | None], others: Iterable[float | None], digits: int) -> str:
+    return f"{_number(_median(some), digits)} / {_number(_median(others), digits)}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"

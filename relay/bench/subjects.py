@@ -1,0 +1,140 @@
+"""What is measured: a relay, and HAProxy as a proxy of raw TCP, the least that anything in between can cost."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from relay.bench import process
+from relay.bench.ends import Proto
+from relay.errors import RelayError
+
+Name = Literal["relay", "haproxy"]
+PROTOS: dict[Name, Proto] = {"relay": "device", "haproxy": "realtime"}
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+
+_HAPROXY = """\
+global
+  nbthread 1
+  maxconn 8000
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+frontend devices
+  bind 127.0.0.1:{port} backlog 1024
+  default_backend model
+backend model
+  server model 127.0.0.1:{upstream_port}
+"""
+
+
+class BenchError(RelayError):
+    """The measurement could not be made; the text is the sentence for the user."""
+
+
+def has_haproxy() -> bool:
+    """Whether HAProxy is installed; Debian keeps it where not every PATH looks."""
+    return _haproxy() is not None
+
+
+def _haproxy() -> str | None:
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+
+
+@asynccontextmanager
+async def running(name: Name, upstream_port: int, sessions: int, core: int | None) -> AsyncIterator[tuple[int, str]]:
+    """Start a subject in front of the model at `upstream_port`; gives its pid and the address for its clients."""
+    port = _free_port()
+    with TemporaryDirectory(prefix="relay-bench-") as folder:
+        command, environment = _command(name, Path(folder), port, upstream_port, sessions)
+        started = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        process.pin(started.pid, core)
+        said = asyncio.create_task(_keep_tail(started))
+        try:
+            await _listening(port, started, said, name)
+            yield started.pid, f"ws://127.0.0.1:{port}/"
+        finally:
+            await _stop(started)
+            await said
+
+
+def _command(
+    name: Name, folder: Path, port: int, upstream_port: int, sessions: int
+) -> tuple[list[str], dict[str, str]]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RELAY_", "OPENAI_"))}
+    if name == "haproxy":
+        haproxy = _haproxy()
+        if haproxy is None:
+            raise BenchError("HAProxy is not installed. Install it with: sudo apt-get install haproxy")
+        (folder / "haproxy.cfg").write_text(_HAPROXY.format(port=port, upstream_port=upstream_port))
+        return [haproxy, "-db", "-f", "haproxy.cfg"], environment
+    (folder / "tools").mkdir()
+    environment |= {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "RELAY_UPSTREAM": f"ws://127.0.0.1:{upstream_port}/v1/realtime",
+        "RELAY_MAX_SESSIONS": str(sessions),
+        "RELAY_LOG_LEVEL": "warning",
+        # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")])),
+    }
+    return [sys.executable, "-m", "relay", "serve"], environment
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _listening(port: int, started: asyncio.subprocess.Process, said: "asyncio.Task[str]", name: Name) -> None:
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+    while asyncio.get_running_loop().time() < deadline:
+        if started.returncode is not None:
+            raise BenchError(f"{name} did not start: {(await said).strip() or 'it said nothing'}")
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)  # nobody tells us when another process listens
+        else:
+            writer.close()
+            return
+    raise BenchError(f"{name} did not listen within {START_TIMEOUT_S:.0f} s")
+
+
+async def _keep_tail(started: asyncio.subprocess.Process) -> str:
+    """Read what the subject complains of, so that it never waits for a reader; the last of it is kept."""
+    assert started.stderr is not None
+    tail = b""
+    while read := await started.stderr.read(4096):
+        tail = (tail + read)[-2000:]
+    return tail.decode(errors="replace")
+
+
+async def _stop(started: asyncio.subprocess.Process) -> None:
+    if started.returncode is not None:
+        return
+    started.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await started.wait()
+    except TimeoutError:
+        started.kill()
+        await started.wait()

@@ -1,0 +1,271 @@
+"""Dials what is configured and says for each failure which setting to change. Nothing is generated or spent."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from relay.azure import AzureResource
+from relay.config import Settings
+from relay.core import events as ev
+from relay.core.commands import ConfigureSession
+from relay.endpoints.azure import AzureSessionRequest, create_azure_session
+from relay.endpoints.client_secret import rest_base
+from relay.endpoints.navai_options import NavaiOptions
+from relay.engine_process import EngineProcess
+from relay.errors import UpstreamError
+from relay.peers.credentials import AnyCredential
+from relay.peers.provider import Call, ProviderClient
+from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.state import azure_credential, upstream_credential
+from relay.wire.realtime import RealtimeCodec
+
+TIMEOUT_S = 10.0
+PREVIEW_TO_TRY = "2025-04-01-preview"
+
+Status = Literal["ok", "warn", "fail"]
+
+_SETTING_OF_PARAM = {
+    "voice": "OPENAI_REALTIME_VOICE",
+    "transcription": "RELAY_TRANSCRIPTION_MODEL",
+    "turn_detection": "RELAY_TURN and the RELAY_VAD_ numbers",
+    "noise_reduction": "RELAY_NOISE_REDUCTION",
+    "model": "OPENAI_REALTIME_MODEL",
+    "instructions": "OPENAI_REALTIME_INSTRUCTIONS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `text` names the setting to change where it is not ok."""
+
+    status: Status
+    what: str
+    text: str
+
+
+async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> AsyncIterator[Finding]:
+    """Everything that the settings configure, one after the other. Raises ConfigError for a token that is none."""
+    provider = ProviderClient()
+    try:
+        kind = settings.resolve_upstream().kind
+        model_is_good = True
+        if kind == "openai":
+            async for finding in _check_model(settings, provider, today):
+                model_is_good = model_is_good and finding.status != "fail"
+                yield finding
+        if model_is_good:
+            yield await _check_session(settings)
+        if settings.azure is not None:
+            yield await _check_azure_pages(settings, settings.azure, provider)
+        if navai.tts_provider == "elevenlabs":
+            yield await _check_elevenlabs(navai, provider)
+    finally:
+        await provider.close()
+
+
+# -- OpenAI -----------------------------------------------------------------------------------------------------------
+
+
+async def _check_model(settings: Settings, provider: ProviderClient, today: date) -> AsyncIterator[Finding]:
+    """The key and the model, by `GET /models/{model}`, which also tells when the model is shut down."""
+    key = settings.openai_api_key
+    call = Call(
+        name="GET /models",
+        url=f"{rest_base(settings.openai_base_url)}/models/{quote(settings.model, safe='')}",
+        headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {},
+        method="GET",
+        timeout_s=TIMEOUT_S,
+    )
+    try:
+        model = (await provider.fetch(call)).json_object()
+    except UpstreamError as error:
+        yield Finding("fail", "key and model", f"{_openai_hint(error, settings)} ({error})")
+        return
+    yield Finding("ok", "key", f"{urlsplit(call.url).hostname} accepts OPENAI_API_KEY")
+    yield _shutdown(settings.model, model.get("shutdown_date"), today)
+
+
+def _openai_hint(error: UpstreamError, settings: Settings) -> str:
+    match error.upstream_status:
+        case 401:
+            return "OPENAI_API_KEY is not accepted"
+        case 403:
+            return f"OPENAI_API_KEY may not use {settings.model}; change the key's rights or OPENAI_REALTIME_MODEL"
+        case 404:
+            return f"there is no model {settings.model} for this key; change OPENAI_REALTIME_MODEL"
+        case 429:
+            return "too many requests or no quota left for OPENAI_API_KEY; look at the account's billing"
+        case None:
+            return "nobody answers properly at OPENAI_BASE_URL; change it, or look at the network"
+    return "OPENAI_BASE_URL answers with an error"
+
+
+def _shutdown(model: str, told: object, today: date) -> Finding:
+    try:
+        shut_down = date.fromisoformat(told) if isinstance(told, str) else None
+    except ValueError:
+        shut_down = None
+    if shut_down is None:
+        return Finding("ok", "model", f"{model}; no shutdown is announced")
+    if shut_down <= today:
+        return Finding("fail", "model", f"{model} was shut down on {shut_down}; change OPENAI_REALTIME_MODEL")
+    days = (shut_down - today).days
+    text = f"{model} is shut down on {shut_down}, in {days} days; set OPENAI_REALTIME_MODEL to a later one"
+    return Finding("warn", "model", text)
+
+
+# -- a session --------------------------------------------------------------------------------------------------------
+
+
+async def _check_session(settings: Settings) -> Finding:
+    """Dial the upstream as a session does, and configure it as the settings say."""
+    upstream = settings.resolve_upstream()
+    engine = EngineProcess() if upstream.url is None else None
+    try:
+        if engine is not None:
+            await engine.start()
+        url = upstream.url or (engine.url if engine is not None else None)
+        assert url is not None
+        return await _dial_and_configure(settings, url)
+    except RuntimeError as error:
+        return Finding("fail", "session", str(error))
+    finally:
+        if engine is not None:
+            await engine.stop()
+
+
+async def _dial_and_configure(settings: Settings, url: str) -> Finding:
+    credential = upstream_credential(settings)
+    label = settings.resolve_upstream().label
+    socket = UpstreamSocket()
+    answers: asyncio.Queue[ev.UpstreamEvent] = asyncio.Queue()
+    codec = RealtimeCodec()
+    socket.on_text = lambda frame: answers.put_nowait(codec.decode(frame))
+    socket.on_closed = lambda code, reason: answers.put_nowait(ev.UpstreamClosed(code, reason))
+    try:
+        await dial(url, credential.headers if credential is not None else {}, socket, TIMEOUT_S)
+        socket.send_text(codec.encode(ConfigureSession(settings.session_config(), "relay_check")))
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                finding = _read_answer(await answers.get(), label, settings)
+                if finding is not None:
+                    return finding
+    except UpstreamRefusal as refusal:
+        return Finding("fail", "session", f"{_dial_hint(refusal.status, settings)} ({refusal})")
+    except TimeoutError:
+        return Finding("fail", "session", f"{label} was reached and then said nothing within {TIMEOUT_S:.0f} s")
+    finally:
+        socket.close(1000)
+
+
+def _read_answer(event: ev.UpstreamEvent, label: str, settings: Settings) -> Finding | None:
+    match event:
+        case ev.SessionUpdated():
+            return Finding("ok", "session", f"{label} took the settings, voice {settings.voice}")
+        case ev.UpstreamError(message=message, param=param):
+            wrong = next((name for part, name in _SETTING_OF_PARAM.items() if part in (param or "")), "the settings")
+            return Finding("fail", "session", f"change {wrong}: {message}")
+        case ev.UpstreamClosed(code, reason):
+            return Finding("fail", "session", f"{label} closed the connection with {code} {reason}".rstrip())
+    return None
+
+
+def _dial_hint(status: int | None, settings: Settings) -> str:
+    kind = settings.resolve_upstream().kind
+    names: Mapping[str, tuple[str, str, str]] = {
+        "openai": ("OPENAI_API_KEY", "OPENAI_REALTIME_MODEL", "OPENAI_BASE_URL"),
+        "azure": ("AZURE_OPENAI_API_KEY or RELAY_AZURE_TOKEN", "AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_ENDPOINT"),
+        "url": ("RELAY_UPSTREAM_KEY", "the model in RELAY_UPSTREAM", "RELAY_UPSTREAM"),
+        "local": ("nothing", "nothing", "nothing"),
+    }
+    key, model, address = names[kind]
+    match status:
+        case 401:
+            return f"the key is not accepted; change {key}"
+        case 403:
+            return f"the key may not do this; change the rights of {key}, or {model}"
+        case 404:
+            return f"there is no such model or address; change {model} or {address}"
+        case 429:
+            return f"too many requests, or no quota left for {key}"
+    return f"change {address}, or look at the network"
+
+
+# -- Azure's pages and ElevenLabs -------------------------------------------------------------------------------------
+
+
+async def _check_azure_pages(settings: Settings, resource: AzureResource, provider: ProviderClient) -> Finding:
+    """Make a session as for a page; where that fails, see whether the other protocol would do."""
+    credential = azure_credential(settings)
+    assert credential is not None
+    what = "azure pages, " + ("preview" if resource.is_preview else "GA")
+    try:
+        await _make_azure_session(resource, credential, provider)
+    except UpstreamError as error:
+        hint = _azure_hint(error.upstream_status)
+        if error.upstream_status in (400, 404) and await _other_protocol_works(resource, credential, provider):
+            hint = (
+                "the GA protocol works here and the preview one does not; unset AZURE_OPENAI_API_VERSION"
+                if resource.is_preview
+                else "the preview protocol works here and the GA one does not; set "
+                f"AZURE_OPENAI_API_VERSION={PREVIEW_TO_TRY} for pages"
+            )
+        return Finding("fail", what, f"{hint} ({error})")
+    return Finding("ok", what, f"{urlsplit(resource.endpoint).hostname} made a session with {resource.deployment}")
+
+
+async def _make_azure_session(resource: AzureResource, credential: AnyCredential, provider: ProviderClient) -> None:
+    await create_azure_session(resource, await credential.headers(), AzureSessionRequest(), provider)
+
+
+async def _other_protocol_works(resource: AzureResource, credential: AnyCredential, provider: ProviderClient) -> bool:
+    other = replace(resource, api_version=None if resource.is_preview else PREVIEW_TO_TRY)
+    with contextlib.suppress(UpstreamError):
+        await _make_azure_session(other, credential, provider)
+        return True
+    return False
+
+
+def _azure_hint(status: int | None) -> str:
+    match status:
+        case 401:
+            return "change AZURE_OPENAI_API_KEY, or what RELAY_AZURE_TOKEN gives"
+        case 403:
+            return "the resource refuses this key or this network; look at its roles and its firewall"
+        case 404 | 400:
+            return "there is no such deployment; change AZURE_OPENAI_DEPLOYMENT or AZURE_OPENAI_ENDPOINT"
+        case 429:
+            return "the deployment has no quota left"
+        case None:
+            return "change AZURE_OPENAI_ENDPOINT, or look at the network"
+    return "AZURE_OPENAI_ENDPOINT answers with an error"
+
+
+async def _check_elevenlabs(navai: NavaiOptions, provider: ProviderClient) -> Finding:
+    """The key and the voice, by `GET /v1/voices/{voice}`."""
+    call = Call(
+        name="GET /v1/voices",
+        url=f"{navai.elevenlabs_base_url.rstrip('/')}/v1/voices/{quote(navai.elevenlabs_voice_id or '', safe='')}",
+        headers={"xi-api-key": navai.elevenlabs_api_key or ""},
+        method="GET",
+        timeout_s=TIMEOUT_S,
+    )
+    try:
+        voice = (await provider.fetch(call)).json_object()
+    except UpstreamError as error:
+        if error.code == "missing_permissions":
+            text = "ELEVENLABS_API_KEY is known but may not look at voices, so that ELEVENLABS_VOICE_ID was not checked"
+            return Finding("warn", "elevenlabs", text)
+        hints = {
+            401: "ELEVENLABS_API_KEY is not accepted",
+            400: "there is no such voice; change ELEVENLABS_VOICE_ID",
+            404: "there is no such voice; change ELEVENLABS_VOICE_ID",
+            None: "change ELEVENLABS_BASE_URL, or look at the network",
+        }
+        hint = hints.get(error.upstream_status, "ELEVENLABS_BASE_URL answers with an error")
+        return Finding("fail", "elevenlabs", f"{hint} ({error})")
+    return Finding("ok", "elevenlabs", f"the voice is {voice.get('name') or navai.elevenlabs_voice_id!s:.60}")

@@ -1,0 +1,38 @@
+"""`relay check`: dial what is configured, and say what to change."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from relay.config import Settings
+    from relay.endpoints.navai_options import NavaiOptions
+
+
+def check() -> None:
+    """Dial what is configured (model, voice, Azure, ElevenLabs) and name the setting behind each failure.
+
+    Exit code 1 if anything failed. Nothing is generated, so nothing is spent.
+    """
+    from relay.logs import setup_logging
+    from relay.server import load_all
+
+    setup_logging("error", "text")  # what fails is said below
+    settings, navai = load_all()
+    failed = asyncio.run(_show(settings, navai))
+    raise typer.Exit(1 if failed else 0)
+
+
+async def _show(settings: "Settings", navai: "NavaiOptions") -> bool:
+    from datetime import UTC, datetime
+
+    from relay.checkup import check_all
+
+    failed = False
+    for warning in (*settings.warnings(), *navai.warnings):
+        typer.echo(f"warn  settings       {warning}")
+    async for finding in check_all(settings, navai, today=datetime.now(UTC).date()):
+        failed = failed or finding.status == "fail"
+        typer.echo(f"{finding.status:<4}  {finding.what:<13}  {finding.text}")
+    return failed

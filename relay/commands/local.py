@@ -1,0 +1,31 @@
+"""`relay local`: the local engine by itself."""
+
+import typer
+
+
+async def run_local(host: str, port: int, *, fault: str, workers: int | None, longest_s: float) -> None:
+    """Serve until cancelled; says on standard error where it listens. Raises ConfigError."""
+    from relay.local_engine.server import serve
+    from relay.logs import setup_logging
+
+    setup_logging("info", "text")
+
+    def say(bound: int) -> None:
+        typer.echo(f"ready: the local engine listens on ws://{host}:{bound}/v1/realtime", err=True)
+        if fault:
+            typer.echo(f"it misbehaves: {fault}", err=True)
+
+    await serve(host, port, on_ready=say, workers=workers, faults=fault, longest_s=longest_s)
+
+
+def list_faults() -> None:
+    """Print every fault, how it is written and what it does."""
+    from relay.faults import KINDS
+
+    for name, kind in KINDS.items():
+        value = f"={kind.default or 'VALUE'}" if kind.value else ""
+        point = "" if kind.point else "@POINT"
+        typer.echo(f"{name + value + point:32} {kind.help}")
+    typer.echo(
+        "\nPOINT: the type of a server's event, or a time (500ms, 2s). #N behind it: the N-th time; #*: every time."
+    )

@@ -1,0 +1,230 @@
+"""`relay recordings`: list, show, export, bundle, delete, prune and repair what was recorded."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from relay.core.values import DeviceOptions
+    from relay.recording.timeline import Timeline
+
+app = typer.Typer(
+    name="recordings",
+    help="Recordings of sessions (RELAY_RECORD): list them, look into them, export, delete.",
+    no_args_is_help=True,
+)
+
+Dir = Annotated[
+    Path | None, typer.Option("--dir", help="The folder that holds the recordings (RELAY_RECORDINGS_DIR; recordings).")
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="A recording's folder, or a part of its name that is unique.")]
+
+
+def root_of(given: Path | None) -> Path:
+    """The recordings' folder: what was asked for, else what the settings say."""
+    if given is not None:
+        return given
+    from relay.config import Settings
+
+    return Settings.load().recordings_dir
+
+
+@app.command("list")
+def list_(folder: Dir = None) -> None:
+    """All recordings, the newest last."""
+    from relay.recording.finish import is_finished, is_live
+    from relay.recording.folder import RecordingError, all_recordings, size_bytes
+    from relay.recording.header import read_header
+
+    root = root_of(folder)
+    found = all_recordings(root)
+    for path in found:
+        state = "being recorded" if is_live(path) else "" if is_finished(path) else "not finished: repair"
+        try:
+            header = read_header(path)
+            who = f"{header.beginning.principal.identity:<18} {header.upstream} {header.model}"
+        except RecordingError as error:
+            who, state = "?", str(error)
+        typer.echo(f"{path.name}  {size_bytes(path) / 1e6:8.2f} MB  {who}  {state}".rstrip())
+    typer.echo(f"{len(found)} recordings in {root}", err=True)
+
+
+@app.command()
+def show(
+    asked: Id,
+    folder: Dir = None,
+    width: Annotated[int, typer.Option(min=0, help="Columns; 0 for the terminal's.")] = 0,
+) -> None:
+    """Draw a conversation: who spoke when, tools, barge-ins, latency of each turn with p50 and p95."""
+    import shutil
+
+    from relay.recording.show import draw
+
+    for line in draw(_timeline(folder, asked), width or shutil.get_terminal_size((100, 24)).columns):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    asked: Id,
+    to: Annotated[Path, typer.Option("--to", help="The folder to write to.")] = Path(),
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The model's audio as it was generated, without a header.")
+    ] = False,
+    folder: Dir = None,
+) -> None:
+    """Write both heard tracks (FLAC) and the transcript, or with --raw all audio that the model generated."""
+    import shutil
+
+    from relay.errors import RelayError
+    from relay.recording.folder import ASSISTANT_TRACK, TRANSCRIPT, UPSTREAM_AUDIO, USER_TRACK, find
+    from relay.recording.header import read_header
+
+    path = find(root_of(folder), asked)
+    if not to.is_dir():
+        raise RelayError(f"--to {to}: there is no such folder")
+    if raw:
+        # The model's audio is what upstream_output of the options in force says; a hello may have changed them.
+        header = read_header(path)
+        sound = _final_options(path, header.beginning.options).upstream_output
+        suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
+        names = {UPSTREAM_AUDIO: f"{path.name}.{suffix}"}
+        typer.echo(f"{sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
+    else:
+        _finished(path)
+        names = {name: f"{path.name}.{name}" for name in (USER_TRACK, ASSISTANT_TRACK, TRANSCRIPT)}
+    for name, new in names.items():
+        if (to / new).exists():
+            raise RelayError(f"{to / new} exists already")
+        if not (path / name).exists():
+            raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
+        shutil.copyfile(path / name, to / new, follow_symlinks=False)
+        (to / new).chmod(0o600)
+        typer.echo(to / new)
+
+
+@app.command()
+def bundle(
+    asked: Id,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write (ID.zip).")] = None,
+    field: Annotated[list[str] | None, typer.Option(help="Empty every member of this name, as instructions.")] = None,
+    pattern: Annotated[list[str] | None, typer.Option(help="Take out what this regular expression finds.")] = None,
+    silence: Annotated[list[str] | None, typer.Option(help="Seconds, as 12.5-14: no sound, no words of it.")] = None,
+    folder: Dir = None,
+) -> None:
+    """Make one file for a bug report, and say what was taken out. E-mail addresses and long numbers always are."""
+    from relay.recording.bundle import bundle as make
+    from relay.recording.folder import find
+    from relay.recording.redaction import redaction
+
+    path = find(root_of(folder), asked)
+    target = to or Path(f"{path.name}.zip")
+    for line in make(path, target, redaction(field or (), pattern or (), silence or ())):
+        typer.echo(line)
+    typer.echo(f"{target}: look into it before you send it; voices can be known again")
+
+
+@app.command()
+def delete(
+    asked: Annotated[str | None, typer.Argument(metavar="[ID]", help="One recording.", show_default=False)] = None,
+    identity: Annotated[str | None, typer.Option(help="All recordings of this identity (see list).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    folder: Dir = None,
+) -> None:
+    """Delete one recording, or all that belong to an identity."""
+    from relay.errors import RelayError
+    from relay.recording.folder import find
+    from relay.recording.retention import recordings_of, remove
+
+    root = root_of(folder)
+    if (asked is None) == (identity is None):
+        raise RelayError("name a recording, or give --identity")
+    paths = [find(root, asked)] if asked is not None else recordings_of(root, identity or "")
+    if not paths:
+        raise RelayError(f"there is no recording of {identity} in {root}")
+    if not yes:
+        typer.confirm(f"delete {len(paths)} recordings ({paths[0].name}{' …' if len(paths) > 1 else ''})?", abort=True)
+    for path in paths:
+        remove(path)
+        typer.echo(f"deleted {path.name}")
+
+
+@app.command()
+def prune(
+    max_days: Annotated[float | None, typer.Option(help="Delete what is older (RELAY_RECORDINGS_MAX_DAYS).")] = None,
+    max_mb: Annotated[float | None, typer.Option(help="Then the oldest beyond (RELAY_RECORDINGS_MAX_MB).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    folder: Dir = None,
+) -> None:
+    """Keep to the retention now; a running relay does it by itself."""
+    from datetime import UTC, datetime
+
+    from relay.config import Settings
+    from relay.recording.retention import due
+    from relay.recording.retention import prune as run
+
+    settings = Settings.load()
+    root = folder or settings.recordings_dir
+    limits = (max_days or settings.recordings_max_days, max_mb or settings.recordings_max_mb)
+    if dry_run:
+        for path, why in due(root, datetime.now(UTC), *limits):
+            typer.echo(f"would delete {path.name}: {why}")
+        return
+    for gone in run(root, datetime.now(UTC), *limits):
+        typer.echo(f"deleted {gone.name}: {gone.why}")
+
+
+@app.command()
+def repair(
+    asked: Annotated[str | None, typer.Argument(metavar="[ID]", help="One recording; all without it.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Make tracks and transcript anew.")] = False,
+    folder: Dir = None,
+) -> None:
+    """Finish recordings that ended suddenly: cut off the half-written, add the end, make tracks and transcript."""
+    from relay.errors import RelayError
+    from relay.recording.finish import repair as run
+    from relay.recording.folder import all_recordings, find
+
+    root = root_of(folder)
+    failed = 0
+    for path in [find(root, asked)] if asked is not None else all_recordings(root):
+        try:
+            done = run(path, again=again)
+        except (RelayError, OSError) as error:
+            failed += 1
+            typer.echo(f"{error}", err=True)
+        else:
+            typer.echo(f"{done.name}: {done.words}")
+    if failed:
+        sys.exit(2)
+
+
+def _timeline(folder: Path | None, asked: str) -> "Timeline":
+    from relay.recording.folder import find
+    from relay.recording.reader import Recording
+    from relay.recording.timeline import listen
+
+    with Recording(find(root_of(folder), asked)) as recording:
+        return listen(recording).timeline
+
+
+def _finished(path: Path) -> None:
+    from relay.recording.finish import is_finished
+    from relay.recording.finish import repair as run
+
+    if not is_finished(path):
+        run(path)
+
+
+def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
+    from relay.core.commands import UseOptions
+    from relay.recording.reader import Recording, commands_of
+
+    with Recording(path) as recording:
+        for entry in recording.entries():
+            for command in commands_of(recording, entry):
+                if isinstance(command, UseOptions):
+                    options = command.options
+    return options

@@ -1,0 +1,129 @@
+"""`relay replay`: a recorded session again, through today's rules, as the model, or as the client."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.commands.recordings import Dir, Id, root_of
+
+if TYPE_CHECKING:
+    from relay.core.replay import Difference, Neighbour
+    from relay.recording.rerun import AudioDifference, Outcome
+
+
+def replay(
+    asked: Id,
+    as_upstream: Annotated[
+        bool, typer.Option("--as-upstream", help="Serve the recorded model to any Realtime client.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --as-upstream: the port, 0 for any.")] = 8091,
+    against: Annotated[
+        str | None, typer.Option(help="Speak the recorded user's part to this relay or Realtime endpoint (ws URL).")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(help="With --as-upstream and --against: 1, another factor, or max (as fast as asked).")
+    ] = "1",
+    equal: Annotated[
+        str, typer.Option(help="With --against: what must be equal for exit code 0 (user,assistant,tools,arguments).")
+    ] = "user,tools,arguments",
+    save: Annotated[
+        Path | None, typer.Option(help="With --against: folder for the live answer's sound and the comparison.")
+    ] = None,
+    folder: Dir = None,
+) -> None:
+    """Replay a recording: by itself it runs the journal through today's rules and prints "identical", or the first
+    difference with its neighbourhood (exit 1)."""
+    from relay.errors import RelayError
+    from relay.recording.folder import find
+
+    path = find(root_of(folder), asked)
+    if as_upstream and against is not None:
+        raise RelayError("--as-upstream and --against exclude each other")
+    if as_upstream:
+        _as_upstream(path, port, speed)
+    elif against is not None:
+        _against(path, against, speed, equal, save)
+    else:
+        _journal(path)
+
+
+def _as_upstream(path: Path, port: int, speed: str) -> None:
+    import asyncio
+
+    from relay.errors import RelayError
+    from relay.replaying.as_upstream import parse_speed, serve
+
+    try:
+        asyncio.run(serve(path, port, parse_speed(speed), lambda line: typer.echo(line, err=True)))
+    except OSError as error:
+        raise RelayError(f"cannot listen on port {port}: {error.strerror or error}; try another --port") from error
+
+
+def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
+    import asyncio
+
+    from relay.replaying.against import run
+    from relay.replaying.as_upstream import parse_speed
+    from relay.replaying.comparison import parse_equal
+
+    comparison = asyncio.run(run(path, url, parse_speed(speed), save))
+    for line in comparison.draw():
+        typer.echo(line)
+    unequal = comparison.unequal(parse_equal(equal))
+    if unequal:
+        typer.echo(f"not equal: {', '.join(unequal)}")
+        raise typer.Exit(1)
+
+
+def _journal(path: Path) -> None:
+    from relay.recording.reader import Recording
+    from relay.recording.rerun import rerun
+
+    with Recording(path) as recording:
+        outcome = rerun(recording)
+        for line in describe(path, outcome, recording.header.beginning.started_at):
+            typer.echo(line)
+    if not outcome.identical:
+        raise typer.Exit(1)
+
+
+def describe(path: Path, outcome: "Outcome", started_at: float) -> list[str]:
+    """What a re-run found, as lines for the terminal."""
+    lines = [f"note: {note}" for note in outcome.notes]
+    difference = outcome.difference
+    if difference is None:
+        how = "identical" if outcome.exact else "identical within the tolerance"
+        return [*lines, f"{how}: {outcome.events} events, {outcome.sent_bytes} bytes of sound to the client"]
+    lines.append(f"different: {path / 'journal.jsonl'} line {difference.number}, {difference.now - started_at:.3f} s")
+    return [*lines, *_neighbourhood(difference, started_at)]
+
+
+def _neighbourhood(difference: "Difference | AudioDifference", started_at: float) -> list[str]:
+    from relay.core.replay import Difference
+
+    def line(near: "Neighbour") -> str:
+        return f"  {near.number:>7}  {near.now - started_at:9.3f} s  {near.text}"
+
+    lines = [line(near) for near in difference.before]
+    if not isinstance(difference, Difference):
+        return [*lines, f"> {difference.number:>7}  {difference.now - started_at:9.3f} s  {difference.what}"]
+    lines.append(f"> {difference.number:>7}  {difference.now - started_at:9.3f} s  {difference.event}")
+    lines += _diff([*map(_command, difference.recorded)], [*map(_command, difference.today)])
+    return lines
+
+
+def _diff(recorded: list[str], today: list[str]) -> list[str]:
+    import difflib
+
+    signs = {"- ": "recorded", "+ ": "today   ", "  ": "both    "}
+    told = [one for one in difflib.ndiff(recorded, today) if one[:2] in signs]
+    return [f"           {signs[one[:2]]}  {one[2:]}" for one in told] or ["           both do nothing"]
+
+
+def _command(command: object) -> str:
+    if isinstance(command, dict):
+        fields = ", ".join(f"{name}={json.dumps(value)}" for name, value in command.items() if name != "t")
+        return f"{command.get('t')}({fields})"
+    return "(the event itself, passed on)" if command == "=" else str(command)

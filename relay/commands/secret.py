@@ -1,0 +1,102 @@
+"""`relay secret`: mint one from the terminal."""
+
+import asyncio
+import json as json_module
+import shlex
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from relay.config import Settings
+
+
+def secret(
+    model: Annotated[str | None, typer.Option(help="Model (OPENAI_REALTIME_MODEL). Not with --azure.")] = None,
+    voice: Annotated[str | None, typer.Option(help="Voice (OPENAI_REALTIME_VOICE; with --azure: alloy).")] = None,
+    instructions: Annotated[str | None, typer.Option(help="Instructions (OPENAI_REALTIME_INSTRUCTIONS).")] = None,
+    language: Annotated[str | None, typer.Option(help="Language of the answers. Not with --azure.")] = None,
+    azure: Annotated[bool, typer.Option("--azure", help="From the Azure resource, in place of OpenAI.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="Print the WebRTC call to make with it.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
+) -> None:
+    """Mint a short-lived secret for a browser, and print it. Whoever has it can talk on your bill until it ends."""
+    from relay.config import Settings
+    from relay.errors import BadRequest, UpstreamError
+    from relay.logs import setup_logging
+
+    setup_logging("error", "text")  # what fails is said below
+    settings = Settings.load()
+    if azure and (model or language):
+        raise BadRequest("--model and --language go with OpenAI; an Azure deployment has its model in it.")
+    mint = (
+        _azure(settings, voice, instructions)
+        if azure
+        else _openai(settings, model=model, voice=voice, instructions=instructions, language=language)
+    )
+    try:
+        answer, url = asyncio.run(mint)
+    except UpstreamError as error:
+        typer.echo(f"relay: {error}; `relay check` says which setting to change", err=True)
+        raise typer.Exit(1) from None
+    value = answer.get("ephemeralKey" if azure else "value")
+    if not isinstance(value, str):
+        typer.echo("relay: there is no secret in the answer", err=True)
+        raise typer.Exit(1)
+    if json:
+        typer.echo(json_module.dumps(answer))
+    elif curl:
+        typer.echo(curl_call(url, value))
+    else:
+        typer.echo(value)
+    _tell_expiry(answer.get("expiresAt" if azure else "expires_at"))
+
+
+async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
+    from relay.endpoints.client_secret import ClientSecretRequest, create_client_secret, rest_base
+    from relay.endpoints.navai_options import NavaiOptions
+    from relay.errors import NotConfigured
+
+    options = NavaiOptions.from_env(settings.environment())
+    if options.openai_api_key is None:
+        raise NotConfigured("There is no key to mint with: set OPENAI_API_KEY, or use --azure.")
+    answer = await create_client_secret(options, ClientSecretRequest(**wanted))
+    return answer, f"{rest_base(options.openai_base_url)}/realtime/calls"
+
+
+async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
+    from relay.endpoints.azure import NOT_CONFIGURED, AzureSessionRequest, create_azure_session
+    from relay.errors import NotConfigured
+    from relay.peers.provider import ProviderClient
+    from relay.state import azure_credential
+
+    resource, credential = settings.azure, azure_credential(settings)
+    if resource is None or credential is None:
+        raise NotConfigured(NOT_CONFIGURED)
+    body = {"voice": voice, "instructions": instructions}
+    wanted = AzureSessionRequest.from_body(body, resource)
+    provider = ProviderClient()
+    try:
+        answer = await create_azure_session(resource, await credential.headers(), wanted, provider)
+    finally:
+        await provider.close()
+    return answer, resource.webrtc_url
+
+
+def curl_call(url: str, value: str) -> str:
+    """The command that sends an offer of SDP, and prints the answer."""
+    header = f"Authorization: Bearer {value}"
+    return (
+        f"curl --fail-with-body {shlex.quote(url)} \\\n"
+        f"  -H {shlex.quote(header)} \\\n"
+        "  -H 'Content-Type: application/sdp' \\\n"
+        "  --data-binary @offer.sdp"
+    )
+
+
+def _tell_expiry(expires_at: object) -> None:
+    if isinstance(expires_at, int) and sys.stderr.isatty():
+        until = datetime.fromtimestamp(expires_at, UTC)
+        typer.echo(f"good until {until:%Y-%m-%d %H:%M:%S} UTC", err=True)

@@ -1,0 +1,135 @@
+"""`relay tools`: what the settings' tools are, one of them run by hand, the schema of one."""
+
+import asyncio
+import contextlib
+import json as json_text
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relay.errors import ToolError
+
+if TYPE_CHECKING:
+    from relay.toolkit.registry import Tool, ToolRegistry
+
+app = typer.Typer(help="List the backend tools, run one, print its schema.", invoke_without_command=True)
+
+Folders = Annotated[
+    str | None, typer.Option("--tools", help="Folders, files or patterns of backend tools (RELAY_TOOLS; tools).")
+]
+Name = Annotated[str, typer.Argument(help="The tool's name, as `relay tools` lists it.", show_default=False)]
+
+
+@app.callback()
+def list_tools(
+    context: typer.Context,
+    tools: Folders = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List the backend tools: name and parameters, source, who may call them; then what went wrong."""
+    context.obj = tools
+    if context.invoked_subcommand is not None:
+        return
+    registry = asyncio.run(_listed(tools))
+    if json:
+        items = [{**one.definition(), "source": one.source, "expose": sorted(one.expose)} for one in registry]
+        typer.echo(json_text.dumps({"tools": items, "warnings": registry.warnings}, indent=2, ensure_ascii=False))
+        return
+    for one in registry:
+        typer.echo(f"{one.name}({_parameters(one)})")
+        typer.echo(f"    {one.description}")
+        typer.echo(f"    {one.source} · {', '.join(sorted(one.expose)) or 'nobody'}{_options(one)}")
+    for warning in registry.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if not len(registry):
+        typer.echo("no tools")
+
+
+@app.command()
+def call(
+    context: typer.Context,
+    name: Name,
+    arguments: Annotated[str, typer.Argument(help="Its arguments as a JSON object.")] = "{}",
+) -> None:
+    """Run one tool as the model would, and print what the model would be told. Exit code 1 if it has no result."""
+    output, is_done = asyncio.run(_call(context.obj, name, arguments))
+    typer.echo(output)
+    raise typer.Exit(0 if is_done else 1)
+
+
+@app.command()
+def schema(context: typer.Context, name: Name) -> None:
+    """Print one tool as it is described to the model."""
+    tool = _find(asyncio.run(_listed(context.obj)), name)
+    typer.echo(json_text.dumps(tool.definition(), indent=2, ensure_ascii=False))
+
+
+@contextlib.asynccontextmanager
+async def _loaded(folders: str | None) -> AsyncIterator["ToolRegistry"]:
+    """The tools of the settings: those of the folders, and of the MCP servers as long as this lasts."""
+    from relay.config import Settings
+    from relay.state import mcp_servers, tool_sources
+    from relay.toolkit.library import ToolLibrary
+    from relay.toolkit.mcp import McpServers
+    from relay.toolkit.registry import ToolRegistry
+
+    settings = Settings.load(tools=folders)
+    registry = ToolRegistry()
+    await ToolLibrary(tool_sources(settings), registry).load()
+    servers = McpServers(mcp_servers(settings), registry)
+    await servers.start()
+    try:
+        yield registry
+    finally:
+        await servers.stop()
+
+
+async def _listed(folders: str | None) -> "ToolRegistry":
+    async with _loaded(folders) as registry:
+        return registry
+
+
+def _find(registry: "ToolRegistry", name: str) -> "Tool":
+    tool = registry.get(name)
+    if tool is None:
+        raise ToolError(f"There is no tool {name!r:.80}. The tools are: {', '.join(registry.names()) or 'none'}.")
+    return tool
+
+
+async def _call(folders: str | None, name: str, arguments: str) -> tuple[str, bool]:
+    from relay.toolkit.context import ToolContext
+    from relay.toolkit.runner import ToolCall, ToolRunner
+
+    def tell(text: str) -> None:
+        typer.echo(f"progress: {text}", err=True)
+
+    async with _loaded(folders) as registry:
+        tool = _find(registry, name)
+        runner = ToolRunner(registry)
+        context = ToolContext(session_id="command line", identity="command line", on_progress=tell)
+        audience: Any = next((one for one in ("model", "http", "client") if one in tool.expose), "model")
+        result = await runner.run(ToolCall("call_1", tool.name, arguments), context, audience=audience)
+        await runner.close(1.0)
+        return result.output, result.code is None
+
+
+def _parameters(tool: "Tool") -> str:
+    required = tool.parameters.get("required", [])
+    shown = []
+    for name, schema in tool.parameters.get("properties", {}).items():
+        kind = schema.get("type") or ("one of" if "enum" in schema else "any")
+        ending = "" if name in required else f" = {json_text.dumps(schema.get('default'), ensure_ascii=False)}"
+        shown.append(f"{name}: {kind}{ending}")
+    return ", ".join(shown)
+
+
+def _options(tool: "Tool") -> str:
+    options = [f"{tool.timeout_s:g} s"]
+    if tool.concurrency is not None:
+        options.append(f"at most {tool.concurrency} at a time")
+    if tool.protected:
+        options.append("protected")
+    if tool.cancel_on_interrupt:
+        options.append("ends on interruption")
+    return f" · {', '.join(options)}"

@@ -1,0 +1,240 @@
+"""The lines of a recorded journal: what happened with its time and what followed, one JSON object each.
+
+| line | meaning |
+|---|---|
+| `{"now":T,"event":{…},"do":[…]}` | an event and its commands; no `do`: none |
+| `{"now":T,"event":{…},"raised":"…"}` | our own code failed at this event |
+| `{"now":T,"in":N}` | N bytes of microphone audio, the next ones of `client.pcm`, passed on |
+| `{"now":T,"out":N,"item":…,"response":…,"part":…}` | N bytes of the model's audio, the next of `upstream.pcm` |
+| `{"now":T,"sent":N,"crc":C}` | N bytes of audio went to the client; `"kept":true`: they stand in `sent.pcm` |
+| `{"gap":{"records":R,"from":T,"to":T}}` | that many records could not be written |
+| `{"now":T,"end":"…"}` | the recording ends here, and why |
+
+`do` of an audio line is there only if something else followed than passing it on. In `do`, `"="` is the event itself,
+passed on; other audio is told by its length and its CRC-32. `now` is the session's clock, in seconds.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from zlib import crc32
+
+import orjson
+
+from relay.core.commands import Command
+from relay.core.events import Event, Forwarded
+from relay.core.journal import from_json, to_json
+from relay.core.redact import redact
+
+PASSED_ON: Final = "="
+MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+MAX_RAISED_CHARS: Final = 500
+
+Obj = dict[str, Any]
+
+_NOT_ORJSON = b'{"now": '
+
+_SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|passwd|secret)|(.*[-_])?token|ticket)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event with its time; `do` as it stands in the journal, None if our code `raised`.
+
+    Audio has no `raw` yet: it is in `client.pcm` or `upstream.pcm`, `n_audio_bytes` long.
+    """
+
+    now: float
+    event: Event
+    do: tuple[Any, ...] | None
+    raised: str | None = None
+    n_audio_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Audio that went to the client's socket; `kept`: its bytes stand in `sent.pcm`."""
+
+    now: float
+    n_bytes: int
+    crc: int
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """`records` lines, from one time to another, that could not be written."""
+
+    records: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last line."""
+
+    now: float
+    reason: str
+
+
+Line = Happened | Sent | Gap | End
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def clean(value: Any) -> Any:
+    """JSON without anything that looks like a credential, in its texts or under a name that says so."""
+    if isinstance(value, str):
+        return redact(value, len(value)) if len(value) > 6 else value
+    if isinstance(value, Mapping):
+        return {
+            key: "[…]" if isinstance(member, str) and member and _SECRET_KEY.match(key) else clean(member)
+            for key, member in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [clean(member) for member in value]
+    return value
+
+
+def done_of(event: Event, commands: Sequence[Command]) -> list[Any]:
+    """Commands as they stand in `do`."""
+    return [PASSED_ON if command is event else _command(command) for command in commands]
+
+
+def _command(command: Command) -> Obj:
+    if type(command) is Forwarded:
+        told = to_json(command._replace(raw=b""))
+        del told["raw"]
+        return told | {"crc": crc32(command.raw)}
+    return clean(to_json(command))  # type: ignore[no-any-return]
+
+
+def event_line(event: Event, now: float, commands: Sequence[Command] | None, raised: str = "") -> bytes:
+    """The line of any event; its audio, if it is some, stands in the line."""
+    line: Obj = {"now": now, "event": clean(to_json(event))}
+    if commands is None:
+        line["raised"] = redact(raised, MAX_RAISED_CHARS)
+    elif commands:
+        line["do"] = done_of(event, commands)
+    return _dump(line)
+
+
+def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> bytes:
+    """The line of audio whose bytes are written elsewhere."""
+    passed_on = len(commands) == 1 and commands[0] is event
+    if event.kind == "input_audio":
+        if passed_on:
+            return b'{"now":%s,"in":%d}\n' % (repr(now).encode(), event.n_bytes)  # fifty a second
+        line: Obj = {"now": now, "in": event.n_bytes}
+    else:
+        line = {
+            "now": now,
+            "out": event.n_bytes,
+            "item": event.item_id,
+            "response": event.response_id,
+            "part": event.content_index,
+        }
+    if not passed_on:
+        line["do"] = done_of(event, commands)
+    return _dump(line)
+
+
+def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
+    """The line of audio that went to the client."""
+    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (repr(now).encode(), n_bytes, crc, b',"kept":true' if kept else b"")
+
+
+def gap_line(gap: Gap) -> bytes:
+    """The line that stands for lines that are not there."""
+    return _dump({"gap": {"records": gap.records, "from": gap.first, "to": gap.last}})
+
+
+def end_line(now: float, reason: str) -> bytes:
+    """The last line."""
+    return _dump({"now": now, "end": reason})
+
+
+def _dump(line: Obj) -> bytes:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # beyond orjson: numbers over 64 bits, lone surrogates, deep nesting
+        return json.dumps(line, ensure_ascii=True, default=str).encode() + b"\n"
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_line(raw: bytes) -> Line:
+    """One line. Raises ValueError naming what is wrong with it."""
+    if len(raw) > MAX_LINE_BYTES:
+        raise ValueError(f"the line has {len(raw)} bytes; {MAX_LINE_BYTES} are the most a journal's line may have")
+    try:
+        line = _load(raw)
+    except ValueError as error:
+        raise ValueError(f"that is not JSON: {error}") from None
+    if not isinstance(line, dict):
+        raise ValueError("a line is a JSON object")
+    if "gap" in line:
+        gap = line["gap"] if isinstance(line["gap"], dict) else {}
+        return Gap(_count(gap, "records"), _time(gap, "from"), _time(gap, "to"))
+    now = _time(line, "now")
+    if "end" in line:
+        return End(now, str(line["end"]))
+    if "sent" in line:
+        return Sent(now, _count(line, "sent"), _count(line, "crc"), line.get("kept") is True)
+    if "in" in line or "out" in line:
+        return _read_audio(line, now)
+    if "event" in line:
+        return _read_event(line, now)
+    raise ValueError("there is none of event, in, out, sent, gap, end in it")
+
+
+def _load(raw: bytes) -> Any:
+    # What orjson could not write it does not read either: it would round whole numbers over 64 bits. The blank behind
+    # the colon tells such lines apart.
+    return json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw)
+
+
+def _read_audio(line: Obj, now: float) -> Happened:
+    if "in" in line:
+        n_bytes = _count(line, "in")
+        event = Forwarded("input_audio", "", n_bytes, b"")
+    else:
+        n_bytes = _count(line, "out")
+        item_id, response_id = line.get("item"), line.get("response")
+        if not (isinstance(item_id, str) and isinstance(response_id, str)):
+            raise ValueError("item and response must be texts")
+        event = Forwarded("output_audio", item_id, n_bytes, b"", response_id, _count(line, "part"))
+    return Happened(now, event, _done(line, (PASSED_ON,)), n_audio_bytes=n_bytes)
+
+
+def _read_event(line: Obj, now: float) -> Happened:
+    event = from_json(line["event"])
+    raised = line.get("raised")
+    if raised is not None:
+        return Happened(now, event, None, str(raised))  # type: ignore[arg-type]  # the union holds commands as well
+    return Happened(now, event, _done(line, ()))  # type: ignore[arg-type]
+
+
+def _done(line: Obj, default: tuple[Any, ...]) -> tuple[Any, ...]:
+    do = line.get("do", default)
+    if not isinstance(do, list | tuple) or not all(one == PASSED_ON or isinstance(one, dict) for one in do):
+        raise ValueError('do must be a list of commands, or of "="')
+    return tuple(do)
+
+
+def _count(line: Mapping[str, Any], name: str) -> int:
+    value = line.get(name)
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} must be a whole number, not {value!r:.40}")
+    return value
+
+
+def _time(line: Mapping[str, Any], name: str) -> float:
+    value: Any = line.get(name)
+    if type(value) not in (int, float) or not -1e12 < value < 1e12:
+        raise ValueError(f"{name} must be a time in seconds, not {value!r:.40}")
+    return float(value)

@@ -1,0 +1,64 @@
+"""What one session may take of the relay: how fast it sends, how long it is quiet, how long it lasts."""
+
+from dataclasses import dataclass
+
+AUDIO_RATE = 1.2
+"""Audio seconds a wall second: a client's clock may run a little fast."""
+AUDIO_CREDIT_S = 10.0
+"""What may come on top, at the start: a client that connects late sends what it has recorded meanwhile."""
+MAX_AUDIO_CREDIT_S = 60.0
+"""What may be saved up: the pause of a bad network comes all at once afterwards."""
+LEAST_FRAME_MS = 2
+"""A frame, or a part of one, is charged at least this: 600 a second are read, more are read later. A page that sends
+every block of its audio graph by itself (128 samples) sends 375."""
+MESSAGE_RATE = 50.0
+MESSAGE_CREDIT = 300.0
+TELL_AGAIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a session may last, and how long its client may be quiet; None for as long as it likes."""
+
+    max_duration_s: float | None = None
+    max_idle_s: float | None = None
+
+
+class Allowance:
+    """A bucket that fills at `per_s` up to `most`; who takes more than there is must wait.
+
+    `left` may be lowered without looking at the clock as long as it stays above zero.
+    """
+
+    __slots__ = ("_at", "_most", "_per_s", "_told_at", "left")
+
+    def __init__(self, start: float, per_s: float, most: float, now: float) -> None:
+        self.left = start
+        self._per_s = per_s
+        self._most = most
+        self._at = now
+        self._told_at = float("-inf")
+
+    def wait_s(self, now: float) -> float:
+        """Fill up to `now`; how long to wait until something is left again, 0 if something is."""
+        self.left = min(self.left + (now - self._at) * self._per_s, self._most)
+        self._at = now
+        return -self.left / self._per_s if self.left < 0 else 0.0
+
+    def tell(self, now: float) -> bool:
+        """Whether the one who waits is to be told, which is not more often than every `TELL_AGAIN_S`."""
+        if now - self._told_at < TELL_AGAIN_S:
+            return False
+        self._told_at = now
+        return True
+
+
+def audio_allowance(bytes_per_ms: int, now: float) -> Allowance:
+    """In bytes of the client's microphone audio."""
+    per_s = bytes_per_ms * 1000
+    return Allowance(AUDIO_CREDIT_S * per_s, AUDIO_RATE * per_s, MAX_AUDIO_CREDIT_S * per_s, now)
+
+
+def message_allowance(now: float) -> Allowance:
+    """In messages and control frames."""
+    return Allowance(MESSAGE_CREDIT, MESSAGE_RATE, MESSAGE_CREDIT, now)

@@ -1,0 +1,192 @@
+"""The Azure session for pages, and its four companions, below `RELAY_AZURE_PREFIX` (`/api/ai-assistant`).
+
+A page fetches an ephemeral key here and dials Azure itself. GA by default; the preview protocol where
+AZURE_OPENAI_API_VERSION is set. Failures keep the shape `{error, details}`, with a status of their own.
+https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
+"""
+
+import asyncio
+import json
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from relay.azure import AzureResource
+from relay.core.policy import Principal
+from relay.core.redact import redact
+from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
+from relay.endpoints.navai_backend import read_body
+from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
+from relay.peers.provider import Call, ProviderClient
+from relay.state import RELAY
+from relay.toolkit.context import ToolContext
+from relay.toolkit.runner import ToolCall
+from relay.toolkit.scrub import without_paths
+
+TIMEOUT_S = 15.0
+DEFAULT_VOICE = "alloy"
+PREVIEW_VOICES = ("alloy", "echo", "shimmer")
+NAME = "Azure OpenAI Realtime API"
+NOT_CONFIGURED = (
+    "Azure is not configured: set AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT and AZURE_OPENAI_API_KEY (or "
+    "RELAY_AZURE_TOKEN)."
+)
+GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
+
+MAX_DETAILS_CHARS = 1_000
+
+_TOOL_STATUS = {"invalid_arguments": 400, "busy": 429, "timeout": 504, "shutdown": 503}
+"""Statuses of calls without a result; all others are 500: the tool itself failed."""
+
+Obj = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSessionRequest:
+    """What a page asks for; None leaves it to the model."""
+
+    voice: str = DEFAULT_VOICE
+    instructions: str | None = None
+    temperature: float | None = None
+
+    @classmethod
+    def from_body(cls, body: Obj, resource: AzureResource) -> "AzureSessionRequest":
+        """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
+        voice = text_of(body, "voice") or DEFAULT_VOICE
+        if resource.is_preview and voice not in PREVIEW_VOICES:
+            raise BadRequest(f"Invalid voice: {voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
+        return cls(
+            voice=voice,
+            instructions=text_of(body, "instructions"),
+            temperature=number_of(body, "temperature"),
+        )
+
+
+async def create_azure_session(
+    resource: AzureResource, headers: dict[str, str], wanted: AzureSessionRequest, provider: ProviderClient
+) -> Obj:
+    """Make a session at Azure: the five fields that pages know, and `warning` for what was left out.
+
+    Raises UpstreamError.
+    """
+    call = Call(
+        name=NAME,
+        url=resource.mint_url,
+        headers=headers,
+        body=_session_body(resource, wanted),
+        timeout_s=TIMEOUT_S,
+    )
+    answer = (await provider.fetch(call)).json_object()
+    session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
+    if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
+        raise UpstreamError(f"{NAME} failed: there is no client secret in the answer.")
+    session: Obj = {
+        "sessionId": session_id,
+        "webrtcUrl": resource.webrtc_url,
+        "ephemeralKey": secret["value"],
+        "expiresAt": secret.get("expires_at"),
+        "model": resource.deployment,
+    }
+    ignored = wanted.temperature is not None and not resource.is_preview
+    return session | ({"warning": GA_TEMPERATURE} if ignored else {})
+
+
+def _session_body(resource: AzureResource, wanted: AzureSessionRequest) -> Obj:
+    instructions = {"instructions": wanted.instructions} if wanted.instructions else {}
+    if not resource.is_preview:
+        audio = {"output": {"voice": wanted.voice}}
+        return {"session": {"type": "realtime", "model": resource.deployment, "audio": audio} | instructions}
+    temperature = {"temperature": wanted.temperature} if wanted.temperature is not None else {}
+    return {"model": resource.deployment, "voice": wanted.voice} | instructions | temperature
+
+
+def _of_ga(answer: Obj) -> tuple[Any, Obj]:
+    session = answer.get("session")
+    return session.get("id") if isinstance(session, dict) else None, answer
+
+
+Handler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
+
+
+async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`POST …/realtime/session`: an ephemeral key and the address to dial with it."""
+    relay = request.app[RELAY]
+    check_sender(request)
+    resource, credential = relay.settings.azure, relay.azure_credential
+    if resource is None or credential is None:
+        raise NotConfigured(NOT_CONFIGURED)
+    wanted = AzureSessionRequest.from_body(await read_body(request), resource)
+    relay.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())
+    try:
+        session = await create_azure_session(resource, await credential.headers(), wanted, relay.provider)
+    except UpstreamError as error:
+        retry = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s is not None else {}
+        return _failed("Failed to create realtime session", str(error), error.http_status, retry)
+    return web.json_response(session, headers=NO_STORE)
+
+
+async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET …/realtime/tools`: the tools as a session takes them."""
+    registry = request.app[RELAY].registry
+    return web.json_response({"tools": [tool.definition() for tool in registry.exposed_to("http")]})
+
+
+async def azure_tools_exec(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`POST …/realtime/tools/exec`: run one tool for a page whose model asked for it."""
+    relay = request.app[RELAY]
+    body = await read_body(request)
+    name = text_of(body, "name")
+    if name is None:
+        raise BadRequest("Tool name is required", "name")
+    tool = relay.registry.get(name)
+    if tool is None:
+        return web.json_response({"error": f"Tool not found: {name:.80}"}, status=404)
+    if "http" not in tool.expose:
+        raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
+    context = ToolContext(session_id="", identity=principal.identity)
+    call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
+    result = await relay.runner.run(call, context, audience="http")
+    if result.code is not None:
+        details = redact(without_paths(result.message), MAX_DETAILS_CHARS)
+        return _failed("Tool execution failed", details, _TOOL_STATUS.get(result.code, 500))
+    return web.json_response({"output": json.loads(result.output)})
+
+
+def _arguments(body: Obj) -> Obj:
+    arguments = body.get("arguments")
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, dict):
+        raise BadRequest("arguments must be an object.", "arguments")
+    return arguments
+
+
+async def azure_user(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET …/realtime/user`: who the credential belongs to, as far as the relay knows."""
+    identity = principal.identity
+    if identity == "anonymous":
+        raise AccessDenied("There is no user: send Authorization: Bearer <one of RELAY_API_KEYS>.", status=401)
+    return web.json_response({"userEntityRef": f"user:default/{identity}", "displayName": identity, "email": None})
+
+
+async def azure_health(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET …/realtime/health`: these routes are there."""
+    return web.json_response({"status": "ok"})
+
+
+def _failed(error: str, details: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": error, "details": details}, status=status, headers=headers)
+
+
+AZURE_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "/realtime/session", azure_session),
+    ("GET", "/realtime/tools", azure_tools),
+    ("POST", "/realtime/tools/exec", azure_tools_exec),
+    ("GET", "/realtime/user", azure_user),
+    ("GET", "/realtime/health", azure_health),
+)
+"""Method, path below the prefix, handler."""

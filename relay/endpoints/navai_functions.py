@@ -1,0 +1,87 @@
+"""`GET /navai/functions` and `POST /navai/functions/execute`: the tools over HTTP, for NAVAI's frontends."""
+
+import itertools
+import json
+from types import MappingProxyType
+from typing import Any
+
+from aiohttp import web
+
+from relay.core.policy import Principal
+from relay.core.redact import redact
+from relay.endpoints.navai_backend import NavaiBackend, read_body
+from relay.errors import BadRequest
+from relay.toolkit.context import ToolContext
+from relay.toolkit.registry import Tool
+from relay.toolkit.runner import Payload, ToolCall, ToolResult
+from relay.toolkit.scrub import without_paths
+
+PREFIX = "[navai]"
+RETRY_AFTER_S = 1
+MAX_ERROR_CHARS = 1_000
+
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "xi-api-key", "x-api-key"})
+_STATUS = {"invalid_arguments": 400, "invalid_json": 400, "busy": 429, "timeout": 504, "shutdown": 503}
+"""Statuses of calls without a result; all others are 500: the tool itself failed."""
+
+_numbers = itertools.count(1)
+
+
+async def list_functions(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
+    """The tools that are exposed to HTTP, and what went wrong when they were loaded."""
+    await backend.load_tools()
+    items = [
+        {"name": one.name, "description": one.description, "source": one.source, "parameters": one.parameters}
+        for one in backend.registry.exposed_to("http")
+    ]
+    warnings = [f"{PREFIX} {redact(warning)}" for warning in backend.registry.warnings]
+    return web.json_response({"items": items, "warnings": warnings})
+
+
+async def execute_function(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
+    """Runs one tool with the arguments of `payload`."""
+    body = await read_body(request)
+    name = _name_of(body)
+    await backend.load_tools()
+    tool = _find(backend, name)
+    if tool is None:
+        available = [one.name for one in backend.registry.exposed_to("http")]
+        refusal = {"error": "Unknown or disallowed function.", "available_functions": available}
+        return web.json_response(refusal, status=404)
+    if "http" not in tool.expose:
+        return web.json_response({"error": f'The function "{tool.name}" is not exposed to HTTP.'}, status=403)
+    call = ToolCall(f"http_{next(_numbers)}", tool.name, Payload(body.get("payload")))
+    result = await backend.runner.run(call, _context(request, principal), audience="http")
+    return _answer(tool, result)
+
+
+def _name_of(body: dict[str, Any]) -> str:
+    name = body.get("function_name")
+    name = name.strip().lower() if isinstance(name, str) else ""
+    if not name:
+        raise BadRequest("function_name is required.")
+    return name
+
+
+def _find(backend: NavaiBackend, name: str) -> Tool | None:
+    """The tool of a name in lower case; `@tool(name=…)` may have given it another."""
+    return backend.registry.get(name) or next((one for one in backend.registry if one.name.lower() == name), None)
+
+
+def _context(request: web.Request, principal: Principal) -> ToolContext:
+    headers = {key.lower(): value for key, value in request.headers.items() if key.lower() not in _CREDENTIALS}
+    req = MappingProxyType({"path": request.path, "headers": MappingProxyType(headers)})
+    return ToolContext(session_id="", identity=principal.identity, metadata=MappingProxyType({"req": req}))
+
+
+def _answer(tool: Tool, result: ToolResult) -> web.Response:
+    if result.code is None:
+        head = json.dumps({"ok": True, "function_name": tool.name, "source": tool.source})
+        is_nothing = tool.is_void and result.output == "null"
+        text = head if is_nothing else f'{head[:-1]}, "result": {result.output}}}'
+        return web.Response(text=text, content_type="application/json")
+    status = _STATUS.get(result.code, 500)
+    error = {"error": redact(without_paths(result.message), MAX_ERROR_CHARS)}
+    if result.code == "invalid_arguments":
+        error["field"] = "payload"
+    return web.json_response(error, status=status, headers={"Retry-After": str(RETRY_AFTER_S)} if status == 429 else {})

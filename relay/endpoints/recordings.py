@@ -1,0 +1,91 @@
+"""The viewer: `GET /recordings`, the list it shows, and the derived files it draws from. For admins alone."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from relay.core.policy import Principal
+from relay.recording.finish import is_finished, is_live
+from relay.recording.folder import (
+    ASSISTANT_TRACK,
+    PEAKS,
+    TIMELINE,
+    TRANSCRIPT,
+    USER_TRACK,
+    RecordingError,
+    all_recordings,
+    size_bytes,
+)
+from relay.recording.header import read_header
+from relay.state import RELAY
+from relay.web import CONTENT_SECURITY_POLICY, STATIC_DIR
+
+MAX_LISTED = 500
+_HEADERS: Final = {
+    "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; media-src 'self'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",  # voices are nobody's cache's business
+}
+_TYPES: Final = {
+    TIMELINE: "application/json",
+    PEAKS: "application/octet-stream",
+    TRANSCRIPT: "text/vtt",
+    USER_TRACK: "audio/flac",
+    ASSISTANT_TRACK: "audio/flac",
+}
+
+
+async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /recordings`: the page that draws them."""
+    body = (STATIC_DIR / "recordings.html").read_bytes()  # a few KB of a local file: not worth a thread
+    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=_HEADERS)
+
+
+async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /recordings/list`: the newest recordings, newest first."""
+    root = request.app[RELAY].recorder.root
+    rows = await asyncio.to_thread(_rows, root)
+    return web.json_response({"recordings": rows}, headers={"Cache-Control": "no-store"})
+
+
+async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
+    name, file = request.match_info["name"], request.match_info["file"]
+    path = await asyncio.to_thread(_path, request.app[RELAY].recorder.root, name, file)
+    headers = {"Content-Type": _TYPES[file], "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return web.FileResponse(path, headers=headers)
+
+
+def _rows(root: Path) -> list[dict[str, Any]]:
+    return [_row(folder) for folder in reversed(all_recordings(root)[-MAX_LISTED:])]
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": folder.name, "bytes": size_bytes(folder)}
+    try:
+        header = read_header(folder)
+    except RecordingError as error:
+        return row | {"state": "broken", "why": str(error)}
+    state = "live" if is_live(folder) else "finished" if is_finished(folder) else "unfinished"
+    return row | {
+        "state": state,
+        "started": header.started.isoformat(),
+        "identity": header.beginning.principal.identity,
+        "model": header.model,
+    }
+
+
+def _path(root: Path, name: str, file: str) -> Path:
+    """The file of a recording that is really there; names are compared, never joined to a path unseen."""
+    folder = next((path for path in all_recordings(root) if path.name == name), None)
+    if folder is None:
+        raise RecordingError(f"there is no recording {name!r:.80}")
+    if file not in _TYPES:
+        raise RecordingError(f"{file!r:.80} is none of {', '.join(_TYPES)}")
+    path = folder / file
+    if path.is_symlink() or not path.is_file():
+        raise RecordingError(f"{name} is not finished: `relay recordings repair` makes its {file}")
+    return path

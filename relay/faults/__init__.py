@@ -1,0 +1,18 @@
+"""Faults of a Realtime endpoint, made on purpose: what `relay local --fault` and `relay.testing` share.
+
+A fault is written `NAME[=VALUE][@POINT][#N]`; several are separated by commas:
+
+    drop=1006@response.output_audio.delta     the connection breaks behind the first sound
+    stall=2000@input_audio_buffer.committed   nothing is sent for two seconds
+    no-done#2                                 the second response has no response.done
+    429=3                                     refused with Retry-After: 3
+
+POINT is the type of a server's event, behind which the fault strikes, or a time since the connection ("500ms", "2s").
+`#N` is the N-th time (1 if it is left out), `#*` every time.
+"""
+
+from relay.faults.line import FaultyLine
+from relay.faults.misbehaviour import Misbehaviour
+from relay.faults.plan import KINDS, Door, FaultSpec, door_of, parse_faults
+
+__all__ = ["KINDS", "Door", "FaultSpec", "FaultyLine", "Misbehaviour", "door_of", "parse_faults"]

@@ -1,0 +1,150 @@
+"""How faults are written, and what a connection meets at the door."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.errors import ConfigError
+
+EVERY = 0
+"""As `FaultSpec.nth`: each time."""
+_WRITTEN = re.compile(r"(?P<name>[a-z0-9_-]+)(?:=(?P<value>[^@#]+))?(?:@(?P<point>[^#]+))?(?:#(?P<nth>\d+|\*))?")
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
+_EVENT = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
+_CLOSE_CODES = (1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014)
+LONGEST_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One sort of fault: `value` is "ms", "s", "code", "word" or None (it takes none); `point` where it strikes.
+
+    A `point` of "" means that the user may say where; at the "door" there is no connection yet.
+    """
+
+    help: str
+    point: str
+    value: str | None = None
+    default: str | None = None
+
+
+KINDS: dict[str, Kind] = {
+    "refuse": Kind("hang up without an answer to the handshake", "door"),
+    "401": Kind("answer the handshake with 401, invalid_api_key", "door"),
+    "403": Kind("answer the handshake with 403", "door"),
+    "429": Kind("answer the handshake with 429 and Retry-After: VALUE seconds", "door", "s", "1"),
+    "500": Kind("answer the handshake with 500", "door"),
+    "slow-accept": Kind("answer the handshake VALUE ms late", "door", "ms", "1000"),
+    "drop": Kind("close with code VALUE; 1006 breaks the connection without a close frame", "", "code", "1006"),
+    "stall": Kind("send nothing any more; with a VALUE, for so many ms", "", "ms"),
+    "session_expired": Kind("an error event session_expired, then a close with 1001", ""),
+    "error": Kind("an error event with the code VALUE", "", "word", "server_error"),
+    "malformed": Kind("a message that is no JSON", ""),
+    "unknown-event": Kind("an event of a type that nobody knows", ""),
+    "late-done": Kind("response.done comes VALUE ms late", "response.done", "ms", "500"),
+    "double-done": Kind("response.done comes twice", "response.done"),
+    "no-done": Kind("response.done does not come", "response.done"),
+    "two-items": Kind("a response says its message twice, as two items", "response.done"),
+    "duplicate-calls": Kind("a response makes its call twice, with the same call_id", "response.done"),
+    "late-arguments": Kind("the arguments of a call come when its response is cancelled already", "response.done"),
+    "wrong-order": Kind("response.created comes behind the events of its response", "response.created"),
+    "burst": Kind("a response's sound comes all at once, as fast as it can be made", "response.created"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpec:
+    """One fault: `point` is an event type, "door", or "" (at once); `after_s` is set instead if it is a time."""
+
+    name: str
+    value: str | None
+    point: str
+    after_s: float | None = None
+    nth: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """A value in ms or s, as seconds."""
+        return float(self.value or 0) / (1000 if KINDS[self.name].value == "ms" else 1)
+
+
+def parse_faults(text: str) -> tuple[FaultSpec, ...]:
+    """Read a list of faults. Raises ConfigError with what is wrong and what would be right."""
+    return tuple(_fault(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _fault(text: str) -> FaultSpec:
+    match = _WRITTEN.fullmatch(text)
+    kind = KINDS.get(match["name"]) if match else None
+    if match is None or kind is None:
+        raise ConfigError(
+            f"There is no fault '{text[:80]}'. Write NAME[=VALUE][@POINT][#N]; names: {', '.join(KINDS)}."
+        )
+    name, value, point, nth = match["name"], match["value"], match["point"], match["nth"]
+    if value is None:
+        value = kind.default
+    elif kind.value is None:
+        raise ConfigError(f"The fault '{name}' takes no value: leave out '={value}'.")
+    if value is not None:
+        _check_value(name, kind, value)
+    if point is not None and kind.point:
+        raise ConfigError(f"The fault '{name}' takes no point: leave out '@{point}'.")
+    after = _TIME.fullmatch(point) if point else None
+    if after:
+        after_s = float(after[1]) / (1000 if after[2] == "ms" else 1)
+        return FaultSpec(name, value, "", after_s)
+    if point and not _EVENT.fullmatch(point):
+        raise ConfigError(f"'@{point}' is neither the type of an event nor a time such as 500ms or 2s.")
+    every = kind.point == "door" and nth is None
+    return FaultSpec(name, value, kind.point or point or "", None, EVERY if every or nth == "*" else int(nth or 1))
+
+
+def _check_value(name: str, kind: Kind, value: str) -> None:
+    if kind.value == "code" and (not value.isdecimal() or int(value) not in _CLOSE_CODES):
+        raise ConfigError(f"'{name}={value}': the value is a close code: {', '.join(map(str, _CLOSE_CODES))}.")
+    if kind.value in ("ms", "s"):
+        try:
+            seconds = float(value) / (1000 if kind.value == "ms" else 1)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= LONGEST_S:
+            raise ConfigError(f"'{name}={value}': the value is a number of {kind.value}, at most an hour.")
+    if kind.value == "word" and not re.fullmatch(r"[a-z0-9_]{1,64}", value):
+        raise ConfigError(f"'{name}={value}': the value is an error code such as insufficient_quota.")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How a handshake is answered: `delay_s` late, and with `status` (0: not at all) unless that is None."""
+
+    delay_s: float = 0.0
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: dict[str, Any] | None = None
+
+
+_REFUSALS: dict[str, tuple[str, str | None, str]] = {
+    "401": ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    "403": ("invalid_request_error", "model_not_found", "You do not have access to this model."),
+    "429": ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again later."),
+    "500": ("server_error", None, "The server had an error while processing your request."),
+}
+
+
+def door_of(faults: Sequence[FaultSpec], number: int) -> Door:
+    """What the `number`-th connection (from 1) meets before it stands."""
+    delay_s = 0.0
+    for fault in faults:
+        if fault.point != "door" or fault.nth not in (EVERY, number):
+            continue
+        if fault.name == "slow-accept":
+            delay_s += fault.seconds
+        elif fault.name == "refuse":
+            return Door(delay_s, 0)
+        else:
+            kind, code, message = _REFUSALS[fault.name]
+            headers = (("Retry-After", f"{fault.seconds:g}"),) if fault.name == "429" else ()
+            error = {"message": message, "type": kind, "param": None, "code": code}
+            return Door(delay_s, int(fault.name), headers, {"error": error})
+    return Door(delay_s)

@@ -1,0 +1,194 @@
+"""The responses of a conversation: at most one in it, a few beside it, and what each is going to say or call."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from relay.local_engine.brain import Plan, plan
+from relay.local_engine.effects import Effect, Hush, Speak
+from relay.local_engine.grammar import Grammar
+from relay.local_engine.items import Items, Record, client_item
+from relay.local_engine.protocol import Fault, Obj, a_text, an_object, need, only
+from relay.local_engine.responses import Response, input_tokens
+from relay.local_engine.situation import grammar_of, situation
+
+MOST_SIDE_RESPONSES = 4
+REQUESTS_LIMIT, TOKENS_LIMIT = 10_000, 10_000_000
+"""Of a session, as `rate_limits.updated` tells them: they are counted, and nothing is refused for their sake."""
+
+_REFUSED = "conversation_already_has_active_response"
+
+
+class ResponseDesk:
+    """Starts, plans, cancels and ends responses.
+
+    `ask` takes effects, `on_finished` is told of every response that ended. `deaf` is true while recognition is under
+    way: a response that was asked for before the words are there begins, and waits for them.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        send: Callable[[Obj], None],
+        ask: Callable[[Effect], None],
+        new_id: Callable[[str], str],
+        on_finished: Callable[[Response], None],
+    ) -> None:
+        self._items = items
+        self._send = send
+        self._ask = ask
+        self._new_id = new_id
+        self._on_finished = on_finished
+        self._conversation_id = new_id("conv")
+        self._side: dict[str, Response] = {}
+        self._calls_after: dict[str, Plan] = {}
+        self._unplanned: Response | None = None
+        self._requests = self._tokens = 0
+        self.active: Response | None = None
+        self.deaf = False
+
+    @property
+    def conversation_id(self) -> str:
+        """The id of the conversation that the responses belong to."""
+        return self._conversation_id
+
+    def create(self, settings: Obj) -> None:
+        """A client's `response.create`; raises Fault."""
+        if settings["conversation"] == "none":
+            self._start_aside(settings)
+            return
+        if self.active is not None:
+            raise Fault(
+                f"Conversation already has an active response in progress: {self.active.id}. "
+                "Wait until the response is finished before creating a new one.",
+                code=_REFUSED,
+            )
+        if settings["input"] is not None:
+            settings["input"] = self._inputs(settings["input"])
+        self.start(settings)
+
+    def start(self, settings: Obj) -> None:
+        """Begin a response in the conversation."""
+        given = settings["input"]
+        response = self.active = self._begun(settings, self._items if given is None else given, in_conversation=True)
+        if self.deaf:
+            self._unplanned = response
+        else:
+            self._carry_out(response, self._plan(settings))
+
+    def words_are_there(self) -> None:
+        """Recognition is done: the response that waited for it goes on."""
+        if self._unplanned is not None and not self.deaf:
+            response, self._unplanned = self._unplanned, None
+            self._carry_out(response, self._plan(response.settings))
+
+    def find(self, response_id: str | None) -> Response | None:
+        """The response under way with that id; without one, that of the conversation."""
+        if response_id is None or (self.active is not None and self.active.id == response_id):
+            return self.active
+        return self._side.get(response_id)
+
+    def say(self, response: Response, sentence: str, audio: bytes) -> None:
+        """A sentence with its sound is ready."""
+        if not response.say(sentence, audio):
+            self._ask(Hush(response.id))
+            self.finish(response, "incomplete", "max_output_tokens")
+
+    def said_all(self, response: Response) -> None:
+        """Nothing more is to be said: the calls follow, and the end."""
+        if response.has_open_message:
+            response.end_message("completed")
+        for call in self._calls_after[response.id].calls:
+            response.call(call.name, call.arguments)
+        self.finish(response, "completed")
+
+    def cancel(self, response: Response, reason: str) -> None:
+        """Stop a response: "client_cancelled" or "turn_detected"."""
+        self._ask(Hush(response.id))
+        self.finish(response, "cancelled", reason)
+
+    def finish(self, response: Response, status: str, reason: str | None = None) -> None:
+        """End a response."""
+        self._calls_after.pop(response.id, None)
+        self._side.pop(response.id, None)
+        if self._unplanned is response:
+            self._unplanned = None
+        if self.active is response:
+            self.active = None
+        response.finish(status, reason)
+        self._tokens += response.total_tokens
+        self._on_finished(response)
+
+    def _start_aside(self, settings: Obj) -> None:
+        """A response outside the conversation: it reads it, or its own input, and leaves no trace in it."""
+        if len(self._side) >= MOST_SIDE_RESPONSES:
+            raise Fault(
+                f"Only {MOST_SIDE_RESPONSES} responses outside the conversation can run at a time.", code=_REFUSED
+            )
+        inputs = list(self._items) if settings["input"] is None else self._inputs(settings["input"])
+        response = self._begun(settings, inputs, in_conversation=False)
+        self._side[response.id] = response
+        self._carry_out(response, plan(self._grammar(settings), situation(inputs, settings["tool_choice"])))
+
+    def _begun(self, settings: Obj, before: Any, *, in_conversation: bool) -> Response:
+        response = Response(
+            settings,
+            new_id=self._new_id,
+            emit=self._send,
+            conversation_id=self._conversation_id,
+            add_item=self._items.add if in_conversation else None,
+            input_tokens=input_tokens(before, settings["instructions"]),
+        )
+        self._requests += 1
+        limits = (("requests", REQUESTS_LIMIT, self._requests), ("tokens", TOKENS_LIMIT, self._tokens))
+        self._send(
+            {
+                "type": "rate_limits.updated",
+                "rate_limits": [
+                    {"name": name, "limit": limit, "remaining": max(limit - used, 0)} for name, limit, used in limits
+                ],
+            }
+        )
+        return response
+
+    def _inputs(self, given: Sequence[Any]) -> list[Record]:
+        records: list[Record] = []
+        for index, value in enumerate(given):
+            path = f"response.input[{index}]"
+            if an_object(value, path).get("type") == "item_reference":
+                only(value, ("type", "id"), f"{path}.")
+                known = self._items.get(a_text(need(value, "id", f"{path}."), f"{path}.id"))
+                if known is None:
+                    raise Fault(f"Item '{value['id'][:200]}' not found.", param=f"{path}.id")
+                records.append(known)
+            else:
+                records.append(client_item(value, self._new_id("item"), path)[0])
+        return records
+
+    def _grammar(self, settings: Obj) -> Grammar:
+        return grammar_of(orjson.dumps(settings["tools"]))
+
+    def _plan(self, settings: Obj) -> Plan:
+        records = list(self._items) if settings["input"] is None else settings["input"]
+        state = situation(records, settings["tool_choice"])
+        for record in records:
+            record.answered = True
+        return plan(self._grammar(settings), state)
+
+    def _carry_out(self, response: Response, todo: Plan) -> None:
+        if not response.settings["parallel_tool_calls"]:
+            todo = Plan(todo.sentences, todo.calls[:1])
+        self._calls_after[response.id] = todo
+        if not todo.sentences:
+            self.said_all(response)
+            return
+        response.begin_message()
+        if response.is_spoken:
+            self._ask(Speak(response.id, todo.sentences, response.settings["output"]))
+            return
+        for sentence in todo.sentences:
+            if not response.say(sentence, b""):
+                self.finish(response, "incomplete", "max_output_tokens")
+                return
+        self.said_all(response)

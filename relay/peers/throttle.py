@@ -1,0 +1,87 @@
+"""A client that sends faster than its allowance is read no faster: it has to wait, and nothing that it sent is lost."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from audio.formats import AudioFormat
+from relay.core.events import ClientTooFast
+from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance
+from relay.peers.frames import MessageListener
+
+SLOWED_S = 0.25
+"""A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
+
+
+class ReadThrottle:
+    """One client's allowances: `audio` in bytes of its microphone, `messages` in text messages and pings.
+
+    Whoever has the frame at hand lowers `audio.left` by the greater of its length and `least_bytes`, and calls
+    `slow_down` once it is below zero.
+    """
+
+    def __init__(
+        self,
+        client: MessageListener,
+        microphone: AudioFormat,
+        feed: Callable[[ClientTooFast], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._feed = feed
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self.messages = message_allowance(clock())
+        self.use(microphone)
+        client.on_control = self.message
+        client.on_fragment = self.fragment
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the client is not read for now."""
+        return self._timer is not None
+
+    def use(self, microphone: AudioFormat) -> None:
+        """The client's audio comes in another format from here on."""
+        self.audio = audio_allowance(microphone.bytes_per_ms, self._clock())
+        self.least_bytes = LEAST_FRAME_MS * microphone.bytes_per_ms
+
+    def message(self) -> None:
+        """Count a message."""
+        self.messages.left -= 1
+        if self.messages.left < 0:
+            self.slow_down(self.messages, "messages")
+
+    def fragment(self) -> None:
+        """Count a part of a message as the shortest of audio frames: there may be thousands in one message."""
+        self.audio.left -= self.least_bytes
+        if self.audio.left < 0:
+            self.slow_down(self.audio, "audio")
+
+    def slow_down(self, allowance: Allowance, what: Literal["audio", "messages"]) -> None:
+        """Read no more until the allowance, which looks used up, has caught up."""
+        now = self._clock()
+        wait_s = allowance.wait_s(now)
+        if wait_s == 0:
+            return
+        if self._timer is None:
+            self._client.pause_reading()
+            self._client.read_sparingly()
+            self._timer = asyncio.get_running_loop().call_later(wait_s + SLOWED_S, self._read_on)
+        if allowance.tell(now):
+            self._feed(ClientTooFast(what))
+
+    def stop(self) -> None:
+        """Let no timer outlive the session."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._read_on()
+        self._client.on_control = self._client.on_fragment = _no_matter
+
+    def _read_on(self) -> None:
+        self._timer = None
+        self._client.resume_reading()
+
+
+def _no_matter() -> None:
+    """The session is over."""

@@ -1,0 +1,353 @@
+"""Recording at run time: one tape a session, fed by its tap, and the thread that writes.
+
+The loop's side copies what will not stay (audio), writes its lines, and hands all of it over twice a second; it opens,
+writes and waits for nothing. A tape never raises into its session.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zlib import crc32
+
+from audio.framing import Chunk
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.journal_lines import audio_line, end_line, event_line, sent_line
+from relay.core.policy import Principal, RecordMode
+from relay.core.replay import Beginning
+from relay.core.values import DeviceOptions, SessionConfig
+from relay.recording.folder import folder_name
+from relay.recording.header import Header
+from relay.recording.writer import Batch, Files, Missing, Writer
+from relay.wire.append import decode_audio
+
+FLUSH_S = 0.4
+"""With the writer's own delay, what `kill -9` can cost."""
+FLUSH_BYTES = 256 * 1024
+STOP_TIMEOUT_S = 3.0
+TIDY_EVERY_S = 3600.0
+MAX_PRELUDE = 64
+"""Events of the upstream's greeting that may wait for consent; they hold nothing that anybody said."""
+
+_PRELUDE = (ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick)
+
+_log = logging.getLogger("relay.recordings")
+
+
+class SessionTape:
+    """Records one session. `tap` and `sent` are called by the session; both do little, and neither raises."""
+
+    def __init__(
+        self,
+        header: Header,
+        folder: Path,
+        writer: Writer,
+        clock: Callable[[], float],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self.folder = folder
+        self._header = header
+        self._writer = writer
+        self._clock = clock
+        self._on_closed = on_closed
+        self._files: Files | None = None
+        self._waiting = header.mode == "consent"
+        self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
+        self._over = False
+        self._keeps_sent = _converts(header.beginning.options)
+        self._client: list[bytes] = []
+        self._upstream: list[bytes] = []
+        self._sent: list[bytes] = []
+        self._journal: list[bytes] = []
+        self._pending_bytes = 0
+        self._first = self._last = 0.0
+        self._missing = Missing()
+        self._timer: asyncio.TimerHandle | None = None
+        if not self._waiting:
+            self._files = Files(folder, header.to_json())
+
+    # -- what the session calls ---------------------------------------------------------------------------------------
+
+    def tap(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
+        """Something happened, and these commands followed; None if our own code failed at it."""
+        if self._over:
+            return
+        try:
+            if self._waiting and not self._consented(event, now, commands):
+                return
+            if type(event) is ev.Forwarded and commands is not None:
+                self._audio(event, now, commands)
+            else:
+                self._other(event, now, commands)
+        except Exception:
+            self._give_up()
+
+    def sent(self, samples: Chunk) -> None:
+        """Audio went to the client's socket."""
+        if self._over or self._waiting:
+            return
+        try:
+            now = self._clock()
+            if self._keeps_sent:
+                self._sent.append(bytes(samples))
+            self._note(sent_line(now, len(samples), crc32(samples), kept=self._keeps_sent), now, len(samples))
+        except Exception:
+            self._give_up()
+
+    def close(self, reason: str = "closed") -> None:
+        """The session is over: write what is left and let go of the files."""
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._files is None:
+            return
+        now = self._clock()
+        self._journal.append(end_line(now, reason))
+        self._last = now
+        self._hand_over()
+        self._writer.do(self._files.close)
+        self._writer.do(self._on_closed)
+
+    # -- consent ------------------------------------------------------------------------------------------------------
+
+    def _consented(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> bool:
+        """Whether the recording begins with this event; until then nothing that anybody said is even kept in memory."""
+        if not (isinstance(event, ev.Hello | ev.Consent) and event.consent):
+            prelude = self._prelude
+            if prelude is not None:
+                if isinstance(event, _PRELUDE) and commands is not None and len(prelude) < MAX_PRELUDE:
+                    prelude.append((event, now, commands))
+                else:
+                    self._prelude = None
+            return False
+        self._waiting = False
+        self._header = replace(self._header, from_start=self._prelude is not None)
+        self._files = Files(self.folder, self._header.to_json())
+        for early, when, done in self._prelude or ():
+            self._other(early, when, done)
+        self._prelude = None
+        return True
+
+    def _withdrawn(self) -> None:
+        """The client takes its consent back: what was recorded of this session goes."""
+        files, self._over = self._files, True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._forget()
+        if files is not None:
+            from relay.recording.retention import remove
+
+            self._writer.do(files.close)
+            self._writer.do(lambda: remove(files.folder))
+            _log.info("recording %s is deleted: consent was withdrawn", files.folder.name)
+
+    # -- lines --------------------------------------------------------------------------------------------------------
+
+    def _audio(self, event: ev.Forwarded, now: float, commands: Sequence[cmd.Command]) -> None:
+        if event.kind == "input_audio":
+            self._client.append(bytes(event.raw))
+        else:
+            try:
+                samples = decode_audio(event.raw)
+            except ValueError:
+                samples = b""
+            if len(samples) != event.n_bytes:  # no usual base64: it stands in its line as it came
+                self._note(event_line(event._replace(raw=bytes(event.raw)), now, commands), now, event.n_bytes)
+                return
+            self._upstream.append(samples)
+        self._note(audio_line(event, now, commands), now, event.n_bytes)
+
+    def _other(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
+        if isinstance(event, ev.Hello | ev.Consent) and event.consent is False:
+            self._withdrawn()
+            return
+        for command in commands or ():
+            if type(command) is cmd.UseOptions:
+                self._keeps_sent = _converts(command.options)
+        raised = "" if commands is not None else _what_failed()
+        line = event_line(event, now, commands, raised)
+        self._note(line, now, 0)
+
+    def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
+        if not self._journal:
+            self._first = now
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._journal.append(line)
+        self._last = now
+        self._pending_bytes += len(line) + n_audio_bytes
+        if self._pending_bytes > FLUSH_BYTES:
+            self._hand_over()
+
+    # -- to the writer ------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if not self._journal or self._files is None:
+            return
+        missing = Missing(self._missing.records, self._missing.first, self._missing.last)
+        batch = Batch(
+            audio=(b"".join(self._client), b"".join(self._upstream), b"".join(self._sent)),
+            journal=missing.take() + b"".join(self._journal),
+            records=len(self._journal),
+            first=self._first,
+            last=self._last,
+        )
+        self._forget()
+        if self._writer.put(self._files, batch):
+            self._missing.records = 0
+            return
+        if not self._missing.records:
+            _log.error("recording %s has a gap: the disk is too slow", self.folder.name)
+        self._missing.add(batch)
+
+    def _forget(self) -> None:
+        for kept in (self._client, self._upstream, self._sent, self._journal):
+            kept.clear()
+        self._pending_bytes = 0
+
+    def _give_up(self) -> None:
+        # A fault of ours costs the recording, never the session.
+        _log.exception("recording %s ends early", self.folder.name)
+        with contextlib.suppress(Exception):
+            self.close("the recorder failed")
+        self._over = True
+
+
+class Recorder:
+    """All recordings of one relay: makes tapes, has the finished ones tidied up, keeps to the retention."""
+
+    def __init__(
+        self,
+        root: Path,
+        mode: RecordMode,
+        *,
+        max_days: float | None = None,
+        max_mb: float | None = None,
+        upstream: str = "",
+        model: str = "",
+    ) -> None:
+        self.root = root
+        self.mode = mode
+        self.writer = Writer()
+        self._limits = (max_days, max_mb)
+        self._upstream, self._model = upstream, model
+        self._due = asyncio.Event()
+        self._tidying: asyncio.Task[None] | None = None
+        self._started = False
+        self._tapes: set[SessionTape] = set()
+
+    def tape(
+        self,
+        session_id: str,
+        config: SessionConfig,
+        options: DeviceOptions,
+        principal: Principal,
+        started_at: float,
+        clock: Callable[[], float],
+    ) -> SessionTape | None:
+        """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded."""
+        mode = principal.policy.record or self.mode
+        if mode == "off":
+            return None
+        self._start_once()
+        header = Header(
+            Beginning(session_id, config, options, principal, started_at),
+            started=datetime.now(UTC),
+            upstream=self._upstream,
+            model=self._model,
+            mode=mode,
+        )
+        loop = asyncio.get_running_loop()
+        folder = self.root / folder_name(header.stamp, session_id)
+        tape = SessionTape(header, folder, self.writer, clock, lambda: _call(loop, self._due.set))
+        self._tapes.add(tape)
+        return tape
+
+    def done(self, tape: SessionTape) -> None:
+        """The session of a tape has ended."""
+        self._tapes.discard(tape)
+        tape.close()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Finish what an earlier run left behind, and keep to the retention from now on."""
+        if self.mode != "off":
+            self._start_once()
+            if self.root.is_dir():
+                self._due.set()
+
+    async def stop(self) -> None:
+        """Write what is left, in bounded time; what is not finished then is finished at the next start."""
+        for tape in list(self._tapes):
+            self.done(tape)
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.wait([self._tidying])
+        if not await asyncio.to_thread(self.writer.stop, STOP_TIMEOUT_S):
+            _log.error("the disk did not take the last of the recordings in %.0f s", STOP_TIMEOUT_S)
+
+    def _start_once(self) -> None:
+        if not self._started:
+            self._started = True
+            self.writer.start()
+            self._tidying = asyncio.get_running_loop().create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        """After each session, and once an hour: tracks and transcripts by a process of its own, off this one's CPU."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TIDY_EVERY_S):
+                    await self._due.wait()
+            self._due.clear()
+            await self._run_finish()
+
+    async def _run_finish(self) -> None:
+        arguments = [str(self.root)]
+        for name, limit in zip(("--max-days", "--max-mb"), self._limits, strict=True):
+            if limit is not None:
+                arguments += [name, str(limit)]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "relay.recording.finish", *arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+        except OSError as error:
+            _log.error("recordings stay unfinished, for no process can be started: %s", error.strerror or error)
+            return
+        try:
+            _, said = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        for line in said.decode(errors="replace").splitlines()[-20:]:
+            _log.warning("finishing recordings: %s", line)
+
+
+def _converts(options: DeviceOptions) -> bool:
+    """Whether what the client is sent is not what the model sent."""
+    return options.output != options.upstream_output
+
+
+def _what_failed() -> str:
+    error = sys.exc_info()[1]
+    return f"{type(error).__name__}: {error}" if error is not None else "unknown"
+
+
+def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
+    """From the writer's thread to the loop, which may be gone."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)

@@ -1,0 +1,80 @@
+"""One file of a recording for a bug report, after a redaction pass, with a report of what was taken out.
+
+Texts and sound are replaced in the events; where the recording ran identically before, its commands are made anew from
+them, so that the bundle runs identically too.
+"""
+
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+from relay.core.journal import build, plain
+from relay.core.policy import Principal
+from relay.core.replay import Rerun
+from relay.core.values import SessionConfig
+from relay.recording.folder import HEADER, RecordingError
+from relay.recording.reader import Recording
+from relay.recording.redaction import Redaction, silenced
+from relay.recording.rerun import rerun
+from relay.recording.rewrite import Copy
+from relay.recording.timeline import listen
+
+REPORT = "REDACTED.txt"
+
+
+def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
+    """Write the bundle; returns the report. Raises RecordingError, OSError."""
+    if target.exists():
+        raise RecordingError(f"{target} exists already; name another file with --to")
+    with Recording(folder) as recording, tempfile.TemporaryDirectory() as made:
+        before = _before(recording)
+        timeline = listen(recording).timeline
+        wanted.silenced_items = silenced(timeline, wanted.spans)
+        beginning = recording.header.beginning
+        config = build(SessionConfig, wanted.tidy(plain(beginning.config)))
+        header = replace(
+            recording.header,
+            redacted=True,
+            beginning=replace(beginning, config=config, principal=_nobody(beginning.principal)),
+        )
+        Copy(recording, Path(made), wanted, Rerun(header.beginning) if before == "" else None).run()
+        report = _report(recording, wanted, before)
+        (Path(made) / HEADER).write_bytes(header.to_json())
+        (Path(made) / REPORT).write_text("\n".join(report) + "\n")
+        with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(Path(made).iterdir()):
+                archive.write(path, f"{folder.name}/{path.name}")
+    target.chmod(0o600)
+    return report
+
+
+def _before(recording: Recording) -> str:
+    """Why the commands can't be made anew; empty if they can."""
+    try:
+        outcome = rerun(recording)
+    except RecordingError as error:
+        return str(error)
+    if outcome.difference is not None:
+        return f"it differs from today's rules at line {outcome.difference.number}"
+    return "" if recording.ended else "it has a gap or no end"
+
+
+def _nobody(principal: Principal) -> Principal:
+    return replace(principal, identity="redacted")
+
+
+def _report(recording: Recording, wanted: Redaction, before: str) -> list[str]:
+    lines = [f"Taken out of {recording.folder.name}:", "  the identity of its owner"]
+    lines += [f"  {name}: {times}" for name, times in sorted(wanted.removed.items())]
+    looked = [*(f"field {name}" for name in wanted.fields), *wanted.patterns]
+    lines += [f"  {name}: nothing was found" for name in looked if not wanted.removed[name]]
+    for span in wanted.spans:
+        lines.append(f"  from {span.start_s:g} to {span.end_s:g} s: the items spoken or heard then, sound and words")
+    if wanted.spans:
+        lines.append("What tools were asked and answered is not part of a span: --field arguments --field output")
+    if before:
+        lines.append(f"Its commands are the recorded ones: {before}")
+    else:
+        lines.append("Its commands were made anew from what is left: `relay replay` finds it identical")
+    return lines

@@ -1,0 +1,207 @@
+"""Repair and finish recordings: `python -m relay.recording.finish FOLDER [--max-days N] [--max-mb N]`.
+
+Cuts off what a sudden end left half written, adds the end, makes the derived files. A recording that is being written
+is left alone: its writer holds a lock. Run by the relay after each session, as a process of its own.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from relay.core.journal_lines import MAX_LINE_BYTES, End, Gap, Happened, Sent, end_line, read_line
+from relay.recording.folder import (
+    CLIENT_AUDIO,
+    DERIVED,
+    JOURNAL,
+    SENT_AUDIO,
+    TIMELINE,
+    UPSTREAM_AUDIO,
+    RecordingError,
+    all_recordings,
+    open_file,
+)
+from relay.recording.header import read_header
+from relay.recording.tracks import derive
+
+try:
+    import fcntl
+
+    HAS_LOCKS = True
+except ImportError:  # Windows has no such locks: there, repair while no relay is running
+    HAS_LOCKS = False
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What was done to one recording."""
+
+    name: str
+    cut_bytes: int = 0
+    cut_lines: int = 0
+    ended: bool = False
+    derived: bool = False
+
+    @property
+    def words(self) -> str:
+        """For the user."""
+        done = []
+        if self.cut_lines or self.cut_bytes:
+            done.append(f"{self.cut_lines} whole lines and {self.cut_bytes} bytes in all cut off the journal's end")
+        if self.ended:
+            done.append("end added")
+        if self.derived:
+            done.append("tracks, outline and transcript made")
+        return "; ".join(done) or "nothing to do"
+
+
+def is_live(folder: Path) -> bool:
+    """Whether a relay is writing this recording."""
+    if not HAS_LOCKS:
+        return False
+    try:
+        descriptor = open_file(folder, JOURNAL)
+    except RecordingError:
+        return False
+    with os.fdopen(descriptor):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether all derived files are there and younger than the journal."""
+    try:
+        made = (folder / TIMELINE).stat().st_mtime_ns
+        return made >= (folder / JOURNAL).stat().st_mtime_ns and all((folder / name).exists() for name in DERIVED)
+    except OSError:
+        return False
+
+
+def repair(folder: Path, *, again: bool = False) -> Repaired:
+    """Finish one recording; `again` makes the derived files anew. Raises RecordingError, OSError.
+
+    What cannot be understood (an edited line, a foreign version) is told and left as it is.
+    """
+    if is_live(folder):
+        raise RecordingError(f"{folder.name} is being recorded; it is finished when its session ends")
+    if is_finished(folder) and not again:
+        return Repaired(folder.name)
+    read_header(folder)
+    with _locked(folder):
+        repaired = _mend(folder)
+    derive(folder)
+    return Repaired(folder.name, repaired.cut_bytes, repaired.cut_lines, repaired.ended, derived=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = open_file(folder, JOURNAL)
+    try:
+        if HAS_LOCKS:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise RecordingError(f"{folder.name} is being repaired by somebody else") from None
+    finally:
+        os.close(descriptor)
+
+
+def _mend(folder: Path) -> Repaired:
+    """Keep the journal as far as it is whole and its audio is there, and end it."""
+    sizes = {
+        name: (folder / name).stat().st_size if (folder / name).is_file() else 0
+        for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
+    }
+    path = folder / JOURNAL
+    good = number = 0
+    last, ended = read_header(folder).beginning.started_at, False
+    cut_lines = 0
+    with os.fdopen(open_file(folder, JOURNAL), "rb") as file:
+        while raw := file.readline(MAX_LINE_BYTES + 2):
+            if not raw.endswith(b"\n"):
+                if len(raw) > MAX_LINE_BYTES:
+                    raise RecordingError(f"{path} line {number + 1}: the line is longer than any that was recorded")
+                break
+            number += 1
+            try:
+                line = read_line(raw)
+            except ValueError as error:
+                raise RecordingError(f"{path} line {number}: {error}; it is left as it is") from None
+            if not _is_there(line, sizes):
+                cut_lines = 1 + sum(1 for _ in file)
+                break
+            good += len(raw)
+            last = line.last if isinstance(line, Gap) else line.now
+            ended = isinstance(line, End)
+        file.seek(0, os.SEEK_END)
+        cut_bytes = file.tell() - good
+    if ended and not cut_bytes:
+        return Repaired(folder.name)
+    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        os.ftruncate(descriptor, good)
+        if not ended:
+            os.lseek(descriptor, 0, os.SEEK_END)
+            os.write(descriptor, end_line(last, "interrupted"))
+    finally:
+        os.close(descriptor)
+    return Repaired(folder.name, cut_bytes, cut_lines, not ended)
+
+
+def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
+    """Whether a line's audio stands in its file; counts it as read."""
+    name, n_bytes = "", 0
+    if isinstance(line, Happened) and line.n_audio_bytes:
+        kind = getattr(line.event, "kind", "")
+        name, n_bytes = CLIENT_AUDIO if kind == "input_audio" else UPSTREAM_AUDIO, line.n_audio_bytes
+    elif isinstance(line, Sent) and line.kept:
+        name, n_bytes = SENT_AUDIO, line.n_bytes
+    if not name:
+        return True
+    left[name] -= n_bytes
+    return left[name] >= 0
+
+
+def finish_all(root: Path, max_days: float | None, max_mb: float | None) -> list[str]:
+    """Repair all that needs it and is not being written, and keep to the retention; the sentences of what failed."""
+    from relay.recording.retention import prune
+
+    failures = []
+    for folder in all_recordings(root):
+        if is_finished(folder) or is_live(folder):
+            continue
+        try:
+            repair(folder)
+        except (RecordingError, OSError, ValueError) as error:
+            failures.append(str(error))
+    try:
+        prune(root, datetime.now(UTC), max_days, max_mb)
+    except OSError as error:
+        failures.append(f"retention: {error}")
+    return failures
+
+
+def main() -> None:
+    """Entry point of the process that the relay starts."""
+    parser = argparse.ArgumentParser(prog="python -m relay.recording.finish", description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--max-days", type=float)
+    parser.add_argument("--max-mb", type=float)
+    asked = parser.parse_args()
+    if hasattr(os, "nice"):
+        os.nice(15)  # the sessions that are on now come first
+    failures = finish_all(asked.root, asked.max_days, asked.max_mb)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Where recordings are: names, files and the ways to find one. Nothing outside the recordings' folder is ever named."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from relay.errors import RelayError
+
+HEADER: Final = "session.json"
+JOURNAL: Final = "journal.jsonl"
+CLIENT_AUDIO: Final = "client.pcm"
+UPSTREAM_AUDIO: Final = "upstream.pcm"
+SENT_AUDIO: Final = "sent.pcm"
+USER_TRACK: Final = "user.flac"
+ASSISTANT_TRACK: Final = "assistant.flac"
+TIMELINE: Final = "timeline.json"
+PEAKS: Final = "peaks.bin"
+TRANSCRIPT: Final = "transcript.vtt"
+
+RECORDED: Final = (HEADER, JOURNAL, CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
+DERIVED: Final = (USER_TRACK, ASSISTANT_TRACK, PEAKS, TRANSCRIPT, TIMELINE)
+"""The timeline is made last: where it is, the others are."""
+
+MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
+_LIVE_NAME = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.-]{1,80}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
+
+
+class RecordingError(RelayError):
+    """A recording cannot be found or read; the text names the file, and the line where there is one."""
+
+    http_status = 404
+
+
+def folder_name(started: str, session_id: str) -> str:
+    """The name of a session's folder; `started` is like 20261121T101500Z."""
+    return f"{started}-{re.sub(r'[^A-Za-z0-9_.-]', '_', session_id)[:80]}"
+
+
+def is_session_folder(path: Path) -> bool:
+    """Whether a folder is a recorded session by its name and its header; `samples` and `golden` are not."""
+    return _LIVE_NAME.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
+
+
+def all_recordings(root: Path) -> list[Path]:
+    """The folders of all recordings below `root`, by name, which is by time; golden ones have names of their own."""
+    if not root.is_dir():
+        return []
+    return sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and (path / HEADER).is_file()
+    )
+
+
+def find(root: Path, asked: str) -> Path:
+    """The recording that `asked` names, by its folder's name or a part of it that is unique. Raises RecordingError."""
+    if not _NAME.fullmatch(asked):
+        raise RecordingError(
+            f"{asked!r:.80} cannot be a recording: give its folder's name or a part of it, as `relay recordings list` "
+            "shows it, and the folder that holds it with --dir"
+        )
+    found = all_recordings(root)
+    exact = [path for path in found if path.name == asked]
+    matching = exact or [path for path in found if asked in path.name]
+    if not matching:
+        raise RecordingError(f"there is no recording {asked!r} in {root}; `relay recordings list` shows what there is")
+    if len(matching) > 1:
+        names = ", ".join(path.name for path in matching[:3])
+        raise RecordingError(f"{asked!r} is a part of {len(matching)} names ({names} …): give more of it")
+    return matching[0]
+
+
+def open_file(folder: Path, name: str) -> int:
+    """A file descriptor to read a recording's own file; a link to anywhere else is refused. Raises RecordingError."""
+    path = folder / name
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise RecordingError(f"{path}: the file is missing") from None
+    except OSError as error:
+        why = "it is a link, which a recording never holds" if path.is_symlink() else error.strerror or str(error)
+        raise RecordingError(f"{path}: {why.lower()}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RecordingError(f"{path}: that is not a file")
+    return descriptor
+
+
+def read_small(folder: Path, name: str, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
+    """A whole file of bounded size. Raises RecordingError."""
+    with os.fdopen(open_file(folder, name), "rb") as file:
+        raw = file.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        raise RecordingError(f"{folder / name}: the file has more than {max_bytes} bytes")
+    return raw
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object from a file of bounded size. Raises RecordingError."""
+    raw = read_small(folder, name, 64 * 1024 * 1024)
+    try:
+        obj = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RecordingError(
+            f"{folder / name} line {raw[: error.pos].count(10) + 1}: that is not JSON: {error}"
+        ) from None
+    if not isinstance(obj, dict):
+        raise RecordingError(f"{folder / name} line 1: a JSON object is expected")
+    return obj
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 in one step: it is there whole, or not at all. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    temporary.replace(path)
+
+
+def size_bytes(folder: Path) -> int:
+    """What a recording takes on the disk, by its files."""
+    return sum(_sizes(folder))
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield entry.stat(follow_symlinks=False).st_size

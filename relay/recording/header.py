@@ -1,0 +1,120 @@
+"""`session.json`: everything a session was made of, so that it can be made again."""
+
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from relay import __version__
+from relay.core.journal import build, plain
+from relay.core.journal_lines import clean
+from relay.core.policy import Policy, Principal
+from relay.core.replay import Beginning
+from relay.core.values import DeviceOptions, SessionConfig
+from relay.recording.folder import HEADER, RecordingError, read_json
+
+FORMAT: Final = 1
+
+
+def this_platform() -> dict[str, str]:
+    """What the samples of converted sound can depend on."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One recording's header; `from_start` is False where consent came after somebody had spoken."""
+
+    beginning: Beginning
+    started: datetime
+    upstream: str = ""
+    model: str = ""
+    mode: str = "on"
+    from_start: bool = True
+    kind: str = "device"
+    relay: str = __version__
+    made_on: dict[str, str] = field(default_factory=this_platform)
+    redacted: bool = False
+
+    @property
+    def stamp(self) -> str:
+        """The start as folders are named by it."""
+        return self.started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+    def to_json(self) -> bytes:
+        """The file's content."""
+        beginning = self.beginning
+        obj: dict[str, Any] = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "session_id": beginning.session_id,
+            "started": self.started.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "started_at": beginning.started_at,
+            "relay": self.relay,
+            "made_on": self.made_on,
+            "upstream": self.upstream,
+            "model": self.model,
+            "mode": self.mode,
+            "from_start": self.from_start,
+            "redacted": self.redacted,
+            "identity": beginning.principal.identity,
+            "scopes": sorted(beginning.principal.scopes),
+            "policy": plain(beginning.principal.policy),
+            "options": plain(beginning.options),
+            "config": clean(plain(beginning.config)),
+        }
+        return orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def read_header(folder: Path) -> Header:
+    """The header of a recording. Raises RecordingError naming the file and what is wrong in it."""
+    obj = read_json(folder, HEADER)
+    found = obj.get("format")
+    if found != FORMAT:
+        raise RecordingError(
+            f"{folder / HEADER}: the recording has format {found!r:.20}, "
+            f"this relay ({__version__}) reads format {FORMAT}"
+        )
+    if obj.get("kind") != "device":
+        raise RecordingError(f"{folder / HEADER}: sessions of kind {obj.get('kind')!r:.20} are not known to this relay")
+    try:
+        started_at = obj["started_at"]
+        if type(started_at) not in (int, float):
+            raise ValueError("started_at must be a number of seconds")
+        return Header(
+            beginning=Beginning(
+                _text(obj, "session_id"),
+                build(SessionConfig, obj["config"]),
+                build(DeviceOptions, obj["options"]),
+                Principal(_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
+                float(started_at),
+            ),
+            started=datetime.fromisoformat(_text(obj, "started")),
+            upstream=_text(obj, "upstream"),
+            model=_text(obj, "model"),
+            mode=_text(obj, "mode"),
+            from_start=obj["from_start"] is True,
+            relay=_text(obj, "relay"),
+            made_on={str(key): str(value) for key, value in dict(obj["made_on"]).items()},
+            redacted=obj.get("redacted") is True,
+        )
+    except KeyError as error:
+        raise RecordingError(f"{folder / HEADER}: {error.args[0]} is missing") from None
+    except (ValueError, TypeError) as error:
+        raise RecordingError(f"{folder / HEADER}: {error}") from None
+
+
+def _text(obj: dict[str, Any], name: str) -> str:
+    value = obj[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a text")
+    return value

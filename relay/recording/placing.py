@@ -1,0 +1,122 @@
+"""Where recorded sound lies in time: chunks that came in bursts, and clips that were cut, as runs on one clock."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from audio.formats import AudioFormat
+from relay.core.playback import JITTER_BUFFER_MS
+
+CATCH_UP_S = 2.0
+"""How long after its time sound may come and still be taken for a delay of the network, not a pause."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Sound without a break: from `start_s` on, `n_bytes` from `offset` of its file."""
+
+    start_s: float
+    offset: int
+    n_bytes: int
+
+    def end_s(self, sound: AudioFormat) -> float:
+        """When it ends."""
+        return self.start_s + self.n_bytes / (sound.bytes_per_ms * 1000)
+
+
+@dataclass(slots=True)
+class Runs:
+    """Runs in order of time; what follows without a break is joined."""
+
+    sound: AudioFormat
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def end_s(self) -> float:
+        """When the last one ends."""
+        return self.runs[-1].end_s(self.sound) if self.runs else 0.0
+
+    def add(self, start_s: float, offset: int, n_bytes: int) -> float:
+        """Put sound at `start_s`, or behind what is there already. Returns when it ends."""
+        end_s = self.end_s
+        last = self.runs[-1] if self.runs else None
+        if last is not None and start_s <= end_s + 0.001 and last.offset + last.n_bytes == offset:
+            last.n_bytes += n_bytes
+        else:
+            self.runs.append(Run(max(start_s, end_s), offset, n_bytes))
+        return self.end_s
+
+
+def place_input(chunks: Sequence[tuple[float, int]], sound: AudioFormat) -> Runs:
+    """The client's chunks (arrival in s, bytes): those that came late and were caught up lie where they were spoken.
+
+    A chunk's lag is its arrival less the sound before it. The least lag within the next `CATCH_UP_S` says what was
+    only a delay; what is never caught up was a pause of the client's.
+    """
+    per_s = sound.bytes_per_ms * 1000
+    lags: list[float] = []
+    total = 0
+    for arrival_s, n_bytes in chunks:
+        total += n_bytes
+        lags.append(arrival_s - total / per_s)
+    runs = Runs(sound)
+    ahead: deque[int] = deque()  # of the window's chunks, those that no later one undercuts
+    upto = offset = 0
+    for index, (arrival_s, n_bytes) in enumerate(chunks):
+        while upto < len(chunks) and chunks[upto][0] <= arrival_s + CATCH_UP_S:
+            while ahead and lags[ahead[-1]] >= lags[upto]:
+                ahead.pop()
+            ahead.append(upto)
+            upto += 1
+        while ahead and ahead[0] < index:
+            ahead.popleft()
+        least = lags[ahead[0]] if ahead else lags[index]
+        delay_s = min(lags[index] - least, CATCH_UP_S)
+        runs.add(max(0.0, arrival_s - n_bytes / per_s - delay_s), offset, n_bytes)
+        offset += n_bytes
+    return runs
+
+
+@dataclass(slots=True)
+class Clip:
+    """One item's sound as it went out, with what the client told about its playback."""
+
+    item_id: str
+    response_id: str = ""
+    pieces: list[tuple[float, int, int]] = field(default_factory=list)  # sent at (s), offset, bytes
+    started_s: float | None = None  # by the client's acknowledgements
+    cut_ms: int | None = None
+
+    def acknowledged(self, now_s: float, played_ms: int) -> None:
+        """The client has played that much of it."""
+        if played_ms > 0:
+            start_s = now_s - played_ms / 1000
+            self.started_s = start_s if self.started_s is None else min(self.started_s, start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When a clip was heard."""
+
+    start_s: float
+    end_s: float
+
+
+def place_clips(clips: Iterable[Clip], sound: AudioFormat) -> tuple[Runs, dict[str, Span]]:
+    """What the client's speaker gave, up to where it was cut; in the order in which it was sent."""
+    runs, spans = Runs(sound), {}
+    for clip in clips:
+        if not clip.pieces:
+            continue
+        left = float("inf") if clip.cut_ms is None else clip.cut_ms * sound.bytes_per_ms
+        first_s = clip.pieces[0][0]
+        begins_s = first_s + JITTER_BUFFER_MS / 1000 if clip.started_s is None else max(clip.started_s, first_s)
+        start_s = at_s = max(begins_s, runs.end_s)
+        for sent_s, offset, n_bytes in clip.pieces:
+            n_bytes = int(min(n_bytes, left)) // sound.bytes_per_sample * sound.bytes_per_sample
+            if n_bytes <= 0:
+                break
+            left -= n_bytes
+            at_s = runs.add(max(at_s, sent_s), offset, n_bytes)
+        spans[clip.item_id] = Span(start_s, max(at_s, start_s))
+    return runs, spans

@@ -1,0 +1,100 @@
+"""What is taken out of a recording before it goes to somebody else: fields, patterns, and whole stretches of time."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.recording.folder import RecordingError
+from relay.recording.timeline import Timeline
+
+GONE = "[…]"
+CONTENT = frozenset(
+    {"text", "final_text", "heard_text", "arguments", "output", "message", "reason", "instructions", "description",
+     "examples", "what", "progress"}
+)  # fmt: skip
+"""Members of events, commands and settings that hold what people, tools or models said; ids and numbers are not."""
+
+PATTERNS = {
+    "e-mail addresses": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "long numbers": r"\+?\d(?:[ ./()-]?\d){6,}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the conversation, in seconds from its start, of which nothing is to be heard or read."""
+
+    start_s: float
+    end_s: float
+
+    def touches(self, start_ms: float, end_ms: float) -> bool:
+        """Whether something lies in it, even in part."""
+        return start_ms <= self.end_s * 1000 and end_ms >= self.start_s * 1000
+
+
+def parse_span(text: str) -> Span:
+    """`12.5-14`. Raises RecordingError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text.strip())
+    if found is None or float(found[1]) >= float(found[2]):
+        raise RecordingError(f"--silence {text!r:.40}: give a span in seconds such as 12.5-14")
+    return Span(float(found[1]), float(found[2]))
+
+
+@dataclass(slots=True)
+class Redaction:
+    """What is to go; `removed` counts what went."""
+
+    fields: Sequence[str] = ()
+    patterns: dict[str, "re.Pattern[str]"] = field(default_factory=dict)
+    spans: Sequence[Span] = ()
+    removed: Counter[str] = field(default_factory=Counter)
+    silenced_items: frozenset[str] = frozenset()
+
+    def tidy(self, value: Any, *, content: bool = False, gone: bool = False) -> Any:
+        """A JSON value without what is to go; `content`: its texts are what somebody said."""
+        if isinstance(value, str):
+            return self._text(value, gone) if content else value
+        if isinstance(value, list | tuple):
+            return [self.tidy(member, content=content, gone=gone) for member in value]
+        if isinstance(value, dict):
+            item_id = value.get("item_id") or value.get("id")
+            gone = gone or (isinstance(item_id, str) and item_id in self.silenced_items)
+            return {name: self._member(name, member, content, gone) for name, member in value.items()}
+        return value
+
+    def _member(self, name: str, member: Any, content: bool, gone: bool) -> Any:
+        if name in self.fields and member not in (None, "", [], {}):
+            self.removed[f"field {name}"] += 1
+            return GONE if isinstance(member, str) else self.tidy(member, content=True, gone=True)
+        said = name in CONTENT and (name != "output" or isinstance(member, str))  # a response's output is items
+        return self.tidy(member, content=content or said, gone=gone)
+
+    def _text(self, text: str, gone: bool) -> str:
+        if gone and text:
+            self.removed["texts of silenced spans"] += 1
+            return GONE
+        for name, pattern in self.patterns.items():
+            text, times = pattern.subn(GONE, text)
+            if times:
+                self.removed[name] += times
+        return text
+
+
+def redaction(fields: Iterable[str], patterns: Iterable[str], spans: Iterable[str]) -> Redaction:
+    """What the command line asks for, with the patterns that always apply. Raises RecordingError."""
+    compiled = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
+    for pattern in patterns:
+        try:
+            compiled[f"pattern {pattern}"] = re.compile(pattern)
+        except re.error as error:
+            raise RecordingError(f"--pattern {pattern!r:.60} is no regular expression: {error}") from None
+    return Redaction(tuple(fields), compiled, tuple(map(parse_span, spans)))
+
+
+def silenced(timeline: Timeline, spans: Sequence[Span]) -> frozenset[str]:
+    """The items of which anything was spoken or heard in a span: they go as a whole, and their words with them."""
+    said = [(one.item_id, one.start_ms, one.end_ms or one.start_ms) for one in timeline.speech]
+    said += [(one.item_id, one.start_ms, one.end_ms) for one in timeline.heard]
+    return frozenset(item for item, start, end in said if any(span.touches(start, end) for span in spans))

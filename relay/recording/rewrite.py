@@ -1,0 +1,101 @@
+"""A recording written anew from its events: with some of them changed, or with today's commands."""
+
+from pathlib import Path
+from typing import IO, Any
+from zlib import crc32
+
+import orjson
+import pybase64
+
+from audio.formats import AudioFormat
+from relay.core import events as ev
+from relay.core.journal import from_json, to_json
+from relay.core.journal_lines import Gap, Happened, Sent, audio_line, end_line, event_line, gap_line, sent_line
+from relay.core.replay import Rerun
+from relay.recording.client_stream import ClientStream
+from relay.recording.folder import CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO
+from relay.recording.reader import Entry, Recording
+from relay.recording.redaction import Redaction
+
+_SILENCE = {"pcm16": b"\x00", "pcmu": b"\xff", "pcma": b"\xd5"}
+
+
+class Copy:
+    """The journal and the audio, line by line, without what is to go; `rerun` makes the commands, None keeps them."""
+
+    def __init__(self, recording: Recording, target: Path, wanted: Redaction, rerun: Rerun | None) -> None:
+        self.recording = recording
+        self.rerun = rerun
+        self._target = target
+        self._wanted = wanted
+        self._options = recording.header.beginning.options
+        self._stream = ClientStream(self._options)
+        self._started_at = recording.header.beginning.started_at
+        self._files: dict[str, IO[bytes]] = {}
+
+    def run(self) -> None:
+        """Write it all. Raises RecordingError, OSError."""
+        names = (JOURNAL, CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
+        self._files = {name: (self._target / name).open("wb") for name in names}
+        try:
+            for entry in self.recording.entries():
+                self._files[JOURNAL].write(self._line(entry))
+        finally:
+            for file in self._files.values():
+                file.close()
+
+    def _line(self, entry: Entry) -> bytes:
+        line = entry.line
+        if isinstance(line, Happened):
+            return self._event(entry, line)
+        if isinstance(line, Sent):
+            return self._sent(line)
+        return gap_line(line) if isinstance(line, Gap) else end_line(line.now, line.reason)
+
+    def _event(self, entry: Entry, line: Happened) -> bytes:
+        event = entry.event
+        assert event is not None  # of every line of this kind
+        if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
+            event = self._sound(event, entry.samples, line.now)
+        else:
+            event = from_json(self._wanted.tidy(to_json(event)))  # type: ignore[assignment]  # an event stays one
+        assert event is not None
+        if self.rerun is not None:
+            self.rerun.step(entry.number, line, event)
+            commands = self.rerun.commands
+            self._stream.run(event, commands)
+            if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
+                return audio_line(event, line.now, commands)
+            return event_line(event, line.now, commands if line.raised is None else None, line.raised or "")
+        # As it was recorded; whatever it says of silenced spans goes, for it can't be told from the rest.
+        do = self._wanted.tidy(list(line.do or ()), gone=bool(self._wanted.spans))
+        if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
+            raw = orjson.loads(audio_line(event, line.now, ()))
+        else:
+            raw = orjson.loads(event_line(event, line.now, () if line.raised is None else None, line.raised or ""))
+        return orjson.dumps(raw | ({"do": do} if line.raised is None else {}), option=orjson.OPT_APPEND_NEWLINE)
+
+    def _sound(self, event: ev.Forwarded, samples: Any, now: float) -> ev.Forwarded:
+        samples = bytes(samples)
+        is_input = event.kind == "input_audio"
+        at_ms = (now - self._started_at) * 1000
+        if is_input:
+            # It was spoken before it arrived, and may have been late: a second on either side goes as well.
+            gone = any(span.touches(at_ms - 1000, at_ms + 1000) for span in self._wanted.spans)
+            sound: AudioFormat = self._options.input
+        else:
+            gone = event.item_id in self._wanted.silenced_items
+            sound = self._options.upstream_output
+        if gone:
+            samples = _SILENCE[sound.encoding] * len(samples)
+            self._wanted.removed["ms of sound"] += sound.ms_of(len(samples))
+        self._files[CLIENT_AUDIO if is_input else UPSTREAM_AUDIO].write(samples)
+        return event._replace(raw=samples if is_input else pybase64.b64encode(samples))
+
+    def _sent(self, line: Sent) -> bytes:
+        if self.rerun is None:
+            return sent_line(line.now, line.n_bytes, line.crc, kept=False)
+        samples = b"".join(piece.samples for piece in self._stream.take(line.n_bytes))
+        if line.kept:
+            self._files[SENT_AUDIO].write(samples)
+        return sent_line(line.now, len(samples), crc32(samples), kept=line.kept)

@@ -1,0 +1,137 @@
+"""A conversation drawn for the terminal: who spoke when, tools, barge-ins, and how long each answer took."""
+
+import math
+from collections.abc import Iterator
+
+from relay.recording.timeline import Latency, Timeline
+
+MIN_STEP_S = 0.1
+MAX_ROWS = 24
+LABEL_CHARS = 8
+
+
+def percentile(values: list[int], share: float) -> int:
+    """The nearest-rank percentile; `values` must not be empty."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def draw(timeline: Timeline, width: int = 100) -> Iterator[str]:
+    """The lines, `width` columns wide."""
+    yield f"{timeline.name}"
+    yield (
+        f"  {timeline.started} · {_clock(timeline.duration_ms)} · {timeline.identity} · {timeline.input} in, "
+        f"{timeline.output} out · {timeline.upstream} {timeline.model}".rstrip()
+    )
+    yield ""
+    yield from _chart(timeline, max(width - LABEL_CHARS, 20))
+    yield ""
+    yield from _script(timeline)
+    yield ""
+    yield from _latencies(timeline.latencies)
+    if timeline.usage.total_tokens:
+        yield f"tokens    {timeline.usage.input_tokens} in, {timeline.usage.output_tokens} out"
+    if timeline.end not in ("", "closed"):
+        yield f"end       {timeline.end}"
+
+
+# -- the chart --------------------------------------------------------------------------------------------------------
+
+
+def _chart(timeline: Timeline, columns: int) -> Iterator[str]:
+    total_s = max(timeline.duration_ms / 1000, MIN_STEP_S)
+    step_s = max(MIN_STEP_S, total_s / columns / MAX_ROWS)
+    step_s = next(step for step in (0.1, 0.2, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 600, 1e9) if step >= step_s - 1e-9)
+    cells = math.ceil(total_s / step_s)
+    you, relay, tools = [" "] * cells, [" "] * cells, [" "] * cells
+    for speech in timeline.speech:
+        _fill(you, speech.start_ms, speech.end_ms or speech.start_ms, step_s, "⌨" if speech.typed else "█")
+    for item in timeline.heard:
+        _fill(relay, item.start_ms, item.end_ms, step_s, "█")
+    for run in timeline.tools:
+        _fill(tools, run.start_ms, run.end_ms or timeline.duration_ms, step_s, "▪")
+    for cut in timeline.barge_ins:
+        _fill(relay, cut.at_ms, cut.at_ms, step_s, "✂")
+    for start in range(0, cells, columns):
+        part = slice(start, start + columns)
+        yield f"{_clock(start * step_s * 1000):<{LABEL_CHARS}}{_ruler(len(you[part]), start, step_s)}"
+        for label, row in (("you", you), ("relay", relay), ("tools", tools)):
+            text = "".join(row[part]).rstrip()
+            if text or label != "tools":
+                yield f"{label:<{LABEL_CHARS}}{text}".rstrip()
+
+
+def _fill(row: list[str], start_ms: float, end_ms: float, step_s: float, sign: str) -> None:
+    first = min(int(start_ms / 1000 / step_s), len(row) - 1)
+    last = min(int(end_ms / 1000 / step_s), len(row) - 1)
+    for cell in range(max(first, 0), max(last, first) + 1):
+        row[cell] = sign
+
+
+def _ruler(cells: int, start: int, step_s: float) -> str:
+    return "".join("┬" if (start + cell) % 10 == 0 else "─" for cell in range(cells)) + f" {step_s:g} s a column"
+
+
+# -- the words --------------------------------------------------------------------------------------------------------
+
+
+def _script(timeline: Timeline) -> Iterator[str]:
+    said = [
+        (speech.start_ms, "typed" if speech.typed else "you", speech.text or "(no transcript)")
+        for speech in timeline.speech
+    ]
+    for item in timeline.heard:
+        text = item.text or "(no text)"
+        if item.cut_ms is not None:
+            unheard = _rest(item.text, item.heard_text)
+            text = f"{item.heard_text or ''} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
+        said.append((item.start_ms, "relay", text))
+    for run in timeline.tools:
+        took = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
+        said.append((run.start_ms, "tool", f"{run.name} {run.arguments} {took} → {_short(run.output)}"))
+    said += [(turn.at_ms, "latency", _steps(turn)) for turn in timeline.latencies]
+    said += [(mark.at_ms, mark.kind, mark.text) for mark in timeline.marks]
+    for at_ms, who, text in sorted(said, key=lambda one: one[0]):
+        yield f"{_clock(at_ms):>9}  {who:<8} {_one_line(text)}"
+
+
+def _steps(turn: Latency) -> str:
+    steps = [
+        ("speech end noticed", turn.speech_stopped_ms),
+        ("first sound from the model", turn.first_delta_ms),
+        ("to the client", turn.first_byte_ms),
+        ("played", turn.first_played_ms),
+    ]
+    told = ", ".join(f"{name} +{ms} ms" for name, ms in steps if ms is not None)
+    return f"{turn.total_ms} ms ({told})"
+
+
+def _latencies(latencies: list[Latency]) -> Iterator[str]:
+    totals = [turn.total_ms for turn in latencies]
+    if not totals:
+        yield "latency   no turn was measured"
+        return
+    told = [f"p50 {percentile(totals, 0.5)} ms", f"p95 {percentile(totals, 0.95)} ms"]
+    models = [turn.first_delta_ms for turn in latencies]
+    yield (
+        f"latency   {', '.join(told)} from the end of speech to the first sound, over {len(totals)} turns"
+        f" (of it the model: p50 {percentile(models, 0.5)} ms, p95 {percentile(models, 0.95)} ms)"
+    )
+
+
+def _rest(text: str, heard: str | None) -> str:
+    return _short(text[len(heard or "") :].strip() if text.startswith(heard or "") else text)
+
+
+def _short(text: str, chars: int = 120) -> str:
+    return text if len(text) <= chars else text[: chars - 1] + "…"
+
+
+def _one_line(text: str) -> str:
+    """What came from outside, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _clock(ms: float) -> str:
+    seconds = ms / 1000
+    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"

@@ -1,0 +1,333 @@
+"""A recorded conversation on one clock: who spoke when, what was called, cut and told. Times are ms from the start."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, BinaryIO
+
+from audio.formats import AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.journal_lines import End, Gap, Happened, Sent
+from relay.core.usage import add_usage
+from relay.core.values import DeviceOptions, Usage
+from relay.recording.client_stream import ClientStream
+from relay.recording.placing import Clip, Runs, place_clips, place_input
+from relay.recording.reader import Entry, Recording, commands_of
+
+MAX_TEXT_CHARS = 65_536
+
+
+@dataclass(slots=True)
+class Speech:
+    """A turn of the user's; `typed` ones have no length."""
+
+    item_id: str
+    start_ms: float
+    end_ms: float | None = None
+    text: str = ""
+    typed: bool = False
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response of the model."""
+
+    response_id: str
+    start_ms: float
+    end_ms: float | None = None
+    status: str = ""
+
+
+@dataclass(slots=True)
+class Heard:
+    """An item of the assistant's as it was heard; `cut_ms` of it where it was interrupted."""
+
+    item_id: str
+    response_id: str
+    start_ms: float
+    end_ms: float
+    text: str = ""
+    heard_text: str | None = None
+    cut_ms: int | None = None
+
+
+@dataclass(slots=True)
+class ToolRun:
+    """A tool call of the model, from the command to its return."""
+
+    call_id: str
+    name: str
+    arguments: str
+    start_ms: float
+    end_ms: float | None = None
+    status: str = "running"
+    output: str = ""
+
+
+@dataclass(slots=True)
+class BargeIn:
+    """The user, or the client, cut the assistant short."""
+
+    at_ms: float
+    item_id: str
+    played_ms: int
+    estimated: bool
+
+
+@dataclass(slots=True)
+class Latency:
+    """One turn's ledger, as the client was told it."""
+
+    at_ms: float
+    item_id: str
+    speech_stopped_ms: int | None
+    first_delta_ms: int
+    first_byte_ms: int
+    first_played_ms: int | None
+    total_ms: int
+
+
+@dataclass(slots=True)
+class Mark:
+    """An error, a gap or a failure of ours."""
+
+    at_ms: float
+    kind: str
+    text: str
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The whole conversation."""
+
+    name: str
+    session_id: str
+    started: str
+    identity: str
+    upstream: str
+    model: str
+    duration_ms: float = 0.0
+    end: str = ""
+    input: str = ""
+    output: str = ""
+    speech: list[Speech] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    tools: list[ToolRun] = field(default_factory=list)
+    barge_ins: list[BargeIn] = field(default_factory=list)
+    latencies: list[Latency] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Listening:
+    """What a pass over a recording found: the timeline, and where the sound of both sides lies."""
+
+    timeline: Timeline
+    user: Runs
+    assistant: Runs
+
+
+class _Listener:
+    def __init__(self, recording: Recording, heard: BinaryIO | None) -> None:
+        header = recording.header
+        self.recording = recording
+        self.started_at = header.beginning.started_at
+        self.options: DeviceOptions = header.beginning.options
+        self.timeline = Timeline(
+            name=recording.folder.name,
+            session_id=header.beginning.session_id,
+            started=header.started.isoformat(timespec="milliseconds"),
+            identity=header.beginning.principal.identity,
+            upstream=header.upstream,
+            model=header.model,
+        )
+        self.last = self.started_at
+        self._heard = heard
+        self._heard_bytes = 0
+        self._stream = ClientStream(self.options)
+        self.chunks: list[tuple[float, int]] = []
+        self.clips: dict[str, Clip] = {}
+        self._speech: dict[str, Speech] = {}
+        self._answers: dict[str, Answer] = {}
+        self._tools: dict[str, ToolRun] = {}
+        self._texts: dict[str, str] = {}
+        self._heard_texts: dict[str, str] = {}
+        self._turn_from: float | None = None
+
+    def take(self, entry: Entry) -> None:
+        line = entry.line
+        match line:
+            case Happened():
+                self.last = line.now
+                self._event(entry, line, self._ms(line.now))
+            case Sent():
+                self.last = line.now
+                self._sent(line)
+            case Gap():
+                self._mark(line.first, "gap", f"{line.records} records were not written, until {line.last:.3f}")
+            case End():
+                self.last = line.now
+                self.timeline.end = line.reason
+
+    def _ms(self, now: float) -> float:
+        return round((now - self.started_at) * 1000, 1)
+
+    def _mark(self, now: float, kind: str, text: str) -> None:
+        self.timeline.marks.append(Mark(self._ms(now), kind, text[:500]))
+
+    # -- sound --------------------------------------------------------------------------------------------------------
+
+    def _sent(self, line: Sent) -> None:
+        for piece in self._stream.take(line.n_bytes):
+            clip = self.clips.setdefault(piece.item_id, Clip(piece.item_id))
+            clip.pieces.append((line.now - self.started_at, self._heard_bytes, len(piece.samples)))
+            self._heard_bytes += len(piece.samples)
+            if self._heard is not None:
+                self._heard.write(piece.samples)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _event(self, entry: Entry, line: Happened, at_ms: float) -> None:
+        event = entry.event
+        if type(event) is ev.Forwarded:
+            if event.kind == "input_audio":
+                self.chunks.append((line.now - self.started_at, event.n_bytes))
+                self._turn_from = at_ms if self._turn_from is None else self._turn_from
+                return
+            self.clips.setdefault(event.item_id, Clip(event.item_id)).response_id = event.response_id
+        if line.raised is not None:
+            self._mark(line.now, "failure", f"the relay failed at {type(event).__name__}: {line.raised}")
+        commands = commands_of(self.recording, entry)
+        if event is not None:
+            self._stream.run(event, commands)
+            self._seen(event, line.now, at_ms, commands)
+        for command in commands:
+            self._did(command, line.now, at_ms)
+
+    def _seen(self, event: ev.Event, now: float, at_ms: float, commands: Sequence[cmd.Command]) -> None:
+        match event:
+            case ev.SpeechStarted(item_id):
+                self._spoke(item_id, at_ms)
+            case ev.SpeechStopped(item_id):
+                self._spoke(item_id, at_ms).end_ms = at_ms
+            case ev.InputCommitted(item_id):
+                start_ms = at_ms if self._turn_from is None else self._turn_from
+                speech = self._spoke(item_id, start_ms)
+                speech.end_ms = at_ms if speech.end_ms is None else speech.end_ms
+                self._turn_from = None
+            case ev.ResponseCreated(response_id):
+                self._answer(response_id, at_ms)
+            case ev.ResponseDone(response_id, status):
+                answer = self._answer(response_id, at_ms)
+                answer.end_ms, answer.status = at_ms, status
+            case ev.TextDone(_, item_id, _, text):
+                self._texts[item_id] = text
+            case ev.TextDelta(response_id, item_id, _, text):
+                self._texts[item_id] = (self._texts.get(item_id, "") + text)[:MAX_TEXT_CHARS]
+            case ev.Playback(item_id, played_ms) if item_id in self.clips:
+                self.clips[item_id].acknowledged(now - self.started_at, played_ms)
+            case ev.AudioDropped(clips):
+                self._cut([clip.item_id for clip in clips], commands)
+            case ev.ToolReturned(call_id, status, output):
+                if call_id in self._tools:
+                    run = self._tools[call_id]
+                    run.end_ms, run.status, run.output = at_ms, status, output[:MAX_TEXT_CHARS]
+            case _:
+                pass
+
+    def _did(self, command: cmd.Command, now: float, at_ms: float) -> None:
+        timeline = self.timeline
+        match command:
+            case cmd.UseOptions(options):
+                self.options = options
+            case cmd.TellTranscript("user", item_id, _, text, True):
+                self._user_said(item_id, text, at_ms)
+            case cmd.RunTool(call_id, name, arguments):
+                self._tools[call_id] = ToolRun(call_id, name, arguments, at_ms)
+                timeline.tools.append(self._tools[call_id])
+            case cmd.TellInterrupted(item_id, played_ms, heard_text, estimated):
+                timeline.barge_ins.append(BargeIn(at_ms, item_id, played_ms, estimated))
+                self._heard_texts[item_id] = heard_text
+            case cmd.TellLatency():
+                steps = {name: value for name, value in asdict(command).items() if name != "item_id"}
+                timeline.latencies.append(Latency(at_ms, command.item_id, **steps))
+            case cmd.TellError(code, message):
+                self._mark(now, "error", f"{code}: {message}")
+            case cmd.TellUsage(usage):
+                timeline.usage = add_usage(timeline.usage, usage)
+            case _:
+                pass
+
+    def _spoke(self, item_id: str, at_ms: float) -> Speech:
+        speech = self._speech.get(item_id)
+        if speech is None:
+            speech = self._speech[item_id] = Speech(item_id, at_ms)
+            self.timeline.speech.append(speech)
+        return speech
+
+    def _user_said(self, item_id: str, text: str, at_ms: float) -> None:
+        if item_id not in self._speech:
+            speech = self._spoke(item_id, at_ms)
+            speech.typed, speech.end_ms = True, at_ms
+        self._speech[item_id].text = text
+
+    def _answer(self, response_id: str, at_ms: float) -> Answer:
+        answer = self._answers.get(response_id)
+        if answer is None:
+            answer = self._answers[response_id] = Answer(response_id, at_ms)
+            self.timeline.answers.append(answer)
+        return answer
+
+    def _cut(self, item_ids: list[str], commands: Sequence[cmd.Command]) -> None:
+        told = next((one for one in commands if isinstance(one, cmd.TellInterrupted)), None)
+        if told is None or told.item_id not in item_ids:
+            return
+        for item_id in item_ids[item_ids.index(told.item_id) :]:  # what came behind the cut was not heard at all
+            clip = self.clips.setdefault(item_id, Clip(item_id))
+            clip.cut_ms = told.played_ms if item_id == told.item_id else 0
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def result(self) -> Listening:
+        user = place_input(self.chunks, self.options.input)
+        assistant, spans = place_clips(self.clips.values(), self.options.output)
+        timeline = self.timeline
+        for item_id, clip in self.clips.items():
+            span = spans.get(item_id)
+            if span is None:
+                continue
+            text = self._texts.get(item_id, "")
+            heard_text = self._heard_texts.get(item_id, "" if clip.cut_ms == 0 else None)
+            timeline.heard.append(
+                Heard(
+                    item_id,
+                    clip.response_id,
+                    round(span.start_s * 1000, 1),
+                    round(span.end_s * 1000, 1),
+                    text,
+                    heard_text,
+                    clip.cut_ms,
+                )
+            )
+        timeline.input, timeline.output = _name(self.options.input), _name(self.options.output)
+        end_s = max(self.last - self.started_at, user.end_s, assistant.end_s)
+        timeline.duration_ms = round(end_s * 1000, 1)
+        return Listening(timeline, user, assistant)
+
+
+def listen(recording: Recording, heard: BinaryIO | None = None) -> Listening:
+    """Read a recording from end to end; what the client was sent goes to `heard`. Raises RecordingError."""
+    listener = _Listener(recording, heard)
+    for entry in recording.entries():
+        listener.take(entry)
+    return listener.result()
+
+
+def _name(sound: AudioFormat) -> str:
+    return f"{sound.encoding} {sound.rate_hz} Hz"

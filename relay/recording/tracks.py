@@ -1,0 +1,130 @@
+"""What is made of a recording: both sides as FLAC on one clock, their outline for the viewer, and a transcript."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import soundfile
+from numpy.typing import NDArray
+
+from audio.formats import AudioFormat
+from audio.g711 import alaw_decode, ulaw_decode
+from relay.recording.folder import (
+    ASSISTANT_TRACK,
+    CLIENT_AUDIO,
+    PEAKS,
+    TIMELINE,
+    TRANSCRIPT,
+    USER_TRACK,
+    open_file,
+    write_private,
+)
+from relay.recording.placing import Runs
+from relay.recording.reader import Recording
+from relay.recording.timeline import Timeline, listen
+from relay.recording.vtt import transcript
+
+PEAKS_PER_S = 50
+_BLOCK_SAMPLES = 1 << 16
+_DECODERS = {"pcmu": ulaw_decode, "pcma": alaw_decode}
+
+Samples = NDArray[np.int16]
+
+
+def derive(folder: Path) -> Timeline:
+    """Make all derived files of a recording. Raises RecordingError, or OSError where they can't be written."""
+    with Recording(folder) as recording, tempfile.TemporaryFile(dir=folder) as heard, ExitStack() as stack:
+        found = listen(recording, heard)
+        heard.flush()
+        client: Any = None
+        if found.user.runs:
+            client = stack.enter_context(_open(folder, CLIENT_AUDIO))
+        seconds = found.timeline.duration_ms / 1000
+        user = _write_track(folder / USER_TRACK, found.user, client, seconds)
+        assistant = _write_track(folder / ASSISTANT_TRACK, found.assistant, heard, seconds)
+        write_private(folder / PEAKS, user + assistant)
+        write_private(folder / TRANSCRIPT, transcript(found.timeline).encode(errors="replace"))
+        outline = {"per_second": PEAKS_PER_S, "user": len(user) // 2, "assistant": len(assistant) // 2}
+        told = found.timeline.to_json() | {"format": 1, "peaks": outline}
+        write_private(folder / TIMELINE, orjson.dumps(told, default=str))  # last: where it is, the others are
+    return found.timeline
+
+
+def _open(folder: Path, name: str) -> BinaryIO:
+    import os
+
+    return os.fdopen(open_file(folder, name), "rb")
+
+
+def _write_track(path: Path, runs: Runs, source: BinaryIO | None, seconds: float) -> bytes:
+    """Write one side as FLAC; returns its outline: for every fiftieth of a second the least and the greatest sample."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(0o600)
+    outline = _Outline(runs.sound.rate_hz // PEAKS_PER_S)
+    with (
+        temporary.open("wb") as handle,
+        soundfile.SoundFile(handle, "w", runs.sound.rate_hz, 1, "PCM_16", format="FLAC") as file,
+    ):
+        for samples in _samples(runs, source, round(seconds * runs.sound.rate_hz)):
+            file.write(samples)
+            outline.add(samples)
+    temporary.replace(path)
+    return outline.finish()
+
+
+def _samples(runs: Runs, source: BinaryIO | None, total: int) -> Iterator[Samples]:
+    """The whole side in blocks: its runs where they belong, silence elsewhere."""
+    sound, at = runs.sound, 0
+    for run in runs.runs:
+        start = max(round(run.start_s * sound.rate_hz), at)
+        yield from _silence(start - at)
+        at = start
+        for block in _read(sound, source, run.offset, run.n_bytes):
+            at += len(block)
+            yield block
+    yield from _silence(total - at)
+
+
+def _silence(n_samples: int) -> Iterator[Samples]:
+    for start in range(0, n_samples, _BLOCK_SAMPLES):
+        yield np.zeros(min(_BLOCK_SAMPLES, n_samples - start), np.int16)
+
+
+def _read(sound: AudioFormat, source: BinaryIO | None, offset: int, n_bytes: int) -> Iterator[Samples]:
+    if source is None:
+        return
+    decode = _DECODERS.get(sound.encoding)
+    source.seek(offset)
+    while n_bytes > 0:
+        raw = source.read(min(n_bytes, _BLOCK_SAMPLES * sound.bytes_per_sample))
+        if not raw:
+            return
+        n_bytes -= len(raw)
+        yield np.frombuffer(decode(raw) if decode else raw, "<i2")
+
+
+class _Outline:
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._rest: Samples = np.zeros(0, np.int16)
+        self._parts: list[bytes] = []
+
+    def add(self, samples: Samples) -> None:
+        samples = np.concatenate((self._rest, samples))
+        whole = len(samples) // self._step * self._step
+        self._rest = samples[whole:]
+        if whole:
+            rows = samples[:whole].reshape(-1, self._step)
+            # Eight bits are more than a screen shows; rounding away from zero keeps quiet sound visible.
+            both = np.stack((rows.min(axis=1) // 256, -(-rows.max(axis=1).astype(np.int32) // 256)), axis=1)
+            self._parts.append(np.clip(both, -128, 127).astype(np.int8).tobytes())
+
+    def finish(self) -> bytes:
+        if len(self._rest):
+            self.add(np.zeros(self._step - len(self._rest), np.int16))
+        return b"".join(self._parts)

@@ -1,0 +1,357 @@
+"""`relay replay --against`: the recorded user speaks to a live relay or model, and both conversations are compared.
+
+The user waits as the recorded one did: a turn that came after an answer begins after the live answer, and one that cut
+an answer short begins as far into the live one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from audio.files import write_wav
+from audio.formats import AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.journal_lines import Happened
+from relay.core.values import DeviceOptions
+from relay.errors import RelayError
+from relay.recording.folder import RecordingError, write_private
+from relay.recording.reader import Recording, commands_of
+from relay.recording.timeline import Timeline, listen
+from relay.replaying.comparison import Call, Comparison, Exchange, recorded
+from relay.talk.connection import TalkError, dial, how_it_closed, target_of
+from relay.talk.player import VirtualPlayer
+from relay.talk.voice import decode, encode, parse_format
+
+LEAD_MS = 500.0
+"""A turn is held this long before its first word, so that its beginning is never cut."""
+TOP_SPEED = 20.0
+"""What `max` means to a live relay, which leaves out audio that its model does not take in time."""
+PATIENCE_S = 30.0
+FRAME_MS = 20
+MAX_SAVED_BYTES = 64 * 1024 * 1024
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Before a turn: wait for the end of the answer, or until that much of it has been heard."""
+
+    into_answer_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that the recorded client sent, at that time."""
+
+    at: float
+    what: bytes | Message | Hold
+
+
+def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
+    """The client's side of a recording, in order, with the holds before each turn."""
+    started_at = recording.header.beginning.started_at
+    turns = sorted(timeline.speech, key=lambda one: one.start_ms)
+    holds = [(turn.start_ms - LEAD_MS, Hold(_into_answer(timeline, turn.start_ms))) for turn in turns]
+    if holds:
+        holds[0] = (holds[0][0], Hold(None))
+    for entry in recording.entries():
+        if not isinstance(entry.line, Happened):
+            continue
+        what = _said(entry.event, bytes(entry.samples))
+        if what is None:
+            continue
+        at_ms = (entry.line.now - started_at) * 1000
+        while holds and (at_ms >= holds[0][0] or isinstance(what, dict)):
+            if at_ms < holds[0][0] and turns[len(turns) - len(holds)].start_ms > at_ms + LEAD_MS:
+                break
+            yield Act(entry.line.now, holds.pop(0)[1])
+        yield Act(entry.line.now, what)
+
+
+def _said(event: ev.Event | None, samples: bytes) -> bytes | Message | None:
+    match event:
+        case ev.Forwarded(kind="input_audio"):
+            return samples
+        case ev.UserText(text):
+            return {"type": "text", "text": text}
+        case ev.Commit():
+            return {"type": "commit"}
+        case ev.Clear():
+            return {"type": "clear"}
+        case ev.Interrupt():
+            return {"type": "interrupt"}
+        case _:
+            return None
+
+
+def _into_answer(timeline: Timeline, at_ms: float) -> float | None:
+    """How far into an answer the user began to speak; None if nothing was to be heard then."""
+    playing = [item for item in timeline.heard if item.start_ms < at_ms <= item.end_ms + 100]
+    return at_ms - playing[-1].start_ms if playing else None
+
+
+class Live:
+    """The conversation as it goes now."""
+
+    def __init__(self, socket: ClientConnection, speed: float) -> None:
+        self.exchanges: list[Exchange] = []
+        self.notes: list[str] = []
+        self.saved = bytearray()
+        self.connected = asyncio.Event()
+        self.input = self.output = AudioFormat("pcm16", 16_000)
+        self._socket = socket
+        self._speed = speed
+        self._news = asyncio.Condition()
+        self._player = VirtualPlayer(self.output.bytes_per_ms)
+        self._owed = False
+        self._answering: Exchange | None = None
+        self._playing: set[str] = set()
+        self._sounding_since: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self.closed = ""
+        self._said = ""
+
+    async def listen(self) -> None:
+        """Take what comes, until the connection ends."""
+        try:
+            async for received in self._socket:
+                async with self._news:
+                    self._take(received)
+                    self._news.notify_all()
+            self.closed = "the relay closed the connection"
+        except ConnectionClosed as error:
+            self.closed = how_it_closed(error, self._said)
+        finally:
+            self.connected.set()
+            async with self._news:
+                self._news.notify_all()
+
+    async def acknowledge(self) -> None:
+        """Tell what was played, until cancelled."""
+        while True:
+            for item_id, played_ms in self._player.reports(self._now()):
+                await self.send({"type": "playback", "itemId": item_id, "playedMs": played_ms})
+            await asyncio.sleep(0.05)
+
+    async def send(self, what: bytes | Message) -> None:
+        """Say something."""
+        await self._socket.send(what if isinstance(what, bytes) else orjson.dumps(what).decode())
+
+    def begin_turn(self, *, answered: bool = False) -> None:
+        """The next turn of the user's begins; `answered`: the recorded one was."""
+        self.exchanges.append(Exchange())
+        self._owed = answered
+
+    async def hold(self, hold: Hold) -> None:
+        """Wait, saying nothing but silence, until the turn may begin."""
+        if not self.exchanges:
+            return
+        silence = encode(bytes(self.input.rate_hz * FRAME_MS // 1000 * 2), self.input)
+        until = self._loop.time() + PATIENCE_S
+        while not self.closed and not self._may_begin(hold):
+            if self._loop.time() > until:
+                self.notes.append(f"turn {len(self.exchanges)} was not over after {PATIENCE_S:.0f} s")
+                return
+            await self.send(silence)
+            await asyncio.sleep(FRAME_MS / 1000 / self._speed)
+
+    def _may_begin(self, hold: Hold) -> bool:
+        if hold.into_answer_ms is not None and self._sounding_since is not None:
+            return (self._now() - self._sounding_since) * 1000 >= hold.into_answer_ms
+        return self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer to the last turn has come to its end, sound and all."""
+        return not self._owed and not self._playing and self._player.next_at() is None
+
+    def _now(self) -> float:
+        return self._loop.time() * self._speed
+
+    def _take(self, received: str | bytes) -> None:
+        if isinstance(received, bytes):
+            if self._sounding_since is None:
+                self._sounding_since = self._now()
+            self.saved += received[: MAX_SAVED_BYTES - len(self.saved)]
+            self._player.feed(len(received), self._now())
+            return
+        message = orjson.loads(received)
+        item_id = str(message.get("itemId", ""))
+        match message.get("name") or message.get("type"):
+            case "AIConnected":
+                self.input, self.output = parse_format(message["input"]), parse_format(message["output"])
+                self._player = VirtualPlayer(self.output.bytes_per_ms)
+                self.connected.set()
+            case "AISpeechEnded":
+                self._owed = True
+            case "AIResponseStart":
+                self._answering = self._turn
+            case "AIResponseEnd":
+                answered = self._answering or self._turn
+                if answered is self._turn:  # the end of what a barge-in cut short answers no later turn
+                    self._owed = message.get("more") is True
+                answered.assistant = f"{answered.assistant} {message.get('finalText', '')}".strip()
+            case "audioStart":
+                self._playing.add(item_id)
+                self._player.start(item_id)
+                self._sounding_since = None
+            case "audioEnd":
+                self._playing.discard(item_id)
+                self._player.end(item_id)
+            case "interrupted":
+                self._playing.clear()
+                self._player.interrupt(item_id)
+            case _:
+                self._note(message)
+
+    def _note(self, message: Message) -> None:
+        match message.get("type"):
+            case "transcript" if message.get("role") == "user" and message.get("final") is True:
+                self._turn.user = f"{self._turn.user} {message.get('text', '')}".strip()
+            case "tool" if message.get("status") == "started":
+                arguments = message.get("arguments")
+                self._turn.calls.append(Call(str(message.get("name")), arguments))
+            case "latency":
+                self._turn.latency_ms = message.get("totalMs")
+            case "error" | "goodbye":
+                self._said = str(message.get("message") or message.get("reason"))[:300]
+                self.notes.append(self._said)
+            case _:
+                pass
+
+    @property
+    def _turn(self) -> Exchange:
+        if not self.exchanges:
+            self.begin_turn()
+        return self.exchanges[-1]
+
+    def owe(self) -> None:
+        """A typed or committed turn wants an answer."""
+        self._owed = True
+
+
+async def run(folder: Path, url: str, speed: float | None, save: Path | None) -> Comparison:
+    """Have the conversation again and compare. Raises RecordingError or TalkError with a sentence."""
+    speed = speed or TOP_SPEED
+    if save is not None and not await asyncio.to_thread(save.is_dir):
+        raise RecordingError(f"--save {save}: there is no such folder")
+    with Recording(folder) as recording:
+        timeline = listen(recording).timeline
+        options, hello = _wishes(recording)
+        async with _device_address(url) as address:
+            live = await _converse(recording, timeline, address, options, hello, speed)
+    comparison = Comparison(recorded(timeline), live.exchanges, live.notes)
+    if save is not None:
+        write_private(save / f"{folder.name}.comparison.json", comparison.to_json())
+        if live.saved:
+            write_wav(save / f"{folder.name}.now.wav", decode(bytes(live.saved), live.output), live.output.rate_hz)
+    return comparison
+
+
+async def _converse(
+    recording: Recording, timeline: Timeline, url: str, options: DeviceOptions, hello: Message, speed: float
+) -> Live:
+    import os
+
+    query = urlencode({"rate": options.input.rate_hz, "format": options.input.encoding})
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    target = target_of(
+        parts._replace(query="&".join(filter(None, [parts.query, query]))).geturl(), options.input.rate_hz
+    )
+    async with dial(target, os.environ.get("RELAY_KEY", "").strip(), PATIENCE_S) as socket:
+        live = Live(socket, speed)
+        tasks = [asyncio.create_task(live.listen())]
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await live.connected.wait()
+            if live.closed or not live.connected.is_set():
+                raise TalkError(live.closed or f"the relay was not ready within {PATIENCE_S:.0f} s")
+            tasks.append(asyncio.create_task(live.acknowledge()))
+            await live.send(hello)
+            await _perform(recording, timeline, live, speed)
+        except ConnectionClosed as error:
+            raise TalkError(live.closed or how_it_closed(error, "")) from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    live.notes += filter(None, [live.closed])
+    return live
+
+
+async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: float) -> None:
+    last: float | None = None
+    then = recorded(timeline)
+    for act in acts(recording, timeline):
+        if live.closed:
+            return
+        if isinstance(act.what, Hold):
+            await live.hold(act.what)
+            turn = then[len(live.exchanges)] if len(live.exchanges) < len(then) else Exchange()
+            live.begin_turn(answered=bool(turn.assistant or turn.calls))
+            last = act.at
+            continue
+        if last is not None:
+            await asyncio.sleep(max(0.0, act.at - last) / speed)
+        last = act.at
+        if isinstance(act.what, dict) and act.what["type"] in ("text", "commit"):
+            live.owe()
+        await live.send(act.what)
+    live.exchanges = live.exchanges or [Exchange()]
+    await live.hold(Hold(None))
+    await asyncio.sleep(0.3 / speed)  # what is told behind the end: late transcripts, the latency
+    with suppress(ConnectionClosed):
+        await live.send({"type": "bye"})
+
+
+def _wishes(recording: Recording) -> tuple[DeviceOptions, Message]:
+    """What the recorded client asked for: the formats, and a hello with the rest of it."""
+    options = recording.header.beginning.options
+    hello: Message = {"type": "hello", "v": 1}
+    for entry in recording.entries():
+        if isinstance(entry.event, ev.Hello):
+            for name in ("voice", "instructions", "language", "turn"):
+                value = getattr(entry.event, name)
+                if name in entry.event.given and value is not None:
+                    hello[name] = value
+        if isinstance(entry.line, Happened) and not entry.line.n_audio_bytes:
+            for command in commands_of(recording, entry):
+                if isinstance(command, cmd.UseOptions):
+                    options = command.options
+    form = {"format": options.output.encoding, "rate": options.output.rate_hz}
+    turn = recording.header.beginning.config.turn.kind
+    return options, {"turn": turn} | hello | {"output": form, "maxAheadMs": None}
+
+
+@asynccontextmanager
+async def _device_address(url: str) -> AsyncIterator[str]:
+    """Where to speak the device protocol: the URL itself, or a relay of our own in front of a Realtime endpoint."""
+    if "/realtime" not in urlsplit(url).path:
+        yield url
+        return
+    from aiohttp import web
+
+    from relay.config import Settings
+    from relay.server import create_app
+
+    app = create_app(Settings.load(upstream=url, host="127.0.0.1", port=0, record="off"))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"ws://127.0.0.1:{runner.addresses[0][1]}/"
+    except OSError as error:
+        raise RelayError(f"the relay in front of {url} cannot listen: {error.strerror}") from error
+    finally:
+        await runner.cleanup()

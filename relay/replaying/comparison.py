@@ -1,0 +1,157 @@
+"""Two runs of one conversation side by side: what was understood, said, called, and how long it took."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from relay.recording.folder import RecordingError
+from relay.recording.show import percentile
+from relay.recording.timeline import Timeline
+
+ASPECTS = ("user", "assistant", "tools", "arguments")
+_COLUMN = 52
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call; `arguments` is None where they are not shown to clients."""
+
+    name: str
+    arguments: Any = None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One turn of the user's and what came of it."""
+
+    user: str = ""
+    assistant: str = ""
+    calls: list[Call] = field(default_factory=list)
+    latency_ms: int | None = None
+
+
+def recorded(timeline: Timeline) -> list[Exchange]:
+    """The recorded conversation, turn by turn."""
+    turns = sorted(timeline.speech, key=lambda one: one.start_ms)
+    exchanges = [Exchange(user=turn.text) for turn in turns] or [Exchange()]
+
+    def at(ms: float) -> Exchange:
+        before = sum(1 for turn in turns if turn.start_ms <= ms)
+        return exchanges[max(before - 1, 0)]
+
+    for item in timeline.heard:
+        answer = next((one for one in timeline.answers if one.response_id == item.response_id), None)
+        exchange = at(item.start_ms if answer is None else answer.start_ms)
+        exchange.assistant = f"{exchange.assistant} {item.text}".strip()
+    for run in timeline.tools:
+        at(run.start_ms).calls.append(Call(run.name, _parsed(run.arguments)))
+    for latency in timeline.latencies:
+        at(latency.at_ms).latency_ms = latency.total_ms
+    return exchanges
+
+
+def parse_equal(text: str) -> tuple[str, ...]:
+    """The aspects that must be equal. Raises RecordingError."""
+    asked = tuple(part.strip() for part in text.split(",") if part.strip())
+    for aspect in asked:
+        if aspect not in ASPECTS:
+            raise RecordingError(f"--equal {aspect!r:.40} is none of {', '.join(ASPECTS)}")
+    return asked
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was recorded and what happened now."""
+
+    then: Sequence[Exchange]
+    now: Sequence[Exchange]
+    notes: list[str] = field(default_factory=list)
+
+    def unequal(self, aspects: Iterable[str]) -> list[str]:
+        """Which of the aspects differ, with the turn in which they first do."""
+        found = []
+        for aspect in aspects:
+            for number, (one, other) in enumerate(self._pairs(), 1):
+                if _aspect(one, aspect) != _aspect(other, aspect):
+                    found.append(f"{aspect} of turn {number}")
+                    break
+        return found
+
+    def draw(self) -> Iterator[str]:
+        """The lines for the terminal: recorded on the left, now on the right."""
+        yield f"{'':<12}{'recorded':<{_COLUMN}}  now"
+        for number, (one, other) in enumerate(self._pairs(), 1):
+            yield f"turn {number}"
+            yield from _row("user", one.user, other.user, _aspect(one, "user") == _aspect(other, "user"))
+            for then, now in _zip(one.calls, other.calls):
+                yield from _row("tool", _call(then), _call(now), then == now)
+            same = _aspect(one, "assistant") == _aspect(other, "assistant")
+            yield from _row("assistant", one.assistant, other.assistant, same)
+            yield from _row("latency", _ms(one.latency_ms), _ms(other.latency_ms), True)
+        for name, side in (("recorded", self.then), ("now", self.now)):
+            known = [turn.latency_ms for turn in side if turn.latency_ms is not None]
+            if known:
+                yield f"latency {name}: p50 {percentile(known, 0.5)} ms, p95 {percentile(known, 0.95)} ms"
+        yield from (f"note: {note}" for note in self.notes)
+
+    def to_json(self) -> bytes:
+        """Both sides as JSON."""
+        sides = {"recorded": [asdict(turn) for turn in self.then], "now": [asdict(turn) for turn in self.now]}
+        return orjson.dumps(sides | {"notes": self.notes}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    def _pairs(self) -> list[tuple[Exchange, Exchange]]:
+        return [(one or Exchange(), other or Exchange()) for one, other in _zip(self.then, self.now)]
+
+
+def _zip(one: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
+    from itertools import zip_longest
+
+    return list(zip_longest(one, other))
+
+
+def _aspect(exchange: Exchange, aspect: str) -> Any:
+    match aspect:
+        case "user":
+            return _plain(exchange.user)
+        case "assistant":
+            return _plain(exchange.assistant)
+        case "tools":
+            return sorted(call.name for call in exchange.calls)
+        case _:
+            return sorted(
+                (call.name, orjson.dumps(call.arguments, option=orjson.OPT_SORT_KEYS)) for call in exchange.calls
+            )
+
+
+def _plain(text: str) -> list[str]:
+    """The words alone: models differ in capitals and full stops from one day to the next."""
+    return "".join(char.lower() if char.isalnum() else " " for char in text).split()
+
+
+def _row(label: str, then: str, now: str, same: bool) -> Iterator[str]:
+    left = textwrap.wrap(then, _COLUMN - 2) or ["–"]
+    right = textwrap.wrap(now, _COLUMN - 2) or ["–"]
+    for index, (one, other) in enumerate(_zip(left, right)):
+        sign = " " if same or index else "≠"
+        yield f"  {label if not index else '':<10}{one or '':<{_COLUMN}}{sign} {other or ''}".rstrip()
+
+
+def _call(call: Call | None) -> str:
+    if call is None:
+        return ""
+    arguments = "(arguments not shown)" if call.arguments is None else orjson.dumps(call.arguments).decode()
+    return f"{call.name} {arguments}"
+
+
+def _ms(value: int | None) -> str:
+    return "" if value is None else f"{value} ms"
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        return orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        return arguments

@@ -1,0 +1,258 @@
+"""Tools of MCP servers: connected through the official SDK, listed, called, and connected again when they break.
+
+Each server has one task that owns its connection. A server that is down or hangs costs its own tools alone: they stay
+listed, and a call of one is refused with a sentence until the server is back.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from relay.errors import ToolError
+from relay.toolkit.context import ToolContext
+from relay.toolkit.mcp_config import McpServerConfig
+from relay.toolkit.names import MAX_NAME_CHARS
+from relay.toolkit.registry import Tool, ToolOptions, ToolRegistry
+from relay.toolkit.schema import Bound, parse_arguments
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp.types import CallToolResult
+    from mcp.types import Tool as McpTool
+
+FIRST_DELAY_S, MAX_DELAY_S = 1.0, 60.0
+CONNECT_TIMEOUT_S, STREAM_TIMEOUT_S = 10.0, 300.0
+HEARTBEAT_S = 15.0
+HEARTBEAT_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
+START_WAIT_S = 5.0
+MAX_TOOLS = 128
+MAX_SCHEMA_CHARS = 65_536
+MAX_DESCRIPTION_CHARS = 1024
+
+_ODD = re.compile(r"[^A-Za-z0-9_-]")
+
+log = logging.getLogger(__name__)
+
+
+class GivenSchema:
+    """Arguments described by somebody else, who also checks them; here they only have to be a JSON object."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.parameters = {"type": "object", "properties": {}, **schema}
+
+    def bind(self, text: str, context: ToolContext) -> Bound:
+        """See `Binder`."""
+        arguments = parse_arguments(text)
+        return Bound((arguments,), {}, arguments)
+
+
+class McpServer:
+    """One server: its connection, its tools in the registry, its way back after a failure."""
+
+    def __init__(
+        self, config: McpServerConfig, registry: ToolRegistry, *, first_delay_s: float = FIRST_DELAY_S
+    ) -> None:
+        self.config = config
+        self.listed = asyncio.Event()
+        """Set once the tools are known."""
+        self.connected = asyncio.Event()
+        """Set while calls can be made."""
+        self._registry = registry
+        self._first_delay_s = first_delay_s
+        self._client: Client | None = None
+        self._calls = 0
+        self._news = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._listing: list[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Connect in a task of its own, and again whenever that fails."""
+        self._task = asyncio.create_task(self._run(), name=f"mcp {self.config.name}")
+
+    async def stop(self) -> None:
+        """Disconnect, in bounded time; a command that was started is ended."""
+        self._stop.set()
+        self._news.set()
+        if self._task is not None:
+            # The connection ends where it began: in its task, and only a task that hangs is cancelled.
+            await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
+
+    # -- the connection -----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        delay_s = self._first_delay_s
+        while not self._stop.is_set():
+            try:
+                async with _connected(self.config) as client:
+                    await self._list(client)
+                    delay_s, self._client = self._first_delay_s, client
+                    self.listed.set()
+                    self.connected.set()
+                    await self._watch(client)
+            except Exception as error:  # whatever the server or the SDK does costs this server alone
+                log.warning("MCP server %s: %s; trying again in %g s", self.config.name, _reason(error), delay_s)
+            finally:
+                self._client = None
+                self.connected.clear()
+            if not self._stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wait_for_news(), delay_s)
+                delay_s = min(delay_s * 2, MAX_DELAY_S)
+
+    async def _watch(self, client: "Client") -> None:
+        """Returns when the server is to be left; raises when it has broken."""
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wait_for_news(), HEARTBEAT_S)
+            if self._stop.is_set():
+                return
+            try:
+                await asyncio.wait_for(self._list(client), HEARTBEAT_TIMEOUT_S)
+            except TimeoutError:
+                if not self._calls:  # else it may be busy with them
+                    raise
+
+    async def _wait_for_news(self) -> None:
+        await self._news.wait()
+        self._news.clear()
+
+    async def _list(self, client: "Client") -> None:
+        found: list[McpTool] = []
+        cursor = None
+        while len(found) < MAX_TOOLS:
+            page = await client.list_tools(cursor=cursor, cache_mode="refresh")
+            found.extend(page.tools)
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        if found == self._listing:
+            return
+        self._listing = found
+        warnings: list[str] = []
+        tools = [tool for one in self._wanted(found, warnings) if (tool := self._tool(one, warnings)) is not None]
+        self._registry.assign(f"mcp {self.config.name}", tools, warnings)
+
+    # -- its tools ----------------------------------------------------------------------------------------------------
+
+    def _wanted(self, found: list["McpTool"], warnings: list[str]) -> list["McpTool"]:
+        if self.config.tools is None:
+            if len(found) > MAX_TOOLS:
+                warnings.append(f"MCP server {self.config.name} has more than {MAX_TOOLS} tools; the first are taken.")
+            return found[:MAX_TOOLS]
+        names = {one.name for one in found}
+        missing = [name for name in self.config.tools if name not in names]
+        if missing:
+            warnings.append(f"MCP server {self.config.name} has no tool {', '.join(missing)}.")
+        return [one for one in found if one.name in self.config.tools]
+
+    def _tool(self, found: "McpTool", warnings: list[str]) -> Tool | None:
+        config = self.config
+        prefix = f"{config.name}_" if config.prefix is None else config.prefix
+        name = _ODD.sub("_", f"{prefix}{found.name}")[:MAX_NAME_CHARS]
+        if len(json.dumps(found.input_schema)) > MAX_SCHEMA_CHARS:
+            warnings.append(f"Ignored {found.name} of MCP server {config.name}: its schema is too big.")
+            return None
+        return Tool.described(
+            ToolOptions(timeout_s=config.timeout_s),
+            name,
+            partial(self._call, found.name),
+            GivenSchema(found.input_schema),
+            source=f"mcp:{config.name}#{found.name}",
+            description=(found.description or found.title or name)[:MAX_DESCRIPTION_CHARS],
+            is_async=True,
+        )
+
+    async def _call(self, name: str, arguments: dict[str, Any]) -> object:
+        client = self._client
+        if client is None:
+            raise ToolError(f"The server {self.config.name} cannot be reached now; try again in a moment.")
+        self._calls += 1
+        try:
+            result = await client.call_tool(name, arguments, read_timeout_seconds=self.config.timeout_s)
+        except Exception as error:
+            self._news.set()  # is it still there?
+            raise ToolError(f"The server {self.config.name} failed: {_reason(error)}") from error
+        finally:
+            self._calls -= 1
+        return value_of(result)
+
+
+class McpServers:
+    """All servers of a relay."""
+
+    def __init__(self, configs: Iterable[McpServerConfig], registry: ToolRegistry) -> None:
+        self._configs = tuple(configs)
+        self._registry = registry
+        self.servers: list[McpServer] = []
+
+    async def start(self, wait_s: float = START_WAIT_S) -> None:
+        """Connect to all; returns when their tools are known, or after `wait_s` without those that take longer.
+
+        Raises ToolError where the SDK is not installed.
+        """
+        if not self._configs:
+            return
+        try:
+            import mcp  # noqa: F401
+        except ImportError:
+            raise ToolError("MCP servers need the package mcp: install relay-voice[mcp].") from None
+        self.servers = [McpServer(config, self._registry) for config in self._configs]
+        for server in self.servers:
+            server.start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(one.listed.wait() for one in self.servers)), wait_s)
+
+    async def stop(self) -> None:
+        """Disconnect from all."""
+        await asyncio.gather(*(server.stop() for server in self.servers))
+
+
+def value_of(result: "CallToolResult") -> object:
+    """What a tool of a server returned: its structured content, else its text. Raises ToolError for its error."""
+    texts = [one.text if one.type == "text" else f"[{one.type}]" for one in result.content]
+    text = "\n".join(texts)
+    if result.is_error:
+        raise ToolError(text or "The tool failed without a word.")
+    structured = result.structured_content
+    if structured is None:
+        return text
+    if isinstance(structured, dict) and structured.keys() == {"result"}:  # how the SDK wraps what is no object
+        return structured["result"]
+    return structured
+
+
+@contextlib.asynccontextmanager
+async def _connected(config: McpServerConfig) -> AsyncIterator["Client"]:
+    import httpx2
+    from mcp import Client, StdioServerParameters
+    from mcp.client.streamable_http import streamable_http_client
+
+    if config.command is not None:
+        # The SDK hands on HOME, PATH and the like; nothing else of our environment, so no key of ours.
+        server = StdioServerParameters(
+            command=config.command, args=list(config.args), env=dict(config.env), cwd=config.cwd
+        )
+        async with Client(server, read_timeout_seconds=config.timeout_s) as client:
+            yield client
+        return
+    timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, read=STREAM_TIMEOUT_S)
+    async with httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout) as http:
+        transport = streamable_http_client(config.url or "", http_client=http)
+        async with Client(transport, read_timeout_seconds=config.timeout_s) as client:
+            yield client
+
+
+def _reason(error: BaseException) -> str:
+    """The first thing that went wrong, of the groups of errors that the SDK raises."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,90 @@
+"""Loads Python files by their path, under private names.
+
+The root folder is a package of such a name, so that `from ._helpers import x` works and nothing of the folder can hide
+another module. The name depends on the path alone, so that pickles stay valid.
+"""
+
+import hashlib
+import importlib.util
+import re
+import sys
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from relay.toolkit.sources import SourceFile
+
+
+def forget(root: Path) -> str:
+    """Makes the package of a root anew, without what was loaded from it before; returns its name."""
+    name = _package_of(root)
+    for old in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+        del sys.modules[old]
+    _add_package(name, root)
+    return name
+
+
+def load(file: SourceFile) -> ModuleType:
+    """The module of a file, run once; raises whatever the file raises, SystemExit too."""
+    if file.path.suffix != ".py":
+        raise ImportError(f'Unknown file extension "{file.path.suffix}"; Python modules end in ".py"')
+    name = _name_of(file)
+    if name in sys.modules:  # a file before this one imported it
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file.path, loader=_Loader(name, str(file.path)))
+    assert spec is not None
+    return _run(spec, name)
+
+
+def _name_of(file: SourceFile) -> str:
+    """The module's name; makes the packages on the way to it."""
+    name, folder = _package_of(file.root), file.root
+    for part in file.path.relative_to(file.root).parts[:-1]:
+        name, folder = f"{name}.{_plain(part)}", folder / part
+        if name not in sys.modules:
+            _add_package(name, folder)
+    return f"{name}.{_plain(file.path.stem)}"
+
+
+def _plain(part: str) -> str:
+    """A part of a module's name: a dot in it would be taken for a package."""
+    return part if "." not in part else f"{re.sub(r'[.]', '_', part)}_{hashlib.sha256(part.encode()).hexdigest()[:6]}"
+
+
+def _package_of(root: Path) -> str:
+    return f"_relay_tools_{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]}"
+
+
+def _add_package(name: str, folder: Path) -> None:
+    init = folder / "__init__.py"
+    if init.is_file() and "." in name:
+        spec = importlib.util.spec_from_file_location(
+            name, init, loader=_Loader(name, str(init)), submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None
+        _run(spec, name)
+        return
+    spec = importlib.util.spec_from_loader(name, loader=None, is_package=True)
+    assert spec is not None
+    spec.submodule_search_locations = [str(folder)]
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+
+
+class _Loader(SourceFileLoader):
+    """Reads the source every time: bytecode, known by its second and size, could be that of the file before."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _run(spec: ModuleSpec, name: str) -> ModuleType:
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

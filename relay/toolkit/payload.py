@@ -1,0 +1,66 @@
+"""NAVAI's rules for the arguments of a call over HTTP: from `payload` to the call of a Python function.
+
+An object that fits the tool's `parameters` is taken by name: that is what the list tells its readers to send. Anything
+else goes by place: `args` or `arguments`, else `value`, else the whole payload as the first argument. Values for which
+there is no place are left out. `constructorArgs` and `methodArgs` belong to the methods of classes.
+"""
+
+import json
+from typing import Any
+
+from relay.toolkit.classes import CONSTRUCTOR, ClassSignature
+from relay.toolkit.complaints import InvalidArguments
+from relay.toolkit.context import ToolContext
+from relay.toolkit.schema import Binder, Bound, Signature
+
+
+def bind_payload(signature: Binder, payload: object, context: ToolContext) -> Bound:
+    """The call that a payload means; what is no object or array counts as `{}`. Raises InvalidArguments."""
+    given: dict[str, Any] | list[Any] = payload if isinstance(payload, dict | list) else {}
+    if isinstance(signature, ClassSignature):
+        return _bind_class(signature, given, context)
+    if isinstance(signature, Signature):
+        return _bind(signature, given, given, context)
+    return signature.bind(json.dumps(given if isinstance(given, dict) else {}), context)
+
+
+def _bind_class(signature: ClassSignature, given: dict[str, Any] | list[Any], context: ToolContext) -> Bound:
+    named = given if isinstance(given, dict) else {}
+    constructor = signature.bind_constructor(named.get(CONSTRUCTOR), context)
+    values = named.get("methodArgs")
+    if isinstance(values, list):
+        method = signature.method.bind_values(values, context)
+    else:
+        rest = {key: value for key, value in named.items() if key != CONSTRUCTOR}
+        method = _bind(signature.method, given, rest, context)
+    return signature.join(constructor, method, named)
+
+
+def _bind(
+    signature: Signature, given: dict[str, Any] | list[Any], by_name: dict[str, Any] | list[Any], context: ToolContext
+) -> Bound:
+    """`given` is the whole payload, `by_name` what of it may be meant by name."""
+    complaint: InvalidArguments | None = None
+    if isinstance(by_name, dict) and by_name:
+        try:
+            return signature.bind(json.dumps(by_name), context)
+        except InvalidArguments as error:
+            complaint = error
+    values, is_whole = _values(given)
+    try:
+        return signature.bind_values(values, context)
+    except InvalidArguments:
+        if is_whole and complaint is not None:
+            raise complaint from None
+        raise
+
+
+def _values(given: dict[str, Any] | list[Any]) -> tuple[list[Any], bool]:
+    """The values by their place, and whether they are the whole payload itself."""
+    if isinstance(given, dict):
+        listed = given.get("args") if given.get("args") is not None else given.get("arguments")
+        if isinstance(listed, list):
+            return listed, False
+        if "value" in given:
+            return [given["value"]], False
+    return ([given], True) if given else ([], False)

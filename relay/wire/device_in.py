@@ -1,0 +1,138 @@
+"""What a device client says: JSON messages to events, each mistake named with its field and its fix."""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import orjson
+
+from audio.formats import AudioFormat
+from audio.framing import Chunk
+from relay.core import events as ev
+from relay.core.values import TurnKind
+from relay.wire.tools_in import MessageError, Obj, read_tools, string
+
+PROTOCOL_VERSION = 1
+MAX_TEXT_CHARS = 32_768
+MAX_ID_CHARS = 256
+MAX_POSITION_MS = 86_400_000
+MAX_AHEAD_MS = 600_000
+MIN_AHEAD_MS = 100
+"""Who asks for less gets this: with a shorter lead, sound that goes out in pieces would have gaps."""
+
+
+def decode(frame: Chunk) -> ev.ClientEvent:
+    """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""
+    try:
+        obj = orjson.loads(frame)
+    except orjson.JSONDecodeError as error:
+        return ev.ClientFault("bad_json", f"That is not JSON: {error}")
+    if not isinstance(obj, dict) or not isinstance(obj.get("type"), str):
+        return ev.ClientFault("bad_message", 'A message is a JSON object with a "type".', "type")
+    reader = READERS.get(obj["type"])
+    if reader is None:
+        known = ", ".join(READERS)
+        return ev.ClientFault("unknown_type", f"There is no message {obj['type']!r:.80}; known are: {known}.", "type")
+    try:
+        return reader(obj)
+    except MessageError as error:
+        return error.fault
+
+
+def _milliseconds(obj: Obj, field: str, limit: int) -> int:
+    value = obj.get(field)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
+        raise MessageError(f"{field} must be a number of ms from 0 to {limit}.", field)
+    return int(value)
+
+
+def parse_format(value: Any, field: str) -> AudioFormat:
+    """An `input` or `output` object of the protocol. Raises `MessageError` naming the field."""
+    if not isinstance(value, dict):
+        raise MessageError(f'{field} must be an object such as {{"format":"pcm16","rate":24000}}.', field)
+    encoding = value.get("format", "pcm16")
+    rate_hz = value.get("rate", 8000 if encoding in ("pcmu", "pcma") else 16_000)
+    try:
+        return AudioFormat(encoding, rate_hz)
+    except (ValueError, TypeError) as error:
+        raise MessageError(f"{field}: {error}", field) from error
+
+
+def _hello(obj: Obj) -> ev.Hello:
+    version = obj.get("v", PROTOCOL_VERSION)
+    if version is True or version != PROTOCOL_VERSION:
+        raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
+    for field in ("resume",):
+        if obj.get(field) not in (None, False):
+            raise MessageError(
+                f"{field} is not supported by this version of the relay; leave it out.",
+                field,
+                "hello_refused",
+            )
+    given = [name for name in _HELLO_READERS if name in obj and (obj[name] is not None or name == "maxAheadMs")]
+    values = {_SNAKE.get(name, name): _HELLO_READERS[name](obj, name) for name in given}
+    return ev.Hello(given=tuple(given), **values)
+
+
+def _tool_result(obj: Obj) -> ev.ToolResult:
+    call_id = string(obj, "callId", MAX_ID_CHARS)
+    if obj.get("error") is not None:
+        return ev.ToolResult(call_id, string(obj, "error", MAX_TEXT_CHARS), failed=True)
+    if "output" not in obj:
+        raise MessageError("output is missing: any JSON value, or error with a sentence.", "output")
+    output = obj["output"]
+    try:
+        return ev.ToolResult(call_id, output if isinstance(output, str) else orjson.dumps(output).decode())
+    except orjson.JSONEncodeError as error:
+        raise MessageError("output is nested too deeply.", "output") from error
+
+
+def _ahead(obj: Obj, field: str) -> int | None:
+    return None if obj[field] is None else max(_milliseconds(obj, field, MAX_AHEAD_MS), MIN_AHEAD_MS)
+
+
+def _turn(obj: Obj, field: str) -> str:
+    if obj[field] not in get_args(TurnKind):
+        raise MessageError(f"{field} must be one of {', '.join(get_args(TurnKind))}.", field)
+    return str(obj[field])
+
+
+def _flag(obj: Obj, field: str) -> bool:
+    if not isinstance(obj.get(field), bool):
+        raise MessageError(f"{field} must be true or false.", field)
+    return bool(obj[field])
+
+
+def _duplex(obj: Obj, field: str) -> bool:
+    if obj[field] not in ("full", "half"):
+        raise MessageError(f"{field} must be full or half.", field)
+    return bool(obj[field] == "half")
+
+
+_SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
+
+_HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
+    "input": lambda obj, field: parse_format(obj[field], field),
+    "output": lambda obj, field: parse_format(obj[field], field),
+    "maxAheadMs": _ahead,
+    "voice": lambda obj, field: string(obj, field, 128),
+    "instructions": lambda obj, field: string(obj, field, MAX_TEXT_CHARS),
+    "language": lambda obj, field: string(obj, field, 64),
+    "turn": _turn,
+    "duplex": _duplex,
+    "consent": _flag,
+    "tools": lambda obj, field: read_tools(obj[field], field),
+}
+
+READERS: dict[str, Callable[[Obj], ev.ClientEvent]] = {
+    "hello": _hello,
+    "playback": lambda obj: ev.Playback(
+        string(obj, "itemId", MAX_ID_CHARS), _milliseconds(obj, "playedMs", MAX_POSITION_MS)
+    ),
+    "toolResult": _tool_result,
+    "text": lambda obj: ev.UserText(string(obj, "text", MAX_TEXT_CHARS)),
+    "commit": lambda obj: ev.Commit(),
+    "clear": lambda obj: ev.Clear(),
+    "interrupt": lambda obj: ev.Interrupt(),
+    "consent": lambda obj: ev.Consent(_flag(obj, "granted")),
+    "bye": lambda obj: ev.Bye(),
+}

@@ -1,0 +1,217 @@
+"""OpenAI's Realtime protocol, GA dialect, seen from its server: the events of a session as server events.
+
+The way back of `relay.wire.realtime`'s decoder, for a recorded model that is served again; the shapes are held against
+`openai.types.realtime` by the tests.
+"""
+
+from typing import Any
+
+import pybase64
+
+from relay.core import events as ev
+from relay.core.values import Item, Usage
+from relay.wire.realtime import REQUEST_KEY
+
+Obj = dict[str, Any]
+
+
+class ServerEvents:
+    """One connection's encoder; it counts event ids, and remembers where in its response an item stands."""
+
+    def __init__(self, session: Obj) -> None:
+        self.session = {"type": "realtime", "object": "realtime.session", "id": "sess_recorded", **session}
+        self._n_events = 0
+        self._indices: dict[str, tuple[str, int]] = {}
+        self._counts: dict[str, int] = {}
+
+    def encode(self, event: ev.UpstreamEvent, metadata: Obj | None = None) -> list[Obj]:
+        """The server events that say it; `metadata` is what the client gave its `response.create`.
+
+        Empty for what is no message: that the connection stands, broke, or carried something unknown.
+        """
+        found = [obj for obj in self._encode(event, metadata) if obj]
+        for obj in found:
+            self._n_events += 1
+            obj["event_id"] = f"event_recorded_{self._n_events}"
+        return found
+
+    def _encode(self, event: ev.UpstreamEvent, metadata: Obj | None) -> list[Obj]:
+        match event:
+            case ev.SessionCreated(model, engine, expires_at):
+                told = {"model": model, "engine": engine, "expires_at": expires_at}
+                self.session |= {name: value for name, value in told.items() if value is not None}
+                return [{"type": "session.created", "session": dict(self.session)}]
+            case ev.SessionUpdated():
+                return [{"type": "session.updated", "session": dict(self.session)}]
+            case ev.SpeechStarted(item_id, ms):
+                return [_input("speech_started", item_id=item_id, audio_start_ms=ms)]
+            case ev.SpeechStopped(item_id, ms):
+                return [_input("speech_stopped", item_id=item_id, audio_end_ms=ms)]
+            case ev.InputCommitted(item_id, previous):
+                return [_input("committed", item_id=item_id, previous_item_id=previous)]
+            case ev.InputCleared():
+                return [_input("cleared")]
+            case ev.UserTranscript() | ev.UserTranscriptFailed():
+                return [_transcription(event)]
+            case ev.ItemAdded(item, previous):
+                return [_conversation("added", item=item_object(item), previous_item_id=previous)]
+            case ev.ItemDeleted(item_id):
+                return [_conversation("deleted", item_id=item_id)]
+            case ev.ItemTruncated(item_id, ms):
+                return [_conversation("truncated", item_id=item_id, audio_end_ms=ms, content_index=0)]
+            case ev.UpstreamError(code, message, kind, param, event_id):
+                told = {"type": kind or "server_error", "code": code, "message": message, "param": param}
+                return [{"type": "error", "error": told | {"event_id": event_id}}]
+            case _:
+                return self._response(event, metadata)
+
+    def _response(self, event: ev.UpstreamEvent, metadata: Obj | None) -> list[Obj]:
+        match event:
+            case ev.ResponseCreated(response_id, request_id):
+                return [{"type": "response.created", "response": _response(response_id, request_id, metadata)}]
+            case ev.OutputItemAdded(response_id, item):
+                index = self._place(response_id, item.id)
+                return [_told("output_item.added", response_id, output_index=index, item=item_object(item))]
+            case ev.TextDelta(response_id, item_id, part, text, spoken):
+                return [self._part(_words(spoken, "delta"), response_id, item_id, part, delta=text)]
+            case ev.TextDone(response_id, item_id, part, text, spoken):
+                key = "transcript" if spoken else "text"
+                return [self._part(_words(spoken, "done"), response_id, item_id, part, **{key: text})]
+            case ev.Forwarded("output_audio", item_id, _, raw, response_id, part):
+                delta = bytes(raw).decode("ascii", "replace")
+                return [self._part("output_audio.delta", response_id, item_id, part, delta=delta)]
+            case ev.AudioDone(response_id, item_id, part):
+                return [self._part("output_audio.done", response_id, item_id, part)]
+            case ev.ResponseDone():
+                return self._done(event, metadata)
+            case _:
+                return []
+
+    def _done(self, event: ev.ResponseDone, metadata: Obj | None) -> list[Obj]:
+        output = [item_object(item) for item in event.output]
+        # Clients of the protocol look for whole items and arguments here; the events that told them held no more.
+        found: list[Obj] = []
+        for item in output:
+            index = self._place(event.response_id, item["id"])
+            if item["type"] == "function_call":
+                found.append(
+                    _told(
+                        "function_call_arguments.done",
+                        event.response_id,
+                        output_index=index,
+                        item_id=item["id"],
+                        call_id=item["call_id"],
+                        name=item["name"],
+                        arguments=item["arguments"],
+                    )
+                )
+            found.append(_told("output_item.done", event.response_id, output_index=index, item=item))
+        response = _response(event.response_id, event.request_id, metadata) | {
+            "status": event.status,
+            "output": output,
+            "usage": _usage(event.usage),
+        }
+        if event.status != "completed":
+            details: Obj = {"type": event.status, "reason": event.reason}
+            if event.status == "failed":
+                details["error"] = {"code": event.error_code, "message": event.error_message}
+            response["status_details"] = details
+        self._counts.pop(event.response_id, None)
+        self._indices = {item: place for item, place in self._indices.items() if place[0] != event.response_id}
+        return [*found, {"type": "response.done", "response": response}]
+
+    def _part(self, kind: str, response_id: str, item_id: str, part: int, **more: Any) -> Obj:
+        index = self._place(response_id, item_id)
+        return _told(kind, response_id, item_id=item_id, output_index=index, content_index=part, **more)
+
+    def _place(self, response_id: str, item_id: str) -> int:
+        place = self._indices.get(item_id)
+        if place is None or place[0] != response_id:
+            index = self._counts.get(response_id, 0)
+            self._counts[response_id] = index + 1
+            place = self._indices[item_id] = (response_id, index)
+        return place[1]
+
+
+def append_of(message: Obj) -> bytes | None:
+    """The audio of a client's `input_audio_buffer.append`; None if it is another message, or holds no base64."""
+    audio = message.get("audio")
+    if message.get("type") != "input_audio_buffer.append" or not isinstance(audio, str):
+        return None
+    try:
+        return pybase64.b64decode(audio, validate=True)
+    except ValueError:
+        return None
+
+
+def item_object(item: Item) -> Obj:
+    """A conversation item as the server shows it."""
+    given: Obj = {"id": item.id, "object": "realtime.item", "type": item.kind, "status": item.status or "completed"}
+    match item.kind:
+        case "function_call":
+            return given | {"call_id": item.call_id, "name": item.name or "", "arguments": item.arguments or ""}
+        case "function_call_output":
+            return given | {"call_id": item.call_id, "output": item.text}
+        case _:
+            kind = "output_audio" if item.role == "assistant" else "input_text"
+            key = "transcript" if item.role == "assistant" else "text"
+            content = [{"type": kind, key: item.text}] if item.text else []
+            return given | {"role": item.role or "user", "content": content}
+
+
+def _input(kind: str, **fields: Any) -> Obj:
+    return {"type": f"input_audio_buffer.{kind}", **fields}
+
+
+def _conversation(kind: str, **fields: Any) -> Obj:
+    return {"type": f"conversation.item.{kind}", **fields}
+
+
+def _told(kind: str, response_id: str, **fields: Any) -> Obj:
+    return {"type": f"response.{kind}", "response_id": response_id, **fields}
+
+
+def _words(spoken: bool, kind: str) -> str:
+    return f"output_audio_transcript.{kind}" if spoken else f"output_text.{kind}"
+
+
+def _transcription(event: ev.UserTranscript | ev.UserTranscriptFailed) -> Obj:
+    given: Obj = {"item_id": event.item_id, "content_index": 0}
+    if isinstance(event, ev.UserTranscriptFailed):
+        error = {"type": "transcription_error", "message": event.message}
+        return _conversation("input_audio_transcription.failed", **given, error=error)
+    if not event.final:
+        return _conversation("input_audio_transcription.delta", **given, delta=event.text)
+    usage = {"type": "duration", "seconds": 0}
+    return _conversation("input_audio_transcription.completed", **given, transcript=event.text, usage=usage)
+
+
+def _response(response_id: str, request_id: str | None, metadata: Obj | None) -> Obj:
+    if metadata is None and request_id is not None:
+        metadata = {REQUEST_KEY: request_id}
+    return {
+        "id": response_id,
+        "object": "realtime.response",
+        "status": "in_progress",
+        "status_details": None,
+        "output": [],
+        "metadata": metadata,
+        "output_modalities": ["audio"],
+    }
+
+
+def _usage(usage: Usage) -> Obj:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "input_token_details": {
+            "audio_tokens": usage.input_audio_tokens,
+            "text_tokens": usage.input_text_tokens,
+            "cached_tokens": usage.cached_tokens,
+        },
+        "output_token_details": {
+            "audio_tokens": usage.output_audio_tokens,
+            "text_tokens": usage.output_text_tokens,
+        },
+    }

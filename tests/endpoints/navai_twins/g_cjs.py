@@ -1,0 +1,2 @@
+def legacy(a):
+    return ["legacy", a]

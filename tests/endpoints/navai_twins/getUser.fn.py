@@ -1,0 +1,1 @@
+default = {"byId": lambda id: {"id": id}}

@@ -1,0 +1,1 @@
+raise RuntimeError("side effect failure")

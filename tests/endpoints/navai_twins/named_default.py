@@ -1,0 +1,2 @@
+def secret_password(a):
+    return f"66_{a}"

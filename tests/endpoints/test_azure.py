@@ -1,0 +1,244 @@
+"""Azure: sessions for pages by GA, quotas, bearer tokens, the prefix, and the relay's own sessions through it."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from openai.types.realtime import RealtimeSessionCreateRequestParam
+from pydantic import TypeAdapter
+
+from relay import tool
+from relay.state import RELAY
+from relay.toolkit.registry import Tool, ToolRegistry
+from tests.support.contracts import AZURE_KEY, SESSION_PATH, contracts
+from tests.support.relay_server import DeviceClient, running_relay
+from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider
+
+DEPLOYMENT = "gpt-realtime-dep"
+TIMEOUT_S = 10.0
+PREFIX = "/api/ai-assistant/realtime"
+
+
+# -- sessions for pages -----------------------------------------------------------------------------------------------
+
+
+async def test_a_session_by_the_ga_protocol() -> None:
+    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+        status, body, headers = await stage.call(
+            "POST", SESSION_PATH, {"voice": "cedar", "instructions": " Be brief. "}
+        )
+        assert (status, headers["Cache-Control"]) == (200, "no-store")
+        assert body == {
+            "sessionId": "sess_abc",
+            "webrtcUrl": f"{stage.provider.url}/openai/v1/realtime/calls",
+            "ephemeralKey": "ek_test_123",
+            "expiresAt": 1730000000,
+            "model": DEPLOYMENT,
+        }
+        sent = stage.provider.last
+        assert sent.path == "/openai/v1/realtime/client_secrets"
+        assert sent.headers["api-key"] == AZURE_KEY
+        assert sent.body == {
+            "session": {
+                "type": "realtime",
+                "model": DEPLOYMENT,
+                "audio": {"output": {"voice": "cedar"}},
+                "instructions": "Be brief.",
+            }
+        }
+        TypeAdapter(RealtimeSessionCreateRequestParam).validate_python(sent.body["session"])
+
+
+async def test_a_temperature_is_answered_with_a_warning_on_ga() -> None:
+    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+        _, body = await stage.post(SESSION_PATH, {"temperature": 0.7})
+        assert "temperature" in body["warning"]
+        assert "temperature" not in stage.provider.last.body["session"]
+        assert stage.provider.last.body["session"]["audio"] == {"output": {"voice": "alloy"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"voice": 5}, "voice"), ({"instructions": []}, "instructions"), ({"temperature": "hot"}, "temperature")],
+)
+async def test_a_field_of_the_wrong_type_is_named(body: dict[str, Any], field: str) -> None:
+    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+        status, answer = await stage.post(SESSION_PATH, body)
+        assert (status, answer["field"]) == (400, field)
+        assert not stage.provider.seen
+
+
+async def test_the_preview_protocol_knows_three_voices() -> None:
+    async with contracts(azure_deployment=DEPLOYMENT, azure_api_version="v") as stage:
+        status, answer = await stage.post(SESSION_PATH, {"voice": "marin"})
+        assert (status, answer["error"]) == (400, "Invalid voice: marin. Must be one of: alloy, echo, shimmer")
+
+
+async def test_without_azure_it_says_what_to_set() -> None:
+    async with contracts() as stage:
+        status, answer = await stage.post(SESSION_PATH)
+        assert status == 503
+        assert "AZURE_OPENAI_ENDPOINT" in answer["error"]
+
+
+async def test_a_form_of_a_foreign_page_is_refused() -> None:
+    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+        status, answer, _ = await stage.call("POST", SESSION_PATH, data=b"{}", headers={"Content-Type": "text/plain"})
+        assert (status, answer["field"]) == (400, "Content-Type")
+
+
+async def test_sessions_share_the_quota_of_secrets() -> None:
+    async with contracts(azure_deployment=DEPLOYMENT, mints_per_minute=1) as stage:
+        assert (await stage.post(SESSION_PATH))[0] == 200
+        assert (await stage.post("/navai/realtime/client-secret"))[0] == 429
+        status, _, headers = await stage.call("POST", SESSION_PATH, {})
+        assert (status, int(headers["Retry-After"]) > 0) == (429, True)
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "text"),
+    [
+        (Script(status=401, json={"error": {"code": "401", "message": AZURE_KEY}}), 502, "(401): 401"),
+        (Script(status=403, json={"error": {"code": "403"}}), 502, "(403)"),
+        (Script(status=404, json={"error": {"code": "DeploymentNotFound"}}), 502, "(404): DeploymentNotFound"),
+        (Script(status=429, json={"error": {"code": "429"}}, headers={"Retry-After": "3"}), 502, "(429)"),
+        (Script(status=500, body=b"oops " + AZURE_KEY.encode()), 502, "(500)"),
+        (Script(status=400, json={"error": {"code": AZURE_KEY}}), 502, "(400)"),
+        (Script(body=b"not json"), 502, "not a JSON object"),
+        (Script(json={"session": {"id": "x"}}), 502, "no client secret"),
+        (Script(json={"value": 5}), 502, "no client secret"),
+        (Script(body=b"x" * 10_000_000), 502, "bigger than"),
+        (Script(hang_up=True), 502, "connection was lost"),
+        (Script(cut_after=3, body=b'{"value": "x"}'), 502, "connection was lost"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+async def test_every_failure_is_told_without_key_or_raw_body(script: Script, status: int, text: str, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+        stage.provider.script = script
+        code, answer, headers = await stage.call("POST", SESSION_PATH, {})
+        assert (code, answer["error"]) == (status, "Failed to create realtime session")
+        assert text in answer["details"]
+        assert headers.get("Retry-After") == script.headers.get("Retry-After")
+        assert AZURE_KEY not in str(answer) + caplog.text
+        assert "oops" not in str(answer) + caplog.text
+
+
+async def test_a_slow_azure_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.endpoints.azure.TIMEOUT_S", 0.2)
+    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+        stage.provider.script = Script(hang=True)
+        assert (await stage.post(SESSION_PATH))[0] == 504
+
+
+async def test_a_bearer_token_is_fetched_for_each_session() -> None:
+    tokens = iter(["entra-1", "entra-2"])
+    async with contracts(azure_deployment=DEPLOYMENT, azure_api_key=None, azure_token=lambda: next(tokens)) as stage:
+        for expected in ("entra-1", "entra-2"):
+            assert (await stage.post(SESSION_PATH))[0] == 200
+            assert stage.provider.last.headers["authorization"] == f"Bearer {expected}"
+            assert "api-key" not in stage.provider.last.headers
+        status, answer = await stage.post(SESSION_PATH)
+        assert (status, answer["details"]) == (502, "The bearer token could not be had (RuntimeError).")
+
+
+async def test_the_routes_can_be_moved() -> None:
+    async with contracts(azure_deployment=DEPLOYMENT, azure_prefix="/voice/v1") as stage:
+        assert (await stage.post("/voice/v1/realtime/session"))[0] == 200
+        assert (await stage.post(SESSION_PATH))[0] == 404
+
+
+# -- companions -------------------------------------------------------------------------------------------------------
+
+
+@tool(expose=["model"])
+def for_the_model_alone() -> str:
+    """Not for pages."""
+    return "secret"
+
+
+@tool
+def greet(name: str) -> str:
+    """Greets."""
+    return f"Hello {name}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({"name": "greet", "arguments": {"name": "Ana"}}, 200, "Hello Ana"),
+        ({"name": "greet", "arguments": []}, 400, "arguments must be an object"),
+        ({"name": "greet", "arguments": "{}"}, 400, "arguments must be an object"),
+        ({"name": 5}, 400, "name must be a string"),
+        ({"name": "nobody"}, 404, "Tool not found: nobody"),
+        ({"name": "for_the_model_alone"}, 403, "not for use over HTTP"),
+    ],
+)
+async def test_tools_are_run_for_pages(body: dict[str, Any], status: int, text: str) -> None:
+    tools = ToolRegistry(Tool.from_function(one) for one in (greet, for_the_model_alone))
+    async with contracts(registry=tools) as stage:
+        code, answer = await stage.post(f"{PREFIX}/tools/exec", body)
+        assert code == status
+        assert text in str(answer)
+        _, listed, _ = await stage.call("GET", f"{PREFIX}/tools")
+        assert [one["name"] for one in listed["tools"]] == ["greet"]
+
+
+# -- the relay's own upstream -----------------------------------------------------------------------------------------
+
+
+def resource_at(provider: ScriptedProvider) -> dict[str, str]:
+    return {"azure_endpoint": provider.url, "azure_deployment": DEPLOYMENT}
+
+
+async def test_a_device_talks_through_azure_with_a_key() -> None:
+    async with (
+        scripted_provider() as provider,
+        running_relay(
+            "azure", azure_endpoint=provider.url, azure_deployment=DEPLOYMENT, azure_api_key=AZURE_KEY
+        ) as relay,
+        asyncio.timeout(TIMEOUT_S),
+    ):
+        assert relay.app[RELAY].upstream.kind == "azure"
+        async with await DeviceClient.connect(relay.ws()) as client:
+            await client.expect("AIConnected")
+        dialled = provider.seen[0]
+        assert dialled.path == f"/openai/v1/realtime?model={DEPLOYMENT}"
+        assert dialled.headers["api-key"] == AZURE_KEY
+        assert "authorization" not in dialled.headers
+        assert provider.last.body["session"]["type"] == "realtime"
+
+
+async def test_every_dial_fetches_its_token() -> None:
+    tokens = iter(["entra-1", "entra-2"])
+    async with (
+        scripted_provider() as provider,
+        running_relay("azure", azure_token=lambda: next(tokens), **resource_at(provider)) as relay,
+        asyncio.timeout(TIMEOUT_S),
+    ):
+        for _ in range(2):
+            async with await DeviceClient.connect(relay.ws()) as client:
+                await client.expect("AIConnected")
+        dials = [one.headers for one in provider.seen if one.method == "GET"]
+        assert [one["authorization"] for one in dials] == ["Bearer entra-1", "Bearer entra-2"]
+        assert not any("api-key" in one for one in dials)
+        async with await DeviceClient.connect(relay.ws()) as client:
+            told = await client.expect("error")
+            assert "bearer token" in told["message"]
+
+
+async def test_a_refused_key_is_told_and_not_shown(caplog) -> None:
+    async with (
+        scripted_provider() as provider,
+        running_relay(
+            "azure", azure_endpoint=provider.url, azure_deployment=DEPLOYMENT, azure_api_key=AZURE_KEY
+        ) as relay,
+        asyncio.timeout(TIMEOUT_S),
+    ):
+        provider.keys = {"another"}
+        async with await DeviceClient.connect(relay.ws()) as client:
+            told = await client.expect("error")
+            assert "401" in told["message"]
+            assert AZURE_KEY not in str(client.messages) + caplog.text

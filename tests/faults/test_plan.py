@@ -1,0 +1,66 @@
+import pytest
+
+from relay.errors import ConfigError
+from relay.faults import KINDS, Door, FaultSpec, door_of, parse_faults
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("drop", FaultSpec("drop", "1006", "")),
+        ("drop=1011@response.created", FaultSpec("drop", "1011", "response.created")),
+        ("drop=1001@response.output_audio.delta#3", FaultSpec("drop", "1001", "response.output_audio.delta", None, 3)),
+        ("session_expired@2s", FaultSpec("session_expired", None, "", 2.0)),
+        ("stall=250@500ms", FaultSpec("stall", "250", "", 0.5)),
+        ("no-done#*", FaultSpec("no-done", None, "response.done", None, 0)),
+        ("error=insufficient_quota", FaultSpec("error", "insufficient_quota", "")),
+        ("401", FaultSpec("401", None, "door", None, 0)),
+        ("500#1", FaultSpec("500", None, "door", None, 1)),
+    ],
+)
+def test_a_fault_as_it_is_written(text: str, spec: FaultSpec):
+    assert parse_faults(text) == (spec,)
+
+
+def test_several_faults_and_none():
+    assert [fault.name for fault in parse_faults("429=3, drop@2s,")] == ["429", "drop"]
+    assert parse_faults("") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("explode", "There is no fault 'explode'. Write NAME"),
+        ("drop=99", "'drop=99': the value is a close code"),
+        ("drop@later!", "neither the type of an event nor a time"),
+        ("stall=long", "the value is a number of ms"),
+        ("stall=99999999", "at most an hour"),
+        ("no-done=1", "The fault 'no-done' takes no value: leave out '=1'"),
+        ("401@2s", "The fault '401' takes no point: leave out '@2s'"),
+        ("error=Bad Code", "an error code such as"),
+    ],
+)
+def test_a_wrong_fault_is_told_with_what_would_be_right(text: str, says: str):
+    with pytest.raises(ConfigError) as caught:
+        parse_faults(text)
+    assert says in str(caught.value)
+
+
+def test_every_kind_can_be_written_by_its_name_alone():
+    assert [fault.name for fault in parse_faults(",".join(KINDS))] == list(KINDS)
+
+
+def test_the_door():
+    assert door_of((), 1) == Door()
+    assert door_of(parse_faults("drop"), 1) == Door()
+    assert door_of(parse_faults("slow-accept=250,refuse"), 7) == Door(0.25, 0)
+    busy = door_of(parse_faults("429=3"), 1)
+    assert (busy.status, busy.headers) == (429, (("Retry-After", "3"),))
+    wrong = door_of(parse_faults("401"), 1)
+    assert wrong.body is not None
+    assert wrong.body["error"]["code"] == "invalid_api_key"
+
+
+def test_a_numbered_door_fault_meets_one_connection():
+    faults = parse_faults("500#2")
+    assert [door_of(faults, number).status for number in (1, 2, 3)] == [None, 500, None]

@@ -1,0 +1,62 @@
+"""The beta dialect over a real socket, by the official SDK, which validates nothing; so the shapes are checked here."""
+
+import asyncio
+import json
+from typing import Any
+
+from openai import AsyncOpenAI
+from openai.types.beta.realtime import RealtimeServerEvent, Session
+from pydantic import TypeAdapter
+
+from relay.local_engine.beta import Dialect
+from tests.local_engine.engine_stage import TOOLS, running_engine
+
+EVENTS: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+
+
+async def test_a_beta_client_configures_calls_and_hears():
+    kinds: list[str] = []
+    async with (
+        running_engine() as port,
+        asyncio.timeout(20),
+        AsyncOpenAI(websocket_base_url=f"ws://127.0.0.1:{port}/v1", api_key="x") as client,
+        client.beta.realtime.connect(model="gpt-4o-realtime-preview") as connection,
+    ):
+        flat = {"modalities": ["audio", "text"], "voice": "alloy", "temperature": 0.7, "tools": TOOLS}
+        flat |= {"output_audio_format": "g711_ulaw", "turn_detection": None}
+        await connection.session.update(session=flat)  # type: ignore[arg-type]
+        said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "roll a die"}]}
+        await connection.conversation.item.create(item=said)  # type: ignore[arg-type]
+        await connection.response.create()
+        async for event in connection:
+            EVENTS.validate_json(event.model_dump_json())
+            kinds.append(event.type)
+            if event.type == "session.updated":
+                assert isinstance(event.session, Session)
+                assert (event.session.output_audio_format, event.session.modalities) == ("g711_ulaw", ["audio", "text"])
+                assert event.session.turn_detection is None
+            if event.type == "response.done":
+                [output] = event.response.output or []
+                if output.type == "message":
+                    assert output.content is not None
+                    assert output.content[0].type == "audio"
+                    break
+                assert output.name == "roll_dice"
+                item = {"type": "function_call_output", "call_id": output.call_id, "output": "You rolled a two."}
+                await connection.conversation.item.create(item=item)  # type: ignore[arg-type]
+                await connection.response.create()
+    assert kinds[:2] == ["session.created", "conversation.created"]
+    assert {"conversation.item.created", "response.audio.delta", "response.audio_transcript.done"} <= set(kinds)
+    assert not [kind for kind in kinds if "output_audio" in kind or kind == "conversation.item.added"]
+
+
+def test_what_is_no_event_is_left_to_be_refused():
+    dialect = Dialect("conv_1")
+    for message in ("{", "[]", "7"):
+        assert dialect.to_ga(message) == message
+
+
+def test_a_wrong_format_is_named():
+    update = {"type": "session.update", "session": {"input_audio_format": "mp3"}}
+    nested = json.loads(Dialect("conv_1").to_ga(json.dumps(update)))
+    assert nested["session"]["audio"]["input"]["format"] == {"type": "mp3"}

@@ -1,0 +1,335 @@
+"""The reference clients against the relay on its local engine, and against a relay that does what the test says."""
+
+import asyncio
+import base64
+import http
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audio.files import read_audio
+from relay.core import commands as cmd
+from relay.testing import ScriptedUpstream
+from tests.scripts.reference_clients import CLIENTS, NAMES, SANITIZERS, client, command, run
+from tests.support.device_stage import Device, relay
+from tests.support.relay_server import running_relay
+from tests.test_end_to_end import SAMPLES, local_relay
+from tests.web.chromium import chromium_page
+
+BYTES_PER_MS = 32
+PCM = {"format": "pcm16", "rate": 16_000}
+
+
+def sample(name: str) -> bytes:
+    return read_audio(SAMPLES / f"{name}.flac", BYTES_PER_MS * 500)
+
+
+def silence(ms: int) -> bytes:
+    return bytes(ms * BYTES_PER_MS)
+
+
+def noise(ms: int, seed: int = 1) -> bytes:
+    return np.random.default_rng(seed).integers(-9000, 9000, ms * 16).astype("<i2").tobytes()
+
+
+async def connected(device: Device) -> None:
+    await device.begin(rate=16_000)
+    await device.until(lambda: device.said("hello"))
+    assert device.said("hello") == [
+        {"type": "hello", "v": 1, "input": {"rate": 16_000}, "output": {"rate": 16_000}, "maxAheadMs": 500}
+    ]
+
+
+async def sound(device: Device, item_id: str, pcm: bytes, *, complete: bool = True) -> None:
+    await device.say("audioStart", itemId=item_id)
+    for at in range(0, len(pcm), 3200):
+        await device.socket.send(pcm[at : at + 3200])
+    if complete:
+        await device.say("audioEnd", itemId=item_id, totalMs=len(pcm) // BYTES_PER_MS)
+
+
+async def end(device: Device, *, more: bool = False) -> None:
+    await device.event("AIResponseEnd", finalText="", status="completed", more=more)
+
+
+async def bye(device: Device) -> None:
+    await device.until(lambda: device.said("bye"))
+    await device.socket.close(1000)
+
+
+# -- a conversation ---------------------------------------------------------------------------------------------------
+
+
+async def test_all_three_talk_with_the_relay_and_its_local_engine(tmp_path: Path) -> None:
+    """A question, and a story that the user interrupts; all at once, in real time."""
+    question = sample("time-in-tokyo")
+    interruption = sample("tell-a-story") + silence(6000) + sample("stop")
+    interrupted: list[cmd.TellInterrupted] = []
+    (tmp_path / "question").mkdir()
+    (tmp_path / "story").mkdir()
+    async with local_relay() as local:
+        local.state.tap = lambda event, now, commands: interrupted.extend(
+            command for command in commands if isinstance(command, cmd.TellInterrupted)
+        )
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(run(name, local.ws(), question, tmp_path / "question")) for name in NAMES]
+            stopped = [group.create_task(run(name, local.ws(), interruption, tmp_path / "story")) for name in NAMES]
+    for ran in (task.result() for task in asked):
+        assert (ran.code, ran.complained) == (0, "")
+        assert ran.printed.startswith("user: what time is it in tokyo\nassistant: In Tokyo it is ")
+        heard = np.frombuffer(ran.played, "<i2")
+        assert len(heard) > 16_000
+        assert np.abs(heard).max() > 3000
+    for ran in (task.result() for task in stopped):
+        assert (ran.code, ran.complained) == (0, "")
+        assert "stop" in ran.printed
+        assert BYTES_PER_MS * 1000 < len(ran.played) < BYTES_PER_MS * 12_000, "the story is much longer"
+    assert len(interrupted) == 3
+    assert not any(one.estimated for one in interrupted), "each has told how much it had played"
+    assert all(one.played_ms > 1000 for one in interrupted)
+
+
+# -- against a script -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_turn(name: str, tmp_path: Path) -> None:
+    said, answer = noise(410, seed=2), noise(730)
+
+    async def script(device: Device) -> None:
+        await connected(device)
+        await device.socket.send('{"type":"weather","of":{"type":"error","more":[true,"}"]}}')  # of a later version
+        await device.hear()
+        await device.event("AIResponseStart")
+        await sound(device, 'say \\ "hi"', answer[:3201])  # an id is any text; sound comes in any pieces
+        await end(device, more=True)
+        await asyncio.wait_for(await device.socket.ping(), 5)
+        await device.event("AIResponseStart")
+        await device.say("textDelta", text="Here it is. " * 2000)
+        await end(device)  # text overtakes sound
+        await device.until(lambda: device.played('say \\ "hi"'))
+        await sound(device, "item_2", answer[3201:])
+        await bye(device)
+
+    async with relay(script) as stage:
+        ran = await run(name, stage.url, said, tmp_path)
+        device = stage.device
+    assert (ran.code, ran.printed, ran.complained) == (0, "user: what time is it\n", "")
+    assert ran.played == answer
+    assert device.played('say \\ "hi"')[-1] == 100
+    reports = device.played("item_2")
+    assert reports == sorted(reports)
+    assert reports[-1] == (len(answer) - 3201) // BYTES_PER_MS
+    assert 3 <= len(reports) <= 7, "every 200 ms, and at the end"
+    heard = b"".join(frame for _, frame in device.frames)
+    assert heard.startswith(said)
+    assert heard.count(b"\0") >= len(heard) - len(said), "silence follows the file"
+    assert {len(frame) for _, frame in device.frames} == {640}
+    seconds = device.frames[-1][0] - device.frames[0][0]
+    assert (len(device.frames) - 1) * 0.02 == pytest.approx(seconds, abs=0.15), "in real time"
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_interrupted_item_falls_silent_at_once(name: str, tmp_path: Path) -> None:
+    story, okay = noise(2000), noise(100, seed=3)
+    told: list[int] = []
+
+    async def script(device: Device) -> None:
+        await connected(device)
+        await device.event("AIResponseStart")
+        await sound(device, "story", story[: 900 * BYTES_PER_MS], complete=False)
+        await device.until(lambda: device.played("story")[-1:] >= [200])
+        told.extend(device.played("story"))
+        await device.event("AISpeechDetected")
+        await device.say("interrupted", itemId="story", playedMs=told[-1], heardText="", estimated=False)
+        await device.event("AIResponseEnd", finalText="One, two", status="cancelled", more=False)
+        await device.event("AISpeechEnded")
+        heard = len(device.frames)
+        await device.until(lambda: len(device.frames) > heard + 75)  # a model that thinks for 1.5 s
+        await device.event("AIResponseStart")
+        await sound(device, "okay", okay)
+        await end(device)
+        await bye(device)
+        told.append(device.played("story")[-1])
+
+    async with relay(script) as stage:
+        ran = await run(name, stage.url, b"", tmp_path)
+        assert stage.device.played("okay")[-1] == 100
+    assert ran.code == 0
+    assert ran.played.endswith(okay)
+    before = ran.played.removesuffix(okay)
+    assert story.startswith(before)
+    assert told[-1] * BYTES_PER_MS <= len(before) < 700 * BYTES_PER_MS
+    assert told[-1] < 700
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("close_code", "retryable", "exit_code"),
+    [
+        (1001, None, 3),
+        (1008, None, 2),
+        (1009, None, 2),
+        (1011, True, 3),
+        (1011, False, 2),
+        (1013, True, 3),
+        (4002, True, 3),
+        (4003, True, 3),
+    ],
+)
+async def test_each_close_says_whether_to_try_again(
+    name: str, close_code: int, retryable: bool | None, exit_code: int, tmp_path: Path
+) -> None:
+    async def script(device: Device) -> None:
+        await connected(device)
+        if retryable is not None:
+            await device.say("error", code="internal_error", message="Too bad.", retryable=retryable)
+        await device.socket.close(close_code, "because")
+
+    async with relay(script) as stage:
+        ran = await run(name, stage.url, b"", tmp_path)
+    assert ran.code == exit_code
+    assert f"closed with {close_code}" in ran.complained
+    assert ("internal_error: Too bad." in ran.complained) == (retryable is not None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_connection_that_breaks_may_be_tried_again(name: str, tmp_path: Path) -> None:
+    async def script(device: Device) -> None:
+        await connected(device)
+        device.socket.transport.abort()
+
+    async with relay(script) as stage:
+        ran = await run(name, stage.url, b"", tmp_path)
+    assert ran.code == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("status", "exit_code"), [(401, 2), (429, 3), (503, 3)])
+async def test_a_refused_handshake(name: str, status: int, exit_code: int, tmp_path: Path) -> None:
+    async def nothing(device: Device) -> None: ...
+
+    async with relay(nothing, refuse=http.HTTPStatus(status)) as stage:
+        ran = await run(name, stage.url, b"", tmp_path)
+    if name == "javascript":  # a WebSocket of the web is not told why
+        assert ran.code == 3
+    else:
+        assert (ran.code, ran.complained) == (exit_code, f"refused with HTTP {status}\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_nobody_there_and_used_wrongly(name: str, tmp_path: Path) -> None:
+    ran = await run(name, "ws://127.0.0.1:9/", b"", tmp_path)
+    assert ran.code == 3
+    assert ran.complained
+    process = await asyncio.create_subprocess_exec(*command(name), stderr=asyncio.subprocess.PIPE)
+    _, complained = await process.communicate()
+    assert process.returncode == 1
+    assert b"MICROPHONE.pcm" in complained
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_the_key_opens_a_relay_that_wants_one(name: str, tmp_path: Path) -> None:
+    key = "a-long-enough-key-for-devices"
+    async with (
+        ScriptedUpstream() as upstream,
+        running_relay(upstream.url, host="0.0.0.0", api_keys=key) as locked,
+        client(name, locked.ws(), b"", tmp_path, key) as running,
+    ):
+        session = await upstream.accept()
+        await session.configure()
+        await session.respond("Hello there.", ms=200)
+        ran = await running.end()
+        assert (await run(name, locked.ws(), b"", tmp_path)).code == (3 if name == "javascript" else 2)
+    assert ran.code == 0
+    assert len(ran.played) == pytest.approx(200 * BYTES_PER_MS, abs=2 * BYTES_PER_MS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+async def test_without_an_answer_it_gives_up_after_half_a_minute(name: str, tmp_path: Path) -> None:
+    async with relay(connected) as stage:
+        ran = await run(name, stage.url, noise(100), tmp_path)
+        assert stage.device.said("bye")
+    assert ran.code == 4
+
+
+# -- in a page --------------------------------------------------------------------------------------------------------
+
+IN_A_PAGE = """async (microphone) => {
+  const { talk } = await import("/device.mjs");
+  const said = [], played = [];
+  const heard = Uint8Array.from(atob(microphone), (one) => one.charCodeAt(0));
+  let at = 0;
+  const code = await talk(`ws://${location.host}/`, (n) => heard.subarray(at, (at += n)), (pcm) => played.push(...pcm),
+                          { log: { log: (line) => said.push(line), error: (line) => said.push(line) } });
+  return { code, said, played: played.length };
+}"""
+
+
+@pytest.mark.browser
+async def test_the_javascript_client_runs_in_a_browser_too() -> None:
+    module = (CLIENTS / "device.mjs").read_text("utf-8")
+    async with (
+        ScriptedUpstream() as upstream,
+        running_relay(upstream.url) as served,
+        chromium_page(served.http("/"), microphone="absent") as page,
+    ):
+        await page.route("**/device.mjs", lambda route: route.fulfill(body=module, content_type="text/javascript"))
+        talking = asyncio.create_task(page.evaluate(IN_A_PAGE, base64.b64encode(noise(100)).decode()))
+        session = await upstream.accept()
+        await session.configure()
+        await session.respond("Hello there.", ms=300)
+        async with asyncio.timeout(20):
+            result = await talking
+    assert (result["code"], result["said"]) == (0, ["assistant: Hello there."])
+    assert result["played"] == pytest.approx(300 * BYTES_PER_MS, abs=2 * BYTES_PER_MS)
+
+
+# -- what only C has to fear ------------------------------------------------------------------------------------------
+
+
+def hostile(number: int) -> bytes:
+    """A stream of frames as no relay sends it: right ones, wrong ones, cut ones."""
+    chance = random.Random(number)
+    stream = bytearray()
+    texts = [
+        b"{}", b"", b"{", b'{"type":"audioStart","itemId":"' + b"i" * 5000, b'{"type":"audioStart","itemId":"\\',
+        b'{"type":"event","name":"AIResponseEnd","more":', b"\xff" * 300, b'{"type":"audioStart"}', b"[" * 40_000,
+        b'{"type":"audioStart","itemId":"a"}', b'{"type":"audioEnd","itemId":"a"}', b'{"type":"interrupted"}',
+        b'{"type":"error","message":"' + b"\\" * 2001,
+    ]  # fmt: skip
+    for _ in range(chance.randint(1, 60)):
+        opcode = chance.choice([0, 0, 1, 1, 1, 2, 2, 2, 8, 9, 9, 10, *range(16)])
+        payload = chance.choice([*texts, chance.randbytes(chance.randint(0, 70_000))])
+        if opcode >= 8 and chance.random() < 0.9:
+            payload = payload[:125]
+        length = len(payload) if chance.random() < 0.95 else chance.getrandbits(chance.choice([8, 20, 64]))
+        stream.append(opcode | (0x80 if chance.random() < 0.8 else 0) | chance.choice([0] * 19 + [0x40]))
+        if length < 126:
+            stream.append(length)
+        elif length < 1 << 16:
+            stream += bytes([126]) + length.to_bytes(2)
+        else:
+            stream += bytes([127]) + length.to_bytes(8)
+        stream += payload
+    return bytes(stream[: chance.randint(0, len(stream))] if chance.random() < 0.3 else stream)
+
+
+async def test_nothing_that_a_server_sends_breaks_the_c_client(tmp_path: Path) -> None:
+    """60 streams of hostile frames; the program is built with the address and the undefined-behaviour sanitizer."""
+    assert SANITIZERS[0] == "-fsanitize=address,undefined"
+    for number in range(60):
+
+        async def script(device: Device, number: int = number) -> None:
+            await device.until(lambda: device.said("hello"))
+            device.socket.transport.write(hostile(number))
+            device.socket.transport.close()
+
+        async with relay(script) as stage:
+            ran = await run("c", stage.url, b"", tmp_path)
+        assert ran.code in (2, 3), (number, ran)
+        assert "Sanitizer" not in ran.complained
+        assert "runtime error" not in ran.complained

@@ -1,0 +1,81 @@
+"""A relay, or anybody's application, whose providers are a scripted one."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from relay.endpoints.navai_options import NavaiOptions
+from relay.server import create_app
+from relay.toolkit.registry import ToolRegistry
+from tests.support.relay_server import RunningRelay, serve_app, settings_for
+from tests.support.scripted_provider import ScriptedProvider, scripted_provider
+
+SECRET_PATH = "/navai/realtime/client-secret"
+SPEECH_PATH = "/navai/speech/synthesize"
+SESSION_PATH = "/api/ai-assistant/realtime/session"
+
+BACKEND_KEY = "sk-backend-0001"
+ELEVENLABS_KEY = "el-key-0003"
+AZURE_KEY = "azure-key-0123456789abcdef"
+
+
+class Contracts:
+    """A running relay, its scripted provider, and a client."""
+
+    def __init__(self, relay: RunningRelay, provider: ScriptedProvider, http: aiohttp.ClientSession) -> None:
+        self.relay = relay
+        self.provider = provider
+        self.http = http
+
+    async def call(
+        self, method: str, path: str, json: Any = None, **options: Any
+    ) -> tuple[int, Any, "aiohttp.typedefs.LooseHeaders"]:
+        """Status, JSON body and headers of one request."""
+        async with self.http.request(method, self.relay.http(path), json=json, **options) as response:
+            return response.status, await response.json(), response.headers
+
+    async def post(self, path: str, json: Any = None, **options: Any) -> tuple[int, Any]:
+        status, body, _ = await self.call("POST", path, {} if json is None else json, **options)
+        return status, body
+
+
+def navai_env(provider: ScriptedProvider) -> dict[str, str]:
+    """An environment whose OpenAI is the provider."""
+    return {"OPENAI_API_KEY": BACKEND_KEY, "OPENAI_BASE_URL": f"{provider.url}/v1"}
+
+
+def elevenlabs_env(provider: ScriptedProvider) -> dict[str, str]:
+    """The same, with a voice of ElevenLabs, which is the provider too."""
+    return navai_env(provider) | {
+        "NAVAI_TTS_PROVIDER": "elevenlabs",
+        "ELEVENLABS_API_KEY": ELEVENLABS_KEY,
+        "ELEVENLABS_VOICE_ID": "voice-1",
+        "ELEVENLABS_BASE_URL": provider.url,
+    }
+
+
+@asynccontextmanager
+async def contracts(
+    env: dict[str, str] | None = None,
+    *,
+    elevenlabs: bool = False,
+    timeout_s: float = 15.0,
+    registry: ToolRegistry | None = None,
+    **settings: Any,
+) -> AsyncIterator[Contracts]:
+    """A relay whose NAVAI options come from `env` over a key, and whose Azure is the provider if a deployment is set.
+
+    `{provider}` in a value of `env` is the provider's address.
+    """
+    async with scripted_provider() as provider, aiohttp.ClientSession() as http:
+        given = (elevenlabs_env if elevenlabs else navai_env)(provider)
+        given |= {key: value.replace("{provider}", provider.url) for key, value in (env or {}).items()}
+        options = NavaiOptions.from_env(given, upstream_timeout_s=timeout_s)
+        if "azure_deployment" in settings:
+            settings = {"azure_endpoint": provider.url, "azure_api_key": AZURE_KEY} | settings
+        settings = {"upstream": "ws://127.0.0.1:9/"} | settings
+        app = create_app(settings_for(**settings), registry if registry is not None else ToolRegistry(), options)
+        async with serve_app(app) as port:
+            yield Contracts(RunningRelay(app, port), provider, http)

@@ -1,0 +1,167 @@
+"""Conversations with the local engine, recorded: golden recordings are made of them, and replays tested with them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from audio.files import read_audio
+from audio.formats import AudioFormat
+from audio.pcm import silence
+from relay.recording.folder import all_recordings
+from relay.state import load_tools
+from relay.talk.player import VirtualPlayer
+from relay.talk.voice import encode
+from tests.support.relay_server import DeviceClient, running_relay, settings_for
+
+ROOT = Path(__file__).parent.parent.parent
+SAMPLES = ROOT / "recordings" / "samples"
+FRAME_MS = 20
+
+
+class Talker:
+    """A device: streams what it is told to say and silence in between, plays in real time and acknowledges."""
+
+    def __init__(self, client: DeviceClient, sound: AudioFormat) -> None:
+        self.client = client
+        self.sound = sound
+        self._frames: asyncio.Queue[bytes] = asyncio.Queue()
+        self._player = VirtualPlayer(sound.bytes_per_ms)
+        self._seen = [0, 0]
+        self._quiet = asyncio.Event()
+        self._task = asyncio.create_task(self._stream())
+
+    async def say(self, name: str) -> None:
+        pcm = await asyncio.to_thread(read_audio, SAMPLES / f"{name}.flac", self.sound.rate_hz)
+        raw = encode(pcm, self.sound)
+        step = self.sound.frame_bytes(FRAME_MS)
+        for start in range(0, len(raw) - step, step):
+            self._frames.put_nowait(raw[start : start + step])
+
+    async def said(self) -> None:
+        """All of it went out."""
+        await self._frames.join()
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def end_of_turn(self) -> None:
+        while (await self.client.expect("AIResponseEnd", timeout_s=30))["more"]:
+            pass
+
+    async def heard(self) -> None:
+        """What came has been played."""
+        async with asyncio.timeout(30):
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def _stream(self) -> None:
+        loop = asyncio.get_running_loop()
+        quiet = encode(silence(FRAME_MS, self.sound.rate_hz), self.sound)
+        due = loop.time()
+        while True:
+            due += FRAME_MS / 1000
+            is_speech = not self._frames.empty()
+            await self.client.speak(self._frames.get_nowait() if is_speech else quiet)
+            if is_speech:
+                self._frames.task_done()
+            await self._play(loop.time())
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    async def _play(self, now: float) -> None:
+        messages, n_bytes = self.client.messages, len(self.client.audio)
+        for message in messages[self._seen[0] :]:
+            match message["type"]:
+                case "audioStart":
+                    self._player.start(message["itemId"])
+                case "audioEnd":
+                    self._player.end(message["itemId"])
+                case "interrupted":
+                    self._player.interrupt(message["itemId"])
+        self._seen[0] = len(messages)
+        if n_bytes > self._seen[1]:
+            self._player.feed(n_bytes - self._seen[1], now)
+            self._seen[1] = n_bytes
+        for item_id, played_ms in self._player.reports(now):
+            await self.client.send(type="playback", itemId=item_id, playedMs=played_ms)
+        if self._player.next_at() is None:
+            self._quiet.set()
+
+
+async def plain_turn(talker: Talker) -> None:
+    await talker.say("hello")
+    await talker.end_of_turn()  # it leaves before all is played: the recording is to be small
+
+
+async def two_tools(talker: Talker) -> None:
+    await talker.say("dice-and-time")
+    await talker.end_of_turn()
+    await talker.heard()
+
+
+async def barge_in(talker: Talker) -> None:
+    await talker.say("tell-a-story")
+    await talker.client.expect("audioStart", timeout_s=30)
+    await talker.client.expect_audio(2000 * talker.sound.bytes_per_ms)
+    await talker.say("stop")
+    await talker.client.expect("interrupted", timeout_s=30)
+    await talker.client.expect("audioStart", timeout_s=30)
+    await talker.end_of_turn()
+    await talker.heard()
+
+
+async def manual_turn(talker: Talker) -> None:
+    await talker.say("roll-two-dice")
+    await talker.said()
+    await talker.client.send(type="commit")
+    await talker.end_of_turn()
+    await talker.heard()
+
+
+async def fault_in_the_middle(talker: Talker) -> None:
+    await talker.say("hello")
+    await talker.client.expect("audioStart", timeout_s=30)
+    await talker.client.connection.send("{")
+    await talker.client.send(type="playback", itemId="never", playedMs=1)
+    await talker.client.send(type="dance")
+    await talker.client.expect("AIResponseEnd", timeout_s=30)
+    await talker.heard()
+
+
+Conversation = Callable[[Talker], Awaitable[None]]
+CONVERSATIONS: dict[str, tuple[Conversation, AudioFormat, str]] = {
+    "plain-turn-16k": (plain_turn, AudioFormat("pcm16", 16_000), "server_vad"),
+    "two-tools-pcmu": (two_tools, AudioFormat("pcmu", 8000), "server_vad"),
+    "barge-in-pcmu": (barge_in, AudioFormat("pcmu", 8000), "server_vad"),
+    "manual-turn-pcma": (manual_turn, AudioFormat("pcma", 8000), "manual"),
+    "fault-in-the-middle-pcmu": (fault_in_the_middle, AudioFormat("pcmu", 8000), "server_vad"),
+}
+
+
+@asynccontextmanager
+async def talking(url: str, sound: AudioFormat, turn: str) -> AsyncIterator[Talker]:
+    async with await DeviceClient.connect(url) as client:
+        await client.expect("AIConnected")
+        form = {"format": sound.encoding, "rate": sound.rate_hz}
+        await client.send(type="hello", v=1, input=form, output=form, turn=turn, consent=True)
+        await client.expect("ready")
+        talker = Talker(client, sound)
+        try:
+            yield talker
+        finally:
+            await talker.stop()
+
+
+async def record_conversation(name: str, root: Path) -> Path:
+    """Have one of the conversations through a relay that records below `root`. Returns its folder."""
+    conversation, sound, turn = CONVERSATIONS[name]
+    registry = load_tools(settings_for(tools=ROOT / "tools"))
+    async with (
+        running_relay(None, registry, record="consent", recordings_dir=root) as relay,
+        talking(relay.ws(), sound, turn) as talker,
+    ):
+        await conversation(talker)
+        await talker.client.send(type="bye")
+        await talker.client.wait_closed()
+    return all_recordings(root)[0]

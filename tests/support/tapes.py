@@ -1,0 +1,121 @@
+"""Recordings made without a socket or a clock: a scripted session, its lines written as the recorder writes them."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pybase64
+
+from audio.formats import AudioFormat
+from relay.core import events as ev
+from relay.core.journal_lines import audio_line, end_line, event_line, sent_line
+from relay.core.policy import Principal
+from relay.core.replay import Beginning, new_session
+from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, Usage
+from relay.recording.client_stream import ClientStream
+from relay.recording.folder import folder_name
+from relay.recording.header import Header
+from relay.recording.writer import Batch, Files
+from relay.wire.append import decode_audio
+
+T0 = 5000.0
+STARTED = datetime(2026, 11, 20, 10, 15, 30, tzinfo=UTC)
+SIXTEEN = AudioFormat("pcm16", 16_000)
+Event = tuple[float, ev.Event]
+
+
+def tone(ms: int, rate_hz: int = 24_000, hz: float = 440.0) -> bytes:
+    """A quiet sine."""
+    t = np.arange(rate_hz * ms // 1000) / rate_hz
+    return (3000 * np.sin(2 * np.pi * hz * t)).astype("<i2").tobytes()
+
+
+def microphone(ms: int, rate_hz: int = 16_000) -> ev.Forwarded:
+    raw = tone(ms, rate_hz, 200.0)
+    return ev.Forwarded("input_audio", "", len(raw), raw)
+
+
+def voice(ms: int, item: str = "item_a", response: str = "resp_1") -> ev.Forwarded:
+    raw = tone(ms)
+    return ev.Forwarded("output_audio", item, len(raw), pybase64.b64encode(raw), response, 0)
+
+
+def conversation() -> list[Event]:
+    """A turn with a tool, its answer, and a barge-in; seconds from the start."""
+    greeting: list[Event] = [(0.0, ev.UpstreamOpened()), (0.1, ev.SessionCreated()), (0.2, ev.SessionUpdated(500))]
+    spoken: list[Event] = [(0.3 + n / 10, microphone(100)) for n in range(12)]
+    call = Item(
+        "item_c", "function_call", status="completed", call_id="call_1", name="clock", arguments='{"city":"Rome"}'
+    )
+    turn: list[Event] = [
+        (0.6, ev.SpeechStarted("item_u", 200)),
+        (1.4, ev.SpeechStopped("item_u", 900)),
+        (1.4, ev.InputCommitted("item_u")),
+        (1.5, ev.ResponseCreated("resp_0")),
+        (1.6, ev.ResponseDone("resp_0", "completed", output=(call,), usage=Usage(10, 5, 15))),
+        (1.65, ev.ToolReturned("call_1", "done", '{"time":"noon"}', 50)),
+        (1.7, ev.UserTranscript("item_u", "what time is it in Rome? my mail is ann@example.com", True)),
+        (1.8, ev.ResponseCreated("resp_1", "relay_3")),
+        (1.8, ev.ItemAdded(Item("item_a", "message", "assistant"))),
+        (1.9, ev.TextDelta("resp_1", "item_a", 0, "It is noon in Rome, and ", True)),
+        (2.0, voice(1000)),
+        (2.0, ev.AudioHanded("item_a")),
+        (2.1, voice(1000)),
+        (2.4, ev.Playback("item_a", 300)),
+        (2.9, ev.Tick()),
+        (2.9, ev.Playback("item_a", 800)),
+        (3.0, ev.SpeechStarted("item_v", 1100)),
+        (3.0, ev.AudioDropped((ClipHanded("item_a", 0, 2000, 900),))),
+        (3.1, ev.ResponseDone("resp_1", "cancelled", usage=Usage(20, 10, 30))),
+        (3.6, ev.SpeechStopped("item_v", 1150)),
+        (3.6, ev.InputCommitted("item_v", "item_a")),
+        (3.7, ev.UserTranscript("item_v", "stop", True)),
+        (4.0, ev.ClientClosed(1000)),
+    ]
+    return sorted([*greeting, *spoken, *turn], key=lambda one: one[0])
+
+
+def make_recording(
+    root: Path,
+    events: Iterable[Event] | None = None,
+    *,
+    session_id: str = "rs_tape",
+    options: DeviceOptions | None = None,
+    started: datetime = STARTED,
+    identity: str = "key-0123456789ab",
+    ended: bool = True,
+    change: Callable[[bytes], bytes] = bytes,
+) -> Path:
+    """Write a recording of `events`; what goes to the client goes at once. `change` edits the journal."""
+    options = options or DeviceOptions(SIXTEEN, SIXTEEN)
+    config = SessionConfig(
+        instructions="Be brief.", tools=(ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True),)
+    )
+    beginning = Beginning(session_id, config, options, Principal(identity), T0)
+    header = Header(beginning, started, "url (example)", "scripted")
+    folder = root / folder_name(header.stamp, session_id)
+    session, stream = new_session(beginning), ClientStream(options)
+    audio, journal, now = [bytearray(), bytearray(), bytearray()], bytearray(), T0
+    for after_s, event in events if events is not None else conversation():
+        now = T0 + after_s
+        commands = session.handle(event, now)
+        if isinstance(event, ev.Forwarded):
+            is_input = event.kind == "input_audio"
+            audio[0 if is_input else 1] += bytes(event.raw) if is_input else decode_audio(event.raw)
+            journal += audio_line(event, now, commands)
+        else:
+            journal += event_line(event, now, commands)
+        stream.run(event, commands)
+        samples = b"".join(piece.samples for piece in stream.take(1 << 30))
+        if samples:
+            kept = options.output != options.upstream_output
+            audio[2] += samples if kept else b""
+            journal += sent_line(now, len(samples), crc32(samples), kept=kept)
+    if ended:
+        journal += end_line(now, "closed")
+    files = Files(folder, header.to_json())
+    files.put(Batch((bytes(audio[0]), bytes(audio[1]), bytes(audio[2])), change(bytes(journal)), 1, T0, now))
+    files.close()
+    return folder

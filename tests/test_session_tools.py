@@ -1,0 +1,70 @@
+"""The tools as a session sees them: whom they work for, and what they say meanwhile."""
+
+import asyncio
+from typing import Any
+
+from relay import ToolContext, tool
+from relay.core.commands import RunTool
+from relay.core.events import EndAsked, ToolProgressed
+from relay.core.values import SessionConfig
+from relay.session_tools import SessionTools, tool_specs
+from relay.toolkit.registry import Tool, ToolRegistry
+from relay.toolkit.runner import ToolRunner
+
+
+def tools_of(function: Any) -> SessionTools:
+    return SessionTools(ToolRunner(ToolRegistry([Tool.from_function(function)])), "rs_1", "key-1", "en")
+
+
+async def test_a_tool_knows_the_session_and_the_language_in_force() -> None:
+    def who(context: ToolContext) -> list[object]:
+        session = context.session
+        return [session.id, session.identity, session.language, context.call_id]
+
+    tools = tools_of(who)
+    said: list[object] = []
+    assert (await tools.run(RunTool("c1", "who", "{}"), said.append)).output == '["rs_1", "key-1", "en", "c1"]'
+    tools.follow(lambda: SessionConfig(language="fr"))
+    assert (await tools.run(RunTool("c2", "who", "{}"), said.append)).output == '["rs_1", "key-1", "fr", "c2"]'
+    assert said == []
+
+
+async def test_progress_and_the_wish_to_end_come_back_on_the_loop_also_from_threads() -> None:
+    def leave(context: ToolContext) -> str:
+        context.progress("packing")
+        context.end_session("gone")
+        return "bye"
+
+    said: list[object] = []
+    returned = await tools_of(leave).run(RunTool("c1", "leave", "{}"), said.append)
+    assert (returned.status, returned.output) == ("done", "bye")
+    [progress, end] = said
+    assert isinstance(progress, ToolProgressed)
+    assert progress.text == "packing"
+    assert end == EndAsked("c1", "gone")
+
+
+async def test_one_call_can_be_cancelled() -> None:
+    begun = asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    tools = tools_of(wait)
+    running = asyncio.create_task(tools.run(RunTool("c1", "wait", "{}"), lambda event: None))
+    await begun.wait()
+    tools.cancel("another")
+    tools.cancel("c1")
+    assert (await running).status == "cancelled"
+
+
+def test_what_the_model_is_not_shown_is_no_tool_of_the_session() -> None:
+    @tool(expose={"http"})
+    def hidden() -> None: ...
+
+    @tool(cancel_on_interrupt=True, protected=True)
+    def shown() -> None: ...
+
+    [spec] = tool_specs(ToolRegistry([Tool.from_function(hidden), Tool.from_function(shown)]))
+    assert (spec.name, spec.cancel_on_interrupt, spec.protected) == ("shown", True, True)

@@ -1,0 +1,46 @@
+"""Who may buy how much: for each identity and for each address."""
+
+import pytest
+
+from relay.core.quota import address_key
+from relay.errors import TooOften
+from relay.spending import Spending
+
+
+def test_identity_and_address_both_count() -> None:
+    spending = Spending(mints_per_minute=1)
+    spending.buy("mint", "key-1", "10.0.0.1", now=0.0)
+    for identity, address in (("key-1", "10.0.0.2"), ("key-2", "10.0.0.1")):
+        with pytest.raises(TooOften, match=r"1 a minute.*RELAY_MINTS_PER_MINUTE.*in 60 s") as refused:
+            spending.buy("mint", identity, address, now=0.0)
+        assert (refused.value.http_status, refused.value.retry_after_s) == (429, 60.0)
+    spending.buy("mint", "key-2", "10.0.0.2", now=0.0)
+    spending.buy("mint", "key-1", "10.0.0.1", now=60.0)
+
+
+def test_callers_without_a_key_share_no_identity() -> None:
+    spending = Spending(mints_per_minute=1)
+    spending.buy("mint", "anonymous", "10.0.0.1", now=0.0)
+    spending.buy("mint", "anonymous", "10.0.0.2", now=0.0)
+
+
+def test_secrets_and_speech_are_counted_apart_and_zero_is_no_limit() -> None:
+    spending = Spending(mints_per_minute=1, speech_per_minute=0)
+    spending.buy("mint", "key-1", "10.0.0.1", now=0.0)
+    for _ in range(500):
+        spending.buy("speech", "key-1", "10.0.0.1", now=0.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (None, "unknown"),
+        ("somewhere", "unknown"),
+    ],
+)
+def test_a_subscribers_addresses_are_one(address: str | None, key: str) -> None:
+    assert address_key(address) == key

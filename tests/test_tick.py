@@ -1,0 +1,81 @@
+"""Gathering wake-ups: on with enough sessions, off with fewer, and nothing is lost or starved by it."""
+
+import asyncio
+import socket
+
+import pytest
+
+from relay.testing import ScriptedUpstream
+from relay.tick import BUSY_SESSIONS, Tick
+from tests.support.relay_server import DeviceClient, running_relay
+
+
+async def rounds_of_reading(tick_ms: float, sessions: int) -> int:
+    """How often the loop wakes for 200 datagrams that a thread sends, one every 0.2 ms."""
+    loop, woken, all_in = asyncio.get_running_loop(), 0, asyncio.Event()
+    receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.setblocking(False)
+    got = 0
+
+    def read() -> None:
+        nonlocal woken, got
+        woken += 1
+        while True:
+            try:
+                receiver.recv(16)
+            except BlockingIOError:
+                break
+            got += 1
+        if got == 200:
+            all_in.set()
+
+    def send() -> None:
+        import time
+
+        for _ in range(200):
+            sender.send(b"frame")
+            time.sleep(0.0002)
+
+    tick = Tick(tick_ms)
+    tick.sessions(sessions)
+    loop.add_reader(receiver, read)
+    try:
+        await asyncio.gather(asyncio.to_thread(send), all_in.wait())
+    finally:
+        tick.sessions(0)
+        loop.remove_reader(receiver)
+        receiver.close()
+        sender.close()
+    return woken
+
+
+async def test_frames_are_gathered_by_the_tick() -> None:
+    gathered = await rounds_of_reading(5, BUSY_SESSIONS)
+    assert gathered < 60, "some 50 ms and more of frames, looked at every 5 ms"
+
+
+@pytest.mark.parametrize(("tick_ms", "sessions"), [(0, BUSY_SESSIONS), (5, BUSY_SESSIONS - 1)])
+async def test_few_sessions_or_no_tick_gather_nothing(tick_ms: float, sessions: int) -> None:
+    tick = Tick(tick_ms)
+    tick.sessions(sessions)
+    assert not tick.is_on
+
+
+async def test_sessions_come_talk_and_go_under_a_tick() -> None:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, tick_ms=5) as relay:
+        clients = []
+        for _ in range(BUSY_SESSIONS):
+            clients.append(await DeviceClient.connect(relay.ws("/?rate=24000")))
+            session = await upstream.accept()
+            await session.configure()
+            await clients[-1].expect("AIConnected")
+        assert relay.state.tick.is_on
+        await session.respond("Hello there.", ms=300)
+        assert (await clients[-1].expect("AIResponseEnd"))["finalText"] == "Hello there."
+        assert len(await clients[-1].expect_audio(300 * 48)) == 300 * 48
+        for client in clients:
+            await client.connection.close()
+            await client.wait_closed()
+        async with asyncio.timeout(5):
+            await relay.state.all_gone.wait()
+        assert not relay.state.tick.is_on

@@ -1,0 +1,58 @@
+"""The tools that a device client announces: what is taken, and how each mistake is named."""
+
+from typing import Any
+
+import pytest
+
+from relay.core.values import ToolSpec
+from relay.wire.tools_in import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, read_tools
+
+DOOR = {
+    "name": "open_door",
+    "description": "Open the door.",
+    "parameters": {"type": "object", "properties": {"wide": {"type": "boolean"}}},
+    "timeoutMs": 3000,
+}
+
+
+def test_a_tool_with_everything() -> None:
+    [tool] = read_tools([DOOR], "tools")
+    assert tool == ToolSpec("open_door", "Open the door.", DOOR["parameters"], timeout_ms=3000)  # type: ignore[arg-type]
+
+
+def test_a_name_is_enough() -> None:
+    [tool] = read_tools([{"name": "beep"}], "tools")
+    assert tool.parameters == {"type": "object", "properties": {}}
+    assert (tool.description, tool.timeout_ms) == ("", 15_000)
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "fix"),
+    [
+        ("open_door", "tools", "a list of at most 32"),
+        ([{"name": f"t{n}"} for n in range(MAX_TOOLS + 1)], "tools", "a list of at most 32"),
+        (["open_door"], "tools[0]", '{"name":"open_door"}'),
+        ([{}], "tools[0].name", "1 to 64 letters"),
+        ([DOOR, {"name": "open door"}], "tools[1].name", "1 to 64 letters"),
+        ([{"name": "x" * 65}], "tools[0].name", "1 to 64 letters"),
+        ([DOOR, DOOR], "tools", "two tools of the name open_door"),
+        ([{"name": "a", "description": 7}], "tools[0].description", "at most 1024"),
+        ([{"name": "a", "description": "x" * 1025}], "tools[0].description", "at most 1024"),
+        ([{"name": "a", "timeoutMs": 99}], "tools[0].timeoutMs", "from 100 to 120000"),
+        ([{"name": "a", "timeoutMs": 1e4}], "tools[0].timeoutMs", "from 100 to 120000"),
+        ([{"name": "a", "timeoutMs": True}], "tools[0].timeoutMs", "from 100 to 120000"),
+        ([{"name": "a", "parameters": []}], "tools[0].parameters", '"type":"object"'),
+        ([{"name": "a", "parameters": {"type": "string"}}], "tools[0].parameters", '"type":"object"'),
+        (
+            [{"name": "a", "parameters": {"type": "object", "x": "y" * MAX_SCHEMA_BYTES}}],
+            "tools[0].parameters",
+            "at most 8192 bytes",
+        ),
+    ],
+    ids=lambda value: f"{value!s:.40}",
+)
+def test_a_mistake_names_the_tool_and_the_fix(value: Any, field: str, fix: str) -> None:
+    with pytest.raises(MessageError, match=r".") as caught:
+        read_tools(value, "tools")
+    assert caught.value.fault.field == field
+    assert fix in caught.value.fault.message
