@@ -240,7 +240,7 @@ class ScriptedUpstream:
 
     def __init__(
         self,
-        refuse: Callable[[ServerConnection, Request], Response | None] | None = None,
+        refuse: Callable[[ServerConnection, Request], Response | Awaitable[Response | None] | None] | None = None,
         *,
         faults: str = "",
         clock: FakeClock | None = None,
@@ -280,7 +280,8 @@ class ScriptedUpstream:
         door = door_of(self._faults, self.handshakes)
         await self._sleep(door.delay_s)
         if door.status is None:
-            return None if self._refuse is None else self._refuse(connection, request)
+            answer = None if self._refuse is None else self._refuse(connection, request)
+            return await answer if isinstance(answer, Awaitable) else answer
         if door.status == 0:
             connection.transport.abort()
         response = connection.respond(door.status or 500, orjson.dumps(door.body).decode())
