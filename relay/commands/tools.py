@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json as json_text
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,8 @@ def list_tools(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the backend tools: name and parameters, source, who may call them; then what went wrong."""
+    # What goes wrong is told below, or by the command itself: the log would say it a second time, with tracebacks.
+    logging.getLogger("relay").setLevel(logging.CRITICAL)
     context.obj = tools
     if context.invoked_subcommand is not None:
         return

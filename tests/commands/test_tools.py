@@ -1,6 +1,8 @@
 """`relay tools` in a terminal of its own folder."""
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +27,16 @@ def slow(context: ToolContext) -> str:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     write(tmp_path / "tools" / "mine.py", MINE)
     write(tmp_path / "tools" / "broken.py", "def x(:")
     monkeypatch.chdir(tmp_path)
     for name in ("RELAY_TOOLS", "NAVAI_FUNCTIONS_FOLDERS", "RELAY_MCP_SERVERS"):
         monkeypatch.delenv(name, raising=False)
+    log = logging.getLogger("relay")
+    level = log.level
+    yield
+    log.setLevel(level)  # the command silences it, for its process
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

@@ -690,8 +690,9 @@ def containers(value: object, path: str = "session") -> Iterator[tuple[str, int]
             yield from containers(member, f"{path}[]")
     elif type(value).__module__.startswith("relay.core"):
         names = [*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ())]
-        for name in names:
-            yield from containers(getattr(value, name), f"{path}.{name}")
+        members = {id(one): (name, one) for name in names if (one := getattr(value, name)) is not None}
+        for name, one in members.values():  # what goes by two names is kept once
+            yield from containers(one, f"{path}.{name}")
 
 
 def kept(session: DeviceSession) -> int:
