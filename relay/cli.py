@@ -12,6 +12,7 @@ from relay import __version__
 from relay.commands import recordings
 from relay.commands import tools as tools_commands
 from relay.commands.check import check
+from relay.commands.policies import policies
 from relay.commands.replay import replay
 from relay.commands.secret import secret
 from relay.errors import RelayError
@@ -103,6 +104,9 @@ def local(
         list_faults()
         return
     _run(run_local(host, port, fault=fault, workers=workers, longest_s=max_minutes * 60), f"{host}:{port}")
+
+
+app.command()(policies)
 
 
 def _run(coroutine: Coroutine[Any, Any, None], address: str) -> None:

@@ -106,6 +106,8 @@ LAYERS: dict[str, set[str]] = {
     "relay.talk": {"audio", "relay.errors"},
     "relay.bench": {"relay.errors"},
     "relay.commands": {
+        "relay.access",
+        "relay.policies",
         "relay.core",
         "relay.recording",
         "relay.replaying",

@@ -5,9 +5,11 @@ import typer
 
 async def run_local(host: str, port: int, *, fault: str, workers: int | None, longest_s: float) -> None:
     """Serve until cancelled; says on standard error where it listens. Raises ConfigError."""
+    from relay.faults import parse_faults
     from relay.local_engine.server import serve
     from relay.logs import setup_logging
 
+    parse_faults(fault)  # what is written wrong is told before anything else
     setup_logging("info", "text")
 
     def say(bound: int) -> None:

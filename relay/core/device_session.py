@@ -108,7 +108,7 @@ class DeviceSession:
         self.passed_over: dict[str, int] = {}
         self._next_id = next_id
         self._commands: list[Command] = []
-        self.turns = self._turns = Turns(self.config, self._commands.append, next_id)
+        self.turns = Turns(self.config, self._commands.append, next_id)
         """The conversation's state, to look at; an attribute, for every frame of audio looks."""
         self._backlog = Backlog(options.input)
         self._started_at = started_at
@@ -146,7 +146,7 @@ class DeviceSession:
         if self.phase is Phase.ENDED:
             return None
         update_by = self._update_by if self._updates else None
-        times = (self._turns.deadline, update_by, self._ends_at, self._idle_at, self._farewell.deadline)
+        times = (self.turns.deadline, update_by, self._ends_at, self._idle_at, self._farewell.deadline)
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -163,18 +163,18 @@ class DeviceSession:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
         if type(event) is Forwarded:
             if self.streaming_in and event.kind == "input_audio":
-                self._turns.input_bytes += event.n_bytes
+                self.turns.input_bytes += event.n_bytes
                 return (event,)
             if self.streaming_out and event.kind == "output_audio":
-                return self._turns.output_audio(event, now) or self._take_commands()
+                return self.turns.output_audio(event, now) or self._take_commands()
             return self._audio(event, now)
         if self.streaming_out and type(event) is ev.TextDelta and not self._commands:
-            told = self._turns.text_delta(event, now)
+            told = self.turns.text_delta(event, now)
             return (*self._take_commands(), *told) if self._commands else told
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
-        if self._farewell.is_due(self._turns, now) and self.phase is Phase.READY:
+        if self._farewell.is_due(self.turns, now) and self.phase is Phase.READY:
             self._emit(TellGoodbye(self._farewell.reason or ""))
             self._end(1000, self._farewell.reason or "")
         return self._take_commands()
@@ -186,10 +186,10 @@ class DeviceSession:
         self._audio_flowed = True
         if event.kind == "output_audio":
             self.streaming_out = True
-            return self._turns.output_audio(event, now) or self._take_commands()
+            return self.turns.output_audio(event, now) or self._take_commands()
         if self.phase is Phase.READY:
             self.streaming_in = not self.options.half_duplex
-            self._turns.input_bytes += event.n_bytes
+            self.turns.input_bytes += event.n_bytes
             if self._muted:  # silence, not nothing: voice detection only moves with input
                 event = event._replace(raw=self.options.input.silence(event.n_bytes))
             return (event,)
@@ -205,7 +205,7 @@ class DeviceSession:
     def _dispatch(self, event: ev.Event, now: float) -> None:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
-            self._turns.last_upstream_at = now
+            self.turns.last_upstream_at = now
             self._upstream(cast(ev.UpstreamEvent, event), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
@@ -230,10 +230,10 @@ class DeviceSession:
             case ev.Commit():
                 self._commit(now)
             case ev.Clear():
-                self._committed_bytes = self._turns.input_bytes
+                self._committed_bytes = self.turns.input_bytes
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
-                self._turns.interrupt()
+                self.turns.interrupt()
             case ev.Consent():
                 pass  # the recorder has seen it
             case ev.Bye():
@@ -253,7 +253,7 @@ class DeviceSession:
                 assert_never(event)
 
     def _relay(self, event: ev.RelayEvent, now: float) -> None:
-        turns = self._turns
+        turns = self.turns
         match event:
             case ev.Tick():
                 self._tick(now)
@@ -290,7 +290,7 @@ class DeviceSession:
                 assert_never(event)
 
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
-        turns = self._turns
+        turns = self.turns
         match event:
             case ev.TextDelta():
                 self._commands.extend(turns.text_delta(event, now))
@@ -301,7 +301,7 @@ class DeviceSession:
                 turns.speech_stopped(event.audio_end_ms, input_ms, now)
                 turns.settle(now)
             case ev.InputCommitted():
-                self._committed_bytes = self._turns.input_bytes
+                self._committed_bytes = self.turns.input_bytes
                 self._commits.clear()
                 turns.input_committed(event.item_id, now)
                 turns.settle(now)
@@ -334,7 +334,7 @@ class DeviceSession:
                 if self.phase is Phase.CONNECTING:
                     self._configure(self.config, now)
             case ev.SessionUpdated():
-                self._turns.silence_ms = event.silence_ms or 0
+                self.turns.silence_ms = event.silence_ms or 0
                 self._configured(now)
             case ev.UpstreamRefused():
                 code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
@@ -373,7 +373,7 @@ class DeviceSession:
         if self._updates:
             return  # a hello came in between: its update is still under way
         self.config = config
-        self._turns.reconfigured(config)
+        self.turns.reconfigured(config)
         self._ready(now)
 
     def _ready(self, now: float) -> None:
@@ -397,7 +397,7 @@ class DeviceSession:
                 self._commands.extend(self._audio(early, now))
             else:
                 self._dispatch(early, now)
-        self._turns.settle(now)
+        self.turns.settle(now)
 
     def _hello(self, event: ev.Hello, now: float) -> None:
         if self._audio_flowed:
@@ -426,7 +426,7 @@ class DeviceSession:
         )
         if self.phase is Phase.CONNECTING:
             self.config = config
-            self._turns.reconfigured(config)
+            self.turns.reconfigured(config)
         elif config != latest:
             self._configure(config, now)
         elif self.phase is Phase.READY:
@@ -444,14 +444,14 @@ class DeviceSession:
             self._refuse_hello("The model's end did not answer; the settings before are in force.", None, now)
         if self._over_limit(now):
             return
-        self._turns.tick(now)
+        self.turns.tick(now)
         if self.phase is Phase.READY:
-            self._turns.settle(now)
+            self.turns.settle(now)
 
     def _over_limit(self, now: float) -> bool:
         """End a session that has lasted, or been quiet, too long."""
-        if self._turns.input_bytes != self._quiet_bytes or not self._turns.is_quiet:
-            self._quiet_bytes, self._quiet_since = self._turns.input_bytes, now
+        if self.turns.input_bytes != self._quiet_bytes or not self.turns.is_quiet:
+            self._quiet_bytes, self._quiet_since = self.turns.input_bytes, now
         if self._ends_at is not None and now >= self._ends_at:
             limit = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._error("limit_reached", limit, True)
@@ -473,36 +473,36 @@ class DeviceSession:
     # -- the client's words -------------------------------------------------------------------------------------------
 
     def _playback(self, event: ev.Playback, now: float) -> None:
-        verdict = self._turns.acknowledged(event.item_id, event.played_ms, now)
+        verdict = self.turns.acknowledged(event.item_id, event.played_ms, now)
         if verdict == "ok":
-            self._emit(SyncPlayhead(event.item_id, self._turns.playback.acknowledged_ms))
+            self._emit(SyncPlayhead(event.item_id, self.turns.playback.acknowledged_ms))
         elif verdict == "unknown":
             self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
 
     def _tool_result(self, event: ev.ToolResult, now: float) -> None:
-        if self._turns.client_result(event, now):
-            self._turns.settle(now)
+        if self.turns.client_result(event, now):
+            self.turns.settle(now)
         else:
             self._fault("unknown_call", f"There is no tool call {event.call_id!r:.80}.", "callId", now)
 
     def _text(self, event: ev.UserText, now: float) -> None:
-        if len(self._turns.typed) >= MAX_TYPED_TURNS:
+        if len(self.turns.typed) >= MAX_TYPED_TURNS:
             self._error(
                 "too_many_turns",
                 f"{MAX_TYPED_TURNS} typed turns are waiting already; wait for one to end.",
                 True,
             )
             return
-        self._turns.typed.append(event.text)
-        self._turns.settle(now)
+        self.turns.typed.append(event.text)
+        self.turns.settle(now)
 
     def _commit(self, now: float) -> None:
-        if self._turns.input_bytes - self._committed_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
+        if self.turns.input_bytes - self._committed_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
             self._error("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit.", False)
             return
         event_id = self._next_id()
         self._commits.append(event_id)
-        self._committed_bytes = self._turns.input_bytes
+        self._committed_bytes = self.turns.input_bytes
         self._emit(CommitInput(event_id))
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
@@ -523,8 +523,8 @@ class DeviceSession:
             code: ErrorCode = "session_expired" if event.code == "session_expired" else "upstream_refused"
             self._error(code, event.message, code == "session_expired")
             self._end(1011, event.code or "")
-        elif self._turns.request_refused(event, now):
-            self._turns.settle(now)
+        elif self.turns.request_refused(event, now):
+            self.turns.settle(now)
         elif event.event_id in self._updates:
             self._update_refused(event, now)
         elif event.event_id is not None and event.event_id in self._commits:

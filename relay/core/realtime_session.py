@@ -2,7 +2,7 @@
 
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. What no rule touches
 goes on as it came, in order and in both directions, event types that nobody has heard of included. The rules are rows
-of `_DOWN` and `_UP`; everything a rule changes is written anew.
+of `_UP` and `_DOWN` here and of `SHOWN` in `relay.core.realtime_view`; everything a rule changes is written anew.
 """
 
 from collections import deque
@@ -31,10 +31,11 @@ from relay.core.realtime_events import (
     UpstreamSaid,
 )
 from relay.core.realtime_turns import Create, RealtimeTurns
+from relay.core.realtime_view import ClientView
 from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts, function_names
 from relay.core.startup import Backlog
-from relay.core.values import Item, ToolSpec
+from relay.core.values import ToolSpec
 
 OWN_IDS = "relay_"
 """How the ids of the relay's own events begin; a client may not use such ids, and is not told of their errors."""
@@ -97,6 +98,7 @@ class RealtimeSession:
         self._parts = ServerParts(self._policy, tools)
         self._hidden = HiddenItems()
         self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create)
+        self._view = ClientView(self._parts, self._hidden, self.turns)
         self._backlog = Backlog(PCM16_24K)
         self._created: Mapping[str, Any] | None = None
         self._held: list[UpstreamSaid] = []
@@ -319,7 +321,7 @@ class RealtimeSession:
             return
         kind = body.get("type")
         rule = _DOWN.get(kind) if isinstance(kind, str) else None
-        shown = self._down_any(body, now) if rule is None else rule(self, body, now)
+        shown = self._view.shown(body, now) if rule is None else rule(self, body, now)
         if shown is not None and self._hidden.moves_outputs:
             shown = self._hidden.renumbered(shown)
         if shown is body:
@@ -329,13 +331,6 @@ class RealtimeSession:
         if self._has_become_ready:
             self._has_become_ready = False
             self._replay(now)
-
-    def _down_any(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
-        """Events of which only matters what they are about."""
-        about_hidden = self._hidden.is_hidden(body.get("item_id"))
-        if about_hidden or (self._parts.hides_tools and self._hidden.is_servers_call(body.get("call_id"))):
-            return None
-        return body
 
     def _down_session_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         session = body.get("session")
@@ -406,103 +401,6 @@ class RealtimeSession:
         for early in self._backlog.take():
             if self.phase is Phase.READY:
                 self._dispatch(early, now)
-
-    def _down_item(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
-        item = body.get("item")
-        if not isinstance(item, Mapping):
-            return body
-        item_id, previous = item.get("id"), body.get("previous_item_id")
-        if isinstance(item_id, str) and not body["type"].endswith("retrieved"):
-            self._hidden.added(item_id, previous if isinstance(previous, str) else None)
-        if self._hides(item):
-            return None
-        shown = self._hidden.shown_previous(previous)
-        return body if shown is previous else {**body, "previous_item_id": shown}
-
-    def _hides(self, item: Mapping[str, Any], response_id: Any = None) -> bool:
-        """Whether an item is none of the client's business; notes it if so."""
-        kind, item_id = item.get("type"), item.get("id")
-        if self._hidden.is_hidden(item_id):
-            return True
-        if kind == "function_call":
-            if self._hidden.is_clients(item_id) or not self._is_servers(item, response_id):
-                self._hidden.leave_to_client(item_id)
-                return False
-            self._hidden.note_call(item.get("call_id"))
-        elif kind != "function_call_output" or not self._hidden.is_servers_call(item.get("call_id")):
-            return False
-        if self._parts.hides_tools:
-            self._hidden.hide(item_id)
-            return True
-        return False
-
-    def _is_servers(self, item: Mapping[str, Any], response_id: Any) -> bool:
-        """Whether the relay runs a call: said where the response is known, and kept for where it is not."""
-        if self.turns.is_out_of_band(response_id):
-            return False
-        return self._parts.runs(_text(item.get("name")), self.turns.shadows(response_id))
-
-    def _down_deleted(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
-        item_id = body.get("item_id")
-        if isinstance(item_id, str):
-            self._hidden.deleted(item_id)
-        return self._down_any(body, now)
-
-    def _down_committed(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        self.turns.user_went_on()
-        previous = body.get("previous_item_id")
-        shown = self._hidden.shown_previous(previous)
-        return body if shown is previous else {**body, "previous_item_id": shown}
-
-    def _down_output_item(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
-        item = body.get("item")
-        response_id = body.get("response_id")
-        if isinstance(item, Mapping) and self._hides(item, response_id):
-            self._hidden.hide_output(response_id, body.get("output_index"))
-            return None
-        return body
-
-    def _down_response_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        response = body.get("response")
-        if isinstance(response, Mapping):
-            self.turns.response_created(response)
-        return body
-
-    def _down_response_done(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        response = body.get("response")
-        if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
-            return body
-        response_id, output = response["id"], response.get("output")
-        items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
-        hidden = [item for item in items if self._hides(item, response_id)]
-        calls = [item for item in items if item.get("type") == "function_call"]
-        ours = [item for item in calls if self._hidden.is_servers_call(item.get("call_id"))]
-        shown = body
-        if hidden:
-            kept = [item for item in items if item not in hidden]
-            shown = {**body, "response": {**response, "output": kept}}
-        status = response.get("status")
-        self._hidden.ended(response_id)
-        self.turns.response_done(
-            response_id,
-            status if isinstance(status, str) else "failed",
-            [_call(item) for item in ours],
-            mixed=len(ours) < len(calls),
-            now=now,
-        )
-        return shown
-
-    def _down_speech_started(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        self.turns.speech_started(now)
-        return body
-
-    def _down_speech_stopped(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        self.turns.speech_stopped(now)
-        return body
-
-    def _down_cleared(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
-        self.turns.input_cleared(now)
-        return body
 
     def _down_error(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         """The upstream's own errors pass; those that answer the relay's events are the relay's to deal with (D7)."""
@@ -575,17 +473,6 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _call(item: Mapping[str, Any]) -> Item:
-    return Item(
-        id=_text(item.get("id")) or "",
-        kind="function_call",
-        status=_text(item.get("status")),
-        call_id=_text(item.get("call_id")),
-        name=_text(item.get("name")),
-        arguments=_text(item.get("arguments")),
-    )
-
-
 def _no_item(item_id: Any, param: str, code: str) -> Denied:
     return Denied(f"Item with item_id '{str(item_id)[:80]}' not found.", param, code)
 
@@ -595,22 +482,9 @@ _S = RealtimeSession
 _DOWN: dict[str, _Rule] = {
     "session.created": _S._down_session_created,
     "session.updated": _S._down_session_updated,
-    "conversation.item.added": _S._down_item,
-    "conversation.item.created": _S._down_item,
-    "conversation.item.done": _S._down_item,
-    "conversation.item.retrieved": _S._down_item,
-    "conversation.item.deleted": _S._down_deleted,
-    "input_audio_buffer.committed": _S._down_committed,
-    "input_audio_buffer.speech_started": _S._down_speech_started,
-    "input_audio_buffer.speech_stopped": _S._down_speech_stopped,
-    "input_audio_buffer.cleared": _S._down_cleared,
-    "response.created": _S._down_response_created,
-    "response.output_item.added": _S._down_output_item,
-    "response.output_item.done": _S._down_output_item,
-    "response.done": _S._down_response_done,
     "error": _S._down_error,
 }
-"""What is looked into on its way down; a rule returns the event as the client sees it, or None to keep it back."""
+"""What moves the session itself on its way down; `ClientView` has the rest."""
 
 _UP: dict[str, Callable[[RealtimeSession, Obj, float], None]] = {
     "session.update": _S._up_session_update,

@@ -108,8 +108,9 @@ class RealtimeTurns:
                     self._waiting = None
             elif self.calls.owes_response and not self._user_speaking and self._retry_at is None:
                 self._ask_follow_up()
-        waits = not self.slot.is_free and (self._waiting is not None or self.calls.owes_response)
-        if waits and self._stalls_at is None:
+        asks_already = self.slot.request_id is not None and self.slot.request_id == self._own_request
+        waits = self._waiting is not None or (self.calls.owes_response and not asks_already)
+        if waits and not self.slot.is_free and self._stalls_at is None:
             self.heard = False
             self._stalls_at = now + STALL_S
 

@@ -85,9 +85,10 @@ class Redaction:
 def redaction(fields: Iterable[str], patterns: Iterable[str], spans: Iterable[str]) -> Redaction:
     """What the command line asks for, with the patterns that always apply. Raises RecordingError."""
     compiled = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
-    for pattern in patterns:
+    for number, pattern in enumerate(patterns, 1):
         try:
-            compiled[f"pattern {pattern}"] = re.compile(pattern)
+            compiled[f"pattern {number}"] = re.compile(pattern)
+            # By its number: the report goes along, and the pattern may spell what it takes out.
         except re.error as error:
             raise RecordingError(f"--pattern {pattern!r:.60} is no regular expression: {error}") from None
     return Redaction(tuple(fields), compiled, tuple(map(parse_span, spans)))

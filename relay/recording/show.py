@@ -62,8 +62,8 @@ def _chart(timeline: Timeline, columns: int) -> Iterator[str]:
 
 
 def _fill(row: list[str], start_ms: float, end_ms: float, step_s: float, sign: str) -> None:
-    first = min(int(start_ms / 1000 / step_s), len(row) - 1)
-    last = min(int(end_ms / 1000 / step_s), len(row) - 1)
+    first = min(int(start_ms / 1000 / step_s + 1e-6), len(row) - 1)
+    last = min(int(end_ms / 1000 / step_s + 1e-6), len(row) - 1)
     for cell in range(max(first, 0), max(last, first) + 1):
         row[cell] = sign
 

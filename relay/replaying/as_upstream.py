@@ -123,6 +123,7 @@ class Performance:
         self._response_id: str | None = None
         self._cut: set[str] = set()
         self._at = beginning.started_at
+        self._is_configured = False
 
     # -- what the client does -----------------------------------------------------------------------------------------
 
@@ -145,6 +146,9 @@ class Performance:
             elif message.get("type") not in _AT_WILL:
                 if message.get("type") == "session.update" and isinstance(message.get("session"), dict):
                     self._configured(message["session"])
+                    if self._is_configured:  # how often a client configures is its own business: answered at once
+                        await self._tell(ev.SessionUpdated())
+                        return
                 self._waiting.append(message)
                 if len(self._waiting) > MAX_WAITING:
                     self._depart(f"more than {MAX_WAITING} messages ahead of the recording; the oldest is forgotten")
@@ -170,8 +174,10 @@ class Performance:
             return
         self._cut.add(response_id)
         self._depart(f"the client cancelled {response_id}")
-        done = ev.ResponseDone(response_id, "cancelled", reason="client_cancelled")
-        for obj in self._encoder.encode(done, self._metadata):
+        await self._tell(ev.ResponseDone(response_id, "cancelled", reason="client_cancelled"))
+
+    async def _tell(self, event: ev.UpstreamEvent) -> None:
+        for obj in self._encoder.encode(event, self._metadata):
             await self.send(orjson.dumps(obj).decode())
 
     # -- what was recorded --------------------------------------------------------------------------------------------
@@ -181,12 +187,15 @@ class Performance:
         for step in steps(self.recording):
             if self._gone:
                 return None
+            if self._is_configured and _configures(step):
+                continue
             if isinstance(step, Expect):
                 await self._expect(step)
             elif isinstance(step.event, ev.UpstreamClosed):
                 return step.event
             elif not isinstance(step.event, _NO_MESSAGE):
                 await self._emit(step)
+                self._is_configured = self._is_configured or isinstance(step.event, ev.SessionUpdated)
             self._at = step.at
         for message in self._waiting:
             self._depart(f"the client sent {_name(message)}, which the recording does not have")
@@ -204,8 +213,7 @@ class Performance:
         if isinstance(event, ev.ResponseCreated):
             self._response_id = event.response_id
             self._metadata = self._metadata if event.request_id is not None else None
-        for obj in self._encoder.encode(event, self._metadata):
-            await self.send(orjson.dumps(obj).decode())
+        await self._tell(event)
         if isinstance(event, ev.ResponseDone):
             self._response_id = self._metadata = None
 
@@ -343,6 +351,12 @@ async def serve(folder: Path, port: int, speed: float | None, say: Say) -> None:
     async with RecordedUpstream(folder, port, speed, say) as upstream:
         say(f"ready: {folder.name} answers at {upstream.url}; RELAY_UPSTREAM={upstream.url} relay serve talks to it")
         await asyncio.Event().wait()
+
+
+def _configures(step: Emit | Expect) -> bool:
+    return isinstance(
+        step.command if isinstance(step, Expect) else step.event, cmd.ConfigureSession | ev.SessionUpdated
+    )
 
 
 def _name(message: Obj) -> str:

@@ -13,9 +13,9 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI
 from openai.types.beta.realtime import RealtimeServerEvent as BetaServerEvent
 from pydantic import TypeAdapter
 
-from relay.state import load_tools
+from relay import load_tools
 from tests.support.realtime_client import is_valid
-from tests.support.relay_server import RunningRelay, running_relay, settings_for
+from tests.support.relay_server import RunningRelay, running_relay
 
 SAMPLES = Path(__file__).parents[2] / "recordings/samples"
 TIMEOUT_S = 20.0
@@ -64,7 +64,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def relay() -> AsyncIterator[RunningRelay]:
-    async with running_relay("local", load_tools(settings_for())) as relay:
+    async with running_relay("local", load_tools("tools")) as relay:
         yield relay
 
 

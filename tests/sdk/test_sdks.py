@@ -8,17 +8,19 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import soundfile
 
-from relay.state import load_tools
+from relay import load_tools
+from relay.core.realtime_events import PassDown, TellClient
 from tests.support.realtime_client import is_valid
-from tests.support.relay_server import RunningRelay, running_relay, settings_for
+from tests.support.relay_server import RunningRelay, running_relay
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -81,7 +83,7 @@ async def drive(command: list[Path | str], **variables: str | Path) -> list[Obj]
 
 @asynccontextmanager
 async def relay_on_its_engine(**settings: Any) -> AsyncIterator[RunningRelay]:
-    tools = load_tools(settings_for())
+    tools = load_tools("tools")
     async with running_relay("local", tools, **settings) as relay:
         yield relay
 
@@ -143,6 +145,41 @@ async def test_agents_from_python(spoken: Path) -> None:
             OPENAI_AGENTS_DISABLE_TRACING="1",
         )
     judge(events)
+
+
+class Watch:
+    """What the relay sends to its Realtime clients, seen from inside: for SDKs that do not show it."""
+
+    def __init__(self, relay: RunningRelay) -> None:
+        self.events: list[Obj] = []
+        relay.state.tap = self
+
+    def __call__(self, event: Any, now: float, commands: Sequence[Any]) -> None:
+        for command in commands:
+            if isinstance(command, PassDown):
+                self.events.append(json.loads(bytes(command.raw)))
+            elif isinstance(command, TellClient):
+                self.events.append(json.loads(orjson.dumps(command.body)))
+
+
+@pytest.mark.long
+async def test_livekit(spoken: Path) -> None:
+    place = await environment("livekit")
+    async with relay_on_its_engine() as relay:
+        watch = Watch(relay)
+        base_url = relay.http("/v1")
+        await drive([place / "bin/python", HERE / "livekit_py.py"], BASE_URL=base_url, API_KEY=KEY, PCM=spoken)
+    judge(watch.events)
+
+
+@pytest.mark.long
+async def test_pipecat(spoken: Path) -> None:
+    place = await environment("pipecat")
+    async with relay_on_its_engine() as relay:
+        watch = Watch(relay)
+        ws_url = relay.ws("/v1/realtime")
+        await drive([place / "bin/python", HERE / "pipecat_py.py"], WS_URL=ws_url, API_KEY=KEY, PCM=spoken)
+    judge(watch.events)
 
 
 def link(place: Path, name: str) -> Path:

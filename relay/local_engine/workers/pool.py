@@ -14,7 +14,6 @@ from relay.local_engine.speech.tts import Voice
 from relay.local_engine.workers.messages import Obj, pack, receive
 
 MOST_WORKERS = 8
-_STOP_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _STEADY_S = 5.0
 _COMMAND = (sys.executable, "-P", "-m", "relay.local_engine.workers")
@@ -39,6 +38,7 @@ class WorkerProcess:
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
         self._waiting: dict[int, asyncio.Future[tuple[Obj, bytes]]] = {}
+        self._stopping = False
         self._pause_s = 0.0
         self._started_at = 0.0
 
@@ -73,17 +73,12 @@ class WorkerProcess:
             process.stdin.write(pack({"n": 0, **head}))
 
     async def stop(self) -> None:
-        """End the worker, in bounded time."""
+        """End the worker at once: it keeps nothing that would have to be saved."""
+        self._stopping = True
         process = self._process
-        if process is None or process.stdin is None:
-            return
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         if self._reader is not None:
             await asyncio.wait([self._reader])
 
@@ -125,7 +120,7 @@ class WorkerProcess:
         self._process = None
         lasted_s = asyncio.get_running_loop().time() - self._started_at
         self._pause_s = 0.0 if lasted_s > _STEADY_S else min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-        if code != 0:
+        if code != 0 and not self._stopping:
             log.error(
                 "the worker %s ended with %s after %.1f s; it starts again when it is needed", self.name, code, lasted_s
             )

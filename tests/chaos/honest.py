@@ -1,0 +1,118 @@
+"""Device clients that keep to the protocol: they talk, time what comes back, and expect a whole answer."""
+
+import asyncio
+import struct
+from dataclasses import dataclass, field
+
+import orjson
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.chaos.upstream import END, WORDS
+
+FRAME_BYTES = 960
+"""20 ms at 24 kHz."""
+INTERVAL_S = 0.2
+WAIT_S = 30.0
+
+
+@dataclass
+class Account:
+    """What became of one honest session; `faults` says what it has to complain of."""
+
+    latencies_s: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+class Honest:
+    """One session: a numbered frame every `INTERVAL_S`, each expected back; in the end the words of the answer."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._sent_at: dict[int, float] = {}
+        self._heard = bytearray()
+        self._heard_bytes = 0
+        self._ended = asyncio.Event()
+        self._text = ""
+        self._total_ms = -1
+        self.account = Account()
+
+    async def run(self, start_s: float, duration_s: float) -> Account:
+        """Begin after `start_s`, talk until `duration_s`, leave."""
+        await asyncio.sleep(start_s)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + duration_s - start_s
+        try:
+            async with connect(self._url, compression=None, ping_interval=None, open_timeout=WAIT_S) as connection:
+                reading = asyncio.create_task(self._read(connection))
+                await connection.send('{"type":"hello","v":1,"maxAheadMs":null}')
+                number = 0
+                while loop.time() < until:
+                    number += 1
+                    self._sent_at[number] = loop.time()
+                    await connection.send(struct.pack("<I", number) + bytes(FRAME_BYTES - 4))
+                    await asyncio.sleep(INTERVAL_S)
+                await connection.send(END + bytes(FRAME_BYTES - 4))
+                async with asyncio.timeout(WAIT_S):
+                    await self._ended.wait()
+                await connection.send('{"type":"bye"}')
+                await reading
+            self._look_back(number, connection.close_code)
+        except (OSError, ConnectionClosed, TimeoutError) as error:
+            self.account.faults.append(f"{type(error).__name__}: {error}")
+        return self.account
+
+    def _look_back(self, n_sent: int, close_code: int | None) -> None:
+        whole = {
+            "frames": (len(self.account.latencies_s), n_sent),
+            "bytes": (self._heard_bytes, n_sent * FRAME_BYTES),
+            "ms": (self._total_ms, n_sent * FRAME_BYTES // 48),
+            "words": (self._text.strip(), WORDS),
+            "close": (close_code, 1000),
+        }
+        self.account.faults += [
+            f"{name}: {found} for {wanted}" for name, (found, wanted) in whole.items() if found != wanted
+        ]
+
+    async def _read(self, connection) -> None:  # type: ignore[no-untyped-def]
+        loop = asyncio.get_running_loop()
+        ends = set()
+        try:
+            async for message in connection:
+                if isinstance(message, bytes):
+                    self._hear(message, loop.time())
+                    continue
+                told = orjson.loads(message)
+                if told["type"] == "error":
+                    self.account.faults.append(told["message"])
+                elif told["type"] == "textDelta":
+                    self._text += told["text"]
+                elif told["type"] == "audioEnd":
+                    self._total_ms = told["totalMs"]
+                    ends.add("sound")
+                elif told.get("name") == "AIResponseEnd":
+                    ends.add("words")
+                if len(ends) == 2:
+                    self._ended.set()
+        except ConnectionClosed as closed:
+            self.account.faults.append(f"closed: {closed}")
+        self._ended.set()
+
+    def _hear(self, message: bytes, now: float) -> None:
+        self._heard += message
+        self._heard_bytes += len(message)
+        while len(self._heard) >= FRAME_BYTES:
+            [number] = struct.unpack_from("<I", self._heard)
+            self.account.latencies_s.append(now - self._sent_at.pop(number))
+            del self._heard[:FRAME_BYTES]
+
+
+async def talk(url: str, n_sessions: int, duration_s: float) -> list[Account]:
+    """Many honest sessions, their beginnings spread over the first third of the time."""
+    starts = [duration_s / 3 * number / n_sessions for number in range(n_sessions)]
+    return list(await asyncio.gather(*(Honest(url).run(start, duration_s) for start in starts)))
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which `share` of the values lie."""
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]

@@ -1,0 +1,150 @@
+"""A model's end that is fast and does what the first bytes of the microphone's audio say.
+
+Ordinary audio comes back at once as sound of one long response, which is how the way through the relay is timed.
+"""
+
+import asyncio
+import base64
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+MARK_BYTES = 4
+END, LOTS, CALL, BARGE = b"!end", b"!lot", b"!cal", b"!bar"
+"""Marks: end the response with its words; send ten minutes of sound at once; call a tool; the user speaks up."""
+WORDS = "one two three four five six seven eight nine ten"
+LOTS_S = 600
+_SECOND = base64.b64encode(bytes(48_000))
+
+Obj = dict[str, Any]
+
+
+class ModelSession:
+    """One connection of the relay."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+        self._numbers = itertools.count(1)
+        self._response = self._item = ""
+
+    async def run(self) -> None:
+        """Introduce itself, and answer until the relay hangs up."""
+        try:
+            await self.tell({"type": "session.created", "session": {"type": "realtime"}})
+            async for message in self._connection:
+                await self._take(orjson.loads(message))
+        except ConnectionClosed:
+            pass
+
+    async def tell(self, *events: Obj) -> None:
+        for event in events:
+            head = {"type": event["type"], "event_id": f"event_{next(self._numbers)}"}
+            await self._connection.send(orjson.dumps(head | event).decode(), text=True)
+
+    async def _take(self, event: Obj) -> None:
+        match event["type"]:
+            case "session.update":
+                await self.tell({"type": "session.updated", "session": event["session"]})
+            case "input_audio_buffer.append":
+                await self._hear(base64.b64decode(event["audio"]))
+            case "conversation.item.create" if event["item"]["type"] == "message":
+                item = event["item"] | {"id": f"item_{next(self._numbers)}"}
+                await self.tell({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+            case "response.create" if self._response:
+                code = "conversation_already_has_active_response"
+                error = {"code": code, "message": "one at a time", "event_id": event["event_id"]}
+                await self.tell({"type": "error", "error": error})
+            case "response.create":
+                await self._begin(event["response"].get("metadata"))
+                await self.speak(_SECOND[:12800])
+                await self._end()
+
+    async def _hear(self, pcm: bytes) -> None:
+        mark = pcm[:MARK_BYTES]
+        if pcm.count(0) == len(pcm):
+            return  # silence
+        if mark == END:
+            await self._end()
+        elif mark == CALL:
+            await self._end()
+            name = "door" if pcm[MARK_BYTES : MARK_BYTES + 1] == b"d" else "unknown"
+            number = next(self._numbers)
+            call = {"id": f"item_{number}", "type": "function_call", "status": "completed", "arguments": "{}"}
+            await self._begin(None)
+            await self._done([call | {"call_id": f"call_{number}", "name": name}])
+        elif mark == BARGE:
+            user = f"item_{next(self._numbers)}"
+            await self.tell({"type": "input_audio_buffer.speech_started", "item_id": user, "audio_start_ms": 0})
+            await self._done([], "cancelled")
+            await self.tell(
+                {"type": "input_audio_buffer.speech_stopped", "item_id": user, "audio_end_ms": 10},
+                {"type": "input_audio_buffer.committed", "item_id": user, "previous_item_id": None},
+            )
+            await self._begin(None)
+        else:
+            for _ in range(LOTS_S if mark == LOTS else 0):
+                await self.speak(_SECOND)
+                await asyncio.sleep(0)  # others are served meanwhile
+            if mark != LOTS:
+                await self.speak(base64.b64encode(pcm))
+
+    async def speak(self, sound: bytes) -> None:
+        """Sound, in base64, of the response under way, which begins if there is none."""
+        if not self._response:
+            await self._begin(None)
+        part = {"response_id": self._response, "item_id": self._item, "output_index": 0, "content_index": 0}
+        await self.tell({"type": "response.output_audio.delta", **part, "delta": sound.decode()})
+
+    async def _begin(self, metadata: Obj | None) -> None:
+        number = next(self._numbers)
+        self._response, self._item = f"resp_{number}", f"item_{number}"
+        item = {"id": self._item, "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
+        await self.tell(
+            {"type": "response.created", "response": {"id": self._response, "metadata": metadata, "output": []}},
+            {"type": "conversation.item.added", "previous_item_id": None, "item": item},
+        )
+
+    async def _end(self) -> None:
+        if not self._response:
+            return
+        part = {"response_id": self._response, "item_id": self._item, "output_index": 0, "content_index": 0}
+        for word in WORDS.split(" "):
+            await self.tell({"type": "response.output_audio_transcript.delta", **part, "delta": f"{word} "})
+        await self.tell(
+            {"type": "response.output_audio.done", **part},
+            {"type": "response.output_audio_transcript.done", **part, "transcript": WORDS},
+        )
+        await self._done([])
+
+    async def _done(self, output: list[Obj], status: str = "completed") -> None:
+        if self._response:
+            usage = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
+            response = {"id": self._response, "status": status, "output": output, "usage": usage}
+            self._response = ""
+            await self.tell({"type": "response.done", "response": response})
+
+
+@asynccontextmanager
+async def model_end(session: Callable[[ServerConnection], Any] = ModelSession) -> AsyncIterator[str]:
+    """The URL of such an end; `session` makes what answers one connection."""
+    connections: set[ServerConnection] = set()
+
+    async def handle(connection: ServerConnection) -> None:
+        connections.add(connection)
+        try:
+            await session(connection).run()
+        finally:
+            connections.discard(connection)
+
+    async with serve(
+        handle, "127.0.0.1", 0, max_size=None, compression=None, ping_interval=None, close_timeout=1
+    ) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1/realtime"
+        for connection in list(connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)

@@ -1,0 +1,300 @@
+"""What must hold of every session with a Realtime client, whatever its client, user, tools and upstream do."""
+
+import itertools
+import json
+from collections import Counter, deque
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.core import events as ev
+from relay.core.policy import RealtimePolicy
+from tests.support.realtime_stage import CLOCK, DICE, RealtimeStage, call_events, call_item, created, done, output_added
+
+Obj = dict[str, Any]
+BUSY = "conversation_already_has_active_response"
+UNTOUCHED = [
+    {"type": "response.output_audio.delta", "response_id": "r", "item_id": "m", "delta": "AAAA"},
+    {"type": "rate_limits.updated", "rate_limits": []},
+    {"type": "not.known.yet", "payload": [1, {"x": None}]},
+]
+OUTPUTS = {
+    "nothing": (),
+    "server": ("clock",),
+    "two": ("clock", "dice"),
+    "client": ("lamp",),
+    "mixed": ("clock", "lamp"),
+}
+
+
+class Model:
+    """An upstream that keeps the protocol: one response at a time, creates answered in order, late as it likes."""
+
+    def __init__(self, stage: RealtimeStage) -> None:
+        self.stage = stage
+        self.inbox: deque[Obj] = deque()
+        self.active: str | None = None
+        self.created: list[Obj] = []
+        self.numbers = itertools.count(1)
+        self.items: list[str] = []
+        self.outputs: Counter[str] = Counter()
+        self.calls: list[str] = []
+        self.client_calls: list[str] = []
+        self.speaking = False
+        self.mixed: set[str] = set()
+        self.sent_outputs: set[str] = set()
+
+    def collect(self) -> None:
+        """Take what the relay has sent since."""
+        for event in self.stage.take_sent():
+            if event["type"] == "response.create" and (event.get("response") or {}).get("conversation") != "none":
+                turns = self.stage.session.turns
+                assert turns.slot.request_id == event["event_id"], "asked for past the slot"
+                assert self.mixed <= self.sent_outputs, "the follow-up of a mixed response must know all outputs"
+            elif event["type"] == "conversation.item.create" and event["item"]["type"] == "function_call_output":
+                self.sent_outputs.add(event["item"]["call_id"])
+            self.inbox.append(event)
+
+    def emit(self, *events: Obj) -> None:
+        self.stage.upstream(*events)
+        self.collect()
+
+    def read_one(self) -> None:
+        if not self.inbox:
+            return
+        event = self.inbox.popleft()
+        match event["type"]:
+            case "response.create":
+                self._create(event)
+            case "response.cancel":
+                wanted = event.get("response_id") or self.active
+                if self.active is not None and wanted == self.active:
+                    self.finish("nothing", "cancelled")
+                else:
+                    self._refuse(event, "response_cancel_not_active")
+            case "conversation.item.create":
+                item = event["item"]
+                if item["type"] == "function_call_output":
+                    self.outputs[item["call_id"]] += 1
+                    previous = self.items[-1] if self.items else None
+                    item_id = f"item_{next(self.numbers)}"
+                    self.items.append(item_id)
+                    self.emit(*output_added(item["call_id"], item_id, previous))
+
+    def _refuse(self, event: Obj, code: str) -> None:
+        self.emit({"type": "error", "error": {"code": code, "message": "m", "event_id": event.get("event_id")}})
+
+    def _create(self, event: Obj) -> None:
+        response = event.get("response") or {}
+        if response.get("conversation") == "none":
+            number = f"oob_{next(self.numbers)}"
+            about = {"metadata": response.get("metadata"), "conversation_id": None}
+            self.emit(created(number, **about), done(number, **about))
+        elif self.active is not None:
+            self._refuse(event, BUSY)
+        else:
+            self.begin(response.get("metadata"))
+
+    def begin(self, metadata: Any = None) -> None:
+        self.active = f"resp_{next(self.numbers)}"
+        self.emit(created(self.active, metadata=metadata, conversation_id="conv"))
+
+    def finish(self, kind: str, status: str = "completed") -> None:
+        if self.active is None:
+            return
+        response_id, self.active = self.active, None
+        output = []
+        for index, name in enumerate(OUTPUTS[kind]):
+            call = call_item(f"call_{next(self.numbers)}", name)
+            previous = self.items[-1] if self.items else None
+            self.items.append(call["id"])
+            self.emit(*call_events(response_id, call, index, previous))
+            output.append(call)
+            (self.client_calls if name == "lamp" else self.calls).append(call["call_id"])
+        if kind == "mixed":
+            self.mixed.add(self.calls[-1])
+        self.emit(done(response_id, *output, status=status, conversation_id="conv"))
+
+    def speech(self) -> None:
+        if not self.speaking:
+            self.speaking = True
+            self.emit({"type": "input_audio_buffer.speech_started", "item_id": "u", "audio_start_ms": 0})
+            if self.active is not None:
+                self.finish("nothing", "cancelled")
+
+    def silence(self, *, answers: bool) -> None:
+        if self.speaking:
+            self.speaking = False
+            self.emit({"type": "input_audio_buffer.speech_stopped", "item_id": "u", "audio_end_ms": 9})
+            if answers and self.active is None:
+                self.begin()
+
+
+class World:
+    """A session, its model upstream, a client that answers its calls, and tools that return when they are told."""
+
+    def __init__(self) -> None:
+        self.stage = RealtimeStage(CLOCK, DICE).ready()
+        self.model = Model(self.stage)
+        self.asked: dict[str, Obj] = {}
+        self.returned: set[str] = set()
+        self.passed: list[Obj] = []
+        self.told: list[Obj] = []
+
+    def do(self, op: str, n: int) -> None:
+        model, stage = self.model, self.stage
+        match op:
+            case "create":
+                event_id = f"client_{len(self.asked)}"
+                wish: Obj = {"metadata": {"ask": event_id}}
+                if n % 4 == 0:
+                    wish["conversation"] = "none"
+                self.asked[event_id] = wish
+                stage.client(type="response.create", event_id=event_id, response=wish)
+            case "cancel":
+                stage.client(type="response.cancel", event_id=f"cancel_{n}")
+            case "say":
+                stage.client(type="conversation.item.create", item={"type": "message", "role": "user", "content": []})
+            case "answer" if model.client_calls:
+                output = {"type": "function_call_output", "call_id": model.client_calls.pop(0), "output": "x"}
+                stage.client(type="conversation.item.create", item=output)
+            case "tool" if stage.ran:
+                run = stage.ran[n % len(stage.ran)]
+                self.returned.add(run.call_id)
+                stage.returns(run.call_id)
+            case "read":
+                model.read_one()
+            case "finish":
+                model.finish(list(OUTPUTS)[n % len(OUTPUTS)], "completed" if n % 3 else "cancelled")
+            case "speech":
+                model.speech()
+            case "silence":
+                model.silence(answers=n % 3 != 0)
+            case "untouched":
+                event = UNTOUCHED[n % len(UNTOUCHED)]
+                before = len(stage.raw)
+                stage.upstream(event)
+                assert stage.raw[before:] == [json.dumps(event).encode()]
+            case "wait":
+                self.wait(0.5 * (n + 1))
+        model.collect()
+        self._look()
+
+    def wait(self, seconds: float) -> None:
+        stage = self.stage
+        until = stage.now + seconds
+        for _ in range(50):
+            deadline = stage.session.deadline
+            if deadline is None or deadline > until:
+                break
+            stage.now = max(stage.now, deadline)
+            stage.feed(ev.Tick())
+            self.model.collect()
+        stage.now = until
+
+    def _look(self) -> None:
+        told = self.stage.take_told()
+        self.told += told
+        text = json.dumps(told)
+        assert "clock" not in text
+        assert "dice" not in text
+        assert "relay_" not in text.replace('"event_id": "relay_', ""), "the relay's ids answer nobody's events"
+        for call_id in self.model.calls:
+            assert f'"{call_id}"' not in text
+            assert f'"item_{call_id}"' not in text
+        assert all(count == 1 for count in self.model.outputs.values()), "one output for each call"
+
+    def settle(self) -> None:
+        """Everybody does what is still theirs to do, until nobody has anything left."""
+        for _ in range(400):
+            before = (len(self.told), len(self.model.inbox), len(self.returned), self.model.active)
+            self.model.silence(answers=False)
+            for run in list(self.stage.ran):
+                if run.call_id not in self.returned:
+                    self.returned.add(run.call_id)
+                    self.stage.returns(run.call_id)
+            while self.model.inbox or self.stage.sent:
+                self.model.collect()
+                self.model.read_one()
+            self.model.finish("nothing")
+            self.wait(40.0)
+            self.model.collect()
+            self._look()
+            if before == (len(self.told), len(self.model.inbox), len(self.returned), self.model.active):
+                return
+        raise AssertionError("the session never comes to rest")
+
+
+OPS = ["create", "cancel", "say", "answer", "tool", "read", "finish", "speech", "silence", "untouched", "wait"]
+_steps = st.lists(
+    st.tuples(st.sampled_from([*OPS, "read", "finish", "tool", "create"]), st.integers(0, 11)), min_size=12, max_size=60
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(_steps)
+def test_any_interleaving(steps: list[tuple[str, int]]) -> None:
+    world = World()
+    for op, n in steps:
+        world.do(op, n)
+    world.settle()
+    outputs = world.model.outputs
+    assert {call_id: outputs[call_id] for call_id in world.model.calls} == dict.fromkeys(world.model.calls, 1)
+    begun = Counter(
+        event["response"]["metadata"]["ask"]
+        for event in world.told
+        if event["type"] == "response.created" and event["response"].get("metadata")
+    )
+    refused = Counter(event["error"]["event_id"] for event in world.told if event["type"] == "error")
+    for event_id in world.asked:
+        assert begun[event_id] + refused[event_id] == 1, (
+            f"{event_id} was answered {begun[event_id]}, {refused[event_id]}"
+        )
+    active = 0
+    for event in world.told:
+        if event.get("response", {}).get("conversation_id") == "conv":
+            active += 1 if event["type"] == "response.created" else -1
+            assert active in (0, 1)
+    assert active == 0
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+_kinds = st.sampled_from(
+    ["session.created", "session.updated", "session.update", "conversation.item.added", "conversation.item.create",
+     "conversation.item.delete", "conversation.item.deleted", "response.create", "response.created", "response.done",
+     "response.cancel", "response.output_item.added", "input_audio_buffer.committed", "error", "brand.new"]
+)  # fmt: skip
+_names = st.sampled_from(
+    ["session", "item", "response", "error", "event_id", "item_id", "previous_item_id", "response_id", "output_index"]
+)
+_inside = st.dictionaries(
+    st.sampled_from(["type", "id", "tools", "instructions", "audio", "input", "output", "content", "role", "metadata",
+                     "conversation", "name", "call_id", "status", "event_id", "code", "tool_choice", "model",
+                     "turn_detection"]),
+    _json, max_size=5,
+)  # fmt: skip
+_event = st.builds(
+    lambda kind, rest: rest | {"type": kind}, _kinds, st.dictionaries(_names, _json | _inside, max_size=4)
+)
+
+
+@pytest.mark.parametrize(
+    "policy", [RealtimePolicy(), RealtimePolicy(instructions="x", allow=frozenset(), max_output_tokens=5)]
+)
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), _event), max_size=20))
+def test_no_shape_of_any_event_breaks_a_session(policy: RealtimePolicy, events: list[tuple[bool, Obj]]) -> None:
+    stage = RealtimeStage(CLOCK, policy=policy).ready()
+    for from_client, event in events:
+        if from_client:
+            stage.client(event)
+        else:
+            stage.upstream(event)
+    for event in stage.told + stage.sent:
+        json.dumps(event)

@@ -1,0 +1,70 @@
+"""The bundle for a bug report: nothing of what was to go is in any of its bytes, and it still runs identically."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from relay.core import turns
+from relay.recording.bundle import bundle
+from relay.recording.folder import RecordingError
+from relay.recording.reader import Recording
+from relay.recording.redaction import redaction
+from relay.recording.rerun import rerun
+from relay.recording.timeline import listen
+from tests.support.tapes import make_recording
+
+
+def unpacked(archive: Path, to: Path) -> Path:
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(to)
+    return next(to.iterdir())
+
+
+def test_addresses_fields_and_patterns_go_and_the_rest_runs_identically(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path / "recordings")
+    report = bundle(folder, tmp_path / "b.zip", redaction(["instructions"], ["(?i)noon"], []))
+    copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
+    everything = b"".join(path.read_bytes() for path in copy.iterdir())
+    for secret in (b"ann@example.com", b"Be brief", b"noon", b"key-0123456789ab"):
+        assert secret not in everything
+    assert b"what time is it in Rome" in everything
+    assert "  e-mail addresses: 1" in report
+    assert "  field instructions: 1" in report
+    assert rerun(Recording(copy)).identical
+    assert (copy / "upstream.pcm").read_bytes() == (folder / "upstream.pcm").read_bytes()
+    assert oct((tmp_path / "b.zip").stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_silenced_span_takes_sound_and_words_of_what_was_said_in_it(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path / "recordings")
+    bundle(folder, tmp_path / "b.zip", redaction([], [], ["2.2-2.5"]))
+    copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
+    assert rerun(Recording(copy)).identical
+    assert not any((copy / "upstream.pcm").read_bytes())
+    assert not any((copy / "sent.pcm").read_bytes())
+    assert b"noon in Rome" not in (copy / "journal.jsonl").read_bytes()
+    told = listen(Recording(copy)).timeline
+    assert [speech.text for speech in told.speech][1] == "stop"
+    assert told.heard[0].text == "[…]"
+
+
+def test_a_recording_that_differs_keeps_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_recording(tmp_path / "recordings")
+    monkeypatch.setattr(turns.Turns, "tool_returned", lambda *_: None)
+    report = bundle(folder, tmp_path / "b.zip", redaction([], [], []))
+    copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
+    assert "differs from today's rules" in report[-1]
+    monkeypatch.undo()
+    assert b"ann@example.com" not in (copy / "journal.jsonl").read_bytes()
+    assert b"CreateItem" in (copy / "journal.jsonl").read_bytes()
+
+
+def test_bad_wishes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="--silence 'x'"):
+        redaction([], [], ["x"])
+    with pytest.raises(RecordingError, match="no regular expression"):
+        redaction([], ["("], [])
+    (tmp_path / "b.zip").touch()
+    with pytest.raises(RecordingError, match="exists already"):
+        bundle(make_recording(tmp_path / "r"), tmp_path / "b.zip", redaction([], [], []))

@@ -1,0 +1,134 @@
+"""Recordings that ended suddenly: repaired, finished, and how little a `kill -9` costs."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import soundfile
+
+from relay.recording.finish import finish_all, is_finished, is_live, repair
+from relay.recording.folder import DERIVED, RecordingError
+from relay.recording.reader import Recording
+from relay.recording.rerun import rerun
+from tests.support.tapes import make_recording
+
+ROOT = Path(__file__).parent.parent.parent
+CHATTER = Path(__file__).parent.parent / "support" / "endless_session.py"
+
+
+def test_finishing_makes_all_that_is_derived_and_only_once(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path)
+    assert not is_finished(folder)
+    assert "tracks" in repair(folder).words
+    assert is_finished(folder)
+    assert repair(folder).words == "nothing to do"
+    assert {path.name for path in folder.iterdir()} >= set(DERIVED)
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
+    assert oct(folder.stat().st_mode & 0o777) == "0o700"
+
+
+def test_the_tracks_are_on_one_clock_and_hold_what_was_heard(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path)
+    repair(folder)
+    user, user_hz = soundfile.read(folder / "user.flac", dtype="int16")
+    heard, heard_hz = soundfile.read(folder / "assistant.flac", dtype="int16")
+    assert (user_hz, heard_hz) == (16_000, 16_000)
+    assert len(user) == len(heard) == 4 * 16_000
+    spoken = np.flatnonzero(np.abs(user) > 100) / 16_000
+    assert spoken[0] == pytest.approx(0.2, abs=0.02)  # it arrived at 0.3 s and lasts 0.1
+    assert spoken[-1] == pytest.approx(1.4, abs=0.02)
+    played = np.flatnonzero(np.abs(heard) > 100) / 16_000
+    assert played[0] == pytest.approx(2.1, abs=0.02)  # by the acknowledgements: 300 ms were played at 2.4 s
+    timeline = orjson.loads((folder / "timeline.json").read_bytes())
+    (item,) = timeline["heard"]
+    assert played[-1] == pytest.approx(2.1 + item["cut_ms"] / 1000, abs=0.02)
+    assert "00:00:02.100 --> " in (folder / "transcript.vtt").read_text()
+    assert "<v Assistant>It is —" in (folder / "transcript.vtt").read_text()
+
+
+def test_a_half_written_line_goes_and_the_end_comes(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, ended=False, change=lambda raw: raw[:-20])
+    done = repair(folder)
+    assert (done.cut_bytes > 0, done.cut_lines, done.ended) == (True, 0, True)
+    outcome = rerun(Recording(folder))
+    assert outcome.identical
+    assert outcome.notes == []
+
+
+def test_lines_whose_sound_is_not_there_go(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path)
+    with (folder / "upstream.pcm").open("r+b") as file:
+        file.truncate(60_000)  # the second of two seconds is missing
+    done = repair(folder)
+    assert done.cut_lines > 3
+    assert rerun(Recording(folder)).identical
+
+
+def test_what_is_being_recorded_is_left_alone(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    folder = make_recording(tmp_path, ended=False)
+    with (folder / "journal.jsonl").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert is_live(folder)
+        with pytest.raises(RecordingError, match="is being recorded"):
+            repair(folder)
+        assert finish_all(tmp_path, None, None) == []
+        assert not is_finished(folder)
+    assert not is_live(folder)
+    assert finish_all(tmp_path, None, None) == []
+    assert is_finished(folder)
+
+
+def test_one_bad_recording_does_not_keep_the_others_from_being_finished(tmp_path: Path) -> None:
+    bad, good = make_recording(tmp_path, session_id="rs_a"), make_recording(tmp_path, session_id="rs_b")
+    (bad / "session.json").write_text("{}")
+    (failure,) = finish_all(tmp_path, None, None)
+    assert "rs_a" in failure
+    assert is_finished(good)
+
+
+def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
+    """Record, kill -9, repair, open. Returns seconds recorded, and of them seconds lost."""
+    process = subprocess.Popen([sys.executable, CHATTER, root], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "recording\n"
+    timer = None
+    lines: list[str] = []
+    try:
+        import threading
+
+        timer = threading.Timer(after_s, os.kill, (process.pid, signal.SIGKILL))
+        timer.start()
+        lines = process.stdout.read().splitlines(keepends=True)
+    finally:
+        if timer is not None:
+            timer.join()
+        process.wait()
+        process.stdout.close()
+    told = [float(line) for line in lines if line.endswith("\n")]
+    (folder,) = root.iterdir()
+    repair(folder)
+    recording = Recording(folder)
+    assert rerun(recording).identical
+    started_at = recording.header.beginning.started_at
+    last = max(entry.line.now for entry in recording.entries() if hasattr(entry.line, "now"))
+    fed = told[-1] if told else started_at
+    return fed - started_at, max(fed - last, 0.0)
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(60, marks=pytest.mark.long)])
+def test_kill_nine_costs_less_than_a_second(times: int, tmp_path: Path) -> None:
+    chance = random.Random(times)
+    lost = []
+    for number in range(times):
+        root = tmp_path / str(number)
+        fed_s, lost_s = kill_in_the_middle(root, chance.uniform(0.6, 2.0))
+        lost.append(lost_s)
+        print(f"killed after {fed_s:.2f} s of recording: {lost_s * 1000:.0f} ms lost")
+    assert max(lost) < 1.0

@@ -1,0 +1,77 @@
+"""Every golden recording does today what it did then: the same commands, and the same sound, bit for bit.
+
+Where a rule was changed on purpose: scripts/regold, and review the diff.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.core import device_session
+from relay.core.events import Commit
+from relay.core.replay import Difference
+from relay.recording.reader import Recording
+from relay.recording.rerun import AudioDifference, rerun
+from relay.wire.device import DeviceCodec
+
+ROOT = Path(__file__).parent.parent.parent
+GOLDEN = sorted(path for path in (ROOT / "recordings" / "golden").iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
+def test_golden_recordings_are_identical(folder: Path) -> None:
+    outcome = rerun(Recording(folder))
+    assert outcome.difference is None
+    assert outcome.events > 100
+    assert outcome.sent_bytes > 10_000
+
+
+def of(name: str) -> Path:
+    return next(path for path in GOLDEN if path.name.startswith(name))
+
+
+def test_one_changed_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_session, "MIN_COMMIT_MS", 60_000)
+    difference = rerun(Recording(of("manual-turn"))).difference
+    assert isinstance(difference, Difference)
+    assert difference.event == f"{Commit.__name__}()"
+    assert [one["t"] for one in difference.recorded] == ["CommitInput"]
+    assert [one["t"] for one in difference.today] == ["TellError"]
+
+
+def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    to_client = DeviceCodec.use
+
+    def louder(self: DeviceCodec, options: object) -> None:
+        to_client(self, options)  # type: ignore[arg-type]
+        feed = self.to_client
+        self.to_client = lambda chunk: bytes(feed(chunk)[:-1]) + b"\x01"
+
+    monkeypatch.setattr(DeviceCodec, "use", louder)
+    difference = rerun(Recording(of("plain-turn"))).difference
+    assert isinstance(difference, AudioDifference)
+    assert "other ones today" in difference.what
+
+
+def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path) -> None:
+    golden = tmp_path / "recordings" / "golden" / "manual"
+    shutil.copytree(of("manual-turn"), golden)
+    for name in ("relay", "audio", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "regold", tmp_path / "scripts")
+    before = (golden / "journal.jsonl").read_bytes()
+
+    def regold() -> str:
+        return subprocess.run(
+            [sys.executable, tmp_path / "scripts" / "regold"], capture_output=True, text=True, check=True
+        ).stdout
+
+    assert regold() == "manual: the same\n"
+    (golden / "journal.jsonl").write_bytes(before.replace(b'"CommitInput"', b'"ClearInput"'))
+    assert rerun(Recording(golden)).difference is not None
+    assert "1 of" in regold()
+    assert (golden / "journal.jsonl").read_bytes() == before

@@ -1,0 +1,115 @@
+"""Bad recordings: each gets a sentence that names the file and the line, and nothing is written over."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relay.recording.finish import repair
+from relay.recording.folder import RecordingError, all_recordings, find
+from relay.recording.reader import Recording
+from relay.recording.rerun import rerun
+from tests.support.tapes import make_recording
+
+Damage = Callable[[Path], object]
+
+
+def journal(change: Callable[[bytes], bytes]) -> Damage:
+    def damage(folder: Path) -> None:
+        path = folder / "journal.jsonl"
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+def header(old: str, new: str) -> Damage:
+    return lambda folder: (folder / "session.json").write_text(
+        (folder / "session.json").read_text().replace(old, new, 1)
+    )
+
+
+def cut_audio(folder: Path) -> None:
+    with (folder / "client.pcm").open("r+b") as file:
+        file.truncate(5000)
+
+
+def link_audio(folder: Path) -> None:
+    (folder / "upstream.pcm").unlink()
+    (folder / "upstream.pcm").symlink_to("/etc/passwd")
+
+
+def swap_lines(raw: bytes) -> bytes:
+    lines = raw.splitlines(keepends=True)
+    return b"".join([*lines[:4], lines[9], lines[4], *lines[5:9], *lines[10:]])
+
+
+BAD: dict[str, tuple[Damage, str]] = {
+    "cut line": (journal(lambda raw: raw[:-9]), r"journal.jsonl line \d+: the line is cut off; .*repair"),
+    "no JSON": (journal(lambda raw: raw.replace(b'{"now":', b'{now:', 1)), r"journal.jsonl line 1: that is not JSON"),
+    "binary": (journal(lambda raw: b"\x00\xff\n" + raw), r"journal.jsonl line 1: that is not JSON"),
+    "unknown event": (
+        journal(lambda raw: raw.replace(b"SpeechStarted", b"Levitated")), r"line \d+: unknown event .*Lev"
+    ),
+    "wrong type": (
+        journal(lambda raw: raw.replace(b'"played_ms":300', b'"played_ms":"x"')), r"line \d+: Playback: 'x'"
+    ),
+    "wrong order": (journal(swap_lines), r"journal.jsonl line 6: time runs backwards"),
+    "behind the end": (
+        journal(lambda raw: raw + b'{"now":9e9,"end":""}\n'), r"line \d+: there is a line behind the end"
+    ),
+    "missing journal": (lambda folder: (folder / "journal.jsonl").unlink(), r"journal.jsonl: the file is missing"),
+    "short audio": (cut_audio, r"journal.jsonl line \d+: it speaks of client.pcm up to byte 6400, which has only 5000"),
+    "a link": (link_audio, r"upstream.pcm: it is a link"),
+    "foreign version": (
+        header('"format": 1', '"format": 9'), r"session.json: the recording has format 9, .* reads format 1"
+    ),
+    "foreign kind": (header('"kind": "device"', '"kind": "fax"'), r"session.json: sessions of kind 'fax'"),
+    "no JSON header": (header("{", "[", ), r"session.json line \d+: that is not JSON"),
+    "header without": (header('"config"', '"conf"'), r"session.json: config is missing"),
+    "header rate": (header('"rate_hz": 16000', '"rate_hz": 7'), r"session.json: DeviceOptions: rate of pcm16"),
+    "header date": (header("2026-11-20T", "yesterday T"), r"session.json: .*isoformat"),
+}  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_named(name: str, tmp_path: Path) -> None:
+    damage, words = BAD[name]
+    folder = make_recording(tmp_path)
+    damage(folder)
+    before = contents(folder)
+    with pytest.raises(RecordingError, match=words):
+        rerun(Recording(folder))
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("name", ["no JSON", "unknown event", "wrong type", "foreign version", "header date"])
+def test_repair_leaves_alone_what_it_does_not_understand(name: str, tmp_path: Path) -> None:
+    folder = make_recording(tmp_path)
+    BAD[name][0](folder)
+    before = contents(folder)
+    with pytest.raises(RecordingError, match=BAD[name][1]):
+        repair(folder)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("asked", ["../etc", "a/b", "/etc/passwd", "..", "", "a b", "\x00", "x" * 200])
+def test_names_that_lead_elsewhere_are_refused(asked: str, tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="cannot be a recording"):
+        find(tmp_path, asked)
+
+
+def test_a_part_of_the_name_is_enough_if_it_is_the_only_one(tmp_path: Path) -> None:
+    one, other = make_recording(tmp_path, session_id="rs_one"), make_recording(tmp_path, session_id="rs_other")
+    (tmp_path / "link-rs_one").symlink_to(one)
+    (tmp_path / "samples").mkdir()
+    assert all_recordings(tmp_path) == [one, other]
+    assert find(tmp_path, "rs_one") == one
+    assert find(tmp_path, other.name) == other
+    with pytest.raises(RecordingError, match="part of 2 names"):
+        find(tmp_path, "rs_o")
+    with pytest.raises(RecordingError, match="there is no recording 'rs_x'"):
+        find(tmp_path, "rs_x")

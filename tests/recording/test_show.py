@@ -1,0 +1,42 @@
+"""The conversation in the terminal."""
+
+from pathlib import Path
+
+from relay.core import events as ev
+from relay.recording.reader import Recording
+from relay.recording.show import draw, percentile
+from relay.recording.timeline import listen
+from relay.recording.vtt import transcript
+from tests.support.tapes import conversation, make_recording
+
+
+def test_who_spoke_when_what_was_called_and_how_long_it_took(tmp_path: Path) -> None:
+    lines = list(draw(listen(Recording(make_recording(tmp_path))).timeline, 100))
+    text = "\n".join(lines)
+    you, relay, tools = (next(line for line in lines if line.startswith(who)) for who in ("you", "relay", "tools"))
+    assert you.index("█") == 8 + 6
+    assert relay.index("█") == 8 + 21
+    assert "✂" in relay
+    assert tools.index("▪") == 8 + 16
+    assert 'tool     clock {"city":"Rome"} done in 50 ms → {"time":"noon"}' in text
+    assert "✂ after 0.8 s; unheard: noon in Rome, and" in text
+    assert "latency   p50 " in text
+    assert "p95 " in text
+    assert "tokens    30 in, 15 out" in text
+
+
+def test_nothing_that_a_terminal_would_obey_gets_through(tmp_path: Path) -> None:
+    events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", "\x1b[2J\x07bye", True))]
+    told = "".join(draw(listen(Recording(make_recording(tmp_path, events))).timeline))
+    assert "\x1b" not in told
+    assert "bye" in told
+
+
+def test_a_cue_holds_no_markup_of_its_own(tmp_path: Path) -> None:
+    events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", "a <b>\n\n--> & c", True))]
+    told = transcript(listen(Recording(make_recording(tmp_path, events))).timeline)
+    assert "<v User>a &lt;b&gt; --&gt; &amp; c\n" in told
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    assert [percentile([4, 1, 3, 2], share) for share in (0.5, 0.95, 0.0)] == [2, 4, 1]

@@ -1,0 +1,42 @@
+"""Two runs side by side."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.recording.folder import RecordingError
+from relay.recording.reader import Recording
+from relay.recording.timeline import listen
+from relay.replaying.comparison import Call, Comparison, Exchange, parse_equal, recorded
+from tests.support.tapes import make_recording
+
+
+def test_the_recorded_side_is_cut_into_turns(tmp_path: Path) -> None:
+    one, other = recorded(listen(Recording(make_recording(tmp_path))).timeline)
+    assert one.user.startswith("what time is it in Rome?")
+    assert one.assistant == "It is noon in Rome, and"
+    assert one.calls == [Call("clock", {"city": "Rome"})]
+    assert one.latency_ms is not None
+    assert (other.user, other.assistant, other.calls) == ("stop", "", [])
+
+
+def test_what_was_asked_to_be_equal_decides(tmp_path: Path) -> None:
+    then = [Exchange("Roll two dice.", "Here: 3.", [Call("roll", {"count": 2})], 600)]
+    now = [Exchange("roll two dice", "Here: 4.", [Call("roll", {"count": 3})], 700), Exchange("stop")]
+    comparison = Comparison(then, now, ["the relay closed"])
+    assert comparison.unequal(["tools"]) == []
+    assert comparison.unequal(["user", "assistant", "arguments"]) == [
+        "user of turn 2", "assistant of turn 1", "arguments of turn 1"
+    ]  # fmt: skip
+    drawn = "\n".join(comparison.draw())
+    assert "≠ Here: 4." in drawn
+    assert "600 ms" in drawn
+    assert "note: the relay closed" in drawn
+    assert b'"count": 3' in comparison.to_json()
+
+
+def test_aspects_are_named() -> None:
+    assert parse_equal("user, tools") == ("user", "tools")
+    assert parse_equal("") == ()
+    with pytest.raises(RecordingError, match="--equal 'mood' is none of user"):
+        parse_equal("user,mood")

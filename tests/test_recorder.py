@@ -1,0 +1,294 @@
+"""Recording at run time: what is written and when, what is not, and that no disk ever touches a session."""
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.core import events as ev
+from relay.core.device_session import DeviceSession
+from relay.core.journal_lines import Gap, Happened
+from relay.core.policy import Policy, Principal
+from relay.core.replay import Difference
+from relay.core.values import DeviceOptions, SessionConfig
+from relay.recorder import Recorder, SessionTape
+from relay.recording import writer as writing
+from relay.recording.finish import is_finished
+from relay.recording.folder import all_recordings
+from relay.recording.reader import Recording
+from relay.recording.rerun import rerun
+from relay.recording.writer import Batch, Files, Writer
+from relay.testing import ScriptedSession, ScriptedUpstream
+from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
+from tests.support.tapes import microphone, tone
+
+
+@asynccontextmanager
+async def stage(root: Path, mode: str, **settings: Any) -> AsyncIterator[tuple[RunningRelay, ScriptedUpstream]]:
+    async with (
+        ScriptedUpstream() as upstream,
+        running_relay(upstream.url, record=mode, recordings_dir=root, **settings) as relay,
+    ):
+        yield relay, upstream
+
+
+async def a_turn(client: DeviceClient, session: ScriptedSession) -> None:
+    await client.speak(tone(200, 16_000))
+    await session.expect_audio(100 * 48)
+    await session.emit(
+        {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0},
+        {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u", "audio_end_ms": 20},
+        {"type": "input_audio_buffer.committed", "item_id": "item_u", "previous_item_id": None},
+    )
+    await session.respond("Hello there.", ms=300)
+    await client.expect("audioEnd")
+
+
+@asynccontextmanager
+async def talking(
+    relay: RunningRelay, upstream: ScriptedUpstream
+) -> AsyncIterator[tuple[DeviceClient, ScriptedSession]]:
+    async with await DeviceClient.connect(relay.ws()) as client:
+        session = await upstream.accept()
+        await session.configure()
+        await client.expect("AIConnected")
+        yield client, session
+
+
+async def test_a_session_is_recorded_finished_and_runs_identically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finishing = asyncio.Event()
+    run_finish = Recorder._run_finish
+
+    async def finish(recorder: Recorder) -> None:
+        ended = bool(all_recordings(tmp_path))  # there is a round at the start as well
+        await run_finish(recorder)
+        if ended:
+            finishing.set()
+
+    monkeypatch.setattr(Recorder, "_run_finish", finish)
+    async with stage(tmp_path, "on") as (relay, upstream):
+        async with talking(relay, upstream) as (client, session):
+            await a_turn(client, session)
+            heard = bytes(client.audio)
+        await asyncio.wait_for(finishing.wait(), 20)
+    (folder,) = all_recordings(tmp_path)
+    assert is_finished(folder)
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
+    assert (folder / "client.pcm").read_bytes() == tone(200, 16_000)
+    assert (folder / "sent.pcm").read_bytes() == heard
+    recording = Recording(folder)
+    outcome = rerun(recording)
+    assert (outcome.difference, outcome.notes, outcome.sent_bytes) == (None, [], len(heard))
+    assert recording.header.beginning.session_id in folder.name
+    assert recording.ended
+
+
+async def test_off_means_that_nothing_is_there(tmp_path: Path) -> None:
+    async with stage(tmp_path / "r", "off") as (relay, upstream), talking(relay, upstream) as (client, session):
+        await a_turn(client, session)
+    assert not (tmp_path / "r").exists()
+
+
+async def test_with_consent_nothing_is_written_before_it(tmp_path: Path) -> None:
+    async with stage(tmp_path, "consent") as (relay, upstream):
+        async with talking(relay, upstream) as (client, session):
+            await a_turn(client, session)
+        async with talking(relay, upstream) as (client, session):
+            await a_turn(client, session)
+            await client.send(type="consent", given=True)
+            await client.send(type="text", text="this may be kept")
+            await session.expect("conversation.item.create")
+    (folder,) = all_recordings(tmp_path)
+    assert b"Hello there." not in (folder / "journal.jsonl").read_bytes()
+    assert not (folder / "client.pcm").exists()
+    recording = Recording(folder)
+    first = next(recording.entries())
+    assert first.event == ev.Consent(True)
+    assert not recording.header.from_start
+    with pytest.raises(Exception, match="begins in the middle of its session"):
+        rerun(recording)
+
+
+async def test_consent_in_hello_records_from_the_start(tmp_path: Path) -> None:
+    async with stage(tmp_path, "consent") as (relay, upstream), talking(relay, upstream) as (client, session):
+        await client.send(type="hello", v=1, consent=True)
+        await client.expect("ready")
+        await a_turn(client, session)
+    (folder,) = all_recordings(tmp_path)
+    assert rerun(Recording(folder)).identical
+    assert Recording(folder).header.from_start
+
+
+async def test_consent_that_is_taken_back_deletes_what_was_recorded(tmp_path: Path) -> None:
+    async with stage(tmp_path, "on") as (relay, upstream), talking(relay, upstream) as (client, session):
+        await a_turn(client, session)
+        await client.send(type="consent", given=False)
+        await client.send(type="text", text="not to be kept")
+        await session.expect("conversation.item.create")
+    assert all_recordings(tmp_path) == []
+
+
+# -- tapes ------------------------------------------------------------------------------------------------------------
+
+
+class Loaded:
+    """A tape fed by hand, its session with it."""
+
+    def __init__(self, tape: SessionTape) -> None:
+        self.tape = tape
+        self.now = 100.0
+        numbers = iter(range(1, 1 << 30))
+        self.core = DeviceSession(
+            "rs_1", SessionConfig(), DeviceOptions(), lambda: f"relay_{next(numbers)}", started_at=100.0
+        )
+
+    def feed(self, *events: ev.Event) -> None:
+        for event in events:
+            self.now += 0.02
+            self.tape.tap(event, self.now, self.core.handle(event, self.now))
+
+
+def tape_of(recorder: Recorder, principal: Principal | None = None) -> Loaded:
+    tape = recorder.tape("rs_1", SessionConfig(), DeviceOptions(), principal or Principal(), 100.0, lambda: 1e6)
+    assert tape is not None
+    return Loaded(tape)
+
+
+async def test_a_policy_has_its_own_word(tmp_path: Path) -> None:
+    never, always = Recorder(tmp_path, "on"), Recorder(tmp_path, "off")
+    begin = ("rs_1", SessionConfig(), DeviceOptions())
+    assert never.tape(*begin, Principal(policy=Policy(record="off")), 0.0, lambda: 0.0) is None
+    assert always.tape(*begin, Principal(), 0.0, lambda: 0.0) is None
+    assert always.tape(*begin, Principal(policy=Policy(record="on")), 0.0, lambda: 0.0) is not None
+    await never.stop()
+    await always.stop()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:
+    write = os.write
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if fails():
+            write(descriptor, data[: len(data) // 2])  # the half of it, as a full disk does
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    files = writing.Files
+    monkeypatch.setattr("relay.recorder.Files", lambda folder, header: files(folder, header, write=limited))
+
+
+async def test_a_full_disk_marks_a_gap_and_the_recording_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = False
+    failing(monkeypatch, lambda: full)
+    recorder = Recorder(tmp_path, "on")
+    loaded = tape_of(recorder)
+    loaded.feed(ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated(), microphone(20))
+
+    async def handed_over() -> None:
+        loaded.tape._hand_over()
+        written = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        recorder.writer.do(lambda: loop.call_soon_threadsafe(written.set))  # type: ignore[arg-type, func-returns-value]
+        await written.wait()
+
+    await handed_over()
+    full = True
+    loaded.feed(microphone(20), microphone(20))
+    await handed_over()
+    full = False
+    loaded.feed(microphone(20), ev.Bye())
+    recorder.done(loaded.tape)
+    await recorder.stop()
+    (folder,) = all_recordings(tmp_path)
+    lines = [entry.line for entry in Recording(folder).entries()]
+    assert [line.records for line in lines if isinstance(line, Gap)] == [2]
+    assert sum(isinstance(line, Happened) for line in lines) == 6
+    assert (folder / "client.pcm").stat().st_size == 2 * 640
+    outcome = rerun(Recording(folder))
+    assert outcome.identical
+    assert "gap of 2 records" in outcome.notes[-1]
+    assert caplog.text.count("has a gap") == 1
+
+
+async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(tmp_path, "on")
+    recorder.writer = Writer(max_queued_bytes=50_000)
+    loaded = tape_of(recorder)
+    hung = threading.Event()
+    recorder.writer.do(lambda: (hung.wait(20), None)[1])
+    for _ in range(20):
+        loaded.feed(*[microphone(100)] * 3)
+        loaded.tape._hand_over()
+    assert "the disk is too slow" in caplog.text
+    hung.set()
+    recorder.done(loaded.tape)
+    await recorder.stop()
+    (folder,) = all_recordings(tmp_path)
+    gaps = [entry.line for entry in Recording(folder).entries() if isinstance(entry.line, Gap)]
+    assert sum(gap.records for gap in gaps) >= 40
+    assert (folder / "client.pcm").stat().st_size < 50_000
+
+
+async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise ValueError("a fault of the recorder's")
+
+    recorder = Recorder(tmp_path, "on")
+    loaded = tape_of(recorder)
+    loaded.feed(ev.UpstreamOpened())
+    monkeypatch.setattr("relay.recorder.event_line", broken)
+    loaded.feed(ev.SessionCreated(), ev.SessionUpdated())
+    recorder.done(loaded.tape)
+    await recorder.stop()
+    assert caplog.text.count("ends early") == 1
+    (folder,) = all_recordings(tmp_path)
+    recording = Recording(folder)
+    assert len(list(recording.entries())) == 2
+    assert recording.ended
+
+
+async def test_what_raised_in_the_core_is_in_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a fault of the rules")
+
+    async with stage(tmp_path, "on") as (relay, upstream), talking(relay, upstream) as (client, _):
+        monkeypatch.setattr(DeviceSession, "_text", fail)
+        await client.send(type="text", text="hello")
+        assert (await client.expect("error"))["code"] == "internal_error"
+    monkeypatch.undo()
+    (folder,) = all_recordings(tmp_path)
+    difference = rerun(Recording(folder)).difference
+    assert isinstance(difference, Difference)
+    assert "UserText" in difference.event
+    assert "raised KeyError" in difference.recorded[0]
+
+
+def test_a_file_size_limit_is_a_gap_like_any_other(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    files = Files(tmp_path / "r", b"{}")
+    batch = Batch((bytes(3000), b"", b""), b'{"now":1.0,"in":3000}\n', 1, 1.0, 1.0)
+    files.put(batch)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        files.put(batch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    files.put(batch)
+    files.close()
+    assert (tmp_path / "r" / "client.pcm").stat().st_size == 6000
+    assert (tmp_path / "r" / "journal.jsonl").read_text().splitlines()[1].startswith('{"gap":{"records":1')

@@ -1,0 +1,105 @@
+"""The viewer in a real browser: both sides drawn, a click heard, and an hour-long call as quick as a short one."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from relay.core import events as ev
+from relay.recording.finish import repair
+from tests.support.relay_server import running_relay
+from tests.support.tapes import conversation, make_recording, microphone
+from tests.web.chromium import page_in
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser, tmp_path: Path) -> AsyncIterator[Page]:
+    repair(make_recording(tmp_path))
+    async with (
+        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path) as relay,
+        page_in(browser, relay.http("/recordings")) as opened,
+    ):
+        await opened.wait_for_selector("body[data-shown]")
+        yield opened
+
+
+COLOURS = """(names) => {
+  const canvas = document.getElementById("lanes");
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const probe = document.createElement("canvas").getContext("2d");
+  const found = {};
+  for (const name of names) {
+    probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
+    probe.fillRect(0, 0, 1, 1);
+    const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+    let columns = [];
+    for (let i = 0; i < pixels.length; i += 4) {
+      const same = pixels[i] === r && pixels[i + 1] === g && pixels[i + 2] === b && pixels[i + 3] === 255;
+      if (same) columns.push((i / 4) % canvas.width);
+    }
+    columns = columns.map((x) => x / canvas.width);
+    found[name] = [Math.min(...columns), Math.max(...columns), columns.length];
+  }
+  return found;
+}"""
+
+
+async def test_what_is_drawn_stands_where_it_happened(page: Page) -> None:
+    await page.wait_for_function(
+        "() => document.getElementById('lanes').getContext('2d').getImageData(150, 76, 1, 1).data[3] > 0"
+    )
+    drawn = await page.evaluate(COLOURS, ["you", "relay", "tool", "bad", "wait", "answer"])
+    total_s = 4.0
+    assert drawn["you"][0] * total_s == pytest.approx(0.2, abs=0.05)  # the first sound
+    assert drawn["you"][1] * total_s == pytest.approx(3.6, abs=0.05)  # the second turn
+    assert drawn["relay"][0] * total_s == pytest.approx(2.1, abs=0.05)
+    assert drawn["relay"][1] * total_s == pytest.approx(2.9, abs=0.05)
+    assert drawn["tool"][0] * total_s == pytest.approx(1.6, abs=0.05)
+    assert drawn["bad"][0] * total_s == pytest.approx(3.0, abs=0.05)
+    assert drawn["wait"][1] * total_s == pytest.approx(2.1, abs=0.05)
+    assert all(pixels > 5 for _, _, pixels in drawn.values())
+
+
+async def test_the_words_the_ledger_and_a_click_that_is_heard(page: Page) -> None:
+    script = await page.locator("#script").inner_text()
+    for told in ("what time is it in Rome?", "It is", "✂", 'clock {"city":"Rome"} done', "interrupted after 800 ms"):
+        assert told in script
+    assert await page.locator("#ledger tbody tr").count() == 1
+    assert "p50" in await page.locator("#facts").inner_text()
+    box = await page.locator("#lanes").bounding_box()
+    assert box is not None
+    await page.mouse.click(box["x"] + box["width"] * 0.55, box["y"] + 100)
+    assert (await page.locator("#clock").inner_text()) == "0:02.2"
+    await page.get_by_role("button", name="Play").click()
+    await page.get_by_role("button", name="Pause").wait_for()
+    await page.wait_for_function("() => parseFloat(document.getElementById('clock').textContent.split(':')[1]) > 2.4")
+    await page.get_by_role("button", name="Zoom in").click()
+
+
+async def test_an_hour_is_drawn_in_a_moment(browser: Browser, tmp_path: Path) -> None:
+    hour: list[tuple[float, ev.Event]] = [*conversation()[:-1]]
+    chunk = microphone(1000)
+    hour += [(10.0 + n, chunk) for n in range(3590)]
+    repair(make_recording(tmp_path, [*hour, (3601.0, ev.ClientClosed(1000))]))
+    async with (
+        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path) as relay,
+        page_in(browser, relay.http("/recordings")) as page,
+    ):
+        await page.wait_for_selector("body[data-shown]")
+        took_ms = await page.evaluate(
+            """async () => {
+              const began = performance.now();
+              for (let n = 0; n < 10; n++) {
+                document.getElementById(n % 2 ? "all" : "in").click();
+                await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+              }
+              return (performance.now() - began) / 10;
+            }"""
+        )
+        print(f"an hour-long call: {took_ms:.0f} ms for each drawing")
+        assert took_ms < 400
+        assert "60:01" in await page.locator("#facts").inner_text()

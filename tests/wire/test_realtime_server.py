@@ -1,0 +1,97 @@
+"""The server's side of the protocol: what it encodes, our own decoder reads back, and OpenAI's types accept."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai._models import construct_type, validate_type
+from openai.types.realtime import RealtimeServerEvent
+
+from relay.core import events as ev
+from relay.core.values import Item, Usage
+from relay.wire.realtime import REQUEST_KEY, RealtimeCodec
+from relay.wire.realtime_server import ServerEvents, append_of
+
+CALL = Item("item_c", "function_call", status="completed", call_id="call_1", name="clock", arguments="{}")
+EVENTS: list[ev.UpstreamEvent] = [
+    ev.SessionCreated("gpt-realtime", None, 1_800_000_000),
+    ev.SessionUpdated(),
+    ev.SpeechStarted("item_u", 120),
+    ev.SpeechStopped("item_u", 920),
+    ev.InputCommitted("item_u", "item_0"),
+    ev.InputCleared(),
+    ev.UserTranscript("item_u", "what ti", False),
+    ev.UserTranscript("item_u", "what time is it", True),
+    ev.UserTranscriptFailed("item_u", "too quiet"),
+    ev.ItemAdded(Item("item_u", "message", "user", status="completed", text="hi"), "item_0"),
+    ev.ItemAdded(Item("item_a", "message", "assistant", status="in_progress")),
+    ev.ItemAdded(Item("item_o", "function_call_output", status="completed", call_id="call_1", text="{}")),
+    ev.ItemDeleted("item_u"),
+    ev.ItemTruncated("item_a", 700),
+    ev.ResponseCreated("resp_1"),
+    ev.ResponseCreated("resp_1", "relay_3"),
+    ev.OutputItemAdded("resp_1", Item("item_a", "message", "assistant", status="in_progress")),
+    ev.TextDelta("resp_1", "item_a", 0, "No", True),
+    ev.TextDelta("resp_1", "item_a", 0, "No", False),
+    ev.TextDone("resp_1", "item_a", 0, "Noon", True),
+    ev.TextDone("resp_1", "item_a", 0, "Noon", False),
+    ev.Forwarded("output_audio", "item_a", 4, b"AAAAAA==", "resp_1", 0),
+    ev.AudioDone("resp_1", "item_a", 0),
+    ev.ResponseDone("resp_1", "completed", output=(CALL,), usage=Usage(10, 5, 15, 4, 6, 0, 3, 2), request_id="relay_3"),
+    ev.ResponseDone("resp_1", "cancelled", reason="turn_detected"),
+    ev.ResponseDone("resp_1", "failed", error_code="server_error", error_message="it broke"),
+    ev.UpstreamError("bad", "It is bad.", "invalid_request_error", "session", "event_1"),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_what_is_encoded_is_decoded_again(event: ev.UpstreamEvent) -> None:
+    told = ServerEvents({}).encode(event)
+    back = RealtimeCodec().decode(memoryview(orjson.dumps(told[-1])))
+    if isinstance(back, ev.Forwarded):
+        back = back._replace(raw=bytes(back.raw))
+    assert back == event
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_openai_s_types_accept_it(event: ev.UpstreamEvent) -> None:
+    for told in ServerEvents({"model": "gpt-realtime"}).encode(event):
+        validate_type(type_=RealtimeServerEvent, value=told)  # type: ignore[arg-type]
+        read: Any = construct_type(type_=RealtimeServerEvent, value=told)
+        assert (read.type, read.event_id) == (told["type"], told["event_id"])
+
+
+def test_a_response_carries_the_metadata_of_who_asked_for_it() -> None:
+    encoder = ServerEvents({})
+    (created,) = encoder.encode(ev.ResponseCreated("resp_1", "relay_3"), {"mine": "yes"})
+    assert created["response"]["metadata"] == {"mine": "yes"}
+    (created,) = encoder.encode(ev.ResponseCreated("resp_1", "relay_3"))
+    assert created["response"]["metadata"] == {REQUEST_KEY: "relay_3"}
+
+
+def test_items_keep_their_place_in_their_response() -> None:
+    encoder = ServerEvents({})
+    items = [Item(f"item_{n}", "message", "assistant") for n in range(2)]
+    places = [encoder.encode(ev.OutputItemAdded("resp_1", item))[0]["output_index"] for item in items]
+    places += [encoder.encode(ev.AudioDone("resp_1", item.id, 0))[0]["output_index"] for item in items]
+    assert places == [0, 1, 0, 1]
+    assert encoder.encode(ev.AudioDone("resp_2", "item_9", 0))[0]["output_index"] == 0
+
+
+@pytest.mark.parametrize(
+    "event", [ev.UpstreamOpened(), ev.UpstreamStuck(1), ev.UnknownUpstream("x"), ev.MalformedUpstream("y")]
+)
+def test_what_is_no_message_is_none(event: ev.UpstreamEvent) -> None:
+    assert ServerEvents({}).encode(event) == []
+
+
+@given(st.binary(max_size=30))
+@settings(max_examples=20)
+def test_appended_audio_is_read(pcm: bytes) -> None:
+    frame = orjson.loads(RealtimeCodec.encode_audio(pcm))
+    assert append_of(frame) == pcm
+    assert append_of({"type": "input_audio_buffer.append", "audio": "ä"}) is None
+    assert append_of({"type": "input_audio_buffer.append"}) is None
+    assert append_of({"type": "response.create"}) is None
