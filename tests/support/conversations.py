@@ -8,11 +8,11 @@ from pathlib import Path
 from audio.files import read_audio
 from audio.formats import AudioFormat
 from audio.pcm import silence
+from relay import load_tools
 from relay.recording.folder import all_recordings
-from relay.state import load_tools
 from relay.talk.player import VirtualPlayer
 from relay.talk.voice import encode
-from tests.support.relay_server import DeviceClient, running_relay, settings_for
+from tests.support.relay_server import DeviceClient, running_relay
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "recordings" / "samples"
@@ -156,7 +156,7 @@ async def talking(url: str, sound: AudioFormat, turn: str) -> AsyncIterator[Talk
 async def record_conversation(name: str, root: Path) -> Path:
     """Have one of the conversations through a relay that records below `root`. Returns its folder."""
     conversation, sound, turn = CONVERSATIONS[name]
-    registry = load_tools(settings_for(tools=ROOT / "tools"))
+    registry = load_tools("tools")
     async with (
         running_relay(None, registry, record="consent", recordings_dir=root) as relay,
         talking(relay.ws(), sound, turn) as talker,
