@@ -2,7 +2,7 @@
  *
  * Written as for an ESP32: one thread, one loop, no allocation in it, some 50 KiB of static memory, and a WebSocket of
  * its own. On a device the two files are the I2S driver, and TLS (wss) is the platform's, around send and recv.
- * Both files are raw PCM16, mono, 16 kHz. One turn, in real time. A key, if one is needed, comes from RELAY_KEY.
+ * Both files are raw PCM16, mono, 16 kHz; the microphone's may grow while it is read. One turn, in real time. A key, if one is needed, comes from RELAY_KEY.
  *
  * Exit codes: 0 the turn is over, 1 used wrongly, 2 refused and will be again, 3 broken or busy, 4 no answer
  */
@@ -439,6 +439,7 @@ static int talk(FILE *microphone, FILE *out) {
         /* After the file comes silence: the relay knows the end of speech by what it hears, not by the clock. */
         uint8_t frame[FRAME_BYTES] = {0};
         size_t heard = fread(frame, 1, sizeof frame, microphone);
+        clearerr(microphone); /* a file that still grows is a live microphone */
         send_frame(BINARY, frame, sizeof frame);
         play(out, step % 10 == 0);
         if (heard > 0 || speaker.n_items > 0 || speaker.played < speaker.came) news = now_ms();

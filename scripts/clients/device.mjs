@@ -1,5 +1,6 @@
 // A device client of Relay in JavaScript: node device.mjs URL MICROPHONE.pcm SPEAKER.pcm (Node 22 or newer), or in a
-// page: import { talk } from "./device.mjs". Raw PCM16, mono, 16 kHz; one turn, in real time. A key: RELAY_KEY.
+// page: import { talk } from "./device.mjs". Raw PCM16, mono, 16 kHz (the microphone's file may grow while it is read);
+// one turn, in real time. A key: RELAY_KEY.
 // Exit codes: 0 the turn is over · 1 used wrongly · 2 refused, and will be again · 3 broken or busy · 4 no answer
 
 const FRAME_MS = 20, FRAME_BYTES = 640, BYTES_PER_MS = 32;

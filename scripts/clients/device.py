@@ -1,6 +1,7 @@
 """A device client of Relay in Python: device.py URL MICROPHONE.pcm SPEAKER.pcm
 
-Both files are raw PCM16, mono, 16 kHz. One turn, in real time. A key, if one is needed, comes from RELAY_KEY.
+Both files are raw PCM16, mono, 16 kHz; the microphone's may grow while it is read (arecord > MICROPHONE.pcm). One turn,
+in real time. A key, if one is needed, comes from RELAY_KEY.
 Exit codes: 0 the turn is over · 1 used wrongly · 2 refused, and will be again · 3 broken or busy · 4 no answer
 """
 

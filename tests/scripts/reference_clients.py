@@ -50,9 +50,15 @@ class Ran:
 class Running:
     """One client at work."""
 
-    def __init__(self, process: asyncio.subprocess.Process, speaker: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, microphone: Path, speaker: Path) -> None:
         self.process = process
+        self._microphone = microphone
         self._speaker = speaker
+
+    def hear(self, pcm: bytes) -> None:
+        """Let it hear more: its file grows, as that of a live microphone does."""
+        with self._microphone.open("ab") as file:
+            file.write(pcm)
 
     async def end(self) -> Ran:
         """Wait until it ends by itself."""
@@ -78,7 +84,7 @@ async def client(name: str, url: str, microphone: bytes, folder: Path, key: str 
         env=environment | ({"RELAY_KEY": key} if key else {}),
     )
     try:
-        yield Running(process, said)
+        yield Running(process, heard, said)
     finally:
         if process.returncode is None:
             process.kill()

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import http
 import random
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from audio.files import read_audio
 from relay.core import commands as cmd
+from relay.core import events as ev
 from relay.testing import ScriptedUpstream
 from tests.scripts.reference_clients import CLIENTS, NAMES, SANITIZERS, client, command, run
 from tests.support.device_stage import Device, relay
@@ -24,10 +27,6 @@ PCM = {"format": "pcm16", "rate": 16_000}
 
 def sample(name: str) -> bytes:
     return read_audio(SAMPLES / f"{name}.flac", BYTES_PER_MS * 500)
-
-
-def silence(ms: int) -> bytes:
-    return bytes(ms * BYTES_PER_MS)
 
 
 def noise(ms: int, seed: int = 1) -> bytes:
@@ -62,33 +61,45 @@ async def bye(device: Device) -> None:
 # -- a conversation ---------------------------------------------------------------------------------------------------
 
 
-async def test_all_three_talk_with_the_relay_and_its_local_engine(tmp_path: Path) -> None:
-    """A question, and a story that the user interrupts; all at once, in real time."""
+async def test_all_three_ask_the_relay_and_its_local_engine(tmp_path: Path) -> None:
     question = sample("time-in-tokyo")
-    interruption = sample("tell-a-story") + silence(6000) + sample("stop")
-    interrupted: list[cmd.TellInterrupted] = []
-    (tmp_path / "question").mkdir()
-    (tmp_path / "story").mkdir()
     async with local_relay() as local:
-        local.state.tap = lambda event, now, commands: interrupted.extend(
-            command for command in commands if isinstance(command, cmd.TellInterrupted)
-        )
-        async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(run(name, local.ws(), question, tmp_path / "question")) for name in NAMES]
-            stopped = [group.create_task(run(name, local.ws(), interruption, tmp_path / "story")) for name in NAMES]
-    for ran in (task.result() for task in asked):
+        answers = await asyncio.gather(*(run(name, local.ws(), question, tmp_path) for name in NAMES))
+    for ran in answers:
         assert (ran.code, ran.complained) == (0, "")
         assert ran.printed.startswith("user: what time is it in tokyo\nassistant: In Tokyo it is ")
         heard = np.frombuffer(ran.played, "<i2")
         assert len(heard) > 16_000
         assert np.abs(heard).max() > 3000
-    for ran in (task.result() for task in stopped):
-        assert (ran.code, ran.complained) == (0, "")
-        assert "stop" in ran.printed
-        assert BYTES_PER_MS * 1000 < len(ran.played) < BYTES_PER_MS * 12_000, "the story is much longer"
-    assert len(interrupted) == 3
+
+
+async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path) -> None:
+    interrupted: list[cmd.TellInterrupted] = []
+    listening: set[str] = set()
+    all_listen = asyncio.Event()
+
+    def watch(event: ev.Event, now: float, commands: Sequence[cmd.Command]) -> None:
+        interrupted.extend(command for command in commands if isinstance(command, cmd.TellInterrupted))
+        if isinstance(event, ev.Playback) and event.played_ms >= 1200:
+            listening.add(event.item_id)
+            if len(listening) == len(NAMES):
+                all_listen.set()
+
+    async with local_relay() as local, AsyncExitStack() as stack:
+        local.state.tap = watch
+        story = sample("tell-a-story")
+        clients = [await stack.enter_async_context(client(name, local.ws(), story, tmp_path)) for name in NAMES]
+        async with asyncio.timeout(30):
+            await all_listen.wait()
+        for one in clients:
+            one.hear(sample("stop"))
+        for ran in await asyncio.gather(*(one.end() for one in clients)):
+            assert (ran.code, ran.complained) == (0, "")
+            assert "user: stop" in ran.printed
+            assert len(ran.played) > 1200 * BYTES_PER_MS
+    assert len(interrupted) == len(NAMES)
     assert not any(one.estimated for one in interrupted), "each has told how much it had played"
-    assert all(one.played_ms > 1000 for one in interrupted)
+    assert all(one.played_ms >= 1200 for one in interrupted)
 
 
 # -- against a script -------------------------------------------------------------------------------------------------
