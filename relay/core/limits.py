@@ -11,8 +11,13 @@ MAX_AUDIO_CREDIT_S = 60.0
 LEAST_FRAME_MS = 2
 """A frame, or a part of one, is charged at least this: 600 a second are read, more are read later. A page that sends
 every block of its audio graph by itself (128 samples) sends 375."""
+AUDIO_BURST_S = 0.25
+"""What is taken in one go; after it others have their turn."""
 MESSAGE_RATE = 50.0
 MESSAGE_CREDIT = 300.0
+MESSAGE_BURST = 25.0
+HASTE_S = 0.05
+"""A burst that is used up sooner than this came at once."""
 TELL_AGAIN_S = 10.0
 
 
@@ -27,23 +32,32 @@ class SessionLimits:
 class Allowance:
     """A bucket that fills at `per_s` up to `most`; who takes more than there is must wait.
 
-    `left` may be lowered without looking at the clock as long as it stays above zero.
+    `left`, at most a `burst`, may be lowered without looking at the clock as long as it stays above zero.
     """
 
-    __slots__ = ("_at", "_most", "_per_s", "_told_at", "left")
+    __slots__ = ("_at", "_burst", "_burst_at", "_most", "_per_s", "_stored", "_told_at", "left")
 
-    def __init__(self, start: float, per_s: float, most: float, now: float) -> None:
-        self.left = start
+    def __init__(self, start: float, per_s: float, most: float, now: float, burst: float | None = None) -> None:
+        self._burst = most if burst is None else burst
+        self.left = min(start, self._burst)
+        self._stored = start - self.left
         self._per_s = per_s
         self._most = most
-        self._at = now
+        self._at = self._burst_at = now
         self._told_at = float("-inf")
 
     def wait_s(self, now: float) -> float:
         """Fill up to `now`; how long to wait until something is left again, 0 if something is."""
-        self.left = min(self.left + (now - self._at) * self._per_s, self._most)
+        stored = min(self._stored + self.left + (now - self._at) * self._per_s, self._most)
+        self.left = min(stored, self._burst)
+        self._stored = stored - self.left
         self._at = now
         return -self.left / self._per_s if self.left < 0 else 0.0
+
+    def is_hasty(self, now: float) -> bool:
+        """Whether the burst that has just been used up was used up at once; the next one begins."""
+        began, self._burst_at = self._burst_at, now
+        return now - began < HASTE_S
 
     def tell(self, now: float) -> bool:
         """Whether the one who waits is to be told, which is not more often than every `TELL_AGAIN_S`."""
@@ -56,9 +70,9 @@ class Allowance:
 def audio_allowance(bytes_per_ms: int, now: float) -> Allowance:
     """In bytes of the client's microphone audio."""
     per_s = bytes_per_ms * 1000
-    return Allowance(AUDIO_CREDIT_S * per_s, AUDIO_RATE * per_s, MAX_AUDIO_CREDIT_S * per_s, now)
+    return Allowance(AUDIO_CREDIT_S * per_s, AUDIO_RATE * per_s, MAX_AUDIO_CREDIT_S * per_s, now, AUDIO_BURST_S * per_s)
 
 
 def message_allowance(now: float) -> Allowance:
     """In messages and control frames."""
-    return Allowance(MESSAGE_CREDIT, MESSAGE_RATE, MESSAGE_CREDIT, now)
+    return Allowance(MESSAGE_CREDIT, MESSAGE_RATE, MESSAGE_CREDIT, now, MESSAGE_BURST)

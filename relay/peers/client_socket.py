@@ -21,7 +21,8 @@ from audio.framing import Chunk
 from relay.errors import BadRequest
 from relay.peers.frames import MessageListener, StrictTextListener
 
-_READ_BUFFER_BYTES = 4096
+_READ_BUFFER_BYTES = 2048
+"""What one read brings at first; it doubles whenever a read fills it."""
 _KERNEL_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
 and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""

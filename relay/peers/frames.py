@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 2.0
 MAX_FRAGMENTS = 4096
+MAX_FRAMES_AFTER_CLOSE = 2000
+"""What may still be under way when we hang up; a peer that sends more has not noticed, and is cut off."""
 
 _CONTINUATION, _TEXT, _BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
@@ -60,6 +62,7 @@ class MessageListener(WSListener):
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
         self._fragment_type: WSMsgType | None = None
+        self._frames_after_close = 0
         self._told_closed = False
         self._own_close: tuple[int, str] | None = None
         self._abort: asyncio.TimerHandle | None = None
@@ -81,6 +84,9 @@ class MessageListener(WSListener):
             self._peer_closed(transport, frame)
             return
         if transport.is_close_frame_sent:
+            self._frames_after_close += 1
+            if self._frames_after_close > MAX_FRAMES_AFTER_CLOSE:
+                self.abort()
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")

@@ -9,6 +9,8 @@ from relay.core.events import ClientTooFast
 from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance
 from relay.peers.frames import MessageListener
 
+TURN_S = 0.05
+"""How long others have their turn after a burst."""
 SLOWED_S = 0.25
 """A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
 
@@ -59,17 +61,22 @@ class ReadThrottle:
             self.slow_down(self.audio, "audio")
 
     def slow_down(self, allowance: Allowance, what: Literal["audio", "messages"]) -> None:
-        """Read no more until the allowance, which looks used up, has caught up."""
+        """Read no more until the allowance, which looks used up, has caught up; or, after a burst, until others had
+        their turn."""
         now = self._clock()
         wait_s = allowance.wait_s(now)
-        if wait_s == 0:
-            return
+        if wait_s > 0:
+            self._pause(wait_s + SLOWED_S)
+            if allowance.tell(now):
+                self._feed(ClientTooFast(what))
+        elif allowance.is_hasty(now):
+            self._pause(TURN_S)
+
+    def _pause(self, wait_s: float) -> None:
         if self._timer is None:
             self._client.pause_reading()
             self._client.read_sparingly()
-            self._timer = asyncio.get_running_loop().call_later(wait_s + SLOWED_S, self._read_on)
-        if allowance.tell(now):
-            self._feed(ClientTooFast(what))
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._read_on)
 
     def stop(self) -> None:
         """Let no timer outlive the session."""

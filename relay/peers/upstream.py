@@ -8,7 +8,7 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from socket import SHUT_RDWR, SOCK_STREAM
+from socket import SHUT_RDWR, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET
 from socket import socket as Line
 from typing import cast
 from urllib.parse import urlsplit
@@ -23,6 +23,9 @@ DIAL_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 20.0
 PONG_TIMEOUT_S = 20.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+KERNEL_BUFFER_BYTES = 128 * 1024
+"""What one session's model may say at once before others have their turn; ten times as fast as speech over a line with
+300 ms of delay."""
 
 _FINAL_STATUSES = frozenset({400, 401, 403, 404, 405, 410, 422})
 """Dialling again with the same key and address will not help (D6)."""
@@ -124,6 +127,7 @@ async def _connected_line(host: str, port: int) -> Line:
         line = Line(family, kind, protocol)
         try:
             line.setblocking(False)
+            line.setsockopt(SOL_SOCKET, SO_RCVBUF, KERNEL_BUFFER_BYTES)
             await loop.sock_connect(line, address)
         except OSError as error:
             line.close()

@@ -119,6 +119,7 @@ class Waits:
     def take(self) -> list[float]:
         """What was noted since the last time."""
         waits_s, self._waits_s = self._waits_s, []
+        self._cpu_s = time.thread_time()  # the collection of garbage before is nobody's traffic
         return waits_s
 
     def _look(self) -> None:

@@ -35,7 +35,19 @@ def test_audio_that_is_too_fast_waits_as_long_as_it_is_ahead() -> None:
 def test_what_is_saved_up_has_a_bound() -> None:
     allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
     allowance.wait_s(86_400.0)
-    assert allowance.left == 60 * BYTES_PER_S
+    allowance.left -= 61 * BYTES_PER_S
+    assert allowance.wait_s(86_400.0) == pytest.approx(1 / 1.2)
+
+
+def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> None:
+    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    assert allowance.left == 0.25 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
+    seen = []
+    for now in (10.0, 10.01, 10.02, 10.5, 11.0):
+        allowance.left -= 0.26 * BYTES_PER_S
+        assert allowance.wait_s(now) == 0
+        seen.append(allowance.is_hasty(now))
+    assert seen == [False, True, True, False, False]
 
 
 def test_messages_are_counted_by_the_second() -> None:
