@@ -38,7 +38,8 @@ COLOURS = """(names) => {
     const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
     let columns = [];
     for (let i = 0; i < pixels.length; i += 4) {
-      if (pixels[i] === r && pixels[i + 1] === g && pixels[i + 2] === b && pixels[i + 3] === 255) columns.push((i / 4) % canvas.width);
+      const same = pixels[i] === r && pixels[i + 1] === g && pixels[i + 2] === b && pixels[i + 3] === 255;
+      if (same) columns.push((i / 4) % canvas.width);
     }
     columns = columns.map((x) => x / canvas.width);
     found[name] = [Math.min(...columns), Math.max(...columns), columns.length];
