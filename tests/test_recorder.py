@@ -103,7 +103,7 @@ async def test_with_consent_nothing_is_written_before_it(tmp_path: Path) -> None
             await a_turn(client, session)
         async with talking(relay, upstream) as (client, session):
             await a_turn(client, session)
-            await client.send(type="consent", given=True)
+            await client.send(type="consent", granted=True)
             await client.send(type="text", text="this may be kept")
             await session.expect("conversation.item.create")
     (folder,) = all_recordings(tmp_path)
@@ -130,7 +130,7 @@ async def test_consent_in_hello_records_from_the_start(tmp_path: Path) -> None:
 async def test_consent_that_is_taken_back_deletes_what_was_recorded(tmp_path: Path) -> None:
     async with stage(tmp_path, "on") as (relay, upstream), talking(relay, upstream) as (client, session):
         await a_turn(client, session)
-        await client.send(type="consent", given=False)
+        await client.send(type="consent", granted=False)
         await client.send(type="text", text="not to be kept")
         await session.expect("conversation.item.create")
     assert all_recordings(tmp_path) == []

@@ -140,7 +140,8 @@ def _request_id(response: Obj) -> str | None:
 
 def _item(obj: Obj) -> Item:
     parts = obj.get("content") or ()
-    texts = (part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict))
+    texts = [part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict)]
+    texts.append(obj.get("output") or "")  # of a function_call_output
     return Item(
         id=_maybe_id(obj, "id") or "",
         kind=_id(obj, "type"),
