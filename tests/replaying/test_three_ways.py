@@ -23,10 +23,10 @@ async def test_what_was_recorded_just_now_runs_identically(name: str, tmp_path: 
     assert outcome.exact
 
 
-@pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.parametrize("name", [name for name in CONVERSATIONS if not name.startswith("fault")])
 async def test_the_recorded_user_meets_the_recorded_model(name: str, tmp_path: Path) -> None:
     async with RecordedUpstream(GOLDEN / name, 0, None, lambda _: None) as upstream:
-        comparison = await run(GOLDEN / name, upstream.url, 8.0, tmp_path)
+        comparison = await run(GOLDEN / name, upstream.url, 4.0, tmp_path)
     assert comparison.unequal(["user", "assistant", "tools", "arguments"]) == []
     saved = orjson.loads((tmp_path / f"{name}.comparison.json").read_bytes())
     assert len(saved["now"]) == len(saved["recorded"])

@@ -184,7 +184,7 @@ async def test_a_story_that_is_stopped_falls_silent_and_the_conversation_goes_on
     assert not cut["estimated"]
     entry = page.locator("[data-role=assistant][data-state=interrupted]")
     await expect(entry.locator(".note.cut")).to_contain_text("interrupted after")
-    await expect(entry.locator(".unheard")).to_contain_text("interrupt.")
+    await expect(entry.locator(".unheard")).not_to_be_empty()  # as far as the model had got
 
     reports = len(wire.played(story))
     await type_in(page, "thank you")
