@@ -20,7 +20,7 @@ moves such a p99 by tens of ms; a session that really stands in the way of anoth
 HOSTILE_CPU = 0.1
 """Cores that a hostile session may take of the relay."""
 HONEST_KIB = 256
-HOSTILE_KIB = 48 * 1024
+HOSTILE_KIB = 24 * 1024
 """Of a session: a client that does not read has 300 s of 24 kHz sound (14 MiB) waiting for it, in pieces."""
 LEFT_OVER_KIB = 48 * 1024
 """What the allocator may keep of it all afterwards."""
