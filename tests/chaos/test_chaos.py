@@ -103,6 +103,7 @@ async def chaos(size: Size) -> None:
     assert end.pss_kib - start.pss_kib <= LEFT_OVER_KIB
 
 
+@pytest.mark.long
 async def test_eight_that_misbehave_do_not_disturb_forty_that_do_not() -> None:
     await chaos(Size(honest=40, hostile=8, seconds=3.5))
 

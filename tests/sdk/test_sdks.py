@@ -22,6 +22,8 @@ from relay.core.realtime_events import PassDown, TellClient
 from tests.support.realtime_client import is_valid
 from tests.support.relay_server import RunningRelay, running_relay
 
+pytestmark = pytest.mark.long  # each needs an environment of its own
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 DRIVE_TIMEOUT_S = 90.0
