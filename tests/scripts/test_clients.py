@@ -251,6 +251,7 @@ async def test_the_key_opens_a_relay_that_wants_one(name: str, tmp_path: Path) -
     ):
         session = await upstream.accept()
         await session.configure()
+        await session.expect_audio(640)  # what is said before the client's hello would come too early for it
         await session.respond("Hello there.", ms=200)
         ran = await running.end()
         assert (await run(name, locked.ws(), b"", tmp_path)).code == (3 if name == "javascript" else 2)
@@ -292,6 +293,7 @@ async def test_the_javascript_client_runs_in_a_browser_too() -> None:
         talking = asyncio.create_task(page.evaluate(IN_A_PAGE, base64.b64encode(noise(100)).decode()))
         session = await upstream.accept()
         await session.configure()
+        await session.expect_audio(640)  # what is said before the client's hello would come too early for it
         await session.respond("Hello there.", ms=300)
         async with asyncio.timeout(20):
             result = await talking
