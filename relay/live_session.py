@@ -13,6 +13,7 @@ from relay.peers.frames import MessageListener
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
+from relay.wire.append import forwarded
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 
@@ -61,21 +62,24 @@ class LiveSession(LiveBase[DeviceSession]):
     def _client_binary(self, frame: memoryview) -> None:
         core, codec, throttle = self.core, self._client_codec, self._throttle
         n_bytes = len(frame)
-        audio = throttle.audio
-        audio.left -= n_bytes if n_bytes > throttle.least_bytes else throttle.least_bytes
-        if audio.left < 0:
-            throttle.slow_down(audio, "audio")
-        if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry or self._tap) and n_bytes:
+        allowance = throttle.audio
+        allowance.left -= n_bytes if n_bytes > throttle.least_bytes else throttle.least_bytes
+        if allowance.left < 0:
+            throttle.slow_down(allowance, "audio")
+        if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry) and n_bytes:
             # The short way of what `feed` does with microphone audio in a running session: count it, pass it on.
             core.turns.input_bytes += n_bytes
+            if self._tap is not None:
+                event = forwarded(("input_audio", "", n_bytes, frame, "", 0))
+                self._tap(event, self._clock(), (event,))
             if self._upstream.is_writable:
                 self._upstream.send_text(self._encode_audio(frame))
             else:
                 self._append(frame)
             return
-        event = self._client_codec.decode_audio(frame)
-        if event is not None:
-            self.feed(event)
+        audio = self._client_codec.decode_audio(frame)
+        if audio is not None:
+            self.feed(audio)
 
     def _client_text(self, frame: memoryview) -> None:
         self._throttle.message()
@@ -83,14 +87,18 @@ class LiveSession(LiveBase[DeviceSession]):
 
     def _upstream_text(self, frame: memoryview) -> None:
         event = self._decode(frame)
-        if type(event) in _HOT and self.core.streaming_out and self._tap is None and not self._busy:
+        if type(event) in _HOT and self.core.streaming_out and not self._busy:
             # The short way of what `feed` does with more of a clip, or of a text, that is under way.
             now = self._clock()
             if type(event) is Forwarded:
                 if self.core.turns.more_audio(event, now):
+                    if self._tap is not None:
+                        self._tap(event, now, (event,))
                     self._outbox.play(event, now)
                     return
             elif self.core.turns.more_text(cast(ev.TextDelta, event), now):
+                if self._tap is not None:
+                    self._tap(event, now, (cmd.TellText(cast(ev.TextDelta, event).text),))
                 self._client.send_text(self._client_codec.encode_text(cast(ev.TextDelta, event).text))
                 return
         self.feed(event)

@@ -48,14 +48,23 @@ async def connect(socket: UpstreamSocket) -> None:
     return None
 
 
+class LongWay(DeviceSession):
+    """Never lets audio or text take the short way."""
+
+    streaming_in = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+    streaming_out = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+
+
 class Stage:
     """A live session in a loop, its sockets replaced by lists."""
 
-    def __init__(self, *, tap: Any = None, tools: Any = None, rate_hz: int = 24_000) -> None:
+    def __init__(
+        self, *, tap: Any = None, tools: Any = None, rate_hz: int = 24_000, kind: type[DeviceSession] = DeviceSession
+    ) -> None:
         pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
         numbers = itertools.count(1)
         self.clock = FakeClock(1000.0)
-        core = DeviceSession(
+        core = kind(
             "rs_test", SessionConfig(), DeviceOptions(pcm, pcm), lambda: f"relay_{next(numbers)}", started_at=1000.0
         )
         self.sent: list[tuple[str, bytes]] = []
@@ -78,6 +87,13 @@ class Stage:
 
     def messages(self) -> list[dict[str, Any]]:
         return [json.loads(raw) for kind, raw in self.sent if kind == "client text" and raw.startswith(b"{")]
+
+
+def lasting(told: Any) -> Any:
+    """What a tap was told, with copies of the audio."""
+    if isinstance(told, ev.Forwarded):
+        return told._replace(raw=bytes(told.raw))
+    return tuple(map(lasting, told)) if type(told) in (tuple, list) else told
 
 
 def delta(response: int, item: int, pcm: bytes) -> dict[str, Any]:
@@ -123,8 +139,8 @@ _steps = st.lists(
 @example([("microphone", bytes(8)), ("microphone", b""), ("microphone", b"abc"), ("microphone", bytes(4))], 24_000)
 @settings(max_examples=150, deadline=None)
 def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]], rate_hz: int) -> None:
-    async def play(tap: Any) -> tuple[list[tuple[str, bytes]], int, float]:
-        stage = Stage(tap=tap, rate_hz=rate_hz).ready()
+    async def play(kind: type[DeviceSession], tap: Any) -> tuple[list[tuple[str, bytes]], int, float]:
+        stage = Stage(tap=tap, rate_hz=rate_hz, kind=kind).ready()
         for kind, what in steps:
             if kind == "microphone":
                 stage.live._client_binary(memoryview(what))
@@ -140,7 +156,12 @@ def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]],
         return state
 
     async def both() -> None:
-        assert await play(None) == await play(lambda event, now, commands: None)
+        seen: list[list[Any]] = [[], []]
+        taps = [lambda *told, into=into: into.append(lasting(told)) for into in seen]
+        short = await play(DeviceSession, None)
+        assert short == await play(DeviceSession, taps[0])
+        assert short == await play(LongWay, taps[1])
+        assert seen[0] == seen[1], "the tap sees the same on both ways"
 
     asyncio.run(both())
 

@@ -57,6 +57,8 @@ def _members(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode()
     if is_dataclass(value):
@@ -124,6 +126,8 @@ def _typed_union(choices: tuple[Any, ...], value: Any) -> Any:
         return None
     return _typed(next(choice for choice in choices if choice is not type(None)), value)
 
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 _KINDS: dict[str, type] = {
     kind.__name__: kind

@@ -6,6 +6,7 @@
 | `{"now":T,"event":{…},"raised":"…"}` | our own code failed at this event |
 | `{"now":T,"in":N}` | N bytes of microphone audio, the next ones of `client.pcm`, passed on |
 | `{"now":T,"out":N,"item":…,"response":…,"part":…}` | N bytes of the model's audio, the next of `upstream.pcm` |
+| `{"now":T,"words":…,"item":…,"response":…,"part":…,"spoken":…}` | words of the model, told to the client as they are |
 | `{"now":T,"sent":N,"crc":C}` | N bytes of audio went to the client; `"kept":true`: they stand in `sent.pcm` |
 | `{"gap":{"records":R,"from":T,"to":T}}` | that many records could not be written |
 | `{"now":T,"end":"…"}` | the recording ends here, and why |
@@ -23,8 +24,8 @@ from zlib import crc32
 
 import orjson
 
-from relay.core.commands import Command
-from relay.core.events import Event, Forwarded
+from relay.core.commands import Command, TellText
+from relay.core.events import Event, Forwarded, TextDelta
 from relay.core.journal import from_json, to_json
 from relay.core.redact import redact
 
@@ -34,6 +35,7 @@ MAX_RAISED_CHARS: Final = 500
 
 Obj = dict[str, Any]
 
+_NO_TEXT = frozenset({int, float, bool, type(None)})
 _NOT_ORJSON = b'{"now": '
 
 _SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|passwd|secret)|(.*[-_])?token|ticket)$")
@@ -87,6 +89,8 @@ Line = Happened | Sent | Gap | End
 
 def clean(value: Any) -> Any:
     """JSON without anything that looks like a credential, in its texts or under a name that says so."""
+    if type(value) in _NO_TEXT:
+        return value
     if isinstance(value, str):
         return redact(value, len(value)) if len(value) > 6 else value
     if isinstance(value, Mapping):
@@ -142,6 +146,15 @@ def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> byt
     return _dump(line)
 
 
+def words_line(event: TextDelta, now: float, commands: Sequence[Command]) -> bytes:
+    """The line of more of the assistant's words; short where nothing followed but telling them."""
+    if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
+        return event_line(event, now, commands)
+    response_id, item_id, part, text, spoken = event
+    words = redact(text, len(text)) if len(text) > 6 else text
+    return _dump({"now": now, "words": words, "item": item_id, "response": response_id, "part": part, "spoken": spoken})
+
+
 def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
     """The line of audio that went to the client."""
     return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (repr(now).encode(), n_bytes, crc, b',"kept":true' if kept else b"")
@@ -189,7 +202,9 @@ def read_line(raw: bytes) -> Line:
         return _read_audio(line, now)
     if "event" in line:
         return _read_event(line, now)
-    raise ValueError("there is none of event, in, out, sent, gap, end in it")
+    if "words" in line:
+        return _read_words(line, now)
+    raise ValueError("there is none of event, in, out, words, sent, gap, end in it")
 
 
 def _load(raw: bytes) -> Any:
@@ -209,6 +224,14 @@ def _read_audio(line: Obj, now: float) -> Happened:
             raise ValueError("item and response must be texts")
         event = Forwarded("output_audio", item_id, n_bytes, b"", response_id, _count(line, "part"))
     return Happened(now, event, _done(line, (PASSED_ON,)), n_audio_bytes=n_bytes)
+
+
+def _read_words(line: Obj, now: float) -> Happened:
+    words, item_id, response_id = line["words"], line.get("item"), line.get("response")
+    if not (isinstance(words, str) and isinstance(item_id, str) and isinstance(response_id, str)):
+        raise ValueError("words, item and response must be texts")
+    event = TextDelta(response_id, item_id, _count(line, "part"), words, line.get("spoken") is True)
+    return Happened(now, event, ({"t": "TellText", "text": words},))
 
 
 def _read_event(line: Obj, now: float) -> Happened:

@@ -10,7 +10,17 @@ import pybase64
 from audio.formats import AudioFormat
 from relay.core import events as ev
 from relay.core.journal import from_json, to_json
-from relay.core.journal_lines import Gap, Happened, Sent, audio_line, end_line, event_line, gap_line, sent_line
+from relay.core.journal_lines import (
+    Gap,
+    Happened,
+    Sent,
+    audio_line,
+    end_line,
+    event_line,
+    gap_line,
+    sent_line,
+    words_line,
+)
 from relay.core.replay import Rerun
 from relay.recording.client_stream import ClientStream
 from relay.recording.folder import CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO
@@ -66,6 +76,8 @@ class Copy:
             self._stream.run(event, commands)
             if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
                 return audio_line(event, line.now, commands)
+            if isinstance(event, ev.TextDelta) and line.raised is None:
+                return words_line(event, line.now, commands)
             return event_line(event, line.now, commands if line.raised is None else None, line.raised or "")
         # As it was recorded; whatever it says of silenced spans goes, for it can't be told from the rest.
         do = self._wanted.tidy(list(line.do or ()), gone=bool(self._wanted.spans))

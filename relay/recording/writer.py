@@ -79,6 +79,7 @@ class Files:
     told: bool = False
     _descriptors: dict[str, int] = field(default_factory=dict)
     _sizes: dict[str, int] = field(default_factory=dict)
+    _appended: dict[str, int] = field(default_factory=dict)
 
     def put(self, batch: Batch) -> None:
         """Write a batch whole, or leave no trace of it but the count."""
@@ -97,7 +98,8 @@ class Files:
                 _log.error("recording %s has a gap: %s", self.folder.name, error.strerror or error)
             return
         self.missing = Missing()
-        self._sizes = {name: os.fstat(descriptor).st_size for name, descriptor in self._descriptors.items()}
+        self._sizes = {name: size + self._appended.get(name, 0) for name, size in self._sizes.items()}
+        self._appended = {}
 
     def close(self) -> None:
         """Let go of the files, and of the lock that says that they are being written."""
@@ -128,10 +130,12 @@ class Files:
         descriptor = self._descriptors.get(name)
         if descriptor is None:
             descriptor = self._create(name)
+        self._appended[name] = len(data)
         while data:
             data = data[self.write(descriptor, data) :]
 
     def _undo(self) -> None:
+        self._appended = {}
         for name, descriptor in self._descriptors.items():
             with contextlib.suppress(OSError):  # what stays behind is cut off by repair
                 os.ftruncate(descriptor, self._sizes.get(name, 0))

@@ -93,11 +93,14 @@ def steps(recording: Recording) -> Iterator[Emit | Expect]:
             yield Emit(line.now, event, input_bytes // options.input.bytes_per_ms)  # type: ignore[arg-type]
         if type(event) is ev.TextDelta or line.n_audio_bytes:
             continue
-        for command in commands_of(recording, entry):
+        commands = commands_of(recording, entry)
+        for command in commands:
             if isinstance(command, cmd.UseOptions):
                 options = command.options
             if type(command) in _EXPECTED:
                 yield Expect(line.now, command)  # type: ignore[arg-type]
+        if cmd.CloseUpstream() in commands:
+            return  # what the model said when the client had left, that it hangs up too, answers nobody
 
 
 @dataclass

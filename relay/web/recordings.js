@@ -97,6 +97,7 @@ function draw() {
   for (const one of timeline.barge_ins) bar(one.at_ms, one.at_ms, 126, 106, "bad");
   for (const one of timeline.marks) bar(one.at_ms, one.at_ms, 14, 6, "bad");
   bar(tracks[0].currentTime * 1000, tracks[0].currentTime * 1000, 14, height - 14, "ink");
+  lanes.dataset.drawn = timeline.name;
 }
 
 function drawOverview() {

@@ -24,6 +24,7 @@ from relay.core.journal_lines import (
     gap_line,
     read_line,
     sent_line,
+    words_line,
 )
 from tests.core.test_journal import KINDS, any_of
 
@@ -81,6 +82,15 @@ def test_audio_that_had_to_wait_is_told_by_its_length_and_sum() -> None:
     }  # fmt: skip
 
 
+@given(st.text(max_size=20), st.booleans())
+def test_words_that_are_only_told_are_short(text: str, spoken: bool) -> None:
+    event = ev.TextDelta("resp_1", "item_1", 1, text, spoken)
+    raw = words_line(event, 2.5, (cmd.TellText(text),))
+    assert b"TellText" not in raw
+    assert read_line(raw) == Happened(2.5, event, ({"t": "TellText", "text": text},))
+    assert read_line(words_line(event, 2.5, ())) == read_line(event_line(event, 2.5, ()))
+
+
 def test_gaps_and_failures() -> None:
     assert read_line(gap_line(Gap(3, 1.0, 2.0))) == Gap(3, 1.0, 2.0)
     failed = read_line(event_line(ev.Tick(), 1.0, None, "ValueError: sk-abcdefgh"))
@@ -115,6 +125,7 @@ def test_no_credential_gets_into_a_line() -> None:
         (b'{"now":1,"out":1}', "item and response"),
         (b'{"now":1,"sent":1}', "crc must be"),
         (b'{"gap":7}', "records must be"),
+        (b'{"now":1,"words":7}', "must be texts"),
         (b'{"now":1,"event":{"t":"Nope"}}', "unknown event or command"),
         (b'{"now":1,"event":{"t":"Tick"},"do":7}', "do must be a list"),
         (b'{"now":1,"event":{"t":"Tick"},"do":[7]}', "do must be a list"),

@@ -10,7 +10,7 @@ import pybase64
 
 from audio.formats import AudioFormat
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, sent_line
+from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, words_line
 from relay.core.policy import Principal
 from relay.core.replay import Beginning, new_session
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, Usage
@@ -105,6 +105,8 @@ def make_recording(
             is_input = event.kind == "input_audio"
             audio[0 if is_input else 1] += bytes(event.raw) if is_input else decode_audio(event.raw)
             journal += audio_line(event, now, commands)
+        elif isinstance(event, ev.TextDelta):
+            journal += words_line(event, now, commands)
         else:
             journal += event_line(event, now, commands)
         stream.run(event, commands)

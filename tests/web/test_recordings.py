@@ -30,7 +30,7 @@ async def page(browser: Browser, tmp_path: Path) -> AsyncIterator[Page]:
 COLOURS = """(names) => {
   const canvas = document.getElementById("lanes");
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const probe = document.createElement("canvas").getContext("2d");
+  const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const found = {};
   for (const name of names) {
     probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
@@ -49,9 +49,7 @@ COLOURS = """(names) => {
 
 
 async def test_what_is_drawn_stands_where_it_happened(page: Page) -> None:
-    await page.wait_for_function(
-        "() => document.getElementById('lanes').getContext('2d').getImageData(150, 76, 1, 1).data[3] > 0"
-    )
+    await page.wait_for_selector("#lanes[data-drawn]")
     drawn = await page.evaluate(COLOURS, ["you", "relay", "tool", "bad", "wait", "answer"])
     total_s = 4.0
     assert drawn["you"][0] * total_s == pytest.approx(0.2, abs=0.05)  # the first sound

@@ -27,7 +27,7 @@ EVENTS: list[ev.UpstreamEvent] = [
     ev.UserTranscriptFailed("item_u", "too quiet"),
     ev.ItemAdded(Item("item_u", "message", "user", status="completed", text="hi"), "item_0"),
     ev.ItemAdded(Item("item_a", "message", "assistant", status="in_progress")),
-    ev.ItemAdded(Item("item_o", "function_call_output", status="completed", call_id="call_1", text="{}")),
+    ev.ItemAdded(Item("item_o", "function_call_output", status="completed", call_id="call_1")),
     ev.ItemDeleted("item_u"),
     ev.ItemTruncated("item_a", 700),
     ev.ResponseCreated("resp_1"),
