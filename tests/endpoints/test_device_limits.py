@@ -73,6 +73,19 @@ async def test_pings_without_end_are_read_more_slowly_and_their_answers_fill_no_
             client.connection.transport.abort()
 
 
+async def test_a_client_that_floods_and_leaves_is_gone_before_all_it_sent_is_read(upstream) -> None:
+    async with running_relay(upstream.url) as relay:
+        client, session = await connected(relay, upstream)
+        ping = Frame(Opcode.PING, b"").serialize(mask=True)
+        client.connection.transport.write(ping * 5000)  # at 50 a second: a minute and a half
+        assert (await client.expect("error"))["code"] == "too_fast"
+        client.connection.transport.close()
+        async with asyncio.timeout(10):
+            await session.closed.wait()
+            await relay.state.all_gone.wait()
+        await client.wait_closed()
+
+
 async def test_a_page_that_finds_no_room_is_told_why(upstream) -> None:
     async with running_relay(upstream.url, max_sessions=1) as relay:
         client, _ = await connected(relay, upstream)
