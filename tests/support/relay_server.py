@@ -45,11 +45,11 @@ def settings_for(upstream: str | None = None, **overrides: Any) -> Settings:
 
 @asynccontextmanager
 async def running_relay(
-    upstream: str | None = None, registry: ToolRegistry | None = None, **overrides: Any
+    upstream: str | None = None, registry: ToolRegistry | None = None, *, head_timeout_s: float = 15, **overrides: Any
 ) -> AsyncIterator[RunningRelay]:
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
     app = create_app(settings_for(upstream, **overrides), registry if registry is not None else ToolRegistry())
-    runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=2, access_log=None)
+    runner = web.AppRunner(app, keepalive_timeout=head_timeout_s, shutdown_timeout=2, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
