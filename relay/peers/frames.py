@@ -6,6 +6,7 @@ ends.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -25,6 +26,9 @@ MAX_FRAMES_AFTER_CLOSE = 2000
 
 _CONTINUATION, _TEXT, _BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
+
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # elsewhere than on Linux it is seen a little later
+_TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
 
 for _name in ("picows", "picows.server", "picows.client"):
     # picows tells every connection at INFO and every hostile frame at ERROR; the session's own log line is enough.
@@ -174,6 +178,16 @@ class MessageListener(WSListener):
         """Read on."""
         if self.transport is not None and self.is_open:
             self.transport.underlying_transport.resume_reading()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the peer has ended the connection, though what it sent before has not all been read yet."""
+        transport = self.transport
+        if transport is None or not self.is_open or _TCP_INFO is None:
+            return False
+        line = transport.underlying_transport.get_extra_info("socket")
+        state: int = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0]
+        return state in (_TCP_CLOSE, _TCP_CLOSE_WAIT)
 
     def abort(self) -> None:
         """Cut the connection now."""

@@ -87,7 +87,10 @@ class ReadThrottle:
 
     def _read_on(self) -> None:
         self._timer = None
-        self._client.resume_reading()
+        if self._client.has_left:  # what it has sent would keep a dead session alive for minutes at this speed
+            self._client.abort()
+        else:
+            self._client.resume_reading()
 
 
 def _no_matter() -> None:

@@ -13,17 +13,18 @@ from tests.chaos.upstream import model_end
 WAIT_MARGIN_S = 0.05
 """What a frame may wait longer for work of the relay at the 99th percentile than in peace: processor time, so that it
 is the same on a busy machine and an idle one."""
-MARGIN_S = 0.1
+MARGIN_S, MARGIN_TIMES = 0.25, 2
 """What the p99 of the whole way, there and back, may be worse by the clock: the better half of the attack against the
-worse of the two times of peace around it. Four processes share two cores with whatever else the machine does, which
-moves such a p99 by tens of ms; a session that really stands in the way of another shows in each of the four."""
+worse of the two times of peace around it. Three processes share two cores with whatever else the machine does; at ten
+times the load that it has cores, such a p99 was between 30 and 900 ms in peace. This is the coarse net, for what makes
+others wait without computing; the fine one is `WAIT_MARGIN_S`."""
 HOSTILE_CPU = 0.1
 """Cores that a hostile session may take of the relay."""
 HONEST_KIB = 256
 HOSTILE_KIB = 24 * 1024
 """Of a session: a client that does not read has 300 s of 24 kHz sound (14 MiB) waiting for it, in pieces."""
 LEFT_OVER_KIB = 48 * 1024
-"""What the allocator may keep of it all afterwards."""
+"""What the allocator may keep of it all afterwards; what grows with time is the soak's business."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ async def chaos(size: Size) -> None:
     assert [stretch.faults for stretch in (*peace, *war)] == [[]] * 4, "every honest session has its whole answer"
     waits_s = [stretch.wait_p99_s for stretch in (*peace, *war)]
     assert max(waits_s[2:]) <= max(waits_s[:2]) + WAIT_MARGIN_S
-    assert min(stretch.p99_s for stretch in war) <= max(stretch.p99_s for stretch in peace) + MARGIN_S
+    worst_s = max(stretch.p99_s for stretch in peace)
+    assert min(stretch.p99_s for stretch in war) <= MARGIN_TIMES * worst_s + MARGIN_S
     assert sum(stretch.cores for stretch in war) / 2 <= peace[0].cores + size.hostile * HOSTILE_CPU
     assert set(seen) == {*WAYS, *BEFORE_THE_HANDSHAKE}
     for name, (_, ends) in WAYS.items():

@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed
 
 MARK_BYTES = 4
 END, LOTS, CALL, BARGE = b"!end", b"!lot", b"!cal", b"!bar"
-"""Marks: end the response with its words; send ten minutes of sound at once; call a tool; the user speaks up."""
+"""Marks: end the response with its words; send six minutes of sound at once; call a tool; the user speaks up."""
 WORDS = "one two three four five six seven eight nine ten"
-LOTS_S = 600
+LOTS_S = 360
 _SECOND = base64.b64encode(bytes(48_000))
 
 Obj = dict[str, Any]

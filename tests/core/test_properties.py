@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -702,6 +704,64 @@ def kept(session: DeviceSession) -> int:
         assert length <= 4096, f"{path} holds {length}"
         total += length
     return total
+
+
+def weight(value: object, seen: set[int]) -> int:
+    """How many bytes a session and all that it alone holds take."""
+    if id(value) in seen or isinstance(value, type | Callable):  # type: ignore[arg-type]
+        return 0
+    seen.add(id(value))
+    total = sys.getsizeof(value)
+    if isinstance(value, Mapping):
+        total += sum(weight(key, seen) + weight(member, seen) for key, member in value.items())
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        total += sum(weight(member, seen) for member in value)
+    if type(value).__module__.startswith("relay.core") and not isinstance(value, Enum):
+        slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        total += sum(weight(getattr(value, name), seen) for name in {*slots, *getattr(value, "__dict__", ())})
+    return total
+
+
+HELD_BYTES = 12 * 1024 * 1024
+"""What the rules of one session hold at most, whatever both ends do: ids of 256 characters that take four bytes each,
+texts that do, and nothing ever taken back. An ordinary session of two hours holds some 100 KB."""
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_flood_of_the_longest_ids_and_texts_is_held_within_its_bound(ready: bool) -> None:
+    numbers = itertools.count(1)
+    session = DeviceSession("rs_1", SessionConfig(), DeviceOptions(), lambda: f"relay_{next(numbers)}")
+    codec = RealtimeCodec()
+    session.handle(ev.SessionCreated(), 0.0)
+    if ready:
+        session.handle(ev.SessionUpdated(), 0.0)
+    long = "\U0001f600"
+
+    def upstream(kind: str, **fields: Any) -> None:
+        session.handle(codec.decode(memoryview(json.dumps({"type": kind, **fields}).encode())), 1.0)
+
+    for n in range(5000):
+        item_id, response_id, call_id = (f"{name}{n:06}".ljust(256, long) for name in ("item", "resp", "call"))
+        ids = {"response_id": response_id, "item_id": item_id, "content_index": 0}
+        words = long * (70_000 if n % 100 == 0 else 100)
+        upstream("response.created", response={"id": response_id, "metadata": {"relay_request": item_id}})
+        upstream("response.output_audio.delta", **ids, delta="AAAA")
+        upstream("response.output_audio_transcript.delta", **ids, delta=words)
+        upstream("response.output_audio_transcript.done", **ids, transcript=words)
+        upstream("conversation.item.added", item={"id": item_id, "type": "message", "role": item_id, "content": []})
+        upstream("input_audio_buffer.speech_started", item_id=item_id)
+        call = {"id": item_id, "type": "function_call", "call_id": call_id, "name": item_id, "arguments": words}
+        upstream("response.done", response={"id": item_id, "status": "completed", "output": [call]})
+        upstream(f"{n}{words}")
+        upstream("response.created", response={"id": item_id * 4000 if n % 1000 == 0 else f"{n}"})
+        session.handle(ev.UserText(long * 32_768), 1.0)
+        session.handle(ev.Hello(("voice", "instructions"), voice=words[:128], instructions=long * 32_768), 1.0)
+        if session.phase is Phase.ENDED:
+            break
+        session._faults.clear()  # a client that keeps just within its faults
+    held = weight(session, set())
+    assert session.phase is not Phase.ENDED
+    assert held <= HELD_BYTES, f"{held / 1024:.0f} KiB"
 
 
 @pytest.mark.parametrize("ready", [True, False])

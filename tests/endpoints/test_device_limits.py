@@ -11,6 +11,7 @@ from websockets.frames import Frame, Opcode
 
 from relay.core import limits
 from relay.testing import ScriptedUpstream
+from tests.support.raw_websocket import RawClient
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
 
@@ -71,6 +72,37 @@ async def test_pings_without_end_are_read_more_slowly_and_their_answers_fill_no_
             assert live._throttle.is_waiting, "the relay reads no more for now"
             assert live._client.unsent_bytes < 1024 * 1024
             client.connection.transport.abort()
+
+
+async def test_a_client_that_floods_and_leaves_is_gone_before_all_it_sent_is_read(upstream) -> None:
+    async with running_relay(upstream.url) as relay:
+        client, session = await connected(relay, upstream)
+        ping = Frame(Opcode.PING, b"").serialize(mask=True)
+        client.connection.transport.write(ping * 5000)  # at 50 a second: a minute and a half
+        assert (await client.expect("error"))["code"] == "too_fast"
+        client.connection.transport.close()
+        async with asyncio.timeout(10):
+            await session.closed.wait()
+            await relay.state.all_gone.wait()
+        await client.wait_closed()
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-"])
+async def test_who_never_asks_for_anything_to_the_end_is_cut_off(upstream, head: bytes) -> None:
+    async with running_relay(upstream.url, head_timeout_s=0.5) as relay:
+        client = await RawClient.open(relay.port)
+        dripping = asyncio.create_task(drip(client, head))
+        assert await client.gone()
+        dripping.cancel()
+        await client.close()
+
+
+async def drip(client: RawClient, head: bytes) -> None:
+    """One byte now and then, for ever."""
+    client.writer.write(head)
+    while head:
+        await asyncio.sleep(0.05)
+        client.writer.write(b"x")
 
 
 async def test_a_page_that_finds_no_room_is_told_why(upstream) -> None:

@@ -46,19 +46,21 @@ def settings_for(upstream: str | None = None, **overrides: Any) -> Settings:
 
 @asynccontextmanager
 async def running_relay(
-    upstream: str | None = None, registry: ToolRegistry | None = None, **overrides: Any
+    upstream: str | None = None, registry: ToolRegistry | None = None, *, head_timeout_s: float = 15, **overrides: Any
 ) -> AsyncIterator[RunningRelay]:
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
     settings = settings_for(upstream, **overrides)
     app = create_app(settings, registry if registry is not None else ToolRegistry())
-    async with serve_app(app, settings.tls_context()) as port:
+    async with serve_app(app, settings.tls_context(), head_timeout_s=head_timeout_s) as port:
         yield RunningRelay(app, port)
 
 
 @asynccontextmanager
-async def serve_app(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def serve_app(
+    app: web.Application, tls: ssl.SSLContext | None = None, *, head_timeout_s: float = 15
+) -> AsyncIterator[int]:
     """An application on a free port, which is given."""
-    runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=2, access_log=None)
+    runner = web.AppRunner(app, keepalive_timeout=head_timeout_s, shutdown_timeout=2, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
