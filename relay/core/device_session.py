@@ -450,8 +450,10 @@ class DeviceSession:
 
     def _over_limit(self, now: float) -> bool:
         """End a session that has lasted, or been quiet, too long."""
-        if self.turns.input_bytes != self._quiet_bytes or not self.turns.is_quiet:
+        if self.turns.input_bytes != self._quiet_bytes or self.turns.is_owed:
             self._quiet_bytes, self._quiet_since = self.turns.input_bytes, now
+        else:
+            self._quiet_since = max(self._quiet_since, min(self.turns.silent_by, now))
         if self._ends_at is not None and now >= self._ends_at:
             limit = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._error("limit_reached", limit, True)

@@ -117,9 +117,9 @@ class Turns:
         return min(times, default=None)
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether nobody speaks, and nothing is under way that will make somebody speak."""
-        return self.playback.is_idle and not self.is_owed
+    def silent_by(self) -> float:
+        """When all that was received must have been played, though a client that acknowledges nothing never says so."""
+        return self.last_upstream_at + self.playback.unplayed_ms / 1000
 
     @property
     def is_owed(self) -> bool:

@@ -114,3 +114,12 @@ def test_a_long_answer_is_not_quiet() -> None:
         assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=9))
     script.see(done("resp_1"), ev.Playback("item_1", 90_000))
     assert "CloseClient" in kinds(script.see(ev.Tick(), after_s=30))
+
+
+def test_an_answer_that_is_never_acknowledged_does_not_keep_a_session_alive() -> None:
+    script = limited(max_idle_s=30)
+    script.see(ev.ResponseCreated("resp_1"), audio("resp_1", "item_1", 20_000), done("resp_1"))
+    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=30))
+    assert script.session.deadline == 50, "the sound is over after 20 s, and 30 more are quiet"
+    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=19.9))
+    assert "CloseClient" in kinds(script.see(ev.Tick(), after_s=0.1))
