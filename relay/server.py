@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -284,6 +285,9 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
             _log.info("%s", line)
         for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
+        # What the start has made stays for good: collections of garbage need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         scheme = "https" if tls else "http"
         _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
         await stop.wait()
