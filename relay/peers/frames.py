@@ -154,6 +154,7 @@ class MessageListener(WSListener):
             return
         reason = close_reason(reason)
         self._own_close = (code, reason)
+        self.read_sparingly()  # a peer that floods does not stop for our close
         transport.send_close(cast(WSCloseCode, code), reason.encode())
         self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 

@@ -41,7 +41,7 @@ def test_what_is_saved_up_has_a_bound() -> None:
 
 def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> None:
     allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
-    assert allowance.left == 0.25 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
+    assert allowance.left == 0.12 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
     seen = []
     for now in (10.0, 10.01, 10.02, 10.5, 11.0):
         allowance.left -= 0.26 * BYTES_PER_S
