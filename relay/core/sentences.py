@@ -20,21 +20,24 @@ _CLAUSE = re.compile(r".*[,;:–—](?=\s)|.*[，、；：]", re.DOTALL)
 _WORD = re.compile(r"\S+(?=\s)")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
-# Before a name, a number or an explanation: a sentence never ends with them.
-_LEADING = frozenset(
+_LEADING_WORDS = (
     "mr mrs ms dr prof st sr mt ft fig no nr vs approx ca cf dept est gen gov hon rev sen rep sgt capt col lt "
     "hr fr frl bzw evtl ggf inkl exkl sog vgl zzgl abs art bd tel str mind max min ung "
     "m mme mlle mgr av bd boul env "
     "sra srta dra ud uds pág núm avda tfno "
     "sig dott ing avv on egr spett "
     "dhr mevr drs mw tzv bijv "
-    "tj např resp т д г ул стр".split()
+    "tj např resp т д г ул стр"
 )
-# They end a sentence too: then the next word begins with a capital.
-_TRAILING = frozenset("a.m p.m etc inc ltd co corp usw uvm etw jr bv ltda".split())
-_MONTHS = frozenset(
+"""Before a name, a number or an explanation: a sentence never ends with them."""
+_TRAILING_WORDS = "a.m p.m etc inc ltd co corp usw uvm etw jr bv ltda"
+"""They end a sentence too: then the next word begins with a capital."""
+_ORDINAL_WORDS = (
     "januar jänner februar märz april mai juni juli august september oktober november dezember "
-    "januar februar marts maj juni juli oktober december jahrhundert century etage stock klasse kapitel".split()
+    "marts maj december jahrhundert century etage stock klasse kapitel"
+)
+_LEADING, _TRAILING, _ORDINALS = (
+    frozenset(words.split()) for words in (_LEADING_WORDS, _TRAILING_WORDS, _ORDINAL_WORDS)
 )
 
 
@@ -112,7 +115,7 @@ def _ends_after_number(text: str, start: int, end: int) -> bool | None:
     following = _WORD.match(text, end)
     if following is None:
         return None
-    return following[0].strip(".,;:!?").lower() not in _MONTHS
+    return following[0].strip(".,;:!?").lower() not in _ORDINALS
 
 
 def _break_of(text: str) -> int:
