@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
 
+    voice_mode: Literal["streaming", "final"] = Field("streaming", alias="RELAY_VOICE_MODE")
+    voice_fallback: Literal["model", "off"] = Field("model", alias="RELAY_VOICE_FALLBACK")
+
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
     allowed_origins: CommaList = Field((), validation_alias=AliasChoices("RELAY_ALLOWED_ORIGINS", "NAVAI_CORS_ORIGIN"))
@@ -179,7 +182,17 @@ class Settings(BaseSettings):
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", mode="before")
+    @field_validator(
+        "upstream",
+        "turn",
+        "log_level",
+        "log_format",
+        "noise_reduction",
+        "browser_access",
+        "voice_mode",
+        "voice_fallback",
+        mode="before",
+    )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
         if not isinstance(value, str):

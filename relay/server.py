@@ -20,6 +20,7 @@ from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
+from relay.endpoints.voices import Voices
 from relay.errors import AccessDenied, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
@@ -100,6 +101,7 @@ def create_app(
         spending=state.spending,
         provider=state.provider,
     )
+    Voices.of(app[NAVAI].options, settings)  # what is out of range stops the start
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
         app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
     app.cleanup_ctx.append(_lifetime)
@@ -219,7 +221,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
         host, port = runner.addresses[0][:2]
-        for line in app[RELAY].describe():
+        for line in (*app[RELAY].describe(), *Voices.of(app[NAVAI].options, settings).lines):
             _log.info("%s", line)
         for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)

@@ -11,7 +11,9 @@ from audio.formats import AudioFormat
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules
+from relay.endpoints.navai import NAVAI
+from relay.endpoints.voices import Voices
 from relay.errors import BadRequest, Full
 from relay.live_session import LiveSession
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
@@ -29,12 +31,13 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     """Accept a device client, then dial its upstream; returns when the client is gone."""
     relay = request.app[RELAY]
     check_upgrade(request)
-    options, config = read_query(request, relay.session_config())
+    voices = Voices.of(request.app[NAVAI].options, relay.settings)
+    options, config = read_query(request, voices.for_session(relay.session_config()), voices.rules)
     try:
         if relay.draining:
             raise Full("The relay is shutting down; try again in a moment.")
         with relay.admission.session(relay.gate.address(request)):
-            await _converse(request, relay, principal, options, config)
+            await _converse(request, relay, principal, options, config, voices)
     except Full as full:
         if "Origin" not in request.headers:
             raise
@@ -43,11 +46,16 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
 
 
 async def _converse(
-    request: web.Request, relay: RelayState, principal: Principal, options: DeviceOptions, config: SessionConfig
+    request: web.Request,
+    relay: RelayState,
+    principal: Principal,
+    options: DeviceOptions,
+    config: SessionConfig,
+    voices: Voices,
 ) -> None:
     session_id = relay.new_session_id()
     socket = ClientSocket(MAX_FRAME_BYTES)
-    live = _live_session(relay, session_id, principal, options, config, socket)
+    live = _live_session(relay, session_id, principal, options, config, socket, voices)
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
@@ -69,7 +77,9 @@ async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> Non
         await gone.wait()
 
 
-def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptions, SessionConfig]:
+def read_query(
+    request: web.Request, config: SessionConfig, speech: SpeechRules | None = None
+) -> tuple[DeviceOptions, SessionConfig]:
     """What the query string asks for. Raises BadRequest naming the field and what is possible."""
     query = request.query
     encoding = query.get("format", "pcm16")
@@ -83,6 +93,13 @@ def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptio
     voice = query.get("voice", "").strip()
     if len(voice) > MAX_VOICE_CHARS:
         raise BadRequest(f"voice may have at most {MAX_VOICE_CHARS} characters", "voice")
+    if voice.startswith(EXTERNAL_VOICE):
+        if speech is None:
+            raise BadRequest(
+                "This relay has no ElevenLabs voices; leave voice out, or name one of the model's.", "voice"
+            )
+        if not voice.removeprefix(EXTERNAL_VOICE).strip():
+            raise BadRequest("voice must name an ElevenLabs voice behind elevenlabs:", "voice")
     options = DeviceOptions(input=audio_format, output=audio_format)
     return options, replace(config, voice=voice) if voice else config
 
@@ -94,6 +111,7 @@ def _live_session(
     options: DeviceOptions,
     config: SessionConfig,
     socket: ClientSocket,
+    voices: Voices,
 ) -> LiveSession:
     numbers = itertools.count(1)
     core = DeviceSession(
@@ -104,6 +122,7 @@ def _live_session(
         principal=principal,
         limits=relay.settings.session_limits(),
         started_at=relay.now(),
+        speech=voices.rules,
     )
     return LiveSession(
         core,
@@ -113,6 +132,7 @@ def _live_session(
         relay.tools_for(session_id, principal, config),
         tap=relay.tap,
         max_queued_ms=relay.settings.max_queued_s * 1000,
+        voice=voices.way(relay.provider),
     )
 
 
