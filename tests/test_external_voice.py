@@ -238,10 +238,10 @@ async def test_a_voice_that_breaks_in_mid_sentence_leaves_the_text_and_the_turn_
         await voice.speak(context, "Hello ", 200)
         await client.expect("audioStart")
         await (voice.drop() if way == "drop" else voice.fail("quota_exceeded"))
+        assert (await client.expect("audioEnd"))["totalMs"] == 200
         error = await client.expect("error")
         assert error["code"] == "voice_failed"
         assert error["retryable"] is (way == "drop")
-        assert (await client.expect("audioEnd"))["totalMs"] == 200
         await more(session, " you?")
         await end(session)
         assert (await client.expect("AIResponseEnd"))["finalText"] == "Hello there. How are you?"
@@ -259,8 +259,8 @@ async def test_a_connection_that_was_closed_while_nobody_spoke_is_made_again() -
         await voice.socket.close(code=1008, message=b"input_timeout_exceeded")
         await client.send(type="text", text="hello")
         await session.expect("response.create")
-        again = await voices.accept()
         await write(session, "Hello there. ", "How")
+        again = await voices.accept()
         context = (await again.expect("text"))["context_id"]
         await again.speak(context, "Hello there. ", 300)
         await client.expect_audio(300 * 48)

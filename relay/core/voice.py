@@ -56,6 +56,7 @@ class Voice:
         self._sent_at = 0.0
         self._heard_at = 0.0
         self._kept_at = 0.0
+        self._is_unanswered = False
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ class Voice:
         if not head.context_id:
             return self._rules.mode == "streaming" and bool(head.waiting)
         told = head.spoken.told_letters
-        return head.ended or (self._heard_at < self._sent_at if told is None else told < head.sent_letters)
+        return head.ended or (self._is_unanswered if told is None else told < head.sent_letters)
 
     def due(self, now: float) -> ev.VoiceFailed | ev.VoiceFinished | None:
         """Do what the time asks for. Returns what is to be taken as said by a voice that has been silent too long."""
@@ -156,7 +157,7 @@ class Voice:
         if head.complete and not head.ended:
             head.ended = True
             self._emit(EndSpeech(head.context_id))
-        self._sent_at = now
+        self._sent_at, self._is_unanswered = now, True
 
     def _pump_whole(self, head: Utterance, now: float) -> None:
         if head.complete and not head.context_id:
@@ -212,7 +213,7 @@ class Voice:
             return None
         head.spoken.align(event.alignment, head.audio_bytes // self.output.bytes_per_ms)
         head.audio_bytes += event.n_bytes
-        self._heard_at = now
+        self._heard_at, self._is_unanswered = now, False
         return head
 
     def finished(self, context_id: str) -> Utterance | ev.VoiceFailed | None:
