@@ -111,12 +111,15 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
     sound = bytearray()
     context = Context("", speed)
     context.add(text)
-    for sentence in context.take(flush=True):
-        audio = (await _spoken(request.app, terms, sentence, speed)).audio
-        if whole:
-            sound += audio
-        else:
-            await response.write(audio)
+    try:
+        for sentence in context.take(flush=True):
+            audio = (await _spoken(request.app, terms, sentence, speed)).audio
+            if whole:
+                sound += audio
+            else:
+                await response.write(audio)
+    except ConnectionError:
+        return response  # the client has heard enough
     if whole:
         response.content_length = len(sound)
         await response.prepare(request)
