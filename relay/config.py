@@ -309,6 +309,11 @@ class Settings(BaseSettings):
             return Upstream("azure", azure.websocket_url, self.azure_api_key)
         return Upstream("local", None, None)
 
+    @property
+    def fallback_voice(self) -> str | None:
+        """The model's voice that speaks after an external one has failed; None if that is not wanted."""
+        return self.voice if self.voice_fallback == "model" else None
+
     def session_limits(self) -> SessionLimits:
         """How long sessions may last and be quiet; 0 is for ever."""
         return SessionLimits(self.max_duration_s or None, self.max_idle_s or None)

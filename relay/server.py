@@ -101,13 +101,18 @@ def create_app(
         spending=state.spending,
         provider=state.provider,
     )
-    Voices.of(app[NAVAI].options, settings)  # what is out of range stops the start
+    _voices(app)  # what is out of range stops the start
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
         app.router.add_route(route.method, route.pattern, _guarded(route), name=None)
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
     app.on_shutdown.append(_drain)
     return app
+
+
+def _voices(app: web.Application) -> Voices:
+    settings = app[RELAY].settings
+    return Voices.of(app[NAVAI].options, settings.voice_mode, settings.fallback_voice)
 
 
 def _guarded(route: Route) -> Handler:
@@ -221,7 +226,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None) -> 
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
         host, port = runner.addresses[0][:2]
-        for line in (*app[RELAY].describe(), *Voices.of(app[NAVAI].options, settings).lines):
+        for line in (*app[RELAY].describe(), *_voices(app).lines):
             _log.info("%s", line)
         for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)

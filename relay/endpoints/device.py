@@ -31,7 +31,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     """Accept a device client, then dial its upstream; returns when the client is gone."""
     relay = request.app[RELAY]
     check_upgrade(request)
-    voices = Voices.of(request.app[NAVAI].options, relay.settings)
+    voices = Voices.of(request.app[NAVAI].options, relay.settings.voice_mode, relay.settings.fallback_voice)
     options, config = read_query(request, voices.for_session(relay.session_config()), voices.rules)
     try:
         if relay.draining:

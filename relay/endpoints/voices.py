@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
-from relay.config import Settings
 from relay.core import events as ev
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, SpeechRules
 from relay.endpoints.navai_options import NavaiOptions
@@ -29,7 +28,7 @@ class Voices:
     default: str | None = None
 
     @classmethod
-    def of(cls, navai: NavaiOptions, settings: Settings) -> Self:
+    def of(cls, navai: NavaiOptions, mode: Literal["streaming", "final"], fallback_voice: str | None) -> Self:
         """What the settings say. Raises ConfigError naming a setting that is out of range."""
         if navai.elevenlabs_api_key is None:
             return cls()
@@ -43,9 +42,8 @@ class Voices:
             model_id=navai.elevenlabs_model_id or DEFAULT_MODEL,
             voice_settings=given,
         )
-        fallback = settings.voice if settings.voice_fallback == "model" else None
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
-        return cls(options, SpeechRules(settings.voice_mode, fallback), default)
+        return cls(options, SpeechRules(mode, fallback_voice), default)
 
     def for_session(self, config: SessionConfig) -> SessionConfig:
         """A session's configuration with the voice that speaks where a client names none."""
