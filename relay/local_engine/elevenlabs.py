@@ -30,7 +30,7 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_TIMEOUT_S = 180
 DEFAULT_TIMEOUT_S = 20
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
-_SOCKETS: web.AppKey[set[web.WebSocketResponse]] = web.AppKey("elevenlabs_sockets", set)
+_SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
 
 Obj = dict[str, Any]
 
@@ -51,7 +51,7 @@ def add_routes(app: web.Application) -> None:
 
 
 async def _close_sockets(app: web.Application) -> None:
-    for socket in set(app[_SOCKETS]):
+    for socket in app[_SOCKETS].copy():
         await socket.close(code=1001, message=b"the engine stops")
 
 
