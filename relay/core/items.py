@@ -83,8 +83,9 @@ class ItemLog:
             before = last.id if last is not None else "root"
         old.in_conversation, old.replaced_by = False, new_id
         while len(self._entries) >= MAX_ITEMS:
-            del self._entries[next(iter(self._entries))]
-        self._entries[new_id] = Entry(new_id, old.order, old.role, in_conversation=True, text=text, heard=text)
+            self._forget_oldest()
+        new = self._entries[new_id] = Entry(new_id, old.order, old.role, in_conversation=True, heard=text)
+        self._keep(new, text)
         return before
 
     def append_text(self, item_id: str, text: str) -> None:
