@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from relay.azure import AzureResource, azure_endpoint, is_azure_preview
 from relay.core.limits import SessionLimits
 from relay.core.redact import redact
-from relay.core.values import SessionConfig, TurnDetection
+from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
 ENGINE = "local"
@@ -225,6 +225,15 @@ class Settings(BaseSettings):
     def _check_upstream(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", ENGINE) and not _is_url(value, ("ws", "wss")):
             raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
+        return value
+
+    @field_validator("voice")
+    @classmethod
+    def _check_voice(cls, value: str) -> str:
+        if value.startswith(EXTERNAL_VOICE):
+            raise ValueError(
+                "names the model's own voice; for another one set NAVAI_TTS_PROVIDER=elevenlabs and ELEVENLABS_VOICE_ID"
+            )
         return value
 
     @field_validator("azure_endpoint")

@@ -1,13 +1,17 @@
 """Answers spoken by an ElevenLabs voice, from the device to the local engine at both other ends."""
 
+import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from relay.access import identity_of
 from relay.core.values import EXTERNAL_VOICE
-from relay.endpoints.navai_options import ElevenLabsVoiceSettings
+from relay.endpoints.navai_options import ElevenLabsVoiceSettings, NavaiOptions
+from relay.endpoints.voices import REALTIME_IGNORES, Voices
 from relay.errors import ConfigError
 from relay.server import create_app
 from relay.testing import ScriptedSession, ScriptedUpstream
@@ -218,6 +222,8 @@ async def test_a_voice_that_does_not_exist_is_named_by_the_providers_code() -> N
         ) as relay,
         await DeviceClient.connect(relay.ws()) as client,
     ):
+        await client.send(type="hello", v=1, maxAheadMs=None)
+        await client.expect("ready")
         await client.send(type="text", text="who are you")
         error = await client.expect("error")
         assert "voice_id_does_not_exist" in error["message"]
@@ -306,6 +312,83 @@ async def test_without_voices_the_wish_is_refused_and_the_rest_is_in_force() -> 
             assert (await client.expect("ready"))["voice"] == "marin"
             await client.send(type="hello", v=1, voice="elevenlabs:")
             assert (await client.expect("error"))["field"] == "voice"
+
+
+KIOSK, LAB = "kiosk-key-0123456789", "lab-key-0123456789ab"
+
+
+@asynccontextmanager
+async def with_policies(tmp_path: Path, toml: str):
+    path = tmp_path / "policies.toml"
+    path.write_text(toml.replace("KIOSK", identity_of(KIOSK)).replace("LAB", identity_of(LAB)))
+    async with ScriptedUpstream() as model, scripted_voice() as voices:
+        settings = {"policies": path, "api_keys": (KIOSK, LAB), "voice": "marin"}
+        async with speaking_relay(model.url, voices.url, {"tts_provider": "openai"}, **settings) as relay:
+            yield model, voices, relay
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def test_a_policy_switches_the_voice_on_for_its_clients_alone(tmp_path: Path) -> None:
+    toml = '[policies.kiosk]\nvoice = "elevenlabs:voice-9"\nkeys = ["KIOSK"]\n'
+    async with with_policies(tmp_path, toml) as (model, voices, relay):
+        async with await DeviceClient.connect(relay.ws(), additional_headers=bearer(KIOSK)) as client:
+            update = await (await model.accept()).configure()
+            assert update["session"]["output_modalities"] == ["text"]
+            voice = await voices.accept()
+            assert "/voice-9/" in voice.request.path
+            await client.send(type="hello", v=1)
+            assert (await client.expect("ready"))["voice"] == "elevenlabs:voice-9"
+        async with await DeviceClient.connect(relay.ws(), additional_headers=bearer(LAB)):
+            update = await (await model.accept()).configure()
+            assert update["session"]["output_modalities"] == ["audio"]
+
+
+async def test_a_policy_says_which_voices_its_clients_may_name(tmp_path: Path) -> None:
+    toml = '[policies.kiosk]\nvoices = ["marin", "elevenlabs:voice-7"]\nkeys = ["KIOSK"]\n'
+    async with with_policies(tmp_path, toml) as (model, voices, relay):
+        with pytest.raises(InvalidStatus) as refused:
+            await DeviceClient.connect(relay.ws("/?voice=elevenlabs:voice-8"), additional_headers=bearer(KIOSK))
+        assert json.loads(refused.value.response.body)["field"] == "voice"
+        async with await DeviceClient.connect(relay.ws(), additional_headers=bearer(KIOSK)) as client:
+            session = await model.accept()
+            await session.configure()
+            await client.send(type="hello", v=1, voice="elevenlabs:voice-8")
+            error = await client.expect("error")
+            assert (error["code"], error["field"]) == ("not_allowed", "voice")
+            assert (await client.expect("ready"))["voice"] == "marin"
+            await client.send(type="hello", v=1, voice="elevenlabs:voice-7")
+            update = await session.expect("session.update")
+            await session.emit({"type": "session.updated", "session": update["session"]})
+            assert (await client.expect("ready"))["voice"] == "elevenlabs:voice-7"
+            await voices.accept()
+
+
+async def test_a_policy_without_the_field_keeps_it_out_of_the_url_too(tmp_path: Path) -> None:
+    toml = '[policies.kiosk]\nhello_fields = ["input", "output"]\nkeys = ["KIOSK"]\n'
+    async with with_policies(tmp_path, toml) as (_, _, relay):
+        with pytest.raises(InvalidStatus) as refused:
+            await DeviceClient.connect(relay.ws("/?voice=elevenlabs:voice-8"), additional_headers=bearer(KIOSK))
+        assert json.loads(refused.value.response.body)["field"] == "voice"
+
+
+def test_a_policys_voice_without_a_key_for_it_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "policies.toml").write_text('[policies.kiosk]\nvoice = "elevenlabs:voice-9"\n')
+    with pytest.raises(ConfigError, match=r"policies.kiosk.voice is elevenlabs:voice-9.*ELEVENLABS_API_KEY"):
+        create_app(settings_for(policies=tmp_path / "policies.toml"), navai=NavaiOptions.from_env({}))
+
+
+def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() -> None:
+    voices = Voices.of(navai_options("http://127.0.0.1:1"), "streaming", "marin", {"kiosk": "elevenlabs:voice-9"})
+    assert voices.lines == [
+        "voice elevenlabs:voice-1 · eleven_flash_v2_5 · streaming · after a failure marin",
+        "voice of policy kiosk elevenlabs:voice-9 · eleven_flash_v2_5 · streaming · after a failure marin",
+        REALTIME_IGNORES,
+    ]
+    assert "/v1/realtime" in REALTIME_IGNORES
+    assert Voices.of(navai_options("http://127.0.0.1:1", tts_provider="openai"), "final", None).lines == []
 
 
 def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:

@@ -422,6 +422,9 @@ class DeviceSession:
         if "voice" in allowed and self._speech_rules is None and (event.voice or "").startswith(EXTERNAL_VOICE):
             allowed.discard("voice")
             self._error("not_allowed", "This relay has no ElevenLabs voices; the voice is as before.", False, "voice")
+        if "voice" in allowed and event.voice and not self.policy.allows_voice(event.voice):
+            allowed.discard("voice")
+            self._error("not_allowed", "This client may not choose that voice; it is as before.", False, "voice")
         tools, kept_out = merge(self._server_tools, event.tools if "tools" in allowed else ())
         for name in kept_out:
             self._error("not_allowed", f"The tool {name} is the relay's own; give yours another name.", False, "tools")

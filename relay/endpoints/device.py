@@ -11,10 +11,9 @@ from audio.formats import AudioFormat
 from relay.access import chosen_subprotocol
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
-from relay.core.policy import Principal
+from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules
-from relay.endpoints.navai import NAVAI
-from relay.endpoints.voices import Voices
+from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.live_base import both
 from relay.live_session import LiveSession
@@ -34,8 +33,9 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     """Accept a device client, then dial its upstream; returns when the client is gone."""
     relay = request.app[RELAY]
     check_upgrade(request)
-    voices = Voices.of(request.app[NAVAI].options, relay.settings.voice_mode, relay.settings.fallback_voice)
-    options, config = read_query(request, voices.for_session(relay.session_config()), voices.rules)
+    voices = request.app[VOICES]
+    default = voices.for_session(relay.session_config(), principal.policy)
+    options, config = read_query(request, default, voices.rules, principal.policy)
     try:
         relay.refuse_when_draining()
         with relay.admission.session(relay.gate.address(request)):
@@ -85,7 +85,7 @@ async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> Non
 
 
 def read_query(
-    request: web.Request, config: SessionConfig, speech: SpeechRules | None = None
+    request: web.Request, config: SessionConfig, speech: SpeechRules | None = None, policy: Policy | None = None
 ) -> tuple[DeviceOptions, SessionConfig]:
     """What the query string asks for. Raises BadRequest naming the field and what is possible."""
     query = request.query
@@ -100,6 +100,8 @@ def read_query(
     voice = query.get("voice", "").strip()
     if len(voice) > MAX_VOICE_CHARS:
         raise BadRequest(f"voice may have at most {MAX_VOICE_CHARS} characters", "voice")
+    if voice and policy is not None and (policy.refused(("voice",)) or not policy.allows_voice(voice)):
+        raise BadRequest("This client may not choose that voice; leave voice out.", "voice")
     if voice.startswith(EXTERNAL_VOICE):
         if speech is None:
             raise BadRequest(

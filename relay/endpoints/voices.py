@@ -1,10 +1,13 @@
 """The external voices of the device sessions: what the settings say of them, checked, and the way to them."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self
 
+from aiohttp import web
+
 from relay.core import events as ev
+from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, SpeechRules
 from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import ConfigError
@@ -13,9 +16,7 @@ from relay.peers.provider import ProviderClient
 
 DEFAULT_MODEL = "eleven_flash_v2_5"
 """The one with the least delay."""
-REALTIME_IGNORES = (
-    "NAVAI_TTS_PROVIDER=elevenlabs is for device sessions: clients of /v1/realtime hear the model's own voice"
-)
+REALTIME_IGNORES = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
 _RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.0, 1.0)}
 
 
@@ -26,16 +27,30 @@ class Voices:
     options: ElevenLabsOptions | None = None
     rules: SpeechRules | None = None
     default: str | None = None
+    by_policy: Mapping[str, str] = field(default_factory=dict)
+    """The external voices that policies name, by the policies' names."""
 
     @classmethod
-    def of(cls, navai: NavaiOptions, mode: Literal["streaming", "final"], fallback_voice: str | None) -> Self:
-        """What the settings say. Raises ConfigError naming a setting that is out of range."""
+    def of(
+        cls,
+        navai: NavaiOptions,
+        mode: Literal["streaming", "final"],
+        fallback_voice: str | None,
+        by_policy: Mapping[str, str] | None = None,
+    ) -> Self:
+        """What the settings say, and the policies that name voices. Raises ConfigError with all that makes no sense."""
         if navai.elevenlabs_api_key is None:
+            _refuse(
+                f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
+                for name, voice in (by_policy or {}).items()
+            )
             return cls()
         given = {name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None}
-        for name, (low, high) in _RANGES.items():
-            if name in given and not low <= given[name] <= high:
-                raise ConfigError(f"ELEVENLABS_{name.upper()} must be from {low:g} to {high:g}, not {given[name]:g}")
+        _refuse(
+            f"ELEVENLABS_{name.upper()} must be from {low:g} to {high:g}, not {given[name]:g}"
+            for name, (low, high) in _RANGES.items()
+            if name in given and not low <= given[name] <= high
+        )
         options = ElevenLabsOptions(
             base_url=navai.elevenlabs_base_url,
             api_key=navai.elevenlabs_api_key,
@@ -43,11 +58,12 @@ class Voices:
             voice_settings=given,
         )
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
-        return cls(options, SpeechRules(mode, fallback_voice), default)
+        return cls(options, SpeechRules(mode, fallback_voice), default, dict(by_policy or {}))
 
-    def for_session(self, config: SessionConfig) -> SessionConfig:
-        """A session's configuration with the voice that speaks where a client names none."""
-        return config if self.default is None else replace(config, voice=EXTERNAL_VOICE + self.default)
+    def for_session(self, config: SessionConfig, policy: Policy) -> SessionConfig:
+        """A session's configuration with the voice that speaks where a client names none: the policy's comes first."""
+        voice = policy.voice or (EXTERNAL_VOICE + self.default if self.default is not None else None)
+        return config if voice is None else replace(config, voice=voice)
 
     def way(self, provider: ProviderClient) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
         """What makes a session's connection to a voice."""
@@ -55,10 +71,28 @@ class Voices:
         return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed)
 
     @property
+    def names(self) -> dict[str, str]:
+        """The ids of the voices that somebody configured, each with the setting that names it."""
+        named = {voice.removeprefix(EXTERNAL_VOICE): f"policies.{name}.voice" for name, voice in self.by_policy.items()}
+        return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
+
+    @property
     def lines(self) -> list[str]:
         """What the start says about them."""
-        if self.options is None or self.rules is None or self.default is None:
+        who = {} if self.default is None else {"": EXTERNAL_VOICE + self.default}
+        who |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
+        if self.options is None or self.rules is None or not who:
             return []
         after = f"after a failure {self.rules.fallback_voice}" if self.rules.fallback_voice else "after a failure text"
-        model = self.options.model_id
-        return [f"voice {EXTERNAL_VOICE}{self.default} · {model} · {self.rules.mode} · {after}", REALTIME_IGNORES]
+        how = f"{self.options.model_id} · {self.rules.mode} · {after}"
+        return [*(f"voice{whose} {voice} · {how}" for whose, voice in who.items()), REALTIME_IGNORES]
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+VOICES = web.AppKey("voices", Voices)
+"""The voices of this relay's device sessions."""

@@ -29,6 +29,7 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 1024 * 1024
 MAX_TIMEOUT_S = 180
 DEFAULT_TIMEOUT_S = 20
+MODELS = ("eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_multilingual_v2", "eleven_v3")
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
 _SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
 
@@ -63,21 +64,20 @@ async def _let_the_thread_end(app: web.Application) -> None:
 
 
 async def _voices(request: web.Request) -> web.Response:
-    voices = [{"voice_id": name, "name": name} for name in timed_voice()._voice.names]
+    voices = [{"voice_id": name, "name": name} for name in timed_voice().names]
     return web.json_response({"voices": voices})
 
 
 async def _voice(request: web.Request) -> web.Response:
-    voice_id = request.match_info["voice_id"]
     try:
-        _terms(request)
+        voice_id = _voice_id(request)
     except Problem as problem:
         return _refused(problem)
     return web.json_response({"voice_id": voice_id, "name": voice_id})
 
 
 async def _models(request: web.Request) -> web.Response:
-    return web.json_response([{"model_id": "eleven_flash_v2_5", "name": "the local engine's voice"}])
+    return web.json_response([{"model_id": name, "name": name, "can_do_text_to_speech": True} for name in MODELS])
 
 
 def _refused(problem: Problem) -> web.Response:
@@ -139,12 +139,17 @@ async def _body(request: web.Request) -> Obj:
     return body
 
 
-def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
-    """What the address asks for. Raises Problem."""
+def _voice_id(request: web.Request) -> str:
     voice_id = request.match_info["voice_id"]
     if voice_id.lower().startswith("missing"):
         message = f"A voice with voice_id {voice_id[:80]} does not exist."
         raise Problem(message, "voice_id_does_not_exist", 404)
+    return voice_id
+
+
+def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
+    """What the address asks for. Raises Problem."""
+    voice_id = _voice_id(request)
     model = model_id if model_id is not None else request.query.get("model_id", "eleven_flash_v2_5")
     if not str(model).startswith("eleven_"):
         raise Problem(f"A model with model_id {str(model)[:80]} does not exist.", "model_id_does_not_exist", 400)

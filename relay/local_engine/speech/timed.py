@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,6 +32,11 @@ class TimedVoice:
 
     def __init__(self) -> None:
         self._voice = Voice()
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names that have a voice of their own."""
+        return self._voice.names
 
     def speak(self, text: str, name: str, encoding: str, rate_hz: int, speed: float = 1.0) -> TimedSpeech:
         """Speak `text` in the voice that plays `name`; `encoding` is pcm, ulaw or alaw. May block."""
