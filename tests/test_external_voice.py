@@ -14,9 +14,18 @@ from relay.endpoints.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.endpoints.voices import REALTIME_IGNORES, Voices
 from relay.errors import ConfigError
 from relay.server import create_app
-from relay.testing import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
-from tests.support.voice_stage import local_engine, navai_options, scripted_voice, speaking_relay
+from tests.support.voice_stage import (
+    end,
+    local_engine,
+    more,
+    navai_options,
+    scripted_voice,
+    speaking_relay,
+    talking,
+    write,
+)
 
 
 async def test_the_local_engine_thinks_and_speaks() -> None:
@@ -37,41 +46,6 @@ async def test_the_local_engine_thinks_and_speaks() -> None:
         assert len(await client.expect_audio(ended["totalMs"] * 48)) // 48 == ended["totalMs"]
         in_line = [kind for kind in client.order if kind in ("audioStart", "audioEnd", "AIResponseEnd")]
         assert in_line[0] == "audioStart", "sound is announced before the response is over"
-
-
-@asynccontextmanager
-async def talking(path: str = "/?rate=24000", navai: dict[str, Any] | None = None, **settings: Any):
-    async with ScriptedUpstream() as model, scripted_voice() as voice:
-        voices = (navai or {}).pop("at", voice.url)
-        async with (
-            speaking_relay(model.url, voices, navai, **settings) as relay,
-            await DeviceClient.connect(relay.ws(path)) as client,
-        ):
-            session = await model.accept()
-            update = await session.configure()
-            await client.expect("AIConnected")
-            yield client, session, voice, update
-
-
-async def write(session: ScriptedSession, *deltas: str, response: str = "resp_1", item: str = "item_1") -> None:
-    """The model writes; the response goes on."""
-    created = {"id": item, "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
-    await session.emit(
-        {"type": "response.created", "response": {"id": response, "output": []}},
-        {"type": "conversation.item.added", "previous_item_id": "item_u", "item": created},
-    )
-    await more(session, *deltas, response=response, item=item)
-
-
-async def more(session: ScriptedSession, *deltas: str, response: str = "resp_1", item: str = "item_1") -> None:
-    for delta in deltas:
-        part = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
-        await session.emit({"type": "response.output_text.delta", "delta": delta, **part})
-
-
-async def end(session: ScriptedSession, status: str = "completed", response: str = "resp_1", item: str = "item_1"):
-    output = [{"id": item, "type": "message", "role": "assistant", "status": status, "content": []}]
-    await session.done(response, output, status=status)
 
 
 STARTED = {"type": "input_audio_buffer.speech_started", "item_id": "item_v", "audio_start_ms": 9000}
@@ -180,6 +154,7 @@ async def test_speech_between_the_end_of_the_text_and_the_end_of_the_sound_is_a_
     [
         ((401, {"detail": {"status": "invalid_api_key", "message": "No."}}), "invalid_api_key"),
         ((403, {"detail": {"status": "quota_exceeded", "message": "No."}}), "quota_exceeded"),
+        ((422, {"detail": [{"loc": ["query", "model_id"], "msg": "No."}]}), "422"),
         ((503, {}), "503"),
     ],
 )

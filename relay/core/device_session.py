@@ -578,6 +578,7 @@ class DeviceSession:
             return
         self.config, self.options = self._accepted
         self._backlog.format = self.options.input
+        self.turns.keep_voice()
         self._emit(UseOptions(self.options))
         self._ready(now)
 

@@ -39,6 +39,8 @@ class ExternalSpeech:
         self.voice = voice
         self.has_failed = False
         """Whether something of this turn could not be spoken."""
+        self.is_given_up = False
+        """Whether another voice is to speak from the next turn on, if there is one."""
         self._playback = playback
         self._items = items
         self._emit = emit
@@ -175,7 +177,7 @@ class ExternalSpeech:
                 self._end_clip(utterance)
             self._release(utterance)
         if not self.has_failed:
-            self.has_failed = True
+            self.has_failed = self.is_given_up = True
             code = f" ({failure.code})" if failure.code else ""
             message = f"The voice failed{code}: {failure.message} The answer goes on as text."
             self._emit(TellError("voice_failed", message, retryable=failure.retryable))

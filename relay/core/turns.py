@@ -4,7 +4,7 @@ The only place that asks for a response is `settle`; the only place that silence
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from relay.core import events as ev
@@ -85,6 +85,8 @@ class Turns:
         self.config = config
         self.speech: ExternalSpeech | None = None
         """What an external voice says, while one speaks."""
+        self._past_speech: ExternalSpeech | None = None
+        """What one said that speaks no more: some of it may still be played, and be cut."""
         self.slot = ResponseSlot()
         self.playback = Playback(config.output_format)
         self.calls = ToolCalls()
@@ -158,9 +160,9 @@ class Turns:
 
     def settle(self, now: float) -> None:
         """Ask for the response that is due, if the slot is free and the user is not in the middle of a turn (D4)."""
-        if self.speech is not None:
-            self.speech.rewrite(self.slot.response_id)
-        if not self.slot.is_free or self._user_speaking or self._retry_at is not None or self.wants_model_voice:
+        for speech in self._speeches():
+            speech.rewrite(self.slot.response_id)
+        if not self.slot.is_free or self._user_speaking or self._retry_at is not None or self._falls_back:
             return
         if not self.calls.owes_follow_up and not self._wants_response and self.typed:
             self._clock = TurnClock(speech_end=now)
@@ -279,13 +281,14 @@ class Turns:
         cuts = self.playback.cut(event.clips, now)
         stopped = next((cut for cut in cuts if cut.action != "keep"), None)
         if stopped is not None:
-            heard = self.speech.heard(stopped) if self.speech is not None else None
+            told = (speech.heard(stopped) for speech in self._speeches())
+            heard = next((text for text in told if text is not None), None)
             if heard is None:
                 heard = self.items.cut_to_heard(stopped.item_id, stopped.played_ms, stopped.received_ms)
             self._emit(TellInterrupted(stopped.item_id, stopped.played_ms, heard, stopped.estimated))
         self._cancel()
-        if self.speech is not None:
-            self.speech.cut(cuts)
+        for speech in self._speeches():
+            speech.cut(cuts)
         cuts = [cut for cut in cuts if cut.source == "model"]
         heard_items = {cut.item_id for cut in cuts if cut.action != "delete"}
         deleted: set[str] = set()
@@ -601,16 +604,32 @@ class Turns:
             if (known.voice.voice_id, known.voice.output) == (voice_id, config.output_format):
                 return
             known.close()
-            self.speech = None
+            self.speech, self._past_speech = None, known
         if voice_id is not None:
             voice = Voice(voice_id, config.output_format, self._rules, self._emit, self._next_id)
             self.speech = ExternalSpeech(voice, self.playback, self.items, self._emit, self._next_id)
 
+    def _speeches(self) -> Iterator[ExternalSpeech]:
+        """What external voices have said, this one and the one before."""
+        if self.speech is not None:
+            yield self.speech
+        if self._past_speech is not None:
+            yield self._past_speech
+
+    @property
+    def _falls_back(self) -> bool:
+        """Whether the external voice has failed and the model is to speak itself; no turn begins before that."""
+        return self.speech is not None and self.speech.is_given_up and self._rules.fallback_voice is not None
+
     @property
     def wants_model_voice(self) -> bool:
-        """Whether the external voice has failed, the model's own is to speak in its place, and now is the time."""
-        fallback = self._rules.fallback_voice
-        return self.speech is not None and self.speech.has_failed and fallback is not None and self.slot.is_free
+        """Whether now is the time for that: no response is under way, and nothing waits to be spoken."""
+        return self._falls_back and self.slot.is_free and self.speech is not None and not self.speech.voice.utterances
+
+    def keep_voice(self) -> None:
+        """There is no falling back: the external voice is tried again."""
+        if self.speech is not None:
+            self.speech.is_given_up = False
 
 
 def _failure(event: ev.ResponseDone) -> str:

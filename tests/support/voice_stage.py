@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -12,8 +12,9 @@ from aiohttp import WSMsgType, web
 from relay.endpoints.navai_options import NavaiOptions
 from relay.local_engine.server import create_engine_app
 from relay.server import create_app
+from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import ToolRegistry
-from tests.support.relay_server import RunningRelay, serve_app, settings_for
+from tests.support.relay_server import DeviceClient, RunningRelay, serve_app, settings_for
 
 TIMEOUT_S = 10.0
 Obj = dict[str, Any]
@@ -116,6 +117,9 @@ class ScriptedVoice:
         self.requests: asyncio.Queue[Obj] = asyncio.Queue()
         self.reply: list[bytes] = []
         self.break_off = False
+        self.stays = False
+        """Whether a stream goes on without a sound; `left` says that its reader has gone."""
+        self.left = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def accept(self) -> VoiceSession:
@@ -139,11 +143,21 @@ class ScriptedVoice:
         self.requests.put_nowait({"path": request.path_qs, "body": await request.json()})
         if self.refuse is not None:
             return web.json_response(self.refuse[1], status=self.refuse[0])
+        if self.hang:
+            await self._stop.wait()
         response = web.StreamResponse()
         response.enable_chunked_encoding()
         await response.prepare(request)
         for chunk in self.reply:
             await response.write(chunk)
+        if self.stays:
+            assert request.transport is not None
+            while not request.transport.is_closing() and not self._stop.is_set():
+                with suppress(ConnectionError):
+                    await response.write(bytes(2))
+                await asyncio.sleep(0.02)
+            self.left.set()
+            return response
         if self.break_off:
             assert request.transport is not None
             request.transport.abort()
@@ -167,3 +181,45 @@ async def scripted_voice() -> AsyncIterator[ScriptedVoice]:
             yield voice
         finally:
             voice.stop()
+
+
+@asynccontextmanager
+async def talking(
+    path: str = "/?rate=24000", navai: Obj | None = None, **settings: Any
+) -> AsyncIterator[tuple[DeviceClient, ScriptedSession, ScriptedVoice, Obj]]:
+    """A device in conversation with a scripted model and a scripted voice; gives the first `session.update` too."""
+    async with ScriptedUpstream() as model, scripted_voice() as voice:
+        voices = (navai or {}).pop("at", voice.url)
+        async with (
+            speaking_relay(model.url, voices, navai, **settings) as relay,
+            await DeviceClient.connect(relay.ws(path)) as client,
+        ):
+            session = await model.accept()
+            update = await session.configure()
+            await client.expect("AIConnected")
+            yield client, session, voice, update
+
+
+async def write(session: ScriptedSession, *deltas: str, response: str = "resp_1", item: str = "item_1") -> None:
+    """The model writes; the response goes on."""
+    created = {"id": item, "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
+    await session.emit(
+        {"type": "response.created", "response": {"id": response, "output": []}},
+        {"type": "conversation.item.added", "previous_item_id": "item_u", "item": created},
+    )
+    await more(session, *deltas, response=response, item=item)
+
+
+async def more(session: ScriptedSession, *deltas: str, response: str = "resp_1", item: str = "item_1") -> None:
+    """It goes on to write."""
+    for delta in deltas:
+        part = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
+        await session.emit({"type": "response.output_text.delta", "delta": delta, **part})
+
+
+async def end(
+    session: ScriptedSession, status: str = "completed", response: str = "resp_1", item: str = "item_1"
+) -> None:
+    """It has written everything."""
+    output = [{"id": item, "type": "message", "role": "assistant", "status": status, "content": []}]
+    await session.done(response, output, status=status)
