@@ -151,8 +151,7 @@ class ScriptedVoice:
         for chunk in self.reply:
             await response.write(chunk)
         if self.stays:
-            assert request.transport is not None
-            while not request.transport.is_closing() and not self._stop.is_set():
+            while not (request.transport is None or request.transport.is_closing() or self._stop.is_set()):
                 with suppress(ConnectionError):
                     await response.write(bytes(2))
                 await asyncio.sleep(0.02)
