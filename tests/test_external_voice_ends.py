@@ -156,7 +156,8 @@ async def test_the_voice_is_asked_for_the_clients_own_format_and_resampled_where
         await voice.expect("close_context")
         await voice.final(context)
         assert (await client.expect("audioEnd"))["totalMs"] == 400
-        assert len(await client.expect_audio(400 * heard_per_ms)) == 400 * heard_per_ms
+        heard = await client.expect_audio(400 * heard_per_ms)
+        assert len(heard) - 400 * heard_per_ms in range(2 * heard_per_ms), "but for the delay of a filter"
 
 
 async def test_half_duplex_hears_silence_until_the_voice_has_been_played() -> None:
