@@ -1,7 +1,7 @@
 """A device client's session at run time: the only place where its rules, the languages and the sockets meet."""
 
 from collections.abc import Awaitable, Callable
-from typing import assert_never, cast
+from typing import Protocol, assert_never, cast
 
 from audio.framing import Chunk
 from relay.core import commands as cmd
@@ -26,6 +26,16 @@ MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
 _HOT = (Forwarded, ev.TextDelta)
 
 
+class VoicePeer(Protocol):
+    """What a session needs of an external voice: do as it is asked, and feed what comes of it."""
+
+    def carry_out(self, command: cmd.VoiceCommand) -> None:
+        """Carry out a command; returns at once."""
+
+    async def stop(self) -> None:
+        """End everything, in bounded time."""
+
+
 class LiveSession(LiveBase[DeviceSession]):
     """Joins one client's socket, one upstream and the tools by the rules of `core`."""
 
@@ -42,7 +52,9 @@ class LiveSession(LiveBase[DeviceSession]):
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
+        voice: Callable[[Callable[[ev.VoiceEvent], None]], VoicePeer] | None = None,
     ) -> None:
+        """`voice` makes the way to an external voice, given where its events go."""
         super().__init__(core, client, dial, tools, clock=clock, tap=tap)
         self._client_codec = DeviceCodec(core.options)
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
@@ -52,10 +64,19 @@ class LiveSession(LiveBase[DeviceSession]):
         self._encode_up = self._way_up()
         self._uplink = Uplink(self._client_binary)
         self._decode = upstream_codec.decode
+        self._voice = voice(self.feed) if voice is not None else None
         client.on_text = self._client_text
         client.on_binary = self._uplink.frame
         client.on_fragment = self._client_fragment
         self._upstream.on_text = self._upstream_text
+
+    async def run(self) -> None:
+        """Live until the client is gone, and leave nothing behind: no voice that still speaks either."""
+        try:
+            await super().run()
+        finally:
+            if self._voice is not None:
+                await self._voice.stop()
 
     def _stop(self) -> None:
         self._outbox.stop()
@@ -186,6 +207,9 @@ class LiveSession(LiveBase[DeviceSession]):
             self._send_upstream(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
+        elif kind in cmd.VOICE_COMMANDS:
+            if self._voice is not None:
+                self._voice.carry_out(cast(cmd.VoiceCommand, command))
         else:
             self._manage(cast(cmd.ManageCommand, command))
 

@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zlib import crc32
 
+import pybase64
+
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, words_line
+from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, voice_line, words_line
 from relay.core.policy import Principal, RecordMode
 from relay.core.replay import Beginning
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
 from relay.recording.writer import Batch, Files, Missing, Writer
@@ -34,7 +36,9 @@ TIDY_EVERY_S = 3600.0
 MAX_PRELUDE = 64
 """Events of the upstream's greeting that may wait for consent; they hold nothing that anybody said."""
 
-_PRELUDE = (ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick)
+_PRELUDE = (
+    ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick, ev.VoiceOpened, ev.VoiceFailed
+)  # fmt: skip
 
 _log = logging.getLogger("relay.recordings")
 
@@ -62,6 +66,7 @@ class SessionTape:
         self._keeps_sent = _converts(header.beginning.options)
         self._client: list[bytes] = []
         self._upstream: list[bytes] = []
+        self._voice: list[bytes] = []
         self._sent: list[bytes] = []
         self._journal: list[bytes] = []
         self._pending_bytes = 0
@@ -91,6 +96,8 @@ class SessionTape:
                 return
             if type(event) is ev.Forwarded and commands is not None:
                 self._audio(event, now, commands)
+            elif type(event) is ev.VoiceSpoke and commands is not None:
+                self._spoken(event, now, commands)
             elif type(event) is ev.TextDelta and commands is not None:
                 self._note(words_line(event, now, commands), now, 0)
             else:
@@ -176,6 +183,18 @@ class SessionTape:
             self._upstream.append(samples)
         self._note(audio_line(event, now, commands), now, event.n_bytes)
 
+    def _spoken(self, event: ev.VoiceSpoke, now: float, commands: Sequence[cmd.Command]) -> None:
+        try:
+            samples = decode_audio(event.raw)
+        except ValueError:
+            samples = b""
+        if pybase64.b64encode(samples) == event.raw:
+            self._voice.append(samples)
+            line = voice_line(event, now, commands)
+        else:  # no usual base64: it stands in its line as it came
+            line = event_line(event._replace(raw=bytes(event.raw)), now, commands)
+        self._note(line, now, event.n_bytes)
+
     def _other(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
         if isinstance(event, ev.Hello | ev.Consent) and event.consent is False:
             self._withdrawn()
@@ -209,7 +228,7 @@ class SessionTape:
             return
         missing = Missing(self._missing.records, self._missing.first, self._missing.last)
         batch = Batch(
-            audio=(b"".join(self._client), b"".join(self._upstream), b"".join(self._sent)),
+            audio=(b"".join(self._client), b"".join(self._upstream), b"".join(self._voice), b"".join(self._sent)),
             journal=missing.take() + b"".join(self._journal),
             records=len(self._journal),
             first=self._first,
@@ -224,7 +243,7 @@ class SessionTape:
         self._missing.add(batch)
 
     def _forget(self) -> None:
-        for kept in (self._client, self._upstream, self._sent, self._journal):
+        for kept in (self._client, self._upstream, self._voice, self._sent, self._journal):
             kept.clear()
         self._pending_bytes = 0
 
@@ -267,6 +286,7 @@ class Recorder:
         principal: Principal,
         started_at: float,
         clock: Callable[[], float],
+        speech: SpeechRules | None = None,
     ) -> SessionTape | None:
         """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded."""
         mode = principal.policy.record or self.mode
@@ -274,7 +294,7 @@ class Recorder:
             return None
         self._start_once()
         header = Header(
-            Beginning(session_id, config, options, principal, started_at),
+            Beginning(session_id, config, options, principal, started_at, speech),
             started=datetime.now(UTC),
             upstream=self._upstream,
             model=self._model,

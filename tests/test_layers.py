@@ -97,6 +97,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.engine_process",
         "relay.errors",
         "relay.peers",
+        "relay.policies",
         "relay.state",
         "relay.wire",
     },

@@ -6,13 +6,15 @@
 | `{"now":T,"event":{…},"raised":"…"}` | our own code failed at this event |
 | `{"now":T,"in":N}` | N bytes of microphone audio, the next ones of `client.pcm`, passed on |
 | `{"now":T,"out":N,"item":…,"response":…,"part":…}` | N bytes of the model's audio, the next of `upstream.pcm` |
+| `{"now":T,"voice":N,"context":…,"do":[…]}` | N bytes of an external voice, the next of `voice.pcm` |
 | `{"now":T,"words":…,"item":…,"response":…,"part":…,"spoken":…}` | words of the model, told to the client as they are |
 | `{"now":T,"sent":N,"crc":C}` | N bytes of audio went to the client; `"kept":true`: they stand in `sent.pcm` |
 | `{"gap":{"records":R,"from":T,"to":T}}` | that many records could not be written |
 | `{"now":T,"end":"…"}` | the recording ends here, and why |
 
-`do` of an audio line is there only if something else followed than passing it on. In `do`, `"="` is the event itself,
-passed on; other audio is told by its length and its CRC-32. `now` is the session's clock, in seconds.
+`do` of the model's and the user's audio is there only if something else followed than passing it on. In `do`, `"="` is
+the event itself, passed on; other audio is told by its length and its CRC-32. Where a voice told when each character
+sounds, `chars`, `starts` and `lengths` (ms) say so. `now` is the session's clock, in seconds.
 """
 
 import json
@@ -25,9 +27,10 @@ from zlib import crc32
 import orjson
 
 from relay.core.commands import Command, TellText
-from relay.core.events import Event, Forwarded, TextDelta
-from relay.core.journal import from_json, to_json
+from relay.core.events import Event, Forwarded, TextDelta, VoiceSpoke
+from relay.core.journal import build, from_json, to_json
 from relay.core.redact import redact
+from relay.core.values import Alignment
 
 PASSED_ON: Final = "="
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
@@ -45,7 +48,7 @@ _SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|p
 class Happened:
     """An event with its time; `do` as it stands in the journal, None if our code `raised`.
 
-    Audio has no `raw` yet: it is in `client.pcm` or `upstream.pcm`, `n_audio_bytes` long.
+    Audio has no `raw` yet: it is in `client.pcm`, `upstream.pcm` or `voice.pcm`, `n_audio_bytes` long.
     """
 
     now: float
@@ -146,6 +149,22 @@ def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> byt
     return _dump(line)
 
 
+def voice_line(event: VoiceSpoke, now: float, commands: Sequence[Command]) -> bytes:
+    """The line of an external voice's sound, whose bytes are written elsewhere."""
+    line: Obj = {"now": now, "voice": event.n_bytes, "context": event.context_id}
+    told = event.alignment
+    if told is not None and not _spells_a_secret(told):
+        line |= {"chars": told.chars, "starts": told.starts_ms, "lengths": told.durations_ms}
+    if commands:
+        line["do"] = done_of(event, commands)
+    return _dump(line)
+
+
+def _spells_a_secret(told: Alignment) -> bool:
+    text = "".join(told.chars)
+    return redact(text, len(text)) != text
+
+
 def words_line(event: TextDelta, now: float, commands: Sequence[Command]) -> bytes:
     """The line of more of the assistant's words; short where nothing followed but telling them."""
     if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
@@ -200,11 +219,13 @@ def read_line(raw: bytes) -> Line:
         return Sent(now, _count(line, "sent"), _count(line, "crc"), line.get("kept") is True)
     if "in" in line or "out" in line:
         return _read_audio(line, now)
+    if "voice" in line:
+        return _read_voice(line, now)
     if "event" in line:
         return _read_event(line, now)
     if "words" in line:
         return _read_words(line, now)
-    raise ValueError("there is none of event, in, out, words, sent, gap, end in it")
+    raise ValueError("there is none of event, in, out, voice, words, sent, gap, end in it")
 
 
 def _load(raw: bytes) -> Any:
@@ -224,6 +245,16 @@ def _read_audio(line: Obj, now: float) -> Happened:
             raise ValueError("item and response must be texts")
         event = Forwarded("output_audio", item_id, n_bytes, b"", response_id, _count(line, "part"))
     return Happened(now, event, _done(line, (PASSED_ON,)), n_audio_bytes=n_bytes)
+
+
+def _read_voice(line: Obj, now: float) -> Happened:
+    n_bytes, context_id, alignment = _count(line, "voice"), line.get("context"), None
+    if not isinstance(context_id, str):
+        raise ValueError("context must be a text")
+    if "chars" in line:
+        told = {"chars": line["chars"], "starts_ms": line.get("starts"), "durations_ms": line.get("lengths")}
+        alignment = build(Alignment, told)
+    return Happened(now, VoiceSpoke(context_id, n_bytes, b"", alignment), _done(line, ()), n_audio_bytes=n_bytes)
 
 
 def _read_words(line: Obj, now: float) -> Happened:

@@ -15,7 +15,7 @@ from relay.core.events import Event
 from relay.core.journal import to_json
 from relay.core.journal_lines import PASSED_ON, Happened, clean, done_of
 from relay.core.policy import Principal
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 
 NEIGHBOURS = 3
 ID_PREFIX = "relay_"
@@ -30,6 +30,7 @@ class Beginning:
     options: DeviceOptions
     principal: Principal
     started_at: float
+    speech: SpeechRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def new_session(beginning: Beginning) -> DeviceSession:
         lambda: f"{ID_PREFIX}{next(numbers)}",
         principal=beginning.principal,
         started_at=beginning.started_at,
+        speech=beginning.speech,
     )
 
 

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from relay.core.journal_lines import MAX_LINE_BYTES, End, Gap, Happened, Sent, end_line, read_line
 from relay.recording.folder import (
+    AUDIO,
     CLIENT_AUDIO,
     DERIVED,
     JOURNAL,
     SENT_AUDIO,
     TIMELINE,
     UPSTREAM_AUDIO,
+    VOICE_AUDIO,
     RecordingError,
     all_recordings,
     open_file,
@@ -115,10 +117,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _mend(folder: Path) -> Repaired:
     """Keep the journal as far as it is whole and its audio is there, and end it."""
-    sizes = {
-        name: (folder / name).stat().st_size if (folder / name).is_file() else 0
-        for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
-    }
+    sizes = {name: (folder / name).stat().st_size if (folder / name).is_file() else 0 for name in AUDIO}
     path = folder / JOURNAL
     good = number = 0
     last, ended = read_header(folder).beginning.started_at, False
@@ -159,8 +158,9 @@ def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
     """Whether a line's audio stands in its file; counts it as read."""
     name, n_bytes = "", 0
     if isinstance(line, Happened) and line.n_audio_bytes:
-        kind = getattr(line.event, "kind", "")
-        name, n_bytes = CLIENT_AUDIO if kind == "input_audio" else UPSTREAM_AUDIO, line.n_audio_bytes
+        kind = getattr(line.event, "kind", "voice")
+        files = {"input_audio": CLIENT_AUDIO, "output_audio": UPSTREAM_AUDIO, "voice": VOICE_AUDIO}
+        name, n_bytes = files[kind], line.n_audio_bytes
     elif isinstance(line, Sent) and line.kept:
         name, n_bytes = SENT_AUDIO, line.n_bytes
     if not name:

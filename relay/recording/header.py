@@ -14,7 +14,7 @@ from relay.core.journal import build, plain
 from relay.core.journal_lines import clean
 from relay.core.policy import Policy, Principal
 from relay.core.replay import Beginning
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.folder import HEADER, RecordingError, read_json
 
 FORMAT: Final = 1
@@ -70,6 +70,7 @@ class Header:
             "scopes": sorted(beginning.principal.scopes),
             "policy": plain(beginning.principal.policy),
             "options": plain(beginning.options),
+            "speech": plain(beginning.speech),
             "config": clean(plain(beginning.config)),
         }
         return orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -90,6 +91,7 @@ def read_header(folder: Path) -> Header:
         started_at = obj["started_at"]
         if type(started_at) not in (int, float):
             raise ValueError("started_at must be a number of seconds")
+        speech = obj.get("speech")
         return Header(
             beginning=Beginning(
                 _text(obj, "session_id"),
@@ -97,6 +99,7 @@ def read_header(folder: Path) -> Header:
                 build(DeviceOptions, obj["options"]),
                 Principal(_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
                 float(started_at),
+                None if speech is None else build(SpeechRules, speech),
             ),
             started=datetime.fromisoformat(_text(obj, "started")),
             upstream=_text(obj, "upstream"),

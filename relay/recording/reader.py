@@ -12,14 +12,16 @@ import pybase64
 
 from audio.framing import Chunk
 from relay.core.commands import Command
-from relay.core.events import Event, Forwarded
+from relay.core.events import Event, Forwarded, VoiceSpoke
 from relay.core.journal import from_json
 from relay.core.journal_lines import MAX_LINE_BYTES, PASSED_ON, End, Gap, Happened, Line, Sent, read_line
 from relay.recording.folder import (
+    AUDIO,
     CLIENT_AUDIO,
     JOURNAL,
     SENT_AUDIO,
     UPSTREAM_AUDIO,
+    VOICE_AUDIO,
     RecordingError,
     open_file,
 )
@@ -45,12 +47,22 @@ def commands_of(recording: "Recording", entry: Entry) -> list[Command]:
     for one in line.do or ():
         if one == PASSED_ON:
             found.append(entry.event)  # type: ignore[arg-type]  # only sound is passed on
-        elif one.get("t") != "Forwarded":
+        elif one.get("t") != "Forwarded" or isinstance(entry.event, VoiceSpoke):
             try:
-                found.append(from_json(one))  # type: ignore[arg-type]  # the union holds events as well
+                found.append(_command(one, entry.event))
             except ValueError as error:
                 raise recording.wrong(entry.number, str(error)) from None
     return found
+
+
+def _command(told: dict[str, Any], event: Event) -> Command:
+    """A command of a line; the sound that an external voice's led to is that voice's."""
+    if told.get("t") == "Forwarded" and isinstance(event, VoiceSpoke):
+        told = {name: member for name, member in told.items() if name != "crc"} | {"raw": ""}
+        sound = from_json(told)
+        assert isinstance(sound, Forwarded)
+        return sound._replace(raw=event.raw)
+    return from_json(told)  # type: ignore[return-value]  # the union holds events as well
 
 
 class AudioFile:
@@ -104,7 +116,7 @@ class Recording(AbstractContextManager["Recording"]):
         """The journal from its first line to its last, each with its audio."""
         ended = False
         with ExitStack() as stack:
-            audio = {name: AudioFile(self.folder, name) for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)}
+            audio = {name: AudioFile(self.folder, name) for name in AUDIO}
             for file in audio.values():
                 stack.callback(file.close)
             last = float("-inf")
@@ -144,6 +156,9 @@ def _entry(number: int, line: Line, audio: dict[str, AudioFile]) -> Entry:
     if not isinstance(line, Happened):
         return Entry(number, line)
     event: Any = line.event
+    if line.n_audio_bytes and isinstance(event, VoiceSpoke):
+        samples = audio[VOICE_AUDIO].take(line.n_audio_bytes)
+        return Entry(number, line, event._replace(raw=pybase64.b64encode(samples)), samples)
     if line.n_audio_bytes and isinstance(event, Forwarded):
         if event.kind == "input_audio":
             samples = audio[CLIENT_AUDIO].take(line.n_audio_bytes)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from audio.files import read_audio
 from audio.formats import AudioFormat
@@ -12,7 +13,8 @@ from relay import load_tools
 from relay.recording.folder import all_recordings
 from relay.talk.player import VirtualPlayer
 from relay.talk.voice import encode
-from tests.support.relay_server import DeviceClient, running_relay
+from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
+from tests.support.voice_stage import local_engine, speaking_relay
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "recordings" / "samples"
@@ -129,12 +131,21 @@ async def fault_in_the_middle(talker: Talker) -> None:
     await talker.heard()
 
 
+async def another_voice(talker: Talker) -> None:
+    await talker.say("hello")
+    await talker.end_of_turn()
+    await talker.client.expect("audioEnd", timeout_s=30)
+    await talker.say("stop")  # into what is still heard of it
+    await talker.client.expect("interrupted", timeout_s=30)
+
+
 Conversation = Callable[[Talker], Awaitable[None]]
 CONVERSATIONS: dict[str, tuple[Conversation, AudioFormat, str]] = {
     "plain-turn-16k": (plain_turn, AudioFormat("pcm16", 16_000), "server_vad"),
     "two-tools-pcmu": (two_tools, AudioFormat("pcmu", 8000), "server_vad"),
     "barge-in-pcmu": (barge_in, AudioFormat("pcmu", 8000), "server_vad"),
     "manual-turn-pcma": (manual_turn, AudioFormat("pcma", 8000), "manual"),
+    "another-voice-pcmu": (another_voice, AudioFormat("pcmu", 8000), "server_vad"),
     "fault-in-the-middle-pcmu": (fault_in_the_middle, AudioFormat("pcmu", 8000), "server_vad"),
 }
 
@@ -153,14 +164,24 @@ async def talking(url: str, sound: AudioFormat, turn: str) -> AsyncIterator[Talk
             await talker.stop()
 
 
+@asynccontextmanager
+async def _relay(name: str, **settings: Any) -> AsyncIterator[RunningRelay]:
+    registry = load_tools("tools")
+    if name.startswith("another-voice"):
+        async with (
+            local_engine() as engine,
+            speaking_relay(f"{engine.replace('http', 'ws')}/v1/realtime", engine, None, registry, **settings) as relay,
+        ):
+            yield relay
+    else:
+        async with running_relay(None, registry, **settings) as relay:
+            yield relay
+
+
 async def record_conversation(name: str, root: Path) -> Path:
     """Have one of the conversations through a relay that records below `root`. Returns its folder."""
     conversation, sound, turn = CONVERSATIONS[name]
-    registry = load_tools("tools")
-    async with (
-        running_relay(None, registry, record="consent", recordings_dir=root) as relay,
-        talking(relay.ws(), sound, turn) as talker,
-    ):
+    async with _relay(name, record="consent", recordings_dir=root) as relay, talking(relay.ws(), sound, turn) as talker:
         await conversation(talker)
         await talker.client.send(type="bye")
         await talker.client.wait_closed()
