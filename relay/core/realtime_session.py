@@ -17,6 +17,7 @@ from relay.core.bounded import RecentSet
 from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS
 from relay.core.events import Forwarded
 from relay.core.hidden import HiddenItems
+from relay.core.parting import Parting
 from relay.core.policy import Principal
 from relay.core.policy_table import Denied, apply, with_limits
 from relay.core.realtime_events import (
@@ -97,7 +98,9 @@ class RealtimeSession:
         self._commands: list[RealtimeCommand] = []
         self._parts = ServerParts(self._policy, tools)
         self._hidden = HiddenItems()
-        self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create)
+        cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
+        self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create, cancellable)
+        self._parting = Parting()
         self._view = ClientView(self._parts, self._hidden, self.turns)
         self._backlog = Backlog(PCM16_24K)
         self._created: Mapping[str, Any] | None = None
@@ -119,14 +122,17 @@ class RealtimeSession:
     @property
     def streaming_down(self) -> bool:
         """Whether `UNTOUCHED` events may go on without being shown to this session."""
-        return self.phase is Phase.READY and not self._hidden.moves_outputs
+        return self.phase is Phase.READY and not self._hidden.moves_outputs and not self._parting.is_asked
 
     @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
         if self.phase in (Phase.CONNECTING, Phase.CONFIGURING):
             return self._connect_by
-        return self.turns.deadline if self.phase is Phase.READY else None
+        if self.phase is not Phase.READY:
+            return None
+        times = (self.turns.deadline, self._parting.deadline)
+        return min((time for time in times if time is not None), default=None)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
@@ -135,6 +141,8 @@ class RealtimeSession:
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
+        if self._parting.is_asked and self.phase is Phase.READY and self._parting.is_due(self.turns, now):
+            self._end(1000, self._parting.reason)
         commands, self._commands[:] = list(self._commands), ()
         return commands
 
@@ -151,6 +159,9 @@ class RealtimeSession:
                 self._fault(event, now)
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
+            case ev.EndAsked():
+                if self.turns.calls.name_of(event.call_id) is not None:
+                    self._parting.ask(event.reason, now)
             case ev.Tick():
                 self._tick(now)
             case ev.MalformedUpstream():
@@ -269,6 +280,8 @@ class RealtimeSession:
         if self._hidden.is_hidden(body.get("item_id")):
             verb = body["type"].rpartition(".")[2]
             raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
+        if body["type"] == "conversation.item.truncate":
+            self._parting.silenced()
         self._commands.append(TellUpstream(body))
 
     def _up_response_create(self, body: Obj, now: float) -> None:
@@ -322,6 +335,8 @@ class RealtimeSession:
         kind = body.get("type")
         rule = _DOWN.get(kind) if isinstance(kind, str) else None
         shown = self._view.shown(body, now) if rule is None else rule(self, body, now)
+        if self._parting.is_asked and shown is not None:
+            self._measure(body, now)
         if shown is not None and self._hidden.moves_outputs:
             shown = self._hidden.renumbered(shown)
         if shown is body:
@@ -331,6 +346,13 @@ class RealtimeSession:
         if self._has_become_ready:
             self._has_become_ready = False
             self._replay(now)
+
+    def _measure(self, body: Mapping[str, Any], now: float) -> None:
+        """What the last words take to be heard."""
+        if body.get("type") == "response.output_audio.delta":
+            self._parting.spoken(body.get("delta"), now)
+        elif body.get("type") == "input_audio_buffer.speech_started":
+            self._parting.silenced()
 
     def _down_session_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         session = body.get("session")
@@ -385,12 +407,13 @@ class RealtimeSession:
         return body if shown is session else {**body, "session": shown}
 
     def _learn(self, session: Mapping[str, Any]) -> None:
-        """Who answers a spoken turn: the session's turn detection says so, and its default is the upstream."""
-        found: Any = session
-        for key in ("audio", "input"):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        if isinstance(found, Mapping) and "turn_detection" in found:
-            turn = found["turn_detection"]
+        """Who answers a spoken turn: turn detection says so, its default is the upstream. And what audio weighs."""
+        audio = session.get("audio")
+        given, taken = (audio.get(way) for way in ("input", "output")) if isinstance(audio, Mapping) else (None, None)
+        if isinstance(taken, Mapping):
+            self._parting.learn(taken.get("format"))
+        if isinstance(given, Mapping) and "turn_detection" in given:
+            turn = given["turn_detection"]
             self.turns.upstream_creates = isinstance(turn, Mapping) and turn.get("create_response") is not False
 
     def _replay(self, now: float) -> None:
