@@ -268,7 +268,7 @@ class RealtimeSession:
 
     def _check_item(self, item: Mapping[str, Any], path: str) -> None:
         kind = item.get("type")
-        if kind == "function_call_output" and self._hidden.is_servers_call(item.get("call_id")):
+        if kind in ("function_call", "function_call_output") and self._hidden.is_servers_call(item.get("call_id")):
             raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
         if kind == "function_call" and not self._policy.show_tools and self._parts.runs(_text(item.get("name"))):
             raise Denied("The client has no function of this name.", f"{path}.name", "invalid_value")
