@@ -206,6 +206,7 @@ async def test_a_page_brings_its_key_in_a_subprotocol_which_is_never_echoed() ->
     [
         ("/v1/realtime?model=gpt-realtime-2.1", "model=gpt-realtime-2.1"),
         ("/openai/v1/realtime?model=my-deployment", "model=my-deployment"),
+        ("/openai/realtime?api-version=2025-04-01-preview&deployment=my-deployment", "model=my-deployment"),
         ("/v1/realtime", "model=gpt-realtime"),
     ],
 )
