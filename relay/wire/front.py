@@ -166,6 +166,8 @@ class FrontCodec:
         if kind is not None and name is not None:
             whole = bytes(raw)
             return [whole[: kind.start(1)] + name.encode() + whole[kind.end(1) :]]
+        if kind is not None and kind[1] in _UNTOUCHED:
+            return [raw]  # by this name in both dialects, and never read: it may be anything behind its type
         return [*self.to_client(orjson.loads(raw))]
 
     def to_upstream(self, body: Mapping[str, Any]) -> list[bytes]:
