@@ -177,10 +177,17 @@ class DeviceSession:
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
-        if self._farewell.is_due(self.turns, now) and self.phase is Phase.READY:
+        if self.phase is Phase.READY and self._may_leave(now):
             self._emit(TellGoodbye(self._farewell.reason or ""))
             self._end(1000, self._farewell.reason or "")
         return self._take_commands()
+
+    def _may_leave(self, now: float) -> bool:
+        """Whether a tool has asked for the end, and the last word has been said and heard."""
+        turns = self.turns
+        is_owed = turns.is_owed or turns.calls.running > 0
+        unplayed_ms = None if turns.playback.is_idle else turns.playback.unplayed_ms
+        return self._farewell.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms)
 
     def _audio(self, event: Forwarded, now: float) -> Sequence[Command]:
         """Audio that is the first of its kind, or comes at an unusual time."""

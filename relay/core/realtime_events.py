@@ -74,6 +74,7 @@ RealtimeEvent = (
     | ev.MalformedUpstream
     | ev.ToolReturned
     | ev.ToolProgressed
+    | ev.EndAsked
     | ev.Tick
     | ev.Draining
     | ev.Crashed
@@ -84,6 +85,7 @@ RealtimeCommand = (
     | TellUpstream
     | PassDown
     | cmd.RunTool
+    | cmd.CancelTool
     | cmd.CancelTools
     | cmd.CloseClient
     | cmd.CloseUpstream

@@ -27,6 +27,7 @@ from relay.wire.append import (
     text_delta,
 )
 from relay.wire.beta import BetaUpstream, client_event_to_beta
+from relay.wire.weight import MAX_PARTS, count_parts, is_writable
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536
@@ -54,6 +55,8 @@ class RealtimeCodec:
         found = self._words.find(raw) if is_transcript else self._audio.find(frame, raw)
         if found is not None:
             return found
+        if count_parts(raw) > MAX_PARTS:
+            return ev.MalformedUpstream("too many objects and lists")
         try:
             obj = orjson.loads(raw)
             kind = obj["type"]
@@ -81,11 +84,18 @@ class BetaRealtimeCodec(RealtimeCodec):
 
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:
         """One text message of the upstream as an event; what GA says twice counts once."""
+        raw = bytes(frame)
+        if count_parts(raw) > MAX_PARTS:
+            return ev.MalformedUpstream("too many objects and lists")
         try:
-            body = orjson.loads(frame)
-            events = self._beta.down(body) if isinstance(body, dict) else [body]
+            body = orjson.loads(raw)
         except orjson.JSONDecodeError:
             return ev.MalformedUpstream("not JSON")
+        if not isinstance(body, dict):
+            return ev.MalformedUpstream("not an object")
+        if not is_writable(raw, body):
+            return ev.MalformedUpstream("nested too deeply")
+        events = self._beta.down(body)
         return super().decode(memoryview(orjson.dumps(events[0])))
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
