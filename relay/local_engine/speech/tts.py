@@ -83,6 +83,11 @@ class Voice:
             return self._voices[match in _LOW]
         return self._voices[sum(name.encode()) % len(self._voices)]
 
+    def warm(self) -> None:
+        """Say a word in every voice: the first one is slower, and memory is touched that is not there yet."""
+        for name in self._voices:
+            self.speak("Yes.", {"format": {"type": "audio/pcm"}, "voice": name, "speed": 1.0})
+
     def speak(self, sentence: str, output: dict[str, Any]) -> bytes:
         """One sentence as audio; `output` is the session's `audio.output` {format, voice, speed}. May block."""
         kind = output["format"]["type"]
