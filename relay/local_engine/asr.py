@@ -14,11 +14,13 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from relay.errors import ConfigError
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.lexicon import Lexicon, english
+from relay.local_engine.network import Network
 from relay.local_engine.vad import Completeness
 
 RATE_HZ = 16_000
@@ -28,6 +30,7 @@ _SECOND_LOOK_MS = 8_000
 _MOST_ACTIVE = 4000
 _BYTES_PER_MS = RATE_HZ * 2 // 1000
 _FRAME_MS = 10  # of pocketsphinx
+_LAG_MS = 200  # how long before a silence is noticed a last word must have begun
 _READING = re.compile(r"\(\d+\)$")  # "tomato(2)"
 _STEP_BYTES = 100 * _BYTES_PER_MS
 # pocketsphinx gives acoustic scores shifted right by ten bits (SENSCR_SHIFT).
@@ -68,7 +71,7 @@ class Recogniser:
 
         self.grammar = grammar
         lexicon = english()
-        network = grammar.network(lexicon)
+        network = _network_of(grammar)
         words = sorted({word for _, _, word in network.arcs})
         with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
             dictionary.write(_dictionary(words, lexicon))
@@ -138,7 +141,7 @@ class Recogniser:
 
         Into a silence the decoder hears the beginning of whatever might follow: that is left out.
         """
-        heard_frames = (len(self._audio) // _BYTES_PER_MS - silence_ms) // _FRAME_MS
+        heard_frames = (len(self._audio) // _BYTES_PER_MS - silence_ms - _LAG_MS) // _FRAME_MS
         guess = self._guess(heard_frames)
         if guess is None or guess.score < self._least_score:
             return "unknown"
@@ -168,6 +171,12 @@ class Recogniser:
                 frames += segment.end_frame - segment.start_frame + 1
                 words.append(_READING.sub("", segment.word))
         return _Guess(" ".join(words), total / frames) if frames else None
+
+
+@lru_cache(maxsize=32)
+def _network_of(grammar: Grammar) -> Network:
+    """Compiled once for a grammar, whose decoders may be many: it takes longer than the rest of a decoder."""
+    return grammar.network(english())
 
 
 def _dictionary(words: list[str], lexicon: Lexicon) -> str:

@@ -53,7 +53,7 @@ class Cost:
 
 
 class User:
-    """One client with a microphone that never stops; `own_delay_ms` is how late this program itself was."""
+    """One client with a microphone that never stops."""
 
     def __init__(self, socket: websockets.ClientConnection, seen: Seen, number: int) -> None:
         self._socket, self._seen = socket, seen
@@ -70,7 +70,8 @@ class User:
             while time.monotonic() < end:
                 sample = SENTENCES[next(self._numbers) % len(SENTENCES)]
                 self._to_say = read_audio(SAMPLES / f"{sample}.flac", 24_000)
-                await asyncio.sleep(await self._turn())
+                listening_s = await self._turn()
+                await asyncio.sleep(min(listening_s, max(end - time.monotonic(), 0)))
         finally:
             speaking.cancel()
             await asyncio.wait([speaking])
@@ -123,7 +124,8 @@ class User:
 
     async def _return(self, calls: list[str]) -> None:
         for call_id in calls:
-            item = {"type": "function_call_output", "call_id": call_id, "output": '{"rolls": [3, 4], "total": 7}'}
+            output = json.dumps({"total": self._seen.turns * 13 % 97, "more": next(self._numbers) * 7})
+            item = {"type": "function_call_output", "call_id": call_id, "output": output}
             await self._socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
         await self._socket.send('{"type":"response.create"}')
 
@@ -176,6 +178,7 @@ async def _user(port: int, seen: Seen, number: int, seconds: float) -> None:
         await User(socket, seen, number).talk(seconds)
 
 
+OUTPUT_VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 _VOICES = ("marin", "cedar", "alloy", "ballad")
 
 
@@ -200,9 +203,36 @@ def table(seen: Seen) -> str:
     return "\n".join(lines)
 
 
+async def first_sounds(port: int, rounds: int = 3) -> dict[str, list[float]]:
+    """From response.created to the first sound, in ms, by voice, with nobody else about; the first one is cold."""
+    found: dict[str, list[float]] = {}
+    for voice in OUTPUT_VOICES:
+        url = f"ws://127.0.0.1:{port}/v1/realtime?model=relay-local"
+        async with websockets.connect(url, max_size=None, close_timeout=0.5) as socket:
+            session = {"type": "realtime", "audio": {"output": {"voice": voice}}}
+            await socket.send(json.dumps({"type": "session.update", "session": session}))
+            for _ in range(rounds):
+                await socket.send('{"type":"response.create"}')
+                found.setdefault(voice, []).append(await _first_sound_ms(socket))
+    return found
+
+
+async def _first_sound_ms(socket: websockets.ClientConnection) -> float:
+    begun, sounded = 0.0, 0.0
+    while True:
+        event = json.loads(await socket.recv())
+        if event["type"] == "response.created":
+            begun = time.monotonic()
+        elif event["type"] == "response.output_audio.delta":
+            sounded = sounded or time.monotonic()
+        elif event["type"] == "response.done":
+            return (sounded - begun) * 1000
+
+
 async def measured(users: int, seconds: float) -> str:
     """A whole run as text."""
     async with engine() as (port, pid):
+        sounds = await first_sounds(port)
         await crowd(port, 1, 0.1)
         before, start = cost(pid), time.monotonic()
         seen = await crowd(port, users, seconds)
@@ -211,8 +241,14 @@ async def measured(users: int, seconds: float) -> str:
     memory = (after.rss_mb - before.rss_mb) / users
     return (
         f"{users} users, {seen.turns} turns in {lasted_s:.0f} s, {seen.understood} of {len(seen.words)} understood; "
-        f"{cores:.2f} cores, {before.rss_mb:.0f} MB and {memory:.1f} MB for each user\n\n{table(seen)}"
+        f"{cores:.2f} cores, {before.rss_mb:.0f} MB and {memory:.1f} MB for each user\n\n{table(seen)}\n\n"
+        f"alone, first sound behind response.created: {_share(list(sum(sounds.values(), [])))}; "
+        f"the first of each voice: {_share([values[0] for values in sounds.values()])}"
     )
+
+
+def _share(values: list[float]) -> str:
+    return f"p50 {at(values, 50):.0f} ms, p95 {at(values, 95):.0f} ms"
 
 
 def main() -> None:
