@@ -16,7 +16,7 @@ from relay.local_engine import elevenlabs
 from relay.local_engine.asr import check as check_recogniser
 from relay.local_engine.senses import OwnSenses
 from relay.local_engine.session import Session, Shared, Terms
-from relay.local_engine.vad import check as check_vad
+from relay.local_engine.silero import check as check_vad
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
 
 LARGEST_MESSAGE_BYTES = 22 * 1024 * 1024
