@@ -256,3 +256,41 @@ def test_after_a_failure_the_model_speaks_from_the_next_response_on() -> None:
     s.see(ev.UserText("and?"))
     ready = s.see(ev.SessionUpdated())
     assert kinds(ready) == ["CloseVoice", "TellReady", "CreateItem", "CreateResponse"]
+
+
+def test_a_barge_in_does_not_make_the_failure_forgotten() -> None:
+    s = script(fallback="marin")
+    s.see(ev.VoiceOpened())
+    context = context_of(answer(s, "One. Two"))
+    s.see(sound(context, "One. ", 300), ev.VoiceFailed("Gone.", "1006"))
+    s.see(ev.SpeechStarted("item_v"), dropped(("item_1", 300, 300)))
+    told = s.see(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
+    assert not only(told, cmd.CreateResponse), "the answer is asked for in the model's own voice"
+    assert only(told, cmd.ConfigureSession)[0].config.voice == "marin"  # type: ignore[attr-defined]
+    assert only(s.see(ev.SessionUpdated()), cmd.CreateResponse)
+
+
+def test_what_another_voice_said_can_still_be_cut_when_the_model_speaks_itself() -> None:
+    s = script(fallback="marin")
+    s.see(ev.VoiceOpened())
+    context = context_of(answer(s, TEXT + "And"))
+    s.see(sound(context, TEXT, 1500), end())
+    s.see(sound(context, "And ", 300), ev.VoiceFinished(context), ev.UserText("go on"))
+    answer(s, "Four. Five", "resp_2", "item_2")
+    s.see(ev.VoiceFailed("No.", "quota_exceeded", retryable=False), end("resp_2", "item_2"), ev.SessionUpdated())
+    told = s.see(ev.Interrupt(), dropped(("item_1", 1800, 750)))
+    assert only(told, cmd.TellInterrupted)[0].heard_text == "One two"  # type: ignore[attr-defined]
+    assert cmd.DeleteItem("item_1", only(told, cmd.DeleteItem)[0].event_id) in told  # type: ignore[attr-defined]
+    assert only(told, cmd.CreateItem)[0].item.text == "One two"  # type: ignore[attr-defined]
+
+
+def test_a_model_that_refuses_to_speak_itself_leaves_the_other_voice_in_force() -> None:
+    s = script(fallback="marin")
+    s.see(ev.VoiceOpened())
+    answer(s, "One. Two")
+    s.see(ev.VoiceFailed("No.", "quota_exceeded", retryable=False))
+    [update] = only(s.see(end()), cmd.ConfigureSession)
+    told = s.see(ev.UpstreamError("invalid_value", "No such voice.", event_id=update.event_id))  # type: ignore[attr-defined]
+    assert [error.code for error in only(told, cmd.TellError)] == ["hello_refused"]  # type: ignore[attr-defined]
+    assert not only(told, cmd.ConfigureSession), "it is not asked over and over"
+    assert only(s.see(ev.UserText("and?")), cmd.CreateResponse)

@@ -1,12 +1,14 @@
 """Twenty users who begin to speak at the same moment, in real time, over real sockets.
 
-`python -m tests.local_engine.crowd` prints the figures. The margins here are for a machine that runs other tests
-meanwhile; on its own the 99th percentile of every event is below 50 ms on two cores.
+For a machine with two cores that does nothing else meanwhile, hence among the long tests; `python -m
+tests.local_engine.crowd` prints the same figures.
 """
 
 import pytest
 
 from tests.local_engine.crowd import CHUNK_MS, at, crowd, engine, first_sounds, table
+
+pytestmark = pytest.mark.long
 
 
 async def test_no_event_is_late_however_many_speak():
@@ -19,7 +21,6 @@ async def test_no_event_is_late_however_many_speak():
     assert at(seen.stopped, 99) < 150 + CHUNK_MS
 
 
-@pytest.mark.long
 async def test_nor_in_the_long_run():
     async with engine() as (port, _):
         await crowd(port, 1, 0.1)
