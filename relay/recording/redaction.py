@@ -81,6 +81,43 @@ class Redaction:
                 self.removed[name] += times
         return text
 
+    def pieces(self, pieces: Sequence[str]) -> list[str]:
+        """The pieces of one text without what matches a pattern, though it may begin in one and end in another."""
+        whole = "".join(pieces)
+        cuts: list[tuple[int, int]] = []
+        for name, pattern in self.patterns.items():
+            found = [match.span() for match in pattern.finditer(whole) if match.end() > match.start()]
+            cuts += found
+            self.removed[name] += len(found)
+        kept, start, joined = [], 0, _joined(cuts)
+        for piece in pieces:
+            kept.append(_without(piece, start, joined))
+            start += len(piece)
+        return kept
+
+
+def _joined(cuts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(cuts):
+        if joined and start < joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _without(piece: str, start: int, cuts: Sequence[tuple[int, int]]) -> str:
+    """A piece that begins at `start` of the whole; what is cut is marked where it begins."""
+    kept, at = [], 0
+    for cut_start, cut_end in cuts:
+        first, last = max(cut_start - start, 0), min(cut_end - start, len(piece))
+        if first >= last:
+            continue
+        kept.append(piece[at:first] + (GONE if cut_start >= start else ""))
+        at = last
+    return "".join(kept) + piece[at:]
+
 
 def redaction(fields: Iterable[str], patterns: Iterable[str], spans: Iterable[str]) -> Redaction:
     """What the command line asks for, with the patterns that always apply. Raises RecordingError."""

@@ -1,0 +1,43 @@
+"""Words that came in pieces, without what is to go: a number may begin in one delta and end in another."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import orjson
+
+from relay.core import events as ev
+from relay.core.journal_lines import Happened
+from relay.core.realtime_events import UpstreamSaid
+from relay.recording.reader import Entry, Recording
+from relay.recording.redaction import Redaction
+
+
+def words_without(recording: Recording, wanted: Redaction) -> dict[int, str]:
+    """By the number of its line, what each piece of a text is without what `wanted` takes out."""
+    texts: dict[Hashable, list[tuple[int, str]]] = {}
+    for entry in recording.entries():
+        piece = _piece(entry)
+        if piece is not None:
+            key, words = piece
+            texts.setdefault(key, []).append((entry.number, words))
+    kept: dict[int, str] = {}
+    for pieces in texts.values():
+        without = wanted.pieces([words for _, words in pieces])
+        kept.update((number, words) for (number, _), words in zip(pieces, without, strict=True))
+    return kept
+
+
+def _piece(entry: Entry) -> tuple[Hashable, str] | None:
+    """The text that a line's event belongs to, and its words."""
+    event: Any = entry.event
+    if isinstance(event, ev.TextDelta):
+        return (event.response_id, event.item_id, event.content_index), event.text
+    if isinstance(event, ev.UserTranscript) and not event.final:
+        return event.item_id, event.text
+    if not isinstance(event, UpstreamSaid) or (isinstance(entry.line, Happened) and entry.line.n_audio_bytes):
+        return None
+    body = event.body or orjson.loads(event.raw)
+    words = body.get("delta")
+    if not isinstance(words, str):
+        return None
+    return tuple(str(body.get(name)) for name in ("type", "response_id", "item_id", "content_index")), words
