@@ -36,6 +36,8 @@ LEAD_MS = 500.0
 TOP_SPEED = 20.0
 """What `max` means to a live relay, which leaves out audio that its model does not take in time."""
 PATIENCE_S = 30.0
+SETTLE_S = 2.0
+"""How long what is told behind an answer may take, late transcripts and the latency, if the recorded turn had them."""
 FRAME_MS = 20
 MAX_SAVED_BYTES = 64 * 1024 * 1024
 
@@ -117,6 +119,8 @@ class Live:
         self._answering: Exchange | None = None
         self._playing: set[str] = set()
         self._sounding_since: float | None = None
+        self._begins_to_sound = False
+        self._then = Exchange()
         self._loop = asyncio.get_running_loop()
         self.closed = ""
         self._said = ""
@@ -147,10 +151,12 @@ class Live:
         """Say something."""
         await self._socket.send(what if isinstance(what, bytes) else orjson.dumps(what).decode())
 
-    def begin_turn(self, *, answered: bool = False) -> None:
-        """The next turn of the user's begins; `answered`: the recorded one was."""
+    def begin_turn(self, then: Exchange) -> None:
+        """The next turn of the user's begins, of which `then` is what came of it when it was recorded."""
         self.exchanges.append(Exchange())
-        self._owed = answered
+        self._then = then
+        self._owed = bool(then.assistant or then.calls)
+        self._sounding_since = None  # an answer that began before this turn says nothing about the next one
 
     async def hold(self, hold: Hold) -> None:
         """Wait, saying nothing but silence, until the turn may begin."""
@@ -158,29 +164,42 @@ class Live:
             return
         silence = encode(bytes(self.input.rate_hz * FRAME_MS // 1000 * 2), self.input)
         until = self._loop.time() + PATIENCE_S
-        while not self.closed and not self._may_begin(hold):
-            if self._loop.time() > until:
+        settled_by: float | None = None
+        while not self.closed and not self._is_far_enough(hold):
+            now = self._loop.time()
+            if self.is_over:
+                settled_by = now + SETTLE_S if settled_by is None else settled_by
+                if now >= settled_by or self._is_complete:
+                    return
+            if now > until:
                 self.notes.append(f"turn {len(self.exchanges)} was not over after {PATIENCE_S:.0f} s")
                 return
             await self.send(silence)
             await asyncio.sleep(FRAME_MS / 1000 / self._speed)
 
-    def _may_begin(self, hold: Hold) -> bool:
-        if hold.into_answer_ms is not None and self._sounding_since is not None:
-            return (self._now() - self._sounding_since) * 1000 >= hold.into_answer_ms
-        return self.is_over
+    def _is_far_enough(self, hold: Hold) -> bool:
+        if hold.into_answer_ms is None or self._sounding_since is None:
+            return False
+        return (self._now() - self._sounding_since) * 1000 >= hold.into_answer_ms
 
     @property
     def is_over(self) -> bool:
         """Whether the answer to the last turn has come to its end, sound and all."""
         return not self._owed and not self._playing and self._player.next_at() is None
 
+    @property
+    def _is_complete(self) -> bool:
+        """Whether all has been told of this turn that was told of the recorded one."""
+        turn, then = self._turn, self._then
+        return bool(turn.user or not then.user) and (turn.latency_ms is not None or then.latency_ms is None)
+
     def _now(self) -> float:
         return self._loop.time() * self._speed
 
     def _take(self, received: str | bytes) -> None:
         if isinstance(received, bytes):
-            if self._sounding_since is None:
+            if self._begins_to_sound:
+                self._begins_to_sound = False
                 self._sounding_since = self._now()
             self.saved += received[: MAX_SAVED_BYTES - len(self.saved)]
             self._player.feed(len(received), self._now())
@@ -192,10 +211,9 @@ class Live:
                 self.input, self.output = parse_format(message["input"]), parse_format(message["output"])
                 self._player = VirtualPlayer(self.output.bytes_per_ms)
                 self.connected.set()
-            case "AISpeechEnded":
-                self._owed = True
             case "AIResponseStart":
                 self._answering = self._turn
+                self._owed = True
             case "AIResponseEnd":
                 answered = self._answering or self._turn
                 if answered is self._turn:  # the end of what a barge-in cut short answers no later turn
@@ -204,7 +222,7 @@ class Live:
             case "audioStart":
                 self._playing.add(item_id)
                 self._player.start(item_id)
-                self._sounding_since = None
+                self._begins_to_sound = True
             case "audioEnd":
                 self._playing.discard(item_id)
                 self._player.end(item_id)
@@ -232,7 +250,7 @@ class Live:
     @property
     def _turn(self) -> Exchange:
         if not self.exchanges:
-            self.begin_turn()
+            self.exchanges.append(Exchange())
         return self.exchanges[-1]
 
     def owe(self) -> None:
@@ -279,14 +297,20 @@ async def _converse(
                 raise TalkError(live.closed or f"the relay was not ready within {PATIENCE_S:.0f} s")
             tasks.append(asyncio.create_task(live.acknowledge()))
             await live.send(hello)
-            await _perform(recording, timeline, live, speed)
+            try:
+                await _perform(recording, timeline, live, speed)
+            except ConnectionClosed:
+                await tasks[0]  # it knows why
+            if live.closed:
+                live.notes.append(f"{live.closed}, in turn {len(live.exchanges)} of {len(recorded(timeline))}")
+            with suppress(ConnectionClosed):
+                await live.send({"type": "bye"})
         except ConnectionClosed as error:
             raise TalkError(live.closed or how_it_closed(error, "")) from error
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    live.notes += filter(None, [live.closed])
     return live
 
 
@@ -298,8 +322,7 @@ async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: 
             return
         if isinstance(act.what, Hold):
             await live.hold(act.what)
-            turn = then[len(live.exchanges)] if len(live.exchanges) < len(then) else Exchange()
-            live.begin_turn(answered=bool(turn.assistant or turn.calls))
+            live.begin_turn(then[len(live.exchanges)] if len(live.exchanges) < len(then) else Exchange())
             last = act.at
             continue
         if last is not None:
@@ -310,9 +333,6 @@ async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: 
         await live.send(act.what)
     live.exchanges = live.exchanges or [Exchange()]
     await live.hold(Hold(None))
-    await asyncio.sleep(0.3 / speed)  # what is told behind the end: late transcripts, the latency
-    with suppress(ConnectionClosed):
-        await live.send({"type": "bye"})
 
 
 def _wishes(recording: Recording) -> tuple[DeviceOptions, Message]:

@@ -1,7 +1,7 @@
 """Conversations with the local engine, recorded: golden recordings are made of them, and replays tested with them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from audio.files import read_audio
 from audio.formats import AudioFormat
 from audio.pcm import silence
 from relay import load_tools
-from relay.recording.folder import all_recordings
+from relay.recording.folder import find
 from relay.talk.player import VirtualPlayer
 from relay.talk.voice import encode
 from tests.support.relay_server import DeviceClient, running_relay
@@ -124,7 +124,7 @@ async def fault_in_the_middle(talker: Talker) -> None:
     await talker.client.expect("audioStart", timeout_s=30)
     await talker.client.connection.send("{")
     await talker.client.send(type="playback", itemId="never", playedMs=1)
-    await talker.client.send(type="dance")
+    await talker.client.connection.send('{"type": "dance"}')
     await talker.client.expect("AIResponseEnd", timeout_s=30)
     await talker.heard()
 
@@ -140,28 +140,35 @@ CONVERSATIONS: dict[str, tuple[Conversation, AudioFormat, str]] = {
 
 
 @asynccontextmanager
-async def talking(url: str, sound: AudioFormat, turn: str) -> AsyncIterator[Talker]:
-    async with await DeviceClient.connect(url) as client:
-        await client.expect("AIConnected")
-        form = {"format": sound.encoding, "rate": sound.rate_hz}
-        await client.send(type="hello", v=1, input=form, output=form, turn=turn, consent=True)
-        await client.expect("ready")
-        talker = Talker(client, sound)
-        try:
-            yield talker
-        finally:
-            await talker.stop()
+async def talking(client: DeviceClient, sound: AudioFormat, turn: str) -> AsyncIterator[Talker]:
+    form = {"format": sound.encoding, "rate": sound.rate_hz}
+    await client.send(type="hello", v=1, input=form, output=form, turn=turn, consent=True)
+    await client.expect("ready")
+    talker = Talker(client, sound)
+    try:
+        yield talker
+    finally:
+        await talker.stop()
 
 
-async def record_conversation(name: str, root: Path) -> Path:
-    """Have one of the conversations through a relay that records below `root`. Returns its folder."""
+async def hold_conversation(name: str, url: str) -> str:
+    """Have one of the conversations, and leave. Returns its session's id."""
     conversation, sound, turn = CONVERSATIONS[name]
-    registry = load_tools("tools")
-    async with (
-        running_relay(None, registry, record="consent", recordings_dir=root) as relay,
-        talking(relay.ws(), sound, turn) as talker,
-    ):
-        await conversation(talker)
-        await talker.client.send(type="bye")
-        await talker.client.wait_closed()
-    return all_recordings(root)[0]
+    async with await DeviceClient.connect(url) as client:
+        session_id: str = (await client.expect("AIConnected", timeout_s=30))["sessionId"]
+        async with talking(client, sound, turn) as talker:
+            await conversation(talker)
+            await client.send(type="bye")
+            await client.wait_closed()
+    return session_id
+
+
+async def record_conversations(names: Iterable[str], root: Path, *, at_once: bool = False) -> dict[str, Path]:
+    """Have conversations through a relay that records below `root`. Returns their folders."""
+    names = list(names)
+    async with running_relay(None, load_tools("tools"), record="consent", recordings_dir=root) as relay:
+        if at_once:
+            ids = await asyncio.gather(*(hold_conversation(name, relay.ws()) for name in names))
+        else:
+            ids = [await hold_conversation(name, relay.ws()) for name in names]
+    return {name: find(root, session_id) for name, session_id in zip(names, ids, strict=True)}
