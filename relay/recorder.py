@@ -12,15 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
+from audio.formats import PCM16_24K
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, words_line
+from relay.core.journal_lines import audio_line, end_line, event_line, realtime_line, sent_line, words_line
 from relay.core.policy import Principal, RecordMode
-from relay.core.replay import Beginning
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
+from relay.core.replay import Beginning, RealtimeStart
+from relay.core.values import DeviceOptions, SessionConfig, ToolSpec
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
 from relay.recording.writer import Batch, Files, Missing, Writer
@@ -58,7 +61,7 @@ class SessionTape:
         self._files: Files | None = None
         self._waiting = header.mode == "consent"
         self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
-        self._over = False
+        self._over = self._began = False
         self._keeps_sent = _converts(header.beginning.options)
         self._client: list[bytes] = []
         self._upstream: list[bytes] = []
@@ -118,8 +121,8 @@ class SessionTape:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._files is None:
-            return
+        if self._files is None or not self._began:
+            return  # what never began, as a dial that was refused, leaves nothing
         now = self._clock()
         self._journal.append(end_line(now, reason))
         self._last = now
@@ -131,10 +134,10 @@ class SessionTape:
 
     def _consented(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> bool:
         """Whether the recording begins with this event; until then nothing that anybody said is even kept in memory."""
-        if not (isinstance(event, ev.Hello | ev.Consent) and event.consent):
+        if not self._consent_in(event):
             prelude = self._prelude
             if prelude is not None:
-                if isinstance(event, _PRELUDE) and commands is not None and len(prelude) < MAX_PRELUDE:
+                if self._greets(event) and commands is not None and len(prelude) < MAX_PRELUDE:
                     prelude.append((event, now, commands))
                 else:
                     self._prelude = None
@@ -146,6 +149,14 @@ class SessionTape:
             self._other(early, when, done)
         self._prelude = None
         return True
+
+    def _consent_in(self, event: Any) -> bool | None:
+        """What an event says about consent; None if nothing."""
+        return event.consent if isinstance(event, ev.Hello | ev.Consent) else None
+
+    def _greets(self, event: Any) -> bool:
+        """Whether an event belongs to the upstream's greeting, which holds nothing that anybody said."""
+        return isinstance(event, _PRELUDE)
 
     def _withdrawn(self) -> None:
         """The client takes its consent back: what was recorded of this session goes."""
@@ -177,7 +188,7 @@ class SessionTape:
         self._note(audio_line(event, now, commands), now, event.n_bytes)
 
     def _other(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
-        if isinstance(event, ev.Hello | ev.Consent) and event.consent is False:
+        if self._consent_in(event) is False:
             self._withdrawn()
             return
         for command in commands or ():
@@ -192,6 +203,7 @@ class SessionTape:
             self._first = now
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._began = True
         self._journal.append(line)
         self._last = now
         self._pending_bytes += len(line) + n_audio_bytes
@@ -236,6 +248,41 @@ class SessionTape:
         self._over = True
 
 
+class RealtimeTape(SessionTape):
+    """Records the session of a Realtime client, whose sound is inside of its events."""
+
+    def tap(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        """As with a device, but nothing is so frequent that it would need a short way."""
+        if self._over:
+            return
+        try:
+            if not self._waiting or self._consented(event, now, commands):
+                self._other(event, now, commands)
+        except Exception:
+            self._give_up()
+
+    def _consent_in(self, event: Any) -> bool | None:
+        if type(event) is not ClientSaid or event.body.get("type") != CONSENT:
+            return None
+        granted = event.body.get("granted")
+        return granted if isinstance(granted, bool) else None
+
+    def _greets(self, event: Any) -> bool:
+        if type(event) is UpstreamSaid:
+            return event.body.get("type") in ("session.created", "session.updated")
+        return isinstance(event, _PRELUDE)
+
+    def _other(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        if self._consent_in(event) is False:
+            self._withdrawn()
+            return
+        raised = "" if commands is not None else _what_failed()
+        line, samples, is_clients = realtime_line(event, now, commands, raised)
+        if samples:
+            (self._client if is_clients else self._upstream).append(samples)
+        self._note(line, now, len(samples))
+
+
 class Recorder:
     """All recordings of one relay: makes tapes, has the finished ones tidied up, keeps to the retention."""
 
@@ -269,20 +316,35 @@ class Recorder:
         clock: Callable[[], float],
     ) -> SessionTape | None:
         """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded."""
-        mode = principal.policy.record or self.mode
+        return self._tape(
+            SessionTape, Beginning(session_id, config, options, principal, started_at), self._model, clock
+        )
+
+    def realtime_tape(
+        self,
+        session_id: str,
+        tools: tuple[ToolSpec, ...],
+        start: RealtimeStart,
+        principal: Principal,
+        started_at: float,
+        clock: Callable[[], float],
+    ) -> SessionTape | None:
+        """The same for a Realtime client's session, to which the relay brings `tools`."""
+        config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
+        beginning = Beginning(session_id, config, options, principal, started_at, start)
+        return self._tape(RealtimeTape, beginning, start.model or self._model, clock)
+
+    def _tape(
+        self, kind: type[SessionTape], beginning: Beginning, model: str, clock: Callable[[], float]
+    ) -> SessionTape | None:
+        mode = beginning.principal.policy.record or self.mode
         if mode == "off":
             return None
         self._start_once()
-        header = Header(
-            Beginning(session_id, config, options, principal, started_at),
-            started=datetime.now(UTC),
-            upstream=self._upstream,
-            model=self._model,
-            mode=mode,
-        )
+        header = Header(beginning, started=datetime.now(UTC), upstream=self._upstream, model=model, mode=mode)
         loop = asyncio.get_running_loop()
-        folder = self.root / folder_name(header.stamp, session_id)
-        tape = SessionTape(header, folder, self.writer, clock, lambda: _call(loop, self._due.set))
+        folder = self.root / folder_name(header.stamp, beginning.session_id)
+        tape = kind(header, folder, self.writer, clock, lambda: _call(loop, self._due.set))
         self._tapes.add(tape)
         return tape
 

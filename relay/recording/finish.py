@@ -159,8 +159,7 @@ def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
     """Whether a line's audio stands in its file; counts it as read."""
     name, n_bytes = "", 0
     if isinstance(line, Happened) and line.n_audio_bytes:
-        kind = getattr(line.event, "kind", "")
-        name, n_bytes = CLIENT_AUDIO if kind == "input_audio" else UPSTREAM_AUDIO, line.n_audio_bytes
+        name, n_bytes = CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO, line.n_audio_bytes
     elif isinstance(line, Sent) and line.kept:
         name, n_bytes = SENT_AUDIO, line.n_bytes
     if not name:

@@ -11,10 +11,11 @@ from typing import Any
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.commands import Command
-from relay.core.events import Event, Forwarded
+from relay.core.events import Forwarded
 from relay.core.journal import from_json
 from relay.core.journal_lines import MAX_LINE_BYTES, PASSED_ON, End, Gap, Happened, Line, Sent, read_line
+from relay.core.journal_realtime import Frame, with_sound
+from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.folder import (
     CLIENT_AUDIO,
     JOURNAL,
@@ -32,25 +33,32 @@ class Entry:
 
     number: int
     line: Line
-    event: Event | None = None
+    event: Any = None
     samples: Chunk = b""
 
 
-def commands_of(recording: "Recording", entry: Entry) -> list[Command]:
+def commands_of(recording: "Recording", entry: Entry) -> list[Any]:
     """The commands that followed an event then; early microphone audio that was passed on later is left out."""
     line = entry.line
     if not isinstance(line, Happened) or entry.event is None:
         return []
-    found: list[Command] = []
+    found: list[Any] = []
     for one in line.do or ():
         if one == PASSED_ON:
-            found.append(entry.event)  # type: ignore[arg-type]  # only sound is passed on
-        elif one.get("t") != "Forwarded":
+            found.append(_passed_on(entry.event))
+        elif "crc" not in one:
             try:
-                found.append(from_json(one))  # type: ignore[arg-type]  # the union holds events as well
+                found.append(from_json(one))
             except ValueError as error:
                 raise recording.wrong(entry.number, str(error)) from None
     return found
+
+
+def _passed_on(event: Any) -> Any:
+    """The command that passes an event on: itself if it is sound, else what tells it to the other end."""
+    if isinstance(event, UpstreamSaid):
+        return PassDown(event.raw)
+    return TellUpstream(event.body) if isinstance(event, ClientSaid) else event
 
 
 class AudioFile:
@@ -102,7 +110,7 @@ class Recording(AbstractContextManager["Recording"]):
 
     def entries(self) -> Iterator[Entry]:
         """The journal from its first line to its last, each with its audio."""
-        ended = False
+        ended, is_realtime = False, self.header.beginning.realtime is not None
         with ExitStack() as stack:
             audio = {name: AudioFile(self.folder, name) for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)}
             for file in audio.values():
@@ -117,7 +125,7 @@ class Recording(AbstractContextManager["Recording"]):
                     if ended:
                         raise ValueError("there is a line behind the end")
                     last = now
-                    entry = _entry(number, line, audio)
+                    entry = _entry(number, line, audio, is_realtime)
                 except ValueError as error:
                     raise self.wrong(number, str(error)) from None
                 ended = isinstance(line, End)
@@ -138,12 +146,15 @@ class Recording(AbstractContextManager["Recording"]):
             yield number, raw
 
 
-def _entry(number: int, line: Line, audio: dict[str, AudioFile]) -> Entry:
+def _entry(number: int, line: Line, audio: dict[str, AudioFile], is_realtime: bool) -> Entry:
     if isinstance(line, Sent):
         return Entry(number, line, samples=audio[SENT_AUDIO].take(line.n_bytes) if line.kept else b"")
     if not isinstance(line, Happened):
         return Entry(number, line)
     event: Any = line.event
+    if line.n_audio_bytes and (line.frame is not None or is_realtime):
+        samples = audio[CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO].take(line.n_audio_bytes)
+        return Entry(number, line, with_sound(event, line.frame or Frame(), samples), samples)
     if line.n_audio_bytes and isinstance(event, Forwarded):
         if event.kind == "input_audio":
             samples = audio[CLIENT_AUDIO].take(line.n_audio_bytes)
