@@ -19,7 +19,7 @@ from audio.formats import PCM16_24K
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, realtime_line, sent_line, words_line
+from relay.core.journal_lines import audio_line, end_line, event_line, input_lines, realtime_line, sent_line, words_line
 from relay.core.policy import Principal, RecordMode
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 from relay.core.replay import Beginning, RealtimeStart
@@ -63,10 +63,11 @@ class SessionTape:
         self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
         self._over = self._began = False
         self._keeps_sent = _converts(header.beginning.options)
-        self._client: list[bytes] = []
-        self._upstream: list[bytes] = []
-        self._sent: list[bytes] = []
+        self._client, self._upstream, self._sent = bytearray(), bytearray(), bytearray()
         self._journal: list[bytes] = []
+        self._run: list[float] = []  # the times of microphone frames in a row, all of one length, that are no lines yet
+        self._run_bytes = 0
+        self._records = 0
         self._pending_bytes = 0
         self._first = self._last = 0.0
         self._missing = Missing()
@@ -83,10 +84,14 @@ class SessionTape:
         try:
             if self._waiting and not self._consented(event, now, commands):
                 return
-            if type(event) is ev.Forwarded and event.kind == "input_audio" and commands == (event,) and self._journal:
-                # Fifty times a second, so in one go.
-                self._client.append(bytes(event.raw))
-                self._journal.append(b'{"now":%s,"in":%d}\n' % (repr(now).encode(), event.n_bytes))
+            if type(event) is ev.Forwarded and event.kind == "input_audio" and commands == (event,) and self._records:
+                # Fifty times a second: only kept, and written down with the others of its kind.
+                if event.n_bytes != self._run_bytes:
+                    self._end_run()
+                    self._run_bytes = event.n_bytes
+                self._client += event.raw
+                self._run.append(now)
+                self._records += 1
                 self._last = now
                 self._pending_bytes += event.n_bytes + 32
                 if self._pending_bytes > FLUSH_BYTES:
@@ -108,7 +113,7 @@ class SessionTape:
         try:
             now = self._clock()
             if self._keeps_sent:
-                self._sent.append(bytes(samples))
+                self._sent += samples
             self._note(sent_line(now, len(samples), crc32(samples), kept=self._keeps_sent), now, len(samples))
         except Exception:
             self._give_up()
@@ -124,7 +129,9 @@ class SessionTape:
         if self._files is None or not self._began:
             return  # what never began, as a dial that was refused, leaves nothing
         now = self._clock()
+        self._end_run()
         self._journal.append(end_line(now, reason))
+        self._records += 1
         self._last = now
         self._hand_over()
         self._writer.do(self._files.close)
@@ -175,7 +182,7 @@ class SessionTape:
 
     def _audio(self, event: ev.Forwarded, now: float, commands: Sequence[cmd.Command]) -> None:
         if event.kind == "input_audio":
-            self._client.append(bytes(event.raw))
+            self._client += event.raw
         else:
             try:
                 samples = decode_audio(event.raw)
@@ -184,7 +191,7 @@ class SessionTape:
             if len(samples) != event.n_bytes:  # no usual base64: it stands in its line as it came
                 self._note(event_line(event._replace(raw=bytes(event.raw)), now, commands), now, event.n_bytes)
                 return
-            self._upstream.append(samples)
+            self._upstream += samples
         self._note(audio_line(event, now, commands), now, event.n_bytes)
 
     def _other(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
@@ -199,16 +206,23 @@ class SessionTape:
         self._note(line, now, 0)
 
     def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
-        if not self._journal:
+        if not self._records:
             self._first = now
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
         self._began = True
+        self._end_run()
         self._journal.append(line)
+        self._records += 1
         self._last = now
         self._pending_bytes += len(line) + n_audio_bytes
         if self._pending_bytes > FLUSH_BYTES:
             self._hand_over()
+
+    def _end_run(self) -> None:
+        if self._run:
+            self._journal.append(input_lines(self._run, self._run_bytes))
+            self._run.clear()
 
     # -- to the writer ------------------------------------------------------------------------------------------------
 
@@ -217,13 +231,14 @@ class SessionTape:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        if not self._journal or self._files is None:
+        if not self._records or self._files is None:
             return
+        self._end_run()
         missing = Missing(self._missing.records, self._missing.first, self._missing.last)
         batch = Batch(
-            audio=(b"".join(self._client), b"".join(self._upstream), b"".join(self._sent)),
+            audio=(self._client, self._upstream, self._sent),
             journal=missing.take() + b"".join(self._journal),
-            records=len(self._journal),
+            records=self._records,
             first=self._first,
             last=self._last,
         )
@@ -236,9 +251,11 @@ class SessionTape:
         self._missing.add(batch)
 
     def _forget(self) -> None:
-        for kept in (self._client, self._upstream, self._sent, self._journal):
-            kept.clear()
-        self._pending_bytes = 0
+        # The writer has the old ones now, or nobody needs them.
+        self._client, self._upstream, self._sent = bytearray(), bytearray(), bytearray()
+        self._journal.clear()
+        self._run.clear()
+        self._pending_bytes = self._records = 0
 
     def _give_up(self) -> None:
         # A fault of ours costs the recording, never the session.
@@ -279,7 +296,7 @@ class RealtimeTape(SessionTape):
         raised = "" if commands is not None else _what_failed()
         line, samples, is_clients = realtime_line(event, now, commands, raised)
         if samples:
-            (self._client if is_clients else self._upstream).append(samples)
+            (self._client if is_clients else self._upstream).extend(samples)
         self._note(line, now, len(samples))
 
 

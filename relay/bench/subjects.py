@@ -1,4 +1,4 @@
-"""What is measured: a relay, one that records every session, and HAProxy as a proxy of raw TCP, the least that anything in between can cost."""
+"""What is measured: a relay, one that records every session, and HAProxy, as a proxy of raw TCP the least there can be."""
 
 import asyncio
 import os

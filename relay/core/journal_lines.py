@@ -158,7 +158,7 @@ def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> byt
     passed_on = len(commands) == 1 and commands[0] is event
     if event.kind == "input_audio":
         if passed_on:
-            return b'{"now":%s,"in":%d}\n' % (repr(now).encode(), event.n_bytes)  # fifty a second
+            return input_lines([now], event.n_bytes)
         line: Obj = {"now": now, "in": event.n_bytes}
     else:
         line = {
@@ -173,6 +173,15 @@ def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> byt
     return _dump(line)
 
 
+def input_lines(times: Sequence[float], n_bytes: int) -> bytes:
+    """The lines of microphone audio that came at these times, `n_bytes` each, and was passed on.
+
+    Fifty a second in each session: orjson writes a float ten times as fast as `repr`, and in a list all at once.
+    """
+    end = b',"in":%d}\n' % n_bytes
+    return b'{"now":' + orjson.dumps(times)[1:-1].replace(b",", end + b'{"now":') + end
+
+
 def words_line(event: TextDelta, now: float, commands: Sequence[Command]) -> bytes:
     """The line of more of the assistant's words; short where nothing followed but telling them."""
     if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
@@ -184,7 +193,7 @@ def words_line(event: TextDelta, now: float, commands: Sequence[Command]) -> byt
 
 def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
     """The line of audio that went to the client."""
-    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (repr(now).encode(), n_bytes, crc, b',"kept":true' if kept else b"")
+    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (orjson.dumps(now), n_bytes, crc, b',"kept":true' if kept else b"")
 
 
 def gap_line(gap: Gap) -> bytes:

@@ -33,7 +33,7 @@ _log = logging.getLogger("relay.recordings")
 class Batch:
     """What one session has to write: audio in the order of `AUDIO_FILES`, and the journal's lines about it."""
 
-    audio: tuple[bytes, bytes, bytes]
+    audio: tuple[bytes | bytearray, bytes | bytearray, bytes | bytearray]
     journal: bytes
     records: int
     first: float
@@ -74,7 +74,7 @@ class Files:
 
     folder: Path
     header: bytes
-    write: Callable[[int, bytes], int] = os.write
+    write: Callable[[int, bytes | bytearray], int] = os.write
     missing: Missing = field(default_factory=Missing)
     told: bool = False
     _descriptors: dict[str, int] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Files:
         self._sizes[name] = 0
         return descriptor
 
-    def _append(self, name: str, data: bytes) -> None:
+    def _append(self, name: str, data: bytes | bytearray) -> None:
         if not data:
             return
         descriptor = self._descriptors.get(name)
