@@ -1,4 +1,4 @@
-"""What is measured: a relay, one that records every session, and HAProxy, as a proxy of raw TCP the least there can be."""
+"""What is measured: a relay, one that records, and HAProxy, a proxy of raw TCP, which costs the least there can be."""
 
 import asyncio
 import os

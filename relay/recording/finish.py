@@ -115,10 +115,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _mend(folder: Path) -> Repaired:
     """Keep the journal as far as it is whole and its audio is there, and end it."""
-    sizes = {
-        name: (folder / name).stat().st_size if (folder / name).is_file() else 0
-        for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
-    }
+    sizes = {name: _size(folder, name) for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)}
     path = folder / JOURNAL
     good = number = 0
     last, ended = read_header(folder).beginning.started_at, False
@@ -153,6 +150,13 @@ def _mend(folder: Path) -> Repaired:
     finally:
         os.close(descriptor)
     return Repaired(folder.name, cut_bytes, cut_lines, not ended)
+
+
+def _size(folder: Path, name: str) -> int:
+    if not os.path.lexists(folder / name):
+        return 0  # where nothing was said there is no file
+    with os.fdopen(open_file(folder, name), "rb") as file:
+        return os.fstat(file.fileno()).st_size
 
 
 def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:

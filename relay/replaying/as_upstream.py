@@ -351,6 +351,8 @@ async def _read(connection: ServerConnection, performance: Performance) -> None:
 
 async def serve(folder: Path, port: int, speed: float | None, say: Say) -> None:
     """Serve until interrupted. Raises RecordingError, OSError."""
+    for _ in steps(Recording(folder)):
+        pass  # what is wrong with it is better told now than to the first client
     async with RecordedUpstream(folder, port, speed, say) as upstream:
         say(f"ready: {folder.name} answers at {upstream.url}; RELAY_UPSTREAM={upstream.url} relay serve talks to it")
         await asyncio.Event().wait()
