@@ -119,7 +119,7 @@ def timeline_of(folder: Path) -> Timeline:
 
 def test_what_was_recorded_runs_identically_and_holds_all_sound(folder: Path) -> None:
     outcome = rerun(Recording(folder))
-    assert (outcome.difference, outcome.notes) == (None, [])
+    assert (outcome.difference, outcome.notes, outcome.sent_bytes) == (None, [], 1200 * 48)
     assert (folder / "client.pcm").read_bytes() == tone(400)
     assert (folder / "upstream.pcm").stat().st_size == 1200 * 48
     assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
