@@ -95,23 +95,25 @@ async def test_a_session_is_recorded_finished_and_runs_identically(
 async def test_sound_that_goes_on_as_it_is_stands_in_order_with_all_else(mode: str, tmp_path: Path) -> None:
     """At 24 kHz microphone frames take the short way past the rules, and past the tap."""
     sound = tone(400, 24_000)
-    async with stage(tmp_path, mode) as (relay, upstream):
-        async with await DeviceClient.connect(relay.ws("/?rate=24000")) as client:
-            session = await upstream.accept()
-            await session.configure()
-            await client.expect("AIConnected")
-            if mode == "consent":
-                await client.speak(sound[:960])  # before consent: it is nowhere
-                await session.expect_audio(960)
-                await client.send(type="consent", granted=True)
-            for start in range(0, 9600, 960):
-                await client.speak(sound[start : start + 960])
-            await client.speak(sound[9600:14_400])
-            await session.expect_audio(14_400)
-            await client.send(type="text", text="and this")
-            await session.expect("conversation.item.create")
-            await client.speak(sound[14_400:])
-            await session.expect_audio(len(sound))
+    async with (
+        stage(tmp_path, mode) as (relay, upstream),
+        await DeviceClient.connect(relay.ws("/?rate=24000")) as client,
+    ):
+        session = await upstream.accept()
+        await session.configure()
+        await client.expect("AIConnected")
+        if mode == "consent":
+            await client.speak(sound[:960])  # before consent: it is nowhere
+            await session.expect_audio(960)
+            await client.send(type="consent", granted=True)
+        for start in range(0, 9600, 960):
+            await client.speak(sound[start : start + 960])
+        await client.speak(sound[9600:14_400])
+        await session.expect_audio(14_400)
+        await client.send(type="text", text="and this")
+        await session.expect("conversation.item.create")
+        await client.speak(sound[14_400:])
+        await session.expect_audio(len(sound))
     (folder,) = all_recordings(tmp_path)
     assert (folder / "client.pcm").read_bytes() == sound
     recording = Recording(folder)
