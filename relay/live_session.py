@@ -40,7 +40,6 @@ class LiveSession(LiveBase[DeviceSession]):
         *,
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
-        hear: Callable[[Chunk, int, float], None] | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
     ) -> None:
         super().__init__(core, client, dial, tools, clock=clock, tap=tap)
@@ -48,7 +47,6 @@ class LiveSession(LiveBase[DeviceSession]):
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
-        self._hear = hear
         self._encode_audio = upstream_codec.encode_audio
         self._decode = upstream_codec.decode
         client.on_text = self._client_text
@@ -71,9 +69,7 @@ class LiveSession(LiveBase[DeviceSession]):
         if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry) and n_bytes:
             # The short way of what `feed` does with microphone audio in a running session: count it, pass it on.
             core.turns.input_bytes += n_bytes
-            if self._hear is not None:
-                self._hear(frame, n_bytes, self._clock())
-            elif self._tap is not None:
+            if self._tap is not None:
                 event = forwarded(("input_audio", "", n_bytes, frame, "", 0))
                 self._tap(event, self._clock(), (event,))
             if self._upstream.is_writable:

@@ -33,7 +33,6 @@ FLUSH_S = 0.7
 """With the writer's own delay, what `kill -9` can cost."""
 FLUSH_BYTES = 256 * 1024
 STOP_TIMEOUT_S = 3.0
-MAX_RUN = 64
 TIDY_EVERY_S = 3600.0
 MAX_PRELUDE = 64
 """Events of the upstream's greeting that may wait for consent; they hold nothing that anybody said."""
@@ -69,7 +68,6 @@ class SessionTape:
         self._run: list[float] = []  # the times of microphone frames in a row, all of one length, that are no lines yet
         self._run_bytes = 0
         self._records = 0
-        self._is_empty = True
         self._pending_bytes = 0
         self._first = self._last = 0.0
         self._missing = Missing()
@@ -86,6 +84,19 @@ class SessionTape:
         try:
             if self._waiting and not self._consented(event, now, commands):
                 return
+            if type(event) is ev.Forwarded and event.kind == "input_audio" and commands == (event,) and self._records:
+                # Fifty times a second: only kept, and written down with the others of its kind.
+                if event.n_bytes != self._run_bytes:
+                    self._end_run()
+                    self._run_bytes = event.n_bytes
+                self._client += event.raw
+                self._run.append(now)
+                self._records += 1
+                self._last = now
+                self._pending_bytes += event.n_bytes + 32
+                if self._pending_bytes > FLUSH_BYTES:
+                    self._hand_over()
+                return
             if type(event) is ev.Forwarded and commands is not None:
                 self._audio(event, now, commands)
             elif type(event) is ev.TextDelta and commands is not None:
@@ -94,33 +105,6 @@ class SessionTape:
                 self._other(event, now, commands)
         except Exception:
             self._give_up()
-
-    def hear(self, frame: Chunk, n_bytes: int, now: float) -> None:
-        """Microphone audio came and was passed on, and nothing else followed: what `tap` sees of it, the short way.
-
-        Fifty times a second: only kept, and written down with the others of its kind.
-        """
-        try:
-            if (n_bytes != self._run_bytes or self._is_empty) and not self._hears(n_bytes, now):
-                return
-            self._client += frame
-            self._run.append(now)
-            if len(self._run) == MAX_RUN:
-                self._end_run()
-                self._look_at_size()
-        except Exception:
-            self._give_up()
-
-    def _hears(self, n_bytes: int, now: float) -> bool:
-        """Begin a run of frames of another length; False if nothing is recorded."""
-        if self._over or self._waiting:
-            self._prelude = None  # somebody has spoken before consent
-            return False
-        self._end_run()
-        self._run_bytes = n_bytes
-        if self._is_empty:
-            self._begin(now)
-        return True
 
     def sent(self, samples: Chunk) -> None:
         """Audio went to the client's socket."""
@@ -143,12 +127,9 @@ class SessionTape:
             self._timer.cancel()
             self._timer = None
         if self._files is None or not self._began:
-            self._run_bytes = -1
             return  # what never began, as a dial that was refused, leaves nothing
         now = self._clock()
         self._end_run()
-        self._run_bytes = -1
-        self._first, self._is_empty = (now if self._is_empty else self._first), False
         self._journal.append(end_line(now, reason))
         self._records += 1
         self._last = now
@@ -187,7 +168,6 @@ class SessionTape:
     def _withdrawn(self) -> None:
         """The client takes its consent back: what was recorded of this session goes."""
         files, self._over = self._files, True
-        self._run_bytes = -1
         if self._timer is not None:
             self._timer.cancel()
         self._forget()
@@ -202,20 +182,16 @@ class SessionTape:
 
     def _audio(self, event: ev.Forwarded, now: float, commands: Sequence[cmd.Command]) -> None:
         if event.kind == "input_audio":
-            if commands == (event,):
-                self.hear(event.raw, event.n_bytes, now)
-                return
             self._client += event.raw
-            self._note(audio_line(event, now, commands), now, event.n_bytes)
-            return
-        try:
-            samples = decode_audio(event.raw)
-        except ValueError:
-            samples = b""
-        if len(samples) != event.n_bytes:  # no usual base64: it stands in its line as it came
-            self._note(event_line(event._replace(raw=bytes(event.raw)), now, commands), now, event.n_bytes)
-            return
-        self._upstream += samples
+        else:
+            try:
+                samples = decode_audio(event.raw)
+            except ValueError:
+                samples = b""
+            if len(samples) != event.n_bytes:  # no usual base64: it stands in its line as it came
+                self._note(event_line(event._replace(raw=bytes(event.raw)), now, commands), now, event.n_bytes)
+                return
+            self._upstream += samples
         self._note(audio_line(event, now, commands), now, event.n_bytes)
 
     def _other(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
@@ -230,33 +206,23 @@ class SessionTape:
         self._note(line, now, 0)
 
     def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
-        if self._is_empty:
-            self._begin(now)
+        if not self._records:
+            self._first = now
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._began = True
         self._end_run()
         self._journal.append(line)
         self._records += 1
         self._last = now
         self._pending_bytes += len(line) + n_audio_bytes
-        self._look_at_size()
-
-    def _begin(self, now: float) -> None:
-        """The first line since the last was handed over."""
-        self._is_empty, self._began, self._first = False, True, now
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
-
-    def _look_at_size(self) -> None:
         if self._pending_bytes > FLUSH_BYTES:
             self._hand_over()
 
     def _end_run(self) -> None:
-        run = self._run
-        if run:
-            self._journal.append(input_lines(run, self._run_bytes))
-            self._records += len(run)
-            self._last = run[-1]
-            self._pending_bytes += len(run) * (self._run_bytes + 32)
-            run.clear()
+        if self._run:
+            self._journal.append(input_lines(self._run, self._run_bytes))
+            self._run.clear()
 
     # -- to the writer ------------------------------------------------------------------------------------------------
 
@@ -265,7 +231,7 @@ class SessionTape:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        if self._is_empty or self._files is None:
+        if not self._records or self._files is None:
             return
         self._end_run()
         missing = Missing(self._missing.records, self._missing.first, self._missing.last)
@@ -290,14 +256,13 @@ class SessionTape:
         self._journal.clear()
         self._run.clear()
         self._pending_bytes = self._records = 0
-        self._is_empty = True
 
     def _give_up(self) -> None:
         # A fault of ours costs the recording, never the session.
         _log.exception("recording %s ends early", self.folder.name)
         with contextlib.suppress(Exception):
             self.close("the recorder failed")
-        self._over, self._run_bytes = True, -1
+        self._over = True
 
 
 class RealtimeTape(SessionTape):

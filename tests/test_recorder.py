@@ -93,7 +93,7 @@ async def test_a_session_is_recorded_finished_and_runs_identically(
 
 @pytest.mark.parametrize("mode", ["on", "consent"])
 async def test_sound_that_goes_on_as_it_is_stands_in_order_with_all_else(mode: str, tmp_path: Path) -> None:
-    """At 24 kHz microphone frames take the short way past the rules, and past the tap."""
+    """At 24 kHz microphone frames take the short way past the rules; the tape writes them in runs."""
     sound = tone(400, 24_000)
     async with (
         stage(tmp_path, mode) as (relay, upstream),

@@ -123,7 +123,6 @@ def _live_session(
         relay.dial,
         tools,
         tap=both(relay.tap, tape.tap if tape is not None else None),
-        hear=tape.hear if tape is not None and relay.tap is None else None,
         max_queued_ms=relay.settings.max_queued_s * 1000,
     )
 
