@@ -15,11 +15,14 @@ from relay.core.commands import ConfigureSession
 from relay.endpoints.azure import AzureSessionRequest, create_azure_session
 from relay.endpoints.client_secret import rest_base
 from relay.endpoints.navai_options import NavaiOptions
+from relay.endpoints.voices import Voices
 from relay.engine_process import EngineProcess
 from relay.errors import UpstreamError
 from relay.peers.credentials import AnyCredential
+from relay.peers.elevenlabs import ElevenLabsOptions
 from relay.peers.provider import Call, ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.policies import Policies
 from relay.state import azure_credential, upstream_credential
 from relay.wire.realtime import RealtimeCodec
 
@@ -61,8 +64,11 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
             yield await _check_session(settings)
         if settings.azure is not None:
             yield await _check_azure_pages(settings, settings.azure, provider)
-        if navai.tts_provider == "elevenlabs":
-            yield await _check_elevenlabs(navai, provider)
+        by_policy = Policies.load(settings.policies).external_voices()
+        voices = Voices.of(navai, settings.voice_mode, settings.fallback_voice, by_policy)
+        if voices.options is not None and voices.names:
+            async for finding in _check_elevenlabs(voices.options, voices, provider):
+                yield finding
     finally:
         await provider.close()
 
@@ -245,27 +251,58 @@ def _azure_hint(status: int | None) -> str:
     return "AZURE_OPENAI_ENDPOINT answers with an error"
 
 
-async def _check_elevenlabs(navai: NavaiOptions, provider: ProviderClient) -> Finding:
-    """The key and the voice, by `GET /v1/voices/{voice}`."""
-    call = Call(
-        name="GET /v1/voices",
-        url=f"{navai.elevenlabs_base_url.rstrip('/')}/v1/voices/{quote(navai.elevenlabs_voice_id or '', safe='')}",
-        headers={"xi-api-key": navai.elevenlabs_api_key or ""},
+async def _check_elevenlabs(
+    options: ElevenLabsOptions, voices: Voices, provider: ProviderClient
+) -> AsyncIterator[Finding]:
+    """The key and the voices, by `GET /v1/voices/{voice}`; then the model, by `GET /v1/models`."""
+    for voice, setting in voices.names.items():
+        path = f"voices/{quote(voice, safe='')}"
+        try:
+            told = (await provider.fetch(_elevenlabs_call(options, path))).json_object()
+        except UpstreamError as error:
+            yield _no_elevenlabs(error, "voices", setting, f"no voice {voice}")
+            if error.upstream_status in (None, 401) and error.code != "missing_permissions":
+                return  # the next question would be answered in the same way
+        else:
+            yield Finding("ok", "elevenlabs", f"the voice is {told.get('name') or voice!s:.60}")
+    yield await _check_elevenlabs_model(options, provider)
+
+
+async def _check_elevenlabs_model(options: ElevenLabsOptions, provider: ProviderClient) -> Finding:
+    wanted = options.model_id
+    try:
+        models = (await provider.fetch(_elevenlabs_call(options, "models"))).json_list()
+    except UpstreamError as error:
+        return _no_elevenlabs(error, "models", "ELEVENLABS_MODEL_ID", "no list of models")
+    known = {one.get("model_id"): one for one in models if isinstance(one, dict)}
+    if wanted not in known:
+        return Finding("fail", "elevenlabs", f"there is no model {wanted} for this key; change ELEVENLABS_MODEL_ID")
+    if known[wanted].get("can_do_text_to_speech") is False:
+        return Finding("fail", "elevenlabs", f"the model {wanted} does not speak; change ELEVENLABS_MODEL_ID")
+    return Finding("ok", "elevenlabs", f"the model is {wanted}")
+
+
+def _elevenlabs_call(options: ElevenLabsOptions, path: str) -> Call:
+    return Call(
+        name=f"GET /v1/{path.partition('/')[0]}",
+        url=f"{options.base_url.rstrip('/')}/v1/{path}",
+        headers=options.headers,
         method="GET",
         timeout_s=TIMEOUT_S,
     )
-    try:
-        voice = (await provider.fetch(call)).json_object()
-    except UpstreamError as error:
-        if error.code == "missing_permissions":
-            text = "ELEVENLABS_API_KEY is known but may not look at voices, so that ELEVENLABS_VOICE_ID was not checked"
-            return Finding("warn", "elevenlabs", text)
-        hints = {
-            401: "ELEVENLABS_API_KEY is not accepted",
-            400: "there is no such voice; change ELEVENLABS_VOICE_ID",
-            404: "there is no such voice; change ELEVENLABS_VOICE_ID",
-            None: "change ELEVENLABS_BASE_URL, or look at the network",
-        }
-        hint = hints.get(error.upstream_status, "ELEVENLABS_BASE_URL answers with an error")
-        return Finding("fail", "elevenlabs", f"{hint} ({error})")
-    return Finding("ok", "elevenlabs", f"the voice is {voice.get('name') or navai.elevenlabs_voice_id!s:.60}")
+
+
+def _no_elevenlabs(error: UpstreamError, what: str, setting: str, missing: str) -> Finding:
+    """Why something could not be looked up; a key that may not look is no failure."""
+    if error.code == "missing_permissions":
+        text = f"ELEVENLABS_API_KEY is known but may not look at {what}, so that {setting} was not checked"
+        return Finding("warn", "elevenlabs", text)
+    hints = {
+        401: "ELEVENLABS_API_KEY is not accepted",
+        400: f"there is {missing}; change {setting}",
+        404: f"there is {missing}; change {setting}",
+        None: "change ELEVENLABS_BASE_URL, or look at the network",
+    }
+    hint = hints.get(error.upstream_status, "ELEVENLABS_BASE_URL answers with an error")
+    code = f" {error.code}" if error.code and error.code not in str(error) else ""
+    return Finding("fail", "elevenlabs", f"{hint} ({error}{code})")

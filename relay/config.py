@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from relay.azure import AzureResource, azure_endpoint, is_azure_preview
 from relay.core.limits import SessionLimits
 from relay.core.redact import redact
-from relay.core.values import SessionConfig, TurnDetection
+from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
 
 ENGINE = "local"
@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
 
+    voice_mode: Literal["streaming", "final"] = Field("streaming", alias="RELAY_VOICE_MODE")
+    voice_fallback: Literal["model", "off"] = Field("model", alias="RELAY_VOICE_FALLBACK")
+
     api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
     ticket_keys: CommaList = Field((), alias="RELAY_TICKET_KEYS", repr=False)
@@ -200,7 +203,16 @@ class Settings(BaseSettings):
         return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator(
-        "upstream", "turn", "log_level", "log_format", "noise_reduction", "browser_access", "record", mode="before"
+        "upstream",
+        "turn",
+        "log_level",
+        "log_format",
+        "noise_reduction",
+        "browser_access",
+        "record",
+        "voice_mode",
+        "voice_fallback",
+        mode="before",
     )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
@@ -213,6 +225,15 @@ class Settings(BaseSettings):
     def _check_upstream(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", ENGINE) and not _is_url(value, ("ws", "wss")):
             raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
+        return value
+
+    @field_validator("voice")
+    @classmethod
+    def _check_voice(cls, value: str) -> str:
+        if value.startswith(EXTERNAL_VOICE):
+            raise ValueError(
+                "names the model's own voice; for another one set NAVAI_TTS_PROVIDER=elevenlabs and ELEVENLABS_VOICE_ID"
+            )
         return value
 
     @field_validator("azure_endpoint")
@@ -328,6 +349,11 @@ class Settings(BaseSettings):
         if azure is not None:
             return Upstream("azure", azure.websocket_url, self.azure_api_key)
         return Upstream("local", None, None)
+
+    @property
+    def fallback_voice(self) -> str | None:
+        """The model's voice that speaks after an external one has failed; None if that is not wanted."""
+        return self.voice if self.voice_fallback == "model" else None
 
     def session_limits(self) -> SessionLimits:
         """How long sessions may last and be quiet; 0 is for ever."""

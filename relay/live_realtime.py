@@ -11,7 +11,7 @@ from typing import ClassVar, assert_never
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.events import Forwarded
-from relay.core.realtime_events import PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_events import PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.realtime_session import RealtimeSession
 from relay.live_base import LiveBase, Tap, Tools
 from relay.peers.frames import MessageListener
@@ -31,7 +31,7 @@ class LiveRealtime(LiveBase[RealtimeSession]):
     upstream says until `run` is kept.
     """
 
-    _hot: ClassVar[tuple[type, ...]] = (Forwarded, UpstreamSaid)
+    _hot: ClassVar[tuple[type, ...]] = (Forwarded,)
 
     def __init__(
         self,
@@ -141,6 +141,8 @@ class LiveRealtime(LiveBase[RealtimeSession]):
                     self._upstream.send_text(message)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
+            case cmd.CancelTool(call_id):
+                self._tools.cancel(call_id)
             case cmd.CancelTools():
                 self._cancel_tasks()
             case cmd.CloseClient():

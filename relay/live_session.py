@@ -1,7 +1,7 @@
 """A device client's session at run time: the only place where its rules, the languages and the sockets meet."""
 
 from collections.abc import Awaitable, Callable
-from typing import assert_never, cast
+from typing import Protocol, assert_never, cast
 
 from audio.framing import Chunk
 from relay.core import commands as cmd
@@ -13,6 +13,7 @@ from relay.peers.frames import MessageListener
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
+from relay.uplink import Uplink
 from relay.wire.append import forwarded
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
@@ -23,6 +24,16 @@ MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
 """With more than this unread, whatever it is, the upstream is given up at once."""
 
 _HOT = (Forwarded, ev.TextDelta)
+
+
+class VoicePeer(Protocol):
+    """What a session needs of an external voice: do as it is asked, and feed what comes of it."""
+
+    def carry_out(self, command: cmd.VoiceCommand) -> None:
+        """Carry out a command; returns at once."""
+
+    async def stop(self) -> None:
+        """End everything, in bounded time."""
 
 
 class LiveSession(LiveBase[DeviceSession]):
@@ -41,17 +52,31 @@ class LiveSession(LiveBase[DeviceSession]):
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
+        voice: Callable[[Callable[[ev.VoiceEvent], None]], VoicePeer] | None = None,
     ) -> None:
+        """`voice` makes the way to an external voice, given where its events go."""
         super().__init__(core, client, dial, tools, clock=clock, tap=tap)
         self._client_codec = DeviceCodec(core.options)
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
+        self._encode_up = self._way_up()
+        self._uplink = Uplink(self._client_binary)
         self._decode = upstream_codec.decode
+        self._voice = voice(self.feed) if voice is not None else None
         client.on_text = self._client_text
-        client.on_binary = self._client_binary
+        client.on_binary = self._uplink.frame
+        client.on_fragment = self._client_fragment
         self._upstream.on_text = self._upstream_text
+
+    async def run(self) -> None:
+        """Live until the client is gone, and leave nothing behind: no voice that still speaks either."""
+        try:
+            await super().run()
+        finally:
+            if self._voice is not None:
+                await self._voice.stop()
 
     def _stop(self) -> None:
         self._outbox.stop()
@@ -59,27 +84,73 @@ class LiveSession(LiveBase[DeviceSession]):
 
     # -- sockets to events --------------------------------------------------------------------------------------------
 
+    def feed(self, event: ev.Event) -> None:
+        """Let something happen to the session; see `LiveBase.feed`."""
+        self._settle()
+        super().feed(event)
+        self._open_uplink()
+
+    def _settle(self) -> None:
+        """Note what went the short way up, and let no more go it."""
+        passed_bytes = self._uplink.close()
+        if passed_bytes:
+            self.core.turns.input_bytes += passed_bytes
+            self._throttle.audio.left -= passed_bytes
+
+    def _open_uplink(self) -> bool:
+        """Let audio take the short way, if all is as usual; returns whether it is."""
+        upstream, throttle = self._upstream, self._throttle
+        is_usual = (
+            self.core.streaming_in and upstream.is_writable and not self._client_codec.aligner.carry and not self._busy
+        )
+        if is_usual and throttle.audio.left > 0:
+            self._uplink.open(int(throttle.audio.left), throttle.least_bytes, self._encode_up, upstream.send_text)
+        return is_usual
+
+    def _way_up(self) -> Callable[[Chunk], bytes]:
+        """What makes an upstream's message of a frame, by the formats in force, and tells the tap."""
+        codec, encode, tap = self._client_codec, self._encode_audio, self._tap
+
+        def converted(frame: Chunk) -> bytes:
+            return encode(codec.to_upstream(frame))
+
+        def tapped(frame: Chunk) -> bytes:
+            event = forwarded(("input_audio", "", len(frame), frame, "", 0))
+            if tap is not None:
+                tap(event, self._clock(), (event,))
+            return encode(codec.to_upstream(frame))
+
+        if tap is not None:
+            return tapped
+        return encode if codec.passes_up else converted
+
     def _client_binary(self, frame: memoryview) -> None:
-        core, codec, throttle = self.core, self._client_codec, self._throttle
-        n_bytes = len(frame)
+        """A frame that may not take the short way, or no more of them."""
+        self._settle()
+        n_bytes, throttle = len(frame), self._throttle
         allowance = throttle.audio
-        allowance.left -= n_bytes if n_bytes > throttle.least_bytes else throttle.least_bytes
+        allowance.left -= max(n_bytes, throttle.least_bytes)
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
-        if core.streaming_in and codec.passes_up and not (n_bytes & 1 or codec.aligner.carry) and n_bytes:
-            # The short way of what `feed` does with microphone audio in a running session: count it, pass it on.
-            core.turns.input_bytes += n_bytes
-            if self._tap is not None:
-                event = forwarded(("input_audio", "", n_bytes, frame, "", 0))
-                self._tap(event, self._clock(), (event,))
-            if self._upstream.is_writable:
-                self._upstream.send_text(self._encode_audio(frame))
-            else:
-                self._append(frame)
+        if self._open_uplink() and n_bytes >= throttle.least_bytes and not n_bytes & 1:
+            self.core.turns.input_bytes += n_bytes
+            self._upstream.send_text(self._encode_up(frame))
             return
-        audio = self._client_codec.decode_audio(frame)
-        if audio is not None:
-            self.feed(audio)
+        event = self._client_codec.decode_audio(frame)
+        if event is not None:
+            self.feed(event)
+        else:
+            self._settle()  # half a sample waits for its other half
+
+    def _client_fragment(self) -> None:
+        self._settle()
+        self._throttle.fragment()
+        self._open_uplink()
+
+    def _upstream_writable(self, is_writable: bool) -> None:
+        self._settle()
+        super()._upstream_writable(is_writable)
+        self._open_uplink()
 
     def _client_text(self, frame: memoryview) -> None:
         self._throttle.message()
@@ -136,6 +207,9 @@ class LiveSession(LiveBase[DeviceSession]):
             self._send_upstream(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
+        elif kind in cmd.VOICE_COMMANDS:
+            if self._voice is not None:
+                self._voice.carry_out(cast(cmd.VoiceCommand, command))
         else:
             self._manage(cast(cmd.ManageCommand, command))
 
@@ -167,5 +241,6 @@ class LiveSession(LiveBase[DeviceSession]):
             case cmd.UseOptions(options):
                 self._throttle.use(options.input)
                 self._outbox.use(options)
+                self._encode_up = self._way_up()
             case _:
                 assert_never(command)

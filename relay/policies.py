@@ -28,6 +28,7 @@ from relay.core.policy import (
     RealtimePolicy,
     RecordMode,
 )
+from relay.core.values import EXTERNAL_VOICE
 from relay.errors import ConfigError
 
 DEFAULT = "default"
@@ -44,6 +45,7 @@ class _PolicyEntry(BaseModel):
     tools: Names | None = None
     show_tools: bool = False
     models: Names = ("*",)
+    voice: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     voices: Names = ("*",)
     transcription_models: Names = ("*",)
     max_output_tokens: int | None = Field(None, ge=1, le=4096)
@@ -59,6 +61,13 @@ class _PolicyEntry(BaseModel):
     @classmethod
     def _tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("voice")
+    @classmethod
+    def _whole(cls, value: str | None) -> str | None:
+        if value is not None and not value.removeprefix(EXTERNAL_VOICE).strip():
+            raise ValueError(f"a voice must be named behind {EXTERNAL_VOICE}")
+        return value
 
     @field_validator("allow", "deny")
     @classmethod
@@ -87,7 +96,7 @@ class _PolicyEntry(BaseModel):
             denied_fields=self.denied_fields,
         )
         hello_fields = HELLO_FIELDS if self.hello_fields is None else frozenset(self.hello_fields)
-        return Policy(name, hello_fields, self.record, realtime)
+        return Policy(name, hello_fields, self.record, realtime, self.voice)
 
 
 def _one_of(value: Names | None, known: Iterable[str]) -> Names | None:
@@ -122,6 +131,11 @@ class Policies:
     def get(self, name: str) -> Policy | None:
         """A policy by its name."""
         return self._by_name.get(name)
+
+    def external_voices(self) -> dict[str, str]:
+        """The external voices by the names of the policies that have them speak."""
+        named = {name: policy.voice or "" for name, policy in self._by_name.items()}
+        return {name: voice for name, voice in named.items() if voice.startswith(EXTERNAL_VOICE)}
 
     def of(self, identity: str) -> Policy:
         """The policy of a key, by its identity."""

@@ -15,15 +15,26 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import pybase64
+
 from audio.formats import PCM16_24K
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, input_lines, realtime_line, sent_line, words_line
+from relay.core.journal_lines import (
+    audio_line,
+    end_line,
+    event_line,
+    input_lines,
+    realtime_line,
+    sent_line,
+    voice_line,
+    words_line,
+)
 from relay.core.policy import Principal, RecordMode
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 from relay.core.replay import Beginning, RealtimeStart
-from relay.core.values import DeviceOptions, SessionConfig, ToolSpec
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
 from relay.recording.writer import Batch, Files, Missing, Writer
@@ -37,7 +48,9 @@ TIDY_EVERY_S = 3600.0
 MAX_PRELUDE = 64
 """Events of the upstream's greeting that may wait for consent; they hold nothing that anybody said."""
 
-_PRELUDE = (ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick)
+_PRELUDE = (
+    ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick, ev.VoiceOpened, ev.VoiceFailed
+)  # fmt: skip
 
 _log = logging.getLogger("relay.recordings")
 
@@ -63,7 +76,7 @@ class SessionTape:
         self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
         self._over = self._began = False
         self._keeps_sent = _converts(header.beginning.options)
-        self._client, self._upstream, self._sent = bytearray(), bytearray(), bytearray()
+        self._client, self._upstream, self._voice, self._sent = bytearray(), bytearray(), bytearray(), bytearray()
         self._journal: list[bytes] = []
         self._run: list[float] = []  # the times of microphone frames in a row, all of one length, that are no lines yet
         self._run_bytes = 0
@@ -99,6 +112,8 @@ class SessionTape:
                 return
             if type(event) is ev.Forwarded and commands is not None:
                 self._audio(event, now, commands)
+            elif type(event) is ev.VoiceSpoke and commands is not None:
+                self._spoken(event, now, commands)
             elif type(event) is ev.TextDelta and commands is not None:
                 self._note(words_line(event, now, commands), now, 0)
             else:
@@ -194,6 +209,18 @@ class SessionTape:
             self._upstream += samples
         self._note(audio_line(event, now, commands), now, event.n_bytes)
 
+    def _spoken(self, event: ev.VoiceSpoke, now: float, commands: Sequence[cmd.Command]) -> None:
+        try:
+            samples = decode_audio(event.raw)
+        except ValueError:
+            samples = b""
+        if pybase64.b64encode(samples) == event.raw:
+            self._voice += samples
+            line = voice_line(event, now, commands)
+        else:  # no usual base64: it stands in its line as it came
+            line = event_line(event._replace(raw=bytes(event.raw)), now, commands)
+        self._note(line, now, event.n_bytes)
+
     def _other(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
         if self._consent_in(event) is False:
             self._withdrawn()
@@ -236,7 +263,7 @@ class SessionTape:
         self._end_run()
         missing = Missing(self._missing.records, self._missing.first, self._missing.last)
         batch = Batch(
-            audio=(self._client, self._upstream, self._sent),
+            audio=(self._client, self._upstream, self._voice, self._sent),
             journal=missing.take() + b"".join(self._journal),
             records=self._records,
             first=self._first,
@@ -252,7 +279,7 @@ class SessionTape:
 
     def _forget(self) -> None:
         # The writer has the old ones now, or nobody needs them.
-        self._client, self._upstream, self._sent = bytearray(), bytearray(), bytearray()
+        self._client, self._upstream, self._voice, self._sent = bytearray(), bytearray(), bytearray(), bytearray()
         self._journal.clear()
         self._run.clear()
         self._pending_bytes = self._records = 0
@@ -331,11 +358,11 @@ class Recorder:
         principal: Principal,
         started_at: float,
         clock: Callable[[], float],
+        speech: SpeechRules | None = None,
     ) -> SessionTape | None:
         """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded."""
-        return self._tape(
-            SessionTape, Beginning(session_id, config, options, principal, started_at), self._model, clock
-        )
+        beginning = Beginning(session_id, config, options, principal, started_at, speech)
+        return self._tape(SessionTape, beginning, self._model, clock)
 
     def realtime_tape(
         self,
@@ -348,7 +375,7 @@ class Recorder:
     ) -> SessionTape | None:
         """The same for a Realtime client's session, to which the relay brings `tools`."""
         config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
-        beginning = Beginning(session_id, config, options, principal, started_at, start)
+        beginning = Beginning(session_id, config, options, principal, started_at, realtime=start)
         return self._tape(RealtimeTape, beginning, start.model or self._model, clock)
 
     def _tape(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -24,6 +25,7 @@ from relay.endpoints.openai_rest import calls, client_secrets, models, translati
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.endpoints.realtime import realtime_socket
 from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
+from relay.endpoints.voices import VOICES, Voices
 from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
@@ -138,6 +140,9 @@ def create_app(
         state.library,
         spending=state.spending,
         provider=state.provider,
+    )
+    app[VOICES] = Voices.of(
+        app[NAVAI].options, settings.voice_mode, settings.fallback_voice, state.policies.external_voices()
     )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
         resource = app.router.add_resource(route.pattern)
@@ -280,10 +285,13 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
         tls = settings.tls_context()
         await web.TCPSite(runner, settings.host, settings.port, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
-        for line in app[RELAY].describe():
+        for line in (*app[RELAY].describe(), *app[VOICES].lines):
             _log.info("%s", line)
         for warning in (*settings.warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
+        # What the start has made stays for good: collections of garbage need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         scheme = "https" if tls else "http"
         _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
         await stop.wait()

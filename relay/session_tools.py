@@ -5,12 +5,17 @@ import contextlib
 import time
 from collections.abc import Callable
 
+from relay.core.bounded import RecentSet
 from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed, ToolReturned
+from relay.core.turns import CANCELLED_CALL
 from relay.core.values import SessionConfig, ToolSpec
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolCall, ToolRunner
+
+MAX_CANCELLED_EARLY = 32
+"""Calls that were cancelled before they began; beyond it the oldest one runs after all, and returns as ever."""
 
 
 def tool_specs(registry: ToolRegistry) -> tuple[ToolSpec, ...]:
@@ -39,6 +44,7 @@ class SessionTools:
         self._identity = identity
         self._language = language
         self._config: Callable[[], SessionConfig] | None = None
+        self._cancelled_early = RecentSet(MAX_CANCELLED_EARLY)
 
     def follow(self, config: Callable[[], SessionConfig]) -> None:
         """Tell tools the language of the configuration in force, which a client may have changed."""
@@ -46,6 +52,8 @@ class SessionTools:
 
     async def run(self, command: RunTool, tell: Callable[[ToolProgressed | EndAsked], None]) -> ToolReturned:
         """Run one call to its end; every failure is a return as well."""
+        if self._cancelled_early.pop(command.call_id, "") is None:
+            return ToolReturned(command.call_id, "cancelled", CANCELLED_CALL, 0)
         started = time.monotonic()
         loop = asyncio.get_running_loop()
 
@@ -70,5 +78,6 @@ class SessionTools:
         )
 
     def cancel(self, call_id: str) -> None:
-        """End one running call: it returns as "cancelled"."""
-        self._runner.cancel(self._session_id, call_id)
+        """End one running call: it returns as "cancelled", also if its task has not begun yet."""
+        if not self._runner.cancel(self._session_id, call_id):
+            self._cancelled_early.add(call_id)

@@ -1,8 +1,9 @@
 """Gathering wake-ups: under load the loop may look at its sockets every few ms instead of for every frame.
 
-What a frame costs is mostly the waking up for it. A loop that sleeps to the next boundary of `RELAY_TICK_MS` once in
-each round finds several frames waiting; each of them waits half a tick on average, in either direction. Off by default,
-for latency comes first; and it begins with enough sessions only, since few of them have nothing to gather.
+What a frame costs is mostly the waking up for it. A loop whose rounds begin `RELAY_TICK_MS` apart finds several frames
+waiting; each of them waits half a tick on average, in either direction. Off by default, for latency comes first. It
+begins with enough sessions only, since few of them have nothing to gather; a loop that has no time to spare does not
+sleep.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ class Tick:
     def __init__(self, tick_ms: float) -> None:
         self._tick_s = tick_ms / 1000
         self._handle: asyncio.Handle | None = None
+        self._woke_at = 0.0
 
     @property
     def is_on(self) -> bool:
@@ -35,5 +37,8 @@ class Tick:
 
     def _round(self) -> None:
         # The loop stands still on purpose: whatever arrives meanwhile is read in one go afterwards. Other threads run.
-        time.sleep(self._tick_s - time.monotonic() % self._tick_s)
+        spare_s = self._woke_at + self._tick_s - time.monotonic()
+        if spare_s > 0:
+            time.sleep(spare_s)
+        self._woke_at = time.monotonic()
         self._handle = asyncio.get_running_loop().call_soon(self._round)

@@ -1,15 +1,18 @@
 """`relay check` against scripted providers: each failure names the setting to change."""
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.checkup import Finding, check_all
 from relay.endpoints.navai_options import NavaiOptions
+from relay.errors import ConfigError
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, elevenlabs_env
 from tests.support.relay_server import settings_for
 from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider
+from tests.support.voice_stage import local_engine
 
 TODAY = date(2026, 11, 21)
 MODEL = "gpt-realtime-2.1"
@@ -163,18 +166,55 @@ async def test_ga_and_preview_are_told_apart(version: str | None, missing: str, 
 
 async def test_the_voice_of_elevenlabs_is_looked_up() -> None:
     async with scripted_provider() as provider:
-        found = (await findings(provider, elevenlabs_env(provider)))[-1]
-        assert (found.status, found.text) == ("ok", "the voice is Ana")
-        found = (await findings(provider, elevenlabs_env(provider) | {"ELEVENLABS_VOICE_ID": "nobody/1"}))[-1]
-        assert (found.status, "ELEVENLABS_VOICE_ID" in found.text) == ("fail", True)
-        assert provider.last.path == "/v1/voices/nobody%2F1"
+        voice, model = (await findings(provider, elevenlabs_env(provider)))[-2:]
+        assert (voice.status, voice.text) == ("ok", "the voice is Ana")
+        assert (model.status, model.text) == ("ok", "the model is eleven_flash_v2_5")
+        voice, _ = (await findings(provider, elevenlabs_env(provider) | {"ELEVENLABS_VOICE_ID": "nobody/1"}))[-2:]
+        assert (voice.status, "change ELEVENLABS_VOICE_ID" in voice.text) == ("fail", True)
+        assert "voice_not_found" in voice.text, "the provider's own code"
+        assert "/v1/voices/nobody%2F1" in [one.path for one in provider.seen]
         provider.keys = {BACKEND_KEY}
-        found = (await findings(provider, elevenlabs_env(provider)))[-1]
-        assert (found.status, "ELEVENLABS_API_KEY" in found.text) == ("fail", True)
+        found = await findings(provider, elevenlabs_env(provider))
+        assert (found[-1].status, "ELEVENLABS_API_KEY" in found[-1].text) == ("fail", True)
+        assert "invalid_api_key" in found[-1].text
+        assert found[-2].what != "elevenlabs", "of a key that is not accepted nothing more is asked"
+
+
+@pytest.mark.parametrize("model", ["eleven_nonsense", "eleven_english_sts_v2"])
+async def test_a_model_of_elevenlabs_that_is_not_there_or_does_not_speak_names_its_setting(model: str) -> None:
+    async with scripted_provider() as provider:
+        found = (await findings(provider, elevenlabs_env(provider) | {"ELEVENLABS_MODEL_ID": model}))[-1]
+        assert (found.status, model in found.text, "ELEVENLABS_MODEL_ID" in found.text) == ("fail", True, True)
+
+
+async def test_the_voice_of_a_policy_is_looked_up_too(tmp_path: Path) -> None:
+    (tmp_path / "policies.toml").write_text('[policies.kiosk]\nvoice = "elevenlabs:nobody"\n')
+    async with scripted_provider() as provider:
+        env = elevenlabs_env(provider) | {"NAVAI_TTS_PROVIDER": ""}
+        found = await findings(provider, env, policies=tmp_path / "policies.toml")
+        told_of = [(one.status, one.text) for one in found if one.what == "elevenlabs"]
+        assert told_of[0][0] == "fail"
+        assert "no voice nobody; change policies.kiosk.voice" in told_of[0][1]
+
+
+async def test_the_local_engine_in_elevenlabs_place_passes() -> None:
+    async with scripted_provider() as provider, local_engine() as engine:
+        env = {"NAVAI_TTS_PROVIDER": "elevenlabs", "ELEVENLABS_BASE_URL": engine}
+        assert told(await findings(provider, env))[-2:] == [("ok", "elevenlabs"), ("ok", "elevenlabs")]
+        missing = (await findings(provider, env | {"ELEVENLABS_VOICE_ID": "missing-1"}))[-2]
+        assert "voice_id_does_not_exist" in missing.text
+
+
+async def test_numbers_out_of_range_are_named_all_at_once() -> None:
+    async with scripted_provider() as provider:
+        env = elevenlabs_env(provider) | {"ELEVENLABS_STABILITY": "1.5", "ELEVENLABS_STYLE": "-1"}
+        with pytest.raises(ConfigError, match=r"ELEVENLABS_STABILITY must be from 0 to 1(.|\n)*ELEVENLABS_STYLE"):
+            await findings(provider, env)
 
 
 async def test_a_key_that_may_not_look_at_voices_is_no_failure() -> None:
     async with scripted_provider() as provider:
         provider.script = Script(status=401, json={"detail": {"status": "missing_permissions"}})
-        found = (await findings(provider, elevenlabs_env(provider)))[-1]
-        assert (found.status, "ELEVENLABS_VOICE_ID" in found.text) == ("warn", True)
+        voice, model = (await findings(provider, elevenlabs_env(provider)))[-2:]
+        assert (voice.status, "ELEVENLABS_VOICE_ID" in voice.text) == ("warn", True)
+        assert (model.status, "ELEVENLABS_MODEL_ID" in model.text) == ("warn", True)

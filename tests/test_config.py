@@ -51,6 +51,12 @@ def test_all_mistakes_are_told_at_once_by_their_names(clean) -> None:
         assert name in str(error.value)
 
 
+def test_the_models_own_voice_is_no_voice_of_elevenlabs(clean) -> None:
+    clean.setenv("OPENAI_REALTIME_VOICE", "elevenlabs:voice-1")
+    with pytest.raises(ConfigError, match=r"OPENAI_REALTIME_VOICE.*NAVAI_TTS_PROVIDER"):
+        Settings.load()
+
+
 def test_a_mistake_in_a_secret_does_not_show_it(clean) -> None:
     clean.setenv("RELAY_API_KEYS", "short-secret")
     with pytest.raises(ConfigError) as error:

@@ -114,6 +114,7 @@ _small = st.integers(1, 2)
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("microphone"), st.binary(max_size=9)),
+        st.tuples(st.just("microphone"), st.sampled_from([bytes(960), bytes(961), b"\1\2" * 480, b"\3" * 12_000])),
         st.tuples(st.just("upstream"), st.builds(delta, _small, _small, st.binary(max_size=64))),
         st.tuples(st.just("upstream"), st.builds(words, _small, _small, st.text(max_size=5))),
         st.tuples(
@@ -143,13 +144,14 @@ def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]],
         stage = Stage(tap=tap, rate_hz=rate_hz, kind=kind).ready()
         for kind, what in steps:
             if kind == "microphone":
-                stage.live._client_binary(memoryview(what))
+                stage.client.on_binary(memoryview(what))
             elif kind == "upstream":
                 stage.hear(what)
             elif kind == "client":
                 stage.live._client_text(memoryview(what.encode()))
             else:
                 stage.clock.advance(what)
+        stage.live._settle()  # what went the short way is noted before anybody looks
         turns = stage.live.core.turns
         state = (stage.sent, turns.input_bytes, turns.last_upstream_at)
         stage.live._outbox.stop()
@@ -171,7 +173,7 @@ async def test_the_tap_sees_every_event_with_its_time_and_its_commands() -> None
     stage = Stage(tap=lambda event, now, commands: seen.append((type(event).__name__, now, len(commands))))
     stage.ready()
     stage.clock.advance(1.5)
-    stage.live._client_binary(memoryview(bytes(960)))
+    stage.client.on_binary(memoryview(bytes(960)))
     assert seen == [("SessionCreated", 1000.0, 1), ("SessionUpdated", 1000.0, 1), ("Forwarded", 1001.5, 1)]
 
 
@@ -234,7 +236,7 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
         {"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": [call]}},
     )
     await started.wait()
-    stage.live._client_binary(memoryview(bytes(960)))
+    stage.client.on_binary(memoryview(bytes(960)))
     assert stage.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
     release.set()
     while stage.live._tasks:

@@ -53,6 +53,21 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         assert part in text
 
 
+def test_a_policy_may_have_a_voice_of_its_own_and_say_which_may_be_named(tmp_path: Path) -> None:
+    policies = load(
+        tmp_path,
+        '[policies.kiosk]\nvoice = "elevenlabs:voice-1"\nvoices = ["marin", "elevenlabs:a*"]\n'
+        '[policies.lab]\nvoice = "cedar"\n',
+    )
+    kiosk = policies.get("kiosk")
+    assert kiosk is not None
+    assert [kiosk.allows_voice(voice) for voice in ("elevenlabs:voice-1", "elevenlabs:ab", "marin")] == [True] * 3
+    assert [kiosk.allows_voice(voice) for voice in ("elevenlabs:b", "cedar")] == [False] * 2
+    assert policies.external_voices() == {"kiosk": "elevenlabs:voice-1"}
+    with pytest.raises(ConfigError, match=r"policies.kiosk.voice.*behind elevenlabs:"):
+        load(tmp_path, '[policies.kiosk]\nvoice = "elevenlabs: "\n')
+
+
 @pytest.mark.parametrize("text", ["[", "\xff", '[policies.a]\nkeys=["k"]\n[policies.b]\nkeys=["k"]\n'])
 def test_what_is_no_policy_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "policies.toml"

@@ -315,7 +315,7 @@ def test_a_file_size_limit_is_a_gap_like_any_other(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     files = Files(tmp_path / "r", b"{}")
-    batch = Batch((bytes(3000), b"", b""), b'{"now":1.0,"in":3000}\n', 1, 1.0, 1.0)
+    batch = Batch((bytes(3000), b"", b"", b""), b'{"now":1.0,"in":3000}\n', 1, 1.0, 1.0)
     files.put(batch)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:

@@ -59,6 +59,18 @@ async def test_one_call_can_be_cancelled() -> None:
     assert (await running).status == "cancelled"
 
 
+async def test_a_call_can_be_cancelled_before_it_begins() -> None:
+    ran: list[int] = []
+
+    def count() -> None:
+        ran.append(1)
+
+    tools = tools_of(count)
+    tools.cancel("c1")
+    statuses = [(await tools.run(RunTool(call_id, "count", "{}"), lambda _: None)).status for call_id in ("c1", "c2")]
+    assert (statuses, ran) == (["cancelled", "done"], [1])
+
+
 def test_what_the_model_is_not_shown_is_no_tool_of_the_session() -> None:
     @tool(expose={"http"})
     def hidden() -> None: ...

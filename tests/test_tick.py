@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 
 import pytest
 
-from relay.testing import ScriptedUpstream
+from relay.testing import FakeClock, ScriptedUpstream
 from relay.tick import BUSY_SESSIONS, Tick
 from tests.support.relay_server import DeviceClient, running_relay
 
@@ -79,3 +80,16 @@ async def test_sessions_come_talk_and_go_under_a_tick() -> None:
         async with asyncio.timeout(5):
             await relay.state.all_gone.wait()
         assert not relay.state.tick.is_on
+
+
+async def test_a_loop_without_time_to_spare_does_not_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, slept = FakeClock(100.0), list[float]()
+    monkeypatch.setattr("relay.tick.time", SimpleNamespace(monotonic=clock, sleep=slept.append))
+    tick = Tick(5)
+    tick.sessions(BUSY_SESSIONS)
+    for work_s in (0.006, 0.02, 0.001, 0.005):
+        await asyncio.sleep(0)  # one round
+        clock.advance(work_s)
+    await asyncio.sleep(0)
+    tick.sessions(0)
+    assert slept == [pytest.approx(0.004)], "only after the round of 1 ms; the first began long ago"

@@ -23,7 +23,9 @@ def policies(
     for name in known.names():
         policy = known.get(name)
         if policy is not None:
-            typer.echo(f"policy  {name:<16} may {', '.join(sorted(policy.realtime.allow)) or 'nothing special'}")
+            voice = f"; devices hear {policy.voice}" if policy.voice else ""
+            may = ", ".join(sorted(policy.realtime.allow)) or "nothing special"
+            typer.echo(f"policy  {name:<16} may {may}{voice}")
     identities = {identity_of(one) for one in settings.api_keys}
     for identity in sorted(identities):
         typer.echo(f"key     {identity:<16} {known.of(identity).name}")

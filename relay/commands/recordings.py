@@ -70,28 +70,34 @@ def show(
 def export(
     asked: Id,
     to: Annotated[Path, typer.Option("--to", help="The folder to write to.")] = Path(),
-    raw: Annotated[
-        bool, typer.Option("--raw", help="The model's audio as it was generated, without a header.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="What was generated, as it came, without a header.")] = False,
     folder: Dir = None,
 ) -> None:
-    """Write both heard tracks (FLAC) and the transcript, or with --raw all audio that the model generated."""
+    """Write both heard tracks (FLAC) and the transcript, or with --raw all audio that was generated.
+
+    With an external voice that is the voice's (ID.voice.pcm), and the model's where it spoke itself (ID.pcm).
+    """
     import shutil
+    from dataclasses import replace
 
     from relay.errors import RelayError
-    from relay.recording.folder import ASSISTANT_TRACK, TRANSCRIPT, UPSTREAM_AUDIO, USER_TRACK, find
+    from relay.recording.folder import ASSISTANT_TRACK, TRANSCRIPT, UPSTREAM_AUDIO, USER_TRACK, VOICE_AUDIO, find
     from relay.recording.header import read_header
 
     path = find(root_of(folder), asked)
     if not to.is_dir():
         raise RelayError(f"--to {to}: there is no such folder")
     if raw:
-        # The model's audio is what upstream_output of the options in force says; a hello may have changed them.
+        # The audio is what upstream_output of the options in force says; a hello may have changed them.
         header = read_header(path)
-        sound = _final_options(path, header.beginning.options).upstream_output
-        suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
-        names = {UPSTREAM_AUDIO: f"{path.name}.{suffix}"}
-        typer.echo(f"{sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
+        options = _final_options(path, header.beginning.options)
+        middles = {UPSTREAM_AUDIO: "", VOICE_AUDIO: ".voice"}
+        names = {}
+        for name in [name for name in middles if (path / name).exists()] or [UPSTREAM_AUDIO]:
+            sound = replace(options, external_voice=name == VOICE_AUDIO).upstream_output
+            suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
+            names[name] = f"{path.name}{middles[name]}.{suffix}"
+            typer.echo(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
     else:
         _finished(path)
         names = {name: f"{path.name}.{name}" for name in (USER_TRACK, ASSISTANT_TRACK, TRANSCRIPT)}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
+from audio.formats import AudioFormat
 from relay.core.events import Forwarded
 from relay.core.values import (
     DeviceOptions,
@@ -42,10 +43,14 @@ class ClearInput:
 
 @dataclass(frozen=True, slots=True)
 class CreateItem:
-    """Add an item to the conversation: a user's text, or a tool's output (`item.text`)."""
+    """Add an item to the conversation: a text of either side, or a tool's output (`item.text`).
+
+    It comes behind the item `after` ("root": it is the first), or last.
+    """
 
     item: Item
     event_id: str
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +191,11 @@ class TellUsage:
 
 @dataclass(frozen=True, slots=True)
 class TellLatency:
-    """`latency` of one turn, in ms; None where a step did not happen or was not told."""
+    """`latency` of one turn, in ms; None where a step did not happen or was not told.
+
+    With an external voice `first_delta_ms` is split: the model took `first_text_ms` to its first word, the voice
+    `voice_ms` from there to the first sound.
+    """
 
     item_id: str
     speech_stopped_ms: int | None
@@ -194,6 +203,8 @@ class TellLatency:
     first_byte_ms: int
     first_played_ms: int | None
     total_ms: int
+    first_text_ms: int | None = None
+    voice_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +272,61 @@ class UseOptions:
     options: DeviceOptions
 
 
+# -- to an external voice ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVoice:
+    """Connect to the voice, so that it is there when it is needed; `VoiceOpened` or `VoiceFailed` follows."""
+
+    voice_id: str
+    output: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakText:
+    """Speak a sentence within a context; its first one opens the context."""
+
+    context_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakWhole:
+    """Speak a whole text in a request of its own; `VoiceSpoke`, then `VoiceFinished` or `VoiceFailed` follow."""
+
+    context_id: str
+    voice_id: str
+    output: AudioFormat
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndSpeech:
+    """No more text comes for a context; `VoiceFinished` follows its last sound."""
+
+    context_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HushSpeech:
+    """Close a context at once: nobody wants to hear the rest."""
+
+    context_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSpeech:
+    """Keep a context open although there is no text for it at the moment."""
+
+    context_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseVoice:
+    """Hang up on the voice, whatever it is doing."""
+
+
 # -- to the tools -----------------------------------------------------------------------------------------------------
 
 
@@ -312,9 +378,11 @@ ClientMessage = (
     | TellGoodbye
 )
 PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
+VoiceCommand = OpenVoice | SpeakText | SpeakWhole | EndSpeech | HushSpeech | KeepSpeech | CloseVoice
 ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTool | CancelTools
-Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | ManageCommand
+Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | VoiceCommand | ManageCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))
 CLIENT_MESSAGES = frozenset(get_args(ClientMessage))
 PLAY_COMMANDS = frozenset(get_args(PlayCommand))
+VOICE_COMMANDS = frozenset(get_args(VoiceCommand))

@@ -33,7 +33,7 @@ from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.startup import Backlog
 from relay.core.turns import MAX_TYPED_TURNS, Turns
-from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, TurnDetection
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions, ErrorCode, SessionConfig, SpeechRules, TurnDetection
 
 CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
@@ -99,16 +99,19 @@ class DeviceSession:
         principal: Principal | None = None,
         limits: SessionLimits | None = None,
         started_at: float = 0.0,
+        speech: SpeechRules | None = None,
     ) -> None:
+        """`speech`: how external voices speak; None: this relay has none."""
         self.session_id = session_id
         self.principal = principal or Principal()
-        self.options = options
+        self.options = options = replace(options, external_voice=config.external_voice is not None)
         self.phase = Phase.CONNECTING
         self.config = replace(config, input_format=options.upstream_input, output_format=options.upstream_output)
         self.passed_over: dict[str, int] = {}
         self._next_id = next_id
         self._commands: list[Command] = []
-        self.turns = Turns(self.config, self._commands.append, next_id)
+        self._speech_rules = speech
+        self.turns = Turns(self.config, self._commands.append, next_id, speech)
         """The conversation's state, to look at; an attribute, for every frame of audio looks."""
         self._backlog = Backlog(options.input)
         self._started_at = started_at
@@ -174,10 +177,17 @@ class DeviceSession:
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
-        if self._farewell.is_due(self.turns, now) and self.phase is Phase.READY:
+        if self.phase is Phase.READY and self._may_leave(now):
             self._emit(TellGoodbye(self._farewell.reason or ""))
             self._end(1000, self._farewell.reason or "")
         return self._take_commands()
+
+    def _may_leave(self, now: float) -> bool:
+        """Whether a tool has asked for the end, and the last word has been said and heard."""
+        turns = self.turns
+        is_owed = turns.is_owed or turns.calls.running > 0
+        unplayed_ms = None if turns.playback.is_idle else turns.playback.unplayed_ms
+        return self._farewell.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms)
 
     def _audio(self, event: Forwarded, now: float) -> Sequence[Command]:
         """Audio that is the first of its kind, or comes at an unusual time."""
@@ -209,8 +219,13 @@ class DeviceSession:
             self._upstream(cast(ev.UpstreamEvent, event), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
+        elif kind in ev.VOICE_EVENTS:
+            self._audio_flowed = self._audio_flowed or kind is ev.VoiceSpoke
+            self.turns.voice_said(cast(ev.VoiceEvent, event), now)
         else:
             self._relay(cast(ev.RelayEvent, event), now)
+        if self.turns.wants_model_voice and self.phase is Phase.READY:
+            self._fall_back(now)
 
     def _client(self, event: ev.ClientEvent, now: float) -> None:
         self._quiet_since = now
@@ -317,7 +332,7 @@ class DeviceSession:
             case ev.ResponseCreated():
                 turns.response_created(event)
             case ev.TextDone():
-                turns.text_done(event)
+                turns.text_done(event, now)
             case ev.AudioDone():
                 turns.audio_done(event)
             case ev.ResponseDone():
@@ -378,6 +393,7 @@ class DeviceSession:
 
     def _ready(self, now: float) -> None:
         self.phase = Phase.READY
+        self.turns.warm_up(now)
         if not self._announced:
             self._announced = True
             self._emit(TellConnected(self.session_id, self.options))
@@ -410,16 +426,23 @@ class DeviceSession:
         for name in refused:
             self._error("not_allowed", f"This client may not set {name}; the rest is in force.", False, name)
         allowed = set(event.given) - set(refused)
+        if "voice" in allowed and self._speech_rules is None and (event.voice or "").startswith(EXTERNAL_VOICE):
+            allowed.discard("voice")
+            self._error("not_allowed", "This relay has no ElevenLabs voices; the voice is as before.", False, "voice")
+        if "voice" in allowed and event.voice and not self.policy.allows_voice(event.voice):
+            allowed.discard("voice")
+            self._error("not_allowed", "This client may not choose that voice; it is as before.", False, "voice")
         tools, kept_out = merge(self._server_tools, event.tools if "tools" in allowed else ())
         for name in kept_out:
             self._error("not_allowed", f"The tool {name} is the relay's own; give yours another name.", False, "tools")
-        self.options = _options(self.options, event, allowed)
+        latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
+        wanted = _config(latest, event, allowed)
+        self.options = replace(_options(self.options, event, allowed), external_voice=wanted.external_voice is not None)
         self._backlog.format = self.options.input
         self._emit(UseOptions(self.options))
         self._hellos_owed += 1
-        latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
         config = replace(
-            _config(latest, event, allowed),
+            wanted,
             tools=tools if "tools" in allowed else latest.tools,
             input_format=self.options.upstream_input,
             output_format=self.options.upstream_output,
@@ -432,6 +455,16 @@ class DeviceSession:
         elif self.phase is Phase.READY:
             self._accepted = (self.config, self.options)
             self._ready(now)
+
+    def _fall_back(self, now: float) -> None:
+        """The external voice has failed: from the next turn on the model speaks itself."""
+        assert self._speech_rules is not None
+        self.options = replace(self.options, external_voice=False)
+        self._emit(UseOptions(self.options))
+        self._hellos_owed += 1  # `ready` tells whose voice it is now
+        voice = self._speech_rules.fallback_voice
+        config = replace(self.config, voice=voice, output_format=self.options.upstream_output)
+        self._configure(config, now)
 
     def _tick(self, now: float) -> None:
         if not self._announced:
@@ -450,8 +483,10 @@ class DeviceSession:
 
     def _over_limit(self, now: float) -> bool:
         """End a session that has lasted, or been quiet, too long."""
-        if self.turns.input_bytes != self._quiet_bytes or not self.turns.is_quiet:
+        if self.turns.input_bytes != self._quiet_bytes or self.turns.is_owed:
             self._quiet_bytes, self._quiet_since = self.turns.input_bytes, now
+        else:
+            self._quiet_since = max(self._quiet_since, min(self.turns.silent_by, now))
         if self._ends_at is not None and now >= self._ends_at:
             limit = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._error("limit_reached", limit, True)
@@ -466,6 +501,8 @@ class DeviceSession:
         if close_code is not None:
             self._emit(CloseClient(close_code, reason))
         self._emit(CancelTools())
+        if self.turns.speech is not None:
+            self.turns.speech.close()
         self._emit(CloseUpstream())
         self.phase = Phase.ENDED
         self.streaming_in = self.streaming_out = False
@@ -550,6 +587,7 @@ class DeviceSession:
             return
         self.config, self.options = self._accepted
         self._backlog.format = self.options.input
+        self.turns.keep_voice()
         self._emit(UseOptions(self.options))
         self._ready(now)
 

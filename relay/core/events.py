@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.core.values import (
+    Alignment,
     ClipHanded,
     ErrorCode,
     Item,
@@ -341,6 +342,43 @@ class MalformedUpstream:
     what: str
 
 
+# -- from an external voice -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceOpened:
+    """The connection to the voice stands."""
+
+
+class VoiceSpoke(NamedTuple):
+    """Sound of a context: `raw` is base64, valid during the call only; `n_bytes` the length of the audio in it."""
+
+    context_id: str
+    n_bytes: int
+    raw: Chunk
+    alignment: Alignment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceFinished:
+    """A context is closed: nothing more comes of it."""
+
+    context_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceFailed:
+    """The voice refused, broke or hung up; `code` is the provider's. `context_id` is empty for all of them.
+
+    Not `retryable`: the same will be refused again.
+    """
+
+    message: str
+    code: str | None = None
+    retryable: bool = True
+    context_id: str = ""
+
+
 # -- from the relay itself --------------------------------------------------------------------------------------------
 
 
@@ -465,6 +503,7 @@ UpstreamEvent = (
     | UnknownUpstream
     | MalformedUpstream
 )
+VoiceEvent = VoiceOpened | VoiceSpoke | VoiceFinished | VoiceFailed
 RelayEvent = (
     Tick
     | AudioHanded
@@ -477,8 +516,9 @@ RelayEvent = (
     | Draining
     | Crashed
 )
-Event = ClientEvent | UpstreamEvent | RelayEvent
+Event = ClientEvent | UpstreamEvent | VoiceEvent | RelayEvent
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))
 UPSTREAM_EVENTS = frozenset(get_args(UpstreamEvent))
+VOICE_EVENTS = frozenset(get_args(VoiceEvent))
 """The same as sets, for a quick look at whose event it is; `Forwarded` is in both and never asked about."""

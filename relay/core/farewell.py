@@ -1,7 +1,5 @@
 """A tool asked for the session's end: when the last word has been said and heard, it ends."""
 
-from relay.core.turns import Turns
-
 LATEST_S = 60.0
 """However much is still said, the session ends this long after it was asked to."""
 SLACK_S = 0.3
@@ -30,17 +28,21 @@ class Farewell:
             self.reason = reason[:MAX_REASON_CHARS]
             self._latest = now + LATEST_S
 
-    def is_due(self, turns: Turns, now: float) -> bool:
-        """Whether the session ends now: all is answered, and the client has played it, by its word or our estimate."""
+    def is_due(self, now: float, *, is_owed: bool, unplayed_ms: int | None) -> bool:
+        """Whether the session ends now: all is answered, and the client has played it, by its word or our estimate.
+
+        `is_owed`: something is still to be said; `unplayed_ms`: what of it may not have been heard yet, None if
+        nothing can be playing.
+        """
         if self.reason is None:
             return False
         if now >= self._latest:
             return True
-        if turns.is_owed or turns.calls.running:
+        if is_owed:
             self._silent_at = None
             return False
-        if turns.playback.is_idle:
+        if unplayed_ms is None:
             return True
         if self._silent_at is None:
-            self._silent_at = now + turns.playback.unplayed_ms / 1000 + SLACK_S
+            self._silent_at = now + unplayed_ms / 1000 + SLACK_S
         return now >= self._silent_at

@@ -27,6 +27,7 @@ class HiddenItems:
         self._items = RecentSet(MAX_IDS)
         self._calls = RecentSet(MAX_IDS)
         self._clients = RecentSet(MAX_IDS)
+        self._clients_calls = RecentSet(MAX_IDS)
         self._outputs: OrderedDict[str, set[int]] = OrderedDict()
 
     def hide(self, item_id: Any) -> None:
@@ -43,14 +44,20 @@ class HiddenItems:
         """Whether an item id is one that the client must not see."""
         return isinstance(item_id, str) and item_id in self._items
 
-    def leave_to_client(self, item_id: Any) -> None:
-        """This call is the client's, and stays so whatever is said of it later."""
+    def leave_to_client(self, item_id: Any, call_id: Any) -> None:
+        """This call is the client's to answer, and stays so whatever is said of it later."""
         if isinstance(item_id, str):
             self._clients.add(item_id)
+        if isinstance(call_id, str):
+            self._clients_calls.add(call_id)
 
     def is_clients(self, item_id: Any) -> bool:
         """Whether a call was found to be the client's."""
         return isinstance(item_id, str) and item_id in self._clients
+
+    def is_clients_call(self, call_id: Any) -> bool:
+        """Whether a call is one that the client answers."""
+        return isinstance(call_id, str) and call_id in self._clients_calls
 
     def is_servers_call(self, call_id: Any) -> bool:
         """Whether a call is one that the server answers."""

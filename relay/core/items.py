@@ -24,6 +24,8 @@ class Entry:
     in_conversation: bool = False
     text: str = ""
     heard: str | None = None
+    previous: str | None = None
+    replaced_by: str | None = None
 
 
 class ItemLog:
@@ -53,9 +55,10 @@ class ItemLog:
             self._next_order += 1
         return entry
 
-    def added(self, item_id: str, role: str | None) -> Entry:
-        """The upstream has taken an item into the conversation."""
+    def added(self, item_id: str, role: str | None, previous: str | None = None) -> Entry:
+        """The upstream has taken an item into the conversation, behind `previous`."""
         entry = self.entry(item_id)
+        entry.previous = previous or entry.previous
         entry.role = role or entry.role
         entry.in_conversation = True
         return entry
@@ -65,6 +68,25 @@ class ItemLog:
         entry = self._entries.get(item_id)
         if entry is not None:
             entry.in_conversation = False
+
+    def replace(self, item_id: str, new_id: str, text: str) -> str:
+        """`new_id` with `text` is to stand where an item stood. Returns the id of the item before it, or "root"."""
+        old = self.entry(item_id)
+        before = old.previous
+        while before is not None and (earlier := self._entries.get(before)) is not None:
+            if earlier.in_conversation:
+                break
+            before = earlier.replaced_by or earlier.previous
+        if before is None:  # an upstream that does not tell: what we saw last before it
+            standing = (entry for entry in self._entries.values() if entry.in_conversation and entry.order < old.order)
+            last = max(standing, key=lambda entry: entry.order, default=None)
+            before = last.id if last is not None else "root"
+        old.in_conversation, old.replaced_by = False, new_id
+        while len(self._entries) >= MAX_ITEMS:
+            self._forget_oldest()
+        new = self._entries[new_id] = Entry(new_id, old.order, old.role, in_conversation=True, heard=text)
+        self._keep(new, text)
+        return before
 
     def append_text(self, item_id: str, text: str) -> None:
         """More text of an item; beyond `MAX_TEXT_CHARS` it is passed on but not kept."""
@@ -99,7 +121,13 @@ def heard_part(text: str, played_ms: int, received_ms: int) -> str:
         return ""
     if played_ms >= received_ms:
         return text
-    end = len(text) * played_ms // received_ms
+    return whole_words(text, len(text) * played_ms // received_ms)
+
+
+def whole_words(text: str, end: int) -> str:
+    """The beginning of `text` up to `end`, without the half of a word where words have spaces."""
+    if end >= len(text):
+        return text
     if not _BREAK.match(text[end]):
         while end > 0 and not _BREAK.match(text[end - 1]):
             end -= 1

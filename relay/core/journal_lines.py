@@ -6,6 +6,7 @@
 | `{"now":T,"event":{…},"raised":"…"}` | our own code failed at this event |
 | `{"now":T,"in":N}` | N bytes of microphone audio, the next ones of `client.pcm`, passed on |
 | `{"now":T,"out":N,"item":…,"response":…,"part":…}` | N bytes of the model's audio, the next of `upstream.pcm` |
+| `{"now":T,"voice":N,"context":…,"do":[…]}` | N bytes of an external voice, the next of `voice.pcm` |
 | `{"now":T,"words":…,"item":…,"response":…,"part":…,"spoken":…}` | words of the model, told to the client as they are |
 | `{"now":T,"sent":N,"crc":C}` | N bytes of audio went to the client; `"kept":true`: they stand in `sent.pcm` |
 | `{"gap":{"records":R,"from":T,"to":T}}` | that many records could not be written |
@@ -13,8 +14,9 @@
 
 A Realtime client's session has lines of its own besides: `relay.core.journal_realtime`.
 
-`do` of an audio line is there only if something else followed than passing it on. In `do`, `"="` is the event itself,
-passed on; other audio is told by its length and its CRC-32. `now` is the session's clock, in seconds.
+`do` of the model's and the user's audio is there only if something else followed than passing it on. In `do`, `"="` is
+the event itself, passed on; other audio is told by its length and its CRC-32. Where a voice told when each character
+sounds, `chars`, `starts` and `lengths` (ms) say so. `now` is the session's clock, in seconds.
 """
 
 import json
@@ -26,11 +28,12 @@ from zlib import crc32
 import orjson
 
 from relay.core.commands import Command, TellText
-from relay.core.events import Event, Forwarded, TextDelta
-from relay.core.journal import from_json, to_json
+from relay.core.events import Event, Forwarded, TextDelta, VoiceSpoke
+from relay.core.journal import build, from_json, to_json
 from relay.core.journal_realtime import Frame, clean_frame, is_frame, members_of, read_frame
 from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.redact import clean, redact
+from relay.core.values import Alignment
 
 PASSED_ON: Final = "="
 MAX_LINE_BYTES: Final = 48 * 1024 * 1024
@@ -48,7 +51,7 @@ _NOT_ORJSON = b'{"now": '
 class Happened:
     """An event with its time; `do` as it stands in the journal, None if our code `raised`.
 
-    Audio has no `raw` yet: it is in `client.pcm` or `upstream.pcm`, `n_audio_bytes` long.
+    Audio has no `raw` yet: it is in `client.pcm`, `upstream.pcm` or `voice.pcm`, `n_audio_bytes` long.
     """
 
     now: float
@@ -182,6 +185,22 @@ def input_lines(times: Sequence[float], n_bytes: int) -> bytes:
     return b'{"now":' + orjson.dumps(times)[1:-1].replace(b",", end + b'{"now":') + end
 
 
+def voice_line(event: VoiceSpoke, now: float, commands: Sequence[Command]) -> bytes:
+    """The line of an external voice's sound, whose bytes are written elsewhere."""
+    line: Obj = {"now": now, "voice": event.n_bytes, "context": event.context_id}
+    told = event.alignment
+    if told is not None and not _spells_a_secret(told):
+        line |= {"chars": told.chars, "starts": told.starts_ms, "lengths": told.durations_ms}
+    if commands:
+        line["do"] = done_of(event, commands)
+    return _dump(line)
+
+
+def _spells_a_secret(told: Alignment) -> bool:
+    text = "".join(told.chars)
+    return redact(text, len(text)) != text
+
+
 def words_line(event: TextDelta, now: float, commands: Sequence[Command]) -> bytes:
     """The line of more of the assistant's words; short where nothing followed but telling them."""
     if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
@@ -238,11 +257,13 @@ def read_line(raw: bytes) -> Line:
         return _read_frame(line, now)
     if "in" in line or "out" in line:
         return _read_audio(line, now)
+    if "voice" in line:
+        return _read_voice(line, now)
     if "event" in line:
         return _read_event(line, now)
     if "words" in line:
         return _read_words(line, now)
-    raise ValueError("there is none of event, in, out, words, sent, gap, end in it")
+    raise ValueError("there is none of event, in, out, voice, words, sent, gap, end in it")
 
 
 def _load(raw: bytes) -> Any:
@@ -268,6 +289,16 @@ def _read_frame(line: Obj, now: float) -> Happened:
     event, frame = read_frame(line)
     n_bytes = _count(line, "in" if "in" in line else "out") if "in" in line or "out" in line else 0
     return _happened(line, now, event, (PASSED_ON,), n_audio_bytes=n_bytes, frame=frame)
+
+
+def _read_voice(line: Obj, now: float) -> Happened:
+    n_bytes, context_id, alignment = _count(line, "voice"), line.get("context"), None
+    if not isinstance(context_id, str):
+        raise ValueError("context must be a text")
+    if "chars" in line:
+        told = {"chars": line["chars"], "starts_ms": line.get("starts"), "durations_ms": line.get("lengths")}
+        alignment = build(Alignment, told)
+    return _happened(line, now, VoiceSpoke(context_id, n_bytes, b"", alignment), (), n_audio_bytes=n_bytes)
 
 
 def _read_words(line: Obj, now: float) -> Happened:

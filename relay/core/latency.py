@@ -14,6 +14,8 @@ class TurnClock:
     first_delta: float | None = None
     first_byte: float | None = None
     first_played: float | None = None
+    first_text: float | None = None
+    """Only kept where an external voice speaks it."""
     item_id: str = ""
 
     def report(self) -> TellLatency | None:
@@ -28,6 +30,8 @@ class TurnClock:
             first_byte_ms=_ms(self.first_delta, self.first_byte) or 0,
             first_played_ms=_ms(self.first_byte, self.first_played),
             total_ms=_ms(self.speech_end, self.first_byte) or 0,
+            first_text_ms=_ms(start, self.first_text),
+            voice_ms=None if self.first_text is None else _ms(self.first_text, self.first_delta),
         )
 
 

@@ -11,11 +11,11 @@ MAX_AUDIO_CREDIT_S = 60.0
 LEAST_FRAME_MS = 2
 """A frame, or a part of one, is charged at least this: 600 a second are read, more are read later. A page that sends
 every block of its audio graph by itself (128 samples) sends 375."""
-AUDIO_BURST_S = 0.25
+AUDIO_BURST_S = 0.12
 """What is taken in one go; after it others have their turn."""
 MESSAGE_RATE = 50.0
 MESSAGE_CREDIT = 300.0
-MESSAGE_BURST = 25.0
+MESSAGE_BURST = 10.0
 HASTE_S = 0.05
 """A burst that is used up sooner than this came at once."""
 TELL_AGAIN_S = 10.0

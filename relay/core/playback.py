@@ -30,6 +30,7 @@ class Clip:
     item_id: str
     content_index: int
     response_id: str
+    bytes_per_ms: int
     source: AudioSource = "model"
     received_bytes: int = 0
     complete: bool = False
@@ -47,6 +48,7 @@ class Cut:
     received_ms: int
     estimated: bool
     action: Literal["truncate", "delete", "keep"]
+    source: AudioSource = "model"
 
 
 class Playback:
@@ -71,7 +73,9 @@ class Playback:
         """How much of what was received may still have to be played, by what the client has told."""
         return sum(max(self._received_ms(clip) - clip.played_ms, 0) for clip in self.clips.values())
 
-    def received(self, item_id: str, content_index: int, response_id: str, n_bytes: int) -> bool:
+    def received(
+        self, item_id: str, content_index: int, response_id: str, n_bytes: int, source: AudioSource = "model"
+    ) -> bool:
         """Count audio of a clip. Returns whether it is the clip's first."""
         clip = self.clips.get((item_id, content_index))
         if clip is not None:
@@ -81,7 +85,7 @@ class Playback:
             if len(clips) >= MAX_CLIPS:
                 del clips[next(iter(clips))]
         self._unended.pop((item_id, content_index), None)
-        clip = Clip(item_id, content_index, response_id, received_bytes=n_bytes)
+        clip = Clip(item_id, content_index, response_id, self.format.bytes_per_ms, source, n_bytes)
         self.clips[item_id, content_index] = clip
         self._known.add(item_id)
         return True
@@ -98,12 +102,16 @@ class Playback:
             self.clips.pop(key, None)
         return received_ms
 
+    def forget(self, item_id: str, content_index: int) -> None:
+        """A clip that has no sound after all."""
+        self.clips.pop((item_id, content_index), None)
+
     def incomplete(self, response_id: str) -> list[tuple[str, int]]:
         """The clips of a response that the upstream has not ended."""
         return [
             (clip.item_id, clip.content_index)
             for clip in (*self._unended.values(), *self.clips.values())
-            if clip.response_id == response_id and not clip.complete
+            if clip.response_id == response_id and clip.source == "model" and not clip.complete
         ]
 
     def acknowledge(self, item_id: str, played_ms: int, now: float) -> Ack:
@@ -148,7 +156,7 @@ class Playback:
             action = "delete"
         elif clip.complete and played_ms >= received_ms:
             action = "keep"
-        return Cut(clip.item_id, clip.content_index, max(played_ms, 0), received_ms, estimated, action)
+        return Cut(clip.item_id, clip.content_index, max(played_ms, 0), received_ms, estimated, action, clip.source)
 
     def _position_ms(self, clip: Clip, account: ClipHanded, now: float) -> int:
         if clip.acknowledged_at is None:
@@ -157,7 +165,7 @@ class Playback:
         return clip.played_ms + int(min(max(age_ms - ACK_FRESH_MS, 0), ACK_HORIZON_MS - ACK_FRESH_MS))
 
     def _received_ms(self, clip: Clip) -> int:
-        return clip.received_bytes // self.format.bytes_per_ms
+        return clip.received_bytes // clip.bytes_per_ms
 
 
 class Playhead:

@@ -74,10 +74,16 @@ class Policy:
     record: RecordMode | None = None
     """None: as RELAY_RECORD says."""
     realtime: RealtimePolicy = field(default_factory=RealtimePolicy)
+    voice: str | None = None
+    """Who speaks in device sessions whose client names nobody; None: as the settings say."""
 
     def refused(self, given: tuple[str, ...]) -> list[str]:
         """The fields of a hello that this policy does not let a client set."""
         return [name for name in given if name not in self.hello_fields]
+
+    def allows_voice(self, voice: str) -> bool:
+        """Whether a device client may name this voice, the model's or an external one."""
+        return voice == self.voice or matches(voice, self.realtime.voices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ RealtimeEvent = (
     | ev.MalformedUpstream
     | ev.ToolReturned
     | ev.ToolProgressed
+    | ev.EndAsked
     | ev.Tick
     | ev.Draining
     | ev.Crashed
@@ -87,6 +88,7 @@ RealtimeCommand = (
     | TellUpstream
     | PassDown
     | cmd.RunTool
+    | cmd.CancelTool
     | cmd.CancelTools
     | cmd.CloseClient
     | cmd.CloseUpstream

@@ -1,8 +1,9 @@
 """A session with a Realtime client: the client owns its turns, the relay owns tools and policy.
 
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. What no rule touches
-goes on as it came, in order and in both directions, event types that nobody has heard of included. The rules are rows
-of `_UP` and `_DOWN` here and of `SHOWN` in `relay.core.realtime_view`; everything a rule changes is written anew.
+goes on as it came, in order and in both directions, event types that nobody has heard of included. What the client may
+say is the business of `relay.core.realtime_requests`, what it is shown that of `relay.core.realtime_view`; here is the
+session's own life, from the dial to the close. Everything a rule changes is written anew.
 """
 
 from collections import deque
@@ -13,12 +14,12 @@ from typing import Any, assert_never
 from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.bounded import RecentSet
 from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS
 from relay.core.events import Forwarded
 from relay.core.hidden import HiddenItems
+from relay.core.parting import Parting
 from relay.core.policy import Principal
-from relay.core.policy_table import Denied, apply, with_limits
+from relay.core.policy_table import Denied, with_limits
 from relay.core.realtime_events import (
     CONSENT,
     ClientBabbled,
@@ -31,18 +32,17 @@ from relay.core.realtime_events import (
     TellUpstream,
     UpstreamSaid,
 )
-from relay.core.realtime_turns import Create, RealtimeTurns
+from relay.core.realtime_requests import ClientRequests
+from relay.core.realtime_turns import RealtimeTurns
 from relay.core.realtime_view import ClientView
 from relay.core.redact import close_reason
-from relay.core.server_parts import ServerParts, function_names
+from relay.core.server_parts import ServerParts
 from relay.core.startup import Backlog
 from relay.core.values import ToolSpec
 
 OWN_IDS = "relay_"
 """How the ids of the relay's own events begin; a client may not use such ids, and is not told of their errors."""
 MAX_EVENT_ID_CHARS = 512
-MAX_UPDATES = 256
-MAX_STAND_INS = 256
 MAX_HELD = 64
 """Events of the upstream that may come between `session.created` and the answer to the first configuration."""
 
@@ -92,22 +92,30 @@ class RealtimeSession:
         self.passed_over: dict[str, int] = {}
         self._policy = principal.policy.realtime
         self._numbers = next_id
-        self._model = model
         self._initial = initial
         self._connect_by = started_at + CONNECT_TIMEOUT_S
         self._commands: list[RealtimeCommand] = []
         self._parts = ServerParts(self._policy, tools)
         self._hidden = HiddenItems()
-        self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create)
+        cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
+        self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create, cancellable)
+        self._parting = Parting()
         self._view = ClientView(self._parts, self._hidden, self.turns)
+        self._requests = ClientRequests(
+            self._policy,
+            self._parts,
+            self._hidden,
+            self.turns,
+            self._parting,
+            self._commands.append,
+            self._next_id,
+            model,
+        )
         self._backlog = Backlog(PCM16_24K)
         self._created: Mapping[str, Any] | None = None
         self._held: list[UpstreamSaid] = []
         self._has_become_ready = False
         self._configure_id: str | None = None
-        self._client_tools: Any = []
-        self._updates: deque[tuple[str, frozenset[str], Any]] = deque(maxlen=MAX_UPDATES)
-        self._stand_ins = RecentSet(MAX_STAND_INS)
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
     # -- what the shell looks at --------------------------------------------------------------------------------------
@@ -120,14 +128,17 @@ class RealtimeSession:
     @property
     def streaming_down(self) -> bool:
         """Whether `UNTOUCHED` events may go on without being shown to this session."""
-        return self.phase is Phase.READY and not self._hidden.moves_outputs
+        return self.phase is Phase.READY and not self._hidden.moves_outputs and not self._parting.is_asked
 
     @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
         if self.phase in (Phase.CONNECTING, Phase.CONFIGURING):
             return self._connect_by
-        return self.turns.deadline if self.phase is Phase.READY else None
+        if self.phase is not Phase.READY:
+            return None
+        times = (self.turns.deadline, self._parting.deadline)
+        return min((time for time in times if time is not None), default=None)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
@@ -136,6 +147,8 @@ class RealtimeSession:
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
+        if self._parting.is_asked and self.phase is Phase.READY and self._parting.is_due(self.turns, now):
+            self._end(1000, self._parting.reason)
         commands, self._commands[:] = list(self._commands), ()
         return commands
 
@@ -152,6 +165,9 @@ class RealtimeSession:
                 self._fault(event, now)
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
+            case ev.EndAsked():
+                if self.turns.calls.name_of(event.call_id) is not None:
+                    self._parting.ask(event.reason, now)
             case ev.Tick():
                 self._tick(now)
             case ev.MalformedUpstream():
@@ -225,91 +241,9 @@ class RealtimeSession:
                 self._refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
             return
         try:
-            body = apply(event.body, self._policy)
-            rule = _UP.get(body["type"])
-            if rule is None:
-                self._commands.append(TellUpstream(body))
-            else:
-                rule(self, body, now)
+            self._requests.take(event.body, now)
         except Denied as denied:
             self._refuse(event_id, denied.code, str(denied), denied.param)
-
-    def _up_session_update(self, body: Obj, now: float) -> None:
-        session = body.get("session")
-        if isinstance(session, dict):
-            if session.get("model") is not None and session["model"] == self._model:
-                del session["model"]  # a repetition, perhaps of a name that the upstream knows another way
-            body = self._with_id(body)
-            self._updates.append((body["event_id"], self._parts.client_names, self._client_tools))
-            if "tools" in session:
-                self._parts.client_names = function_names(session["tools"])
-                self._client_tools = session["tools"] or []
-            self._parts.merge(session)
-        self._commands.append(TellUpstream(body))
-
-    def _up_item_create(self, body: Obj, now: float) -> None:
-        item = body.get("item")
-        if isinstance(item, Mapping):
-            self._check_item(item, "item")
-            if item.get("role") == "user":
-                self.turns.user_went_on()
-        previous = body.get("previous_item_id")
-        if self._hidden.is_hidden(previous):
-            raise _no_item(previous, "previous_item_id", "item_create_invalid_previous_item_id")
-        if previous is not None:
-            body["previous_item_id"] = self._hidden.real_previous(previous)
-        self._commands.append(TellUpstream(body))
-
-    def _check_item(self, item: Mapping[str, Any], path: str) -> None:
-        kind = item.get("type")
-        if kind == "function_call_output" and self._hidden.is_servers_call(item.get("call_id")):
-            raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
-        if kind == "function_call" and not self._policy.show_tools and self._parts.runs(_text(item.get("name"))):
-            raise Denied("The client has no function of this name.", f"{path}.name", "invalid_value")
-        if self._hidden.is_hidden(item.get("id")):
-            raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
-
-    def _up_about_item(self, body: Obj, now: float) -> None:
-        """Delete, retrieve and truncate: a hidden item is one that is not there."""
-        if self._hidden.is_hidden(body.get("item_id")):
-            verb = body["type"].rpartition(".")[2]
-            raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
-        self._commands.append(TellUpstream(body))
-
-    def _up_response_create(self, body: Obj, now: float) -> None:
-        body = self._with_id(body)
-        response = body.get("response")
-        names = None
-        if isinstance(response, dict):
-            inputs = response.get("input")
-            for index, item in enumerate(inputs if isinstance(inputs, list) else ()):
-                if isinstance(item, Mapping):
-                    self._check_item(item, f"response.input[{index}]")
-            names = function_names(response["tools"]) if response.get("tools") is not None else None
-            self._merge_response(response)
-        self.turns.create(Create(body, body["event_id"], names), now)
-
-    def _merge_response(self, response: Obj) -> None:
-        if response.get("conversation") != "none":
-            self._parts.merge(response)
-            return
-        # Outside the conversation there is nowhere to put a server tool's output: none is offered.
-        if "instructions" in response:
-            response["instructions"] = self._parts.instructions_with(response["instructions"])
-        if self._parts.tools and response.get("tools") is None:
-            response["tools"] = self._client_tools
-
-    def _up_response_cancel(self, body: Obj, now: float) -> None:
-        self._commands.append(TellUpstream(body))
-        self.turns.cancel(body.get("response_id"))
-
-    def _with_id(self, body: Obj) -> Obj:
-        """The event with an id to know its error by; one of ours is taken out of the error again."""
-        if body.get("event_id") is not None:
-            return body
-        stand_in = self._next_id()
-        self._stand_ins.add(stand_in)
-        return {**body, "event_id": stand_in}
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
@@ -327,6 +261,8 @@ class RealtimeSession:
         kind = body.get("type")
         rule = _DOWN.get(kind) if isinstance(kind, str) else None
         shown = self._view.shown(body, now) if rule is None else rule(self, body, now)
+        if self._parting.is_asked and shown is not None:
+            self._measure(body, now)
         if shown is not None and self._hidden.moves_outputs:
             shown = self._hidden.renumbered(shown)
         if shown is body:
@@ -336,6 +272,13 @@ class RealtimeSession:
         if self._has_become_ready:
             self._has_become_ready = False
             self._replay(now)
+
+    def _measure(self, body: Mapping[str, Any], now: float) -> None:
+        """What the last words take to be heard."""
+        if body.get("type") == "response.output_audio.delta":
+            self._parting.spoken(body.get("delta"), now)
+        elif body.get("type") == "input_audio_buffer.speech_started":
+            self._parting.silenced()
 
     def _down_session_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         session = body.get("session")
@@ -361,8 +304,7 @@ class RealtimeSession:
         """What must be in force before the client's first word, if anything."""
         given: Obj = dict(self._initial) if self._initial else {}
         if given:
-            self._parts.client_names = function_names(given.get("tools"))
-            self._client_tools = given.get("tools") or []
+            self._requests.uses_tools(given.get("tools"))
             given.pop("model", None)
         first = self._parts.merge(with_limits(given, self._policy), whole=True)
         return {"type": "realtime", **first} if first else None
@@ -372,8 +314,7 @@ class RealtimeSession:
         if isinstance(session, Mapping):
             self._learn(session)
         if self.phase is Phase.READY:
-            if self._updates:
-                self._updates.popleft()
+            self._requests.update_taken()
             return self._down_session(body, now)
         created = self._created or {}
         known = created.get("session")
@@ -390,12 +331,13 @@ class RealtimeSession:
         return body if shown is session else {**body, "session": shown}
 
     def _learn(self, session: Mapping[str, Any]) -> None:
-        """Who answers a spoken turn: the session's turn detection says so, and its default is the upstream."""
-        found: Any = session
-        for key in ("audio", "input"):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        if isinstance(found, Mapping) and "turn_detection" in found:
-            turn = found["turn_detection"]
+        """Who answers a spoken turn: turn detection says so, its default is the upstream. And what audio weighs."""
+        audio = session.get("audio")
+        given, taken = (audio.get(way) for way in ("input", "output")) if isinstance(audio, Mapping) else (None, None)
+        if isinstance(taken, Mapping):
+            self._parting.learn(taken.get("format"))
+        if isinstance(given, Mapping) and "turn_detection" in given:
+            turn = given["turn_detection"]
             self.turns.upstream_creates = isinstance(turn, Mapping) and turn.get("create_response") is not False
 
     def _replay(self, now: float) -> None:
@@ -417,13 +359,9 @@ class RealtimeSession:
             text = "The model's end did not take the server's configuration of the session."
             self._give_up("session_refused", text, "session refused")
             return None
-        for index, (update_id, names, tools) in enumerate(self._updates):
-            if update_id == event_id:
-                self._parts.client_names, self._client_tools = names, tools
-                del self._updates[index]
-                break
+        self._requests.update_refused(event_id)
         self.turns.request_refused(event_id, error.get("code"), now)
-        if event_id in self._stand_ins:
+        if self._requests.is_stand_in(event_id):
             return {**body, "error": {**error, "event_id": None}}
         if event_id.startswith(OWN_IDS):
             self._pass_over(f"error {error.get('code')!s:.60}")
@@ -437,7 +375,7 @@ class RealtimeSession:
         self._tell_error({**error, "event_id": event_id if isinstance(event_id, str) else None})
 
     def _refuse_create(self, event_id: str, code: str, message: str) -> None:
-        self._refuse(None if event_id in self._stand_ins else event_id, code, message)
+        self._refuse(None if self._requests.is_stand_in(event_id) else event_id, code, message)
 
     def _next_id(self) -> str:
         return OWN_IDS + self._numbers()
@@ -474,14 +412,6 @@ class RealtimeSession:
             self.passed_over[what] = self.passed_over.get(what, 0) + 1
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _no_item(item_id: Any, param: str, code: str) -> Denied:
-    return Denied(f"Item with item_id '{str(item_id)[:80]}' not found.", param, code)
-
-
 _Rule = Callable[[RealtimeSession, Mapping[str, Any], float], Mapping[str, Any] | None]
 _S = RealtimeSession
 _DOWN: dict[str, _Rule] = {
@@ -490,14 +420,3 @@ _DOWN: dict[str, _Rule] = {
     "error": _S._down_error,
 }
 """What moves the session itself on its way down; `ClientView` has the rest."""
-
-_UP: dict[str, Callable[[RealtimeSession, Obj, float], None]] = {
-    "session.update": _S._up_session_update,
-    "conversation.item.create": _S._up_item_create,
-    "conversation.item.delete": _S._up_about_item,
-    "conversation.item.retrieve": _S._up_about_item,
-    "conversation.item.truncate": _S._up_about_item,
-    "response.create": _S._up_response_create,
-    "response.cancel": _S._up_response_cancel,
-}
-"""What is looked into on its way up, after the policy's table."""

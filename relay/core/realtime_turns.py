@@ -6,12 +6,12 @@ refused as the API would, with its `event_id`, so that no SDK waits for ever.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.core.bounded import RecentSet
-from relay.core.commands import RunTool
+from relay.core.commands import CancelTool, RunTool
 from relay.core.realtime_events import Obj, RealtimeCommand, TellUpstream
 from relay.core.response import ResponseSlot, SlotState
 from relay.core.tool_calls import ToolCalls
@@ -48,13 +48,17 @@ class Create:
 
 
 class RealtimeTurns:
-    """The responses of one session. `refuse(event_id, code, message)` answers a create that cannot be had."""
+    """The responses of one session. `refuse(event_id, code, message)` answers a create that cannot be had.
+
+    `cancellable` names the tools whose running calls end when the user interrupts.
+    """
 
     def __init__(
         self,
         emit: Callable[[RealtimeCommand], None],
         next_id: Callable[[], str],
         refuse: Callable[[str, str, str], None],
+        cancellable: Collection[str] = (),
     ) -> None:
         self.slot = ResponseSlot()
         self.calls = ToolCalls()
@@ -65,9 +69,11 @@ class RealtimeTurns:
         self._emit = emit
         self._next_id = next_id
         self._refuse = refuse
+        self._cancellable = cancellable
         self._waiting: Create | None = None
         self._asked: Create | None = None
         self._mixed = RecentSet(MAX_RESPONSES)
+        self._client_owes = False
         self._out_of_band = RecentSet(MAX_OUT_OF_BAND)
         self._asked_out_of_band: deque[tuple[str, Any]] = deque(maxlen=MAX_OUT_OF_BAND)
         self._own_request: str | None = None
@@ -83,8 +89,14 @@ class RealtimeTurns:
     @property
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        speech = self._speech_ends_by if self._user_speaking and self.calls.owes_response else None
+        speech = self._speech_ends_by if self._user_speaking else None
         return min((time for time in (speech, self._retry_at, self._stalls_at) if time is not None), default=None)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether somebody speaks, or something is under way or due that will make the model speak."""
+        waits = self._waiting is not None or self._user_speaking or self._client_owes
+        return waits or not self.slot.is_free or self.calls.owes_response or self.calls.running > 0
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -153,7 +165,8 @@ class RealtimeTurns:
         if response_id is not None and response_id != self.slot.response_id:
             return  # another one, such as one outside the conversation
         self.calls.user_went_on()
-        self.calls.owes_response = False
+        self.calls.owes_response = self._client_owes = False
+        self._cancel_tools()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             self._refuse(waiting.event_id, BUSY, "response.cancel came before this response could be started.")
@@ -170,6 +183,7 @@ class RealtimeTurns:
         self._user_speaking = True
         self._speech_ends_by = now + MAX_SPEECH_S
         self.calls.user_went_on()
+        self._cancel_tools()
         if self._own_request is not None and self.slot.state is SlotState.REQUESTED:
             self.slot.cancel()  # asked for before the barge-in, not yet begun: cancelled when it appears (D2.5)
 
@@ -204,7 +218,7 @@ class RealtimeTurns:
                 TellUpstream({"type": "response.cancel", "event_id": self._next_id(), "response_id": response_id})
             )
             return
-        self._user_speaking = False
+        self._user_speaking = self._client_owes = False
         self.calls.response_created()
 
     def response_done(self, response_id: str, status: str, calls: Sequence[Item], *, mixed: bool, now: float) -> None:
@@ -214,6 +228,7 @@ class RealtimeTurns:
         if response_id not in self._out_of_band:
             if calls:
                 self._follows = create
+                self._client_owes = self._client_owes or mixed
             self._take_calls(response_id, status, calls, mixed=mixed)
         self.settle(now)
 
@@ -255,6 +270,12 @@ class RealtimeTurns:
         if self.calls.returned(call_id) is not None:
             self._output(call_id, output)
             self.settle(now)
+
+    def _cancel_tools(self) -> None:
+        """The user interrupts: other calls go on, those of tools made for that end."""
+        for call_id, name in self.calls.open_calls():
+            if name in self._cancellable:
+                self._emit(CancelTool(call_id))
 
     def _output(self, call_id: str, output: str) -> None:
         item = {"type": "function_call_output", "call_id": call_id, "output": output}

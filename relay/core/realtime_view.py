@@ -52,16 +52,32 @@ class ClientView:
         if self._hidden.is_hidden(item_id):
             return True
         if kind == "function_call":
-            if self._hidden.is_clients(item_id) or not self._is_servers(item, response_id):
-                self._hidden.leave_to_client(item_id)
+            if not self._claims(item, response_id):
                 return False
-            self._hidden.note_call(item.get("call_id"))
         elif kind != "function_call_output" or not self._hidden.is_servers_call(item.get("call_id")):
             return False
         if self._parts.hides_tools:
             self._hidden.hide(item_id)
             return True
         return False
+
+    def _claims(self, item: Mapping[str, Any], response_id: Any) -> bool:
+        """Whether a call is the server's; notes whose it is. A `call_id` stays with whom it went to first (D4).
+
+        A further call by the same id is no call: one of the server's is hidden with the first, and one of a server's
+        tool by a client's id is hidden and never run, for that id has its one output from the client.
+        """
+        item_id, call_id = item.get("id"), item.get("call_id")
+        if self._hidden.is_clients(item_id):
+            return False
+        if self._hidden.is_servers_call(call_id):
+            return True
+        if not self._is_servers(item, response_id):
+            self._hidden.leave_to_client(item_id, call_id)
+            return False
+        if not self._hidden.is_clients_call(call_id):
+            self._hidden.note_call(call_id)
+        return True
 
     def _is_servers(self, item: Mapping[str, Any], response_id: Any) -> bool:
         """Whether the relay runs a call: said where the response is known, and kept for where it is not."""
@@ -114,7 +130,7 @@ class ClientView:
             response_id,
             status if isinstance(status, str) else "failed",
             [_call(item) for item in ours],
-            mixed=len(ours) < len(calls),
+            mixed=any(item not in ours and item not in hidden for item in calls),
             now=now,
         )
         return shown

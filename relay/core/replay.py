@@ -17,7 +17,7 @@ from relay.core.policy import Principal
 from relay.core.realtime_events import UpstreamSaid
 from relay.core.realtime_session import RealtimeSession
 from relay.core.redact import clean
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 
 NEIGHBOURS = 3
 ID_PREFIX = "relay_"
@@ -32,6 +32,7 @@ class Beginning:
     options: DeviceOptions
     principal: Principal
     started_at: float
+    speech: SpeechRules | None = None
     realtime: "RealtimeStart | None" = None
 
     @property
@@ -133,6 +134,7 @@ def new_session(beginning: Beginning) -> Any:
         lambda: f"{ID_PREFIX}{next(numbers)}",
         principal=beginning.principal,
         started_at=beginning.started_at,
+        speech=beginning.speech,
     )
 
 

@@ -54,9 +54,9 @@ class ServerParts:
         """Whether the client must see no trace of the server's tools."""
         return bool(self.tools) and not self._policy.show_tools
 
-    def runs(self, name: str | None, shadows: frozenset[str] | None = None) -> bool:
+    def runs(self, name: Any, shadows: frozenset[str] | None = None) -> bool:
         """Whether the relay runs calls of that name: a client's tool wins over a server's unless that is protected."""
-        tool = self.tools.get(name or "")
+        tool = self.tools.get(name) if isinstance(name, str) else None
         if tool is None:
             return False
         return tool.protected or tool.name not in (self.client_names if shadows is None else shadows)

@@ -4,7 +4,7 @@ The only place that asks for a response is `settle`; the only place that silence
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from relay.core import events as ev
@@ -33,13 +33,15 @@ from relay.core.commands import (
     TellUsage,
     TruncateItem,
 )
+from relay.core.external_speech import ExternalSpeech
 from relay.core.items import MAX_TEXT_CHARS, ItemLog
 from relay.core.latency import TurnClock
 from relay.core.playback import Ack, Cut, Playback
 from relay.core.response import ResponseSlot
 from relay.core.tool_calls import ToolCalls
 from relay.core.usage import add_usage
-from relay.core.values import Item, ResponseStatus, SessionConfig, ToolSpec, Usage
+from relay.core.values import Item, ResponseStatus, SessionConfig, SpeechRules, ToolSpec, Usage
+from relay.core.voice import Voice
 
 MAX_TYPED_TURNS = 16
 MAX_RESPONSES = 32
@@ -73,8 +75,18 @@ class ResponseText:
 class Turns:
     """The turns of one session; commands go to `emit`, ids come from `next_id`."""
 
-    def __init__(self, config: SessionConfig, emit: Callable[[Command], None], next_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        config: SessionConfig,
+        emit: Callable[[Command], None],
+        next_id: Callable[[], str],
+        rules: SpeechRules | None = None,
+    ) -> None:
         self.config = config
+        self.speech: ExternalSpeech | None = None
+        """What an external voice says, while one speaks."""
+        self._past_speech: ExternalSpeech | None = None
+        """What one said that speaks no more: some of it may still be played, and be cut."""
         self.slot = ResponseSlot()
         self.playback = Playback(config.output_format)
         self.calls = ToolCalls()
@@ -87,6 +99,7 @@ class Turns:
         self.last_upstream_at = 0.0
         self.input_bytes = 0
         self.silence_ms = 0
+        self._rules = rules or SpeechRules()
         self._emit = emit
         self._next_id = next_id
         self._responses: dict[str, ResponseText] = {}
@@ -114,12 +127,14 @@ class Turns:
             times.append(self._clock.first_byte + LATENCY_WAIT_S)
         if self.client_calls.deadline is not None:
             times.append(self.client_calls.deadline)
+        if self.speech is not None and self.speech.deadline is not None:
+            times.append(self.speech.deadline)
         return min(times, default=None)
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether nobody speaks, and nothing is under way that will make somebody speak."""
-        return self.playback.is_idle and not self.is_owed
+    def silent_by(self) -> float:
+        """When all that was received must have been played, though a client that acknowledges nothing never says so."""
+        return self.last_upstream_at + self.playback.unplayed_ms / 1000
 
     @property
     def is_owed(self) -> bool:
@@ -137,17 +152,21 @@ class Turns:
             self._give_up_stalled(now)
         for late in self.client_calls.due(now):
             self.tool_returned(late)
+        if self.speech is not None:
+            self.speech.tick(now)
         clock = self._clock
         if clock is not None and clock.first_byte is not None and now >= clock.first_byte + LATENCY_WAIT_S:
             self._tell_latency()
 
     def settle(self, now: float) -> None:
         """Ask for the response that is due, if the slot is free and the user is not in the middle of a turn (D4)."""
-        if not self.slot.is_free or self._user_speaking or self._retry_at is not None:
+        for speech in self._speeches():
+            speech.rewrite(self.slot.response_id)
+        if not self.slot.is_free or self._user_speaking or self._retry_at is not None or self._falls_back:
             return
         if not self.calls.owes_follow_up and not self._wants_response and self.typed:
             self._clock = TurnClock(speech_end=now)
-            self.calls.user_went_on()
+            self._begin_turn(now)
             text = self.typed.popleft()
             self._emit(
                 CreateItem(Item(id="", kind="message", role="user", text=text), self._next_id()),
@@ -166,27 +185,32 @@ class Turns:
         """The user speaks: silence the client first, then tell the upstream what was heard (D2)."""
         self._user_speaking = True
         self._speech_ends_by = now + MAX_SPEECH_S
-        self.calls.user_went_on()
         self._emit(TellSpeech(started=True))
-        self.stop_speaking(cancel=not self.config.turn.upstream_interrupts)
+        self.stop_speaking(cancel=not self.config.upstream_turn.upstream_interrupts)
         self._cancel_tools()
+        self._begin_turn(now)
 
     def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
         """The user's speech ended at `audio_end_ms` of the `input_ms` sent, less the silence that proved it."""
         lag_s = min(max(input_ms - audio_end_ms, 0) + self.silence_ms, 5000) / 1000
         self._clock = TurnClock(speech_end=now - lag_s, speech_stopped=now)
         self._speech_ends_by = now + RESPONSE_AFTER_SPEECH_S
-        self._user_speaking = self.config.turn.upstream_creates
+        self._user_speaking = self.config.upstream_turn.upstream_creates
         self._emit(TellSpeech(started=False))
 
     def input_committed(self, item_id: str, now: float) -> None:
         """The user's audio is an item; answer it, if the upstream does not by itself."""
         self.items.entry(item_id)
-        if not self.config.turn.upstream_creates:
-            self.calls.user_went_on()
+        if not self.config.upstream_turn.upstream_creates:
+            self._begin_turn(now)
             self._wants_response = True
             if self.config.turn.kind == "manual":
                 self._clock = TurnClock(speech_end=now)
+
+    def _begin_turn(self, now: float) -> None:
+        self.calls.user_went_on()
+        if self.speech is not None:
+            self.speech.new_turn(now)
 
     def input_cleared(self) -> None:
         """There is no turn of the user any more."""
@@ -195,7 +219,7 @@ class Turns:
     def item_added(self, event: ev.ItemAdded) -> None:
         """An item has its place. What the user typed is told at once; what was spoken, by its transcript."""
         item = event.item
-        entry = self.items.added(item.id, item.role)
+        entry = self.items.added(item.id, item.role, event.previous_item_id)
         if item.kind == "message" and item.role == "user" and item.text:
             self.items.set_text(item.id, item.text)
             self._emit(TellTranscript("user", item.id, entry.order, item.text, final=True))
@@ -223,12 +247,16 @@ class Turns:
         """Let nothing more be heard of what is being said; `cancel` if the upstream will not stop by itself (D2.2)."""
         if self.slot.response_id is not None:
             self.refused.add(self.slot.response_id)
+        speaking_id = self.slot.response_id
         response_id = self.slot.cancel()
         self._cancel_after_drop = response_id if cancel else None
-        if self.playback.is_idle:
-            self._cancel()
-        else:
+        is_idle = self.playback.is_idle
+        if not is_idle:
             self._emit(DropAudio())
+        if self.speech is not None:
+            self.speech.hush(speaking_id)
+        if is_idle:
+            self._cancel()
 
     def interrupt(self) -> None:
         """The client wants silence: nothing that was asked for is owed any more, also not for tools that still run."""
@@ -253,9 +281,15 @@ class Turns:
         cuts = self.playback.cut(event.clips, now)
         stopped = next((cut for cut in cuts if cut.action != "keep"), None)
         if stopped is not None:
-            heard = self.items.cut_to_heard(stopped.item_id, stopped.played_ms, stopped.received_ms)
+            told = (speech.heard(stopped) for speech in self._speeches())
+            heard = next((text for text in told if text is not None), None)
+            if heard is None:
+                heard = self.items.cut_to_heard(stopped.item_id, stopped.played_ms, stopped.received_ms)
             self._emit(TellInterrupted(stopped.item_id, stopped.played_ms, heard, stopped.estimated))
         self._cancel()
+        for speech in self._speeches():
+            speech.cut(cuts)
+        cuts = [cut for cut in cuts if cut.source == "model"]
         heard_items = {cut.item_id for cut in cuts if cut.action != "delete"}
         deleted: set[str] = set()
         for cut in cuts:
@@ -290,6 +324,8 @@ class Turns:
         self._billed.pop(event.response_id, None)
         if doomed:
             self.refused.add(event.response_id)
+            if self.speech is not None:
+                self.speech.doomed(event.response_id)
             self._emit(CancelResponse(event.response_id, self._next_id()))
             return
         self._user_speaking = False
@@ -308,7 +344,7 @@ class Turns:
     def more_text(self, event: ev.TextDelta, now: float) -> bool:
         """Keep text of a response that is under way; False if the text must be handled as an event."""
         response = self._responses.get(event.response_id)
-        if response is None or not response.started or event.response_id in self.refused:
+        if response is None or not response.started or event.response_id in self.refused or self.speech is not None:
             return False
         if len(response.text) < MAX_TEXT_CHARS:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
@@ -359,9 +395,20 @@ class Turns:
         if len(response.text) < MAX_TEXT_CHARS:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
         self.items.append_text(event.item_id, event.text)
+        if self.speech is not None:
+            if self._clock is not None and self._clock.first_text is None:
+                self._clock.first_text = now
+            self.speech.text(event, now)
         return (TellText(event.text),)
 
-    def text_done(self, event: ev.TextDone) -> None:
+    def voice_said(self, event: ev.VoiceEvent, now: float) -> None:
+        """Sound of an external voice, or how it goes."""
+        utterance = self.speech.handle(event, now) if self.speech is not None else None
+        clock = self._clock
+        if utterance is not None and clock is not None and clock.first_delta is None:
+            clock.first_delta, clock.item_id = now, utterance.key[0]
+
+    def text_done(self, event: ev.TextDone, now: float) -> None:
         """All of the assistant's words in one part."""
         if event.response_id in self.refused:
             return
@@ -369,6 +416,8 @@ class Turns:
         entry.role = "assistant"
         self.items.set_text(event.item_id, event.text)
         self._emit(TellTranscript("assistant", event.item_id, entry.order, event.text, final=True))
+        if self.speech is not None:
+            self.speech.part_done(event.response_id, now)
 
     def response_done(self, event: ev.ResponseDone, now: float) -> None:
         """A response ended: run its tool calls if it completed (D4), tell the client, free the slot."""
@@ -377,6 +426,8 @@ class Turns:
         response = self._responses.pop(event.response_id, ResponseText())
         self._retry_at = None
         self._complete_clips(event.response_id)
+        if self.speech is not None:
+            self.speech.response_done(event, now)
         if event.usage != Usage() and event.response_id not in self._billed:  # an end that comes twice costs once (D11)
             self._billed.add(event.response_id)
             self.usage = add_usage(self.usage, event.usage)
@@ -388,7 +439,7 @@ class Turns:
             self.calls.owes_response = False
         silent = event.status == "completed" and fresh and not response.started  # the follow-up ends the turn
         if (known or own) and not silent:
-            self._end(response, event.status)
+            self._end(response, event.status, event.response_id)
         for call in fresh:
             self._run(call, now)
         self.settle(now)
@@ -447,10 +498,12 @@ class Turns:
             self._emit(TellResponseStart())
         return response
 
-    def _end(self, response: ResponseText, status: ResponseStatus) -> None:
+    def _end(self, response: ResponseText, status: ResponseStatus, response_id: str = "") -> None:
         if not response.started:
             self._emit(TellResponseStart())
-        self._emit(TellResponseEnd(response.text, status, more=self.calls.owes_follow_up))
+        end = TellResponseEnd(response.text, status, more=self.calls.owes_follow_up)
+        if self.speech is None or not self.speech.holds(response_id, end):
+            self._emit(end)
 
     def _give_up_stalled(self, now: float) -> None:
         response_id = self.slot.give_up()
@@ -468,7 +521,9 @@ class Turns:
         self._complete_clips(response_id)
         self.refused.add(response_id)
         self._emit(CancelResponse(response_id, self._next_id()))
-        self._end(self._responses.pop(response_id, ResponseText()), "failed")
+        if self.speech is not None:
+            self.speech.voice.end(response_id, now)
+        self._end(self._responses.pop(response_id, ResponseText()), "failed", response_id)
         self.settle(now)
 
     # -- tools --------------------------------------------------------------------------------------------------------
@@ -536,6 +591,45 @@ class Turns:
         """Another configuration is in force."""
         self.config = replace(config)
         self.playback.format = config.output_format
+        self._use_voice(config)
+
+    def warm_up(self, now: float) -> None:
+        """The session is ready: have the voice ready too."""
+        if self.speech is not None:
+            self.speech.voice.warm(now)
+
+    def _use_voice(self, config: SessionConfig) -> None:
+        voice_id, known = config.external_voice, self.speech
+        if known is not None:
+            if (known.voice.voice_id, known.voice.output) == (voice_id, config.output_format):
+                return
+            known.close()
+            self.speech, self._past_speech = None, known
+        if voice_id is not None:
+            voice = Voice(voice_id, config.output_format, self._rules, self._emit, self._next_id)
+            self.speech = ExternalSpeech(voice, self.playback, self.items, self._emit, self._next_id)
+
+    def _speeches(self) -> Iterator[ExternalSpeech]:
+        """What external voices have said, this one and the one before."""
+        if self.speech is not None:
+            yield self.speech
+        if self._past_speech is not None:
+            yield self._past_speech
+
+    @property
+    def _falls_back(self) -> bool:
+        """Whether the external voice has failed and the model is to speak itself; no turn begins before that."""
+        return self.speech is not None and self.speech.is_given_up and self._rules.fallback_voice is not None
+
+    @property
+    def wants_model_voice(self) -> bool:
+        """Whether now is the time for that: no response is under way, and nothing waits to be spoken."""
+        return self._falls_back and self.slot.is_free and self.speech is not None and not self.speech.voice.utterances
+
+    def keep_voice(self) -> None:
+        """There is no falling back: the external voice is tried again."""
+        if self.speech is not None:
+            self.speech.is_given_up = False
 
 
 def _failure(event: ev.ResponseDone) -> str:

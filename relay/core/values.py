@@ -1,7 +1,7 @@
 """The values that events and commands are made of; all frozen, all JSON-able through `relay.core.journal`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from audio.formats import AudioFormat
@@ -41,6 +41,7 @@ ErrorCode = Literal[
     "upstream_closed",
     "session_refused",
     "session_expired",
+    "voice_failed",
     "internal_error",
 ]
 """Every `code` that an `error` message to a device client can carry."""
@@ -89,6 +90,22 @@ class ToolSpec:
     timeout_ms: int = 15_000
 
 
+EXTERNAL_VOICE = "elevenlabs:"
+"""How the name of a voice begins that is not the model's own: the id of an ElevenLabs voice follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRules:
+    """How answers are spoken by an external voice.
+
+    `streaming`: sentence by sentence as they come; `final`: when all of the text is there. After a failure the model's
+    own `fallback_voice` speaks; None: the external one is tried again at the next turn.
+    """
+
+    mode: Literal["streaming", "final"] = "streaming"
+    fallback_voice: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
     """What the relay asks of the upstream; encoded as one `session.update`."""
@@ -104,6 +121,20 @@ class SessionConfig:
     input_format: AudioFormat = UPSTREAM_PCM
     output_format: AudioFormat = UPSTREAM_PCM
     tools: tuple[ToolSpec, ...] = ()
+
+    @property
+    def external_voice(self) -> str | None:
+        """The id of the voice that speaks in the model's place, which then answers in text."""
+        if self.voice is None or not self.voice.startswith(EXTERNAL_VOICE):
+            return None
+        return self.voice.removeprefix(EXTERNAL_VOICE)
+
+    @property
+    def upstream_turn(self) -> TurnDetection:
+        """Turn detection as the upstream is asked for it: it cannot know how long an external voice still speaks."""
+        if self.external_voice is None:
+            return self.turn
+        return replace(self.turn, create_response=False, interrupt_response=False)
 
     @property
     def full_instructions(self) -> str:
@@ -123,12 +154,14 @@ class DeviceOptions:
     """What a device client and the relay have agreed on for their side of the wire.
 
     `half_duplex`: the device hears its own speaker, so its microphone counts as silent while an item plays.
+    `external_voice`: the sound does not come from the upstream, but from a voice that has all formats but 48 kHz.
     """
 
     input: AudioFormat = AudioFormat("pcm16", 16_000)
     output: AudioFormat = AudioFormat("pcm16", 16_000)
     max_ahead_ms: int | None = 1000
     half_duplex: bool = False
+    external_voice: bool = False
 
     @property
     def upstream_input(self) -> AudioFormat:
@@ -137,7 +170,9 @@ class DeviceOptions:
 
     @property
     def upstream_output(self) -> AudioFormat:
-        """The format asked of the upstream, by the same rule as `upstream_input`."""
+        """The format asked of whoever speaks: the upstream by the same rule as for the input, or an external voice."""
+        if self.external_voice and self.output.rate_hz <= UPSTREAM_PCM.rate_hz:
+            return self.output
         return UPSTREAM_PCM if self.output.encoding == "pcm16" else self.output
 
 
@@ -167,6 +202,15 @@ class Usage:
     cached_tokens: int = 0
     output_audio_tokens: int = 0
     output_text_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """When each character of a piece of speech begins and how long it lasts, in ms from the beginning of the piece."""
+
+    chars: tuple[str, ...] = ()
+    starts_ms: tuple[int, ...] = ()
+    durations_ms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from audio.formats import AudioFormat
 from relay.access import chosen_subprotocol
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
-from relay.core.policy import Principal
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.policy import Policy, Principal
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules
+from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.live_base import both
 from relay.live_session import LiveSession
@@ -32,11 +33,13 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     """Accept a device client, then dial its upstream; returns when the client is gone."""
     relay = request.app[RELAY]
     check_upgrade(request)
-    options, config = read_query(request, relay.session_config())
+    voices = request.app[VOICES]
+    default = voices.for_session(relay.session_config(), principal.policy)
+    options, config = read_query(request, default, voices.rules, principal.policy)
     try:
         relay.refuse_when_draining()
         with relay.admission.session(relay.gate.address(request)):
-            await _converse(request, relay, principal, options, config)
+            await _converse(request, relay, principal, options, config, voices)
     except Full as full:
         if "Origin" not in request.headers:
             raise
@@ -45,13 +48,18 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
 
 
 async def _converse(
-    request: web.Request, relay: RelayState, principal: Principal, options: DeviceOptions, config: SessionConfig
+    request: web.Request,
+    relay: RelayState,
+    principal: Principal,
+    options: DeviceOptions,
+    config: SessionConfig,
+    voices: Voices,
 ) -> None:
     session_id = relay.new_session_id()
     started_at = relay.now()
-    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now)
+    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now, voices.rules)
     socket = ClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
-    live = _live_session(relay, session_id, principal, options, config, socket, started_at, tape)
+    live = _live_session(relay, session_id, principal, options, config, socket, voices, started_at, tape)
     relay.add(live)
     _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
     try:
@@ -76,7 +84,9 @@ async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> Non
         await gone.wait()
 
 
-def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptions, SessionConfig]:
+def read_query(
+    request: web.Request, config: SessionConfig, speech: SpeechRules | None = None, policy: Policy | None = None
+) -> tuple[DeviceOptions, SessionConfig]:
     """What the query string asks for. Raises BadRequest naming the field and what is possible."""
     query = request.query
     encoding = query.get("format", "pcm16")
@@ -90,6 +100,15 @@ def read_query(request: web.Request, config: SessionConfig) -> tuple[DeviceOptio
     voice = query.get("voice", "").strip()
     if len(voice) > MAX_VOICE_CHARS:
         raise BadRequest(f"voice may have at most {MAX_VOICE_CHARS} characters", "voice")
+    if voice and policy is not None and (policy.refused(("voice",)) or not policy.allows_voice(voice)):
+        raise BadRequest("This client may not choose that voice; leave voice out.", "voice")
+    if voice.startswith(EXTERNAL_VOICE):
+        if speech is None:
+            raise BadRequest(
+                "This relay has no ElevenLabs voices; leave voice out, or name one of the model's.", "voice"
+            )
+        if not voice.removeprefix(EXTERNAL_VOICE).strip():
+            raise BadRequest("voice must name an ElevenLabs voice behind elevenlabs:", "voice")
     options = DeviceOptions(input=audio_format, output=audio_format)
     return options, replace(config, voice=voice) if voice else config
 
@@ -101,6 +120,7 @@ def _live_session(
     options: DeviceOptions,
     config: SessionConfig,
     socket: ClientSocket,
+    voices: Voices,
     started_at: float,
     tape: SessionTape | None,
 ) -> LiveSession:
@@ -113,6 +133,7 @@ def _live_session(
         principal=principal,
         limits=relay.settings.session_limits(),
         started_at=started_at,
+        speech=voices.rules,
     )
     tools = relay.tools_for(session_id, principal, config)
     tools.follow(lambda: core.config)
@@ -124,6 +145,7 @@ def _live_session(
         tools,
         tap=both(relay.tap, tape.tap if tape is not None else None),
         max_queued_ms=relay.settings.max_queued_s * 1000,
+        voice=voices.way(relay.provider),
     )
 
 

@@ -22,6 +22,8 @@ MIN_TTL_S, MAX_TTL_S = 10, 7200
 DEFAULT_OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_ELEVENLABS_BASE_URL = "https://api.elevenlabs.io"
 DEFAULT_ELEVENLABS_OUTPUT_FORMAT = "mp3_44100_128"
+LOCAL_KEY, LOCAL_VOICE = "local", "marin"
+"""What a local engine in ElevenLabs' place takes; it asks for no key, and has a voice for every name."""
 DEFAULT_FUNCTIONS_FOLDER = "src/ai/functions-modules"
 DEFAULT_UPSTREAM_TIMEOUT_S = 15.0
 
@@ -136,6 +138,7 @@ class NavaiOptions:
         read = _Reader(os.environ if env is None else env)
         key = read.text("OPENAI_API_KEY")
         base_dir = read.text("NAVAI_FUNCTIONS_BASE_DIR")
+        own_engine = _is_loopback(read.text("ELEVENLABS_BASE_URL"))
         voice_settings = ElevenLabsVoiceSettings(
             stability=read.number("ELEVENLABS_STABILITY"),
             similarity_boost=read.number("ELEVENLABS_SIMILARITY_BOOST"),
@@ -159,8 +162,8 @@ class NavaiOptions:
             default_voice_tone=read.text("OPENAI_REALTIME_VOICE_TONE"),
             client_secret_ttl_s=read.ttl("OPENAI_REALTIME_CLIENT_SECRET_TTL"),
             tts_provider=read.provider("NAVAI_TTS_PROVIDER"),
-            elevenlabs_api_key=read.text("ELEVENLABS_API_KEY"),
-            elevenlabs_voice_id=read.text("ELEVENLABS_VOICE_ID"),
+            elevenlabs_api_key=read.text("ELEVENLABS_API_KEY") or (LOCAL_KEY if own_engine else None),
+            elevenlabs_voice_id=read.text("ELEVENLABS_VOICE_ID") or (LOCAL_VOICE if own_engine else None),
             elevenlabs_model_id=read.text("ELEVENLABS_MODEL_ID"),
             elevenlabs_output_format=read.text("ELEVENLABS_OUTPUT_FORMAT"),
             elevenlabs_optimize_streaming_latency=read.number("ELEVENLABS_OPTIMIZE_STREAMING_LATENCY"),
@@ -241,6 +244,13 @@ class _Reader:
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
             return cast(int, text)  # refused with all other mistakes, as it was received
         return int(text)
+
+
+def _is_loopback(url: str | None) -> bool:
+    try:
+        return url is not None and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    except ValueError:
+        return False
 
 
 def _text(value: str | None) -> str | None:

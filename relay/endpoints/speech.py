@@ -28,6 +28,8 @@ MAX_AUDIO_BYTES = 32 * 1024 * 1024
 
 NOT_CONFIGURED = 'Speech synthesis is only available when NAVAI_TTS_PROVIDER is set to "elevenlabs".'
 
+MAX_TEXT_CHARS = 40_000
+"""What the fastest of ElevenLabs' models take in one request; the others take less, and say so."""
 _MIME_TYPES = {"mp3": "audio/mpeg", "pcm": "audio/pcm", "wav": "audio/wav", "ulaw": "audio/basic"}
 _log = logging.getLogger("relay.provider")
 
@@ -49,6 +51,8 @@ class SpeechRequest:
         text = text_of(body, "text")
         if text is None:
             raise BadRequest("text is required.", "text")
+        if len(text) > MAX_TEXT_CHARS:
+            raise BadRequest(f"text may have at most {MAX_TEXT_CHARS} characters, not {len(text)}.", "text")
         return cls(
             text=text,
             voice_id=text_of(body, "voiceId"),
@@ -83,12 +87,19 @@ def _voice_settings(given: Any) -> ElevenLabsVoiceSettings | None:
     if boost is not None and not isinstance(boost, bool):
         raise BadRequest("voiceSettings.useSpeakerBoost must be true or false.", "voiceSettings.useSpeakerBoost")
     found = ElevenLabsVoiceSettings(
-        stability=number_of(given, "stability", "voiceSettings."),
-        similarity_boost=number_of(given, "similarityBoost", "voiceSettings."),
-        style=number_of(given, "style", "voiceSettings."),
+        stability=_share_of(given, "stability"),
+        similarity_boost=_share_of(given, "similarityBoost"),
+        style=_share_of(given, "style"),
         use_speaker_boost=boost,
     )
     return found if found != ElevenLabsVoiceSettings() else None
+
+
+def _share_of(given: dict[str, Any], name: str) -> float | None:
+    value, field_name = number_of(given, name, "voiceSettings."), f"voiceSettings.{name}"
+    if value is not None and not 0 <= value <= 1:
+        raise BadRequest(f"{field_name} must be from 0 to 1.", field_name)
+    return value
 
 
 async def synthesize_speech(

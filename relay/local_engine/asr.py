@@ -9,15 +9,19 @@ chunks. A decoder takes some 12 MB; idle ones are shared by all sessions with th
 
 import importlib.util
 import math
+import re
 import tempfile
 from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from relay.errors import ConfigError
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.lexicon import Lexicon, english
+from relay.local_engine.network import Network
+from relay.local_engine.vad import Completeness
 
 RATE_HZ = 16_000
 LONGEST_MS = 30_000
@@ -25,6 +29,9 @@ LONGEST_MS = 30_000
 _SECOND_LOOK_MS = 8_000
 _MOST_ACTIVE = 4000
 _BYTES_PER_MS = RATE_HZ * 2 // 1000
+_FRAME_MS = 10  # of pocketsphinx
+_LAG_MS = 200  # how long before a silence is noticed a last word must have begun
+_READING = re.compile(r"\(\d+\)$")  # "tomato(2)"
 _STEP_BYTES = 100 * _BYTES_PER_MS
 # pocketsphinx gives acoustic scores shifted right by ten bits (SENSCR_SHIFT).
 _SCORE_UNIT = 1024
@@ -64,7 +71,7 @@ class Recogniser:
 
         self.grammar = grammar
         lexicon = english()
-        network = grammar.network(lexicon)
+        network = _network_of(grammar)
         words = sorted({word for _, _, word in network.arcs})
         with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
             dictionary.write(_dictionary(words, lexicon))
@@ -129,6 +136,17 @@ class Recogniser:
             return Heard(None, -math.inf)
         return Heard(best.text if best.score >= self._least_score else None, best.score)
 
+    def completeness(self, silence_ms: int) -> Completeness:
+        """What the words before the last `silence_ms` are; unknown if they fit badly.
+
+        Into a silence the decoder hears the beginning of whatever might follow: that is left out.
+        """
+        heard_frames = (len(self._audio) // _BYTES_PER_MS - silence_ms - _LAG_MS) // _FRAME_MS
+        guess = self._guess(heard_frames)
+        if guess is None or guess.score < self._least_score:
+            return "unknown"
+        return "complete" if self.grammar.parse(guess.text, strict=True) else "unfinished"
+
     @property
     def sound(self) -> str:
         """The running mean of the spectrum: it takes an utterance to learn, and belongs to the microphone."""
@@ -142,16 +160,23 @@ class Recogniser:
         """The guess if it is a whole sentence of the grammar ("roll two" is not)."""
         return guess if guess is not None and self.grammar.parse(guess.text, strict=True) else None
 
-    def _guess(self) -> _Guess | None:
-        hypothesis = self._decoder.hyp()
-        if hypothesis is None or not hypothesis.hypstr:
+    def _guess(self, before_frame: float = math.inf) -> _Guess | None:
+        """The words so far, those that begin before a frame."""
+        if self._decoder.hyp() is None:
             return None
-        total, frames = 0.0, 0
+        total, frames, words = 0.0, 0, []
         for segment in self._decoder.seg():
-            if not segment.word.startswith("<"):
+            if not segment.word.startswith("<") and segment.start_frame < before_frame:
                 total += _SCORE_UNIT * math.log(max(segment.ascore, 1e-300))
                 frames += segment.end_frame - segment.start_frame + 1
-        return _Guess(hypothesis.hypstr, total / frames if frames else -math.inf)
+                words.append(_READING.sub("", segment.word))
+        return _Guess(" ".join(words), total / frames) if frames else None
+
+
+@lru_cache(maxsize=32)
+def _network_of(grammar: Grammar) -> Network:
+    """Compiled once for a grammar, whose decoders may be many: it takes longer than the rest of a decoder."""
+    return grammar.network(english())
 
 
 def _dictionary(words: list[str], lexicon: Lexicon) -> str:
@@ -165,7 +190,7 @@ def _dictionary(words: list[str], lexicon: Lexicon) -> str:
 class RecogniserPool:
     """Idle recognisers by grammar: at most `most_idle` are kept, the least recently used go first."""
 
-    def __init__(self, most_idle: int = 8) -> None:
+    def __init__(self, most_idle: int = 16) -> None:
         self._most_idle = most_idle
         self._idle: OrderedDict[int, Recogniser] = OrderedDict()
 

@@ -143,14 +143,6 @@ class Conversation:
             self._recognise(item_id, then_respond=bool(self._turn_detection.get("create_response", False)))
         return self._taken()
 
-    def turn_lost(self, reason: str) -> list[Effect]:
-        """What was heard of the turn under way is gone: it ends here, without words."""
-        item_id = self._turns.stopped(self.position_ms) if self._turns.is_speaking else None
-        if item_id is None:
-            return self._taken()
-        self._recognising[item_id] = bool(self._turn_detection.get("create_response", False))
-        return self.recognised(item_id, None, failure=reason)
-
     def recognised(self, item_id: str, text: str | None, *, failure: str | None = None) -> list[Effect]:
         """What was said in an item: lower-case words, or None if the engine did not understand it.
 
@@ -164,7 +156,8 @@ class Conversation:
                 self._turns.transcribe(record, text, failure)
         self._responses.deaf = bool(self._recognising)
         self._responses.words_are_there()
-        if create_response and record is not None:
+        # A user who speaks again already is answered behind that turn, which is about both.
+        if create_response and record is not None and not self._turns.is_speaking:
             if self._responses.active is None:
                 self._start(response_settings(self._session, {}))
             else:

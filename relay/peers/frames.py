@@ -84,38 +84,26 @@ class MessageListener(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
         kind = frame.msg_type
-        if kind == _CLOSE:
-            self._peer_closed(transport, frame)
-            return
-        if transport.is_close_frame_sent:
-            self._frames_after_close += 1
-            if self._frames_after_close > MAX_FRAMES_AFTER_CLOSE:
-                self.abort()
-            return  # what was under way when we hung up
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        if kind == _PING:
-            if self.is_writable:  # a peer that asks and asks and does not read must not fill our memory with answers
-                transport.send_pong(frame.get_payload_as_bytes())
-            self.on_control()
-            return
-        if kind == _PONG:
-            self.on_control()
-            return
-        if not frame.fin or self._fragment_type is not None:
-            self._fragment(kind, frame)
+        if (
+            (kind is not _BINARY and kind is not _TEXT)
+            or not frame.fin
+            or frame.rsv1
+            or frame.rsv2
+            or frame.rsv3
+            or self._fragment_type is not None
+            or transport.is_close_frame_sent
+        ):
+            self._not_a_message(kind, transport, frame)
             return
         payload = frame.get_payload_as_memoryview()
         if len(payload) > self._max_message_bytes:
             self._too_big()
-        if kind == _BINARY:
+        if kind is _BINARY:
             self.on_binary(payload)
-        elif kind == _TEXT:
-            if self._strict_text:
-                _check_text(payload)
-            self.on_text(payload)
-        else:
-            self._fragment(kind, frame)
+            return
+        if self._strict_text:
+            _check_text(payload)
+        self.on_text(payload)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone."""
@@ -166,6 +154,7 @@ class MessageListener(WSListener):
             return
         reason = close_reason(reason)
         self._own_close = (code, reason)
+        self.read_sparingly()  # a peer that floods does not stop for our close
         transport.send_close(cast(WSCloseCode, code), reason.encode())
         self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
@@ -195,6 +184,26 @@ class MessageListener(WSListener):
             self.transport.disconnect(False)
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _not_a_message(self, kind: WSMsgType, transport: WSTransport, frame: WSFrame) -> None:
+        if kind is _CLOSE:
+            self._peer_closed(transport, frame)
+            return
+        if transport.is_close_frame_sent:
+            self._frames_after_close += 1
+            if self._frames_after_close > MAX_FRAMES_AFTER_CLOSE:
+                self.abort()
+            return  # what was under way when we hung up
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
+        if kind is _PING:
+            if self.is_writable:  # a peer that asks and asks and does not read must not fill our memory with answers
+                transport.send_pong(frame.get_payload_as_bytes())
+            self.on_control()
+        elif kind is _PONG:
+            self.on_control()
+        else:
+            self._fragment(kind, frame)
 
     def _too_big(self) -> NoReturn:
         raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self._max_message_bytes} bytes")

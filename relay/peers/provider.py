@@ -70,6 +70,16 @@ class Reply:
             raise UpstreamError(f"{self.name} failed: the answer is not a JSON object.", upstream_status=self.status)
         return found
 
+    def json_list(self) -> list[Any]:
+        """The body as a JSON array. Raises UpstreamError if it is none."""
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, list):
+            raise UpstreamError(f"{self.name} failed: the answer is not a JSON array.", upstream_status=self.status)
+        return found
+
 
 class ProviderClient:
     """Makes calls; connections are kept for the next one. `close` it at the end."""

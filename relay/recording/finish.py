@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from relay.core.events import VoiceSpoke
 from relay.core.journal_lines import MAX_LINE_BYTES, End, Gap, Happened, Sent, end_line, read_line
 from relay.recording.folder import (
+    AUDIO,
     CLIENT_AUDIO,
     DERIVED,
     JOURNAL,
     SENT_AUDIO,
     TIMELINE,
     UPSTREAM_AUDIO,
+    VOICE_AUDIO,
     RecordingError,
     all_recordings,
     open_file,
@@ -115,7 +118,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _mend(folder: Path) -> Repaired:
     """Keep the journal as far as it is whole and its audio is there, and end it."""
-    sizes = {name: _size(folder, name) for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)}
+    sizes = {name: _size(folder, name) for name in AUDIO}
     path = folder / JOURNAL
     good = number = 0
     last, ended = read_header(folder).beginning.started_at, False
@@ -164,6 +167,8 @@ def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
     name, n_bytes = "", 0
     if isinstance(line, Happened) and line.n_audio_bytes:
         name, n_bytes = CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO, line.n_audio_bytes
+        if isinstance(line.event, VoiceSpoke):
+            name = VOICE_AUDIO
     elif isinstance(line, Sent) and line.kept:
         name, n_bytes = SENT_AUDIO, line.n_bytes
     if not name:

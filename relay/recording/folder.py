@@ -15,6 +15,7 @@ HEADER: Final = "session.json"
 JOURNAL: Final = "journal.jsonl"
 CLIENT_AUDIO: Final = "client.pcm"
 UPSTREAM_AUDIO: Final = "upstream.pcm"
+VOICE_AUDIO: Final = "voice.pcm"
 SENT_AUDIO: Final = "sent.pcm"
 USER_TRACK: Final = "user.flac"
 ASSISTANT_TRACK: Final = "assistant.flac"
@@ -22,7 +23,8 @@ TIMELINE: Final = "timeline.json"
 PEAKS: Final = "peaks.bin"
 TRANSCRIPT: Final = "transcript.vtt"
 
-RECORDED: Final = (HEADER, JOURNAL, CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
+AUDIO: Final = (CLIENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, SENT_AUDIO)
+RECORDED: Final = (HEADER, JOURNAL, *AUDIO)
 DERIVED: Final = (USER_TRACK, ASSISTANT_TRACK, PEAKS, TRANSCRIPT, TIMELINE)
 """The timeline is made last: where it is, the others are."""
 

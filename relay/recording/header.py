@@ -14,7 +14,7 @@ from relay.core.journal import build, plain
 from relay.core.policy import Policy, Principal
 from relay.core.redact import clean
 from relay.core.replay import Beginning, RealtimeStart
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.folder import HEADER, RecordingError, read_json
 
 FORMAT: Final = 1
@@ -69,6 +69,7 @@ class Header:
             "scopes": sorted(beginning.principal.scopes),
             "policy": plain(beginning.principal.policy),
             "options": plain(beginning.options),
+            "speech": plain(beginning.speech),
             "config": clean(plain(beginning.config)),
         }
         if beginning.realtime is not None:
@@ -91,6 +92,7 @@ def read_header(folder: Path) -> Header:
         started_at = obj["started_at"]
         if type(started_at) not in (int, float):
             raise ValueError("started_at must be a number of seconds")
+        speech = obj.get("speech")
         return Header(
             beginning=Beginning(
                 _text(obj, "session_id"),
@@ -98,6 +100,7 @@ def read_header(folder: Path) -> Header:
                 build(DeviceOptions, obj["options"]),
                 Principal(_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
                 float(started_at),
+                None if speech is None else build(SpeechRules, speech),
                 build(RealtimeStart, obj["realtime"]) if obj["kind"] == "realtime" else None,
             ),
             started=datetime.fromisoformat(_text(obj, "started")),

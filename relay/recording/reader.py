@@ -11,16 +11,18 @@ from typing import Any
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.events import Forwarded
+from relay.core.events import Forwarded, VoiceSpoke
 from relay.core.journal import from_json
 from relay.core.journal_lines import MAX_LINE_BYTES, PASSED_ON, End, Gap, Happened, Line, Sent, read_line
 from relay.core.journal_realtime import Frame, with_sound
 from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.folder import (
+    AUDIO,
     CLIENT_AUDIO,
     JOURNAL,
     SENT_AUDIO,
     UPSTREAM_AUDIO,
+    VOICE_AUDIO,
     RecordingError,
     open_file,
 )
@@ -46,9 +48,9 @@ def commands_of(recording: "Recording", entry: Entry) -> list[Any]:
     for one in line.do or ():
         if one == PASSED_ON:
             found.append(_passed_on(entry.event))
-        elif "crc" not in one:
+        elif "crc" not in one or isinstance(entry.event, VoiceSpoke):
             try:
-                found.append(from_json(one))
+                found.append(_command(one, entry.event))
             except ValueError as error:
                 raise recording.wrong(entry.number, str(error)) from None
     return found
@@ -59,6 +61,16 @@ def _passed_on(event: Any) -> Any:
     if isinstance(event, UpstreamSaid):
         return PassDown(event.raw)
     return TellUpstream(event.body) if isinstance(event, ClientSaid) else event
+
+
+def _command(told: dict[str, Any], event: Any) -> Any:
+    """A command of a line; the sound that an external voice's led to is that voice's."""
+    if told.get("t") == "Forwarded" and isinstance(event, VoiceSpoke):
+        told = {name: member for name, member in told.items() if name != "crc"} | {"raw": ""}
+        sound = from_json(told)
+        assert isinstance(sound, Forwarded)
+        return sound._replace(raw=event.raw)
+    return from_json(told)
 
 
 class AudioFile:
@@ -112,7 +124,7 @@ class Recording(AbstractContextManager["Recording"]):
         """The journal from its first line to its last, each with its audio."""
         ended, is_realtime = False, self.header.beginning.realtime is not None
         with ExitStack() as stack:
-            audio = {name: AudioFile(self.folder, name) for name in (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)}
+            audio = {name: AudioFile(self.folder, name) for name in AUDIO}
             for file in audio.values():
                 stack.callback(file.close)
             last = float("-inf")
@@ -155,6 +167,9 @@ def _entry(number: int, line: Line, audio: dict[str, AudioFile], is_realtime: bo
     if line.n_audio_bytes and (line.frame is not None or is_realtime):
         samples = audio[CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO].take(line.n_audio_bytes)
         return Entry(number, line, with_sound(event, line.frame or Frame(), samples), samples)
+    if line.n_audio_bytes and isinstance(event, VoiceSpoke):
+        samples = audio[VOICE_AUDIO].take(line.n_audio_bytes)
+        return Entry(number, line, event._replace(raw=pybase64.b64encode(samples)), samples)
     if line.n_audio_bytes and isinstance(event, Forwarded):
         if event.kind == "input_audio":
             samples = audio[CLIENT_AUDIO].take(line.n_audio_bytes)

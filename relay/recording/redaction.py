@@ -97,5 +97,5 @@ def redaction(fields: Iterable[str], patterns: Iterable[str], spans: Iterable[st
 def silenced(timeline: Timeline, spans: Sequence[Span]) -> frozenset[str]:
     """The items of which anything was spoken or heard in a span: they go as a whole, and their words with them."""
     said = [(one.item_id, one.start_ms, one.end_ms or one.start_ms) for one in timeline.speech]
-    said += [(one.item_id, one.start_ms, one.end_ms) for one in timeline.heard]
+    said += [(item_id, one.start_ms, one.end_ms) for one in timeline.heard for item_id in (one.item_id, *one.others)]
     return frozenset(item for item, start, end in said if any(span.touches(start, end) for span in spans))

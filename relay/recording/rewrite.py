@@ -10,6 +10,7 @@ import pybase64
 
 from audio.formats import AudioFormat
 from relay.core import events as ev
+from relay.core.commands import UseOptions
 from relay.core.journal import from_json, to_json
 from relay.core.journal_lines import (
     Gap,
@@ -21,14 +22,15 @@ from relay.core.journal_lines import (
     gap_line,
     realtime_line,
     sent_line,
+    voice_line,
     words_line,
 )
 from relay.core.journal_realtime import Frame, with_sound
 from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.core.replay import Rerun
 from relay.recording.client_stream import ClientStream
-from relay.recording.folder import CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO
-from relay.recording.reader import Entry, Recording
+from relay.recording.folder import AUDIO, CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
+from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 
 _ITEM = re.compile(r'"item_id"[ \t\r\n]*:[ \t\r\n]*"([^"\\]*)"')
@@ -48,12 +50,14 @@ class Copy:
         self._options = recording.header.beginning.options
         self._stream = ClientStream(self._options)
         self._started_at = recording.header.beginning.started_at
+        self._spoken_items: dict[str, str] = {}
+        self._telling = _contexts_that_tell(recording, wanted)
         self._files: dict[str, IO[bytes]] = {}
 
     def run(self) -> None:
         """Write it all. Raises RecordingError, OSError."""
-        names = (JOURNAL, CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
-        self._files = {name: (self._target / name).open("wb") for name in names}
+        there = [name for name in AUDIO if (self.recording.folder / name).exists()]
+        self._files = {name: (self._target / name).open("wb") for name in (JOURNAL, *there)}
         try:
             for entry in self.recording.entries():
                 self._files[JOURNAL].write(self._line(entry))
@@ -91,7 +95,7 @@ class Copy:
         event, wanted = entry.event, self._wanted
         if line.n_audio_bytes:
             item_id = (_ITEM.search(line.frame.head) or _ITEM.search(line.frame.tail)) if line.frame else None
-            samples = self._silence(bytes(entry.samples), line.is_input, item_id[1] if item_id else "", line.now)
+            samples = self._as_it_may_stay(bytes(entry.samples), line.is_input, item_id[1] if item_id else "", line.now)
             return with_sound(event, line.frame or Frame(), samples)
         if isinstance(event, ClientSaid):
             return ClientSaid(wanted.tidy(event.body, said=REALTIME_CONTENT))
@@ -109,6 +113,8 @@ class Copy:
         assert event is not None  # of every line of this kind
         if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
             event = self._sound(event, entry.samples, line.now)
+        elif isinstance(event, ev.VoiceSpoke) and line.n_audio_bytes:
+            event = self._speech(event, entry.samples, line)
         else:
             event = from_json(self._wanted.tidy(to_json(event)))
         assert event is not None
@@ -116,26 +122,34 @@ class Copy:
             self.rerun.step(entry.number, line, event)
             commands = self.rerun.commands
             self._stream.run(event, commands)
+            self._options = self._stream.options
             if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
                 return audio_line(event, line.now, commands)
+            if isinstance(event, ev.VoiceSpoke) and line.n_audio_bytes:
+                return voice_line(event, line.now, commands)
             if isinstance(event, ev.TextDelta) and line.raised is None:
                 return words_line(event, line.now, commands)
             return event_line(event, line.now, commands if line.raised is None else None, line.raised or "")
+        for command in commands_of(self.recording, entry):
+            if isinstance(command, UseOptions):
+                self._options = command.options
         # As it was recorded; whatever it says of silenced spans goes, for it can't be told from the rest.
         do = self._wanted.tidy(list(line.do or ()), gone=bool(self._wanted.spans))
         if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
             raw = orjson.loads(audio_line(event, line.now, ()))
+        elif isinstance(event, ev.VoiceSpoke) and line.n_audio_bytes:
+            raw = orjson.loads(voice_line(event, line.now, ()))
         else:
             raw = orjson.loads(event_line(event, line.now, () if line.raised is None else None, line.raised or ""))
         return orjson.dumps(raw | ({"do": do} if line.raised is None else {}), option=orjson.OPT_APPEND_NEWLINE)
 
     def _sound(self, event: ev.Forwarded, samples: Any, now: float) -> ev.Forwarded:
         is_input = event.kind == "input_audio"
-        samples = self._silence(bytes(samples), is_input, event.item_id, now)
+        samples = self._as_it_may_stay(bytes(samples), is_input, event.item_id, now)
         self._files[CLIENT_AUDIO if is_input else UPSTREAM_AUDIO].write(samples)
         return event._replace(raw=samples if is_input else pybase64.b64encode(samples))
 
-    def _silence(self, samples: bytes, is_input: bool, item_id: str, now: float) -> bytes:
+    def _as_it_may_stay(self, samples: bytes, is_input: bool, item_id: str, now: float) -> bytes:
         """Sound as it may stay: silence, if it lies in a span that is to go."""
         at_ms = (now - self._started_at) * 1000
         if is_input:
@@ -146,9 +160,27 @@ class Copy:
             gone = item_id in self._wanted.silenced_items
             sound = self._options.upstream_output
         if gone:
-            samples = _SILENCE[sound.encoding] * len(samples)
-            self._wanted.removed["ms of sound"] += sound.ms_of(len(samples))
+            samples = self._silence(sound, len(samples))
         return samples
+
+    def _speech(self, event: ev.VoiceSpoke, samples: Any, line: Happened) -> ev.VoiceSpoke:
+        """An external voice's sound, and when each character of it is heard, which spells what was said."""
+        samples = bytes(samples)
+        for one in line.do or ():
+            if isinstance(one, dict) and one.get("t") == "Forwarded":
+                self._spoken_items[event.context_id] = str(one.get("item_id"))
+        item_id = self._spoken_items.get(event.context_id)  # None: nobody heard it, so nobody knows when it was
+        silenced = self._wanted.silenced_items
+        gone = bool(self._wanted.spans) if item_id is None else item_id in silenced
+        if gone:
+            samples = self._silence(self._options.upstream_output, len(samples))
+        self._files[VOICE_AUDIO].write(samples)
+        tells = gone or event.context_id in self._telling or "text" in self._wanted.fields
+        return event._replace(raw=pybase64.b64encode(samples), alignment=None if tells else event.alignment)
+
+    def _silence(self, sound: AudioFormat, n_bytes: int) -> bytes:
+        self._wanted.removed["ms of sound"] += sound.ms_of(n_bytes)
+        return _SILENCE[sound.encoding] * n_bytes
 
     def _sent(self, line: Sent) -> bytes:
         if self.rerun is None:
@@ -157,3 +189,17 @@ class Copy:
         if line.kept:
             self._files[SENT_AUDIO].write(samples)
         return sent_line(line.now, len(samples), crc32(samples), kept=line.kept)
+
+
+def _contexts_that_tell(recording: Recording, wanted: Redaction) -> frozenset[str]:
+    """The contexts of a voice in whose words, put together from their characters, a pattern finds something."""
+    if not wanted.patterns or not (recording.folder / VOICE_AUDIO).exists():
+        return frozenset()
+    words: dict[str, str] = {}
+    for entry in recording.entries():
+        event = entry.event
+        if isinstance(event, ev.VoiceSpoke) and event.alignment is not None:
+            words[event.context_id] = words.get(event.context_id, "") + "".join(event.alignment.chars)
+    return frozenset(
+        context_id for context_id, text in words.items() if any(one.search(text) for one in wanted.patterns.values())
+    )

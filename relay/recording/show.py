@@ -16,12 +16,18 @@ def percentile(values: list[int], share: float) -> int:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def voices(timeline: Timeline) -> list[str]:
+    """The external voices that spoke in it."""
+    return sorted({item.voice for item in timeline.heard if item.voice})
+
+
 def draw(timeline: Timeline, width: int = 100) -> Iterator[str]:
     """The lines, `width` columns wide."""
     yield f"{timeline.name}"
     yield (
         f"  {timeline.started} · {_clock(timeline.duration_ms)} · {timeline.identity} · {timeline.input} in, "
         f"{timeline.output} out · {timeline.upstream} {timeline.model}".rstrip()
+        + "".join(f" · {voice}" for voice in voices(timeline))
     )
     yield ""
     yield from _chart(timeline, max(width - LABEL_CHARS, 20))
@@ -96,9 +102,12 @@ def _script(timeline: Timeline) -> Iterator[str]:
 
 
 def _steps(turn: Latency) -> str:
+    first: list[tuple[str, int | None]] = [("first sound from the model", turn.first_delta_ms)]
+    if turn.voice_ms is not None:
+        first = [("first word from the model", turn.first_text_ms), ("first sound from the voice", turn.voice_ms)]
     steps = [
         ("speech end noticed", turn.speech_stopped_ms),
-        ("first sound from the model", turn.first_delta_ms),
+        *first,
         ("to the client", turn.first_byte_ms),
         ("played", turn.first_played_ms),
     ]
@@ -112,10 +121,16 @@ def _latencies(latencies: list[Latency]) -> Iterator[str]:
         yield "latency   no turn was measured"
         return
     told = [f"p50 {percentile(totals, 0.5)} ms", f"p95 {percentile(totals, 0.95)} ms"]
-    models = [turn.first_delta_ms for turn in latencies]
+    shares = {
+        "the model": [turn.first_delta_ms if turn.first_text_ms is None else turn.first_text_ms for turn in latencies],
+        "the voice": [turn.voice_ms for turn in latencies if turn.voice_ms is not None],
+    }
+    parts = [
+        f"{name}: p50 {percentile(ms, 0.5)} ms, p95 {percentile(ms, 0.95)} ms" for name, ms in shares.items() if ms
+    ]
     yield (
         f"latency   {', '.join(told)} from the end of speech to the first sound, over {len(totals)} turns"
-        f" (of it the model: p50 {percentile(models, 0.5)} ms, p95 {percentile(models, 0.95)} ms)"
+        f" (of it {'; '.join(parts)})"
     )
 
 

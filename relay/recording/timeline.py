@@ -9,7 +9,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.journal_lines import End, Gap, Happened, Sent
 from relay.core.usage import add_usage
-from relay.core.values import DeviceOptions, Usage
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions, Usage
 from relay.recording.client_stream import ClientStream
 from relay.recording.dialogue import Said, dialogue
 from relay.recording.placing import Clip, Runs, place_clips, place_input
@@ -41,7 +41,11 @@ class Answer:
 
 @dataclass(slots=True)
 class Heard:
-    """An item of the assistant's as it was heard; `cut_ms` of it where it was interrupted."""
+    """An item of the assistant's as it was heard; `cut_ms` of it where it was interrupted.
+
+    `voice` is the external voice that spoke it, empty for the model's own; one clip of such a voice holds the words of
+    `others` too, where a response wrote several items.
+    """
 
     item_id: str
     response_id: str
@@ -50,6 +54,8 @@ class Heard:
     text: str = ""
     heard_text: str | None = None
     cut_ms: int | None = None
+    voice: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -77,7 +83,7 @@ class BargeIn:
 
 @dataclass(slots=True)
 class Latency:
-    """One turn's ledger, as the client was told it."""
+    """One turn's ledger, as the client was told it; where another voice spoke, with its share and the model's."""
 
     at_ms: float
     item_id: str
@@ -86,6 +92,8 @@ class Latency:
     first_byte_ms: int
     first_played_ms: int | None
     total_ms: int
+    first_text_ms: int | None = None
+    voice_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -158,6 +166,9 @@ class _Listener:
         self._tools: dict[str, ToolRun] = {}
         self._texts: dict[str, str] = {}
         self._heard_texts: dict[str, str] = {}
+        self._items: dict[str, list[str]] = {}
+        self._voice = ""
+        self._voices: dict[str, str] = {}
         self._turn_from: float | None = None
 
     def take(self, said: Said) -> None:
@@ -202,11 +213,19 @@ class _Listener:
             self.clips.setdefault(event.item_id, Clip(event.item_id)).response_id = event.response_id
         if line.raised is not None:
             self._mark(line.now, "failure", f"the relay failed at {type(event).__name__}: {line.raised}")
+        if type(event) is ev.VoiceSpoke:
+            self._voiced(commands)
         if event is not None:
             self._stream.run(event, commands)
             self._seen(event, line.now, at_ms, commands)
         for command in commands:
             self._did(command, line.now, at_ms)
+
+    def _voiced(self, commands: Sequence[cmd.Command]) -> None:
+        for command in commands:
+            if isinstance(command, ev.Forwarded):
+                self.clips.setdefault(command.item_id, Clip(command.item_id)).response_id = command.response_id
+                self._voices[command.item_id] = self._voice
 
     def _seen(self, event: ev.Event, now: float, at_ms: float, commands: Sequence[cmd.Command]) -> None:
         match event:
@@ -228,6 +247,9 @@ class _Listener:
                 self._texts[item_id] = text
             case ev.TextDelta(response_id, item_id, _, text):
                 self._texts[item_id] = (self._texts.get(item_id, "") + text)[:MAX_TEXT_CHARS]
+                items = self._items.setdefault(response_id, [])
+                if item_id not in items:
+                    items.append(item_id)
             case ev.Playback(item_id, played_ms) if item_id in self.clips:
                 self.clips[item_id].acknowledged(now - self.started_at, played_ms)
             case ev.AudioDropped(clips):
@@ -244,6 +266,8 @@ class _Listener:
         match command:
             case cmd.UseOptions(options):
                 self.options = options
+            case cmd.OpenVoice(voice_id) | cmd.SpeakWhole(_, voice_id):
+                self._voice = EXTERNAL_VOICE + voice_id
             case cmd.TellTranscript("user", item_id, _, text, True):
                 self._user_said(item_id, text, at_ms)
             case cmd.RunTool(call_id, name, arguments) | cmd.TellToolCall(call_id, name, arguments):
@@ -305,7 +329,9 @@ class _Listener:
             span = spans.get(item_id)
             if span is None:
                 continue
-            text = self._texts.get(item_id, "")
+            voice = self._voices.get(item_id, "")
+            others = [one for one in self._items.get(clip.response_id, ()) if voice and one != item_id]
+            text = "\n".join(filter(None, (self._texts.get(one) for one in (item_id, *others))))
             heard_text = self._heard_texts.get(item_id, "" if clip.cut_ms == 0 else None)
             timeline.heard.append(
                 Heard(
@@ -316,6 +342,8 @@ class _Listener:
                     text,
                     heard_text,
                     clip.cut_ms,
+                    voice,
+                    tuple(others),
                 )
             )
         timeline.input, timeline.output = _name(self.options.input), _name(self.options.output)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.core.journal_lines import Gap, gap_line
-from relay.recording.folder import CLIENT_AUDIO, HEADER, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, write_private
+from relay.recording.folder import AUDIO, HEADER, JOURNAL, write_private
 
 try:
     import fcntl
@@ -24,16 +24,16 @@ except ImportError:  # Windows: recordings are not locked there, so repair them 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """What all sessions together may have waiting for the disk; further batches become gaps."""
 
-AUDIO_FILES = (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO)
-
 _log = logging.getLogger("relay.recordings")
+
+Sound = bytes | bytearray
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one session has to write: audio in the order of `AUDIO_FILES`, and the journal's lines about it."""
+    """What one session has to write: audio in the order of `AUDIO`, and the journal's lines about it."""
 
-    audio: tuple[bytes | bytearray, bytes | bytearray, bytes | bytearray]
+    audio: tuple[Sound, Sound, Sound, Sound]
     journal: bytes
     records: int
     first: float
@@ -85,7 +85,7 @@ class Files:
         """Write a batch whole, or leave no trace of it but the count."""
         try:
             self._open()
-            for name, data in zip(AUDIO_FILES, batch.audio, strict=True):
+            for name, data in zip(AUDIO, batch.audio, strict=True):
                 self._append(name, data)
             # The journal comes last: it never speaks of audio that is not there.
             missing = Missing(self.missing.records, self.missing.first, self.missing.last)

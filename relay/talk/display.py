@@ -176,9 +176,12 @@ def _format(value: Any) -> str:
 
 
 def _latency(message: Message) -> str:
+    first = [("first sound from the model", "firstDeltaMs")]
+    if isinstance(message.get("voiceMs"), int):
+        first = [("first word from the model", "firstTextMs"), ("first sound from the voice", "voiceMs")]
     steps = [
         ("speech end noticed", "speechStoppedMs"),
-        ("first sound from the model", "firstDeltaMs"),
+        *first,
         ("first sound here", "firstByteMs"),
         ("first played", "firstPlayedMs"),
     ]

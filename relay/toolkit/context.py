@@ -57,7 +57,8 @@ class ToolContext:
     def end_session(self, reason: str) -> None:
         """Ends the session once the model has answered this call and the client has heard it; from any thread.
 
-        The client gets a `goodbye` with `reason`. Where there is no session, over HTTP, it does nothing.
+        A device gets a `goodbye` with `reason`, a Realtime client a normal close with it. Where there is no session,
+        over HTTP, it does nothing.
         """
         self.on_end(reason)
 

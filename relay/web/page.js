@@ -87,13 +87,20 @@ function formats(input, output) {
   return heard === spoken ? heard : `${heard} in, ${spoken} out`;
 }
 
+/** Who speaks: a voice of the model's own, or one that speaks what the model writes. @param {string} name */
+function voice(name) {
+  const id = name.startsWith("elevenlabs:") ? name.slice("elevenlabs:".length) : null;
+  if (id === null) return fact(`voice ${name}`, "The model speaks itself");
+  return fact(`voice ${id} of ElevenLabs`, "The model writes, and this voice speaks");
+}
+
 function showFacts() {
   const { connected, ready, tokens } = facts;
   $("connection-text").textContent = connected ? "Connected" : "Not connected";
   document.body.dataset.connected = String(connected !== null);
   if (connected === null) return; // the last session's stay, to be looked up
   const shown = [fact(`session ${connected.sessionId}`), fact(formats(connected.input, connected.output))];
-  if (ready?.voice) shown.push(fact(`voice ${ready.voice}`));
+  if (ready?.voice) shown.push(voice(ready.voice));
   if (ready?.language) shown.push(fact(`language ${ready.language}`));
   if (ready?.turn) shown.push(fact(TURNS[ready.turn] ?? ready.turn));
   const tools = Array.isArray(ready?.tools) ? ready.tools : [];

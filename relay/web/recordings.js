@@ -201,6 +201,9 @@ function script(timeline) {
   );
 }
 
+/** The external voices that spoke. @param {any} timeline */
+const voicesOf = (timeline) => [...new Set(timeline.heard.map((/** @type {any} */ one) => one.voice).filter(Boolean))];
+
 /** @param {any} item */
 const heardText = (item) => (item.heard_text === null ? item.text : `${item.heard_text} — ✂ ${item.text.slice(item.heard_text.length)}`);
 
@@ -210,8 +213,9 @@ function ledger(latencies) {
   $("ledger").tBodies[0].replaceChildren(
     ...latencies.map((one) => {
       const row = document.createElement("tr");
-      const steps = [one.total_ms, one.speech_stopped_ms, one.first_delta_ms, one.first_byte_ms, one.first_played_ms];
-      for (const text of [clock(one.at_ms / 1000), ...steps.map(told)]) {
+      const first = one.voice_ms === null ? told(one.first_delta_ms) : `${one.first_text_ms} + ${one.voice_ms} ms`;
+      const steps = [told(one.total_ms), told(one.speech_stopped_ms), first, told(one.first_byte_ms), told(one.first_played_ms)];
+      for (const text of [clock(one.at_ms / 1000), ...steps]) {
         row.insertCell().textContent = text;
       }
       return row;
@@ -249,7 +253,7 @@ async function open(name) {
   const totals = timeline.latencies.map((one) => one.total_ms).sort((one, other) => one - other);
   const rank = /** @param {number} share */ (share) => totals[Math.max(0, Math.ceil(share * totals.length) - 1)];
   $("facts").textContent = [
-    timeline.identity, timeline.model, clock(duration()), `${timeline.input} in, ${timeline.output} out`,
+    timeline.identity, timeline.model, ...voicesOf(timeline), clock(duration()), `${timeline.input} in, ${timeline.output} out`,
     totals.length ? `latency p50 ${rank(0.5)} ms, p95 ${rank(0.95)} ms` : "no turn was measured",
   ].join(" · ");
   script(timeline);

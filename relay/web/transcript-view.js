@@ -156,7 +156,12 @@ function notesOf(entry) {
 function latencyNote(latency) {
   const steps = [
     ["end of speech noticed", latency.speechStoppedMs],
-    ["first sound from the model", latency.firstDeltaMs],
+    ...(latency.voiceMs === undefined
+      ? [["first sound from the model", latency.firstDeltaMs]]
+      : [
+          ["first word from the model", latency.firstTextMs],
+          ["first sound from the voice", latency.voiceMs],
+        ]),
     ["sent to this page", latency.firstByteMs],
     ["played here", latency.firstPlayedMs],
   ].filter(([, ms]) => typeof ms === "number");

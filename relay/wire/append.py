@@ -13,8 +13,7 @@ import pybase64
 from audio.framing import Chunk
 from relay.core.events import Forwarded, TextDelta
 
-_APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
-_APPEND_TAIL = b'"}'
+_APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
 _DELTA_TYPE = "response.output_audio.delta"
 _MARK = b'.output_audio.delta"'
 _KEY = b'"delta":"'
@@ -41,7 +40,7 @@ text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tup
 
 def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
     """Audio in the session's input format as an `input_audio_buffer.append` event."""
-    return _APPEND_HEAD + _encode(pcm) + _APPEND_TAIL
+    return _APPEND % _encode(pcm)
 
 
 decode_audio: Callable[[Chunk], bytes] = partial(pybase64.b64decode, validate=True)

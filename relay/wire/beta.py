@@ -205,6 +205,8 @@ def _response_create_to_beta(response: Any) -> Any:
 def server_event_to_beta(event: Event) -> list[Event]:
     """A server's event, GA to beta: one, or none where beta has no such thing."""
     kind = event.get("type")
+    if not isinstance(kind, str):
+        return [event]
     if kind in BETA_NAMES:
         return [{**event, "type": BETA_NAMES[kind]}]
     if kind == "conversation.item.added":
@@ -269,6 +271,8 @@ class BetaUpstream:
     def down(self, event: Event) -> list[Event]:
         """What the upstream said, in GA."""
         kind = event.get("type")
+        if not isinstance(kind, str):
+            return [event]
         if kind in GA_NAMES:
             return [{**event, "type": GA_NAMES[kind]}]
         if kind in ("session.created", "session.updated", "transcription_session.updated"):

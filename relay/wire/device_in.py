@@ -8,7 +8,7 @@ import orjson
 from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.core import events as ev
-from relay.core.values import TurnKind
+from relay.core.values import EXTERNAL_VOICE, TurnKind
 from relay.wire.tools_in import MessageError, Obj, read_tools, string
 
 PROTOCOL_VERSION = 1
@@ -102,6 +102,13 @@ def _flag(obj: Obj, field: str) -> bool:
     return bool(obj[field])
 
 
+def _voice(obj: Obj, field: str) -> str:
+    voice = string(obj, field, 128)
+    if voice.startswith(EXTERNAL_VOICE) and not voice.removeprefix(EXTERNAL_VOICE).strip():
+        raise MessageError(f"{field} must name an ElevenLabs voice behind {EXTERNAL_VOICE}", field)
+    return voice
+
+
 def _duplex(obj: Obj, field: str) -> bool:
     if obj[field] not in ("full", "half"):
         raise MessageError(f"{field} must be full or half.", field)
@@ -114,7 +121,7 @@ _HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
     "input": lambda obj, field: parse_format(obj[field], field),
     "output": lambda obj, field: parse_format(obj[field], field),
     "maxAheadMs": _ahead,
-    "voice": lambda obj, field: string(obj, field, 128),
+    "voice": _voice,
     "instructions": lambda obj, field: string(obj, field, MAX_TEXT_CHARS),
     "language": lambda obj, field: string(obj, field, 64),
     "turn": _turn,

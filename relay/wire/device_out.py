@@ -158,6 +158,7 @@ def _usage(message: cmd.TellUsage) -> Obj:
 
 
 def _latency(message: cmd.TellLatency) -> Obj:
+    split = {"firstTextMs": message.first_text_ms, "voiceMs": message.voice_ms}
     return {
         "type": "latency",
         "itemId": message.item_id,
@@ -166,4 +167,4 @@ def _latency(message: cmd.TellLatency) -> Obj:
         "firstByteMs": message.first_byte_ms,
         "firstPlayedMs": message.first_played_ms,
         "totalMs": message.total_ms,
-    }
+    } | {name: ms for name, ms in split.items() if ms is not None}

@@ -27,6 +27,7 @@ from relay.wire.append import (
     text_delta,
 )
 from relay.wire.beta import BetaUpstream, client_event_to_beta
+from relay.wire.weight import MAX_PARTS, count_parts, is_writable
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536
@@ -54,6 +55,8 @@ class RealtimeCodec:
         found = self._words.find(raw) if is_transcript else self._audio.find(frame, raw)
         if found is not None:
             return found
+        if count_parts(raw) > MAX_PARTS:
+            return ev.MalformedUpstream("too many objects and lists")
         try:
             obj = orjson.loads(raw)
             kind = obj["type"]
@@ -81,11 +84,18 @@ class BetaRealtimeCodec(RealtimeCodec):
 
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:
         """One text message of the upstream as an event; what GA says twice counts once."""
+        raw = bytes(frame)
+        if count_parts(raw) > MAX_PARTS:
+            return ev.MalformedUpstream("too many objects and lists")
         try:
-            body = orjson.loads(frame)
-            events = self._beta.down(body) if isinstance(body, dict) else [body]
+            body = orjson.loads(raw)
         except orjson.JSONDecodeError:
             return ev.MalformedUpstream("not JSON")
+        if not isinstance(body, dict):
+            return ev.MalformedUpstream("not an object")
+        if not is_writable(raw, body):
+            return ev.MalformedUpstream("nested too deeply")
+        events = self._beta.down(body)
         return super().decode(memoryview(orjson.dumps(events[0])))
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
@@ -330,8 +340,9 @@ def _encode(command: cmd.UpstreamCommand) -> Obj:
             return {"type": "input_audio_buffer.commit", "event_id": event_id}
         case cmd.ClearInput(event_id):
             return {"type": "input_audio_buffer.clear", "event_id": event_id}
-        case cmd.CreateItem(item, event_id):
-            return {"type": "conversation.item.create", "event_id": event_id, "item": _item_object(item)}
+        case cmd.CreateItem(item, event_id, after):
+            created = {"type": "conversation.item.create", "event_id": event_id, "item": _item_object(item)}
+            return created | ({"previous_item_id": after} if after is not None else {})
         case cmd.DeleteItem(item_id, event_id):
             return {"type": "conversation.item.delete", "event_id": event_id, "item_id": item_id}
         case cmd.TruncateItem(item_id, content_index, audio_end_ms, event_id):
@@ -355,18 +366,20 @@ def _encode(command: cmd.UpstreamCommand) -> Obj:
 
 def session_object(config: SessionConfig, teach: bool) -> Obj:
     """The `session` of a `session.update`: only what is set, for an empty value would clear a default (D5)."""
-    audio_in: Obj = {"format": _format(config.input_format), "turn_detection": _turn(config.turn)}
+    audio_in: Obj = {"format": _format(config.input_format), "turn_detection": _turn(config.upstream_turn)}
     if config.transcription_model:
         audio_in["transcription"] = {"model": config.transcription_model}
     if config.noise_reduction:
         audio_in["noise_reduction"] = {"type": config.noise_reduction}
-    audio_out: Obj = {"format": _format(config.output_format)}
-    if config.voice:
-        audio_out["voice"] = config.voice
+    audio: Obj = {"input": audio_in}
+    if config.external_voice is None:
+        audio["output"] = {"format": _format(config.output_format)}
+        if config.voice:
+            audio["output"]["voice"] = config.voice
     session: Obj = {
         "type": "realtime",
-        "output_modalities": ["audio"],
-        "audio": {"input": audio_in, "output": audio_out},
+        "output_modalities": ["audio"] if config.external_voice is None else ["text"],
+        "audio": audio,
     }
     if config.full_instructions:
         session["instructions"] = config.full_instructions

@@ -10,7 +10,7 @@ from tests.chaos.hostile import BEFORE_THE_HANDSHAKE, WAYS, attack
 from tests.chaos.relay_process import RelayProcess, relay_process
 from tests.chaos.upstream import model_end
 
-WAIT_MARGIN_S = 0.05
+WAIT_MARGIN_S = 0.02
 """What a frame may wait longer for work of the relay at the 99th percentile than in peace: processor time, so that it
 is the same on a busy machine and an idle one."""
 MARGIN_S, MARGIN_TIMES = 0.25, 2

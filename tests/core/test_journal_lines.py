@@ -24,8 +24,10 @@ from relay.core.journal_lines import (
     gap_line,
     read_line,
     sent_line,
+    voice_line,
     words_line,
 )
+from relay.core.values import Alignment
 from tests.core.test_journal import KINDS, any_of
 
 EVENTS = [kind for kind in KINDS if kind.__module__ == ev.__name__ and kind is not ev.Forwarded]
@@ -82,6 +84,21 @@ def test_audio_that_had_to_wait_is_told_by_its_length_and_sum() -> None:
     }  # fmt: skip
 
 
+@given(any_of(ev.VoiceSpoke), st.booleans())
+def test_what_a_voice_spoke_comes_back_but_for_its_sound(event: ev.VoiceSpoke, is_heard: bool) -> None:
+    event = event._replace(n_bytes=abs(event.n_bytes))
+    sound = ev.Forwarded("output_audio", "item_1", event.n_bytes, event.raw, "resp_1")
+    commands = (sound,) if is_heard else ()
+    line = read_line(voice_line(event, 2.5, commands))
+    assert line == Happened(2.5, event._replace(raw=b""), tuple(done_of(event, commands)), n_audio_bytes=event.n_bytes)
+
+
+def test_when_the_characters_of_a_secret_sound_is_not_written() -> None:
+    told = Alignment(tuple("key sk-abcdefgh"), tuple(range(15)), (1,) * 15)
+    assert b"chars" not in voice_line(ev.VoiceSpoke("ctx", 2, b"AAA=", told), 1.0, ())
+    assert b"chars" in voice_line(ev.VoiceSpoke("ctx", 2, b"AAA=", Alignment(("h",), (0,), (1,))), 1.0, ())
+
+
 @given(st.text(max_size=20), st.booleans())
 def test_words_that_are_only_told_are_short(text: str, spoken: bool) -> None:
     event = ev.TextDelta("resp_1", "item_1", 1, text, spoken)
@@ -119,11 +136,15 @@ def test_no_credential_gets_into_a_line() -> None:
         (b"{}", "now must be a time"),
         (b'{"now":"x"}', "now must be a time"),
         (b'{"now":true,"end":""}', "now must be a time"),
-        (b'{"now":1}', "none of event, in, out"),
+        (b'{"now":1}', "none of event, in, out, voice"),
         (b'{"now":1,"in":-1}', "in must be a whole number"),
         (b'{"now":1,"in":1.5}', "in must be a whole number"),
         (b'{"now":1,"out":1}', "item and response"),
         (b'{"now":1,"sent":1}', "crc must be"),
+        (b'{"now":1,"voice":-1,"context":"c"}', "voice must be a whole number"),
+        (b'{"now":1,"voice":1}', "context must be a text"),
+        (b'{"now":1,"voice":1,"context":"c","chars":"x"}', "Alignment: 'x' is not a list"),
+        (b'{"now":1,"voice":1,"context":"c","chars":["x"]}', "Alignment: None is not a list"),
         (b'{"gap":7}', "records must be"),
         (b'{"now":1,"words":7}', "must be texts"),
         (b'{"now":1,"event":{"t":"Nope"}}', "unknown event or command"),

@@ -41,7 +41,7 @@ def test_what_is_saved_up_has_a_bound() -> None:
 
 def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> None:
     allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
-    assert allowance.left == 0.25 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
+    assert allowance.left == 0.12 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
     seen = []
     for now in (10.0, 10.01, 10.02, 10.5, 11.0):
         allowance.left -= 0.26 * BYTES_PER_S
@@ -114,3 +114,12 @@ def test_a_long_answer_is_not_quiet() -> None:
         assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=9))
     script.see(done("resp_1"), ev.Playback("item_1", 90_000))
     assert "CloseClient" in kinds(script.see(ev.Tick(), after_s=30))
+
+
+def test_an_answer_that_is_never_acknowledged_does_not_keep_a_session_alive() -> None:
+    script = limited(max_idle_s=30)
+    script.see(ev.ResponseCreated("resp_1"), audio("resp_1", "item_1", 20_000), done("resp_1"))
+    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=30))
+    assert script.session.deadline == 50, "the sound is over after 20 s, and 30 more are quiet"
+    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=19.9))
+    assert "CloseClient" in kinds(script.see(ev.Tick(), after_s=0.1))

@@ -146,7 +146,7 @@ class World:
         self.hellos_owed -= sum(isinstance(command, cmd.TellReady) for command in commands)
         assert self.hellos_owed >= 0, "a hello is answered once"
         if "idle" in errors:
-            assert self.now - self.heard_at >= (self.limits.max_idle_s or 0.0), "who speaks is not idle"
+            assert self.now - self.heard_at >= (self.limits.max_idle_s or 0.0) - 1e-6, "who speaks is not idle"
 
     def _outputs(self, commands: Sequence[cmd.Command]) -> list[str | None]:
         items = [command.item for command in commands if isinstance(command, cmd.CreateItem)]

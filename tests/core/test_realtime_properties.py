@@ -26,6 +26,15 @@ OUTPUTS = {
     "two": ("clock", "dice"),
     "client": ("lamp",),
     "mixed": ("clock", "lamp"),
+    # What no model should do: a call_id that was given before, in this response or in another one.
+    "twice": ("clock", "dice by the same id"),
+    "twice the client's": ("lamp", "lamp by the same id"),
+    "both by one id": ("clock", "lamp by the same id"),
+    "both by one id, the client's first": ("lamp", "clock by the same id"),
+    "again": ("clock by a server's id", "dice"),
+    "again the client's": ("lamp by a client's id", "lamp"),
+    "the server's for the client": ("lamp by a server's id",),
+    "the client's for the server": ("clock by a client's id", "clock"),
 }
 
 
@@ -42,6 +51,7 @@ class Model:
         self.outputs: Counter[str] = Counter()
         self.calls: list[str] = []
         self.client_calls: list[str] = []
+        self.hidden: set[str] = set()
         self.speaking = False
         self.mixed: set[str] = set()
         self.sent_outputs: set[str] = set()
@@ -81,6 +91,8 @@ class Model:
                     previous = self.items[-1] if self.items else None
                     item_id = f"item_{next(self.numbers)}"
                     self.items.append(item_id)
+                    if item["call_id"] in self.calls:
+                        self.hidden.add(item_id)
                     self.emit(*output_added(item["call_id"], item_id, previous))
 
     def _refuse(self, event: Obj, code: str) -> None:
@@ -106,16 +118,27 @@ class Model:
             return
         response_id, self.active = self.active, None
         output = []
-        for index, name in enumerate(OUTPUTS[kind]):
-            call = call_item(f"call_{next(self.numbers)}", name)
+        for index, wanted in enumerate(OUTPUTS[kind]):
+            name, _, source = wanted.partition(" by ")
+            call_id = self._call_id(source, output)
+            call = call_item(call_id, name) | {"id": f"item_{next(self.numbers)}"}
+            if call_id not in self.calls + self.client_calls:
+                (self.client_calls if name == "lamp" else self.calls).append(call_id)
+            if name != "lamp" or call_id in self.calls:
+                self.hidden.add(call["id"])
             previous = self.items[-1] if self.items else None
             self.items.append(call["id"])
             self.emit(*call_events(response_id, call, index, previous))
             output.append(call)
-            (self.client_calls if name == "lamp" else self.calls).append(call["call_id"])
         if kind == "mixed":
             self.mixed.add(self.calls[-1])
         self.emit(done(response_id, *output, status=status, conversation_id="conv"))
+
+    def _call_id(self, source: str, output: list[Obj]) -> str:
+        if source == "the same id":
+            return str(output[-1]["call_id"])
+        known = {"a server's id": self.calls, "a client's id": self.client_calls}.get(source)
+        return known[-1] if known else f"call_{next(self.numbers)}"
 
     def speech(self) -> None:
         if not self.speaking:
@@ -140,8 +163,10 @@ class World:
         self.model = Model(self.stage)
         self.asked: dict[str, Obj] = {}
         self.returned: set[str] = set()
-        self.passed: list[Obj] = []
         self.told: list[Obj] = []
+        self.items: set[str] = set()
+        self.shown_calls: set[str] = set()
+        self.to_answer: list[str] = []
 
     def do(self, op: str, n: int) -> None:
         model, stage = self.model, self.stage
@@ -157,9 +182,8 @@ class World:
                 stage.client(type="response.cancel", event_id=f"cancel_{n}")
             case "say":
                 stage.client(type="conversation.item.create", item={"type": "message", "role": "user", "content": []})
-            case "answer" if model.client_calls:
-                output = {"type": "function_call_output", "call_id": model.client_calls.pop(0), "output": "x"}
-                stage.client(type="conversation.item.create", item=output)
+            case "answer" if self.to_answer:
+                self.answer()
             case "tool" if stage.ran:
                 run = stage.ran[n % len(stage.ran)]
                 self.returned.add(run.call_id)
@@ -194,16 +218,33 @@ class World:
             self.model.collect()
         stage.now = until
 
+    def answer(self) -> None:
+        output = {"type": "function_call_output", "call_id": self.to_answer.pop(0), "output": "x"}
+        self.stage.client(type="conversation.item.create", item=output)
+
+    def _take(self, event: Obj) -> None:
+        """The client keeps its list of items, and answers each call that it is shown."""
+        if event["type"] == "conversation.item.added":
+            previous = event["previous_item_id"]
+            assert previous is None or previous in self.items, "it stands behind an item that was never shown"
+            self.items.add(event["item"]["id"])
+        for item in event["response"]["output"] if event["type"] == "response.done" else ():
+            assert item["name"] == "lamp"
+            if item["call_id"] not in self.shown_calls:
+                self.shown_calls.add(item["call_id"])
+                self.to_answer.append(item["call_id"])
+
     def _look(self) -> None:
         told = self.stage.take_told()
         self.told += told
+        for event in told:
+            self._take(event)
         text = json.dumps(told)
         assert "clock" not in text
         assert "dice" not in text
         assert "relay_" not in text.replace('"event_id": "relay_', ""), "the relay's ids answer nobody's events"
-        for call_id in self.model.calls:
-            assert f'"{call_id}"' not in text
-            assert f'"item_{call_id}"' not in text
+        for hidden in (*self.model.calls, *self.model.hidden):
+            assert f'"{hidden}"' not in text
         assert all(count == 1 for count in self.model.outputs.values()), "one output for each call"
 
     def settle(self) -> None:
@@ -211,6 +252,8 @@ class World:
         for _ in range(400):
             before = (len(self.told), len(self.model.inbox), len(self.returned), self.model.active)
             self.model.silence(answers=False)
+            while self.to_answer:
+                self.answer()
             for run in list(self.stage.ran):
                 if run.call_id not in self.returned:
                     self.returned.add(run.call_id)
@@ -229,7 +272,7 @@ class World:
 
 OPS = ["create", "cancel", "say", "answer", "tool", "read", "finish", "speech", "silence", "untouched", "wait"]
 _steps = st.lists(
-    st.tuples(st.sampled_from([*OPS, "read", "finish", "tool", "create"]), st.integers(0, 11)), min_size=12, max_size=60
+    st.tuples(st.sampled_from([*OPS, "read", "finish", "tool", "create"]), st.integers(0, 38)), min_size=12, max_size=60
 )
 
 
@@ -241,7 +284,11 @@ def test_any_interleaving(steps: list[tuple[str, int]]) -> None:
         world.do(op, n)
     world.settle()
     outputs = world.model.outputs
-    assert {call_id: outputs[call_id] for call_id in world.model.calls} == dict.fromkeys(world.model.calls, 1)
+    assert set(world.model.client_calls) == world.shown_calls, "the client sees its own calls, and all of them"
+    assert outputs == Counter(dict.fromkeys(world.model.calls + world.model.client_calls, 1))
+    ran = Counter(run.call_id for run in world.stage.ran)
+    assert all(count == 1 for count in ran.values())
+    assert set(ran) <= set(world.model.calls)
     begun = Counter(
         event["response"]["metadata"]["ask"]
         for event in world.told

@@ -313,6 +313,28 @@ def test_calls_run_from_completed_responses_alone_yet_never_stay_without_output(
     assert "cancelled" in output["item"]["output"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "ran", "seen"),
+    [("clock", "clock", 1, 0), ("clock", "lamp", 1, 0), ("lamp", "clock", 0, 1), ("lamp", "lamp", 0, 2)],
+)
+@pytest.mark.parametrize("in_one_response", [True, False])
+def test_a_call_id_stays_with_whom_it_went_to_first(
+    first: str, second: str, ran: int, seen: int, in_one_response: bool
+) -> None:
+    at = stage(CLOCK)
+    one, other = call_item("c1", first), call_item("c1", second) | {"id": "item_other"}
+    if in_one_response:
+        at.upstream(created("r1"), *call_events("r1", one), *call_events("r1", other, 1), done("r1", one, other))
+    else:
+        at.upstream(created("r1"), *call_events("r1", one), done("r1", one))
+        at.upstream(created("r2"), *call_events("r2", other), done("r2", other))
+    assert len(at.ran) == ran
+    shown = [event for event in at.take_told() if event["type"] == "response.done"]
+    assert sum(len(event["response"]["output"]) for event in shown) == seen
+    at.client(type="conversation.item.create", item={"type": "function_call_output", "call_id": "c1", "output": "x"})
+    assert at.told_types() == ([] if seen else ["error"])
+
+
 def test_tools_are_shown_if_the_policy_says_so() -> None:
     at = stage(CLOCK, policy=RealtimePolicy(show_tools=True))
     call = call_item("c1", "clock")

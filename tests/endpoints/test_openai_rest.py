@@ -81,6 +81,22 @@ async def test_a_device_may_come_with_a_ticket_in_its_url_once() -> None:
         assert refused.value.response.status_code == 401
 
 
+async def test_a_device_may_come_with_a_ticket_wherever_it_may_with_a_key() -> None:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, **PUBLIC) as relay:
+        _, secret, _ = await post(relay, "{}")
+        ticket = secret["value"]
+        for options in (
+            {"additional_headers": {"Authorization": f"Bearer {ticket}"}},
+            {"additional_headers": {"api-key": ticket}},
+            {"subprotocols": ["relay", f"relay-ticket.{ticket}"]},
+            {"subprotocols": ["realtime", f"openai-insecure-api-key.{ticket}"]},
+        ):
+            async with connect(relay.ws("/"), **options) as connection:
+                assert ticket not in str(connection.response)
+                await (await upstream.accept()).configure()
+                assert "AIConnected" in str(await connection.recv())
+
+
 async def test_a_ticket_has_the_policy_of_its_maker_or_the_one_asked_for(tmp_path: Path) -> None:
     async with running_relay("ws://127.0.0.1:9/", policies=policies(tmp_path), **PUBLIC) as relay:
         _, secret, _ = await post(relay, '{"policy":"kiosk","identity":"visitor 7"}')

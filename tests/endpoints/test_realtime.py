@@ -15,7 +15,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Response
 
-from relay import tool
+from relay import ToolContext, tool
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, between, realtime_client, registry_of
 from tests.support.relay_server import running_relay
@@ -156,6 +156,40 @@ async def test_a_server_tool_runs_unseen() -> None:
         assert "clock" not in json.dumps(client.seen)
 
 
+async def test_a_tool_ends_the_session_after_the_answer() -> None:
+    @tool
+    def hang_up(context: ToolContext) -> str:
+        """Ends the call."""
+        context.end_session("the user said goodbye")
+        return "bye"
+
+    async with between(tools=registry_of(hang_up)) as (client, upstream, _):
+        await upstream.configure()
+        await client.expect("session.created")
+        await upstream.call(("call_1", "hang_up", {}))
+        await upstream.expect("response.create")
+        await upstream.respond("Goodbye.", response_id="resp_2", item_id="item_2")
+        await client.until_closed()
+        assert client.seen[-1]["type"] == "response.done"
+        assert (client.connection.close_code, client.connection.close_reason) == (1000, "the user said goodbye")
+
+
+async def test_an_interruption_ends_the_calls_that_are_made_for_it() -> None:
+    @tool(cancel_on_interrupt=True)
+    async def wait() -> str:
+        """Waits for ever."""
+        await asyncio.Event().wait()
+        return ""
+
+    async with between(tools=registry_of(wait)) as (client, upstream, _):
+        await upstream.configure()
+        await client.expect("session.created")
+        await upstream.call(("call_1", "wait", {}))
+        await upstream.emit({"type": "input_audio_buffer.speech_started", "item_id": "u", "audio_start_ms": 0})
+        output = await upstream.expect("conversation.item.create")
+        assert json.loads(output["item"]["output"])["error"] == "cancelled"
+
+
 # -- ways in ----------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +206,7 @@ async def test_a_page_brings_its_key_in_a_subprotocol_which_is_never_echoed() ->
     [
         ("/v1/realtime?model=gpt-realtime-2.1", "model=gpt-realtime-2.1"),
         ("/openai/v1/realtime?model=my-deployment", "model=my-deployment"),
+        ("/openai/realtime?api-version=2025-04-01-preview&deployment=my-deployment", "model=my-deployment"),
         ("/v1/realtime", "model=gpt-realtime"),
     ],
 )

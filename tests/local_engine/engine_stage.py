@@ -102,12 +102,14 @@ class Paper:
         """The client sends an event; returns the answers."""
         return self.take(self.conversation.receive(json.dumps({"type": kind, **fields})))
 
-    def says(self, text: str | None, start_ms: int = 0, end_ms: int = 2000) -> list[dict[str, Any]]:
-        """The user speaks a whole turn that is recognised as `text`."""
+    def says(
+        self, text: str | None, start_ms: int = 0, end_ms: int = 2000, failure: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The user speaks a whole turn that is recognised as `text`; `failure` says why it is not."""
         events = self.take(self.conversation.speech_started(start_ms))
         events += self.take(self.conversation.speech_stopped(end_ms))
         [task] = [effect for effect in self.asked if isinstance(effect, Recognise)][-1:]
-        return events + self.take(self.conversation.recognised(task.item_id, text))
+        return events + self.take(self.conversation.recognised(task.item_id, text, failure=failure))
 
     def types(self, text: str) -> list[dict[str, Any]]:
         """The user types a turn and the client asks for an answer."""

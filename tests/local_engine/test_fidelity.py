@@ -66,7 +66,7 @@ def everything() -> list[dict[str, Any]]:
     paper.client("response.cancel")
     paper.client("response.create", response={"output_modalities": ["text"]})
     paper.take(paper.conversation.speech_started(3000))
-    paper.take(paper.conversation.turn_lost("gone"))
+    paper.says(None, failure="gone")
     paper.speaks()
     paper.client("session.update", session={"type": "realtime", "audio": IDLE})
     paper.take(paper.conversation.still_silent())
@@ -294,9 +294,8 @@ def test_a_session_that_expires():
 
 def test_speech_that_is_lost_ends_as_a_turn_without_words():
     paper = Paper(audio=TRANSCRIBED)
-    started = paper.take(paper.conversation.speech_started(300))[0]
-    events = paper.take(paper.conversation.turn_lost("the recogniser ended"))
-    assert types_of(events)[:6] == [
+    events = paper.says(None, failure="the recogniser ended")
+    assert types_of(events)[1:7] == [
         "input_audio_buffer.speech_stopped",
         "input_audio_buffer.committed",
         "conversation.item.added",
@@ -304,9 +303,22 @@ def test_speech_that_is_lost_ends_as_a_turn_without_words():
         "conversation.item.input_audio_transcription.failed",
         "response.created",
     ]
-    assert events[0]["item_id"] == started["item_id"]
     assert "did not understand" in paper.to_speak.sentences[0]
-    assert paper.take(paper.conversation.turn_lost("again")) == []
+
+
+def test_words_that_come_while_the_user_speaks_again_wait_for_that_turn():
+    paper = Paper(audio=TRANSCRIBED, tools=TOOLS)
+    paper.take(paper.conversation.speech_started(0))
+    paper.take(paper.conversation.speech_stopped(1000))
+    first = last(paper.sent, "input_audio_buffer.committed")["item_id"]
+    paper.take(paper.conversation.speech_started(1500))
+    assert "response.created" not in types_of(paper.take(paper.conversation.recognised(first, "roll two dice")))
+    paper.take(paper.conversation.speech_stopped(2500))
+    second = last(paper.sent, "input_audio_buffer.committed")["item_id"]
+    events = paper.take(paper.conversation.recognised(second, "what time is it in paris"))
+    assert types_of(events).count("response.created") == 1
+    [call] = last(events, "response.done")["response"]["output"]
+    assert call["name"] == "current_time"
 
 
 # -- sessions that only transcribe --------------------------------------------------------------------------

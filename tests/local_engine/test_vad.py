@@ -1,8 +1,6 @@
 import pytest
 
-from audio.files import read_audio
-from relay.local_engine.vad import FRAME_BYTES, SpeechProbability, TurnDetector, TurnRules
-from tests.local_engine.engine_stage import SAMPLES
+from relay.local_engine.vad import Completeness, Patience, TurnDetector, TurnRules
 
 
 def feed(detector: TurnDetector, pattern: str) -> dict[int, str]:
@@ -30,7 +28,10 @@ def test_what_is_almost_speech_keeps_a_turn_going_but_starts_none():
     ("turn_detection", "rules"),
     [
         (None, TurnRules()),
-        ({"type": "semantic_vad", "eagerness": "high"}, TurnRules(silence_ms=300)),
+        (
+            {"type": "semantic_vad", "eagerness": "high"},
+            TurnRules(silence_ms=300, patience=Patience(complete_ms=192, unfinished_ms=2000)),
+        ),
         (
             {"type": "server_vad", "threshold": 0.7, "prefix_padding_ms": 100, "silence_duration_ms": 200},
             TurnRules(0.7, 100, 200),
@@ -41,10 +42,27 @@ def test_rules_of_a_session(turn_detection: dict[str, object] | None, rules: Tur
     assert TurnRules.of(turn_detection) == rules
 
 
-def test_speech_is_told_from_silence():
-    pcm = read_audio(SAMPLES / "time-in-tokyo.flac", 16_000)
-    model = SpeechProbability()
-    frames = [pcm[start : start + FRAME_BYTES] for start in range(0, len(pcm) - FRAME_BYTES, FRAME_BYTES)]
-    probabilities = [model.of(frame) for frame in frames]
-    assert probabilities[0] == 0
-    assert max(probabilities) > 0.9
+PATIENT = TurnRules(silence_ms=160, patience=Patience(complete_ms=96, unfinished_ms=320))
+
+
+@pytest.mark.parametrize(("words", "frames"), [("complete", 3), ("unknown", 5), ("unfinished", 10)])
+def test_a_semantic_vad_waits_for_as_long_as_the_words_want(words: Completeness, frames: int):
+    detector = TurnDetector(PATIENT)
+    assert feed(detector, "xx..") == {1: "started", 3: "paused"}
+    detector.judge(words)
+    assert feed(detector, "." * 12) == {frames - 3: "stopped"}
+
+
+def test_a_verdict_counts_until_the_user_goes_on():
+    detector = TurnDetector(PATIENT)
+    feed(detector, "xx..")
+    detector.judge("unfinished")
+    assert feed(detector, "....x....") == {6: "paused"}
+    assert feed(detector, ".") == {0: "stopped"}
+
+
+def test_a_verdict_that_comes_too_late_decides_nothing():
+    detector = TurnDetector(PATIENT)
+    assert feed(detector, "xx.....") == {1: "started", 3: "paused", 6: "stopped"}
+    detector.judge("unfinished")
+    assert feed(detector, "xx.....") == {1: "started", 3: "paused", 6: "stopped"}

@@ -6,13 +6,15 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 
 from audio.files import read_audio
-from relay.local_engine.ears import Started, Stopped
+from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.senses import SensesLost
 from relay.local_engine.server import create_engine_app
 from relay.local_engine.speech.tts import Voice
+from relay.local_engine.workers import pool
 from relay.local_engine.workers.messages import LARGEST_BYTES, pack, receive
 from relay.local_engine.workers.pool import WorkerProcess, WorkerSenses
 from tests.local_engine.engine_stage import SAMPLES, TOOLS, connected, serving, types_of
@@ -20,6 +22,7 @@ from tests.local_engine.engine_stage import SAMPLES, TOOLS, connected, serving, 
 HEARING = {"audio": {"input": {"transcription": {"model": "local"}}}}
 OUTPUT = {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "alloy", "speed": 1.0}
 SENTENCE = read_audio(SAMPLES / "roll-two-dice.flac", 24_000)
+SENTENCE_16 = read_audio(SAMPLES / "roll-two-dice.flac", 16_000)
 FAILED = "conversation.item.input_audio_transcription.failed"
 
 
@@ -43,17 +46,22 @@ def kill(worker: WorkerProcess) -> None:
     os.kill(worker.pid, signal.SIGKILL)
 
 
-async def test_ears_in_a_worker_hear_what_own_ears_hear(senses: WorkerSenses):
-    ears = await senses.ears(start_ms=5000)
-    await ears.configure("audio/pcm", {"type": "semantic_vad", "eagerness": "high"}, b"[]")
-    started = await ears.hear(bytes(48 * 320) + SENTENCE)
+async def test_words_in_a_worker_are_what_own_words_are(senses: WorkerSenses):
+    ears = Ears(senses.listener(), start_ms=5000)
+    ears.configure("audio/pcm", {"type": "semantic_vad", "eagerness": "low"}, orjson.dumps(TOOLS))
+    events = []
+    for event in ears.hear(bytes(48 * 320) + SENTENCE + bytes(48 * 9000)):
+        if isinstance(event, Paused):
+            await ears.consider()
+        elif event is not None:
+            events.append(event)
+    started, stopped = events
     assert isinstance(started, Started)
-    assert 5000 <= started.start_ms <= 5600
-    assert await ears.hear(b"") is None
-    stopped = await ears.hear(bytes(48 * 9000))
     assert isinstance(stopped, Stopped)
+    assert 5000 <= started.start_ms <= 5600
     assert stopped.end_ms > started.start_ms + 1000
-    assert await ears.finish() is None  # without a tool nobody knows these words
+    assert await ears.finish() == "roll two dice"
+    assert await ears.clip(SENTENCE) == "roll two dice"
     ears.close()
 
 
@@ -67,22 +75,50 @@ async def test_a_request_that_fails_costs_nothing_but_itself(senses: WorkerSense
     assert await senses.speak("Hello.", OUTPUT)
 
 
-async def test_ears_know_when_their_process_is_another_one(senses: WorkerSenses):
-    ears = await senses.ears()
-    await ears.configure("audio/pcm", None, b"[]")
-    waiting = asyncio.create_task(ears.clip(SENTENCE * 30))
-    await asyncio.sleep(0)
+async def test_a_listener_whose_process_ends_finds_the_next_one(senses: WorkerSenses):
+    listener = senses.listener()
+    listener.configure(orjson.dumps(TOOLS))
+    listener.begin(narrow=False)
+    listener.feed(SENTENCE_16)
+    assert await listener.so_far(0) != "unfinished"
     kill(senses.workers[0])
     with pytest.raises(SensesLost):
-        await waiting
+        await listener.clip(SENTENCE_16 * 30, narrow=False)
+    listener.feed(SENTENCE_16)
     with pytest.raises(SensesLost):
-        await ears.hear(SENTENCE)
-    ears.close()
-    again = await senses.ears()
-    await again.configure("audio/pcm", None, b"[]")
-    assert await again.hear(bytes(4800)) is None
-    again.close()
+        await listener.end()
+    assert await listener.end() == ""
+    listener.begin(narrow=False)
+    listener.feed(SENTENCE_16)
+    assert await listener.end() == "roll two dice"
+    listener.close()
     assert senses.workers[0].sessions == 0
+
+
+async def test_a_listener_forgets_what_is_dropped(senses: WorkerSenses):
+    listener = senses.listener()
+    listener.configure(orjson.dumps(TOOLS))
+    listener.begin(narrow=False)
+    listener.feed(SENTENCE_16)
+    listener.drop()
+    assert await listener.end() == ""
+    listener.close()
+    listener.close()
+
+
+async def test_a_worker_that_reads_nothing_is_ended(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "MOST_UNREAD_BYTES", 1_000_000)
+    worker = WorkerProcess("stuck", ("/bin/sleep", "1000"))
+    waiting = worker.ask({"do": "end", "session": "s"})
+    for _ in range(100):
+        if waiting.done():
+            break
+        worker.tell({"do": "feed", "session": "s"}, bytes(100_000))
+        await asyncio.sleep(0.01)
+    with pytest.raises(SensesLost):
+        await waiting
+    assert worker.generation == 1
+    await worker.stop()
 
 
 async def test_a_turn_with_workers():

@@ -22,7 +22,7 @@ async def test_what_was_recorded_just_now_runs_identically(tmp_path: Path) -> No
         assert outcome.sent_bytes > 10_000
 
 
-@pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.parametrize("name", [name for name in CONVERSATIONS if not name.startswith("another")])
 async def test_the_recorded_user_meets_the_recorded_model(name: str, tmp_path: Path) -> None:
     async with RecordedUpstream(GOLDEN / name, 0, None, lambda _: None) as upstream:
         comparison = await run(GOLDEN / name, upstream.url, 8.0, tmp_path)

@@ -1,5 +1,6 @@
-// @openai/agents-realtime as its users write it: typed and spoken turns, a tool of the client's beside the server's,
-// an interruption. Every event of the server goes to standard output, one JSON object a line.
+// @openai/agents-realtime as its users write it: typed and spoken turns, a tool of the client's beside the server's, a
+// barge-in and an interruption, another agent and a history edit. Every event of the server goes to standard output,
+// one JSON object a line.
 import { readFileSync } from 'node:fs';
 import { RealtimeAgent, RealtimeSession, tool } from '@openai/agents-realtime';
 import { z } from 'zod';
@@ -46,13 +47,31 @@ await expect('response.done');
 if (switched !== 1) throw new Error(`the lamp was switched ${switched} times`);
 
 const pcm = readFileSync(process.env.PCM);
-for (let at = 0; at < pcm.length; at += 4800) {
-  const bytes = pcm.subarray(at, at + 4800);
-  session.sendAudio(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+function speak() {
+  for (let at = 0; at < pcm.length; at += 4800) {
+    const bytes = pcm.subarray(at, at + 4800);
+    session.sendAudio(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  }
 }
+speak();
 await expect('input_audio_buffer.speech_started');
 await expect('response.output_audio.delta');
 await expect('response.done');
+
+session.sendMessage('Tell me a story');
+const story = await expect('response.output_audio.delta');
+speak();
+await expect('input_audio_buffer.speech_started');
+await expect('response.done', (event) => event.response.id === story.response_id && event.response.status === 'cancelled');
+await expect('response.output_audio_transcript.done', (event) => event.transcript.includes('rolled'));
+await expect('response.done');
+
+await session.updateAgent(new RealtimeAgent({ name: 'Other', instructions: 'Be kind.', tools: [] }));
+await expect('session.updated', (event) => (event.session.tools ?? []).length === 0);
+const kept = session.history.slice(1);
+const dropped = session.history[0].itemId;
+session.updateHistory(kept);
+await expect('conversation.item.deleted', (event) => event.item_id === dropped);
 
 session.sendMessage('Tell me a story');
 await expect('response.output_audio.delta');

@@ -24,6 +24,16 @@ def switch_lamp() -> str:
     return "The lamp is on."
 
 
+@function_tool
+def roll_two_dice() -> str:
+    """Roll two dice."""
+    return json.dumps({"summary": "I rolled 3 and 4."})
+
+
+TOOLS = [switch_lamp, *([roll_two_dice] if "ALONE" in os.environ else [])]
+"""Where there is no relay, dice are the application's own business."""
+
+
 class Watch:
     """Passes on what the server said, and waits for it."""
 
@@ -48,7 +58,7 @@ class Watch:
 
 
 async def main() -> None:
-    agent = RealtimeAgent(name="Tester", instructions="Be brief.", tools=[switch_lamp])
+    agent = RealtimeAgent(name="Tester", instructions="Be brief.", tools=TOOLS)
     runner = RealtimeRunner(agent)
     config: Any = {"url": os.environ["WS_URL"], "api_key": os.environ["API_KEY"]}
     async with await runner.run(model_config=config) as session:

@@ -139,6 +139,60 @@ async def test_a_spoken_turn_and_a_barge_in(relay: RunningRelay) -> None:
         assert "rolled" in (await talk.expect("response.output_audio_transcript.done")).transcript
 
 
+async def test_a_response_with_settings_of_its_own(relay: RunningRelay) -> None:
+    async with openai(relay) as client, client.realtime.connect(model="gpt-realtime") as connection:
+        talk = Talk(connection)
+        await connection.session.update(session={"type": "realtime", "tools": [LAMP]})
+        await talk.say("Hello")
+        await connection.response.create(
+            response={
+                "output_modalities": ["text"],
+                "instructions": "Be kind.",
+                "max_output_tokens": 500,
+                "tools": [],
+                "metadata": {"own": "settings"},
+            }
+        )
+        assert (await talk.expect("response.created")).response.output_modalities == ["text"]
+        await talk.expect("response.output_text.done")
+        assert (await talk.expect("response.done")).response.metadata == {"own": "settings"}
+        await talk.say("switch lamp")
+        await connection.response.create()
+        await talk.expect("response.function_call_arguments.done", name="switch_lamp")
+        await talk.expect("response.done")
+        # The server's tools are there whatever tools a response brings along, or does without.
+        await talk.say("Roll two dice")
+        await connection.response.create(response={"tools": [], "output_modalities": ["text"]})
+        assert "rolled" in (await talk.expect("response.output_text.done")).text
+
+
+async def test_history_is_edited_around_hidden_items(relay: RunningRelay) -> None:
+    async with openai(relay) as client, client.realtime.connect(model="gpt-realtime") as connection:
+        talk = Talk(connection)
+        await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+        await talk.say("Roll two dice")
+        question = await talk.expect("conversation.item.added")
+        await connection.response.create()
+        answer = await talk.expect("conversation.item.added")
+        assert answer.previous_item_id == question.item.id, "the call and its output are between them"
+        await talk.expect("response.done")
+        content: Any = [{"type": "output_text", "text": "Let me see."}]
+        for previous, item_id in ((question.item.id, "mine_1"), ("root", "mine_2")):
+            item: Any = {"type": "message", "role": "assistant", "id": item_id, "content": content}
+            await connection.conversation.item.create(item=item, previous_item_id=previous)
+            added = await talk.expect("conversation.item.added")
+            assert added.item.id == item_id
+            assert added.previous_item_id == (None if previous == "root" else question.item.id)
+        await connection.session.update(session={"type": "realtime", "output_modalities": ["audio"]})
+        await talk.say("Tell me a story")
+        await connection.response.create()
+        story = await talk.expect("response.output_audio.delta")
+        await connection.response.cancel()
+        await talk.expect("response.done")
+        await connection.conversation.item.truncate(item_id=story.item_id, content_index=0, audio_end_ms=20)
+        assert (await talk.expect("conversation.item.truncated")).item_id == story.item_id
+
+
 async def test_a_response_outside_the_conversation(relay: RunningRelay) -> None:
     async with openai(relay) as client, client.realtime.connect(model="gpt-realtime") as connection:
         talk = Talk(connection)

@@ -1,14 +1,16 @@
 """The official SDKs, unchanged, against the relay on its own engine; the official types judge what they received.
 
-Each driver beside this file is an application as the SDK's users write it; it runs in an environment of its own
-(`scripts/sdk-env`) and prints every event that its SDK was sent.
+Each driver beside this file is an application as the SDK's users write it; it runs in what `scripts/sdk-env` makes and
+prints every event that its SDK was sent. `test_openai_python.py` has the SDK that lies in the tests' own environment.
 """
 
 import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,14 @@ import soundfile
 
 from relay import load_tools
 from relay.core.realtime_events import PassDown, TellClient
+from tests.local_engine.engine_stage import running_engine
+from tests.support.npm import NODE
 from tests.support.realtime_client import is_valid
 from tests.support.relay_server import RunningRelay, running_relay
 
-pytestmark = pytest.mark.long  # each needs an environment of its own
-
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+INSTALL_TIMEOUT_S = 180.0
 DRIVE_TIMEOUT_S = 90.0
 KEY = "relay-key-0123456789abcdef"
 SILENCE_S = 1.5
@@ -36,9 +39,13 @@ Obj = dict[str, Any]
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence for the server's tools as 24 kHz PCM, with the silence that ends a turn."""
-    samples, rate = soundfile.read(ROOT / "recordings/samples/dice-and-time.flac", dtype="int16")
+    return saying("dice-and-time", tmp_path_factory.mktemp("sdk"))
+
+
+def saying(sample: str, folder: Path) -> Path:
+    samples, rate = soundfile.read(ROOT / f"recordings/samples/{sample}.flac", dtype="int16")
     assert rate == 24_000
-    path = tmp_path_factory.mktemp("sdk") / "spoken.pcm"
+    path = folder / f"{sample}.pcm"
     path.write_bytes(samples.astype("<i2").tobytes() + bytes(int(2 * rate * SILENCE_S)))
     return path
 
@@ -51,14 +58,30 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def environment(name: str) -> Path:
+def environment(name: str) -> Path:
     """The folder of an SDK's environment, made if need be."""
-    process = await asyncio.create_subprocess_exec(
-        ROOT / "scripts/sdk-env", name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    done = subprocess.run(
+        [ROOT / "scripts/sdk-env", name], capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
     )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return ROOT / out.decode().strip()
+    assert done.returncode == 0, done.stderr
+    return ROOT / done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def environments() -> Iterator[dict[str, "Future[Path]"]]:
+    """What the SDKs of the ordinary run need, made at the same time."""
+    with ThreadPoolExecutor() as pool:
+        yield {name: pool.submit(environment, name) for name in ("npm", "agents")}
+
+
+@pytest.fixture(scope="session")
+def npm(environments: dict[str, "Future[Path]"]) -> Path:
+    return environments["npm"].result()
+
+
+@pytest.fixture(scope="session")
+def agents(environments: dict[str, "Future[Path]"]) -> Path:
+    return environments["agents"].result()
 
 
 async def drive(command: list[Path | str], **variables: str | Path) -> list[Obj]:
@@ -111,11 +134,10 @@ def judge(events: list[Obj]) -> None:
             active.discard(event["response"]["id"])
 
 
-async def test_openai_from_npm(spoken: Path, certificate: Path) -> None:
-    place = await environment("npm")
+async def test_openai_from_npm(npm: Path, spoken: Path, certificate: Path) -> None:
     async with relay_on_its_engine(tls_cert=certificate / "cert.pem", tls_key=certificate / "key.pem") as relay:
         events = await drive(
-            [place / "bin/node", link(place, "openai_npm.mjs")],
+            [NODE, link(npm, "openai_npm.mjs")],
             BASE_URL=f"https://localhost:{relay.port}/v1",
             NODE_EXTRA_CA_CERTS=certificate / "cert.pem",
             API_KEY=KEY,
@@ -124,11 +146,10 @@ async def test_openai_from_npm(spoken: Path, certificate: Path) -> None:
     judge(events)
 
 
-async def test_agents_from_npm(spoken: Path) -> None:
-    place = await environment("npm")
+async def test_agents_from_npm(npm: Path, spoken: Path) -> None:
     async with relay_on_its_engine() as relay:
         events = await drive(
-            [place / "bin/node", link(place, "agents_npm.mjs")],
+            [NODE, link(npm, "agents_npm.mjs")],
             WS_URL=relay.ws("/v1/realtime?model=gpt-realtime"),
             API_KEY=KEY,
             PCM=spoken,
@@ -136,17 +157,30 @@ async def test_agents_from_npm(spoken: Path) -> None:
     judge(events)
 
 
-async def test_agents_from_python(spoken: Path) -> None:
-    place = await environment("agents")
+async def test_agents_from_python(agents: Path, spoken: Path) -> None:
     async with relay_on_its_engine() as relay:
-        events = await drive(
-            [place / "bin/python", HERE / "agents_py.py"],
-            WS_URL=relay.ws("/v1/realtime?model=gpt-realtime"),
-            API_KEY=KEY,
-            PCM=spoken,
-            OPENAI_AGENTS_DISABLE_TRACING="1",
-        )
+        events = await drive_agents(agents, spoken, relay.ws("/v1/realtime?model=gpt-realtime"))
     judge(events)
+
+
+async def test_agents_from_python_with_the_engine_alone(agents: Path, tmp_path: Path) -> None:
+    async with running_engine() as port:
+        url = f"ws://127.0.0.1:{port}/v1/realtime?model=gpt-realtime"
+        events = await drive_agents(agents, saying("roll-two-dice", tmp_path), url, ALONE="1")
+    assert all(is_valid(event) for event in events)
+    assert any(event.get("name") == "roll_two_dice" for event in events)
+
+
+async def drive_agents(agents: Path, spoken: Path, url: str, **variables: str) -> list[Obj]:
+    return await drive(
+        [sys.executable, HERE / "agents_py.py"],
+        PYTHONPATH=agents,
+        WS_URL=url,
+        API_KEY=KEY,
+        PCM=spoken,
+        OPENAI_AGENTS_DISABLE_TRACING="1",
+        **variables,
+    )
 
 
 class Watch:
@@ -166,7 +200,7 @@ class Watch:
 
 @pytest.mark.long
 async def test_livekit(spoken: Path) -> None:
-    place = await environment("livekit")
+    place = await asyncio.to_thread(environment, "livekit")
     async with relay_on_its_engine() as relay:
         watch = Watch(relay)
         base_url = relay.http("/v1")
@@ -176,7 +210,7 @@ async def test_livekit(spoken: Path) -> None:
 
 @pytest.mark.long
 async def test_pipecat(spoken: Path) -> None:
-    place = await environment("pipecat")
+    place = await asyncio.to_thread(environment, "pipecat")
     async with relay_on_its_engine() as relay:
         watch = Watch(relay)
         ws_url = relay.ws("/v1/realtime")

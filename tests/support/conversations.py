@@ -12,7 +12,8 @@ from relay import load_tools
 from relay.recording.folder import find
 from relay.talk.player import VirtualPlayer
 from relay.talk.voice import encode
-from tests.support.relay_server import DeviceClient, running_relay
+from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
+from tests.support.voice_stage import local_engine, speaking_relay
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "recordings" / "samples"
@@ -129,12 +130,21 @@ async def fault_in_the_middle(talker: Talker) -> None:
     await talker.heard()
 
 
+async def another_voice(talker: Talker) -> None:
+    await talker.say("hello")
+    await talker.end_of_turn()
+    await talker.client.expect("audioEnd", timeout_s=30)
+    await talker.say("stop")  # into what is still heard of it
+    await talker.client.expect("interrupted", timeout_s=30)
+
+
 Conversation = Callable[[Talker], Awaitable[None]]
 CONVERSATIONS: dict[str, tuple[Conversation, AudioFormat, str]] = {
     "plain-turn-16k": (plain_turn, AudioFormat("pcm16", 16_000), "server_vad"),
     "two-tools-pcmu": (two_tools, AudioFormat("pcmu", 8000), "server_vad"),
     "barge-in-pcmu": (barge_in, AudioFormat("pcmu", 8000), "server_vad"),
     "manual-turn-pcma": (manual_turn, AudioFormat("pcma", 8000), "manual"),
+    "another-voice-pcmu": (another_voice, AudioFormat("pcmu", 8000), "server_vad"),
     "fault-in-the-middle-pcmu": (fault_in_the_middle, AudioFormat("pcmu", 8000), "server_vad"),
 }
 
@@ -164,11 +174,24 @@ async def hold_conversation(name: str, url: str) -> str:
 
 
 async def record_conversations(names: Iterable[str], root: Path, *, at_once: bool = False) -> dict[str, Path]:
-    """Have conversations through a relay that records below `root`. Returns their folders."""
+    """Have conversations through relays that record below `root`. Returns their folders."""
     names = list(names)
-    async with running_relay(None, load_tools("tools"), record="consent", recordings_dir=root) as relay:
-        if at_once:
-            ids = await asyncio.gather(*(hold_conversation(name, relay.ws()) for name in names))
-        else:
-            ids = [await hold_conversation(name, relay.ws()) for name in names]
+    async with _relay(root, "own-voice") as own, _relay(root, "another-voice") as other:
+        talks = [hold_conversation(name, (other if name.startswith("another-voice") else own).ws()) for name in names]
+        ids = await asyncio.gather(*talks) if at_once else [await talk for talk in talks]
     return {name: find(root, session_id) for name, session_id in zip(names, ids, strict=True)}
+
+
+@asynccontextmanager
+async def _relay(root: Path, voice: str) -> AsyncIterator[RunningRelay]:
+    """A relay with the local engine, whose model speaks itself or has another voice speak for it."""
+    registry, settings = load_tools("tools"), {"record": "consent", "recordings_dir": root}
+    if voice == "another-voice":
+        async with (
+            local_engine() as engine,
+            speaking_relay(f"{engine.replace('http', 'ws')}/v1/realtime", engine, None, registry, **settings) as relay,
+        ):
+            yield relay
+    else:
+        async with running_relay(None, registry, **settings) as relay:
+            yield relay

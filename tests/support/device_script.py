@@ -9,7 +9,7 @@ from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.limits import SessionLimits
 from relay.core.policy import Principal
-from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, TurnDetection
+from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
 from relay.wire.device import DeviceCodec
 from tests.support.device_schema import check
 
@@ -27,6 +27,7 @@ class Script:
         options: DeviceOptions | None = None,
         principal: Principal | None = None,
         limits: SessionLimits | None = None,
+        speech: SpeechRules | None = None,
     ) -> None:
         numbers = itertools.count(1)
         self.session = DeviceSession(
@@ -36,6 +37,7 @@ class Script:
             lambda: f"relay_{next(numbers)}",
             principal=principal,
             limits=limits,
+            speech=speech,
         )
         self.now = 0.0
 

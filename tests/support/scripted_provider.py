@@ -79,6 +79,10 @@ class ScriptedProvider:
         self.models: dict[str, str | None] = {"gpt-realtime-2.1": None, "gpt-realtime": "2027-01-20"}
         self.voices = {"marin", "alloy"}
         self.elevenlabs_voices = {"voice-1"}
+        self.elevenlabs_models = [
+            {"model_id": "eleven_flash_v2_5", "can_do_text_to_speech": True},
+            {"model_id": "eleven_english_sts_v2", "can_do_text_to_speech": False},
+        ]
         self.missing = "\0"  # paths that hold this are not there
         self.asked = asyncio.Event()
         self.left = asyncio.Event()  # a client went away in the middle of an answer
@@ -143,6 +147,8 @@ class ScriptedProvider:
                 return 200, "application/json", b'{"voice_id": "voice-1", "name": "Ana"}'
             return 400, "application/json", b'{"detail": {"status": "voice_not_found", "message": "no such voice"}}'
         model = path.rpartition("/")[2]
+        if path == "/v1/models":
+            return 200, "application/json", json.dumps(self.elevenlabs_models).encode()
         if "/models/" in path and model in self.models:
             found = {"id": model, "object": "model", "created": 1, "owned_by": "x", "shutdown_date": self.models[model]}
             return 200, "application/json", json.dumps(found).encode()

@@ -1,6 +1,7 @@
 """Recordings made without a socket or a clock: a scripted session, its lines written as the recorder writes them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zlib import crc32
@@ -10,12 +11,21 @@ import pybase64
 
 from audio.formats import AudioFormat
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, words_line
+from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, voice_line, words_line
 from relay.core.policy import Principal
 from relay.core.replay import Beginning, new_session
-from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, Usage
+from relay.core.values import (
+    Alignment,
+    ClipHanded,
+    DeviceOptions,
+    Item,
+    SessionConfig,
+    SpeechRules,
+    ToolSpec,
+    Usage,
+)
 from relay.recording.client_stream import ClientStream
-from relay.recording.folder import folder_name
+from relay.recording.folder import AUDIO, folder_name
 from relay.recording.header import Header
 from relay.recording.writer import Batch, Files
 from relay.wire.append import decode_audio
@@ -77,6 +87,48 @@ def conversation() -> list[Event]:
     return sorted([*greeting, *spoken, *turn], key=lambda one: one[0])
 
 
+def spoke(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> ev.VoiceSpoke:
+    """An external voice says a text at an even pace."""
+    raw, step = tone(ms, rate_hz, 330.0), ms // len(text)
+    told = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
+    return ev.VoiceSpoke(context, len(raw), pybase64.b64encode(raw), told)
+
+
+def voiced_conversation() -> list[Event]:
+    """A turn that an external voice speaks, and a barge-in after its response; for a recording with a `voice_id`."""
+    spoken: list[Event] = [(0.3 + n / 10, microphone(100)) for n in range(12)]
+    turn: list[Event] = [
+        (0.0, ev.UpstreamOpened()),
+        (0.1, ev.SessionCreated()),
+        (0.2, ev.SessionUpdated(500)),
+        (0.3, ev.VoiceOpened()),
+        (0.6, ev.SpeechStarted("item_u", 200)),
+        (1.4, ev.SpeechStopped("item_u", 900)),
+        (1.4, ev.InputCommitted("item_u")),
+        (1.4, ev.ItemAdded(Item("item_u", "message", "user"))),
+        (1.5, ev.UserTranscript("item_u", "who are you", True)),
+        (1.6, ev.ResponseCreated("resp_1", "relay_2")),
+        (1.6, ev.ItemAdded(Item("item_a", "message", "assistant"), "item_u")),
+        (1.7, ev.TextDelta("resp_1", "item_a", 0, "One two three four. ", False)),
+        (1.7, ev.TextDelta("resp_1", "item_a", 0, "Call 030 1234567.", False)),
+        (1.8, spoke("One two three four. ", 2000)),
+        (1.8, ev.AudioHanded("item_a")),
+        (1.9, ev.TextDone("resp_1", "item_a", 0, "One two three four. Call 030 1234567.", False)),
+        (1.9, ev.ResponseDone("resp_1", "completed", output=(Item("item_a", "message", "assistant"),))),
+        (2.2, spoke("Call 030 1234567. ", 1800)),
+        (2.2, ev.VoiceFinished("relay_3")),
+        (2.4, ev.Playback("item_a", 500)),
+        (2.9, ev.Playback("item_a", 1000)),
+        (3.0, ev.SpeechStarted("item_v", 2200)),
+        (3.0, ev.AudioDropped((ClipHanded("item_a", 0, 2000, 1100),))),
+        (3.6, ev.SpeechStopped("item_v", 2800)),
+        (3.6, ev.InputCommitted("item_v", "relay_9")),
+        (3.7, ev.UserTranscript("item_v", "stop", True)),
+        (4.0, ev.ClientClosed(1000)),
+    ]
+    return sorted([*turn, *spoken], key=lambda one: one[0])
+
+
 def make_recording(
     root: Path,
     events: Iterable[Event] | None = None,
@@ -87,17 +139,21 @@ def make_recording(
     identity: str = "key-0123456789ab",
     ended: bool = True,
     change: Callable[[bytes], bytes] = bytes,
+    voice_id: str | None = None,
 ) -> Path:
     """Write a recording of `events`; what goes to the client goes at once. `change` edits the journal."""
     options = options or DeviceOptions(SIXTEEN, SIXTEEN)
     config = SessionConfig(
-        instructions="Be brief.", tools=(ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True),)
+        voice=f"elevenlabs:{voice_id}" if voice_id else None,
+        instructions="Be brief.",
+        tools=(ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True),),
     )
-    beginning = Beginning(session_id, config, options, Principal(identity), T0)
+    options = replace(options, external_voice=voice_id is not None)
+    beginning = Beginning(session_id, config, options, Principal(identity), T0, SpeechRules() if voice_id else None)
     header = Header(beginning, started, "url (example)", "scripted")
     folder = root / folder_name(header.stamp, session_id)
     session, stream = new_session(beginning), ClientStream(options)
-    audio, journal, now = [bytearray(), bytearray(), bytearray()], bytearray(), T0
+    audio, journal, now = [bytearray() for _ in AUDIO], bytearray(), T0
     for after_s, event in events if events is not None else conversation():
         now = T0 + after_s
         commands = session.handle(event, now)
@@ -105,6 +161,9 @@ def make_recording(
             is_input = event.kind == "input_audio"
             audio[0 if is_input else 1] += bytes(event.raw) if is_input else decode_audio(event.raw)
             journal += audio_line(event, now, commands)
+        elif isinstance(event, ev.VoiceSpoke):
+            audio[2] += decode_audio(event.raw)
+            journal += voice_line(event, now, commands)
         elif isinstance(event, ev.TextDelta):
             journal += words_line(event, now, commands)
         else:
@@ -113,11 +172,12 @@ def make_recording(
         samples = b"".join(piece.samples for piece in stream.take(1 << 30))
         if samples:
             kept = options.output != options.upstream_output
-            audio[2] += samples if kept else b""
+            audio[3] += samples if kept else b""
             journal += sent_line(now, len(samples), crc32(samples), kept=kept)
     if ended:
         journal += end_line(now, "closed")
     files = Files(folder, header.to_json())
-    files.put(Batch((bytes(audio[0]), bytes(audio[1]), bytes(audio[2])), change(bytes(journal)), 1, T0, now))
+    client, model, spoken, sent = map(bytes, audio)
+    files.put(Batch((client, model, spoken, sent), change(bytes(journal)), 1, T0, now))
     files.close()
     return folder

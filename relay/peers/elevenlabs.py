@@ -1,0 +1,226 @@
+"""The way to an ElevenLabs voice: one WebSocket a session, and the HTTP stream where a whole text is spoken at once.
+
+On the `websockets` package: a few dozen messages a turn, and its refusals carry the body that names the reason.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pybase64
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from audio.formats import AudioFormat
+from audio.framing import SampleAligner
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.redact import redact
+from relay.errors import UpstreamError
+from relay.peers.provider import Call, ProviderClient, error_code
+from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, output_format, socket_url
+
+DIAL_TIMEOUT_S = 5.0
+PING_INTERVAL_S = 20.0
+CLOSE_TIMEOUT_S = 1.0
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_AUDIO_BYTES = 64 * 1024 * 1024
+MAX_UNSENT_MESSAGES = 4096
+"""More means that the voice does not read; the connection is given up."""
+STREAM_TIMEOUT_S = 10.0
+
+_FINAL_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 410, 422})
+_log = logging.getLogger("relay.voice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElevenLabsOptions:
+    """Where the voices are and how they are asked to speak; None leaves a thing to ElevenLabs."""
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    model_id: str | None = None
+    voice_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request shows."""
+        return {"xi-api-key": self.api_key} if self.api_key else {}
+
+
+class ElevenLabsVoice:
+    """One session's voice: carries out the commands, and feeds what comes of them."""
+
+    def __init__(
+        self, options: ElevenLabsOptions, provider: ProviderClient, feed: Callable[[ev.VoiceEvent], None]
+    ) -> None:
+        self._options = options
+        self._provider = provider
+        self._feed = feed
+        self._codec = ElevenLabsCodec()
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._link: asyncio.Task[None] | None = None
+        self._requests: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def carry_out(self, command: cmd.VoiceCommand) -> None:
+        """Do what the session asks for; returns at once."""
+        match command:
+            case cmd.OpenVoice(voice_id, output):
+                self._hang_up()
+                self._codec = ElevenLabsCodec(self._options.voice_settings)
+                self._outbox = asyncio.Queue(MAX_UNSENT_MESSAGES)
+                self._link = self._spawn(self._run(voice_id, output, self._codec, self._outbox))
+            case cmd.SpeakWhole():
+                self._requests[command.context_id] = self._spawn(self._speak_whole(command))
+            case cmd.HushSpeech(context_id) if context_id in self._requests:
+                self._requests.pop(context_id).cancel()
+            case cmd.CloseVoice():
+                self._hang_up()
+                for request in self._requests.values():
+                    request.cancel()
+                self._requests.clear()
+            case _:
+                self._send(command)
+
+    async def stop(self) -> None:
+        """End everything, in bounded time."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2 * CLOSE_TIMEOUT_S)
+
+    def _spawn(self, coroutine: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _hang_up(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.cancel()
+
+    def _send(self, command: cmd.VoiceCommand) -> None:
+        try:
+            for message in self._codec.encode(command):
+                self._outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            self._hang_up()
+            self._feed(ev.VoiceFailed("The voice does not take what it is sent.", "stuck"))
+
+    # -- the WebSocket ------------------------------------------------------------------------------------------------
+
+    async def _run(
+        self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, outbox: "asyncio.Queue[bytes]"
+    ) -> None:
+        """One connection from its dial to its end; a link that was hung up says nothing more."""
+        try:
+            failure = await self._converse(voice_id, output, codec, outbox)
+        except Exception as error:
+            failure = _failure(error, self._options.headers)
+        if asyncio.current_task() is self._link:
+            self._link = None
+            _log.info("the voice's connection ended: %s", failure.message)
+            self._feed(failure)
+
+    async def _converse(
+        self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, outbox: "asyncio.Queue[bytes]"
+    ) -> ev.VoiceFailed:
+        options = self._options
+        url = socket_url(options.base_url, voice_id, output, options.model_id)
+        async with connect(
+            url,
+            additional_headers=options.headers,
+            open_timeout=DIAL_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_INTERVAL_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=MAX_MESSAGE_BYTES,
+            compression=None,
+            proxy=None,
+        ) as socket:
+            self._feed(ev.VoiceOpened())
+            sender = self._spawn(_send_all(socket, outbox))
+            try:
+                return await self._receive(socket, codec)
+            finally:
+                sender.cancel()
+
+    async def _receive(self, socket: ClientConnection, codec: ElevenLabsCodec) -> ev.VoiceFailed:
+        said: ev.VoiceFailed | None = None
+        try:
+            async for message in socket:
+                for event in codec.decode(message):
+                    if isinstance(event, ev.VoiceFailed) and not event.context_id:
+                        said = event  # the close that follows carries less
+                    elif asyncio.current_task() is self._link:
+                        self._feed(event)
+        except ConnectionClosed:
+            pass  # told below, with its code
+        if said is not None:
+            return said
+        code, reason = socket.close_code, redact(socket.close_reason or "", 200).rstrip(".")
+        return ev.VoiceFailed(f"ElevenLabs closed the connection{f': {reason}' if reason else ''}.", str(code))
+
+    # -- the HTTP stream ----------------------------------------------------------------------------------------------
+
+    async def _speak_whole(self, command: cmd.SpeakWhole) -> None:
+        context_id, aligner = command.context_id, SampleAligner(command.output.bytes_per_sample)
+        try:
+            async with self._provider.stream(self._call(command)) as stream:
+                async for chunk in stream.chunks():
+                    samples = aligner.feed(chunk)
+                    if samples:
+                        self._feed(ev.VoiceSpoke(context_id, len(samples), pybase64.b64encode(samples)))
+            end: ev.VoiceEvent = ev.VoiceFinished(context_id)
+        except UpstreamError as error:
+            status = error.upstream_status
+            code = error.code or (str(status) if status else None)
+            retryable = status not in _FINAL_STATUSES and code not in FINAL_CODES
+            end = ev.VoiceFailed(f"{error}".rstrip(".") + ".", code, retryable, context_id)
+        if self._requests.pop(context_id, None) is not None:
+            self._feed(end)
+
+    def _call(self, command: cmd.SpeakWhole) -> Call:
+        options = self._options
+        query = urlencode({"output_format": output_format(command.output)})
+        voice = quote(command.voice_id, safe="")
+        return Call(
+            name="ElevenLabs",
+            url=f"{options.base_url.rstrip('/')}/v1/text-to-speech/{voice}/stream?{query}",
+            headers=options.headers,
+            body={"text": command.text}
+            | ({"model_id": options.model_id} if options.model_id else {})
+            | ({"voice_settings": dict(options.voice_settings)} if options.voice_settings else {}),
+            timeout_s=STREAM_TIMEOUT_S,
+            max_bytes=MAX_AUDIO_BYTES,
+        )
+
+
+async def _send_all(socket: ClientConnection, outbox: "asyncio.Queue[bytes]") -> None:
+    with contextlib.suppress(ConnectionClosed):  # the reader tells it
+        while True:
+            await socket.send(await outbox.get(), text=True)
+
+
+def _failure(error: Exception, headers: Mapping[str, str]) -> ev.VoiceFailed:
+    """Why a dial failed, with the provider's code where its answer has one; never its raw body."""
+    match error:
+        case InvalidStatus():
+            status = error.response.status_code
+            code = error_code(bytes(error.response.body or b""), headers) or str(status)
+            return ev.VoiceFailed(f"ElevenLabs refused the connection ({status}).", code, status not in _FINAL_STATUSES)
+        case TimeoutError():
+            return ev.VoiceFailed("ElevenLabs did not answer in time.", "dial_timeout")
+        case OSError():
+            return ev.VoiceFailed("ElevenLabs cannot be reached.", "unreachable")
+        case InvalidHandshake():
+            return ev.VoiceFailed("ElevenLabs did not answer as a WebSocket server does.", "handshake")
+        case _:
+            _log.error("the voice's connection failed", exc_info=error)
+            return ev.VoiceFailed(f"The connection failed ({type(error).__name__}).", "failed")

@@ -1,0 +1,141 @@
+"""ElevenLabs' WebSocket for several contexts, seen from its client: commands to messages, messages to events.
+
+https://elevenlabs.io/docs/api-reference/text-to-speech/v-1-text-to-speech-voice-id-multi-stream-input
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+import orjson
+
+from audio.formats import AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.redact import redact
+from relay.core.values import Alignment
+from relay.wire.append import decoded_length
+
+INACTIVITY_TIMEOUT_S = 180
+"""How long a context stays open without text; the most that can be asked for."""
+MAX_ALIGNED_CHARS = 65_536
+
+Obj = dict[str, Any]
+
+_G711 = {"pcmu": "ulaw_8000", "pcma": "alaw_8000"}
+FINAL_CODES = frozenset(
+    {
+        "voice_id_does_not_exist", "voice_not_found", "model_not_found", "model_id_does_not_exist", "invalid_api_key",
+        "missing_permissions", "quota_exceeded", "unsupported_output_format", "output_format_not_allowed",
+        "subscription_required", "max_character_limit_exceeded", "needs_authorization", "detected_unusual_activity",
+    }
+)  # fmt: skip
+"""Asking again for the same brings the same answer."""
+
+
+def output_format(audio: AudioFormat) -> str:
+    """ElevenLabs' name of a format."""
+    return _G711.get(audio.encoding) or f"pcm_{audio.rate_hz}"
+
+
+def socket_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str | None) -> str:
+    """The address of the voice's WebSocket; whole sentences come, so that it need not wait for more (`auto_mode`)."""
+    parts = urlsplit(base_url.rstrip("/"))
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    path = f"{parts.path}/v1/text-to-speech/{quote(voice_id, safe='')}/multi-stream-input"
+    query = {
+        "output_format": output_format(audio),
+        "auto_mode": "true",
+        "sync_alignment": "true",
+        "inactivity_timeout": str(INACTIVITY_TIMEOUT_S),
+    } | ({"model_id": model_id} if model_id else {})
+    return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
+
+
+class ElevenLabsCodec:
+    """One connection's codec; `voice_settings` go with the first message of every context."""
+
+    def __init__(self, voice_settings: Mapping[str, Any] | None = None) -> None:
+        self._voice_settings = dict(voice_settings or {})
+        self._begun: set[str] = set()
+
+    def encode(self, command: cmd.VoiceCommand) -> list[bytes]:
+        """A command as text messages; none for what is no business of the connection."""
+        match command:
+            case cmd.SpeakText(context_id, text):
+                return [*self._begin(context_id), _dump(context_id, text=text, flush=True)]
+            case cmd.EndSpeech(context_id):
+                return self._close(context_id, flush=True)
+            case cmd.HushSpeech(context_id):
+                return self._close(context_id)
+            case cmd.KeepSpeech(context_id):
+                return [_dump(context_id, text="")] if context_id in self._begun else []
+            case _:
+                return []
+
+    def _begin(self, context_id: str) -> list[bytes]:
+        if context_id in self._begun:
+            return []
+        self._begun.add(context_id)
+        settings = {"voice_settings": self._voice_settings} if self._voice_settings else {}
+        return [_dump(context_id, text=" ", **settings)]
+
+    def _close(self, context_id: str, **flush: bool) -> list[bytes]:
+        if context_id not in self._begun:  # a message for a context that is not there would open one
+            return []
+        self._begun.discard(context_id)
+        return [*([_dump(context_id, **flush)] if flush else []), _dump(context_id, close_context=True)]
+
+    def decode(self, frame: str | bytes) -> list[ev.VoiceEvent]:
+        """One message as events; none for what is no message of the protocol, or of no use."""
+        try:
+            obj = orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            return []
+        if not isinstance(obj, dict):
+            return []
+        context_id = _text(obj, "contextId") or _text(obj, "context_id")
+        if obj.get("error") is not None:
+            return [failure_of(obj, context_id)]
+        events: list[ev.VoiceEvent] = []
+        sound = _text(obj, "audio")
+        if sound:
+            raw = sound.encode()
+            events.append(ev.VoiceSpoke(context_id, decoded_length(raw), raw, _alignment(obj.get("alignment"))))
+        if obj.get("isFinal") is True or obj.get("is_final") is True:
+            events.append(ev.VoiceFinished(context_id))
+        return events
+
+
+def failure_of(obj: Obj, context_id: str = "") -> ev.VoiceFailed:
+    """An error message `{message, error, code}`; `error` names it, `code` is that of the close that follows."""
+    code = redact(str(obj.get("error")), 64)
+    message = redact(_text(obj, "message") or "ElevenLabs gave no reason", 300)
+    return ev.VoiceFailed(message.rstrip(".") + ".", code, code not in FINAL_CODES, context_id)
+
+
+def _dump(context_id: str, **fields: Any) -> bytes:
+    return orjson.dumps(fields | {"context_id": context_id})
+
+
+def _text(obj: Obj, key: str) -> str:
+    value = obj.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _alignment(value: Any) -> Alignment | None:
+    """`{chars, charStartTimesMs, charDurationsMs}`; None if it is of another shape."""
+    if not isinstance(value, dict):
+        return None
+    chars, starts, lengths = (value.get(key) for key in ("chars", "charStartTimesMs", "charDurationsMs"))
+    if not (isinstance(chars, list) and isinstance(starts, list) and isinstance(lengths, list)):
+        return None
+    if len(chars) != len(starts) or len(chars) != len(lengths) or len(chars) > MAX_ALIGNED_CHARS:
+        return None
+    if not all(isinstance(char, str) for char in chars) or not all(_is_time(ms) for ms in (*starts, *lengths)):
+        return None
+    return Alignment(tuple(chars), tuple(map(int, starts)), tuple(map(int, lengths)))
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 86_400_000

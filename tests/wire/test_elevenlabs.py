@@ -1,0 +1,82 @@
+"""ElevenLabs' messages, as its reference describes them."""
+
+import json
+
+import pytest
+
+from audio.formats import PCM16_16K, PCMA, PCMU
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.values import Alignment
+from relay.wire.elevenlabs import ElevenLabsCodec, socket_url
+
+
+def sent(codec: ElevenLabsCodec, *commands: cmd.VoiceCommand) -> list[dict[str, object]]:
+    return [json.loads(message) for command in commands for message in codec.encode(command)]
+
+
+def test_a_context_from_its_first_word_to_its_end() -> None:
+    codec = ElevenLabsCodec({"stability": 0.5})
+    assert sent(codec, cmd.SpeakText("c1", "One. "), cmd.SpeakText("c1", "Two. "), cmd.EndSpeech("c1")) == [
+        {"text": " ", "voice_settings": {"stability": 0.5}, "context_id": "c1"},
+        {"text": "One. ", "flush": True, "context_id": "c1"},
+        {"text": "Two. ", "flush": True, "context_id": "c1"},
+        {"flush": True, "context_id": "c1"},
+        {"close_context": True, "context_id": "c1"},
+    ]
+
+
+def test_a_context_that_was_never_opened_is_neither_closed_nor_kept_open() -> None:
+    assert sent(ElevenLabsCodec(), cmd.HushSpeech("c1"), cmd.EndSpeech("c1"), cmd.KeepSpeech("c1")) == []
+
+
+def test_silence_and_keeping() -> None:
+    codec = ElevenLabsCodec()
+    codec.encode(cmd.SpeakText("c1", "One. "))
+    assert sent(codec, cmd.KeepSpeech("c1"), cmd.HushSpeech("c1")) == [
+        {"text": "", "context_id": "c1"},
+        {"close_context": True, "context_id": "c1"},
+    ]
+
+
+def test_sound_with_its_times_and_the_end() -> None:
+    alignment = {"chars": ["H", "i"], "charStartTimesMs": [0, 3.0], "charDurationsMs": [3, 4]}
+    message = {"audio": "AAAA", "contextId": "c1", "alignment": alignment, "normalizedAlignment": None}
+    [spoke] = ElevenLabsCodec().decode(json.dumps(message))
+    assert spoke == ev.VoiceSpoke("c1", 3, b"AAAA", Alignment(("H", "i"), (0, 3), (3, 4)))
+    assert ElevenLabsCodec().decode('{"isFinal": true, "contextId": "c1"}') == [ev.VoiceFinished("c1")]
+
+
+@pytest.mark.parametrize(
+    "alignment",
+    [None, 1, [], {}, {"chars": "Hi", "charStartTimesMs": [0], "charDurationsMs": [1]},
+     {"chars": ["H"], "charStartTimesMs": [0, 1], "charDurationsMs": [1]},
+     {"chars": ["H"], "charStartTimesMs": ["0"], "charDurationsMs": [1]},
+     {"chars": ["H"], "charStartTimesMs": [-1], "charDurationsMs": [1]}],
+)  # fmt: skip
+def test_times_of_another_shape_are_left_out(alignment: object) -> None:
+    [spoke] = ElevenLabsCodec().decode(json.dumps({"audio": "AAAA", "contextId": "c1", "alignment": alignment}))
+    assert spoke == ev.VoiceSpoke("c1", 3, b"AAAA", None)
+
+
+@pytest.mark.parametrize("frame", ["", "no", "[]", "1", '{"audio": 1}', '{"contextId": "c1"}'])
+def test_what_is_no_message_is_nothing(frame: str) -> None:
+    assert ElevenLabsCodec().decode(frame) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable"), [("quota_exceeded", False), ("voice_id_does_not_exist", False), ("server_busy", True)]
+)
+def test_errors_keep_their_name_and_no_secret(code: str, retryable: bool) -> None:
+    message = {"message": "No. xi-api-key: abcdef123456", "error": code, "code": 1008}
+    [failed] = ElevenLabsCodec().decode(json.dumps(message))
+    assert isinstance(failed, ev.VoiceFailed)
+    assert (failed.code, failed.retryable, "abcdef" in failed.message) == (code, retryable, False)
+
+
+def test_the_address() -> None:
+    url = socket_url("https://api.elevenlabs.io/", "a/b", PCM16_16K, "eleven_flash_v2_5")
+    assert url.startswith("wss://api.elevenlabs.io/v1/text-to-speech/a%2Fb/multi-stream-input?output_format=pcm_16000&")
+    assert "model_id=eleven_flash_v2_5" in url
+    assert "output_format=ulaw_8000" in socket_url("http://x", "v", PCMU, None)
+    assert "output_format=alaw_8000" in socket_url("http://x", "v", PCMA, None)
