@@ -96,8 +96,8 @@ def as_json(measured: Sequence[Measured]) -> str:
             "subject": key[2],
             "cpu_ms": _median(one.cpu_ms for one in rounds),
             "times_haproxy": ratio(measured, key),
-            "recording": recording_ratios(measured, key[0], key[1]) if key[2] == "recording" else None,
         }
+        | ({"recording": recording_ratios(measured, key[0], key[1])} if key[2] == "recording" else {})
         for key, rounds in by_setup(measured).items()
     ]
     return json.dumps({"machine": machine, "summary": summary, "rounds": [asdict(one) for one in measured]}, indent=2)

@@ -45,6 +45,7 @@ async def bench(*arguments: str) -> tuple[int, str, str]:
     return process.returncode, printed.decode(), complained.decode()
 
 
+@pytest.mark.long
 async def test_recording_is_measured_beside_not_recording() -> None:
     code, printed, complained = await bench("--quick", "--recording", "--json")
     assert code == 0, complained

@@ -216,6 +216,7 @@ async def test_a_dial_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
     assert all_recordings(tmp_path) == []
 
 
+@pytest.mark.long
 async def test_the_official_client_with_the_local_engine(tmp_path: Path) -> None:
     pcm = await asyncio.to_thread(read_audio, SAMPLES / "dice-and-time.flac", 24_000)
     async with running_relay(None, load_tools("tools"), record="on", recordings_dir=tmp_path) as relay:
