@@ -7,21 +7,21 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from relay.azure import AzureResource, azure_endpoint, is_azure_preview
+from relay.azure import AzureResource, azure_endpoint
 from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
+from relay.target import Upstream, is_url, realtime_url
 
 ENGINE = "local"
 AZURE_PREFIX = "/api/ai-assistant"
@@ -34,29 +34,6 @@ RETIRING_MODELS = re.compile(
 _SHOWN = {"missing": "is missing", "extra_forbidden": "is not known"}
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where the model is. `url` is None for the engine that the relay starts itself."""
-
-    kind: Literal["openai", "azure", "url", "local"]
-    url: str | None
-    key: SecretStr | None
-
-    @property
-    def speaks_beta(self) -> bool:
-        """Whether the endpoint speaks the protocol's beta dialect: Azure's preview path does."""
-        return self.url is not None and is_azure_preview(self.url)
-
-    def url_for(self, model: str | None) -> str | None:
-        """The URL with another model, where it names one."""
-        return self.url if self.url is None or not model else with_model(self.url, model)
-
-    @property
-    def label(self) -> str:
-        """For logs: kind and host, never a key or a query."""
-        return self.kind if self.url is None else f"{self.kind} ({urlsplit(self.url).netloc.rpartition('@')[2]})"
 
 
 class Settings(BaseSettings):
@@ -171,7 +148,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            if origin != "*" and not (re.fullmatch(r"https?://[^/\s]+", origin) and _is_url(origin, ("http", "https"))):
+            if origin != "*" and not (re.fullmatch(r"https?://[^/\s]+", origin) and is_url(origin, ("http", "https"))):
                 raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com, without a path")
         return tuple(normal_origin(origin) for origin in value)
 
@@ -223,7 +200,7 @@ class Settings(BaseSettings):
     @field_validator("upstream")
     @classmethod
     def _check_upstream(cls, value: str) -> str:
-        if value not in ("auto", "openai", "azure", ENGINE) and not _is_url(value, ("ws", "wss")):
+        if value not in ("auto", "openai", "azure", ENGINE) and not is_url(value, ("ws", "wss")):
             raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
         return value
 
@@ -260,7 +237,7 @@ class Settings(BaseSettings):
     @field_validator("openai_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        if not _is_url(value, ("http", "https", "ws", "wss")):
+        if not is_url(value, ("http", "https", "ws", "wss")):
             raise ValueError(f"{redact(value)!r} is no URL; write it like https://api.openai.com/v1")
         return value.rstrip("/")
 
@@ -342,9 +319,9 @@ class Settings(BaseSettings):
     def resolve_upstream(self) -> Upstream:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         if "://" in self.upstream:
-            return Upstream("url", _realtime_url(self.upstream, self.model), self._key_for(self.upstream))
+            return Upstream("url", realtime_url(self.upstream, self.model), self._key_for(self.upstream))
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
-            return Upstream("openai", _realtime_url(self.openai_base_url, self.model), self.openai_api_key)
+            return Upstream("openai", realtime_url(self.openai_base_url, self.model), self.openai_api_key)
         azure = self.azure if self.upstream in ("auto", "azure") else None
         if azure is not None:
             return Upstream("azure", azure.websocket_url, self.azure_api_key)
@@ -428,39 +405,6 @@ def normal_origin(origin: str) -> str:
     parts = urlsplit(origin.lower())
     own_port = {"http": 80, "https": 443}.get(parts.scheme)
     return origin.lower().removesuffix(f":{own_port}") if parts.port == own_port else origin.lower()
-
-
-def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
-        return False
-
-
-def _realtime_url(base: str, model: str) -> str:
-    """The WebSocket URL of a Realtime endpoint: the path and `?model=` are added where they are missing."""
-    parts = urlsplit(base)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    path = parts.path.rstrip("/")
-    if path == "":
-        path = "/v1/realtime"
-    elif path.endswith("/v1"):
-        path += "/realtime"
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    if not any(name in ("model", "deployment", "call_id", "intent") for name, _ in query):
-        query.append(("model", model))
-    return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
-
-
-def with_model(url: str, model: str) -> str:
-    """A Realtime URL with `model` as its model; one that names a deployment keeps that."""
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    if any(name == "deployment" for name, _ in query):
-        return url
-    query = [*((name, value) for name, value in query if name != "model"), ("model", model)]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
 def _report(error: ValidationError) -> str:

@@ -13,7 +13,7 @@ from aiohttp import web
 from relay import __version__
 from relay.access import Gate
 from relay.admission import Admission
-from relay.config import DEFAULT_TOOLS, Settings, Upstream, with_model
+from relay.config import DEFAULT_TOOLS, Settings
 from relay.core.events import Draining
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig, ToolSpec
@@ -28,6 +28,7 @@ from relay.policies import Policies
 from relay.recorder import Recorder
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
+from relay.target import Upstream, with_model
 from relay.tick import Tick
 from relay.tickets import TicketDesk
 from relay.toolkit.library import ToolLibrary
