@@ -12,17 +12,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pybase64
 
+from audio.formats import PCM16_24K
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, voice_line, words_line
+from relay.core.journal_lines import (
+    audio_line,
+    end_line,
+    event_line,
+    input_lines,
+    realtime_line,
+    sent_line,
+    voice_line,
+    words_line,
+)
 from relay.core.policy import Principal, RecordMode
-from relay.core.replay import Beginning
-from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
+from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
+from relay.core.replay import Beginning, RealtimeStart
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
 from relay.recording.writer import Batch, Files, Missing, Writer
@@ -62,13 +74,13 @@ class SessionTape:
         self._files: Files | None = None
         self._waiting = header.mode == "consent"
         self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
-        self._over = False
+        self._over = self._began = False
         self._keeps_sent = _converts(header.beginning.options)
-        self._client: list[bytes] = []
-        self._upstream: list[bytes] = []
-        self._voice: list[bytes] = []
-        self._sent: list[bytes] = []
+        self._client, self._upstream, self._voice, self._sent = bytearray(), bytearray(), bytearray(), bytearray()
         self._journal: list[bytes] = []
+        self._run: list[float] = []  # the times of microphone frames in a row, all of one length, that are no lines yet
+        self._run_bytes = 0
+        self._records = 0
         self._pending_bytes = 0
         self._first = self._last = 0.0
         self._missing = Missing()
@@ -85,10 +97,14 @@ class SessionTape:
         try:
             if self._waiting and not self._consented(event, now, commands):
                 return
-            if type(event) is ev.Forwarded and event.kind == "input_audio" and commands == (event,) and self._journal:
-                # Fifty times a second, so in one go.
-                self._client.append(bytes(event.raw))
-                self._journal.append(b'{"now":%s,"in":%d}\n' % (repr(now).encode(), event.n_bytes))
+            if type(event) is ev.Forwarded and event.kind == "input_audio" and commands == (event,) and self._records:
+                # Fifty times a second: only kept, and written down with the others of its kind.
+                if event.n_bytes != self._run_bytes:
+                    self._end_run()
+                    self._run_bytes = event.n_bytes
+                self._client += event.raw
+                self._run.append(now)
+                self._records += 1
                 self._last = now
                 self._pending_bytes += event.n_bytes + 32
                 if self._pending_bytes > FLUSH_BYTES:
@@ -112,7 +128,7 @@ class SessionTape:
         try:
             now = self._clock()
             if self._keeps_sent:
-                self._sent.append(bytes(samples))
+                self._sent += samples
             self._note(sent_line(now, len(samples), crc32(samples), kept=self._keeps_sent), now, len(samples))
         except Exception:
             self._give_up()
@@ -125,10 +141,12 @@ class SessionTape:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._files is None:
-            return
+        if self._files is None or not self._began:
+            return  # what never began, as a dial that was refused, leaves nothing
         now = self._clock()
+        self._end_run()
         self._journal.append(end_line(now, reason))
+        self._records += 1
         self._last = now
         self._hand_over()
         self._writer.do(self._files.close)
@@ -138,10 +156,10 @@ class SessionTape:
 
     def _consented(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> bool:
         """Whether the recording begins with this event; until then nothing that anybody said is even kept in memory."""
-        if not (isinstance(event, ev.Hello | ev.Consent) and event.consent):
+        if not self._consent_in(event):
             prelude = self._prelude
             if prelude is not None:
-                if isinstance(event, _PRELUDE) and commands is not None and len(prelude) < MAX_PRELUDE:
+                if self._greets(event) and commands is not None and len(prelude) < MAX_PRELUDE:
                     prelude.append((event, now, commands))
                 else:
                     self._prelude = None
@@ -153,6 +171,14 @@ class SessionTape:
             self._other(early, when, done)
         self._prelude = None
         return True
+
+    def _consent_in(self, event: Any) -> bool | None:
+        """What an event says about consent; None if nothing."""
+        return event.consent if isinstance(event, ev.Hello | ev.Consent) else None
+
+    def _greets(self, event: Any) -> bool:
+        """Whether an event belongs to the upstream's greeting, which holds nothing that anybody said."""
+        return isinstance(event, _PRELUDE)
 
     def _withdrawn(self) -> None:
         """The client takes its consent back: what was recorded of this session goes."""
@@ -171,7 +197,7 @@ class SessionTape:
 
     def _audio(self, event: ev.Forwarded, now: float, commands: Sequence[cmd.Command]) -> None:
         if event.kind == "input_audio":
-            self._client.append(bytes(event.raw))
+            self._client += event.raw
         else:
             try:
                 samples = decode_audio(event.raw)
@@ -180,7 +206,7 @@ class SessionTape:
             if len(samples) != event.n_bytes:  # no usual base64: it stands in its line as it came
                 self._note(event_line(event._replace(raw=bytes(event.raw)), now, commands), now, event.n_bytes)
                 return
-            self._upstream.append(samples)
+            self._upstream += samples
         self._note(audio_line(event, now, commands), now, event.n_bytes)
 
     def _spoken(self, event: ev.VoiceSpoke, now: float, commands: Sequence[cmd.Command]) -> None:
@@ -189,14 +215,14 @@ class SessionTape:
         except ValueError:
             samples = b""
         if pybase64.b64encode(samples) == event.raw:
-            self._voice.append(samples)
+            self._voice += samples
             line = voice_line(event, now, commands)
         else:  # no usual base64: it stands in its line as it came
             line = event_line(event._replace(raw=bytes(event.raw)), now, commands)
         self._note(line, now, event.n_bytes)
 
     def _other(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
-        if isinstance(event, ev.Hello | ev.Consent) and event.consent is False:
+        if self._consent_in(event) is False:
             self._withdrawn()
             return
         for command in commands or ():
@@ -207,15 +233,23 @@ class SessionTape:
         self._note(line, now, 0)
 
     def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
-        if not self._journal:
+        if not self._records:
             self._first = now
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        self._began = True
+        self._end_run()
         self._journal.append(line)
+        self._records += 1
         self._last = now
         self._pending_bytes += len(line) + n_audio_bytes
         if self._pending_bytes > FLUSH_BYTES:
             self._hand_over()
+
+    def _end_run(self) -> None:
+        if self._run:
+            self._journal.append(input_lines(self._run, self._run_bytes))
+            self._run.clear()
 
     # -- to the writer ------------------------------------------------------------------------------------------------
 
@@ -224,13 +258,14 @@ class SessionTape:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        if not self._journal or self._files is None:
+        if not self._records or self._files is None:
             return
+        self._end_run()
         missing = Missing(self._missing.records, self._missing.first, self._missing.last)
         batch = Batch(
-            audio=(b"".join(self._client), b"".join(self._upstream), b"".join(self._voice), b"".join(self._sent)),
+            audio=(self._client, self._upstream, self._voice, self._sent),
             journal=missing.take() + b"".join(self._journal),
-            records=len(self._journal),
+            records=self._records,
             first=self._first,
             last=self._last,
         )
@@ -243,9 +278,11 @@ class SessionTape:
         self._missing.add(batch)
 
     def _forget(self) -> None:
-        for kept in (self._client, self._upstream, self._voice, self._sent, self._journal):
-            kept.clear()
-        self._pending_bytes = 0
+        # The writer has the old ones now, or nobody needs them.
+        self._client, self._upstream, self._voice, self._sent = bytearray(), bytearray(), bytearray(), bytearray()
+        self._journal.clear()
+        self._run.clear()
+        self._pending_bytes = self._records = 0
 
     def _give_up(self) -> None:
         # A fault of ours costs the recording, never the session.
@@ -253,6 +290,41 @@ class SessionTape:
         with contextlib.suppress(Exception):
             self.close("the recorder failed")
         self._over = True
+
+
+class RealtimeTape(SessionTape):
+    """Records the session of a Realtime client, whose sound is inside of its events."""
+
+    def tap(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        """As with a device, but nothing is so frequent that it would need a short way."""
+        if self._over:
+            return
+        try:
+            if not self._waiting or self._consented(event, now, commands):
+                self._other(event, now, commands)
+        except Exception:
+            self._give_up()
+
+    def _consent_in(self, event: Any) -> bool | None:
+        if type(event) is not ClientSaid or event.body.get("type") != CONSENT:
+            return None
+        granted = event.body.get("granted")
+        return granted if isinstance(granted, bool) else None
+
+    def _greets(self, event: Any) -> bool:
+        if type(event) is UpstreamSaid:
+            return event.body.get("type") in ("session.created", "session.updated")
+        return isinstance(event, _PRELUDE)
+
+    def _other(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        if self._consent_in(event) is False:
+            self._withdrawn()
+            return
+        raised = "" if commands is not None else _what_failed()
+        line, samples, is_clients = realtime_line(event, now, commands, raised)
+        if samples:
+            (self._client if is_clients else self._upstream).extend(samples)
+        self._note(line, now, len(samples))
 
 
 class Recorder:
@@ -289,20 +361,34 @@ class Recorder:
         speech: SpeechRules | None = None,
     ) -> SessionTape | None:
         """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded."""
-        mode = principal.policy.record or self.mode
+        beginning = Beginning(session_id, config, options, principal, started_at, speech)
+        return self._tape(SessionTape, beginning, self._model, clock)
+
+    def realtime_tape(
+        self,
+        session_id: str,
+        tools: tuple[ToolSpec, ...],
+        start: RealtimeStart,
+        principal: Principal,
+        started_at: float,
+        clock: Callable[[], float],
+    ) -> SessionTape | None:
+        """The same for a Realtime client's session, to which the relay brings `tools`."""
+        config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
+        beginning = Beginning(session_id, config, options, principal, started_at, realtime=start)
+        return self._tape(RealtimeTape, beginning, start.model or self._model, clock)
+
+    def _tape(
+        self, kind: type[SessionTape], beginning: Beginning, model: str, clock: Callable[[], float]
+    ) -> SessionTape | None:
+        mode = beginning.principal.policy.record or self.mode
         if mode == "off":
             return None
         self._start_once()
-        header = Header(
-            Beginning(session_id, config, options, principal, started_at, speech),
-            started=datetime.now(UTC),
-            upstream=self._upstream,
-            model=self._model,
-            mode=mode,
-        )
+        header = Header(beginning, started=datetime.now(UTC), upstream=self._upstream, model=model, mode=mode)
         loop = asyncio.get_running_loop()
-        folder = self.root / folder_name(header.stamp, session_id)
-        tape = SessionTape(header, folder, self.writer, clock, lambda: _call(loop, self._due.set))
+        folder = self.root / folder_name(header.stamp, beginning.session_id)
+        tape = kind(header, folder, self.writer, clock, lambda: _call(loop, self._due.set))
         self._tapes.add(tape)
         return tape
 

@@ -91,6 +91,40 @@ async def test_a_session_is_recorded_finished_and_runs_identically(
     assert recording.ended
 
 
+@pytest.mark.parametrize("mode", ["on", "consent"])
+async def test_sound_that_goes_on_as_it_is_stands_in_order_with_all_else(mode: str, tmp_path: Path) -> None:
+    """At 24 kHz microphone frames take the short way past the rules; the tape writes them in runs."""
+    sound = tone(400, 24_000)
+    async with (
+        stage(tmp_path, mode) as (relay, upstream),
+        await DeviceClient.connect(relay.ws("/?rate=24000")) as client,
+    ):
+        session = await upstream.accept()
+        await session.configure()
+        await client.expect("AIConnected")
+        if mode == "consent":
+            await client.speak(sound[:960])  # before consent: it is nowhere
+            await session.expect_audio(960)
+            await client.send(type="consent", granted=True)
+        for start in range(0, 9600, 960):
+            await client.speak(sound[start : start + 960])
+        await client.speak(sound[9600:14_400])
+        await session.expect_audio(14_400)
+        await client.send(type="text", text="and this")
+        await session.expect("conversation.item.create")
+        await client.speak(sound[14_400:])
+        await session.expect_audio(len(sound))
+    (folder,) = all_recordings(tmp_path)
+    assert (folder / "client.pcm").read_bytes() == sound
+    recording = Recording(folder)
+    assert recording.header.from_start is (mode == "on")
+    lines = [entry.line for entry in recording.entries() if isinstance(entry.line, Happened)]
+    sizes = [line.n_audio_bytes for line in lines if line.n_audio_bytes or isinstance(line.event, ev.UserText)]
+    assert sizes == [*[960] * 10, 4800, 0, 4800]
+    if mode == "on":
+        assert rerun(recording).identical
+
+
 async def test_off_means_that_nothing_is_there(tmp_path: Path) -> None:
     async with stage(tmp_path / "r", "off") as (relay, upstream), talking(relay, upstream) as (client, session):
         await a_turn(client, session)

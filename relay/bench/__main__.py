@@ -22,6 +22,9 @@ def bench(
     warm: Annotated[float, typer.Option(min=0.0, help="How long the load runs before that.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each setup; the table shows medians.")] = 3,
     alone: Annotated[bool, typer.Option(help="Leave HAProxy out, even where it is installed.")] = False,
+    recording: Annotated[
+        bool, typer.Option(help="Compare with a relay that records every session, in turns, instead of with HAProxy.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print every round as JSON instead of a table.")] = False,
     quick: Annotated[bool, typer.Option(help="One short round: does it work at all? Not a figure to quote.")] = False,
 ) -> None:
@@ -33,19 +36,22 @@ def bench(
     if quick:
         sessions, rate, seconds, warm, rounds = "4", "24000", 1.0, 0.5, 1
     setups = [(n, hz) for hz in _numbers(rate, "--rate", RATES_HZ) for n in _numbers(sessions, "--sessions", None)]
-    subjects: list[Name] = ["relay"] if alone or not has_haproxy() else ["relay", "haproxy"]
+    subjects: list[Name] = ["relay"] if alone or recording or not has_haproxy() else ["relay", "haproxy"]
+    turns: list[list[Name]] = [subjects, ["recording"]] if recording else [subjects]
     note = Console(stderr=True)
     measured: list[Measured] = []
     for n, hz in setups:
         for number in range(1, rounds + 1):
-            note.print(f"{n} × {hz} Hz, round {number} of {rounds}: {' beside '.join(subjects)}", style="dim")
-            load = Load("device", n, hz, seconds, warm)
-            measured += asyncio.run(measure_round(subjects, load, number))
+            # One that records has the core for itself: beside another, each would wait for the other one's work.
+            for names in turns if number % 2 else turns[::-1]:
+                note.print(f"{n} × {hz} Hz, round {number} of {rounds}: {' beside '.join(names)}", style="dim")
+                load = Load("device", n, hz, seconds, warm)
+                measured += asyncio.run(measure_round(names, load, number))
     if json:
         typer.echo(as_json(measured))
     else:
         table(measured, Console(width=None if sys.stdout.isatty() else 120))
-        if len(subjects) == 1 and not alone:
+        if len(subjects) == 1 and not alone and not recording:
             note.print("HAProxy is not installed: there is nothing to compare with (sudo apt-get install haproxy)")
 
 

@@ -38,6 +38,20 @@ def ratio(measured: Sequence[Measured], key: Key) -> float | None:
     return median(ratios) if ratios and subject != "haproxy" else None
 
 
+def recording_ratios(measured: Sequence[Measured], rate_hz: int, sessions: int) -> dict[str, float]:
+    """What recording costs, as medians of the ratios within each round: CPU, and added latency at p99 up and down."""
+    groups = by_setup(measured)
+    plain = {one.round: one for one in groups.get((rate_hz, sessions, "relay"), [])}
+    pairs = [(one, plain[one.round]) for one in groups.get((rate_hz, sessions, "recording"), []) if one.round in plain]
+    values = {
+        "cpu": [(one.cpu_ms, other.cpu_ms) for one, other in pairs],
+        "p99_up": [(one.up.p99, other.up.p99) for one, other in pairs],
+        "p99_down": [(one.down.p99, other.down.p99) for one, other in pairs],
+    }
+    known = {name: [one / other for one, other in both if one and other] for name, both in values.items()}
+    return {name: round(median(ratios), 3) for name, ratios in known.items() if ratios}
+
+
 def table(measured: Sequence[Measured], console: Console) -> None:
     """Print one row for each setup, and below it every doubt."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -59,6 +73,11 @@ def table(measured: Sequence[Measured], console: Console) -> None:
         "CPU: per session and second, user and system. Latency: added, with the load's own two ends in it. "
         "Memory: per session, user space. Medians of the rounds."
     )
+    for rate_hz, sessions, subject in by_setup(measured):
+        if subject == "recording":
+            found = recording_ratios(measured, rate_hz, sessions)
+            told = ", ".join(f"{name.replace('_', ' ')} × {value:.2f}" for name, value in found.items())
+            console.print(f"recording costs, {sessions} × {rate_hz} Hz: {told}")
     for one in measured:
         for doubt in one.doubts:
             console.print(
@@ -78,6 +97,7 @@ def as_json(measured: Sequence[Measured]) -> str:
             "cpu_ms": _median(one.cpu_ms for one in rounds),
             "times_haproxy": ratio(measured, key),
         }
+        | ({"recording": recording_ratios(measured, key[0], key[1])} if key[2] == "recording" else {})
         for key, rounds in by_setup(measured).items()
     ]
     return json.dumps({"machine": machine, "summary": summary, "rounds": [asdict(one) for one in measured]}, indent=2)

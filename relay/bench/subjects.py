@@ -1,4 +1,4 @@
-"""What is measured: a relay, and HAProxy as a proxy of raw TCP, the least that anything in between can cost."""
+"""What is measured: a relay, one that records, and HAProxy, a proxy of raw TCP, which costs the least there can be."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ from relay.bench import process
 from relay.bench.ends import Proto
 from relay.errors import RelayError
 
-Name = Literal["relay", "haproxy"]
-PROTOS: dict[Name, Proto] = {"relay": "device", "haproxy": "realtime"}
+Name = Literal["relay", "recording", "haproxy"]
+PROTOS: dict[Name, Proto] = {"relay": "device", "recording": "device", "haproxy": "realtime"}
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
@@ -95,6 +95,8 @@ def _command(
         # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")])),
     }
+    if name == "recording":
+        environment |= {"RELAY_RECORD": "on", "RELAY_RECORDINGS_DIR": str(folder / "recordings")}
     return [sys.executable, "-m", "relay", "serve"], environment
 
 

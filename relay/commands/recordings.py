@@ -226,11 +226,12 @@ def _finished(path: Path) -> None:
 
 def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
     from relay.core.commands import UseOptions
-    from relay.recording.reader import Recording, commands_of
+    from relay.recording.dialogue import dialogue
+    from relay.recording.reader import Recording
 
     with Recording(path) as recording:
-        for entry in recording.entries():
-            for command in commands_of(recording, entry):
+        for said in dialogue(recording):
+            for command in said.commands:
                 if isinstance(command, UseOptions):
                     options = command.options
     return options

@@ -12,13 +12,14 @@
 | `{"gap":{"records":R,"from":T,"to":T}}` | that many records could not be written |
 | `{"now":T,"end":"…"}` | the recording ends here, and why |
 
+A Realtime client's session has lines of its own besides: `relay.core.journal_realtime`.
+
 `do` of the model's and the user's audio is there only if something else followed than passing it on. In `do`, `"="` is
 the event itself, passed on; other audio is told by its length and its CRC-32. Where a voice told when each character
 sounds, `chars`, `starts` and `lengths` (ms) say so. `now` is the session's clock, in seconds.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,19 +30,21 @@ import orjson
 from relay.core.commands import Command, TellText
 from relay.core.events import Event, Forwarded, TextDelta, VoiceSpoke
 from relay.core.journal import build, from_json, to_json
-from relay.core.redact import redact
+from relay.core.journal_realtime import Frame, clean_frame, is_frame, members_of, read_frame
+from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.core.redact import clean, redact
 from relay.core.values import Alignment
 
 PASSED_ON: Final = "="
-MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+MAX_LINE_BYTES: Final = 48 * 1024 * 1024
+"""A Realtime client's event may have 16 MiB, and stands there twice if the relay changed it."""
 MAX_RAISED_CHARS: Final = 500
+MAX_WORDS_CHARS: Final = 400
+"""No `delta` of words is longer; one that is holds sound."""
 
 Obj = dict[str, Any]
 
-_NO_TEXT = frozenset({int, float, bool, type(None)})
 _NOT_ORJSON = b'{"now": '
-
-_SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|passwd|secret)|(.*[-_])?token|ticket)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,16 @@ class Happened:
     """
 
     now: float
-    event: Event
+    event: Any
     do: tuple[Any, ...] | None
     raised: str | None = None
     n_audio_bytes: int = 0
+    frame: Frame | None = None
+
+    @property
+    def is_input(self) -> bool:
+        """Whether its audio is the client's."""
+        return isinstance(self.event, ClientSaid) or getattr(self.event, "kind", "") == "input_audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +99,36 @@ Line = Happened | Sent | Gap | End
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def clean(value: Any) -> Any:
-    """JSON without anything that looks like a credential, in its texts or under a name that says so."""
-    if type(value) in _NO_TEXT:
-        return value
-    if isinstance(value, str):
-        return redact(value, len(value)) if len(value) > 6 else value
-    if isinstance(value, Mapping):
-        return {
-            key: "[…]" if isinstance(member, str) and member and _SECRET_KEY.match(key) else clean(member)
-            for key, member in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [clean(member) for member in value]
-    return value
-
-
-def done_of(event: Event, commands: Sequence[Command]) -> list[Any]:
+def done_of(event: Any, commands: Sequence[Any]) -> list[Any]:
     """Commands as they stand in `do`."""
-    return [PASSED_ON if command is event else _command(command) for command in commands]
+    return [PASSED_ON if _is_passed_on(event, command) else _command(command) for command in commands]
 
 
-def _command(command: Command) -> Obj:
+def _is_passed_on(event: Any, command: Any) -> bool:
+    if isinstance(event, UpstreamSaid):
+        return type(command) is PassDown and command.raw == event.raw
+    if isinstance(event, ClientSaid):
+        return type(command) is TellUpstream and command.body == event.body
+    return command is event
+
+
+def _command(command: Any) -> Obj:
     if type(command) is Forwarded:
         told = to_json(command._replace(raw=b""))
         del told["raw"]
         return told | {"crc": crc32(command.raw)}
+    if type(command) is PassDown:  # kept back for a while
+        return {"t": "PassDown", "crc": crc32(clean_frame(bytes(command.raw)).encode())}
+    if type(command) in (TellClient, TellUpstream):
+        return {"t": type(command).__name__, "body": {name: _member(name, one) for name, one in command.body.items()}}
     return clean(to_json(command))  # type: ignore[no-any-return]
+
+
+def _member(name: str, value: Any) -> Any:
+    """Sound in an event that was written anew is told by its length and its CRC-32 as well."""
+    if name in ("audio", "delta") and isinstance(value, str) and len(value) > MAX_WORDS_CHARS:
+        return f"{len(value)} characters, CRC-32 {crc32(value.encode())}"
+    return clean({name: value})[name]
 
 
 def event_line(event: Event, now: float, commands: Sequence[Command] | None, raised: str = "") -> bytes:
@@ -129,12 +141,27 @@ def event_line(event: Event, now: float, commands: Sequence[Command] | None, rai
     return _dump(line)
 
 
+def realtime_line(
+    event: Any, now: float, commands: Sequence[Any] | None, raised: str = ""
+) -> tuple[bytes, bytes, bool]:
+    """The line of an event of a Realtime client's session, its sound, and whether that is the client's."""
+    members, samples = members_of(event) if isinstance(event, Forwarded | ClientSaid | UpstreamSaid) else (None, b"")
+    line: Obj = {"now": now, **(members if members is not None else {"event": clean(to_json(event))})}
+    if commands is None:
+        line["raised"] = redact(raised, MAX_RAISED_CHARS)
+    else:
+        do = done_of(event, commands)
+        if do != ([] if members is None else [PASSED_ON]):
+            line["do"] = do
+    return _dump(line), samples, isinstance(event, Forwarded | ClientSaid)
+
+
 def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> bytes:
     """The line of audio whose bytes are written elsewhere."""
     passed_on = len(commands) == 1 and commands[0] is event
     if event.kind == "input_audio":
         if passed_on:
-            return b'{"now":%s,"in":%d}\n' % (repr(now).encode(), event.n_bytes)  # fifty a second
+            return input_lines([now], event.n_bytes)
         line: Obj = {"now": now, "in": event.n_bytes}
     else:
         line = {
@@ -147,6 +174,15 @@ def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> byt
     if not passed_on:
         line["do"] = done_of(event, commands)
     return _dump(line)
+
+
+def input_lines(times: Sequence[float], n_bytes: int) -> bytes:
+    """The lines of microphone audio that came at these times, `n_bytes` each, and was passed on.
+
+    Fifty a second in each session: orjson writes a float ten times as fast as `repr`, and in a list all at once.
+    """
+    end = b',"in":%d}\n' % n_bytes
+    return b'{"now":' + orjson.dumps(times)[1:-1].replace(b",", end + b'{"now":') + end
 
 
 def voice_line(event: VoiceSpoke, now: float, commands: Sequence[Command]) -> bytes:
@@ -176,7 +212,7 @@ def words_line(event: TextDelta, now: float, commands: Sequence[Command]) -> byt
 
 def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
     """The line of audio that went to the client."""
-    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (repr(now).encode(), n_bytes, crc, b',"kept":true' if kept else b"")
+    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (orjson.dumps(now), n_bytes, crc, b',"kept":true' if kept else b"")
 
 
 def gap_line(gap: Gap) -> bytes:
@@ -217,6 +253,8 @@ def read_line(raw: bytes) -> Line:
         return End(now, str(line["end"]))
     if "sent" in line:
         return Sent(now, _count(line, "sent"), _count(line, "crc"), line.get("kept") is True)
+    if is_frame(line):
+        return _read_frame(line, now)
     if "in" in line or "out" in line:
         return _read_audio(line, now)
     if "voice" in line:
@@ -244,7 +282,13 @@ def _read_audio(line: Obj, now: float) -> Happened:
         if not (isinstance(item_id, str) and isinstance(response_id, str)):
             raise ValueError("item and response must be texts")
         event = Forwarded("output_audio", item_id, n_bytes, b"", response_id, _count(line, "part"))
-    return Happened(now, event, _done(line, (PASSED_ON,)), n_audio_bytes=n_bytes)
+    return _happened(line, now, event, (PASSED_ON,), n_audio_bytes=n_bytes)
+
+
+def _read_frame(line: Obj, now: float) -> Happened:
+    event, frame = read_frame(line)
+    n_bytes = _count(line, "in" if "in" in line else "out") if "in" in line or "out" in line else 0
+    return _happened(line, now, event, (PASSED_ON,), n_audio_bytes=n_bytes, frame=frame)
 
 
 def _read_voice(line: Obj, now: float) -> Happened:
@@ -254,7 +298,7 @@ def _read_voice(line: Obj, now: float) -> Happened:
     if "chars" in line:
         told = {"chars": line["chars"], "starts_ms": line.get("starts"), "durations_ms": line.get("lengths")}
         alignment = build(Alignment, told)
-    return Happened(now, VoiceSpoke(context_id, n_bytes, b"", alignment), _done(line, ()), n_audio_bytes=n_bytes)
+    return _happened(line, now, VoiceSpoke(context_id, n_bytes, b"", alignment), (), n_audio_bytes=n_bytes)
 
 
 def _read_words(line: Obj, now: float) -> Happened:
@@ -266,11 +310,14 @@ def _read_words(line: Obj, now: float) -> Happened:
 
 
 def _read_event(line: Obj, now: float) -> Happened:
-    event = from_json(line["event"])
+    return _happened(line, now, from_json(line["event"]), ())
+
+
+def _happened(line: Obj, now: float, event: Any, default: tuple[Any, ...], **more: Any) -> Happened:
     raised = line.get("raised")
     if raised is not None:
-        return Happened(now, event, None, str(raised))  # type: ignore[arg-type]  # the union holds commands as well
-    return Happened(now, event, _done(line, ()))  # type: ignore[arg-type]
+        return Happened(now, event, None, str(raised), **more)
+    return Happened(now, event, _done(line, default), **more)
 
 
 def _done(line: Obj, default: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -15,6 +15,9 @@ from relay.core.events import Forwarded
 
 Obj = dict[str, Any]
 
+CONSENT = "relay.consent"
+"""A client's event of the relay's own: `granted` says whether the session may be recorded. It goes no further."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSaid:

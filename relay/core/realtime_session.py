@@ -21,6 +21,7 @@ from relay.core.parting import Parting
 from relay.core.policy import Principal
 from relay.core.policy_table import Denied, with_limits
 from relay.core.realtime_events import (
+    CONSENT,
     ClientBabbled,
     ClientSaid,
     Obj,
@@ -230,6 +231,10 @@ class RealtimeSession:
         ):
             text = f"event_id must be a string of at most {MAX_EVENT_ID_CHARS} characters, not beginning '{OWN_IDS}'."
             self._fault(ClientBabbled(text, "invalid_value", "event_id"), now)
+            return
+        if event.body.get("type") == CONSENT:
+            if type(event.body.get("granted")) is not bool:
+                self._refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
             return
         if self.phase is not Phase.READY:
             if not self._backlog.add(event):

@@ -1,6 +1,8 @@
 """Takes credentials out of text that comes from outside and may go to a log, an error or a client."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _SECRET = re.compile(
     r"(?i:(?:xi[-_])?api[-_]?key)[\"']?\s*:\s*[\"']?[^\s,\"']+"
@@ -11,6 +13,8 @@ _SECRET = re.compile(
     r"|://[^/\s:@]+:[^/\s@]+@"
 )
 MAX_CHARS = 500
+_NO_TEXT = frozenset({int, float, bool, type(None)})
+_SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|passwd|secret)|(.*[-_])?token|ticket)$")
 
 
 def redact(text: str, max_chars: int = MAX_CHARS) -> str:
@@ -22,3 +26,19 @@ def redact(text: str, max_chars: int = MAX_CHARS) -> str:
 def close_reason(text: str) -> str:
     """`text` as the reason of a close frame: at most 123 bytes of UTF-8, cut between characters (RFC 6455, 5.5)."""
     return redact(text).encode()[:123].decode(errors="ignore")
+
+
+def clean(value: Any) -> Any:
+    """JSON without anything that looks like a credential, in its texts or under a name that says so."""
+    if type(value) in _NO_TEXT:
+        return value
+    if isinstance(value, str):
+        return redact(value, len(value)) if len(value) > 6 else value
+    if isinstance(value, Mapping):
+        return {
+            key: "[…]" if isinstance(member, str) and member and _SECRET_KEY.match(key) else clean(member)
+            for key, member in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [clean(member) for member in value]
+    return value

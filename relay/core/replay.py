@@ -5,16 +5,18 @@ Pure as the rules are: ids come from a counter that starts where the recorded on
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.core.commands import Command
 from relay.core.device_session import DeviceSession
 from relay.core.events import Event
 from relay.core.journal import to_json
-from relay.core.journal_lines import PASSED_ON, Happened, clean, done_of
+from relay.core.journal_lines import PASSED_ON, Happened, done_of
 from relay.core.policy import Principal
+from relay.core.realtime_events import UpstreamSaid
+from relay.core.realtime_session import RealtimeSession
+from relay.core.redact import clean
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 
 NEIGHBOURS = 3
@@ -31,6 +33,20 @@ class Beginning:
     principal: Principal
     started_at: float
     speech: SpeechRules | None = None
+    realtime: "RealtimeStart | None" = None
+
+    @property
+    def kind(self) -> str:
+        """Whose session it was: "device", or "realtime"."""
+        return "device" if self.realtime is None else "realtime"
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeStart:
+    """What a Realtime client's session begins with besides: the model of its URL, and the session of its ticket."""
+
+    model: str = ""
+    initial: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +75,8 @@ class Rerun:
     """One session again. Feed it the journal's lines in order; `commands` are those of the last one."""
 
     beginning: Beginning
-    session: DeviceSession = field(init=False)
-    commands: Sequence[Command] = ()
+    session: DeviceSession | RealtimeSession = field(init=False)
+    commands: Sequence[Any] = ()
     _before: "deque[Neighbour]" = field(default_factory=lambda: deque(maxlen=NEIGHBOURS))
 
     def __post_init__(self) -> None:
@@ -71,11 +87,12 @@ class Rerun:
         """The last lines that were the same."""
         return tuple(self._before)
 
-    def step(self, number: int, line: Happened, event: Event) -> Difference | None:
+    def step(self, number: int, line: Happened, event: Any) -> Difference | None:
         """Let `event`, which is the line's with its audio, happen again; the difference, if there is one."""
         recorded: Sequence[Any]
         try:
-            self.commands = self.session.handle(event, line.now)
+            commands: Sequence[Any] = self.session.handle(event, line.now)
+            self.commands = commands
         except Exception as error:  # what our rules raised then is compared like all else
             self.commands = ()
             today: Sequence[Any] = [f"raised {type(error).__name__}: {error}"]
@@ -97,9 +114,19 @@ class Rerun:
         self._before.append(Neighbour(number, line.now, shown(line)))
 
 
-def new_session(beginning: Beginning) -> DeviceSession:
-    """The session as it was before anything happened."""
+def new_session(beginning: Beginning) -> Any:
+    """The session as it was before anything happened: a DeviceSession, or a RealtimeSession."""
     numbers = itertools.count(1)
+    if beginning.realtime is not None:
+        return RealtimeSession(
+            beginning.session_id,
+            beginning.principal,
+            beginning.config.tools,
+            lambda: str(next(numbers)),
+            model=beginning.realtime.model,
+            initial=beginning.realtime.initial,
+            started_at=beginning.started_at,
+        )
     return DeviceSession(
         beginning.session_id,
         beginning.config,
@@ -132,6 +159,8 @@ def shown(line: Happened) -> str:
     if line.n_audio_bytes or type(line.event).__name__ == "Forwarded":
         kind = getattr(line.event, "kind", "audio")
         return f"{kind} {getattr(line.event, 'item_id', '')} {line.n_audio_bytes} bytes".replace("  ", " ")
+    if isinstance(line.event, UpstreamSaid):
+        return f"the model's {bytes(line.event.raw).decode(errors='replace'):.160}"
     told = clean(to_json(line.event))
     fields = ", ".join(f"{name}={value!r:.60}" for name, value in told.items() if name != "t" and value is not None)
     return f"{told['t']}({fields})"

@@ -13,10 +13,14 @@ from aiohttp import web
 from relay.access import chosen_subprotocol, offered_subprotocols
 from relay.core.policy import Principal
 from relay.core.realtime_session import RealtimeSession
+from relay.core.replay import RealtimeStart
+from relay.core.values import ToolSpec
 from relay.errors import ApiError
+from relay.live_base import both
 from relay.live_realtime import LiveRealtime
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
 from relay.peers.upstream import UpstreamRefusal
+from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec
@@ -44,7 +48,9 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
 async def _converse(request: web.Request, relay: RelayState, principal: Principal, model: str) -> web.StreamResponse:
     session_id = relay.new_session_id()
     socket = ClientSocket(MAX_MESSAGE_BYTES)
-    live = _live_session(relay, session_id, principal, model, socket, speaks_beta(request))
+    start, tools, started_at = _start(relay, principal, model), relay.tool_specs(), relay.now()
+    tape = relay.recorder.realtime_tape(session_id, tools, start, principal, started_at, relay.now)
+    live = _live_session(relay, session_id, principal, start, tools, socket, started_at, tape, speaks_beta(request))
     relay.add(live)
     _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
     try:
@@ -57,6 +63,8 @@ async def _converse(request: web.Request, relay: RelayState, principal: Principa
             live.give_up()
     finally:
         relay.remove(live)
+        if tape is not None:
+            relay.recorder.done(tape)
         counted = ", ".join(f"{what} ×{n}" for what, n in live.core.passed_over.items())
         _log.info("session %s ends%s", session_id, f" (passed over: {counted})" if counted else "")
     return upgraded_response()
@@ -109,24 +117,36 @@ def _client_status(status: int | None) -> int:
     return 504 if status is None else 502
 
 
+def _start(relay: RelayState, principal: Principal, model: str) -> RealtimeStart:
+    return RealtimeStart(model, relay.tickets.session_of(principal.ticket_id))
+
+
 def _live_session(
-    relay: RelayState, session_id: str, principal: Principal, model: str, socket: ClientSocket, beta: bool
+    relay: RelayState,
+    session_id: str,
+    principal: Principal,
+    start: RealtimeStart,
+    tools: tuple[ToolSpec, ...],
+    socket: ClientSocket,
+    started_at: float,
+    tape: SessionTape | None,
+    beta: bool,
 ) -> LiveRealtime:
     numbers = itertools.count(1)
     core = RealtimeSession(
         session_id,
         principal,
-        relay.tool_specs(),
+        tools,
         lambda: str(next(numbers)),
-        model=model,
-        initial=relay.tickets.session_of(principal.ticket_id),
-        started_at=relay.now(),
+        model=start.model,
+        initial=start.initial,
+        started_at=started_at,
     )
     return LiveRealtime(
         core,
         socket,
         FrontCodec(BetaClient() if beta else None, BetaUpstream() if relay.upstream.speaks_beta else None),
-        functools.partial(relay.dial, model=model or None),
+        functools.partial(relay.dial, model=start.model or None),
         relay.tools_for(session_id, principal),
-        tap=relay.tap,
+        tap=both(relay.tap, tape.tap if tape is not None else None),
     )

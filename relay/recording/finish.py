@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from relay.core.events import VoiceSpoke
 from relay.core.journal_lines import MAX_LINE_BYTES, End, Gap, Happened, Sent, end_line, read_line
 from relay.recording.folder import (
     AUDIO,
@@ -117,7 +118,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _mend(folder: Path) -> Repaired:
     """Keep the journal as far as it is whole and its audio is there, and end it."""
-    sizes = {name: (folder / name).stat().st_size if (folder / name).is_file() else 0 for name in AUDIO}
+    sizes = {name: _size(folder, name) for name in AUDIO}
     path = folder / JOURNAL
     good = number = 0
     last, ended = read_header(folder).beginning.started_at, False
@@ -154,13 +155,20 @@ def _mend(folder: Path) -> Repaired:
     return Repaired(folder.name, cut_bytes, cut_lines, not ended)
 
 
+def _size(folder: Path, name: str) -> int:
+    if not os.path.lexists(folder / name):
+        return 0  # where nothing was said there is no file
+    with os.fdopen(open_file(folder, name), "rb") as file:
+        return os.fstat(file.fileno()).st_size
+
+
 def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
     """Whether a line's audio stands in its file; counts it as read."""
     name, n_bytes = "", 0
     if isinstance(line, Happened) and line.n_audio_bytes:
-        kind = getattr(line.event, "kind", "voice")
-        files = {"input_audio": CLIENT_AUDIO, "output_audio": UPSTREAM_AUDIO, "voice": VOICE_AUDIO}
-        name, n_bytes = files[kind], line.n_audio_bytes
+        name, n_bytes = CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO, line.n_audio_bytes
+        if isinstance(line.event, VoiceSpoke):
+            name = VOICE_AUDIO
     elif isinstance(line, Sent) and line.kept:
         name, n_bytes = SENT_AUDIO, line.n_bytes
     if not name:

@@ -11,9 +11,9 @@ import orjson
 
 from relay import __version__
 from relay.core.journal import build, plain
-from relay.core.journal_lines import clean
 from relay.core.policy import Policy, Principal
-from relay.core.replay import Beginning
+from relay.core.redact import clean
+from relay.core.replay import Beginning, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.folder import HEADER, RecordingError, read_json
 
@@ -40,7 +40,6 @@ class Header:
     model: str = ""
     mode: str = "on"
     from_start: bool = True
-    kind: str = "device"
     relay: str = __version__
     made_on: dict[str, str] = field(default_factory=this_platform)
     redacted: bool = False
@@ -55,7 +54,7 @@ class Header:
         beginning = self.beginning
         obj: dict[str, Any] = {
             "format": FORMAT,
-            "kind": self.kind,
+            "kind": beginning.kind,
             "session_id": beginning.session_id,
             "started": self.started.astimezone(UTC).isoformat(timespec="milliseconds"),
             "started_at": beginning.started_at,
@@ -73,6 +72,8 @@ class Header:
             "speech": plain(beginning.speech),
             "config": clean(plain(beginning.config)),
         }
+        if beginning.realtime is not None:
+            obj["realtime"] = {"model": beginning.realtime.model, "initial": clean(beginning.realtime.initial)}
         return orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -85,7 +86,7 @@ def read_header(folder: Path) -> Header:
             f"{folder / HEADER}: the recording has format {found!r:.20}, "
             f"this relay ({__version__}) reads format {FORMAT}"
         )
-    if obj.get("kind") != "device":
+    if obj.get("kind") not in ("device", "realtime"):
         raise RecordingError(f"{folder / HEADER}: sessions of kind {obj.get('kind')!r:.20} are not known to this relay")
     try:
         started_at = obj["started_at"]
@@ -100,6 +101,7 @@ def read_header(folder: Path) -> Header:
                 Principal(_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
                 float(started_at),
                 None if speech is None else build(SpeechRules, speech),
+                build(RealtimeStart, obj["realtime"]) if obj["kind"] == "realtime" else None,
             ),
             started=datetime.fromisoformat(_text(obj, "started")),
             upstream=_text(obj, "upstream"),

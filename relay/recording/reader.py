@@ -11,10 +11,11 @@ from typing import Any
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.commands import Command
-from relay.core.events import Event, Forwarded, VoiceSpoke
+from relay.core.events import Forwarded, VoiceSpoke
 from relay.core.journal import from_json
 from relay.core.journal_lines import MAX_LINE_BYTES, PASSED_ON, End, Gap, Happened, Line, Sent, read_line
+from relay.core.journal_realtime import Frame, with_sound
+from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.folder import (
     AUDIO,
     CLIENT_AUDIO,
@@ -34,20 +35,20 @@ class Entry:
 
     number: int
     line: Line
-    event: Event | None = None
+    event: Any = None
     samples: Chunk = b""
 
 
-def commands_of(recording: "Recording", entry: Entry) -> list[Command]:
+def commands_of(recording: "Recording", entry: Entry) -> list[Any]:
     """The commands that followed an event then; early microphone audio that was passed on later is left out."""
     line = entry.line
     if not isinstance(line, Happened) or entry.event is None:
         return []
-    found: list[Command] = []
+    found: list[Any] = []
     for one in line.do or ():
         if one == PASSED_ON:
-            found.append(entry.event)  # type: ignore[arg-type]  # only sound is passed on
-        elif one.get("t") != "Forwarded" or isinstance(entry.event, VoiceSpoke):
+            found.append(_passed_on(entry.event))
+        elif "crc" not in one or isinstance(entry.event, VoiceSpoke):
             try:
                 found.append(_command(one, entry.event))
             except ValueError as error:
@@ -55,14 +56,21 @@ def commands_of(recording: "Recording", entry: Entry) -> list[Command]:
     return found
 
 
-def _command(told: dict[str, Any], event: Event) -> Command:
+def _passed_on(event: Any) -> Any:
+    """The command that passes an event on: itself if it is sound, else what tells it to the other end."""
+    if isinstance(event, UpstreamSaid):
+        return PassDown(event.raw)
+    return TellUpstream(event.body) if isinstance(event, ClientSaid) else event
+
+
+def _command(told: dict[str, Any], event: Any) -> Any:
     """A command of a line; the sound that an external voice's led to is that voice's."""
     if told.get("t") == "Forwarded" and isinstance(event, VoiceSpoke):
         told = {name: member for name, member in told.items() if name != "crc"} | {"raw": ""}
         sound = from_json(told)
         assert isinstance(sound, Forwarded)
         return sound._replace(raw=event.raw)
-    return from_json(told)  # type: ignore[return-value]  # the union holds events as well
+    return from_json(told)
 
 
 class AudioFile:
@@ -114,7 +122,7 @@ class Recording(AbstractContextManager["Recording"]):
 
     def entries(self) -> Iterator[Entry]:
         """The journal from its first line to its last, each with its audio."""
-        ended = False
+        ended, is_realtime = False, self.header.beginning.realtime is not None
         with ExitStack() as stack:
             audio = {name: AudioFile(self.folder, name) for name in AUDIO}
             for file in audio.values():
@@ -129,7 +137,7 @@ class Recording(AbstractContextManager["Recording"]):
                     if ended:
                         raise ValueError("there is a line behind the end")
                     last = now
-                    entry = _entry(number, line, audio)
+                    entry = _entry(number, line, audio, is_realtime)
                 except ValueError as error:
                     raise self.wrong(number, str(error)) from None
                 ended = isinstance(line, End)
@@ -150,12 +158,15 @@ class Recording(AbstractContextManager["Recording"]):
             yield number, raw
 
 
-def _entry(number: int, line: Line, audio: dict[str, AudioFile]) -> Entry:
+def _entry(number: int, line: Line, audio: dict[str, AudioFile], is_realtime: bool) -> Entry:
     if isinstance(line, Sent):
         return Entry(number, line, samples=audio[SENT_AUDIO].take(line.n_bytes) if line.kept else b"")
     if not isinstance(line, Happened):
         return Entry(number, line)
     event: Any = line.event
+    if line.n_audio_bytes and (line.frame is not None or is_realtime):
+        samples = audio[CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO].take(line.n_audio_bytes)
+        return Entry(number, line, with_sound(event, line.frame or Frame(), samples), samples)
     if line.n_audio_bytes and isinstance(event, VoiceSpoke):
         samples = audio[VOICE_AUDIO].take(line.n_audio_bytes)
         return Entry(number, line, event._replace(raw=pybase64.b64encode(samples)), samples)

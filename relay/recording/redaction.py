@@ -52,24 +52,24 @@ class Redaction:
     removed: Counter[str] = field(default_factory=Counter)
     silenced_items: frozenset[str] = frozenset()
 
-    def tidy(self, value: Any, *, content: bool = False, gone: bool = False) -> Any:
-        """A JSON value without what is to go; `content`: its texts are what somebody said."""
+    def tidy(self, value: Any, *, content: bool = False, gone: bool = False, said: frozenset[str] = CONTENT) -> Any:
+        """A JSON value without what is to go; `content`: its texts are words, as are members named in `said`."""
         if isinstance(value, str):
             return self._text(value, gone) if content else value
         if isinstance(value, list | tuple):
-            return [self.tidy(member, content=content, gone=gone) for member in value]
+            return [self.tidy(member, content=content, gone=gone, said=said) for member in value]
         if isinstance(value, dict):
             item_id = value.get("item_id") or value.get("id")
             gone = gone or (isinstance(item_id, str) and item_id in self.silenced_items)
-            return {name: self._member(name, member, content, gone) for name, member in value.items()}
+            return {name: self._member(name, member, content, gone, said) for name, member in value.items()}
         return value
 
-    def _member(self, name: str, member: Any, content: bool, gone: bool) -> Any:
+    def _member(self, name: str, member: Any, content: bool, gone: bool, said: frozenset[str]) -> Any:
         if name in self.fields and member not in (None, "", [], {}):
             self.removed[f"field {name}"] += 1
             return GONE if isinstance(member, str) else self.tidy(member, content=True, gone=True)
-        said = name in CONTENT and (name != "output" or isinstance(member, str))  # a response's output is items
-        return self.tidy(member, content=content or said, gone=gone)
+        here = name in said and (name != "output" or isinstance(member, str))  # a response's output is items
+        return self.tidy(member, content=content or here, gone=gone, said=said)
 
     def _text(self, text: str, gone: bool) -> str:
         if gone and text:

@@ -1,5 +1,6 @@
 """A recording written anew from its events: with some of them changed, or with today's commands."""
 
+import re
 from pathlib import Path
 from typing import IO, Any
 from zlib import crc32
@@ -19,16 +20,22 @@ from relay.core.journal_lines import (
     end_line,
     event_line,
     gap_line,
+    realtime_line,
     sent_line,
     voice_line,
     words_line,
 )
+from relay.core.journal_realtime import Frame, with_sound
+from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.core.replay import Rerun
 from relay.recording.client_stream import ClientStream
 from relay.recording.folder import AUDIO, CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
 from relay.recording.reader import Entry, Recording, commands_of
-from relay.recording.redaction import Redaction
+from relay.recording.redaction import CONTENT, Redaction
 
+_ITEM = re.compile(r'"item_id"[ \t\r\n]*:[ \t\r\n]*"([^"\\]*)"')
+REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
+"""What holds words in events of the Realtime protocol; sound is not among them here."""
 _SILENCE = {"pcm16": b"\x00", "pcmu": b"\xff", "pcma": b"\xd5"}
 
 
@@ -66,7 +73,42 @@ class Copy:
             return self._sent(line)
         return gap_line(line) if isinstance(line, Gap) else end_line(line.now, line.reason)
 
+    def _realtime(self, entry: Entry, line: Happened) -> bytes:
+        """A line of a Realtime client's session; with its commands as recorded, they stand as they are tidied."""
+        event = self._tidied(entry, line)
+        if self.rerun is not None:
+            self.rerun.step(entry.number, line, event)
+            commands = self.rerun.commands if line.raised is None else None
+            raw, samples, _ = realtime_line(event, line.now, commands, line.raised or "")
+        else:
+            raw, samples, _ = realtime_line(event, line.now, None, line.raised or "")
+            told = orjson.loads(raw)
+            if line.raised is None:
+                del told["raised"]
+                told["do"] = self._wanted.tidy(list(line.do or ()), gone=bool(self._wanted.spans))
+            raw = orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+        if samples:
+            self._files[CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO].write(samples)
+        return raw
+
+    def _tidied(self, entry: Entry, line: Happened) -> Any:
+        event, wanted = entry.event, self._wanted
+        if line.n_audio_bytes:
+            item_id = (_ITEM.search(line.frame.head) or _ITEM.search(line.frame.tail)) if line.frame else None
+            samples = self._as_it_may_stay(bytes(entry.samples), line.is_input, item_id[1] if item_id else "", line.now)
+            return with_sound(event, line.frame or Frame(), samples)
+        if isinstance(event, ClientSaid):
+            return ClientSaid(wanted.tidy(event.body, said=REALTIME_CONTENT))
+        if isinstance(event, UpstreamSaid):
+            body = orjson.loads(event.raw)
+            tidy = wanted.tidy(body, said=REALTIME_CONTENT)
+            raw = event.raw if tidy == body else orjson.dumps(tidy)
+            return UpstreamSaid(raw, tidy if event.body else {})
+        return from_json(wanted.tidy(to_json(event)))
+
     def _event(self, entry: Entry, line: Happened) -> bytes:
+        if self.recording.header.beginning.realtime is not None:
+            return self._realtime(entry, line)
         event = entry.event
         assert event is not None  # of every line of this kind
         if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
@@ -74,7 +116,7 @@ class Copy:
         elif isinstance(event, ev.VoiceSpoke) and line.n_audio_bytes:
             event = self._speech(event, entry.samples, line)
         else:
-            event = from_json(self._wanted.tidy(to_json(event)))  # type: ignore[assignment]  # an event stays one
+            event = from_json(self._wanted.tidy(to_json(event)))
         assert event is not None
         if self.rerun is not None:
             self.rerun.step(entry.number, line, event)
@@ -102,20 +144,24 @@ class Copy:
         return orjson.dumps(raw | ({"do": do} if line.raised is None else {}), option=orjson.OPT_APPEND_NEWLINE)
 
     def _sound(self, event: ev.Forwarded, samples: Any, now: float) -> ev.Forwarded:
-        samples = bytes(samples)
         is_input = event.kind == "input_audio"
+        samples = self._as_it_may_stay(bytes(samples), is_input, event.item_id, now)
+        self._files[CLIENT_AUDIO if is_input else UPSTREAM_AUDIO].write(samples)
+        return event._replace(raw=samples if is_input else pybase64.b64encode(samples))
+
+    def _as_it_may_stay(self, samples: bytes, is_input: bool, item_id: str, now: float) -> bytes:
+        """Sound as it may stay: silence, if it lies in a span that is to go."""
         at_ms = (now - self._started_at) * 1000
         if is_input:
             # It was spoken before it arrived, and may have been late: a second on either side goes as well.
             gone = any(span.touches(at_ms - 1000, at_ms + 1000) for span in self._wanted.spans)
             sound: AudioFormat = self._options.input
         else:
-            gone = event.item_id in self._wanted.silenced_items
+            gone = item_id in self._wanted.silenced_items
             sound = self._options.upstream_output
         if gone:
             samples = self._silence(sound, len(samples))
-        self._files[CLIENT_AUDIO if is_input else UPSTREAM_AUDIO].write(samples)
-        return event._replace(raw=samples if is_input else pybase64.b64encode(samples))
+        return samples
 
     def _speech(self, event: ev.VoiceSpoke, samples: Any, line: Happened) -> ev.VoiceSpoke:
         """An external voice's sound, and when each character of it is heard, which spells what was said."""

@@ -11,8 +11,9 @@ from relay.core.journal_lines import End, Gap, Happened, Sent
 from relay.core.usage import add_usage
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, Usage
 from relay.recording.client_stream import ClientStream
+from relay.recording.dialogue import Said, dialogue
 from relay.recording.placing import Clip, Runs, place_clips, place_input
-from relay.recording.reader import Entry, Recording, commands_of
+from relay.recording.reader import Recording
 
 MAX_TEXT_CHARS = 65_536
 
@@ -144,7 +145,6 @@ class Listening:
 class _Listener:
     def __init__(self, recording: Recording, heard: BinaryIO | None) -> None:
         header = recording.header
-        self.recording = recording
         self.started_at = header.beginning.started_at
         self.options: DeviceOptions = header.beginning.options
         self.timeline = Timeline(
@@ -171,12 +171,12 @@ class _Listener:
         self._voices: dict[str, str] = {}
         self._turn_from: float | None = None
 
-    def take(self, entry: Entry) -> None:
-        line = entry.line
+    def take(self, said: Said) -> None:
+        line = said.entry.line
         match line:
             case Happened():
                 self.last = line.now
-                self._event(entry, line, self._ms(line.now))
+                self._event(said.event, said.commands, line, self._ms(line.now))
             case Sent():
                 self.last = line.now
                 self._sent(line)
@@ -204,8 +204,7 @@ class _Listener:
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def _event(self, entry: Entry, line: Happened, at_ms: float) -> None:
-        event = entry.event
+    def _event(self, event: Any, commands: Sequence[Any], line: Happened, at_ms: float) -> None:
         if type(event) is ev.Forwarded:
             if event.kind == "input_audio":
                 self.chunks.append((line.now - self.started_at, event.n_bytes))
@@ -214,7 +213,6 @@ class _Listener:
             self.clips.setdefault(event.item_id, Clip(event.item_id)).response_id = event.response_id
         if line.raised is not None:
             self._mark(line.now, "failure", f"the relay failed at {type(event).__name__}: {line.raised}")
-        commands = commands_of(self.recording, entry)
         if type(event) is ev.VoiceSpoke:
             self._voiced(commands)
         if event is not None:
@@ -257,9 +255,9 @@ class _Listener:
             case ev.AudioDropped(clips):
                 self._cut([clip.item_id for clip in clips], commands)
             case ev.ToolReturned(call_id, status, output):
-                if call_id in self._tools:
-                    run = self._tools[call_id]
-                    run.end_ms, run.status, run.output = at_ms, status, output[:MAX_TEXT_CHARS]
+                self._returned(call_id, at_ms, status, output)
+            case ev.ToolResult(call_id, output, failed):
+                self._returned(call_id, at_ms, "failed" if failed else "done", output)
             case _:
                 pass
 
@@ -272,7 +270,7 @@ class _Listener:
                 self._voice = EXTERNAL_VOICE + voice_id
             case cmd.TellTranscript("user", item_id, _, text, True):
                 self._user_said(item_id, text, at_ms)
-            case cmd.RunTool(call_id, name, arguments):
+            case cmd.RunTool(call_id, name, arguments) | cmd.TellToolCall(call_id, name, arguments):
                 self._tools[call_id] = ToolRun(call_id, name, arguments, at_ms)
                 timeline.tools.append(self._tools[call_id])
             case cmd.TellInterrupted(item_id, played_ms, heard_text, estimated):
@@ -287,6 +285,11 @@ class _Listener:
                 timeline.usage = add_usage(timeline.usage, usage)
             case _:
                 pass
+
+    def _returned(self, call_id: str, at_ms: float, status: str, output: str) -> None:
+        run = self._tools.get(call_id)
+        if run is not None:
+            run.end_ms, run.status, run.output = at_ms, status, output[:MAX_TEXT_CHARS]
 
     def _spoke(self, item_id: str, at_ms: float) -> Speech:
         speech = self._speech.get(item_id)
@@ -352,8 +355,8 @@ class _Listener:
 def listen(recording: Recording, heard: BinaryIO | None = None) -> Listening:
     """Read a recording from end to end; what the client was sent goes to `heard`. Raises RecordingError."""
     listener = _Listener(recording, heard)
-    for entry in recording.entries():
-        listener.take(entry)
+    for said in dialogue(recording):
+        listener.take(said)
     return listener.result()
 
 

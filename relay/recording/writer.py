@@ -26,12 +26,14 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 
 _log = logging.getLogger("relay.recordings")
 
+Sound = bytes | bytearray
+
 
 @dataclass(slots=True)
 class Batch:
     """What one session has to write: audio in the order of `AUDIO`, and the journal's lines about it."""
 
-    audio: tuple[bytes, bytes, bytes, bytes]
+    audio: tuple[Sound, Sound, Sound, Sound]
     journal: bytes
     records: int
     first: float
@@ -72,7 +74,7 @@ class Files:
 
     folder: Path
     header: bytes
-    write: Callable[[int, bytes], int] = os.write
+    write: Callable[[int, bytes | bytearray], int] = os.write
     missing: Missing = field(default_factory=Missing)
     told: bool = False
     _descriptors: dict[str, int] = field(default_factory=dict)
@@ -122,7 +124,7 @@ class Files:
         self._sizes[name] = 0
         return descriptor
 
-    def _append(self, name: str, data: bytes) -> None:
+    def _append(self, name: str, data: bytes | bytearray) -> None:
         if not data:
             return
         descriptor = self._descriptors.get(name)

@@ -5,6 +5,7 @@ an answer short begins as far into the live one.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,11 +21,11 @@ from audio.files import write_wav
 from audio.formats import AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import Happened
 from relay.core.values import DeviceOptions
 from relay.errors import RelayError
+from relay.recording.dialogue import dialogue
 from relay.recording.folder import RecordingError, write_private
-from relay.recording.reader import Recording, commands_of
+from relay.recording.reader import Recording
 from relay.recording.timeline import Timeline, listen
 from relay.replaying.comparison import Call, Comparison, Exchange, recorded
 from relay.talk.connection import TalkError, dial, how_it_closed, target_of
@@ -36,7 +37,10 @@ LEAD_MS = 500.0
 TOP_SPEED = 20.0
 """What `max` means to a live relay, which leaves out audio that its model does not take in time."""
 PATIENCE_S = 30.0
+SETTLE_S = 2.0
+"""How long what is told behind an answer may take, late transcripts and the latency, if the recorded turn had them."""
 FRAME_MS = 20
+NOT_CALLED = "this tool was not called when the conversation was recorded"
 MAX_SAVED_BYTES = 64 * 1024 * 1024
 
 Message = dict[str, Any]
@@ -64,24 +68,22 @@ def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
     holds = [(turn.start_ms - LEAD_MS, Hold(_into_answer(timeline, turn.start_ms))) for turn in turns]
     if holds:
         holds[0] = (holds[0][0], Hold(None))
-    for entry in recording.entries():
-        if not isinstance(entry.line, Happened):
-            continue
-        what = _said(entry.event, bytes(entry.samples))
+    for said in dialogue(recording):
+        what, now = _said(said.event), getattr(said.entry.line, "now", 0.0)
         if what is None:
             continue
-        at_ms = (entry.line.now - started_at) * 1000
+        at_ms = (now - started_at) * 1000
         while holds and (at_ms >= holds[0][0] or isinstance(what, dict)):
             if at_ms < holds[0][0] and turns[len(turns) - len(holds)].start_ms > at_ms + LEAD_MS:
                 break
-            yield Act(entry.line.now, holds.pop(0)[1])
-        yield Act(entry.line.now, what)
+            yield Act(now, holds.pop(0)[1])
+        yield Act(now, what)
 
 
-def _said(event: ev.Event | None, samples: bytes) -> bytes | Message | None:
+def _said(event: ev.Event | None) -> bytes | Message | None:
     match event:
-        case ev.Forwarded(kind="input_audio"):
-            return samples
+        case ev.Forwarded(kind="input_audio", raw=samples):
+            return bytes(samples)
         case ev.UserText(text):
             return {"type": "text", "text": text}
         case ev.Commit():
@@ -103,7 +105,7 @@ def _into_answer(timeline: Timeline, at_ms: float) -> float | None:
 class Live:
     """The conversation as it goes now."""
 
-    def __init__(self, socket: ClientConnection, speed: float) -> None:
+    def __init__(self, socket: ClientConnection, speed: float, timeline: Timeline) -> None:
         self.exchanges: list[Exchange] = []
         self.notes: list[str] = []
         self.saved = bytearray()
@@ -117,6 +119,12 @@ class Live:
         self._answering: Exchange | None = None
         self._playing: set[str] = set()
         self._sounding_since: float | None = None
+        self._begins_to_sound = False
+        self._answers: set[asyncio.Task[None]] = set()
+        self._then = Exchange()
+        self._outputs = {run.name: deque[str]() for run in timeline.tools}
+        for run in timeline.tools:
+            self._outputs[run.name].append(run.output)
         self._loop = asyncio.get_running_loop()
         self.closed = ""
         self._said = ""
@@ -147,10 +155,12 @@ class Live:
         """Say something."""
         await self._socket.send(what if isinstance(what, bytes) else orjson.dumps(what).decode())
 
-    def begin_turn(self, *, answered: bool = False) -> None:
-        """The next turn of the user's begins; `answered`: the recorded one was."""
+    def begin_turn(self, then: Exchange) -> None:
+        """The next turn of the user's begins, of which `then` is what came of it when it was recorded."""
         self.exchanges.append(Exchange())
-        self._owed = answered
+        self._then = then
+        self._owed = bool(then.assistant or then.calls)
+        self._sounding_since = None  # an answer that began before this turn says nothing about the next one
 
     async def hold(self, hold: Hold) -> None:
         """Wait, saying nothing but silence, until the turn may begin."""
@@ -158,29 +168,47 @@ class Live:
             return
         silence = encode(bytes(self.input.rate_hz * FRAME_MS // 1000 * 2), self.input)
         until = self._loop.time() + PATIENCE_S
-        while not self.closed and not self._may_begin(hold):
-            if self._loop.time() > until:
+        settled_by: float | None = None
+        while not self.closed and not self._is_far_enough(hold):
+            now = self._loop.time()
+            if self.is_over:
+                settled_by = now + SETTLE_S if settled_by is None else settled_by
+                if now >= settled_by or self._is_complete:
+                    return
+            if now > until:
                 self.notes.append(f"turn {len(self.exchanges)} was not over after {PATIENCE_S:.0f} s")
                 return
             await self.send(silence)
             await asyncio.sleep(FRAME_MS / 1000 / self._speed)
 
-    def _may_begin(self, hold: Hold) -> bool:
-        if hold.into_answer_ms is not None and self._sounding_since is not None:
-            return (self._now() - self._sounding_since) * 1000 >= hold.into_answer_ms
-        return self.is_over
+    def _is_far_enough(self, hold: Hold) -> bool:
+        if hold.into_answer_ms is None or self._sounding_since is None:
+            return False
+        return (self._now() - self._sounding_since) * 1000 >= hold.into_answer_ms
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the relay is there and ready."""
+        return self.connected.is_set() and not self.closed
 
     @property
     def is_over(self) -> bool:
         """Whether the answer to the last turn has come to its end, sound and all."""
         return not self._owed and not self._playing and self._player.next_at() is None
 
+    @property
+    def _is_complete(self) -> bool:
+        """Whether all has been told of this turn that was told of the recorded one."""
+        turn, then = self._turn, self._then
+        return bool(turn.user or not then.user) and (turn.latency_ms is not None or then.latency_ms is None)
+
     def _now(self) -> float:
         return self._loop.time() * self._speed
 
     def _take(self, received: str | bytes) -> None:
         if isinstance(received, bytes):
-            if self._sounding_since is None:
+            if self._begins_to_sound:
+                self._begins_to_sound = False
                 self._sounding_since = self._now()
             self.saved += received[: MAX_SAVED_BYTES - len(self.saved)]
             self._player.feed(len(received), self._now())
@@ -192,10 +220,9 @@ class Live:
                 self.input, self.output = parse_format(message["input"]), parse_format(message["output"])
                 self._player = VirtualPlayer(self.output.bytes_per_ms)
                 self.connected.set()
-            case "AISpeechEnded":
-                self._owed = True
             case "AIResponseStart":
                 self._answering = self._turn
+                self._owed = True
             case "AIResponseEnd":
                 answered = self._answering or self._turn
                 if answered is self._turn:  # the end of what a barge-in cut short answers no later turn
@@ -204,7 +231,7 @@ class Live:
             case "audioStart":
                 self._playing.add(item_id)
                 self._player.start(item_id)
-                self._sounding_since = None
+                self._begins_to_sound = True
             case "audioEnd":
                 self._playing.discard(item_id)
                 self._player.end(item_id)
@@ -217,27 +244,39 @@ class Live:
     def _note(self, message: Message) -> None:
         match message.get("type"):
             case "transcript" if message.get("role") == "user" and message.get("final") is True:
-                self._turn.user = f"{self._turn.user} {message.get('text', '')}".strip()
+                if message.get("text") != self._turn.user:  # what was typed may come back as a transcript
+                    self._turn.user = f"{self._turn.user} {message.get('text', '')}".strip()
             case "tool" if message.get("status") == "started":
                 arguments = message.get("arguments")
                 self._turn.calls.append(Call(str(message.get("name")), arguments))
             case "latency":
                 self._turn.latency_ms = message.get("totalMs")
+            case "toolCall":
+                self._answer_call(str(message.get("callId")), str(message.get("name")))
             case "error" | "goodbye":
                 self._said = str(message.get("message") or message.get("reason"))[:300]
                 self.notes.append(self._said)
             case _:
                 pass
 
+    def _answer_call(self, call_id: str, name: str) -> None:
+        """The client's own tools say again what they said then; the last output stands for all further ones."""
+        outputs = self._outputs.get(name)
+        result = {"output": outputs.popleft() if len(outputs) > 1 else outputs[0]} if outputs else {"error": NOT_CALLED}
+        answer = asyncio.create_task(self.send({"type": "toolResult", "callId": call_id, **result}))
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+
     @property
     def _turn(self) -> Exchange:
         if not self.exchanges:
-            self.begin_turn()
+            self.exchanges.append(Exchange())
         return self.exchanges[-1]
 
-    def owe(self) -> None:
+    def owe(self, act: Message) -> None:
         """A typed or committed turn wants an answer."""
         self._owed = True
+        self._turn.user = act.get("text", self._turn.user)
 
 
 async def run(folder: Path, url: str, speed: float | None, save: Path | None) -> Comparison:
@@ -269,24 +308,30 @@ async def _converse(
         parts._replace(query="&".join(filter(None, [parts.query, query]))).geturl(), options.input.rate_hz
     )
     async with dial(target, os.environ.get("RELAY_KEY", "").strip(), PATIENCE_S) as socket:
-        live = Live(socket, speed)
+        live = Live(socket, speed, timeline)
         tasks = [asyncio.create_task(live.listen())]
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
                     await live.connected.wait()
-            if live.closed or not live.connected.is_set():
+            if not live.is_up:
                 raise TalkError(live.closed or f"the relay was not ready within {PATIENCE_S:.0f} s")
             tasks.append(asyncio.create_task(live.acknowledge()))
             await live.send(hello)
-            await _perform(recording, timeline, live, speed)
+            try:
+                await _perform(recording, timeline, live, speed)
+            except ConnectionClosed:
+                await tasks[0]  # it knows why
+            if live.closed:
+                live.notes.append(f"{live.closed}, in turn {len(live.exchanges)} of {len(recorded(timeline))}")
+            with suppress(ConnectionClosed):
+                await live.send({"type": "bye"})
         except ConnectionClosed as error:
             raise TalkError(live.closed or how_it_closed(error, "")) from error
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    live.notes += filter(None, [live.closed])
     return live
 
 
@@ -298,37 +343,37 @@ async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: 
             return
         if isinstance(act.what, Hold):
             await live.hold(act.what)
-            turn = then[len(live.exchanges)] if len(live.exchanges) < len(then) else Exchange()
-            live.begin_turn(answered=bool(turn.assistant or turn.calls))
+            live.begin_turn(then[len(live.exchanges)] if len(live.exchanges) < len(then) else Exchange())
             last = act.at
             continue
         if last is not None:
             await asyncio.sleep(max(0.0, act.at - last) / speed)
         last = act.at
         if isinstance(act.what, dict) and act.what["type"] in ("text", "commit"):
-            live.owe()
+            live.owe(act.what)
         await live.send(act.what)
     live.exchanges = live.exchanges or [Exchange()]
     await live.hold(Hold(None))
-    await asyncio.sleep(0.3 / speed)  # what is told behind the end: late transcripts, the latency
-    with suppress(ConnectionClosed):
-        await live.send({"type": "bye"})
 
 
 def _wishes(recording: Recording) -> tuple[DeviceOptions, Message]:
     """What the recorded client asked for: the formats, and a hello with the rest of it."""
     options = recording.header.beginning.options
     hello: Message = {"type": "hello", "v": 1}
-    for entry in recording.entries():
-        if isinstance(entry.event, ev.Hello):
+    for said in dialogue(recording):
+        if isinstance(said.event, ev.Hello):
             for name in ("voice", "instructions", "language", "turn"):
-                value = getattr(entry.event, name)
-                if name in entry.event.given and value is not None:
+                value = getattr(said.event, name)
+                if name in said.event.given and value is not None:
                     hello[name] = value
-        if isinstance(entry.line, Happened) and not entry.line.n_audio_bytes:
-            for command in commands_of(recording, entry):
-                if isinstance(command, cmd.UseOptions):
-                    options = command.options
+            if said.event.tools:
+                hello["tools"] = [
+                    {"name": one.name, "description": one.description, "parameters": dict(one.parameters)}
+                    for one in said.event.tools
+                ]
+        for command in said.commands:
+            if isinstance(command, cmd.UseOptions):
+                options = command.options
     form = {"format": options.output.encoding, "rate": options.output.rate_hz}
     turn = recording.header.beginning.config.turn.kind
     return options, {"turn": turn} | hello | {"output": form, "maxAheadMs": None}

@@ -22,8 +22,9 @@ from websockets.exceptions import ConnectionClosed
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.journal_lines import Happened
+from relay.recording.dialogue import dialogue
 from relay.recording.folder import RecordingError
-from relay.recording.reader import Recording, commands_of
+from relay.recording.reader import Recording
 from relay.wire.realtime_server import ServerEvents, append_of
 
 PATIENCE_S = 10.0
@@ -82,23 +83,22 @@ def steps(recording: Recording) -> Iterator[Emit | Expect]:
     """The model's side of a recording, in order. Raises RecordingError."""
     input_bytes = 0
     options = recording.header.beginning.options
-    for entry in recording.entries():
-        line, event = entry.line, entry.event
-        if not isinstance(line, Happened) or event is None:
+    for said in dialogue(recording):
+        line, event, commands = said.entry.line, said.event, said.commands
+        if not isinstance(line, Happened):
             continue
         if isinstance(event, ev.Forwarded) and event.kind == "input_audio":
             input_bytes += event.n_bytes
             continue
         if type(event) in ev.UPSTREAM_EVENTS:
-            yield Emit(line.now, event, input_bytes // options.input.bytes_per_ms)  # type: ignore[arg-type]
+            yield Emit(line.now, event, input_bytes // options.input.bytes_per_ms)
         if type(event) is ev.TextDelta or line.n_audio_bytes:
-            continue
-        commands = commands_of(recording, entry)
+            continue  # so frequent, and nothing that the client does follows
         for command in commands:
             if isinstance(command, cmd.UseOptions):
                 options = command.options
             if type(command) in _EXPECTED:
-                yield Expect(line.now, command)  # type: ignore[arg-type]
+                yield Expect(line.now, command)
         if cmd.CloseUpstream() in commands:
             return  # what the model said when the client had left, that it hangs up too, answers nobody
 
@@ -351,6 +351,8 @@ async def _read(connection: ServerConnection, performance: Performance) -> None:
 
 async def serve(folder: Path, port: int, speed: float | None, say: Say) -> None:
     """Serve until interrupted. Raises RecordingError, OSError."""
+    for _ in steps(Recording(folder)):
+        pass  # what is wrong with it is better told now than to the first client
     async with RecordedUpstream(folder, port, speed, say) as upstream:
         say(f"ready: {folder.name} answers at {upstream.url}; RELAY_UPSTREAM={upstream.url} relay serve talks to it")
         await asyncio.Event().wait()

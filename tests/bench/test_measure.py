@@ -45,6 +45,16 @@ async def bench(*arguments: str) -> tuple[int, str, str]:
     return process.returncode, printed.decode(), complained.decode()
 
 
+@pytest.mark.long
+async def test_recording_is_measured_beside_not_recording() -> None:
+    code, printed, complained = await bench("--quick", "--recording", "--json")
+    assert code == 0, complained
+    measured = json.loads(printed)
+    assert [one["subject"] for one in measured["rounds"]] == ["relay", "recording"]
+    assert {"p99_up", "p99_down"} <= measured["summary"][1]["recording"].keys()
+    assert not [doubt for one in measured["rounds"] for doubt in one["doubts"] if "lost" in doubt]
+
+
 async def test_a_quick_run_measures_all_there_is_to_measure() -> None:
     code, printed, complained = await bench("--quick", "--json")
     assert code == 0, complained

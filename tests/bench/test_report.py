@@ -35,6 +35,24 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert ratio([measured("relay", 1, None), measured("haproxy", 1, 0.0)], (24_000, 20, "relay")) is None
 
 
+def test_what_recording_costs_is_told_within_each_round_too() -> None:
+    late = Percentiles(0.2, 1.0, 4.0)
+    rounds = [
+        measured("relay", 1, 4.0),
+        measured("recording", 1, 6.0, up=late),
+        measured("recording", 2, 9.0, up=late),  # a busy machine
+        measured("relay", 2, 6.0),
+        measured("recording", 3, 5.0),  # beside nothing
+    ]
+    (plain, recorded) = json.loads(as_json(rounds))["summary"]
+    assert "recording" not in plain
+    assert recorded["recording"] == {"cpu": 1.5, "p99_up": 2.0, "p99_down": 1.0}
+    out = io.StringIO()
+    table(rounds, Console(file=out, width=120))
+    told = "recording costs, 20 × 24000 Hz: cpu × 1.50, p99 up × 2.00, p99 down × 1.00"
+    assert told in [line.rstrip() for line in out.getvalue().splitlines()]
+
+
 def test_the_table_shows_medians_and_every_doubt() -> None:
     out = io.StringIO()
     table(ROUNDS, Console(file=out, width=120))

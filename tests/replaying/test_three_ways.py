@@ -9,24 +9,23 @@ from relay.recording.reader import Recording
 from relay.recording.rerun import rerun
 from relay.replaying.against import run
 from relay.replaying.as_upstream import RecordedUpstream
-from tests.support.conversations import CONVERSATIONS, ROOT, record_conversation
+from tests.support.conversations import CONVERSATIONS, ROOT, record_conversations
 
 GOLDEN = ROOT / "recordings" / "golden"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "plain-turn-16k" else pytest.mark.long) for name in CONVERSATIONS]
-)
-async def test_what_was_recorded_just_now_runs_identically(name: str, tmp_path: Path) -> None:
-    outcome = rerun(Recording(await record_conversation(name, tmp_path)))
-    assert outcome.difference is None
-    assert outcome.exact
+async def test_what_was_recorded_just_now_runs_identically(tmp_path: Path) -> None:
+    """All of them at once, in one relay: they take as long as the longest."""
+    for name, folder in (await record_conversations(CONVERSATIONS, tmp_path, at_once=True)).items():
+        outcome = rerun(Recording(folder))
+        assert (name, outcome.difference, outcome.notes) == (name, None, [])
+        assert outcome.sent_bytes > 10_000
 
 
-@pytest.mark.parametrize("name", [name for name in CONVERSATIONS if not name.startswith(("fault", "another"))])
+@pytest.mark.parametrize("name", [name for name in CONVERSATIONS if not name.startswith("another")])
 async def test_the_recorded_user_meets_the_recorded_model(name: str, tmp_path: Path) -> None:
     async with RecordedUpstream(GOLDEN / name, 0, None, lambda _: None) as upstream:
-        comparison = await run(GOLDEN / name, upstream.url, 4.0, tmp_path)
+        comparison = await run(GOLDEN / name, upstream.url, 8.0, tmp_path)
     assert comparison.unequal(["user", "assistant", "tools", "arguments"]) == []
     saved = orjson.loads((tmp_path / f"{name}.comparison.json").read_bytes())
     assert len(saved["now"]) == len(saved["recorded"])

@@ -1,16 +1,15 @@
 """Conversations with the local engine, recorded: golden recordings are made of them, and replays tested with them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from audio.files import read_audio
 from audio.formats import AudioFormat
 from audio.pcm import silence
 from relay import load_tools
-from relay.recording.folder import all_recordings
+from relay.recording.folder import find
 from relay.talk.player import VirtualPlayer
 from relay.talk.voice import encode
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
@@ -126,7 +125,7 @@ async def fault_in_the_middle(talker: Talker) -> None:
     await talker.client.expect("audioStart", timeout_s=30)
     await talker.client.connection.send("{")
     await talker.client.send(type="playback", itemId="never", playedMs=1)
-    await talker.client.send(type="dance")
+    await talker.client.connection.send('{"type": "dance"}')
     await talker.client.expect("AIResponseEnd", timeout_s=30)
     await talker.heard()
 
@@ -151,23 +150,43 @@ CONVERSATIONS: dict[str, tuple[Conversation, AudioFormat, str]] = {
 
 
 @asynccontextmanager
-async def talking(url: str, sound: AudioFormat, turn: str) -> AsyncIterator[Talker]:
+async def talking(client: DeviceClient, sound: AudioFormat, turn: str) -> AsyncIterator[Talker]:
+    form = {"format": sound.encoding, "rate": sound.rate_hz}
+    await client.send(type="hello", v=1, input=form, output=form, turn=turn, consent=True)
+    await client.expect("ready")
+    talker = Talker(client, sound)
+    try:
+        yield talker
+    finally:
+        await talker.stop()
+
+
+async def hold_conversation(name: str, url: str) -> str:
+    """Have one of the conversations, and leave. Returns its session's id."""
+    conversation, sound, turn = CONVERSATIONS[name]
     async with await DeviceClient.connect(url) as client:
-        await client.expect("AIConnected")
-        form = {"format": sound.encoding, "rate": sound.rate_hz}
-        await client.send(type="hello", v=1, input=form, output=form, turn=turn, consent=True)
-        await client.expect("ready")
-        talker = Talker(client, sound)
-        try:
-            yield talker
-        finally:
-            await talker.stop()
+        session_id: str = (await client.expect("AIConnected", timeout_s=30))["sessionId"]
+        async with talking(client, sound, turn) as talker:
+            await conversation(talker)
+            await client.send(type="bye")
+            await client.wait_closed()
+    return session_id
+
+
+async def record_conversations(names: Iterable[str], root: Path, *, at_once: bool = False) -> dict[str, Path]:
+    """Have conversations through relays that record below `root`. Returns their folders."""
+    names = list(names)
+    async with _relay(root, "own-voice") as own, _relay(root, "another-voice") as other:
+        talks = [hold_conversation(name, (other if name.startswith("another-voice") else own).ws()) for name in names]
+        ids = await asyncio.gather(*talks) if at_once else [await talk for talk in talks]
+    return {name: find(root, session_id) for name, session_id in zip(names, ids, strict=True)}
 
 
 @asynccontextmanager
-async def _relay(name: str, **settings: Any) -> AsyncIterator[RunningRelay]:
-    registry = load_tools("tools")
-    if name.startswith("another-voice"):
+async def _relay(root: Path, voice: str) -> AsyncIterator[RunningRelay]:
+    """A relay with the local engine, whose model speaks itself or has another voice speak for it."""
+    registry, settings = load_tools("tools"), {"record": "consent", "recordings_dir": root}
+    if voice == "another-voice":
         async with (
             local_engine() as engine,
             speaking_relay(f"{engine.replace('http', 'ws')}/v1/realtime", engine, None, registry, **settings) as relay,
@@ -176,13 +195,3 @@ async def _relay(name: str, **settings: Any) -> AsyncIterator[RunningRelay]:
     else:
         async with running_relay(None, registry, **settings) as relay:
             yield relay
-
-
-async def record_conversation(name: str, root: Path) -> Path:
-    """Have one of the conversations through a relay that records below `root`. Returns its folder."""
-    conversation, sound, turn = CONVERSATIONS[name]
-    async with _relay(name, record="consent", recordings_dir=root) as relay, talking(relay.ws(), sound, turn) as talker:
-        await conversation(talker)
-        await talker.client.send(type="bye")
-        await talker.client.wait_closed()
-    return all_recordings(root)[0]
