@@ -31,6 +31,7 @@ from relay.core.journal_lines import (
     voice_line,
     words_line,
 )
+from relay.core.limits import SessionLimits
 from relay.core.policy import Principal, RecordMode
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 from relay.core.replay import Beginning, RealtimeStart
@@ -359,9 +360,10 @@ class Recorder:
         started_at: float,
         clock: Callable[[], float],
         speech: SpeechRules | None = None,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
     ) -> SessionTape | None:
         """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded."""
-        beginning = Beginning(session_id, config, options, principal, started_at, speech)
+        beginning = Beginning(session_id, config, options, principal, started_at, speech, limits)
         return self._tape(SessionTape, beginning, self._model, clock)
 
     def realtime_tape(

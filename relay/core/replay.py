@@ -13,6 +13,7 @@ from relay.core.device_session import DeviceSession
 from relay.core.events import Event
 from relay.core.journal import to_json
 from relay.core.journal_lines import PASSED_ON, Happened, done_of
+from relay.core.limits import SessionLimits
 from relay.core.policy import Principal
 from relay.core.realtime_events import UpstreamSaid
 from relay.core.realtime_session import RealtimeSession
@@ -33,6 +34,7 @@ class Beginning:
     principal: Principal
     started_at: float
     speech: SpeechRules | None = None
+    limits: SessionLimits = SessionLimits()  # frozen
     realtime: "RealtimeStart | None" = None
 
     @property
@@ -133,6 +135,7 @@ def new_session(beginning: Beginning) -> Any:
         beginning.options,
         lambda: f"{ID_PREFIX}{next(numbers)}",
         principal=beginning.principal,
+        limits=beginning.limits,
         started_at=beginning.started_at,
         speech=beginning.speech,
     )

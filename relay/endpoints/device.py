@@ -57,7 +57,8 @@ async def _converse(
 ) -> None:
     session_id = relay.new_session_id()
     started_at = relay.now()
-    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now, voices.rules)
+    limits = relay.settings.session_limits()
+    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now, voices.rules, limits)
     socket = ClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
     live = _live_session(relay, session_id, principal, options, config, socket, voices, started_at, tape)
     relay.add(live)

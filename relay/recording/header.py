@@ -11,6 +11,7 @@ import orjson
 
 from relay import __version__
 from relay.core.journal import build, plain
+from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.redact import clean
 from relay.core.replay import Beginning, RealtimeStart
@@ -70,6 +71,7 @@ class Header:
             "policy": plain(beginning.principal.policy),
             "options": plain(beginning.options),
             "speech": plain(beginning.speech),
+            "limits": plain(beginning.limits),
             "config": clean(plain(beginning.config)),
         }
         if beginning.realtime is not None:
@@ -101,6 +103,7 @@ def read_header(folder: Path) -> Header:
                 Principal(_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
                 float(started_at),
                 None if speech is None else build(SpeechRules, speech),
+                build(SessionLimits, obj.get("limits") or {}),
                 build(RealtimeStart, obj["realtime"]) if obj["kind"] == "realtime" else None,
             ),
             started=datetime.fromisoformat(_text(obj, "started")),

@@ -30,6 +30,7 @@ from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.core.replay import Rerun
 from relay.recording.client_stream import ClientStream
 from relay.recording.folder import AUDIO, CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
+from relay.recording.pieces import words_without
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 
@@ -52,6 +53,7 @@ class Copy:
         self._started_at = recording.header.beginning.started_at
         self._spoken_items: dict[str, str] = {}
         self._telling = _contexts_that_tell(recording, wanted)
+        self._words = words_without(recording, wanted)
         self._files: dict[str, IO[bytes]] = {}
 
     def run(self) -> None:
@@ -85,7 +87,7 @@ class Copy:
             told = orjson.loads(raw)
             if line.raised is None:
                 del told["raised"]
-                told["do"] = self._wanted.tidy(list(line.do or ()), gone=bool(self._wanted.spans))
+                told["do"] = self._wanted.tidy(self._done(entry, line), gone=bool(self._wanted.spans))
             raw = orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
         if samples:
             self._files[CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO].write(samples)
@@ -101,8 +103,10 @@ class Copy:
             return ClientSaid(wanted.tidy(event.body, said=REALTIME_CONTENT))
         if isinstance(event, UpstreamSaid):
             body = orjson.loads(event.raw)
+            if entry.number in self._words:
+                body["delta"] = self._words[entry.number]
             tidy = wanted.tidy(body, said=REALTIME_CONTENT)
-            raw = event.raw if tidy == body else orjson.dumps(tidy)
+            raw = event.raw if tidy == orjson.loads(event.raw) else orjson.dumps(tidy)
             return UpstreamSaid(raw, tidy if event.body else {})
         return from_json(wanted.tidy(to_json(event)))
 
@@ -116,7 +120,10 @@ class Copy:
         elif isinstance(event, ev.VoiceSpoke) and line.n_audio_bytes:
             event = self._speech(event, entry.samples, line)
         else:
-            event = from_json(self._wanted.tidy(to_json(event)))
+            told = to_json(event)
+            if entry.number in self._words:
+                told["text"] = self._words[entry.number]
+            event = from_json(self._wanted.tidy(told))
         assert event is not None
         if self.rerun is not None:
             self.rerun.step(entry.number, line, event)
@@ -134,7 +141,7 @@ class Copy:
             if isinstance(command, UseOptions):
                 self._options = command.options
         # As it was recorded; whatever it says of silenced spans goes, for it can't be told from the rest.
-        do = self._wanted.tidy(list(line.do or ()), gone=bool(self._wanted.spans))
+        do = self._wanted.tidy(self._done(entry, line), gone=bool(self._wanted.spans))
         if isinstance(event, ev.Forwarded) and line.n_audio_bytes:
             raw = orjson.loads(audio_line(event, line.now, ()))
         elif isinstance(event, ev.VoiceSpoke) and line.n_audio_bytes:
@@ -142,6 +149,20 @@ class Copy:
         else:
             raw = orjson.loads(event_line(event, line.now, () if line.raised is None else None, line.raised or ""))
         return orjson.dumps(raw | ({"do": do} if line.raised is None else {}), option=orjson.OPT_APPEND_NEWLINE)
+
+    def _done(self, entry: Entry, line: Happened) -> list[Any]:
+        """What was done, as recorded, but for a piece of a text, whose words stand there again."""
+        words = self._words.get(entry.number)
+        if words is None:
+            return list(line.do or ())
+        done = []
+        for one in line.do or ():
+            if isinstance(one, dict) and "text" in one:
+                one = one | {"text": words}
+            elif isinstance(one, dict) and isinstance(one.get("body"), dict) and "delta" in one["body"]:
+                one = one | {"body": one["body"] | {"delta": words}}
+            done.append(one)
+        return done
 
     def _sound(self, event: ev.Forwarded, samples: Any, now: float) -> ev.Forwarded:
         is_input = event.kind == "input_audio"

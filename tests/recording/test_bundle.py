@@ -1,10 +1,12 @@
 """The bundle for a bug report: nothing of what was to go is in any of its bytes, and it still runs identically."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from relay.core import events as ev
 from relay.core import turns
 from relay.recording.bundle import bundle
 from relay.recording.folder import RecordingError
@@ -12,7 +14,7 @@ from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
 from relay.recording.rerun import rerun
 from relay.recording.timeline import listen
-from tests.support.tapes import make_recording
+from tests.support.tapes import conversation, make_recording
 
 
 def unpacked(archive: Path, to: Path) -> Path:
@@ -68,3 +70,29 @@ def test_bad_wishes_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.zip").touch()
     with pytest.raises(RecordingError, match="exists already"):
         bundle(make_recording(tmp_path / "r"), tmp_path / "b.zip", redaction([], [], []))
+
+
+def test_what_comes_in_pieces_is_found_as_well(tmp_path: Path) -> None:
+    def in_pieces() -> Iterator[tuple[float, ev.Event]]:
+        for at, event in conversation():
+            if isinstance(event, ev.TextDelta):
+                for piece in ("Call 030 1", "23", "4567 or ann@exam", "ple.com", " at noon."):
+                    yield at, event._replace(text=piece)
+            else:
+                yield at, event
+
+    folder = make_recording(tmp_path / "recordings", in_pieces())
+    bundle(folder, tmp_path / "b.zip", redaction([], [], []))
+    copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
+    with Recording(copy) as recording:
+        deltas = [entry.event.text for entry in recording.entries() if isinstance(entry.event, ev.TextDelta)]
+    assert deltas == ["Call […]", "", " or […]", "", " at noon."]
+    assert b"4567" not in (copy / "journal.jsonl").read_bytes()
+    assert rerun(Recording(copy)).identical
+
+
+def test_pieces_and_matches_that_overlap() -> None:
+    wanted = redaction([], ["b[^b]*d", "cde", "x*"], [])
+    assert wanted.pieces(["ab", "c", "", "defg", "bd"]) == ["a[…]", "", "", "fg", "[…]"]
+    assert wanted.removed["pattern 1"] == 2
+    assert wanted.pieces([]) == []
