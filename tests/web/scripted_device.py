@@ -8,7 +8,7 @@ from array import array
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from relay.web import CONTENT_SECURITY_POLICY, STATIC_DIR, static_files
 from tests.support.device_schema import check
@@ -37,8 +37,7 @@ class DeviceSession:
         self.frames: list[tuple[float, bytes]] = []
         self.closed = asyncio.Event()
         self._news = asyncio.Condition()
-        self._may_go = asyncio.Event()
-        self._may_go.set()
+        self._goodbye: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
     async def send(self, kind: str, **fields: Any) -> None:
         """Send a message of plain type."""
@@ -96,11 +95,8 @@ class DeviceSession:
 
         A connection let go with microphone audio still unread is reset, and the page would see 1006 instead.
         """
-        self._may_go.clear()
-        try:
-            await self.socket.close(code=code, message=reason.encode())
-        finally:
-            self._may_go.set()
+        self._goodbye.set_result((code, reason))
+        await self.closed.wait()
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until this holds, looking again at everything that comes from the page."""
@@ -112,16 +108,32 @@ class DeviceSession:
                 raise AssertionError(f"no {what} in {TIMEOUT_S} s; came: {self.messages}") from None
 
     async def read(self) -> None:
-        """Keep what the page sends until it leaves."""
-        async for message in self.socket:
+        """Keep what the page sends until it leaves, or until it has answered our close.
+
+        One task alone may use the socket: aiohttp's close, called beside a receive, may give up without an answer.
+        """
+        while message := await self._receive():
             async with self._news:
                 if message.type is WSMsgType.BINARY:
                     self.frames.append((time.monotonic(), message.data))
                 elif message.type is WSMsgType.TEXT:
                     self.messages.append(check(message.json(), "toRelay"))
                 self._news.notify_all()
-        await self._may_go.wait()
         self.closed.set()
+
+    async def _receive(self) -> WSMessage | None:
+        """The page's next message; None once it, or the test, has closed."""
+        receiving = asyncio.ensure_future(self.socket.receive())
+        try:
+            await asyncio.wait({receiving, self._goodbye}, return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done():
+                return receiving.result() if receiving.result().type in (WSMsgType.TEXT, WSMsgType.BINARY) else None
+        finally:
+            receiving.cancel()
+            await asyncio.wait({receiving})
+        code, reason = self._goodbye.result()
+        await self.socket.close(code=code, message=reason.encode())
+        return None
 
 
 class ScriptedRelay:
