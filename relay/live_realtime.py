@@ -158,8 +158,10 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         self._stop()
         if self._closed.done():
             return
-        self._upstream.hold_reading(not is_writable)
-        if not is_writable:
+        if is_writable:
+            self._upstream.resume_reading()
+        else:
+            self._upstream.pause_reading()
             self._client_stuck_timer = self._loop.call_later(STUCK_S, self._client_stuck)
 
     def _client_stuck(self) -> None:
@@ -169,8 +171,12 @@ class LiveRealtime(LiveBase[RealtimeSession]):
 
     def _upstream_writable(self, is_writable: bool) -> None:
         super()._upstream_writable(is_writable)
-        if not self._closed.done():
-            self._client.hold_reading(not is_writable)
+        if self._closed.done():
+            return
+        if is_writable:
+            self._client.resume_reading()
+        else:
+            self._client.pause_reading()
 
 
 async def _as_coroutine(awaitable: Awaitable[None]) -> None:

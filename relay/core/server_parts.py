@@ -45,11 +45,6 @@ class ServerParts:
         """The function tools that the client has set for the session."""
 
     @property
-    def adds_nothing(self) -> bool:
-        """Whether the session is the client's alone."""
-        return not self.tools and not self._policy.instructions
-
-    @property
     def hides_tools(self) -> bool:
         """Whether the client must see no trace of the server's tools."""
         return bool(self.tools) and not self._policy.show_tools

@@ -62,7 +62,8 @@ async def _converse(
     socket = ClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
     live = _live_session(relay, session_id, principal, options, config, socket, voices, started_at, tape)
     relay.add(live)
-    _log.info("session %s begins: %s, %s", session_id, principal.identity, options.input)
+    sound = options.input
+    _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, sound.encoding, sound.rate_hz)
     try:
         subprotocol = chosen_subprotocol(request)
         if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_FRAME_BYTES):

@@ -24,7 +24,6 @@ DEFAULT_ELEVENLABS_BASE_URL = "https://api.elevenlabs.io"
 DEFAULT_ELEVENLABS_OUTPUT_FORMAT = "mp3_44100_128"
 LOCAL_KEY, LOCAL_VOICE = "local", "marin"
 """What a local engine in ElevenLabs' place takes; it asks for no key, and has a voice for every name."""
-DEFAULT_FUNCTIONS_FOLDER = "src/ai/functions-modules"
 DEFAULT_UPSTREAM_TIMEOUT_S = 15.0
 
 TtsProvider = Literal["openai", "elevenlabs"]

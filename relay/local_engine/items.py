@@ -87,11 +87,6 @@ class Items:
         """The record of an item, if it is there."""
         return self._records.get(item_id)
 
-    @property
-    def last_id(self) -> str | None:
-        """The id of the last item."""
-        return self._order[-1] if self._order else None
-
     def add(self, record: Record, after: str | None = None) -> str | None:
         """Put an item behind `after` ("root": first; None: last); returns the id of the one before it."""
         index = len(self._order)

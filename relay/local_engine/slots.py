@@ -109,11 +109,6 @@ class Slot:
             table.setdefault(choice.words[0], []).append(choice)
         return table
 
-    @property
-    def speakable(self) -> bool:
-        """Whether the recogniser can be told the values beforehand."""
-        return self.kind in ("integer", "number") or bool(self.choices)
-
     def spoken_forms(self) -> list[tuple[str, ...]]:
         """The word sequences of the choices, without repetition (not for numbers: see `spoken_numbers`)."""
         return list(dict.fromkeys(choice.words for choice in self.choices))

@@ -137,16 +137,6 @@ class MessageListener(WSListener):
         """What waits in the socket's buffer because the peer does not read."""
         return self.transport.underlying_transport.get_write_buffer_size() if self.transport else 0
 
-    def hold_reading(self, hold: bool) -> None:
-        """Stop taking what the peer sends, or go on: it is held back by TCP, and nothing is lost."""
-        if self.transport is None or self.transport.is_disconnected:
-            return
-        underlying = self.transport.underlying_transport
-        if hold:
-            underlying.pause_reading()
-        else:
-            underlying.resume_reading()
-
     def close(self, code: int, reason: str = "") -> None:
         """Close with `code`; the peer has `CLOSE_TIMEOUT_S` to answer before the connection is cut."""
         transport = self.transport
@@ -160,12 +150,12 @@ class MessageListener(WSListener):
 
     def pause_reading(self) -> None:
         """Read no more until `resume_reading`: the peer's own buffers fill, and it must wait."""
-        if self.transport is not None and self.is_open:
+        if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self.transport is not None and self.is_open:
+        if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.resume_reading()
 
     @property

@@ -24,7 +24,6 @@ PEAKS: Final = "peaks.bin"
 TRANSCRIPT: Final = "transcript.vtt"
 
 AUDIO: Final = (CLIENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, SENT_AUDIO)
-RECORDED: Final = (HEADER, JOURNAL, *AUDIO)
 DERIVED: Final = (USER_TRACK, ASSISTANT_TRACK, PEAKS, TRANSCRIPT, TIMELINE)
 """The timeline is made last: where it is, the others are."""
 

@@ -103,10 +103,9 @@ class Copy:
             return ClientSaid(wanted.tidy(event.body, said=REALTIME_CONTENT))
         if isinstance(event, UpstreamSaid):
             body = orjson.loads(event.raw)
-            if entry.number in self._words:
-                body["delta"] = self._words[entry.number]
-            tidy = wanted.tidy(body, said=REALTIME_CONTENT)
-            raw = event.raw if tidy == orjson.loads(event.raw) else orjson.dumps(tidy)
+            words = {"delta": self._words[entry.number]} if entry.number in self._words else {}
+            tidy = wanted.tidy(body | words, said=REALTIME_CONTENT)
+            raw = event.raw if tidy == body else orjson.dumps(tidy)
             return UpstreamSaid(raw, tidy if event.body else {})
         return from_json(wanted.tidy(to_json(event)))
 

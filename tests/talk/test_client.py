@@ -472,6 +472,8 @@ async def process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         *[sys.executable, "-m", "relay", "talk", *arguments],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A shell starts what runs behind it with SIGINT ignored, and that would be inherited from the tests' own.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         async with asyncio.timeout(TIMEOUT_S):
