@@ -83,13 +83,14 @@ class LiveBase(Generic[Core]):
         *,
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
+        upstream: UpstreamSocket | None = None,
     ) -> None:
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
         self._tap = tap
         self._client = client
-        self._upstream = UpstreamSocket()
+        self._upstream = upstream or UpstreamSocket()
         self._dial = dial
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()

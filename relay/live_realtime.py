@@ -6,7 +6,7 @@ nothing for `STUCK_S` ends the session.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, assert_never
+from typing import Any, ClassVar, assert_never
 
 from relay.core import commands as cmd
 from relay.core import events as ev
@@ -14,9 +14,9 @@ from relay.core.events import Forwarded
 from relay.core.realtime_events import PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.realtime_session import RealtimeSession
 from relay.live_base import LiveBase, Tap, Tools
-from relay.peers.frames import MessageListener
+from relay.peers.passage import RealtimeClientSocket, RealtimeUpstreamSocket
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
-from relay.wire.front import FrontCodec, canonical_append, is_untouched
+from relay.wire.front import FrontCodec
 
 STUCK_S = 10.0
 MAX_EARLY_FRAMES = 64
@@ -36,7 +36,7 @@ class LiveRealtime(LiveBase[RealtimeSession]):
     def __init__(
         self,
         core: RealtimeSession,
-        client: MessageListener,
+        client: RealtimeClientSocket,
         codec: FrontCodec,
         dial: Callable[[UpstreamSocket], Awaitable[None]],
         tools: Tools,
@@ -44,7 +44,8 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
     ) -> None:
-        super().__init__(core, client, dial, tools, clock=clock, tap=tap)
+        self._way_up, self._way_down = client, RealtimeUpstreamSocket()
+        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=self._way_down)
         self._codec = codec
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
@@ -105,23 +106,36 @@ class LiveRealtime(LiveBase[RealtimeSession]):
 
     # -- sockets to events --------------------------------------------------------------------------------------------
 
-    def _client_text(self, frame: memoryview) -> None:
-        if self.core.streaming_up and self._tap is None and not self._busy and canonical_append(bytes(frame)) >= 0:
-            self._upstream.send_text(frame)  # the short way of what `feed` does with audio in a running session
+    def feed(self, event: Any) -> None:
+        """Let something happen to the session; see `LiveBase.feed`."""
+        self._close_passages()
+        super().feed(event)
+        self._open_passages()
+
+    def _close_passages(self) -> None:
+        self._way_up.close_passage()
+        self._way_down.close_passage()
+        if self._way_down.has_passed:
+            self._way_down.has_passed = False
+            self.core.turns.heard = True
+
+    def _open_passages(self) -> None:
+        """Let usual audio go on unseen, if the session runs as usual and nobody records it."""
+        if self._busy or self._tap is not None:
             return
+        if self.core.streaming_up:
+            self._way_up.open_passage(self._upstream)
+        if self.core.streaming_down and self._codec.passes_down:
+            self._way_down.open_passage(self._client)
+
+    def _client_text(self, frame: memoryview) -> None:
         self.feed(self._codec.decode_client(frame))
 
     def _client_binary(self, frame: memoryview) -> None:
         self.feed(self._codec.binary())
 
     def _upstream_text(self, frame: memoryview) -> None:
-        core = self.core
-        is_plain = core.streaming_down and self._tap is None and not self._busy and self._codec.passes_down
-        if is_plain and is_untouched(frame):
-            core.turns.heard = True
-            self._client.send_text(frame)
-            return
-        for event in self._codec.decode_upstream(frame, read_all=not core.streaming_down):
+        for event in self._codec.decode_upstream(frame, read_all=not self.core.streaming_down):
             self.feed(event)
 
     # -- commands to sockets ------------------------------------------------------------------------------------------

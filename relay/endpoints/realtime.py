@@ -18,7 +18,8 @@ from relay.core.values import ToolSpec
 from relay.errors import ApiError
 from relay.live_base import both
 from relay.live_realtime import LiveRealtime
-from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
+from relay.peers.passage import RealtimeClientSocket
 from relay.peers.upstream import UpstreamRefusal
 from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
@@ -47,7 +48,7 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
 
 async def _converse(request: web.Request, relay: RelayState, principal: Principal, model: str) -> web.StreamResponse:
     session_id = relay.new_session_id()
-    socket = ClientSocket(MAX_MESSAGE_BYTES)
+    socket = RealtimeClientSocket(MAX_MESSAGE_BYTES)
     start, tools, started_at = _start(relay, principal, model), relay.tool_specs(), relay.now()
     tape = relay.recorder.realtime_tape(session_id, tools, start, principal, started_at, relay.now)
     live = _live_session(relay, session_id, principal, start, tools, socket, started_at, tape, speaks_beta(request))
@@ -127,7 +128,7 @@ def _live_session(
     principal: Principal,
     start: RealtimeStart,
     tools: tuple[ToolSpec, ...],
-    socket: ClientSocket,
+    socket: RealtimeClientSocket,
     started_at: float,
     tape: SessionTape | None,
     beta: bool,

@@ -159,6 +159,14 @@ class MessageListener(WSListener):
             self.transport.underlying_transport.resume_reading()
 
     @property
+    def takes_messages(self) -> bool:
+        """Whether the next frame may be a whole message: none has begun, and the connection is not closing."""
+        transport = self.transport
+        return (
+            self.is_open and self._fragment_type is None and transport is not None and not transport.is_close_frame_sent
+        )
+
+    @property
     def has_left(self) -> bool:
         """Whether the peer has ended the connection, though what it sent before has not all been read yet."""
         transport = self.transport

@@ -28,11 +28,17 @@ CANONICAL = [
     f'{{"type":"input_audio_buffer.append","event_id":"evt_1","audio":"{AUDIO}"}}',
     f'{{"event_id":"evt_1","type":"input_audio_buffer.append","audio":"{AUDIO}"}}',
     '{"type":"input_audio_buffer.append","audio":""}',
+    f'{{"audio":"{AUDIO}","type":"input_audio_buffer.append"}}',
 ]
-"""As the SDKs write it; the second is `json.dumps`, the third pydantic's with an indent."""
+"""As the SDKs write it; the second is `json.dumps`, the third pydantic with an indent, the last pydantic without."""
 
 OTHER = [
-    f'{{"audio":"{AUDIO}","type":"input_audio_buffer.append"}}',
+    f'{{"audio":"{AUDIO}","type":"input_audio_buffer.append","event_id":"a"}}',
+    f'{{"audio":"{AUDIO}","audio":"{AUDIO}","type":"input_audio_buffer.append"}}',
+    '{"audio":"","type":"input_audio_buffer.append"}',
+    '{"audio":"AA","type":"input_audio_buffer.append"}',
+    '{"audio":"","type":"input_audio_buffer.append","audio":"AAAA","type":"input_audio_buffer.append"}',
+    '{"type":"input_audio_buffer.append","audio":"}',
     f'{{"type":"input_audio_buffer.append","audio":"{AUDIO}","event_id":"a"}}',
     f'{{"type":"input_audio_buffer.append","audio":"{AUDIO}"}}{{}}',
     f'{{"type":"input_audio_buffer.append","audio":"{AUDIO}\\u0041"}}',

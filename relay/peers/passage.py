@@ -1,0 +1,83 @@
+"""The short way of a Realtime session's audio: from one socket's frame to the other socket, in one call.
+
+A relay sleeps between any two frames, and finds nothing in the processor's caches when it wakes: what a frame costs is
+how much code and how many objects it touches. So a frame that nobody needs to look at is known by a few comparisons
+and sent on, and all others take the long way, where everything is looked at.
+
+The owner opens a passage when the session runs as usual, and closes it before anything else happens; what breaks the
+order of whole messages (a fragment, a ping, a close) closes it here.
+"""
+
+from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
+
+from relay.peers.client_socket import ClientSocket
+from relay.peers.frames import MessageListener
+from relay.peers.upstream import UpstreamSocket
+from relay.wire.front import USUAL_DELTAS, canonical_append
+
+_TEXT = WSMsgType.TEXT
+
+
+class Passage(MessageListener):
+    """A connection whose usual frames may go straight to another one."""
+
+    pass_to: WSTransport | None = None
+    """Where to; None while the passage is closed."""
+
+    def open_passage(self, to: MessageListener) -> None:
+        """Let usual frames through, if both ends are between two messages and neither is closing."""
+        transport = to.transport
+        if self.takes_messages and transport is not None and not transport.is_close_frame_sent:
+            self.pass_to = transport
+
+    def close_passage(self) -> None:
+        """Let everything take the long way."""
+        self.pass_to = None
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Close with `code`; nothing passes any more."""
+        self.pass_to = None
+        super().close(code, reason)
+
+    def _not_a_message(self, kind: WSMsgType, transport: WSTransport, frame: WSFrame) -> None:
+        self.pass_to = None
+        super()._not_a_message(kind, transport, frame)
+
+    def _long_way(self, transport: WSTransport, frame: WSFrame) -> None:
+        try:
+            super().on_ws_frame(transport, frame)
+        except WSProtocolError:
+            self.pass_to = None  # what is still to come is not for anybody
+            raise
+
+
+class RealtimeClientSocket(Passage, ClientSocket):
+    """A Realtime client's connection; what passes appends audio and does nothing else."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame; raises WSProtocolError, by which picows closes with its code."""
+        to = self.pass_to
+        if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            raw = frame.get_payload_as_bytes()
+            if canonical_append(raw) >= 0:
+                to.send(_TEXT, raw)
+                return
+        self._long_way(transport, frame)
+
+
+class RealtimeUpstreamSocket(Passage, UpstreamSocket):
+    """A Realtime session's model; what passes are deltas, of sound and of text."""
+
+    has_passed = False
+    """Whether anything has, since this was last set to False."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame; raises WSProtocolError, by which picows closes with its code."""
+        to = self.pass_to
+        if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            raw = frame.get_payload_as_bytes()
+            if raw.startswith(USUAL_DELTAS):
+                self.has_passed = True
+                to.send(_TEXT, raw)
+                return
+        self._long_way(transport, frame)
