@@ -9,11 +9,10 @@ from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
 from relay.live_base import LiveBase, Tap, Tools
-from relay.peers.frames import MessageListener
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
+from relay.peers.passage import DeviceClientSocket
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
-from relay.uplink import Uplink
 from relay.wire.append import forwarded
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
@@ -44,7 +43,7 @@ class LiveSession(LiveBase[DeviceSession]):
     def __init__(
         self,
         core: DeviceSession,
-        client: MessageListener,
+        client: DeviceClientSocket,
         upstream_codec: RealtimeCodec,
         dial: Callable[[UpstreamSocket], Awaitable[None]],
         tools: Tools,
@@ -61,12 +60,12 @@ class LiveSession(LiveBase[DeviceSession]):
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
-        self._encode_up = self._way_up()
-        self._uplink = Uplink(self._client_binary)
+        self._to_event = self._event_maker()
+        self._microphone = client
         self._decode = upstream_codec.decode
         self._voice = voice(self.feed) if voice is not None else None
         client.on_text = self._client_text
-        client.on_binary = self._uplink.frame
+        client.on_binary = self._client_binary
         client.on_fragment = self._client_fragment
         self._upstream.on_text = self._upstream_text
 
@@ -88,26 +87,27 @@ class LiveSession(LiveBase[DeviceSession]):
         """Let something happen to the session; see `LiveBase.feed`."""
         self._settle()
         super().feed(event)
-        self._open_uplink()
+        self._open_passage()
 
     def _settle(self) -> None:
         """Note what went the short way up, and let no more go it."""
-        passed_bytes = self._uplink.close()
+        self._microphone.close_passage()
+        passed_bytes = self._microphone.take_passed_bytes()
         if passed_bytes:
             self.core.turns.input_bytes += passed_bytes
             self._throttle.audio.left -= passed_bytes
 
-    def _open_uplink(self) -> bool:
+    def _open_passage(self) -> bool:
         """Let audio take the short way, if all is as usual; returns whether it is."""
         upstream, throttle = self._upstream, self._throttle
         is_usual = (
             self.core.streaming_in and upstream.is_writable and not self._client_codec.aligner.carry and not self._busy
         )
         if is_usual and throttle.audio.left > 0:
-            self._uplink.open(int(throttle.audio.left), throttle.least_bytes, self._encode_up, upstream.send_text)
+            self._microphone.open_for(int(throttle.audio.left), throttle.least_bytes, upstream, self._to_event)
         return is_usual
 
-    def _way_up(self) -> Callable[[Chunk], bytes]:
+    def _event_maker(self) -> Callable[[Chunk], bytes]:
         """What makes an upstream's message of a frame, by the formats in force, and tells the tap."""
         codec, encode, tap = self._client_codec, self._encode_audio, self._tap
 
@@ -132,9 +132,9 @@ class LiveSession(LiveBase[DeviceSession]):
         allowance.left -= max(n_bytes, throttle.least_bytes)
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
-        if self._open_uplink() and n_bytes >= throttle.least_bytes and not n_bytes & 1:
+        if self._open_passage() and n_bytes >= throttle.least_bytes and not n_bytes & 1:
             self.core.turns.input_bytes += n_bytes
-            self._upstream.send_text(self._encode_up(frame))
+            self._upstream.send_text(self._to_event(frame))
             return
         event = self._client_codec.decode_audio(frame)
         if event is not None:
@@ -145,12 +145,12 @@ class LiveSession(LiveBase[DeviceSession]):
     def _client_fragment(self) -> None:
         self._settle()
         self._throttle.fragment()
-        self._open_uplink()
+        self._open_passage()
 
     def _upstream_writable(self, is_writable: bool) -> None:
         self._settle()
         super()._upstream_writable(is_writable)
-        self._open_uplink()
+        self._open_passage()
 
     def _client_text(self, frame: memoryview) -> None:
         self._throttle.message()
@@ -241,6 +241,6 @@ class LiveSession(LiveBase[DeviceSession]):
             case cmd.UseOptions(options):
                 self._throttle.use(options.input)
                 self._outbox.use(options)
-                self._encode_up = self._way_up()
+                self._to_event = self._event_maker()
             case _:
                 assert_never(command)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from picows import WSMsgType
+from picows.picows import _make_test_ws_frame  # type: ignore[attr-defined]  # not in the stubs
 
 from audio.formats import AudioFormat
 from relay.core import commands as cmd
@@ -17,20 +19,44 @@ from relay.core.device_session import DeviceSession
 from relay.core.turns import STALL_S
 from relay.core.values import DeviceOptions, SessionConfig
 from relay.live_session import LiveSession
-from relay.peers.frames import MessageListener
+from relay.peers.passage import DeviceClientSocket
 from relay.peers.upstream import UpstreamSocket
 from relay.testing import FakeClock
 from relay.wire.realtime import RealtimeCodec
 
 
-class Remembering(MessageListener):
-    """A socket that keeps what it should send."""
+class Line:
+    """A transport that keeps what it should send."""
+
+    is_close_frame_sent = is_disconnected = False
+
+    def __init__(self, log: list[tuple[str, bytes]], name: str) -> None:
+        self.log = log
+        self.name = name
+        self.underlying_transport = self
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def send(self, kind: WSMsgType, message: Any) -> None:
+        self.log.append((f"{self.name} {kind.name.lower()}", bytes(message)))
+
+
+class Remembering(DeviceClientSocket):
+    """A connected socket that keeps what it should send."""
+
+    has_left = property(lambda self: False)  # type: ignore[assignment]
 
     def __init__(self, log: list[tuple[str, bytes]], name: str) -> None:
         super().__init__(1 << 20)
-        self.send_text = lambda message: log.append((f"{name} text", bytes(message)))
-        self.send_binary = lambda message: log.append((f"{name} binary", bytes(message)))
         self.aborted = False
+        self.on_ws_connected(Line(log, name))  # type: ignore[arg-type]
+
+    def hear(self, samples: bytes) -> None:
+        """A frame of the microphone's."""
+        frame = _make_test_ws_frame(WSMsgType.BINARY, samples, True, False)
+        self.on_ws_frame(self.transport, frame)
 
     def close(self, code: int, reason: str = "") -> None:
         self.send_text(f"close {code}".encode())
@@ -144,7 +170,7 @@ def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]],
         stage = Stage(tap=tap, rate_hz=rate_hz, kind=kind).ready()
         for kind, what in steps:
             if kind == "microphone":
-                stage.client.on_binary(memoryview(what))
+                stage.client.hear(what)
             elif kind == "upstream":
                 stage.hear(what)
             elif kind == "client":
@@ -173,7 +199,7 @@ async def test_the_tap_sees_every_event_with_its_time_and_its_commands() -> None
     stage = Stage(tap=lambda event, now, commands: seen.append((type(event).__name__, now, len(commands))))
     stage.ready()
     stage.clock.advance(1.5)
-    stage.client.on_binary(memoryview(bytes(960)))
+    stage.client.hear(bytes(960))
     assert seen == [("SessionCreated", 1000.0, 1), ("SessionUpdated", 1000.0, 1), ("Forwarded", 1001.5, 1)]
 
 
@@ -236,7 +262,7 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
         {"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": [call]}},
     )
     await started.wait()
-    stage.client.on_binary(memoryview(bytes(960)))
+    stage.client.hear(bytes(960))
     assert stage.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
     release.set()
     while stage.live._tasks:

@@ -18,6 +18,7 @@ from relay.errors import BadRequest, Full
 from relay.live_base import both
 from relay.live_session import LiveSession
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.peers.passage import DeviceClientSocket
 from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
 from relay.wire.device_out import encode
@@ -59,7 +60,7 @@ async def _converse(
     started_at = relay.now()
     limits = relay.settings.session_limits()
     tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now, voices.rules, limits)
-    socket = ClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
+    socket = DeviceClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
     live = _live_session(relay, session_id, principal, options, config, socket, voices, started_at, tape)
     relay.add(live)
     sound = options.input
@@ -121,7 +122,7 @@ def _live_session(
     principal: Principal,
     options: DeviceOptions,
     config: SessionConfig,
-    socket: ClientSocket,
+    socket: DeviceClientSocket,
     voices: Voices,
     started_at: float,
     tape: SessionTape | None,

@@ -1,4 +1,4 @@
-"""The short way of a Realtime session's audio: from one socket's frame to the other socket, in one call.
+"""The short way of audio: from one socket's frame to the other socket, in one call.
 
 A relay sleeps between any two frames, and finds nothing in the processor's caches when it wakes: what a frame costs is
 how much code and how many objects it touches. So a frame that nobody needs to look at is known by a few comparisons
@@ -8,14 +8,17 @@ The owner opens a passage when the session runs as usual, and closes it before a
 order of whole messages (a fragment, a ping, a close) closes it here.
 """
 
+from collections.abc import Callable
+
 from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
+from audio.framing import Chunk
 from relay.peers.client_socket import ClientSocket
 from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamSocket
 from relay.wire.front import USUAL_DELTAS, canonical_append
 
-_TEXT = WSMsgType.TEXT
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 
 
 class Passage(MessageListener):
@@ -63,6 +66,41 @@ class RealtimeClientSocket(Passage, ClientSocket):
                 to.send(_TEXT, raw)
                 return
         self._long_way(transport, frame)
+
+
+class DeviceClientSocket(Passage, ClientSocket):
+    """A device's connection; what passes is microphone audio, which becomes the upstream's events on the way.
+
+    The passage closes by itself after the bytes that it was opened for.
+    """
+
+    _left_bytes = _granted_bytes = -1
+    _least_bytes = 0
+    _to_event: Callable[[Chunk], bytes]
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame; raises WSProtocolError, by which picows closes with its code."""
+        to = self.pass_to
+        if to is not None and frame.msg_type is _BINARY and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            n_bytes = frame.payload_size
+            left_bytes = self._left_bytes - n_bytes
+            if left_bytes >= 0 and n_bytes >= self._least_bytes and not n_bytes & 1:
+                self._left_bytes = left_bytes
+                to.send(_TEXT, self._to_event(frame.get_payload_as_memoryview()))
+                return
+        self._long_way(transport, frame)
+
+    def open_for(self, n_bytes: int, least_bytes: int, to: MessageListener, to_event: Callable[[Chunk], bytes]) -> None:
+        """Let up to `n_bytes` pass in frames of an even length, at least `least_bytes` each."""
+        self._left_bytes = self._granted_bytes = n_bytes
+        self._least_bytes, self._to_event = least_bytes, to_event
+        self.open_passage(to)
+
+    def take_passed_bytes(self) -> int:
+        """How many bytes have passed since this was last asked."""
+        passed_bytes = self._granted_bytes - self._left_bytes
+        self._granted_bytes = self._left_bytes
+        return passed_bytes
 
 
 class RealtimeUpstreamSocket(Passage, UpstreamSocket):
