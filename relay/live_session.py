@@ -1,5 +1,6 @@
 """A device client's session at run time: the only place where its rules, the languages and the sockets meet."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast
 
@@ -10,7 +11,7 @@ from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
 from relay.live_base import LiveBase, Tap, Tools
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
-from relay.peers.passage import DeviceClientSocket
+from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
 from relay.wire.append import forwarded
@@ -54,15 +55,17 @@ class LiveSession(LiveBase[DeviceSession]):
         voice: Callable[[Callable[[ev.VoiceEvent], None]], VoicePeer] | None = None,
     ) -> None:
         """`voice` makes the way to an external voice, given where its events go."""
-        super().__init__(core, client, dial, tools, clock=clock, tap=tap)
+        clock = clock or asyncio.get_running_loop().time
+        self._microphone, self._speech = client, DeviceUpstreamSocket(clock)
+        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=self._speech)
         self._client_codec = DeviceCodec(core.options)
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
-        self._to_event = self._event_maker()
-        self._microphone = client
+        self._convert = self._converter()
         self._decode = upstream_codec.decode
+        self._speaking = ("", 0)
         self._voice = voice(self.feed) if voice is not None else None
         client.on_text = self._client_text
         client.on_binary = self._client_binary
@@ -87,42 +90,59 @@ class LiveSession(LiveBase[DeviceSession]):
         """Let something happen to the session; see `LiveBase.feed`."""
         self._settle()
         super().feed(event)
-        self._open_passage()
+        self._open_microphone()
 
     def _settle(self) -> None:
-        """Note what went the short way up, and let no more go it."""
+        """Note what passed unseen, and let nothing more pass."""
         self._microphone.close_passage()
         passed_bytes = self._microphone.take_passed_bytes()
         if passed_bytes:
             self.core.turns.input_bytes += passed_bytes
             self._throttle.audio.left -= passed_bytes
+        self._settle_speech()
 
-    def _open_passage(self) -> bool:
-        """Let audio take the short way, if all is as usual; returns whether it is."""
+    def _settle_speech(self) -> None:
+        self._speech.close_passage()
+        passed = self._speech.take_passed()
+        if passed:
+            for now, n_bytes in passed:
+                self._outbox.passed(n_bytes, now)
+            self.core.turns.passed_audio(*self._speaking, sum(n_bytes for _, n_bytes in passed), passed[-1][0])
+
+    def _open_microphone(self) -> bool:
+        """Let the client's audio pass, if all is as usual; returns whether it is."""
         upstream, throttle = self._upstream, self._throttle
         is_usual = (
             self.core.streaming_in and upstream.is_writable and not self._client_codec.aligner.carry and not self._busy
         )
         if is_usual and throttle.audio.left > 0:
-            self._microphone.open_for(int(throttle.audio.left), throttle.least_bytes, upstream, self._to_event)
+            self._microphone.open_for(int(throttle.audio.left), throttle.least_bytes, upstream, self._convert)
         return is_usual
 
-    def _event_maker(self) -> Callable[[Chunk], bytes]:
-        """What makes an upstream's message of a frame, by the formats in force, and tells the tap."""
-        codec, encode, tap = self._client_codec, self._encode_audio, self._tap
+    def _open_speech(self, audio: Forwarded, now: float) -> None:
+        """Let more of a clip pass, if it is being handed over as it comes."""
+        core = self.core
+        is_usual = core.streaming_out and self._tap is None and self._client_codec.passes_down and not self._busy
+        if not is_usual or not core.turns.is_under_way(audio):
+            return
+        self._speaking = (audio.item_id, audio.content_index)
+        room_bytes = self._outbox.room_bytes(self._speaking, now)
+        head = self._upstream_codec.head_of(*self._speaking)
+        if room_bytes and head:
+            self._speech.open_for(head, room_bytes, self._client)
 
-        def converted(frame: Chunk) -> bytes:
-            return encode(codec.to_upstream(frame))
+    def _converter(self) -> Callable[[Chunk], Chunk] | None:
+        """What makes the upstream's samples of a frame, by the formats in force, and tells the tap; None if nothing."""
+        codec, tap = self._client_codec, self._tap
+        if tap is None:
+            return None if codec.passes_up else codec.to_upstream
 
-        def tapped(frame: Chunk) -> bytes:
+        def tapped(frame: Chunk) -> Chunk:
             event = forwarded(("input_audio", "", len(frame), frame, "", 0))
-            if tap is not None:
-                tap(event, self._clock(), (event,))
-            return encode(codec.to_upstream(frame))
+            tap(event, self._clock(), (event,))
+            return codec.to_upstream(frame)
 
-        if tap is not None:
-            return tapped
-        return encode if codec.passes_up else converted
+        return tapped
 
     def _client_binary(self, frame: memoryview) -> None:
         """A frame that may not take the short way, or no more of them."""
@@ -132,9 +152,9 @@ class LiveSession(LiveBase[DeviceSession]):
         allowance.left -= max(n_bytes, throttle.least_bytes)
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
-        if self._open_passage() and n_bytes >= throttle.least_bytes and not n_bytes & 1:
+        if self._open_microphone() and n_bytes >= throttle.least_bytes and not n_bytes & 1:
             self.core.turns.input_bytes += n_bytes
-            self._upstream.send_text(self._to_event(frame))
+            self._upstream.send_text(self._encode_audio(frame if self._convert is None else self._convert(frame)))
             return
         event = self._client_codec.decode_audio(frame)
         if event is not None:
@@ -145,12 +165,12 @@ class LiveSession(LiveBase[DeviceSession]):
     def _client_fragment(self) -> None:
         self._settle()
         self._throttle.fragment()
-        self._open_passage()
+        self._open_microphone()
 
     def _upstream_writable(self, is_writable: bool) -> None:
         self._settle()
         super()._upstream_writable(is_writable)
-        self._open_passage()
+        self._open_microphone()
 
     def _client_text(self, frame: memoryview) -> None:
         self._throttle.message()
@@ -162,10 +182,12 @@ class LiveSession(LiveBase[DeviceSession]):
             # The short way of what `feed` does with more of a clip, or of a text, that is under way.
             now = self._clock()
             if type(event) is Forwarded:
+                self._settle_speech()
                 if self.core.turns.more_audio(event, now):
                     if self._tap is not None:
                         self._tap(event, now, (event,))
                     self._outbox.play(event, now)
+                    self._open_speech(event, now)
                     return
             elif self.core.turns.more_text(cast(ev.TextDelta, event), now):
                 if self._tap is not None:
@@ -241,6 +263,6 @@ class LiveSession(LiveBase[DeviceSession]):
             case cmd.UseOptions(options):
                 self._throttle.use(options.input)
                 self._outbox.use(options)
-                self._to_event = self._event_maker()
+                self._convert = self._converter()
             case _:
                 assert_never(command)

@@ -19,7 +19,8 @@ from relay.core.device_session import DeviceSession
 from relay.core.turns import STALL_S
 from relay.core.values import DeviceOptions, SessionConfig
 from relay.live_session import LiveSession
-from relay.peers.passage import DeviceClientSocket
+from relay.peers.frames import MessageListener
+from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
 from relay.peers.upstream import UpstreamSocket
 from relay.testing import FakeClock
 from relay.wire.realtime import RealtimeCodec
@@ -43,26 +44,30 @@ class Line:
         self.log.append((f"{self.name} {kind.name.lower()}", bytes(message)))
 
 
-class Remembering(DeviceClientSocket):
-    """A connected socket that keeps what it should send."""
+class Remembering(MessageListener):
+    """Connected at once; what happens to the connection besides is remembered."""
 
     has_left = property(lambda self: False)  # type: ignore[assignment]
+    aborted = False
 
-    def __init__(self, log: list[tuple[str, bytes]], name: str) -> None:
-        super().__init__(1 << 20)
-        self.aborted = False
-        self.on_ws_connected(Line(log, name))  # type: ignore[arg-type]
-
-    def hear(self, samples: bytes) -> None:
-        """A frame of the microphone's."""
-        frame = _make_test_ws_frame(WSMsgType.BINARY, samples, True, False)
-        self.on_ws_frame(self.transport, frame)
+    def hear(self, message: bytes, kind: WSMsgType = WSMsgType.BINARY) -> None:
+        """A message of the peer's."""
+        assert self.transport is not None
+        self.on_ws_frame(self.transport, _make_test_ws_frame(kind, message, True, False))
 
     def close(self, code: int, reason: str = "") -> None:
         self.send_text(f"close {code}".encode())
 
     def abort(self) -> None:
         self.aborted = True
+
+
+class Client(Remembering, DeviceClientSocket):
+    pass
+
+
+class Upstream(Remembering, DeviceUpstreamSocket):
+    pass
 
 
 class NoTools:
@@ -94,13 +99,14 @@ class Stage:
             "rs_test", SessionConfig(), DeviceOptions(pcm, pcm), lambda: f"relay_{next(numbers)}", started_at=1000.0
         )
         self.sent: list[tuple[str, bytes]] = []
-        self.client = Remembering(self.sent, "client")
+        self.client = Client(1 << 20)
+        self.client.on_ws_connected(Line(self.sent, "client"))  # type: ignore[arg-type]
         self.live = LiveSession(
             core, self.client, RealtimeCodec(), connect, tools or NoTools(), clock=self.clock, tap=tap
         )
-        upstream = Remembering(self.sent, "upstream")
-        self.live._upstream = upstream  # type: ignore[assignment]
-        upstream.on_text = self.live._upstream_text
+        self.upstream = self.live._upstream = self.live._speech = Upstream(self.clock)
+        self.upstream.on_text = self.live._upstream_text
+        self.upstream.on_ws_connected(Line(self.sent, "upstream"))  # type: ignore[arg-type]
 
     def ready(self) -> "Stage":
         self.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
@@ -109,7 +115,7 @@ class Stage:
 
     def hear(self, *events: dict[str, Any]) -> None:
         for event in events:
-            self.live._upstream_text(memoryview(json.dumps(event, separators=(",", ":")).encode()))
+            self.upstream.hear(json.dumps(event, separators=(",", ":")).encode(), WSMsgType.TEXT)
 
     def messages(self) -> list[dict[str, Any]]:
         return [json.loads(raw) for kind, raw in self.sent if kind == "client text" and raw.startswith(b"{")]
@@ -142,6 +148,10 @@ _steps = st.lists(
         st.tuples(st.just("microphone"), st.binary(max_size=9)),
         st.tuples(st.just("microphone"), st.sampled_from([bytes(960), bytes(961), b"\1\2" * 480, b"\3" * 12_000])),
         st.tuples(st.just("upstream"), st.builds(delta, _small, _small, st.binary(max_size=64))),
+        st.tuples(
+            st.just("upstream"),
+            st.builds(delta, _small, _small, st.sampled_from([b"\1\2" * 100, bytes(4800), bytes(161)])),
+        ),
         st.tuples(st.just("upstream"), st.builds(words, _small, _small, st.text(max_size=5))),
         st.tuples(
             st.just("upstream"),
@@ -166,7 +176,7 @@ _steps = st.lists(
 @example([("microphone", bytes(8)), ("microphone", b""), ("microphone", b"abc"), ("microphone", bytes(4))], 24_000)
 @settings(max_examples=150, deadline=None)
 def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]], rate_hz: int) -> None:
-    async def play(kind: type[DeviceSession], tap: Any) -> tuple[list[tuple[str, bytes]], int, float]:
+    async def play(kind: type[DeviceSession], tap: Any) -> tuple[Any, ...]:
         stage = Stage(tap=tap, rate_hz=rate_hz, kind=kind).ready()
         for kind, what in steps:
             if kind == "microphone":
@@ -178,8 +188,10 @@ def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]],
             else:
                 stage.clock.advance(what)
         stage.live._settle()  # what went the short way is noted before anybody looks
-        turns = stage.live.core.turns
-        state = (stage.sent, turns.input_bytes, turns.last_upstream_at)
+        turns, outbox = stage.live.core.turns, stage.live._outbox
+        clips = [(key, clip.received_bytes) for key, clip in turns.playback.clips.items()]
+        position = [(one.key, one.handed_ms) for one in outbox._segments], outbox._playhead.ahead_ms(stage.clock())
+        state = (stage.sent, turns.input_bytes, turns.last_upstream_at, clips, position)
         stage.live._outbox.stop()
         return state
 
@@ -192,6 +204,26 @@ def test_the_short_way_does_what_the_long_way_does(steps: list[tuple[str, Any]],
         assert seen[0] == seen[1], "the tap sees the same on both ways"
 
     asyncio.run(both())
+
+
+async def test_what_comes_as_usual_is_seen_by_nobody_and_counted_before_anybody_looks() -> None:
+    stage = Stage().ready()
+    seen: list[str] = []
+    stage.live.core.handle = lambda event, now: seen.append(type(event).__name__) or ()  # type: ignore[method-assign]
+    stage.client.hear(bytes(960))
+    assert seen == ["Forwarded"], "the first goes the long way"
+
+    stage = Stage().ready()
+    for _ in range(3):
+        stage.client.hear(bytes(960))
+        stage.hear(delta(1, 1, bytes(4800)))
+    assert stage.live.core.turns.input_bytes == 960, "the first one was seen"
+    assert stage.live.core.turns.playback.clips["item_1", 0].received_bytes == 9600, "the first two were"
+    assert [kind for kind, _ in stage.sent].count("upstream text") == 3
+    assert [kind for kind, _ in stage.sent].count("client binary") == 3
+    stage.live.feed(ev.Tick())
+    assert stage.live.core.turns.input_bytes == 3 * 960
+    assert stage.live.core.turns.playback.clips["item_1", 0].received_bytes == 3 * 4800
 
 
 async def test_the_tap_sees_every_event_with_its_time_and_its_commands() -> None:

@@ -334,12 +334,21 @@ class Turns:
 
     def more_audio(self, event: ev.Forwarded, now: float) -> bool:
         """Count audio of a clip that is under way; False if there is none: then it must be handled as an event."""
-        clip = self.playback.clips.get((event.item_id, event.content_index))
-        if clip is None or clip.complete or event.response_id in self.refused:
+        if not self.is_under_way(event):
             return False
-        clip.received_bytes += event.n_bytes
+        self.playback.clips[event.item_id, event.content_index].received_bytes += event.n_bytes
         self.last_upstream_at = now
         return True
+
+    def is_under_way(self, event: ev.Forwarded) -> bool:
+        """Whether this is audio of a clip that has begun, goes on, and is wanted."""
+        clip = self.playback.clips.get((event.item_id, event.content_index))
+        return clip is not None and not clip.complete and event.response_id not in self.refused
+
+    def passed_audio(self, item_id: str, content_index: int, n_bytes: int, last: float) -> None:
+        """Count audio of a clip that went on unseen, the last of it at `last`."""
+        self.playback.clips[item_id, content_index].received_bytes += n_bytes
+        self.last_upstream_at = max(self.last_upstream_at, last)
 
     def more_text(self, event: ev.TextDelta, now: float) -> bool:
         """Keep text of a response that is under way; False if the text must be handled as an event."""

@@ -37,6 +37,8 @@ MAX_QUEUED = 20_000
 MAX_DELTA_CHARS = 64 * 1024
 """48 KiB of audio: longer deltas are taken apart, so that little is in hand at once, and little goes at once."""
 MAX_UNSENT_BYTES = 1024 * 1024
+MAX_PASSING_MS = 1000
+"""What may be handed over before it is counted."""
 STUCK_S = 10.0
 ECHO_TAIL_MS = 200
 """How long after its last sound a half-duplex device is taken to hear itself: its buffer, and the room."""
@@ -146,6 +148,19 @@ class Outbox:
                     self._hand(key, samples, n_ms, now)
                 return
         self._enqueue_audio(key, samples)
+
+    def room_bytes(self, key: Key, now: float) -> int:
+        """How much more of a clip's audio may be handed over at once; 0 if it is not its turn."""
+        if self._queue or not self._socket.is_writable or not self._segments or self._segments[-1].key != key:
+            return 0
+        room_ms = min(self._max_ahead_ms - self._playhead.ahead_ms(now), MAX_PASSING_MS)
+        return max(int(room_ms), 0) * self._bytes_per_ms
+
+    def passed(self, n_bytes: int, now: float) -> None:
+        """Audio of the clip whose turn it is was handed over at `now`, within the room that there was."""
+        n_ms = n_bytes / self._bytes_per_ms
+        self._playhead.handed(n_ms, now)
+        self._segments[-1].handed_ms += n_ms
 
     def end(self, command: cmd.PlayEnd) -> None:
         """A clip's audio is complete."""

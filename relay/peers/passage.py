@@ -10,15 +10,21 @@ order of whole messages (a fragment, a ping, a close) closes it here.
 
 from collections.abc import Callable
 
+import pybase64
 from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from audio.framing import Chunk
 from relay.peers.client_socket import ClientSocket
 from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamSocket
+from relay.wire.append import APPEND, USUAL_HEAD
 from relay.wire.front import USUAL_DELTAS, canonical_append
 
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
+_encode, _decode = pybase64.b64encode, pybase64.b64decode
+
+LEAST_PASSING_BYTES = 160
+"""Shorter pieces of sound, 10 ms of telephone quality, are too many to be counted later."""
 
 
 class Passage(MessageListener):
@@ -76,7 +82,7 @@ class DeviceClientSocket(Passage, ClientSocket):
 
     _left_bytes = _granted_bytes = -1
     _least_bytes = 0
-    _to_event: Callable[[Chunk], bytes]
+    _convert: Callable[[Chunk], Chunk] | None = None
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
@@ -86,14 +92,19 @@ class DeviceClientSocket(Passage, ClientSocket):
             left_bytes = self._left_bytes - n_bytes
             if left_bytes >= 0 and n_bytes >= self._least_bytes and not n_bytes & 1:
                 self._left_bytes = left_bytes
-                to.send(_TEXT, self._to_event(frame.get_payload_as_memoryview()))
+                samples: Chunk = frame.get_payload_as_bytes()
+                if self._convert is not None:
+                    samples = self._convert(samples)
+                to.send(_TEXT, APPEND % _encode(samples))
                 return
         self._long_way(transport, frame)
 
-    def open_for(self, n_bytes: int, least_bytes: int, to: MessageListener, to_event: Callable[[Chunk], bytes]) -> None:
-        """Let up to `n_bytes` pass in frames of an even length, at least `least_bytes` each."""
+    def open_for(
+        self, n_bytes: int, least_bytes: int, to: MessageListener, convert: Callable[[Chunk], Chunk] | None
+    ) -> None:
+        """Let up to `n_bytes` pass in even lengths of at least `least_bytes` each, as `convert` makes it."""
         self._left_bytes = self._granted_bytes = n_bytes
-        self._least_bytes, self._to_event = least_bytes, to_event
+        self._least_bytes, self._convert = least_bytes, convert
         self.open_passage(to)
 
     def take_passed_bytes(self) -> int:
@@ -101,6 +112,56 @@ class DeviceClientSocket(Passage, ClientSocket):
         passed_bytes = self._granted_bytes - self._left_bytes
         self._granted_bytes = self._left_bytes
         return passed_bytes
+
+
+class DeviceUpstreamSocket(Passage, UpstreamSocket):
+    """A device session's model; what passes is more of the clip that is being handed over, in the client's format.
+
+    The passage closes by itself after the bytes that it was opened for.
+    """
+
+    _left_bytes = 0
+    _head = b""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._passed: list[tuple[float, int]] = []
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame; raises WSProtocolError, by which picows closes with its code."""
+        to = self.pass_to
+        if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            raw = frame.get_payload_as_bytes()
+            if raw.startswith(USUAL_HEAD) and raw.endswith(b'"}'):
+                head_at = raw.find(b'"', len(USUAL_HEAD))
+                if raw.startswith(self._head, head_at) and self._send_samples(to, raw[head_at + len(self._head) : -2]):
+                    return
+        self._long_way(transport, frame)
+
+    def _send_samples(self, to: WSTransport, base64_text: bytes) -> bool:
+        try:
+            samples = _decode(base64_text, None, True)
+        except ValueError:
+            return False
+        n_bytes = len(samples)
+        left_bytes = self._left_bytes - n_bytes
+        if left_bytes < 0 or n_bytes < LEAST_PASSING_BYTES:
+            return False
+        self._left_bytes = left_bytes
+        self._passed.append((self._clock(), n_bytes))
+        to.send(_BINARY, samples)
+        return True
+
+    def open_for(self, head: bytes, n_bytes: int, to: MessageListener) -> None:
+        """Let up to `n_bytes` of sound pass, of deltas with `head` (see `AudioDeltas.head_of`)."""
+        self._head, self._left_bytes = head, n_bytes
+        self.open_passage(to)
+
+    def take_passed(self) -> list[tuple[float, int]]:
+        """When how many bytes have passed since this was last asked."""
+        passed, self._passed = self._passed, []
+        return passed
 
 
 class RealtimeUpstreamSocket(Passage, UpstreamSocket):

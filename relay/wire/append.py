@@ -13,11 +13,13 @@ import pybase64
 from audio.framing import Chunk
 from relay.core.events import Forwarded, TextDelta
 
-_APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
+APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
+"""An event that appends audio, around its base64 text."""
 _DELTA_TYPE = "response.output_audio.delta"
 _MARK = b'.output_audio.delta"'
 _KEY = b'"delta":"'
-_USUAL_HEAD = b'{"type":"response.output_audio.delta","event_id":"'
+USUAL_HEAD = b'{"type":"response.output_audio.delta","event_id":"'
+"""How an audio delta nearly always begins."""
 _TYPE_FIRST, _TYPE_HERE = b'{"type":"', b'{"type":"response.output_audio.delta"'
 _HEAD_BYTES = 512
 TRANSCRIPT_HEAD = b'{"type":"response.output_audio_transcript.delta","event_id":"'
@@ -40,7 +42,7 @@ text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tup
 
 def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
     """Audio in the session's input format as an `input_audio_buffer.append` event."""
-    return _APPEND % _encode(pcm)
+    return APPEND % _encode(pcm)
 
 
 decode_audio: Callable[[Chunk], bytes] = partial(pybase64.b64decode, validate=True)
@@ -76,11 +78,20 @@ class AudioDeltas:
         self._known_head = b""
         self._known = ("", "", 0)
 
+    def head_of(self, item_id: str, content_index: int) -> bytes:
+        """What stands between the event's id and the sound in deltas of this part, quotes included; empty if unknown.
+
+        What begins with `USUAL_HEAD` and an id, goes on with this, and holds nothing but base64 up to its quote and
+        its brace, is such a delta.
+        """
+        known_id, _, known_index = self._known
+        return self._known_head if known_id == item_id and known_index == content_index else b""
+
     def find(self, frame: memoryview, raw: bytes | None = None) -> Forwarded | None:
         """The audio delta in a text frame (`raw`: its copy, if there is one); None for all else and unusual shapes."""
         if raw is None:
             raw = bytes(frame)
-        event_id_ends = raw.find(b'"', len(_USUAL_HEAD), _HEAD_BYTES) if raw.startswith(_USUAL_HEAD) else -1
+        event_id_ends = raw.find(b'"', len(USUAL_HEAD), _HEAD_BYTES) if raw.startswith(USUAL_HEAD) else -1
         if event_id_ends > 0 and self._known_head and raw.startswith(self._known_head, event_id_ends):
             start = event_id_ends + len(self._known_head)
             end = len(raw) - 2

@@ -46,6 +46,7 @@ class RealtimeCodec:
 
     def __init__(self) -> None:
         self._audio = AudioDeltas()
+        self.head_of = self._audio.head_of
         self._words = TranscriptDeltas()
 
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:
