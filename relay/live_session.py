@@ -94,12 +94,15 @@ class LiveSession(LiveBase[DeviceSession]):
 
     def _settle(self) -> None:
         """Note what passed unseen, and let nothing more pass."""
+        self._settle_microphone()
+        self._settle_speech()
+
+    def _settle_microphone(self) -> None:
         self._microphone.close_passage()
         passed_bytes = self._microphone.take_passed_bytes()
         if passed_bytes:
             self.core.turns.input_bytes += passed_bytes
             self._throttle.audio.left -= passed_bytes
-        self._settle_speech()
 
     def _settle_speech(self) -> None:
         self._speech.close_passage()
@@ -146,7 +149,7 @@ class LiveSession(LiveBase[DeviceSession]):
 
     def _client_binary(self, frame: memoryview) -> None:
         """A frame that may not take the short way, or no more of them."""
-        self._settle()
+        self._settle_microphone()
         n_bytes, throttle = len(frame), self._throttle
         allowance = throttle.audio
         allowance.left -= max(n_bytes, throttle.least_bytes)
@@ -160,15 +163,15 @@ class LiveSession(LiveBase[DeviceSession]):
         if event is not None:
             self.feed(event)
         else:
-            self._settle()  # half a sample waits for its other half
+            self._settle_microphone()  # half a sample waits for its other half
 
     def _client_fragment(self) -> None:
-        self._settle()
+        self._settle_microphone()
         self._throttle.fragment()
         self._open_microphone()
 
     def _upstream_writable(self, is_writable: bool) -> None:
-        self._settle()
+        self._settle_microphone()
         super()._upstream_writable(is_writable)
         self._open_microphone()
 
