@@ -56,7 +56,8 @@ class LiveSession(LiveBase[DeviceSession]):
     ) -> None:
         """`voice` makes the way to an external voice, given where its events go."""
         clock = clock or asyncio.get_running_loop().time
-        self._microphone, self._speech = client, DeviceUpstreamSocket(clock)
+        self._microphone = client
+        self._speech = DeviceUpstreamSocket(clock, upstream_codec.more_words, DeviceCodec.encode_text)
         super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=self._speech)
         self._client_codec = DeviceCodec(core.options)
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
@@ -106,6 +107,8 @@ class LiveSession(LiveBase[DeviceSession]):
 
     def _settle_speech(self) -> None:
         self._speech.close_passage()
+        for now, words in self._speech.take_words():
+            self.core.turns.more_text(words, now)
         passed = self._speech.take_passed()
         if passed:
             for now, n_bytes in passed:
@@ -132,7 +135,8 @@ class LiveSession(LiveBase[DeviceSession]):
         room_bytes = self._outbox.room_bytes(self._speaking, now)
         head = self._upstream_codec.head_of(*self._speaking)
         if room_bytes and head:
-            self._speech.open_for(head, room_bytes, self._client)
+            texts_of = audio.response_id if core.turns.takes_text(audio.response_id) else None
+            self._speech.open_for(head, room_bytes, texts_of, self._client)
 
     def _converter(self) -> Callable[[Chunk], Chunk] | None:
         """What makes the upstream's samples of a frame, by the formats in force, and tells the tap; None if nothing."""

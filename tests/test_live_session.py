@@ -23,6 +23,7 @@ from relay.peers.frames import MessageListener
 from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
 from relay.peers.upstream import UpstreamSocket
 from relay.testing import FakeClock
+from relay.wire.device_out import encode_text
 from relay.wire.realtime import RealtimeCodec
 
 
@@ -104,7 +105,9 @@ class Stage:
         self.live = LiveSession(
             core, self.client, RealtimeCodec(), connect, tools or NoTools(), clock=self.clock, tap=tap
         )
-        self.upstream = self.live._upstream = self.live._speech = Upstream(self.clock)
+        self.upstream = self.live._upstream = self.live._speech = Upstream(
+            self.clock, self.live._upstream_codec.more_words, encode_text
+        )
         self.upstream.on_text = self.live._upstream_text
         self.upstream.on_ws_connected(Line(self.sent, "upstream"))  # type: ignore[arg-type]
 
@@ -216,14 +219,17 @@ async def test_what_comes_as_usual_is_seen_by_nobody_and_counted_before_anybody_
     stage = Stage().ready()
     for _ in range(3):
         stage.client.hear(bytes(960))
-        stage.hear(delta(1, 1, bytes(4800)))
+        stage.hear(delta(1, 1, bytes(4800)), words(1, 1, "word "))
     assert stage.live.core.turns.input_bytes == 960, "the first one was seen"
     assert stage.live.core.turns.playback.clips["item_1", 0].received_bytes == 9600, "the first two were"
     assert [kind for kind, _ in stage.sent].count("upstream text") == 3
     assert [kind for kind, _ in stage.sent].count("client binary") == 3
+    assert [one.get("text") for one in stage.messages() if one["type"] == "textDelta"] == ["word "] * 3
+    assert stage.live.core.turns.items.entry("item_1").text == "word ", "the first one was"
     stage.live.feed(ev.Tick())
     assert stage.live.core.turns.input_bytes == 3 * 960
     assert stage.live.core.turns.playback.clips["item_1", 0].received_bytes == 3 * 4800
+    assert stage.live.core.turns.items.entry("item_1").text == "word " * 3
 
 
 async def test_the_tap_sees_every_event_with_its_time_and_its_commands() -> None:

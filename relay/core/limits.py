@@ -12,12 +12,14 @@ LEAST_FRAME_MS = 2
 """A frame, or a part of one, is charged at least this: 600 a second are read, more are read later. A page that sends
 every block of its audio graph by itself (128 samples) sends 375."""
 AUDIO_BURST_S = 0.12
-"""What is taken in one go; after it others have their turn."""
+"""What is taken in one go from who sends in haste; after it others have their turn."""
+CALM_AUDIO_BURST_S = 1.2
+"""What is taken without looking at the clock from who does not: at 24 kHz less than one read may bring."""
 MESSAGE_RATE = 50.0
 MESSAGE_CREDIT = 300.0
 MESSAGE_BURST = 10.0
 HASTE_S = 0.05
-"""A burst that is used up sooner than this came at once."""
+"""A burst that is used up sooner than this came at once; for a longer burst this is longer in proportion."""
 TELL_AGAIN_S = 10.0
 
 
@@ -32,13 +34,34 @@ class SessionLimits:
 class Allowance:
     """A bucket that fills at `per_s` up to `most`; who takes more than there is must wait.
 
-    `left`, at most a `burst`, may be lowered without looking at the clock as long as it stays above zero.
+    `left` may be lowered without looking at the clock as long as it stays above zero. It is at most a `burst`, or a
+    `calm_burst` for who took his time with the last one.
     """
 
-    __slots__ = ("_at", "_burst", "_burst_at", "_most", "_per_s", "_stored", "_told_at", "left")
+    __slots__ = (
+        "_at",
+        "_burst",
+        "_burst_at",
+        "_calm_burst",
+        "_hasty_burst",
+        "_most",
+        "_per_s",
+        "_stored",
+        "_told_at",
+        "left",
+    )
 
-    def __init__(self, start: float, per_s: float, most: float, now: float, burst: float | None = None) -> None:
-        self._burst = most if burst is None else burst
+    def __init__(
+        self,
+        start: float,
+        per_s: float,
+        most: float,
+        now: float,
+        burst: float | None = None,
+        calm_burst: float | None = None,
+    ) -> None:
+        self._burst = self._hasty_burst = most if burst is None else burst
+        self._calm_burst = self._burst if calm_burst is None else calm_burst
         self.left = min(start, self._burst)
         self._stored = start - self.left
         self._per_s = per_s
@@ -48,16 +71,21 @@ class Allowance:
 
     def wait_s(self, now: float) -> float:
         """Fill up to `now`; how long to wait until something is left again, 0 if something is."""
-        stored = min(self._stored + self.left + (now - self._at) * self._per_s, self._most)
-        self.left = min(stored, self._burst)
-        self._stored = stored - self.left
+        self._share(min(self._stored + self.left + (now - self._at) * self._per_s, self._most))
         self._at = now
         return -self.left / self._per_s if self.left < 0 else 0.0
 
     def is_hasty(self, now: float) -> bool:
         """Whether the burst that has just been used up was used up at once; the next one begins."""
-        began, self._burst_at = self._burst_at, now
-        return now - began < HASTE_S
+        hasty = now - self._burst_at < HASTE_S * self._burst / self._hasty_burst
+        self._burst_at = now
+        self._burst = self._hasty_burst if hasty else self._calm_burst
+        self._share(self._stored + self.left)
+        return hasty
+
+    def _share(self, amount: float) -> None:
+        self.left = min(amount, self._burst)
+        self._stored = amount - self.left
 
     def tell(self, now: float) -> bool:
         """Whether the one who waits is to be told, which is not more often than every `TELL_AGAIN_S`."""
@@ -70,7 +98,8 @@ class Allowance:
 def audio_allowance(bytes_per_ms: int, now: float) -> Allowance:
     """In bytes of the client's microphone audio."""
     per_s = bytes_per_ms * 1000
-    return Allowance(AUDIO_CREDIT_S * per_s, AUDIO_RATE * per_s, MAX_AUDIO_CREDIT_S * per_s, now, AUDIO_BURST_S * per_s)
+    start, most = AUDIO_CREDIT_S * per_s, MAX_AUDIO_CREDIT_S * per_s
+    return Allowance(start, AUDIO_RATE * per_s, most, now, AUDIO_BURST_S * per_s, CALM_AUDIO_BURST_S * per_s)
 
 
 def message_allowance(now: float) -> Allowance:

@@ -352,14 +352,19 @@ class Turns:
 
     def more_text(self, event: ev.TextDelta, now: float) -> bool:
         """Keep text of a response that is under way; False if the text must be handled as an event."""
-        response = self._responses.get(event.response_id)
-        if response is None or not response.started or event.response_id in self.refused or self.speech is not None:
+        if not self.takes_text(event.response_id):
             return False
+        response = self._responses[event.response_id]
         if len(response.text) < MAX_TEXT_CHARS:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
         self.items.append_text(event.item_id, event.text)
         self.last_upstream_at = now
         return True
+
+    def takes_text(self, response_id: str) -> bool:
+        """Whether a response's text is only kept and passed on."""
+        response = self._responses.get(response_id)
+        return response is not None and response.started and response_id not in self.refused and self.speech is None
 
     def output_audio(self, event: ev.Forwarded, now: float) -> tuple[Command, ...]:
         """One frame of the assistant's audio; the hot path returns the frame itself."""

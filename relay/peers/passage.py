@@ -14,15 +14,18 @@ import pybase64
 from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from audio.framing import Chunk
+from relay.core.events import TextDelta
 from relay.peers.client_socket import ClientSocket
 from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamSocket
-from relay.wire.append import APPEND, USUAL_HEAD
+from relay.wire.append import APPEND, TRANSCRIPT_HEAD, USUAL_HEAD
 from relay.wire.front import USUAL_DELTAS, canonical_append
 
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _encode, _decode = pybase64.b64encode, pybase64.b64decode
 
+MAX_PASSING_WORDS = 64
+MAX_PASSING_TEXT_BYTES = 1024
 LEAST_PASSING_BYTES = 160
 """Shorter pieces of sound, 10 ms of telephone quality, are too many to be counted later."""
 
@@ -115,33 +118,46 @@ class DeviceClientSocket(Passage, ClientSocket):
 
 
 class DeviceUpstreamSocket(Passage, UpstreamSocket):
-    """A device session's model; what passes is more of the clip that is being handed over, in the client's format.
+    """A device session's model; what passes is more of the clip that is being handed over, and of its words.
 
-    The passage closes by itself after the bytes that it was opened for.
+    The passage closes by itself after the bytes that it was opened for, and after `MAX_PASSING_WORDS`. `more_words`
+    reads more of a transcript (see `TranscriptDeltas.find`), `encode_words` makes the client's message of it.
     """
 
     _left_bytes = 0
     _head = b""
+    _response_id: str | None = None
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        more_words: Callable[[bytes], TextDelta | None],
+        encode_words: Callable[[str], bytes],
+    ) -> None:
         super().__init__()
         self._clock = clock
+        self._more_words, self._encode_words = more_words, encode_words
         self._passed: list[tuple[float, int]] = []
+        self._words: list[tuple[float, TextDelta]] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
         to = self.pass_to
         if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
             raw = frame.get_payload_as_bytes()
-            if raw.startswith(USUAL_HEAD) and raw.endswith(b'"}'):
-                head_at = raw.find(b'"', len(USUAL_HEAD))
-                if raw.startswith(self._head, head_at) and self._send_samples(to, raw[head_at + len(self._head) : -2]):
+            if raw.startswith(USUAL_HEAD):
+                if self._pass_samples(to, raw):
                     return
+            elif raw.startswith(TRANSCRIPT_HEAD) and self._pass_words(to, raw):
+                return
         self._long_way(transport, frame)
 
-    def _send_samples(self, to: WSTransport, base64_text: bytes) -> bool:
+    def _pass_samples(self, to: WSTransport, raw: bytes) -> bool:
+        head_at = raw.find(b'"', len(USUAL_HEAD))
+        if not raw.startswith(self._head, head_at) or not raw.endswith(b'"}'):
+            return False
         try:
-            samples = _decode(base64_text, None, True)
+            samples = _decode(raw[head_at + len(self._head) : -2], None, True)
         except ValueError:
             return False
         n_bytes = len(samples)
@@ -153,15 +169,33 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         to.send(_BINARY, samples)
         return True
 
-    def open_for(self, head: bytes, n_bytes: int, to: MessageListener) -> None:
-        """Let up to `n_bytes` of sound pass, of deltas with `head` (see `AudioDeltas.head_of`)."""
-        self._head, self._left_bytes = head, n_bytes
+    def _pass_words(self, to: WSTransport, raw: bytes) -> bool:
+        if len(raw) > MAX_PASSING_TEXT_BYTES or len(self._words) >= MAX_PASSING_WORDS:
+            return False
+        words = self._more_words(raw)
+        if words is None or words.response_id != self._response_id:
+            return False
+        self._words.append((self._clock(), words))
+        to.send(_TEXT, self._encode_words(words.text))
+        return True
+
+    def open_for(self, head: bytes, n_bytes: int, response_id: str | None, to: MessageListener) -> None:
+        """Let up to `n_bytes` of sound pass, of deltas with `head` (see `AudioDeltas.head_of`), and a response's words.
+
+        `response_id`: None to let no words pass.
+        """
+        self._head, self._left_bytes, self._response_id = head, n_bytes, response_id
         self.open_passage(to)
 
     def take_passed(self) -> list[tuple[float, int]]:
-        """When how many bytes have passed since this was last asked."""
+        """When how many bytes of sound have passed since this was last asked."""
         passed, self._passed = self._passed, []
         return passed
+
+    def take_words(self) -> list[tuple[float, TextDelta]]:
+        """When which words have passed since this was last asked."""
+        words, self._words = self._words, []
+        return words
 
 
 class RealtimeUpstreamSocket(Passage, UpstreamSocket):

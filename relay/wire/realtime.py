@@ -48,6 +48,7 @@ class RealtimeCodec:
         self._audio = AudioDeltas()
         self.head_of = self._audio.head_of
         self._words = TranscriptDeltas()
+        self.more_words = self._words.find
 
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:
         """One text message of the upstream as an event; audio deltas keep their base64 text as a view of `frame`."""

@@ -50,6 +50,15 @@ def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> No
     assert seen == [False, True, True, False, False]
 
 
+def test_who_takes_his_time_is_looked_at_less_often_until_he_hurries() -> None:
+    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    for now, used_s, burst_s in ((0.2, 0.14, 1.2), (1.4, 1.22, 1.2), (1.8, 1.22, 0.12), (2.2, 0.14, 1.2)):
+        allowance.left -= used_s * BYTES_PER_S
+        assert allowance.wait_s(now) == 0
+        allowance.is_hasty(now)
+        assert allowance.left == burst_s * BYTES_PER_S
+
+
 def test_messages_are_counted_by_the_second() -> None:
     allowance = message_allowance(now=0.0)
     allowance.left -= 350
