@@ -10,11 +10,11 @@ from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
 from relay.live_base import LiveBase, Tap, Tools
+from relay.passing import Passing
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
 from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
-from relay.wire.append import forwarded
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 
@@ -56,17 +56,16 @@ class LiveSession(LiveBase[DeviceSession]):
     ) -> None:
         """`voice` makes the way to an external voice, given where its events go."""
         clock = clock or asyncio.get_running_loop().time
-        self._microphone = client
-        self._speech = DeviceUpstreamSocket(clock, upstream_codec.more_words, DeviceCodec.encode_text)
-        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=self._speech)
+        speech = DeviceUpstreamSocket(clock, upstream_codec.more_words, DeviceCodec.encode_text)
+        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=speech)
         self._client_codec = DeviceCodec(core.options)
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
-        self._convert = self._converter()
+        codecs = (self._client_codec, upstream_codec)
+        self._passing = Passing(core, client, speech, codecs, self._outbox, self._throttle, tap)
         self._decode = upstream_codec.decode
-        self._speaking = ("", 0)
         self._voice = voice(self.feed) if voice is not None else None
         client.on_text = self._client_text
         client.on_binary = self._client_binary
@@ -89,95 +88,44 @@ class LiveSession(LiveBase[DeviceSession]):
 
     def feed(self, event: ev.Event) -> None:
         """Let something happen to the session; see `LiveBase.feed`."""
-        self._settle()
+        self._passing.close()
         super().feed(event)
-        self._open_microphone()
+        if not self._busy:
+            self._passing.open_microphone()
 
-    def _settle(self) -> None:
-        """Note what passed unseen, and let nothing more pass."""
-        self._settle_microphone()
-        self._settle_speech()
-
-    def _settle_microphone(self) -> None:
-        self._microphone.close_passage()
-        passed_bytes = self._microphone.take_passed_bytes()
-        if passed_bytes:
-            self.core.turns.input_bytes += passed_bytes
-            self._throttle.audio.left -= passed_bytes
-
-    def _settle_speech(self) -> None:
-        self._speech.close_passage()
-        for now, words in self._speech.take_words():
-            self.core.turns.more_text(words, now)
-        passed = self._speech.take_passed()
-        if passed:
-            for now, n_bytes in passed:
-                self._outbox.passed(n_bytes, now)
-            self.core.turns.passed_audio(*self._speaking, sum(n_bytes for _, n_bytes in passed), passed[-1][0])
-
-    def _open_microphone(self) -> bool:
-        """Let the client's audio pass, if all is as usual; returns whether it is."""
-        upstream, throttle = self._upstream, self._throttle
-        is_usual = (
-            self.core.streaming_in and upstream.is_writable and not self._client_codec.aligner.carry and not self._busy
-        )
-        if is_usual and throttle.audio.left > 0:
-            self._microphone.open_for(int(throttle.audio.left), throttle.least_bytes, upstream, self._convert)
-        return is_usual
-
-    def _open_speech(self, audio: Forwarded, now: float) -> None:
-        """Let more of a clip pass, if it is being handed over as it comes."""
-        core = self.core
-        is_usual = core.streaming_out and self._tap is None and self._client_codec.passes_down and not self._busy
-        if not is_usual or not core.turns.is_under_way(audio):
-            return
-        self._speaking = (audio.item_id, audio.content_index)
-        room_bytes = self._outbox.room_bytes(self._speaking, now)
-        head = self._upstream_codec.head_of(*self._speaking)
-        if room_bytes and head:
-            texts_of = audio.response_id if core.turns.takes_text(audio.response_id) else None
-            self._speech.open_for(head, room_bytes, texts_of, self._client)
-
-    def _converter(self) -> Callable[[Chunk], Chunk] | None:
-        """What makes the upstream's samples of a frame, by the formats in force, and tells the tap; None if nothing."""
-        codec, tap = self._client_codec, self._tap
-        if tap is None:
-            return None if codec.passes_up else codec.to_upstream
-
-        def tapped(frame: Chunk) -> Chunk:
-            event = forwarded(("input_audio", "", len(frame), frame, "", 0))
-            tap(event, self._clock(), (event,))
-            return codec.to_upstream(frame)
-
-        return tapped
+    def catch_up(self) -> None:
+        """Tell the tap what it has not been told yet."""
+        self._passing.note()
 
     def _client_binary(self, frame: memoryview) -> None:
         """A frame that may not take the short way, or no more of them."""
-        self._settle_microphone()
-        n_bytes, throttle = len(frame), self._throttle
-        allowance = throttle.audio
+        passing, throttle = self._passing, self._throttle
+        passing.note()
+        n_bytes, allowance = len(frame), throttle.audio
         allowance.left -= max(n_bytes, throttle.least_bytes)
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
-        if self._open_microphone() and n_bytes >= throttle.least_bytes and not n_bytes & 1:
+        is_usual = not self._busy and passing.open_microphone()
+        if is_usual and self._tap is None and n_bytes >= throttle.least_bytes and not n_bytes & 1:
             self.core.turns.input_bytes += n_bytes
-            self._upstream.send_text(self._encode_audio(frame if self._convert is None else self._convert(frame)))
+            codec = self._client_codec
+            self._upstream.send_text(self._encode_audio(frame if codec.passes_up else codec.to_upstream(frame)))
             return
         event = self._client_codec.decode_audio(frame)
         if event is not None:
             self.feed(event)
         else:
-            self._settle_microphone()  # half a sample waits for its other half
+            passing.close()  # half a sample waits for its other half
 
     def _client_fragment(self) -> None:
-        self._settle_microphone()
+        self._passing.note()
         self._throttle.fragment()
-        self._open_microphone()
 
     def _upstream_writable(self, is_writable: bool) -> None:
-        self._settle_microphone()
+        self._passing.close()
         super()._upstream_writable(is_writable)
-        self._open_microphone()
+        if not self._busy:
+            self._passing.open_microphone()
 
     def _client_text(self, frame: memoryview) -> None:
         self._throttle.message()
@@ -187,14 +135,15 @@ class LiveSession(LiveBase[DeviceSession]):
         event = self._decode(frame)
         if type(event) in _HOT and self.core.streaming_out and not self._busy:
             # The short way of what `feed` does with more of a clip, or of a text, that is under way.
+            self._passing.close_speech()
             now = self._clock()
             if type(event) is Forwarded:
-                self._settle_speech()
                 if self.core.turns.more_audio(event, now):
                     if self._tap is not None:
                         self._tap(event, now, (event,))
                     self._outbox.play(event, now)
-                    self._open_speech(event, now)
+                    if not self._busy:
+                        self._passing.open_speech(event, now)
                     return
             elif self.core.turns.more_text(cast(ev.TextDelta, event), now):
                 if self._tap is not None:
@@ -270,6 +219,5 @@ class LiveSession(LiveBase[DeviceSession]):
             case cmd.UseOptions(options):
                 self._throttle.use(options.input)
                 self._outbox.use(options)
-                self._convert = self._converter()
             case _:
                 assert_never(command)

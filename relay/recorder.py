@@ -68,6 +68,8 @@ class SessionTape:
         on_closed: Callable[[], None],
     ) -> None:
         self.folder = folder
+        self.catch_up: Callable[[], None] = _no_matter
+        """Makes the session call `tap` and `sent` for all that it has not told yet."""
         self._header = header
         self._writer = writer
         self._clock = clock
@@ -122,12 +124,12 @@ class SessionTape:
         except Exception:
             self._give_up()
 
-    def sent(self, samples: Chunk) -> None:
+    def sent(self, samples: Chunk, now: float) -> None:
         """Audio went to the client's socket."""
         if self._over or self._waiting:
             return
+        self.catch_up()  # what came before this stands before it
         try:
-            now = self._clock()
             if self._keeps_sent:
                 self._sent += samples
             self._note(sent_line(now, len(samples), crc32(samples), kept=self._keeps_sent), now, len(samples))
@@ -255,8 +257,10 @@ class SessionTape:
     # -- to the writer ------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        self._timer = None
+        self.catch_up()
         self._hand_over()
+        if not self._over:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
 
     def _hand_over(self) -> None:
         if not self._records or self._files is None:
@@ -291,6 +295,10 @@ class SessionTape:
         with contextlib.suppress(Exception):
             self.close("the recorder failed")
         self._over = True
+
+
+def _no_matter() -> None:
+    """Nothing is ever told late."""
 
 
 class RealtimeTape(SessionTape):

@@ -6,6 +6,7 @@ tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its ow
 `connection_lost`; picows' `WSProtocol` and the order of its constructor's arguments.
 """
 
+import asyncio
 import base64
 import logging
 from collections.abc import Callable
@@ -40,10 +41,16 @@ class Keepalive:
 
 
 class ClientSocket(StrictTextListener):
-    """A client's connection, as the session sees it; `on_sent` sees all audio that goes to the client."""
+    """A client's connection, as the session sees it; `on_sent` sees all audio that goes to the client, and when."""
 
-    def __init__(self, max_message_bytes: int, on_sent: Callable[[Chunk], None] | None = None) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        clock: Callable[[], float] | None = None,
+        on_sent: Callable[[Chunk, float], None] | None = None,
+    ) -> None:
         super().__init__(max_message_bytes)
+        self._clock = clock or asyncio.get_running_loop().time
         self._on_sent = on_sent
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -51,13 +58,18 @@ class ClientSocket(StrictTextListener):
         super().on_ws_connected(transport)
         if self._on_sent is None:
             return
-        send, seen = self.send_binary, self._on_sent
+        send, seen, clock = self.send_binary, self._on_sent, self._clock
 
         def send_seen(samples: Chunk) -> None:
             send(samples)
-            seen(samples)
+            seen(samples, clock())
 
         self.send_binary = send_seen
+
+    def tell_sent(self, samples: Chunk, now: float) -> None:
+        """Audio went to the client at `now`, past `send_binary`."""
+        if self._on_sent is not None:
+            self._on_sent(samples, now)
 
 
 class _Upgraded(web.StreamResponse):

@@ -80,12 +80,19 @@ class RealtimeClientSocket(Passage, ClientSocket):
 class DeviceClientSocket(Passage, ClientSocket):
     """A device's connection; what passes is microphone audio, which becomes the upstream's events on the way.
 
-    The passage closes by itself after the bytes that it was opened for.
+    The passage closes by itself after the bytes that it was opened for. With `keeps`, what has passed is kept.
     """
 
+    keeps = False
     _left_bytes = _granted_bytes = -1
     _least_bytes = 0
     _convert: Callable[[Chunk], Chunk] | None = None
+
+    def __init__(
+        self, max_message_bytes: int, clock: Callable[[], float], on_sent: Callable[[Chunk, float], None] | None = None
+    ) -> None:
+        super().__init__(max_message_bytes, clock, on_sent)
+        self._frames: list[tuple[float, bytes]] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
@@ -95,10 +102,10 @@ class DeviceClientSocket(Passage, ClientSocket):
             left_bytes = self._left_bytes - n_bytes
             if left_bytes >= 0 and n_bytes >= self._least_bytes and not n_bytes & 1:
                 self._left_bytes = left_bytes
-                samples: Chunk = frame.get_payload_as_bytes()
-                if self._convert is not None:
-                    samples = self._convert(samples)
-                to.send(_TEXT, APPEND % _encode(samples))
+                samples = frame.get_payload_as_bytes()
+                if self.keeps:
+                    self._frames.append((self._clock(), samples))
+                to.send(_TEXT, APPEND % _encode(samples if self._convert is None else self._convert(samples)))
                 return
         self._long_way(transport, frame)
 
@@ -110,20 +117,25 @@ class DeviceClientSocket(Passage, ClientSocket):
         self._least_bytes, self._convert = least_bytes, convert
         self.open_passage(to)
 
-    def take_passed_bytes(self) -> int:
-        """How many bytes have passed since this was last asked."""
+    def take_passed(self) -> tuple[int, list[tuple[float, bytes]]]:
+        """How many bytes have passed since this was last asked, and, with `keeps`, when which."""
         passed_bytes = self._granted_bytes - self._left_bytes
         self._granted_bytes = self._left_bytes
-        return passed_bytes
+        frames = self._frames
+        if frames:
+            self._frames = []
+        return passed_bytes, frames
 
 
 class DeviceUpstreamSocket(Passage, UpstreamSocket):
     """A device session's model; what passes is more of the clip that is being handed over, and of its words.
 
     The passage closes by itself after the bytes that it was opened for, and after `MAX_PASSING_WORDS`. `more_words`
-    reads more of a transcript (see `TranscriptDeltas.find`), `encode_words` makes the client's message of it.
+    reads more of a transcript (see `TranscriptDeltas.find`), `encode_words` makes the client's message of it. With
+    `keeps`, events of sound that have passed are kept.
     """
 
+    keeps = False
     _left_bytes = 0
     _head = b""
     _response_id: str | None = None
@@ -137,7 +149,7 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         super().__init__()
         self._clock = clock
         self._more_words, self._encode_words = more_words, encode_words
-        self._passed: list[tuple[float, int]] = []
+        self._passed: list[tuple[float, int, bytes]] = []
         self._words: list[tuple[float, TextDelta]] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -165,7 +177,7 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         if left_bytes < 0 or n_bytes < LEAST_PASSING_BYTES:
             return False
         self._left_bytes = left_bytes
-        self._passed.append((self._clock(), n_bytes))
+        self._passed.append((self._clock(), n_bytes, raw if self.keeps else b""))
         to.send(_BINARY, samples)
         return True
 
@@ -187,14 +199,18 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         self._head, self._left_bytes, self._response_id = head, n_bytes, response_id
         self.open_passage(to)
 
-    def take_passed(self) -> list[tuple[float, int]]:
-        """When how many bytes of sound have passed since this was last asked."""
-        passed, self._passed = self._passed, []
+    def take_passed(self) -> list[tuple[float, int, bytes]]:
+        """When how many bytes of sound have passed since this was last asked, and, with `keeps`, in what event."""
+        passed = self._passed
+        if passed:
+            self._passed = []
         return passed
 
     def take_words(self) -> list[tuple[float, TextDelta]]:
         """When which words have passed since this was last asked."""
-        words, self._words = self._words, []
+        words = self._words
+        if words:
+            self._words = []
         return words
 
 
