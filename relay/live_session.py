@@ -15,6 +15,7 @@ from relay.peers.outbox import MAX_QUEUED_MS, Outbox
 from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
+from relay.wire.append import forwarded
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 
@@ -106,8 +107,11 @@ class LiveSession(LiveBase[DeviceSession]):
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
         is_usual = not self._busy and passing.open_microphone()
-        if is_usual and self._tap is None and n_bytes >= throttle.least_bytes and not n_bytes & 1:
+        if is_usual and n_bytes >= throttle.least_bytes and not n_bytes & 1:
             self.core.turns.input_bytes += n_bytes
+            if self._tap is not None:
+                audio = forwarded(("input_audio", "", n_bytes, frame, "", 0))
+                self._tap(audio, self._clock(), (audio,))
             codec = self._client_codec
             self._upstream.send_text(self._encode_audio(frame if codec.passes_up else codec.to_upstream(frame)))
             return

@@ -100,7 +100,7 @@ class Stage:
             "rs_test", SessionConfig(), DeviceOptions(pcm, pcm), lambda: f"relay_{next(numbers)}", started_at=1000.0
         )
         self.sent: list[tuple[str, bytes]] = []
-        self.client = Client(1 << 20, self.clock)
+        self.client = Client(1 << 20, clock=self.clock)
         self.client.on_ws_connected(Line(self.sent, "client"))  # type: ignore[arg-type]
         self.live = LiveSession(
             core, self.client, RealtimeCodec(), connect, tools or NoTools(), clock=self.clock, tap=tap

@@ -60,7 +60,7 @@ async def _converse(
     started_at = relay.now()
     limits = relay.settings.session_limits()
     tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now, voices.rules, limits)
-    socket = DeviceClientSocket(MAX_FRAME_BYTES, relay.now, tape.sent if tape is not None else None)
+    socket = DeviceClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
     live = _live_session(relay, session_id, principal, options, config, socket, voices, started_at, tape)
     if tape is not None:
         tape.catch_up = live.catch_up

@@ -46,8 +46,8 @@ class ClientSocket(StrictTextListener):
     def __init__(
         self,
         max_message_bytes: int,
-        clock: Callable[[], float] | None = None,
         on_sent: Callable[[Chunk, float], None] | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(max_message_bytes)
         self._clock = clock or asyncio.get_running_loop().time

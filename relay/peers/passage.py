@@ -89,9 +89,12 @@ class DeviceClientSocket(Passage, ClientSocket):
     _convert: Callable[[Chunk], Chunk] | None = None
 
     def __init__(
-        self, max_message_bytes: int, clock: Callable[[], float], on_sent: Callable[[Chunk, float], None] | None = None
+        self,
+        max_message_bytes: int,
+        on_sent: Callable[[Chunk, float], None] | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        super().__init__(max_message_bytes, clock, on_sent)
+        super().__init__(max_message_bytes, on_sent, clock)
         self._frames: list[tuple[float, bytes]] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
