@@ -9,8 +9,9 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
+from relay.core.passed import Passed
 from relay.live_base import LiveBase, Tap, Tools
-from relay.passing import Passing
+from relay.passing import Passing, piecewise
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
 from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
 from relay.peers.throttle import ReadThrottle
@@ -53,9 +54,11 @@ class LiveSession(LiveBase[DeviceSession]):
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
+        tell_passed: Callable[[Passed], None] | None = None,
         voice: Callable[[Callable[[ev.VoiceEvent], None]], VoicePeer] | None = None,
     ) -> None:
-        """`voice` makes the way to an external voice, given where its events go."""
+        """`tell_passed` is told, instead of the tap, of what passed unseen; without it, the tap is, piece by piece.
+        `voice` makes the way to an external voice, given where its events go."""
         clock = clock or asyncio.get_running_loop().time
         speech = DeviceUpstreamSocket(clock, upstream_codec.more_words, DeviceCodec.encode_text)
         super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=speech)
@@ -64,8 +67,9 @@ class LiveSession(LiveBase[DeviceSession]):
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
+        tell = tell_passed or (piecewise(tap) if tap is not None else None)
         codecs = (self._client_codec, upstream_codec)
-        self._passing = Passing(core, client, speech, codecs, self._outbox, self._throttle, tap)
+        self._passing = Passing(core, client, speech, codecs, self._outbox, self._throttle, tell)
         self._decode = upstream_codec.decode
         self._voice = voice(self.feed) if voice is not None else None
         client.on_text = self._client_text

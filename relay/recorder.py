@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,12 +27,14 @@ from relay.core.journal_lines import (
     end_line,
     event_line,
     input_lines,
+    passed_lines,
     realtime_line,
     sent_line,
     voice_line,
     words_line,
 )
 from relay.core.limits import SessionLimits
+from relay.core.passed import Passed
 from relay.core.policy import Principal, RecordMode
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 from relay.core.replay import Beginning, RealtimeStart
@@ -135,6 +138,48 @@ class SessionTape:
             self._note(sent_line(now, len(samples), crc32(samples), kept=self._keeps_sent), now, len(samples))
         except Exception:
             self._give_up()
+
+    def passed(self, passed: Passed) -> None:
+        """This went on without being handled: the microphone's audio up, the model's down and to the socket."""
+        if self._over:
+            return
+        try:
+            if not self._waiting and self._began:
+                self._passed(passed)
+                return
+            for now, event, commands in passed.events():
+                self.tap(event, now, commands)
+                if type(event) is ev.Forwarded and event.kind == "output_audio":
+                    self.sent(decode_audio(event.raw), now)
+        except Exception:
+            self._give_up()
+
+    def _passed(self, passed: Passed) -> None:
+        """Many events a second, with as little work for each as can be."""
+        frame_times, written = passed.frame_times, 0
+        if frame_times and passed.frame_bytes != self._run_bytes:
+            self._end_run()
+            self._run_bytes = passed.frame_bytes
+        told = passed_lines(passed, kept=self._keeps_sent)
+        if not self._records:
+            self._first = min([*frame_times[:1], *(now for now, _ in told[:1])])
+        for now, lines in told:
+            upto = bisect_left(frame_times, now, written)
+            self._run += frame_times[written:upto]
+            written = upto
+            self._end_run()
+            self._journal.append(lines)
+            self._last = now
+        self._run += frame_times[written:]
+        self._last = max([self._last, *self._run[-1:]])
+        self._client += passed.frames
+        self._upstream += passed.sound
+        if self._keeps_sent:
+            self._sent += passed.sound
+        self._records += len(frame_times) + 2 * len(passed.pieces) + len(passed.words)
+        self._pending_bytes += len(passed.frames) + 2 * len(passed.sound) + 32 * len(frame_times)
+        if self._pending_bytes > FLUSH_BYTES:
+            self._hand_over()
 
     def close(self, reason: str = "closed") -> None:
         """The session is over: write what is left and let go of the files."""

@@ -75,6 +75,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.live_base",
         "relay.live_realtime",
         "relay.live_session",
+        "relay.passing",
         "relay.peers",
         "relay.state",
         "relay.tickets",

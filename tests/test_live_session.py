@@ -91,7 +91,13 @@ class Stage:
     """A live session in a loop, its sockets replaced by lists."""
 
     def __init__(
-        self, *, tap: Any = None, tools: Any = None, rate_hz: int = 24_000, kind: type[DeviceSession] = DeviceSession
+        self,
+        *,
+        tap: Any = None,
+        tell: Any = None,
+        tools: Any = None,
+        rate_hz: int = 24_000,
+        kind: type[DeviceSession] = DeviceSession,
     ) -> None:
         pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
         numbers = itertools.count(1)
@@ -103,7 +109,7 @@ class Stage:
         self.client = Client(1 << 20, clock=self.clock)
         self.client.on_ws_connected(Line(self.sent, "client"))  # type: ignore[arg-type]
         self.live = LiveSession(
-            core, self.client, RealtimeCodec(), connect, tools or NoTools(), clock=self.clock, tap=tap
+            core, self.client, RealtimeCodec(), connect, tools or NoTools(), clock=self.clock, tap=tap, tell_passed=tell
         )
         self.upstream = Upstream(self.clock, self.live._upstream_codec.more_words, encode_text)
         self.upstream.keeps = tap is not None

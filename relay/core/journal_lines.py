@@ -22,6 +22,7 @@ sounds, `chars`, `starts` and `lengths` (ms) say so. `now` is the session's cloc
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -31,6 +32,7 @@ from relay.core.commands import Command, TellText
 from relay.core.events import Event, Forwarded, TextDelta, VoiceSpoke
 from relay.core.journal import build, from_json, to_json
 from relay.core.journal_realtime import Frame, clean_frame, is_frame, members_of, read_frame
+from relay.core.passed import Passed
 from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.redact import clean, redact
 from relay.core.values import Alignment
@@ -183,6 +185,22 @@ def input_lines(times: Sequence[float], n_bytes: int) -> bytes:
     """
     end = b',"in":%d}\n' % n_bytes
     return b'{"now":' + orjson.dumps(times)[1:-1].replace(b",", end + b'{"now":') + end
+
+
+def passed_lines(passed: Passed, *, kept: bool) -> list[tuple[float, bytes]]:
+    """The lines of what passed unseen, but for the microphone's, with their times.
+
+    A piece of sound came and went out at the same time: two lines.
+    """
+    names = {"item": passed.item_id, "response": passed.response_id, "part": passed.content_index}
+    rest = orjson.dumps(names)[1:]
+    lines = [(now, words_line(words, now, (TellText(words.text),))) for now, words in passed.words]
+    for now, samples in passed.samples():
+        n_bytes = len(samples)
+        line = b'{"now":%s,"out":%d,%s\n' % (orjson.dumps(now), n_bytes, rest)
+        lines.append((now, line + sent_line(now, n_bytes, crc32(samples), kept=kept)))
+    lines.sort(key=itemgetter(0))
+    return lines
 
 
 def voice_line(event: VoiceSpoke, now: float, commands: Sequence[Command]) -> bytes:

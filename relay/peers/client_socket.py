@@ -66,11 +66,6 @@ class ClientSocket(StrictTextListener):
 
         self.send_binary = send_seen
 
-    def tell_sent(self, samples: Chunk, now: float) -> None:
-        """Audio went to the client at `now`, past `send_binary`."""
-        if self._on_sent is not None:
-            self._on_sent(samples, now)
-
 
 class _Upgraded(web.StreamResponse):
     """What the handler returns after the socket is gone: aiohttp must write nothing more."""

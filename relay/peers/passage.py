@@ -15,6 +15,7 @@ from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from audio.framing import Chunk
 from relay.core.events import TextDelta
+from relay.core.passed import Passed
 from relay.peers.client_socket import ClientSocket
 from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamSocket
@@ -86,6 +87,7 @@ class DeviceClientSocket(Passage, ClientSocket):
     keeps = False
     _left_bytes = _granted_bytes = -1
     _least_bytes = 0
+    _frame_bytes = 0
     _convert: Callable[[Chunk], Chunk] | None = None
 
     def __init__(
@@ -95,7 +97,8 @@ class DeviceClientSocket(Passage, ClientSocket):
         clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(max_message_bytes, on_sent, clock)
-        self._frames: list[tuple[float, bytes]] = []
+        self._times: list[float] = []
+        self._frames = bytearray()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
@@ -104,13 +107,21 @@ class DeviceClientSocket(Passage, ClientSocket):
             n_bytes = frame.payload_size
             left_bytes = self._left_bytes - n_bytes
             if left_bytes >= 0 and n_bytes >= self._least_bytes and not n_bytes & 1:
-                self._left_bytes = left_bytes
                 samples = frame.get_payload_as_bytes()
-                if self.keeps:
-                    self._frames.append((self._clock(), samples))
-                to.send(_TEXT, APPEND % _encode(samples if self._convert is None else self._convert(samples)))
-                return
+                if not self.keeps or self._keep(samples):
+                    self._left_bytes = left_bytes
+                    to.send(_TEXT, APPEND % _encode(samples if self._convert is None else self._convert(samples)))
+                    return
         self._long_way(transport, frame)
+
+    def _keep(self, samples: bytes) -> bool:
+        if len(samples) != self._frame_bytes:
+            if self._times:
+                return False  # what is kept is of one length
+            self._frame_bytes = len(samples)
+        self._times.append(self._clock())
+        self._frames += samples
+        return True
 
     def open_for(
         self, n_bytes: int, least_bytes: int, to: MessageListener, convert: Callable[[Chunk], Chunk] | None
@@ -120,14 +131,17 @@ class DeviceClientSocket(Passage, ClientSocket):
         self._least_bytes, self._convert = least_bytes, convert
         self.open_passage(to)
 
-    def take_passed(self) -> tuple[int, list[tuple[float, bytes]]]:
-        """How many bytes have passed since this was last asked, and, with `keeps`, when which."""
+    def take_passed_bytes(self) -> int:
+        """How many bytes have passed since this was last asked."""
         passed_bytes = self._granted_bytes - self._left_bytes
         self._granted_bytes = self._left_bytes
-        frames = self._frames
-        if frames:
-            self._frames = []
-        return passed_bytes, frames
+        return passed_bytes
+
+    def take_kept(self, into: Passed) -> None:
+        """Hand over what was kept."""
+        if self._times:
+            into.frame_bytes, into.frame_times, into.frames = self._frame_bytes, self._times, self._frames
+            self._times, self._frames = [], bytearray()
 
 
 class DeviceUpstreamSocket(Passage, UpstreamSocket):
@@ -135,7 +149,7 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
 
     The passage closes by itself after the bytes that it was opened for, and after `MAX_PASSING_WORDS`. `more_words`
     reads more of a transcript (see `TranscriptDeltas.find`), `encode_words` makes the client's message of it. With
-    `keeps`, events of sound that have passed are kept.
+    `keeps`, sound that has passed is kept.
     """
 
     keeps = False
@@ -152,7 +166,8 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         super().__init__()
         self._clock = clock
         self._more_words, self._encode_words = more_words, encode_words
-        self._passed: list[tuple[float, int, bytes]] = []
+        self._passed: list[tuple[float, int]] = []
+        self._sound = bytearray()
         self._words: list[tuple[float, TextDelta]] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -180,7 +195,9 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         if left_bytes < 0 or n_bytes < LEAST_PASSING_BYTES:
             return False
         self._left_bytes = left_bytes
-        self._passed.append((self._clock(), n_bytes, raw if self.keeps else b""))
+        self._passed.append((self._clock(), n_bytes))
+        if self.keeps:
+            self._sound += samples
         to.send(_BINARY, samples)
         return True
 
@@ -202,12 +219,17 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         self._head, self._left_bytes, self._response_id = head, n_bytes, response_id
         self.open_passage(to)
 
-    def take_passed(self) -> list[tuple[float, int, bytes]]:
-        """When how many bytes of sound have passed since this was last asked, and, with `keeps`, in what event."""
+    def take_passed(self) -> list[tuple[float, int]]:
+        """When how many bytes of sound have passed since this was last asked."""
         passed = self._passed
         if passed:
             self._passed = []
         return passed
+
+    def take_kept(self, into: Passed) -> None:
+        """Hand over what was kept."""
+        if self._sound:
+            into.sound, self._sound = self._sound, bytearray()
 
     def take_words(self) -> list[tuple[float, TextDelta]]:
         """When which words have passed since this was last asked."""

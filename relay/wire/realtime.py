@@ -46,7 +46,7 @@ class RealtimeCodec:
 
     def __init__(self) -> None:
         self._audio = AudioDeltas()
-        self.find_audio, self.head_of = self._audio.find, self._audio.head_of
+        self.head_of = self._audio.head_of
         self._words = TranscriptDeltas()
         self.more_words = self._words.find
 
