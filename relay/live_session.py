@@ -1,7 +1,7 @@
 """A device client's session at run time: the only place where its rules, the languages and the sockets meet."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, assert_never, cast
 
 from audio.framing import Chunk
@@ -9,14 +9,12 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
-from relay.core.passed import Passed
 from relay.live_base import LiveBase, Tap, Tools
-from relay.passing import Passing, piecewise
+from relay.passing import Listener, Passing, Piecewise
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
 from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
-from relay.wire.append import forwarded
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 
@@ -54,12 +52,13 @@ class LiveSession(LiveBase[DeviceSession]):
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
-        tell_passed: Callable[[Passed], None] | None = None,
+        listeners: Sequence[Listener] | None = None,
         voice: Callable[[Callable[[ev.VoiceEvent], None]], VoicePeer] | None = None,
     ) -> None:
-        """`tell_passed` is told, instead of the tap, of what passed unseen; without it, the tap is, piece by piece.
+        """`listeners` are told of what passed unseen, instead of the tap; without them, the tap is, piece by piece.
         `voice` makes the way to an external voice, given where its events go."""
         clock = clock or asyncio.get_running_loop().time
+        self._microphone = client
         speech = DeviceUpstreamSocket(clock, upstream_codec.more_words, DeviceCodec.encode_text)
         super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=speech)
         self._client_codec = DeviceCodec(core.options)
@@ -67,9 +66,10 @@ class LiveSession(LiveBase[DeviceSession]):
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
-        tell = tell_passed or (piecewise(tap) if tap is not None else None)
+        if listeners is None:
+            listeners = [Piecewise(tap)] if tap is not None else []
         codecs = (self._client_codec, upstream_codec)
-        self._passing = Passing(core, client, speech, codecs, self._outbox, self._throttle, tell)
+        self._passing = Passing(core, client, speech, codecs, self._outbox, self._throttle, listeners)
         self._decode = upstream_codec.decode
         self._voice = voice(self.feed) if voice is not None else None
         client.on_text = self._client_text
@@ -99,8 +99,8 @@ class LiveSession(LiveBase[DeviceSession]):
             self._passing.open_microphone()
 
     def catch_up(self) -> None:
-        """Tell the tap what it has not been told yet."""
-        self._passing.note()
+        """Tell whoever listens what has not been told yet."""
+        self._passing.tell()
 
     def _client_binary(self, frame: memoryview) -> None:
         """A frame that may not take the short way, or no more of them."""
@@ -113,9 +113,7 @@ class LiveSession(LiveBase[DeviceSession]):
         is_usual = not self._busy and passing.open_microphone()
         if is_usual and n_bytes >= throttle.least_bytes and not n_bytes & 1:
             self.core.turns.input_bytes += n_bytes
-            if self._tap is not None:
-                audio = forwarded(("input_audio", "", n_bytes, frame, "", 0))
-                self._tap(audio, self._clock(), (audio,))
+            self._microphone.keep(frame)
             codec = self._client_codec
             self._upstream.send_text(self._encode_audio(frame if codec.passes_up else codec.to_upstream(frame)))
             return
@@ -151,7 +149,7 @@ class LiveSession(LiveBase[DeviceSession]):
                         self._tap(event, now, (event,))
                     self._outbox.play(event, now)
                     if not self._busy:
-                        self._passing.open_speech(event, now)
+                        self._passing.open_speech(event)
                     return
             elif self.core.turns.more_text(cast(ev.TextDelta, event), now):
                 if self._tap is not None:

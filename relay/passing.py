@@ -4,7 +4,8 @@ Whoever is about to look at the session, its outbox or its recording calls `note
 had been handled when it came.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded, TextDelta
@@ -16,18 +17,30 @@ from relay.peers.throttle import ReadThrottle
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 
-MAX_UNTOLD_MS = 500
-"""What a tap is told late: a recording writes twice a second, and asks first."""
+
+class Listener(Protocol):
+    """Somebody who has to know of everything, and can wait for it."""
+
+    @property
+    def wants(self) -> bool:
+        """Whether what passes from here on is to be kept and told."""
+
+    def passed(self, passed: Passed) -> None:
+        """All that has passed since this was last called, in order with all else that there is to tell."""
 
 
-def piecewise(tap: Tap) -> Callable[[Passed], None]:
-    """Tells a tap of everything that has passed, piece by piece."""
+class Piecewise:
+    """Tells a tap of all that has passed, piece by piece."""
 
-    def tell(passed: Passed) -> None:
+    wants = True
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+
+    def passed(self, passed: Passed) -> None:
+        """Tell it."""
         for now, event, commands in passed.events():
-            tap(event, now, commands)
-
-    return tell
+            self._tap(event, now, commands)
 
 
 class Passing:
@@ -41,27 +54,27 @@ class Passing:
         codecs: tuple[DeviceCodec, RealtimeCodec],
         outbox: Outbox,
         throttle: ReadThrottle,
-        tell: Callable[[Passed], None] | None,
+        listeners: Sequence[Listener],
     ) -> None:
-        """`tell` is told of everything, in the order in which it came, before anything else is told of."""
         self._core = core
         self._microphone, self._speech = microphone, speech
         self._codec, self._upstream_codec = codecs
         self._outbox, self._throttle = outbox, throttle
-        self._tell = tell
+        self._listeners = listeners
         self._item = ("", 0, "")
-        microphone.keeps = speech.keeps = tell is not None
+        self._words: list[tuple[float, TextDelta]] = []
+        self._pieces: list[tuple[float, int]] = []
+        speech.renew = self._renew_speech
 
     def close(self) -> None:
-        """Let nothing pass, and note what did."""
+        """Let nothing pass, note what did, and tell the listeners."""
         self._microphone.close_passage()
-        self._speech.close_passage()
-        self.note()
+        self.close_speech()
 
     def close_speech(self) -> None:
-        """Let no more of the model's clip pass, and note what did, on both sides."""
+        """Let no more of the model's clip pass; note what has passed, on both sides, and tell the listeners."""
         self._speech.close_passage()
-        self.note()
+        self.tell()
 
     def open_microphone(self) -> bool:
         """Let the client's audio pass, if all is as usual; returns whether it is."""
@@ -69,26 +82,30 @@ class Passing:
         is_usual = self._core.streaming_in and upstream.is_writable and not codec.aligner.carry
         left_bytes = int(throttle.audio.left)
         if is_usual and left_bytes > 0:
-            if self._tell is not None:
-                left_bytes = min(left_bytes, MAX_UNTOLD_MS * codec.options.input.bytes_per_ms)
+            self._microphone.keeps = any(one.wants for one in self._listeners)
             convert = None if codec.passes_up else codec.to_upstream
             self._microphone.open_for(left_bytes, throttle.least_bytes, upstream, convert)
         return is_usual
 
-    def open_speech(self, audio: Forwarded, now: float) -> None:
+    def open_speech(self, audio: Forwarded) -> None:
         """Let more of a clip pass, if it is being handed over as it comes."""
         turns = self._core.turns
         if not self._core.streaming_out or not self._codec.passes_down or not turns.is_under_way(audio):
             return
-        room_bytes = self._outbox.room_bytes((audio.item_id, audio.content_index), now)
+        room_bytes = self._outbox.room_bytes((audio.item_id, audio.content_index))
         head = self._upstream_codec.head_of(audio.item_id, audio.content_index)
         if room_bytes and head:
             self._item = (audio.item_id, audio.content_index, audio.response_id)
+            self._speech.keeps = any(one.wants for one in self._listeners)
             texts_of = audio.response_id if turns.takes_text(audio.response_id) else None
             self._speech.open_for(head, room_bytes, texts_of, self._microphone)
 
+    def _renew_speech(self) -> int:
+        self.note()
+        return self._outbox.room_bytes(self._item[:2])
+
     def note(self) -> None:
-        """Count all that has passed, and tell the tap."""
+        """Count all that has passed."""
         spoken_bytes = self._microphone.take_passed_bytes()
         if spoken_bytes:
             self._core.turns.input_bytes += spoken_bytes
@@ -100,14 +117,21 @@ class Passing:
             for now, n_bytes in pieces:
                 self._outbox.passed(n_bytes, now)
             self._core.turns.passed_audio(*self._item[:2], sum(n_bytes for _, n_bytes in pieces), pieces[-1][0])
-        if self._tell is not None and (spoken_bytes or words or pieces):
-            self._tell(self._passed(words, pieces))
+        if self._speech.keeps:
+            self._words += words
+            self._pieces += pieces
 
-    def _passed(self, words: list[tuple[float, TextDelta]], pieces: list[tuple[float, int]]) -> Passed:
+    def tell(self) -> None:
+        """Count all that has passed, and tell the listeners."""
+        self.note()
+        if not self._listeners:
+            return
         item_id, content_index, response_id = self._item
-        passed = Passed(
-            item_id=item_id, content_index=content_index, response_id=response_id, pieces=pieces, words=words
-        )
+        passed = Passed(item_id=item_id, content_index=content_index, response_id=response_id)
         self._microphone.take_kept(passed)
         self._speech.take_kept(passed)
-        return passed
+        passed.words, self._words = self._words, []
+        passed.pieces, self._pieces = self._pieces, []
+        if passed.frames or passed.pieces or passed.words:
+            for listener in self._listeners:
+                listener.passed(passed)

@@ -139,13 +139,19 @@ class SessionTape:
         except Exception:
             self._give_up()
 
+    @property
+    def wants(self) -> bool:
+        """Whether what happens is recorded at all, by consent and as long as nothing failed."""
+        return not self._over and not self._waiting
+
     def passed(self, passed: Passed) -> None:
         """This went on without being handled: the microphone's audio up, the model's down and to the socket."""
-        if self._over:
+        if not self.wants:
             return
         try:
-            if not self._waiting and self._began:
-                self._passed(passed)
+            n_frame_bytes = set(map(len, passed.frames))
+            if self._began and len(n_frame_bytes) <= 1:
+                self._passed(passed, *n_frame_bytes)
                 return
             for now, event, commands in passed.events():
                 self.tap(event, now, commands)
@@ -154,12 +160,12 @@ class SessionTape:
         except Exception:
             self._give_up()
 
-    def _passed(self, passed: Passed) -> None:
+    def _passed(self, passed: Passed, n_frame_bytes: int = 0) -> None:
         """Many events a second, with as little work for each as can be."""
         frame_times, written = passed.frame_times, 0
-        if frame_times and passed.frame_bytes != self._run_bytes:
+        if frame_times and n_frame_bytes != self._run_bytes:
             self._end_run()
-            self._run_bytes = passed.frame_bytes
+            self._run_bytes = n_frame_bytes
         told = passed_lines(passed, kept=self._keeps_sent)
         if not self._records:
             self._first = min([*frame_times[:1], *(now for now, _ in told[:1])])
@@ -172,12 +178,13 @@ class SessionTape:
             self._last = now
         self._run += frame_times[written:]
         self._last = max([self._last, *self._run[-1:]])
-        self._client += passed.frames
-        self._upstream += passed.sound
+        frames, sound = b"".join(passed.frames), b"".join(passed.sound)
+        self._client += frames
+        self._upstream += sound
         if self._keeps_sent:
-            self._sent += passed.sound
+            self._sent += sound
         self._records += len(frame_times) + 2 * len(passed.pieces) + len(passed.words)
-        self._pending_bytes += len(passed.frames) + 2 * len(passed.sound) + 32 * len(frame_times)
+        self._pending_bytes += len(frames) + 2 * len(sound) + 32 * len(frame_times)
         if self._pending_bytes > FLUSH_BYTES:
             self._hand_over()
 

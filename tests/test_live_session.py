@@ -94,7 +94,7 @@ class Stage:
         self,
         *,
         tap: Any = None,
-        tell: Any = None,
+        listeners: Any = None,
         tools: Any = None,
         rate_hz: int = 24_000,
         kind: type[DeviceSession] = DeviceSession,
@@ -109,10 +109,17 @@ class Stage:
         self.client = Client(1 << 20, clock=self.clock)
         self.client.on_ws_connected(Line(self.sent, "client"))  # type: ignore[arg-type]
         self.live = LiveSession(
-            core, self.client, RealtimeCodec(), connect, tools or NoTools(), clock=self.clock, tap=tap, tell_passed=tell
+            core,
+            self.client,
+            RealtimeCodec(),
+            connect,
+            tools or NoTools(),
+            clock=self.clock,
+            tap=tap,
+            listeners=listeners,
         )
         self.upstream = Upstream(self.clock, self.live._upstream_codec.more_words, encode_text)
-        self.upstream.keeps = tap is not None
+        self.upstream.renew = self.live._passing._renew_speech
         self.live._upstream = self.live._passing._speech = self.upstream
         self.upstream.on_text = self.live._upstream_text
         self.upstream.on_ws_connected(Line(self.sent, "upstream"))  # type: ignore[arg-type]

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from audio.formats import AudioFormat
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.journal_lines import Gap, Happened
+from relay.core.passed import Passed
 from relay.core.policy import Policy, Principal
 from relay.core.replay import Difference
 from relay.core.values import DeviceOptions, SessionConfig
@@ -25,6 +27,7 @@ from relay.recording.reader import Recording
 from relay.recording.rerun import rerun
 from relay.recording.writer import Batch, Files, Writer
 from relay.testing import ScriptedSession, ScriptedUpstream
+from relay.wire.append import decode_audio
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.tapes import microphone, tone
 
@@ -326,3 +329,68 @@ def test_a_file_size_limit_is_a_gap_like_any_other(tmp_path: Path) -> None:
     files.close()
     assert (tmp_path / "r" / "client.pcm").stat().st_size == 6000
     assert (tmp_path / "r" / "journal.jsonl").read_text().splitlines()[1].startswith('{"gap":{"records":1')
+
+
+def passed(*, n_bytes: tuple[int, ...] = (960,)) -> Passed:
+    frames = [bytes([n]) * n_bytes[n % len(n_bytes)] for n in range(7)]
+    return Passed(
+        frame_times=[10.02 + n * 0.02 for n in range(7)],
+        frames=frames,
+        item_id="item_a",
+        response_id="resp_1",
+        pieces=[(10.01, 4), (10.06, 6), (10.09, 2)],
+        sound=[b"\1\2\3\4", b"\5\6" * 3, b"\7\0"],
+        words=[
+            (10.03, ev.TextDelta("resp_1", "item_a", 0, "one ", True)),
+            (10.5, ev.TextDelta("r", "i", 1, "é", True)),
+        ],
+    )
+
+
+@pytest.mark.parametrize("rate_hz", [24_000, 16_000])
+@pytest.mark.parametrize("n_bytes", [(960,), (960, 640)])
+async def test_what_is_written_down_in_bulk_is_what_would_have_been_piece_by_piece(
+    tmp_path: Path, rate_hz: int, n_bytes: tuple[int, ...]
+) -> None:
+    pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
+
+    def written(in_bulk: bool) -> tuple[bytes, list[bytes], int, float, float]:
+        recorder = Recorder(tmp_path, "on")
+        batches: list[Batch] = []
+        recorder.writer.put = lambda files, batch: not batches.append(batch)  # type: ignore[method-assign, func-returns-value]
+        tape = recorder.tape("rs_1", SessionConfig(), DeviceOptions(pcm, pcm), Principal(), 9.0, lambda: 11.0)
+        assert tape is not None
+        assert tape.wants
+        tape.tap(ev.Tick(), 10.0, ())
+        for _ in range(2):
+            if in_bulk:
+                tape.passed(passed(n_bytes=n_bytes))
+            else:
+                for now, event, commands in passed(n_bytes=n_bytes).events():
+                    tape.tap(event, now, commands)
+                    if isinstance(event, ev.Forwarded) and event.kind == "output_audio":
+                        tape.sent(decode_audio(event.raw), now)
+            tape._hand_over()
+        tape.close()
+        audio = [b"".join(sound) for sound in zip(*(batch.audio for batch in batches), strict=True)]
+        last = batches[1]
+        return b"".join(batch.journal for batch in batches), audio, last.records, last.first, last.last
+
+    in_bulk = written(True)
+    assert in_bulk == written(False)
+    assert in_bulk[0].count(b'"in":') == 14
+    assert in_bulk[0].count(b'"sent":') == 6
+
+
+async def test_a_recording_that_waits_for_consent_keeps_nothing_of_what_passes(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "consent")
+    tape = recorder.tape("rs_1", SessionConfig(), DeviceOptions(), Principal(), 9.0, lambda: 11.0)
+    assert tape is not None
+    assert not tape.wants
+    tape.passed(passed())
+    assert not tape._records
+    assert not tape._client
+    tape.tap(ev.Consent(True), 10.0, ())
+    assert tape.wants
+    tape.close()
+    assert not tape.wants

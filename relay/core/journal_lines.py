@@ -195,8 +195,7 @@ def passed_lines(passed: Passed, *, kept: bool) -> list[tuple[float, bytes]]:
     names = {"item": passed.item_id, "response": passed.response_id, "part": passed.content_index}
     rest = orjson.dumps(names)[1:]
     lines = [(now, words_line(words, now, (TellText(words.text),))) for now, words in passed.words]
-    for now, samples in passed.samples():
-        n_bytes = len(samples)
+    for (now, n_bytes), samples in zip(passed.pieces, passed.sound, strict=True):
         line = b'{"now":%s,"out":%d,%s\n' % (orjson.dumps(now), n_bytes, rest)
         lines.append((now, line + sent_line(now, n_bytes, crc32(samples), kept=kept)))
     lines.sort(key=itemgetter(0))

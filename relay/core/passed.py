@@ -13,16 +13,15 @@ Happened = tuple[float, Forwarded | TextDelta, tuple[cmd.Command]]
 
 @dataclass(slots=True)
 class Passed:
-    """Microphone frames of `frame_bytes` each, `sound` of one clip in pieces of (when, bytes), and words."""
+    """Microphone frames and their times, `sound` of one clip in pieces of (when, bytes), and words."""
 
-    frame_bytes: int = 0
     frame_times: list[float] = field(default_factory=list)
-    frames: bytearray = field(default_factory=bytearray)
+    frames: list[bytes] = field(default_factory=list)
     item_id: str = ""
     content_index: int = 0
     response_id: str = ""
     pieces: list[tuple[float, int]] = field(default_factory=list)
-    sound: bytearray = field(default_factory=bytearray)
+    sound: list[bytes] = field(default_factory=list)
     words: list[tuple[float, TextDelta]] = field(default_factory=list)
 
     def events(self) -> Iterator[Happened]:
@@ -32,23 +31,15 @@ class Passed:
         yield from sorted(told, key=_when)
 
     def _frames(self) -> Iterator[Happened]:
-        for n, now in enumerate(self.frame_times):
-            raw = bytes(self.frames[n * self.frame_bytes : (n + 1) * self.frame_bytes])
-            audio = Forwarded("input_audio", "", self.frame_bytes, raw)
+        for now, raw in zip(self.frame_times, self.frames, strict=True):
+            audio = Forwarded("input_audio", "", len(raw), raw)
             yield now, audio, (audio,)
 
     def _pieces(self) -> Iterator[Happened]:
-        for now, samples in self.samples():
+        for (now, n_bytes), samples in zip(self.pieces, self.sound, strict=True):
             raw = pybase64.b64encode(samples)
-            audio = Forwarded("output_audio", self.item_id, len(samples), raw, self.response_id, self.content_index)
+            audio = Forwarded("output_audio", self.item_id, n_bytes, raw, self.response_id, self.content_index)
             yield now, audio, (audio,)
-
-    def samples(self) -> Iterator[tuple[float, memoryview]]:
-        """The pieces of the sound."""
-        sound, start = memoryview(self.sound), 0
-        for now, n_bytes in self.pieces:
-            yield now, sound[start : start + n_bytes]
-            start += n_bytes
 
 
 def _when(happened: Happened) -> float:

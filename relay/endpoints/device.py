@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 from aiohttp import web
@@ -12,14 +11,13 @@ from audio.formats import AudioFormat
 from relay.access import chosen_subprotocol
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
-from relay.core.passed import Passed
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.live_base import Tap, both
 from relay.live_session import LiveSession
-from relay.passing import piecewise
+from relay.passing import Listener, Piecewise
 from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
 from relay.peers.passage import DeviceClientSocket
 from relay.recorder import SessionTape
@@ -152,22 +150,14 @@ def _live_session(
         relay.dial,
         tools,
         tap=both(relay.tap, tape.tap if tape is not None else None),
-        tell_passed=_teller(relay.tap, tape) if tape is not None else None,
+        listeners=_listeners(relay.tap, tape),
         max_queued_ms=relay.settings.max_queued_s * 1000,
         voice=voices.way(relay.provider),
     )
 
 
-def _teller(tap: Tap | None, tape: SessionTape) -> Callable[[Passed], None]:
-    if tap is None:
-        return tape.passed
-    tell = piecewise(tap)
-
-    def tell_both(passed: Passed) -> None:
-        tell(passed)
-        tape.passed(passed)
-
-    return tell_both
+def _listeners(tap: Tap | None, tape: SessionTape | None) -> list[Listener]:
+    return [*([Piecewise(tap)] if tap is not None else ()), *([tape] if tape is not None else ())]
 
 
 def _passed_over(live: LiveSession) -> str:

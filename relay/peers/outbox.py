@@ -149,11 +149,11 @@ class Outbox:
                 return
         self._enqueue_audio(key, samples)
 
-    def room_bytes(self, key: Key, now: float) -> int:
+    def room_bytes(self, key: Key) -> int:
         """How much more of a clip's audio may be handed over at once; 0 if it is not its turn."""
         if self._queue or not self._socket.is_writable or not self._segments or self._segments[-1].key != key:
             return 0
-        room_ms = min(self._max_ahead_ms - self._playhead.ahead_ms(now), MAX_PASSING_MS)
+        room_ms = min(self._max_ahead_ms - self._playhead.ahead_ms(self._clock()), MAX_PASSING_MS)
         return max(int(room_ms), 0) * self._bytes_per_ms
 
     def passed(self, n_bytes: int, now: float) -> None:

@@ -87,7 +87,6 @@ class DeviceClientSocket(Passage, ClientSocket):
     keeps = False
     _left_bytes = _granted_bytes = -1
     _least_bytes = 0
-    _frame_bytes = 0
     _convert: Callable[[Chunk], Chunk] | None = None
 
     def __init__(
@@ -98,7 +97,7 @@ class DeviceClientSocket(Passage, ClientSocket):
     ) -> None:
         super().__init__(max_message_bytes, on_sent, clock)
         self._times: list[float] = []
-        self._frames = bytearray()
+        self._frames: list[bytes] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
@@ -107,21 +106,14 @@ class DeviceClientSocket(Passage, ClientSocket):
             n_bytes = frame.payload_size
             left_bytes = self._left_bytes - n_bytes
             if left_bytes >= 0 and n_bytes >= self._least_bytes and not n_bytes & 1:
+                self._left_bytes = left_bytes
                 samples = frame.get_payload_as_bytes()
-                if not self.keeps or self._keep(samples):
-                    self._left_bytes = left_bytes
-                    to.send(_TEXT, APPEND % _encode(samples if self._convert is None else self._convert(samples)))
-                    return
+                if self.keeps:
+                    self._times.append(self._clock())
+                    self._frames.append(samples)
+                to.send(_TEXT, APPEND % _encode(samples if self._convert is None else self._convert(samples)))
+                return
         self._long_way(transport, frame)
-
-    def _keep(self, samples: bytes) -> bool:
-        if len(samples) != self._frame_bytes:
-            if self._times:
-                return False  # what is kept is of one length
-            self._frame_bytes = len(samples)
-        self._times.append(self._clock())
-        self._frames += samples
-        return True
 
     def open_for(
         self, n_bytes: int, least_bytes: int, to: MessageListener, convert: Callable[[Chunk], Chunk] | None
@@ -130,6 +122,12 @@ class DeviceClientSocket(Passage, ClientSocket):
         self._left_bytes = self._granted_bytes = n_bytes
         self._least_bytes, self._convert = least_bytes, convert
         self.open_passage(to)
+
+    def keep(self, frame: Chunk) -> None:
+        """Keep what went the long way with what passed, if anything is kept."""
+        if self.keeps:
+            self._times.append(self._clock())
+            self._frames.append(bytes(frame))
 
     def take_passed_bytes(self) -> int:
         """How many bytes have passed since this was last asked."""
@@ -140,16 +138,16 @@ class DeviceClientSocket(Passage, ClientSocket):
     def take_kept(self, into: Passed) -> None:
         """Hand over what was kept."""
         if self._times:
-            into.frame_bytes, into.frame_times, into.frames = self._frame_bytes, self._times, self._frames
-            self._times, self._frames = [], bytearray()
+            into.frame_times, into.frames = self._times, self._frames
+            self._times, self._frames = [], []
 
 
 class DeviceUpstreamSocket(Passage, UpstreamSocket):
     """A device session's model; what passes is more of the clip that is being handed over, and of its words.
 
-    The passage closes by itself after the bytes that it was opened for, and after `MAX_PASSING_WORDS`. `more_words`
-    reads more of a transcript (see `TranscriptDeltas.find`), `encode_words` makes the client's message of it. With
-    `keeps`, sound that has passed is kept.
+    After the bytes that it was opened for the passage asks `renew` how many more there may be. `more_words` reads more
+    of a transcript (see `TranscriptDeltas.find`), `encode_words` makes the client's message of it. With `keeps`, sound
+    that has passed is kept.
     """
 
     keeps = False
@@ -166,8 +164,9 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         super().__init__()
         self._clock = clock
         self._more_words, self._encode_words = more_words, encode_words
+        self.renew: Callable[[], int] = int
         self._passed: list[tuple[float, int]] = []
-        self._sound = bytearray()
+        self._sound: list[bytes] = []
         self._words: list[tuple[float, TextDelta]] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -191,13 +190,14 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         except ValueError:
             return False
         n_bytes = len(samples)
-        left_bytes = self._left_bytes - n_bytes
-        if left_bytes < 0 or n_bytes < LEAST_PASSING_BYTES:
+        if n_bytes > self._left_bytes:
+            self._left_bytes = self.renew()
+        if not LEAST_PASSING_BYTES <= n_bytes <= self._left_bytes:
             return False
-        self._left_bytes = left_bytes
+        self._left_bytes -= n_bytes
         self._passed.append((self._clock(), n_bytes))
         if self.keeps:
-            self._sound += samples
+            self._sound.append(samples)
         to.send(_BINARY, samples)
         return True
 
@@ -229,7 +229,7 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
     def take_kept(self, into: Passed) -> None:
         """Hand over what was kept."""
         if self._sound:
-            into.sound, self._sound = self._sound, bytearray()
+            into.sound, self._sound = self._sound, []
 
     def take_words(self) -> list[tuple[float, TextDelta]]:
         """When which words have passed since this was last asked."""
