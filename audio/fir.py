@@ -18,14 +18,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audio.framing import Chunk
+
 Floats = NDArray[np.float64]
+Step = Callable[[bytes, Chunk], tuple[bytes, bytes]]
+"""The history before a chunk, and the chunk; its output, and the history before the next one."""
 
 ROW_MS = 2
 # A longer chunk is cut. 100 ms of audio is one product, and the scratch stays within a second-level cache.
 MAX_ROWS = 64
-# Callers use a handful of chunk lengths. A client that sends every length in turn evicts the oldest plan: it
+# Callers use a handful of chunk lengths. A client that sends every length in turn evicts the oldest step: it
 # pays some microseconds per chunk, and memory stays where it is.
-MAX_PLANS = 64
+MAX_STEPS = 64
 _WEIGHT_GRID = 2.0**32
 
 
@@ -80,45 +84,54 @@ class FilterBank:
 
     def run(self, buffer: bytes, groups: int) -> bytes:
         """Outputs for the first `groups` groups in `buffer` (PCM16: the history, then the groups, then anything)."""
+        history_bytes = 2 * self.history_samples
+        end = history_bytes + 2 * self.group_in * groups
+        return self.step(groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
+
+    def step(self, groups: int) -> "Step":
+        """The work for chunks of `groups` groups, on scratch that belongs to this thread."""
         try:
-            plans: dict[int, Callable[[bytes], bytes]] = self._local.plans
+            steps: dict[int, Step] = self._local.steps
         except AttributeError:
-            plans = self._local.plans = {}
+            steps = self._local.steps = {}
             self._local.scratch = _Scratch(*self._weights.shape)
         try:
-            plan = plans[groups]
+            return steps[groups]
         except KeyError:
-            if len(plans) >= MAX_PLANS:
-                del plans[next(iter(plans))]
-            plan = plans[groups] = self._plan(groups, self._local.scratch)
-        return plan(buffer)
+            if len(steps) >= MAX_STEPS:
+                del steps[next(iter(steps))]
+            step = steps[groups] = self._step(groups, self._local.scratch)
+            return step
 
-    def _plan(self, groups: int, scratch: "_Scratch") -> Callable[[bytes], bytes]:
-        """The work for one chunk length: views into the scratch and strides over the input, computed once."""
+    def _step(self, groups: int, scratch: "_Scratch") -> "Step":
+        """All that depends on the chunk's length alone is made here: each object that a chunk touches costs it time."""
         rows = -(-groups // self.row_groups)
         width = self._weights.shape[0]
         row_in = self.row_groups * self.group_in
-        missing_bytes = 2 * ((rows - 1) * row_in + width - self.history_samples - groups * self.group_in)
-        padding = bytes(missing_bytes)  # completes the last row; what comes out of it is not returned
-        samples, strides = np.dtype("<i2"), (2 * row_in, 2)
+        history_bytes, chunk_bytes = 2 * self.history_samples, 2 * groups * self.group_in
+        # Zeros behind the chunk complete the last row; what comes out of them is not returned.
+        staged = memoryview(bytearray(2 * ((rows - 1) * row_in + width)))
+        head, body = staged[:history_bytes], staged[history_bytes : history_bytes + chunk_bytes]
+        last = staged[chunk_bytes : chunk_bytes + history_bytes]
+        samples: NDArray[np.int16] = np.ndarray((rows, width), "<i2", staged, 0, (2 * row_in, 2))
         source, sums, low, high, result = scratch.views(rows)
         output = result.reshape(-1)[: groups * self.group_out]
-        shape, weights = (rows, width), self._weights
-        dot, view, rint, maximum, minimum = source.dot, np.ndarray, np.rint, np.maximum, np.minimum
+        weights, dot = self._weights, source.dot
+        rint, maximum, minimum = np.rint, np.maximum, np.minimum
 
-        def run(buffer: bytes) -> bytes:
-            if padding:
-                buffer += padding
-            source[...] = view(shape, samples, buffer, 0, strides)
+        def step(history: bytes, chunk: Chunk) -> tuple[bytes, bytes]:
+            head[:] = history
+            body[:] = chunk
+            source[...] = samples
             dot(weights, sums)
             rint(sums, out=sums)  # half to even
             # np.clip's wrapper costs several times these two, and full-size limits cost half of scalar ones.
             maximum(sums, low, out=sums)
             minimum(sums, high, out=sums)
             result[...] = sums
-            return output.tobytes()
+            return output.tobytes(), last.tobytes()
 
-        return run
+        return step
 
 
 class _Scratch:

@@ -12,16 +12,15 @@ Ripple is peak to peak. Between the edge of the pass band and the rejection lies
 just over half the lower rate is only 15 to 26 dB down, and folds to just under it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import ceil, gcd
+from threading import get_ident
 
 import numpy as np
 
-from audio.fir import MAX_ROWS, Design, FilterBank, Floats
-from audio.framing import SampleAligner
-
-Chunk = bytes | bytearray | memoryview
+from audio.fir import MAX_ROWS, Design, FilterBank, Floats, Step
+from audio.framing import Chunk, SampleAligner
 
 LIVE_RATES_HZ = (8000, 16000, 24000, 48000)
 CLIP_SOURCE_HZ = (4000, 192000)  # whole clips may come at any rate between these
@@ -65,6 +64,11 @@ class Resampler:
             pcm = stage.feed(pcm)
         return pcm
 
+    @property
+    def shortest_feed(self) -> Callable[[Chunk], bytes]:
+        """`feed`, or what it comes to for this pair of rates."""
+        return self._stages[0].feed if len(self._stages) == 1 else self.feed
+
     def flush(self) -> bytes:
         """What is still inside (one delay's worth), then `reset`. A lone half of a sample is dropped."""
         drained = b""
@@ -83,20 +87,36 @@ class Resampler:
 class _Stage:
     """One filter bank at work on one stream. The tail is its whole state: history, and what makes no group yet."""
 
-    __slots__ = ("_fed", "_group_bytes", "_history_bytes", "_max_groups", "_tail", "bank")
+    __slots__ = (
+        "_chunk_bytes",
+        "_fed",
+        "_group_bytes",
+        "_history_bytes",
+        "_max_groups",
+        "_step",
+        "_tail",
+        "_thread",
+        "bank",
+    )
 
     def __init__(self, bank: FilterBank) -> None:
         self.bank = bank
         self._history_bytes = 2 * bank.history_samples
         self._group_bytes = 2 * bank.group_in
         self._max_groups = MAX_ROWS * bank.row_groups
+        self._step: Step = _no_step
+        self._chunk_bytes = self._thread = -1
         self.reset()
 
     def reset(self) -> None:
         self._tail = bytes(self._history_bytes)
         self._fed = False
+        self._chunk_bytes = -1
 
     def feed(self, chunk: Chunk) -> bytes:
+        if len(chunk) == self._chunk_bytes and len(self._tail) == self._history_bytes and get_ident() == self._thread:
+            pcm, self._tail = self._step(self._tail, chunk)  # as the last one
+            return pcm
         if not chunk:
             return b""
         self._fed = True
@@ -104,6 +124,8 @@ class _Stage:
         groups = (len(buffer) - self._history_bytes) // self._group_bytes
         self._tail = buffer[groups * self._group_bytes :]
         if groups <= self._max_groups:
+            if groups and groups * self._group_bytes == len(chunk):
+                self._step, self._chunk_bytes, self._thread = self.bank.step(groups), len(chunk), get_ident()
             return self.bank.run(buffer, groups) if groups else b""
         return b"".join(self._in_blocks(buffer, groups))
 
@@ -124,6 +146,10 @@ class _Stage:
         drained = self.bank.run(whole + bytes(groups * self._group_bytes - 2 * waiting), groups)
         self.reset()
         return drained
+
+
+def _no_step(history: bytes, chunk: Chunk) -> tuple[bytes, bytes]:
+    raise AssertionError("no chunk is shorter than none")
 
 
 @lru_cache(maxsize=16)

@@ -1,5 +1,7 @@
 """From one audio format to another, chunk by chunk: G.711 laws and sample rates."""
 
+from collections.abc import Callable
+
 from audio.formats import AudioFormat
 from audio.framing import Chunk
 from audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
@@ -32,6 +34,13 @@ class Transcoder:
         if self._resampler is not None:
             chunk = self._resampler.feed(chunk)
         return chunk if self._encode is None else self._encode(chunk)
+
+    @property
+    def shortest_feed(self) -> Callable[[Chunk], Chunk]:
+        """`feed`, or what it comes to for these formats."""
+        if self._resampler is not None and self._decode is None and self._encode is None:
+            return self._resampler.shortest_feed
+        return self.feed
 
     def flush(self) -> bytes:
         """What the filter still holds; the next chunk starts a new stream."""

@@ -22,9 +22,9 @@ class DeviceCodec:
         self.aligner = SampleAligner(options.input.bytes_per_sample)
         self._up = Transcoder(options.input, options.upstream_input)
         self._down = Transcoder(options.upstream_output, options.output)
-        self.to_upstream = self._up.feed
+        self.to_upstream = self._up.shortest_feed
         """The client's audio in the upstream's format; untouched where they agree (`passes_up`)."""
-        self.to_client = self._down.feed
+        self.to_client = self._down.shortest_feed
         """The upstream's audio in the client's format; untouched where they agree (`passes_down`)."""
         self.passes_up = self._up.is_identity
         self.passes_down = self._down.is_identity

@@ -1,6 +1,6 @@
 import numpy as np
 
-from audio.fir import MAX_PLANS, Design, FilterBank
+from audio.fir import MAX_STEPS, Design, FilterBank
 
 DESIGN = Design(common_hz=48000, taps=120, cutoff_hz=7700, beta=5.65)
 
@@ -20,11 +20,11 @@ def test_every_sum_is_exact() -> None:
         assert np.abs(weights).sum(axis=0).max() * 32768 < 2.0**53
 
 
-def test_plans_are_bounded_whatever_lengths_come() -> None:
+def test_steps_are_bounded_whatever_lengths_come() -> None:
     bank = FilterBank(DESIGN, 16000, 24000)
     buffer = bytes(2 * (bank.history_samples + 2 * 500))
     first = bank.run(buffer, 7)
     for groups in range(1, 400):
         assert len(bank.run(buffer, groups)) == groups * 3 * 2
-    assert len(bank._local.plans) == MAX_PLANS
+    assert len(bank._local.steps) == MAX_STEPS
     assert bank.run(buffer, 7) == first
