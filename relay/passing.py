@@ -9,7 +9,7 @@ from typing import Protocol
 
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded, TextDelta
-from relay.core.passed import Passed
+from relay.core.passed import Passed, Piece
 from relay.live_base import Tap
 from relay.peers.outbox import Outbox
 from relay.peers.passage import DeviceClientSocket, DeviceUpstreamSocket
@@ -63,7 +63,7 @@ class Passing:
         self._listeners = listeners
         self._item = ("", 0, "")
         self._words: list[tuple[float, TextDelta]] = []
-        self._pieces: list[tuple[float, int]] = []
+        self._pieces: list[Piece] = []
         speech.renew = self._renew_speech
 
     def close(self) -> None:
@@ -90,19 +90,23 @@ class Passing:
     def open_speech(self, audio: Forwarded) -> None:
         """Let more of a clip pass, if it is being handed over as it comes."""
         turns = self._core.turns
-        if not self._core.streaming_out or not self._codec.passes_down or not turns.is_under_way(audio):
+        if not self._core.streaming_out or not turns.is_under_way(audio):
             return
-        room_bytes = self._outbox.room_bytes((audio.item_id, audio.content_index))
+        room_bytes = self._room_bytes(audio.item_id, audio.content_index)
         head = self._upstream_codec.head_of(audio.item_id, audio.content_index)
         if room_bytes and head:
             self._item = (audio.item_id, audio.content_index, audio.response_id)
             self._speech.keeps = any(one.wants for one in self._listeners)
             texts_of = audio.response_id if turns.takes_text(audio.response_id) else None
-            self._speech.open_for(head, room_bytes, texts_of, self._microphone)
+            convert = None if self._codec.passes_down else self._codec.to_client
+            self._speech.open_for(head, room_bytes, texts_of, self._microphone, convert)
 
     def _renew_speech(self) -> int:
         self.note()
-        return self._outbox.room_bytes(self._item[:2])
+        return self._room_bytes(*self._item[:2])
+
+    def _room_bytes(self, item_id: str, content_index: int) -> int:
+        return self._outbox.room_ms((item_id, content_index)) * self._codec.options.upstream_output.bytes_per_ms
 
     def note(self) -> None:
         """Count all that has passed."""
@@ -114,9 +118,9 @@ class Passing:
         for now, said in words:
             self._core.turns.more_text(said, now)
         if pieces:
-            for now, n_bytes in pieces:
-                self._outbox.passed(n_bytes, now)
-            self._core.turns.passed_audio(*self._item[:2], sum(n_bytes for _, n_bytes in pieces), pieces[-1][0])
+            for now, _, n_sent_bytes in pieces:
+                self._outbox.passed(n_sent_bytes, now)
+            self._core.turns.passed_audio(*self._item[:2], sum(n_bytes for _, n_bytes, _ in pieces), pieces[-1][0])
         if self._speech.keeps:
             self._words += words
             self._pieces += pieces

@@ -153,10 +153,11 @@ class SessionTape:
             if self._began and len(n_frame_bytes) <= 1:
                 self._passed(passed, *n_frame_bytes)
                 return
+            sent = iter(passed.sent)
             for now, event, commands in passed.events():
                 self.tap(event, now, commands)
-                if type(event) is ev.Forwarded and event.kind == "output_audio":
-                    self.sent(decode_audio(event.raw), now)
+                if type(event) is ev.Forwarded and event.kind == "output_audio" and (samples := next(sent)):
+                    self.sent(samples, now)
         except Exception:
             self._give_up()
 
@@ -182,8 +183,9 @@ class SessionTape:
         self._client += frames
         self._upstream += sound
         if self._keeps_sent:
-            self._sent += sound
-        self._records += len(frame_times) + 2 * len(passed.pieces) + len(passed.words)
+            self._sent += b"".join(passed.sent)
+        n_sent = sum(map(bool, passed.sent))
+        self._records += len(frame_times) + len(passed.pieces) + n_sent + len(passed.words)
         self._pending_bytes += len(frames) + 2 * len(sound) + 32 * len(frame_times)
         if self._pending_bytes > FLUSH_BYTES:
             self._hand_over()

@@ -190,14 +190,16 @@ def input_lines(times: Sequence[float], n_bytes: int) -> bytes:
 def passed_lines(passed: Passed, *, kept: bool) -> list[tuple[float, bytes]]:
     """The lines of what passed unseen, but for the microphone's, with their times.
 
-    A piece of sound came and went out at the same time: two lines.
+    A piece of sound came and went out at the same time: two lines, unless a filter held it back.
     """
     names = {"item": passed.item_id, "response": passed.response_id, "part": passed.content_index}
     rest = orjson.dumps(names)[1:]
     lines = [(now, words_line(words, now, (TellText(words.text),))) for now, words in passed.words]
-    for (now, n_bytes), samples in zip(passed.pieces, passed.sound, strict=True):
+    for (now, n_bytes, n_sent_bytes), sent in zip(passed.pieces, passed.sent, strict=True):
         line = b'{"now":%s,"out":%d,%s\n' % (orjson.dumps(now), n_bytes, rest)
-        lines.append((now, line + sent_line(now, n_bytes, crc32(samples), kept=kept)))
+        if sent:
+            line += sent_line(now, n_sent_bytes, crc32(sent), kept=kept)
+        lines.append((now, line))
     lines.sort(key=itemgetter(0))
     return lines
 

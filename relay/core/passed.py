@@ -5,23 +5,27 @@ from dataclasses import dataclass, field
 
 import pybase64
 
+from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core.events import Forwarded, TextDelta
 
+Piece = tuple[float, int, int]
+"""When how many bytes came, and how many went out."""
 Happened = tuple[float, Forwarded | TextDelta, tuple[cmd.Command]]
 
 
 @dataclass(slots=True)
 class Passed:
-    """Microphone frames and their times, `sound` of one clip in pieces of (when, bytes), and words."""
+    """Microphone frames and their times, `sound` of one clip as it came and as it was `sent`, and words."""
 
     frame_times: list[float] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     item_id: str = ""
     content_index: int = 0
     response_id: str = ""
-    pieces: list[tuple[float, int]] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     sound: list[bytes] = field(default_factory=list)
+    sent: list[Chunk] = field(default_factory=list)
     words: list[tuple[float, TextDelta]] = field(default_factory=list)
 
     def events(self) -> Iterator[Happened]:
@@ -36,7 +40,7 @@ class Passed:
             yield now, audio, (audio,)
 
     def _pieces(self) -> Iterator[Happened]:
-        for (now, n_bytes), samples in zip(self.pieces, self.sound, strict=True):
+        for (now, n_bytes, _), samples in zip(self.pieces, self.sound, strict=True):
             raw = pybase64.b64encode(samples)
             audio = Forwarded("output_audio", self.item_id, n_bytes, raw, self.response_id, self.content_index)
             yield now, audio, (audio,)

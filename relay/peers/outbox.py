@@ -149,12 +149,12 @@ class Outbox:
                 return
         self._enqueue_audio(key, samples)
 
-    def room_bytes(self, key: Key) -> int:
+    def room_ms(self, key: Key) -> int:
         """How much more of a clip's audio may be handed over at once; 0 if it is not its turn."""
         if self._queue or not self._socket.is_writable or not self._segments or self._segments[-1].key != key:
             return 0
         room_ms = min(self._max_ahead_ms - self._playhead.ahead_ms(self._clock()), MAX_PASSING_MS)
-        return max(int(room_ms), 0) * self._bytes_per_ms
+        return max(int(room_ms), 0)
 
     def passed(self, n_bytes: int, now: float) -> None:
         """Audio of the clip whose turn it is was handed over at `now`, within the room that there was."""

@@ -15,7 +15,7 @@ from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from audio.framing import Chunk
 from relay.core.events import TextDelta
-from relay.core.passed import Passed
+from relay.core.passed import Passed, Piece
 from relay.peers.client_socket import ClientSocket
 from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamSocket
@@ -28,7 +28,7 @@ _encode, _decode = pybase64.b64encode, pybase64.b64decode
 MAX_PASSING_WORDS = 64
 MAX_PASSING_TEXT_BYTES = 1024
 LEAST_PASSING_BYTES = 160
-"""Shorter pieces of sound, 10 ms of telephone quality, are too many to be counted later."""
+"""Shorter pieces of sound, less than 10 ms of any format but telephone quality, are too many to be counted later."""
 
 
 class Passage(MessageListener):
@@ -154,6 +154,7 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
     _left_bytes = 0
     _head = b""
     _response_id: str | None = None
+    _convert: Callable[[Chunk], Chunk] | None = None
 
     def __init__(
         self,
@@ -165,8 +166,9 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         self._clock = clock
         self._more_words, self._encode_words = more_words, encode_words
         self.renew: Callable[[], int] = int
-        self._passed: list[tuple[float, int]] = []
+        self._passed: list[Piece] = []
         self._sound: list[bytes] = []
+        self._sent: list[Chunk] = []
         self._words: list[tuple[float, TextDelta]] = []
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -195,10 +197,13 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         if not LEAST_PASSING_BYTES <= n_bytes <= self._left_bytes:
             return False
         self._left_bytes -= n_bytes
-        self._passed.append((self._clock(), n_bytes))
+        sent: Chunk = samples if self._convert is None else self._convert(samples)
+        self._passed.append((self._clock(), n_bytes, len(sent)))
         if self.keeps:
             self._sound.append(samples)
-        to.send(_BINARY, samples)
+            self._sent.append(sent)
+        if sent:  # a filter may hold back what it is given
+            to.send(_BINARY, sent)
         return True
 
     def _pass_words(self, to: WSTransport, raw: bytes) -> bool:
@@ -211,16 +216,23 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
         to.send(_TEXT, self._encode_words(words.text))
         return True
 
-    def open_for(self, head: bytes, n_bytes: int, response_id: str | None, to: MessageListener) -> None:
+    def open_for(
+        self,
+        head: bytes,
+        n_bytes: int,
+        response_id: str | None,
+        to: MessageListener,
+        convert: Callable[[Chunk], Chunk] | None,
+    ) -> None:
         """Let up to `n_bytes` of sound pass, of deltas with `head` (see `AudioDeltas.head_of`), and a response's words.
 
-        `response_id`: None to let no words pass.
+        `response_id`: None to let no words pass. `convert` makes the client's samples of the model's.
         """
-        self._head, self._left_bytes, self._response_id = head, n_bytes, response_id
+        self._head, self._left_bytes, self._response_id, self._convert = head, n_bytes, response_id, convert
         self.open_passage(to)
 
-    def take_passed(self) -> list[tuple[float, int]]:
-        """When how many bytes of sound have passed since this was last asked."""
+    def take_passed(self) -> list[Piece]:
+        """What sound has passed since this was last asked."""
         passed = self._passed
         if passed:
             self._passed = []
@@ -229,7 +241,8 @@ class DeviceUpstreamSocket(Passage, UpstreamSocket):
     def take_kept(self, into: Passed) -> None:
         """Hand over what was kept."""
         if self._sound:
-            into.sound, self._sound = self._sound, []
+            into.sound, into.sent = self._sound, self._sent
+            self._sound, self._sent = [], []
 
     def take_words(self) -> list[tuple[float, TextDelta]]:
         """When which words have passed since this was last asked."""
