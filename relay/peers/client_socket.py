@@ -20,7 +20,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the
 
 from audio.framing import Chunk
 from relay.errors import BadRequest
-from relay.peers.frames import MessageListener, StrictTextListener
+from relay.peers.frames import MessageListener, StrictTextListener, no_matter
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
@@ -28,6 +28,8 @@ _KERNEL_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
 and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
 _SPARING_READ_BYTES = 1024
+_EARLY_BYTES = 2048
+"""What is taken at once of the frames that came with the request: others have their turn before the next."""
 
 _logger = logging.getLogger("picows.server")
 
@@ -113,6 +115,8 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             _READ_BUFFER_BYTES,
         )
         self._handler = handler
+        self._listener = listener
+        self._early = memoryview(b"")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -129,6 +133,30 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             self.get_buffer = take_little
             transport = self.transport.underlying_transport
             transport.set_protocol(self)  # uvloop looks the method up here, and only here
+
+    def take_early(self, data: bytes) -> None:
+        """Take what came behind the head of the request: little at a time, and nothing while the client is paused."""
+        self._early = memoryview(data)
+        self._listener.on_resumed = self._take_more
+        self._take_more()
+
+    @property
+    def has_early(self) -> bool:
+        """Whether some of it is still to be taken."""
+        return bool(self._early)
+
+    def _take_more(self) -> None:
+        listener, line = self._listener, self.transport.underlying_transport
+        if self.transport.is_disconnected or listener.is_paused or not self._early:
+            return
+        piece, self._early = self._early[:_EARLY_BYTES], self._early[_EARLY_BYTES:]
+        self.take(bytes(piece))
+        if self._early:
+            line.pause_reading()  # what comes later stays behind it
+            asyncio.get_running_loop().call_soon(self._take_more)
+        elif not listener.is_paused:
+            listener.on_resumed = no_matter
+            listener.resume_reading()
 
     def take(self, data: bytes) -> None:
         """Give `data` to picows as if it had come from the socket."""
@@ -148,7 +176,7 @@ class _EarlyData:
         self._protocol = protocol
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._protocol.take(bytes(data))
+        self._protocol.take_early(bytes(data))
         return False, b""
 
     def feed_eof(self) -> None: ...
@@ -201,7 +229,8 @@ def take_over(
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
     )
     request.protocol.set_parser(cast(Any, _EarlyData(protocol)))
-    transport.resume_reading()  # aiohttp pauses after 64 KiB of early data
+    if not protocol.has_early and not socket.is_paused:
+        transport.resume_reading()  # aiohttp pauses after 64 KiB of early data
     return True
 
 

@@ -54,14 +54,17 @@ class MessageListener(WSListener):
         self.on_binary: Callable[[memoryview], None] = _ignore
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
-        self.on_control: Callable[[], None] = _no_matter
+        self.on_control: Callable[[], None] = no_matter
         """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
-        self.on_fragment: Callable[[], None] = _no_matter
+        self.on_fragment: Callable[[], None] = no_matter
         """A part of a message came, and more of it follows."""
-        self.read_sparingly: Callable[[], None] = _no_matter
+        self.read_sparingly: Callable[[], None] = no_matter
         """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
+        self.on_resumed: Callable[[], None] = no_matter
+        """The peer is read again."""
         self.is_open = False
         self.is_writable = True
+        self.is_paused = False
         self._max_message_bytes = max_message_bytes
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
@@ -150,13 +153,16 @@ class MessageListener(WSListener):
 
     def pause_reading(self) -> None:
         """Read no more until `resume_reading`: the peer's own buffers fill, and it must wait."""
+        self.is_paused = True
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
+        self.is_paused = False
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.resume_reading()
+            self.on_resumed()
 
     @property
     def takes_messages(self) -> bool:
@@ -272,7 +278,8 @@ def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
 def _ignore(_: object) -> None: ...
 
 
-def _no_matter() -> None: ...
+def no_matter() -> None:
+    """Nobody waits for this."""
 
 
 def _ignore_close(code: int, reason: str) -> None: ...

@@ -81,6 +81,46 @@ async def test_data_before_the_101_waits_for_it_however_much_it_is() -> None:
         await client.close()
 
 
+class Patient(RecordingListener):
+    """Reads no more after ten messages, until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = asyncio.Event()
+        self.on_binary = self._take
+
+    def _take(self, message: memoryview) -> None:
+        self.messages.append(bytes(message))
+        if len(self.messages) == 10:
+            self.pause_reading()
+            self.paused.set()
+
+
+async def test_data_before_the_101_comes_little_at_a_time_and_stops_while_nothing_is_read() -> None:
+    async with relay_end(before_upgrade=asyncio.Event(), kind=Patient) as end:
+        assert end.before_upgrade is not None
+        client = await RawClient.open(end.port)
+        client.writer.write(upgrade_request())
+        await end.upgrading.wait()
+        messages = [b"%04d" % number for number in range(4000)]
+        client.send(*[binary(message) for message in messages], close(1000))
+        end.before_upgrade.set()
+        await client.head()
+        listener = await end.listener()
+        assert isinstance(listener, Patient)
+        await listener.paused.wait()
+        n_taken = len(listener.messages)
+        assert 10 <= n_taken < 300, "what was taken at once is parsed, the rest waits"
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(listener.messages) == n_taken
+        listener.resume_reading()
+        assert len(listener.messages) < n_taken + 300
+        assert await listener.end() == (1000, "")
+        assert listener.messages == messages
+        await client.close()
+
+
 async def test_half_a_frame_may_come_before_the_101() -> None:
     async with relay_end(before_upgrade=asyncio.Event()) as end:
         assert end.before_upgrade is not None
