@@ -12,6 +12,7 @@ from relay.peers.client_socket import Keepalive
 from tests.support.raw_websocket import (
     MAX_BYTES,
     RawClient,
+    RecordingListener,
     RelayEnd,
     binary,
     close,
