@@ -107,11 +107,13 @@ class LiveSession(LiveBase[DeviceSession]):
         passing, throttle = self._passing, self._throttle
         passing.note()
         n_bytes, allowance = len(frame), throttle.audio
+        if n_bytes < throttle.least_bytes:
+            allowance.hurry()
         allowance.left -= max(n_bytes, throttle.least_bytes)
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
         is_usual = not self._busy and passing.open_microphone()
-        if is_usual and n_bytes >= throttle.least_bytes and not n_bytes & 1:
+        if is_usual and n_bytes and not n_bytes & 1:
             self.core.turns.input_bytes += n_bytes
             self._microphone.keep(frame)
             codec = self._client_codec

@@ -27,8 +27,8 @@ _READ_BUFFER_BYTES = 2048
 _KERNEL_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
 and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
-_SPARING_READ_BYTES = 1024
-_EARLY_BYTES = 2048
+_SPARING_READ_BYTES = 256
+_EARLY_BYTES = 1024
 """What is taken at once of the frames that came with the request: others have their turn before the next."""
 
 _logger = logging.getLogger("picows.server")
@@ -123,16 +123,29 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         self._handler.connection_lost(exc)
 
     def read_sparingly(self) -> None:
-        """Read at most `_SPARING_READ_BYTES` at once: a reader that is paused still parses all that it has read."""
+        """Read `_SPARING_READ_BYTES` each time around the loop: a reader that is paused still parses all that it has
+        read, and libuv reads a socket up to 32 times in a row while there is more."""
         if "get_buffer" not in self.__dict__:
             take_all: Callable[[int], memoryview] = super().get_buffer
+            parse: Callable[[int], None] = super().buffer_updated
+            listener, call_soon = self._listener, asyncio.get_running_loop().call_soon
+            line = self.transport.underlying_transport
 
             def take_little(hint: int) -> memoryview:
                 return take_all(hint)[:_SPARING_READ_BYTES]
 
-            self.get_buffer = take_little
-            transport = self.transport.underlying_transport
-            transport.set_protocol(self)  # uvloop looks the method up here, and only here
+            def go_on() -> None:
+                if not listener.is_paused and not line.is_closing():
+                    line.resume_reading()
+
+            def parse_little(n_bytes: int) -> None:
+                parse(n_bytes)
+                if not listener.is_paused and not line.is_closing():
+                    line.pause_reading()
+                    call_soon(go_on)
+
+            self.get_buffer, self.buffer_updated = take_little, parse_little
+            line.set_protocol(self)  # uvloop looks the methods up here, and only here
 
     def take_early(self, data: bytes) -> None:
         """Take what came behind the head of the request: little at a time, and nothing while the client is paused."""

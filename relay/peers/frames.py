@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 2.0
 MAX_FRAGMENTS = 4096
-MAX_FRAMES_AFTER_CLOSE = 2000
-"""What may still be under way when we hang up; a peer that sends more has not noticed, and is cut off."""
+MAX_FRAMES_AFTER_CLOSE = 300
+"""What may still be under way when we hang up; a peer that sends more has not noticed, and is read no more. It is not
+cut off before its time is up: a reset would take from it what it has not read yet, why we hang up."""
 
 _CONTINUATION, _TEXT, _BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
@@ -195,8 +196,8 @@ class MessageListener(WSListener):
             return
         if transport.is_close_frame_sent:
             self._frames_after_close += 1
-            if self._frames_after_close > MAX_FRAMES_AFTER_CLOSE:
-                self.abort()
+            if self._frames_after_close == MAX_FRAMES_AFTER_CLOSE:
+                self.pause_reading()
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")

@@ -113,7 +113,6 @@ async def _connect(
         auto_ping_reply_timeout=PONG_TIMEOUT_S,
         auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
         socket_factory=connected_line,
-        use_aiofastnet=url.startswith("wss:"),  # the cheaper one for TLS; without, the loop's own transport is
     )
     if cast(MessageListener | None, listener) is None:
         transport.disconnect(False)
