@@ -9,6 +9,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the
 from websockets.asyncio.client import connect
 
 from relay.peers.client_socket import Keepalive
+from relay.peers.frames import MAX_FRAMES_AFTER_CLOSE
 from tests.support.raw_websocket import (
     MAX_BYTES,
     RawClient,
@@ -343,3 +344,20 @@ async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: Relay
         await listener.end()
         assert told == ["control", "fragment", "fragment", "control"]
         assert listener.messages == ["abc"]
+
+
+async def test_who_floods_after_our_close_is_read_no_more_and_still_learns_why_we_hang_up(end: RelayEnd) -> None:
+    client = await RawClient.open(end.port)
+    await client.upgrade()
+    listener = await end.listener()
+    flood = masked(text("{")) * 4000
+    listener.close(1008, "enough")
+    for _ in range(8):
+        client.writer.write(flood)
+    async with asyncio.timeout(5):
+        while not listener.is_paused:
+            await asyncio.sleep(0)
+    assert MAX_FRAMES_AFTER_CLOSE <= listener._frames_after_close < MAX_FRAMES_AFTER_CLOSE + 300
+    assert await client.close_code() == 1008
+    assert await listener.end() == (1008, "enough"), "its time is up"
+    await client.close()
