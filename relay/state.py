@@ -179,15 +179,20 @@ class RelayState:
     def add(self, live: LiveBase[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
-        self.tick.sessions(len(self.sessions))
+        self._gather()
         self.all_gone.clear()
 
     def remove(self, live: LiveBase[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
-        self.tick.sessions(len(self.sessions))
+        self._gather()
         if not self.sessions:
             self.all_gone.set()
+
+    def _gather(self) -> None:
+        """Gather wake-ups while every session's audio may wait a little."""
+        can_wait = all(live.can_wait for live in self.sessions.values())
+        self.tick.sessions(len(self.sessions) if can_wait else 0)
 
     def refuse_when_draining(self) -> None:
         """Raise Full if the relay is about to end."""

@@ -1,9 +1,9 @@
-"""Gathering wake-ups: under load the loop may look at its sockets every few ms instead of for every frame.
+"""Gathering wake-ups: under load the loop looks at its sockets every few ms instead of for every frame.
 
 What a frame costs is mostly the waking up for it. A loop whose rounds begin `RELAY_TICK_MS` apart finds several frames
-waiting; each of them waits half a tick on average, in either direction. Off by default, for latency comes first. It
-begins with enough sessions only, since few of them have nothing to gather; a loop that has no time to spare does not
-sleep.
+waiting; each of them waits half a tick on average, in either direction. Devices, which play from a buffer of a hundred
+ms, can wait for that; Realtime clients need not. It begins with enough sessions only, since few of them have nothing to
+gather; a loop that has no time to spare does not sleep.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Tick:
         return self._handle is not None
 
     def sessions(self, count: int) -> None:
-        """There are so many sessions now."""
+        """There are so many sessions now that can wait."""
         if not self._tick_s:
             return
         if count >= BUSY_SESSIONS and self._handle is None:

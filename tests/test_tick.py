@@ -5,6 +5,7 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+from websockets.asyncio.client import connect
 
 from relay.testing import FakeClock, ScriptedUpstream
 from relay.tick import BUSY_SESSIONS, Tick
@@ -71,6 +72,11 @@ async def test_sessions_come_talk_and_go_under_a_tick() -> None:
             await session.configure()
             await clients[-1].expect("AIConnected")
         assert relay.state.tick.is_on
+        async with connect(relay.ws("/v1/realtime?model=m")):
+            assert not relay.state.tick.is_on, "nobody waits while somebody is there who cannot"
+        async with asyncio.timeout(5):
+            while not relay.state.tick.is_on:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0)
         await session.respond("Hello there.", ms=300)
         assert (await clients[-1].expect("AIResponseEnd"))["finalText"] == "Hello there."
         assert len(await clients[-1].expect_audio(300 * 48)) == 300 * 48

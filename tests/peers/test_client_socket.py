@@ -354,9 +354,7 @@ async def test_who_floods_after_our_close_is_read_no_more_and_still_learns_why_w
     listener.close(1008, "enough")
     for _ in range(8):
         client.writer.write(flood)
-    async with asyncio.timeout(5):
-        while not listener.is_paused:
-            await asyncio.sleep(0)
+    await until(lambda: listener.is_paused)
     assert MAX_FRAMES_AFTER_CLOSE <= listener._frames_after_close < MAX_FRAMES_AFTER_CLOSE + 300
     assert await client.close_code() == 1008
     assert await listener.end() == (1008, "enough"), "its time is up"
