@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 from websockets.asyncio.client import connect
 
 from relay.testing import FakeClock, ScriptedUpstream
-from relay.tick import BUSY_SESSIONS, Tick
+from relay.tick import BUSY_SESSIONS, LOOK_S, Tick
 from tests.support.relay_server import DeviceClient, running_relay
 
 
@@ -90,7 +91,9 @@ async def test_sessions_come_talk_and_go_under_a_tick() -> None:
 
 async def test_a_loop_without_time_to_spare_does_not_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, slept = FakeClock(100.0), list[float]()
-    monkeypatch.setattr("relay.tick.time", SimpleNamespace(monotonic=clock, sleep=slept.append))
+    monkeypatch.setattr(
+        "relay.tick.time", SimpleNamespace(monotonic=clock, sleep=slept.append, thread_time=lambda: 0.0)
+    )
     tick = Tick(5)
     tick.sessions(BUSY_SESSIONS)
     for work_s in (0.006, 0.02, 0.001, 0.005):
@@ -99,3 +102,34 @@ async def test_a_loop_without_time_to_spare_does_not_sleep(monkeypatch: pytest.M
     await asyncio.sleep(0)
     tick.sessions(0)
     assert slept == [pytest.approx(0.004)], "only after the round of 1 ms; the first began long ago"
+
+
+def test_a_busy_loop_is_left_alone_until_it_is_calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, worked, planned = FakeClock(100.0), FakeClock(7.0), list[Callable[[], None]]()
+
+    class Loop:
+        def call_soon(self, what: Callable[[], None]) -> None:
+            planned.append(what)
+
+        def call_later(self, delay_s: float, what: Callable[[], None]) -> None:
+            assert delay_s == LOOK_S
+            planned.append(what)
+
+    monkeypatch.setattr("relay.tick.time", SimpleNamespace(monotonic=clock, sleep=id, thread_time=worked))
+    monkeypatch.setattr("relay.tick.asyncio", SimpleNamespace(get_running_loop=Loop))
+    tick = Tick(5)
+    tick.sessions(BUSY_SESSIONS)
+
+    def gathers(share: float) -> bool:
+        """Whether the loop is slowed down after a while of being that busy."""
+        for _ in range(3):
+            clock.advance(LOOK_S)
+            worked.advance(LOOK_S * share)
+            planned.pop()()
+        return planned[-1] == tick._round
+
+    assert gathers(0.1)
+    assert gathers(0.45), "calm enough to go on"
+    assert not gathers(0.6)
+    assert not gathers(0.45), "not calm enough to begin"
+    assert gathers(0.3)
