@@ -32,6 +32,9 @@ MAX_ROWS = 64
 MAX_STEPS = 64
 _WEIGHT_GRID = 2.0**32
 
+thread_id = threading.get_ident
+"""Whose scratch a step works on: it may be kept for this thread only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Design:

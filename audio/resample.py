@@ -15,11 +15,10 @@ just over half the lower rate is only 15 to 26 dB down, and folds to just under 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import ceil, gcd
-from threading import get_ident
 
 import numpy as np
 
-from audio.fir import MAX_ROWS, Design, FilterBank, Floats, Step
+from audio.fir import MAX_ROWS, Design, FilterBank, Floats, Step, thread_id
 from audio.framing import Chunk, SampleAligner
 
 LIVE_RATES_HZ = (8000, 16000, 24000, 48000)
@@ -114,7 +113,7 @@ class _Stage:
         self._chunk_bytes = -1
 
     def feed(self, chunk: Chunk) -> bytes:
-        if len(chunk) == self._chunk_bytes and len(self._tail) == self._history_bytes and get_ident() == self._thread:
+        if len(chunk) == self._chunk_bytes and len(self._tail) == self._history_bytes and thread_id() == self._thread:
             pcm, self._tail = self._step(self._tail, chunk)  # as the last one
             return pcm
         if not chunk:
@@ -125,7 +124,7 @@ class _Stage:
         self._tail = buffer[groups * self._group_bytes :]
         if groups <= self._max_groups:
             if groups and groups * self._group_bytes == len(chunk):
-                self._step, self._chunk_bytes, self._thread = self.bank.step(groups), len(chunk), get_ident()
+                self._step, self._chunk_bytes, self._thread = self.bank.step(groups), len(chunk), thread_id()
             return self.bank.run(buffer, groups) if groups else b""
         return b"".join(self._in_blocks(buffer, groups))
 
