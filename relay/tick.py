@@ -1,7 +1,7 @@
 """Gathering wake-ups: under load the loop may look at its sockets every few ms instead of for every frame.
 
 What a frame costs is mostly the waking up for it. A loop whose rounds begin `RELAY_TICK_MS` apart finds several frames
-waiting; each of them waits half a tick on average, in either direction. Off by default, for latency comes first. Devices
+waiting; each of them waits half a tick on average, in either direction. Off by default, as latency comes first. Devices
 play from a buffer and can wait; Realtime clients need not. It begins with enough sessions only, since few of them have
 nothing to gather; a loop that is busy for half of the time gathers enough by itself, and has no time to sleep.
 """
