@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
     ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
     pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
-    tick_ms: float = Field(0, alias="RELAY_TICK_MS", ge=0, le=10)
+    tick_ms: float = Field(5, alias="RELAY_TICK_MS", ge=0, le=10)
     proxies: CommaList = Field((), alias="RELAY_PROXIES")
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)

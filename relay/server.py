@@ -131,7 +131,7 @@ def create_app(
     """
     settings = settings or Settings.load()
     state = RelayState.build(settings, registry)
-    app = web.Application(middlewares=[_cors, _errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_promptly, _cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
     app[NAVAI] = NavaiBackend(
         navai or NavaiOptions.from_env(settings.environment()),
@@ -224,6 +224,13 @@ def _error(
 
 
 _API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
+
+
+@web.middleware
+async def _promptly(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Requests are answered at once, whatever the sessions' audio waits for; a WebSocket's are sessions themselves."""
+    with contextlib.nullcontext() if is_upgrade(request) else request.app[RELAY].tick.awake():
+        return await handler(request)
 
 
 @web.middleware

@@ -81,7 +81,7 @@ class RelayState:
         """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
         policies, tickets = Policies.load(settings.policies), TicketDesk(settings.ticket_keys)
-        library = None
+        tick, library = Tick(settings.tick_ms), None
         if registry is None:
             registry = ToolRegistry()
             library = ToolLibrary(tool_sources(settings), registry)
@@ -92,10 +92,10 @@ class RelayState:
             policies=policies,
             tickets=tickets,
             admission=Admission(settings),
-            tick=Tick(settings.tick_ms),
+            tick=tick,
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
-            runner=ToolRunner(registry),
+            runner=ToolRunner(registry, meanwhile=tick.awake),
             spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
             credential=upstream_credential(settings),
             azure_credential=azure_credential(settings),
@@ -227,7 +227,8 @@ class RelayState:
             url = with_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        await dial(url, self.credential.headers if self.credential is not None else {}, socket)
+        with self.tick.awake():
+            await dial(url, self.credential.headers if self.credential is not None else {}, socket)
 
 
 RELAY = web.AppKey("relay", RelayState)

@@ -1,19 +1,24 @@
-"""Gathering wake-ups: under load the loop may look at its sockets every few ms instead of for every frame.
+"""Gathering wake-ups: with many sessions the loop looks at its sockets every few ms instead of for every frame.
 
 What a frame costs is mostly the waking up for it. A loop whose rounds begin `RELAY_TICK_MS` apart finds several frames
-waiting; each of them waits half a tick on average, in either direction. Off by default, as latency comes first. Devices
-play from a buffer and can wait; Realtime clients need not. It begins with enough sessions only, since few of them have
-nothing to gather; a loop that is busy for half of the time gathers enough by itself, and has no time to sleep.
+waiting; each of them waits half a tick on average, in either direction. Devices play from a buffer and can wait;
+Realtime clients need not. It begins with enough sessions only, since few of them have nothing to gather; a loop that is
+busy for half of the time gathers enough by itself, and has no time to sleep. And whatever takes many rounds, each
+waiting for the one before, would be as many ticks late: a session that begins, a tool, a request keep the loop awake.
 """
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 BUSY_SESSIONS = 10
 LOOK_S = 0.25
 """How often is looked how busy the loop is."""
 BUSY, CALM = 0.5, 0.35
 """The thread's share of a processor above which it does not sleep, and below which it does again."""
+AFTERWARDS_S = 0.1
+"""How long the loop stays awake after what it was kept awake for: the model is told of it, and answers."""
 
 
 class Tick:
@@ -23,10 +28,11 @@ class Tick:
         self._tick_s = tick_ms / 1000
         self._handle: asyncio.Handle | None = None
         self._woke_at = self._looked_at = self._cpu_s = 0.0
+        self._n_awake, self._awake_until = 0, 0.0
 
     @property
     def is_on(self) -> bool:
-        """Whether the loop is being slowed down, or will be once it is calm."""
+        """Whether the loop is being slowed down, or will be once it is calm and nothing keeps it awake."""
         return self._handle is not None
 
     def sessions(self, count: int) -> None:
@@ -40,17 +46,30 @@ class Tick:
             self._handle.cancel()
             self._handle = None
 
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Don't slow the loop down meanwhile, nor for `AFTERWARDS_S`."""
+        self._n_awake += 1
+        try:
+            yield
+        finally:
+            self._n_awake -= 1
+            self._awake_until = time.monotonic() + AFTERWARDS_S
+
     def _round(self) -> None:
         # The loop stands still on purpose: whatever arrives meanwhile is read in one go afterwards. Other threads run.
-        now = time.monotonic()
+        now, loop = time.monotonic(), asyncio.get_running_loop()
+        if self._n_awake or now < self._awake_until:
+            self._handle = loop.call_later(AFTERWARDS_S, self._round)
+            return
         if now - self._looked_at >= LOOK_S and self._share() > BUSY:
-            self._handle = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+            self._handle = loop.call_later(LOOK_S, self._look)
             return
         spare_s = self._woke_at + self._tick_s - now
         if spare_s > 0:
             time.sleep(spare_s)
         self._woke_at = time.monotonic()
-        self._handle = asyncio.get_running_loop().call_soon(self._round)
+        self._handle = loop.call_soon(self._round)
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

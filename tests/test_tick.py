@@ -3,13 +3,17 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import ClientSession
 from websockets.asyncio.client import connect
 
+from relay import tool
 from relay.testing import FakeClock, ScriptedUpstream
-from relay.tick import BUSY_SESSIONS, LOOK_S, Tick
+from relay.tick import AFTERWARDS_S, BUSY_SESSIONS, LOOK_S, Tick
+from tests.support.realtime_client import registry_of
 from tests.support.relay_server import DeviceClient, running_relay
 
 
@@ -102,6 +106,65 @@ async def test_a_loop_without_time_to_spare_does_not_sleep(monkeypatch: pytest.M
     await asyncio.sleep(0)
     tick.sessions(0)
     assert slept == [pytest.approx(0.004)], "only after the round of 1 ms; the first began long ago"
+
+
+async def test_what_takes_many_rounds_keeps_the_loop_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, slept = FakeClock(100.0), list[float]()
+    monkeypatch.setattr(
+        "relay.tick.time", SimpleNamespace(monotonic=clock, sleep=slept.append, thread_time=lambda: 0.0)
+    )
+    tick = Tick(5)
+    tick.sessions(BUSY_SESSIONS)
+
+    async def sleeps() -> bool:
+        """Whether a round is slowed down, once it has been looked."""
+        slept.clear()
+        clock.advance(0.001)
+        async with asyncio.timeout(5):
+            await asyncio.sleep(AFTERWARDS_S * 1.2)
+        return slept != []
+
+    assert await sleeps()
+    with tick.awake():
+        with tick.awake():
+            assert not await sleeps()
+        clock.advance(2 * AFTERWARDS_S)
+        assert not await sleeps(), "one has ended, the other has not"
+    assert not await sleeps(), "what came of it is not over yet"
+    clock.advance(AFTERWARDS_S)
+    assert await sleeps()
+    tick.sessions(0)
+
+
+async def test_a_beginning_a_request_and_a_tool_keep_the_loop_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_awake, awake = 0, Tick.awake
+
+    def noted(tick: Tick) -> AbstractContextManager[None]:
+        nonlocal kept_awake
+        kept_awake += 1
+        return awake(tick)
+
+    monkeypatch.setattr(Tick, "awake", noted)
+
+    @tool
+    async def look() -> str:
+        """Looks."""
+        assert kept_awake == 3
+        return "seen"
+
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, registry_of(look)) as relay:
+        async with ClientSession() as http, http.get(relay.http("/healthz")):
+            assert kept_awake == 1
+        client = await DeviceClient.connect(relay.ws("/?rate=24000"))
+        session = await upstream.accept()
+        assert kept_awake == 2
+        await session.configure()
+        await client.expect("AIConnected")
+        await session.call(("call_1", "look", {}))
+        assert "seen" in (await session.expect("conversation.item.create"))["item"]["output"]
+        assert kept_awake == 3, "the WebSocket of a session is no request that is over soon"
+        await client.connection.close()
+        await client.wait_closed()
 
 
 def test_a_busy_loop_is_left_alone_until_it_is_calm(monkeypatch: pytest.MonkeyPatch) -> None:

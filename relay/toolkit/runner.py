@@ -11,6 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -99,7 +100,9 @@ class ToolRunner:
         max_threads: int = 64,
         max_tasks: int = 256,
         max_result_bytes: int = 16_384,
+        meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        """`meanwhile`: entered while a call runs."""
         if max_result_bytes < MIN_RESULT_BYTES:
             raise ValueError(f"max_result_bytes must be at least {MIN_RESULT_BYTES}")
         self._registry = registry
@@ -109,6 +112,7 @@ class ToolRunner:
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._tasks: set[asyncio.Task[Reply]] = set()
         self._running: Counter[str] = Counter()
+        self._meanwhile = meanwhile
         self._closed = False
 
     @property
@@ -128,7 +132,8 @@ class ToolRunner:
         exposed to `audience` does not exist for it. The tool's context is `context` with the id of this call.
         """
         started = time.monotonic()
-        reply, arguments = await self._answer(call, replace(context, call_id=call.call_id), audience)
+        with self._meanwhile():
+            reply, arguments = await self._answer(call, replace(context, call_id=call.call_id), audience)
         ms = round((time.monotonic() - started) * 1000)
         log.info("tool %.64r of session %s: %s in %d ms", call.name, context.session_id, reply.status, ms)
         return ToolResult(reply.output, reply.status, ms, arguments, reply.code, reply.message, reply.for_client)
