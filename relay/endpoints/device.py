@@ -18,7 +18,8 @@ from relay.errors import BadRequest, Full
 from relay.live_base import Tap, both
 from relay.live_session import LiveSession
 from relay.passing import Listener, Piecewise
-from relay.peers.client_socket import ClientSocket, check_upgrade, take_over, upgraded_response
+from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
+from relay.peers.frames import StrictTextListener
 from relay.peers.passage import DeviceClientSocket
 from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
@@ -81,7 +82,7 @@ async def _converse(
 
 async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> None:
     """Tell a page why there is no session: of a refused upgrade a browser shows nothing but 1006."""
-    socket = ClientSocket(MAX_FRAME_BYTES)
+    socket = StrictTextListener(MAX_FRAME_BYTES)
     gone = asyncio.Event()
     socket.on_closed = lambda code, reason: gone.set()
     if take_over(request, socket, relay.keepalive, max_frame_bytes=MAX_FRAME_BYTES):

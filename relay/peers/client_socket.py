@@ -15,12 +15,11 @@ from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, cast
 
 from aiohttp import web
-from picows import WSAutoPingStrategy, WSTransport, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 
-from audio.framing import Chunk
 from relay.errors import BadRequest
-from relay.peers.frames import MessageListener, StrictTextListener, no_matter
+from relay.peers.frames import MessageListener, no_matter
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
@@ -40,33 +39,6 @@ class Keepalive:
 
     interval_s: float = 20.0
     timeout_s: float = 10.0
-
-
-class ClientSocket(StrictTextListener):
-    """A client's connection, as the session sees it; `on_sent` sees all audio that goes to the client, and when."""
-
-    def __init__(
-        self,
-        max_message_bytes: int,
-        on_sent: Callable[[Chunk, float], None] | None = None,
-        clock: Callable[[], float] | None = None,
-    ) -> None:
-        super().__init__(max_message_bytes)
-        self._clock = clock or asyncio.get_running_loop().time
-        self._on_sent = on_sent
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is over."""
-        super().on_ws_connected(transport)
-        if self._on_sent is None:
-            return
-        send, seen, clock = self.send_binary, self._on_sent, self._clock
-
-        def send_seen(samples: Chunk) -> None:
-            send(samples)
-            seen(samples, clock())
-
-        self.send_binary = send_seen
 
 
 class _Upgraded(web.StreamResponse):

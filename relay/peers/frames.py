@@ -196,7 +196,7 @@ class MessageListener(WSListener):
             return
         if transport.is_close_frame_sent:
             self._frames_after_close += 1
-            if self._frames_after_close == MAX_FRAMES_AFTER_CLOSE:
+            if self._frames_after_close >= MAX_FRAMES_AFTER_CLOSE:
                 self.pause_reading()
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:

@@ -5,9 +5,11 @@ how much code and how many objects it touches. So a frame that nobody needs to l
 and sent on, and all others take the long way, where everything is looked at.
 
 The owner opens a passage when the session runs as usual, and closes it before anything else happens; what breaks the
-order of whole messages (a fragment, a ping, a close) closes it here.
+order of whole messages (a fragment, a ping, a close) closes it here. The test for a usual frame stands in every
+`on_ws_frame` in full, since a call for it would be one more in Python for each frame.
 """
 
+import asyncio
 from collections.abc import Callable
 
 import pybase64
@@ -16,8 +18,7 @@ from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 from audio.framing import Chunk
 from relay.core.events import TextDelta
 from relay.core.passed import Passed, Piece
-from relay.peers.client_socket import ClientSocket
-from relay.peers.frames import MessageListener
+from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
 from relay.wire.append import APPEND, TRANSCRIPT_HEAD, USUAL_HEAD
 from relay.wire.front import USUAL_DELTAS, canonical_append
@@ -26,7 +27,9 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 _encode, _decode = pybase64.b64encode, pybase64.b64decode
 
 MAX_PASSING_WORDS = 64
+"""Deltas of a text that pass before somebody looks: what the answer says must be kept until then."""
 MAX_PASSING_TEXT_BYTES = 1024
+"""A longer delta is no usual one, and has its bounds looked at."""
 LEAST_PASSING_BYTES = 160
 """Shorter pieces of sound, less than 10 ms of any format but telephone quality, are too many to be counted later."""
 
@@ -64,7 +67,7 @@ class Passage(MessageListener):
             raise
 
 
-class RealtimeClientSocket(Passage, ClientSocket):
+class RealtimeClientSocket(Passage, StrictTextListener):
     """A Realtime client's connection; what passes appends audio and does nothing else."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -78,10 +81,11 @@ class RealtimeClientSocket(Passage, ClientSocket):
         self._long_way(transport, frame)
 
 
-class DeviceClientSocket(Passage, ClientSocket):
+class DeviceClientSocket(Passage, StrictTextListener):
     """A device's connection; what passes is microphone audio, which becomes the upstream's events on the way.
 
     The passage closes by itself after the bytes that it was opened for. With `keeps`, what has passed is kept.
+    `on_sent` sees all audio that goes to the client, and when.
     """
 
     keeps = False
@@ -95,9 +99,24 @@ class DeviceClientSocket(Passage, ClientSocket):
         on_sent: Callable[[Chunk, float], None] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        super().__init__(max_message_bytes, on_sent, clock)
+        super().__init__(max_message_bytes)
+        self._clock = clock or asyncio.get_running_loop().time
+        self._on_sent = on_sent
         self._times: list[float] = []
         self._frames: list[bytes] = []
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is over."""
+        super().on_ws_connected(transport)
+        if self._on_sent is None:
+            return
+        send, seen, clock = self.send_binary, self._on_sent, self._clock
+
+        def send_seen(samples: Chunk) -> None:
+            send(samples)
+            seen(samples, clock())
+
+        self.send_binary = send_seen
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""

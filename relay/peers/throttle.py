@@ -7,7 +7,7 @@ from typing import Literal
 from audio.formats import AudioFormat
 from relay.core.events import ClientTooFast
 from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance
-from relay.peers.frames import MessageListener
+from relay.peers.frames import MessageListener, no_matter
 
 TURN_S = 0.05
 """How long others have their turn after a burst."""
@@ -83,7 +83,7 @@ class ReadThrottle:
         if self._timer is not None:
             self._timer.cancel()
             self._read_on()
-        self._client.on_control = self._client.on_fragment = _no_matter
+        self._client.on_control = self._client.on_fragment = no_matter
 
     def _read_on(self) -> None:
         self._timer = None
@@ -91,7 +91,3 @@ class ReadThrottle:
             self._client.abort()
         else:
             self._client.resume_reading()
-
-
-def _no_matter() -> None:
-    """The session is over."""

@@ -59,6 +59,19 @@ def test_who_takes_his_time_is_looked_at_less_often_until_he_hurries() -> None:
         assert allowance.left == burst_s * BYTES_PER_S
 
 
+def test_who_hurries_in_the_middle_of_a_long_burst_is_looked_at_as_often_again() -> None:
+    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance.left -= 0.14 * BYTES_PER_S
+    allowance.wait_s(0.2)
+    assert not allowance.is_hasty(0.2)
+    assert allowance.left == 1.2 * BYTES_PER_S
+    allowance.hurry()
+    assert allowance.left == 0.12 * BYTES_PER_S
+    allowance.hurry()
+    allowance.left -= 10.04 * BYTES_PER_S
+    assert allowance.wait_s(0.2) == 0, "nothing of what may be taken in all is lost by it"
+
+
 def test_messages_are_counted_by_the_second() -> None:
     allowance = message_allowance(now=0.0)
     allowance.left -= 350

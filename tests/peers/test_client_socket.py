@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
+import uvloop
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 from websockets.asyncio.client import connect
 
@@ -333,6 +335,31 @@ async def test_a_sparing_reader_that_is_paused_has_little_left_to_parse(end: Rel
         listener.resume_reading()
         await listener.end()
         assert len(seen) == 5000
+
+
+def test_a_sparing_reader_reads_once_around_the_loop() -> None:
+    async def messages_a_round() -> int:
+        """The most of them that one round of the loop brings."""
+        loop, rounds = asyncio.get_running_loop(), Counter[int]()
+        n_round = 0
+
+        def next_round() -> None:
+            nonlocal n_round
+            n_round += 1
+            loop.call_soon(next_round)
+
+        async with relay_end() as end, raw_client(end) as (client, listener):
+            listener.read_sparingly()
+            listener.on_text = lambda _: rounds.update((n_round,))
+            next_round()
+            client.send(*[text("x" * 26)] * 1000, close(1000))  # frames of 32 bytes
+            await listener.end()
+        assert rounds.total() == 1000
+        return max(rounds.values())
+
+    # libuv, unlike asyncio's own loop, reads a socket up to 32 times in a row while there is more.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(messages_a_round()) <= 9
 
 
 async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: RelayEnd) -> None:
