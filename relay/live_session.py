@@ -108,11 +108,15 @@ class LiveSession(LiveBase[DeviceSession]):
         passing, throttle = self._passing, self._throttle
         passing.note()
         n_bytes, allowance = len(frame), throttle.audio
-        if n_bytes < throttle.least_bytes:
+        is_short = n_bytes < throttle.least_bytes
+        if is_short:
             allowance.hurry()
         allowance.left -= max(n_bytes, throttle.least_bytes)
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
+        if is_short and self._client_codec.gather(frame):
+            passing.close()  # what comes next waits its turn behind it
+            return
         is_usual = not self._busy and passing.open_microphone()
         if is_usual and n_bytes and not n_bytes & 1:
             self.core.turns.input_bytes += n_bytes
@@ -138,7 +142,10 @@ class LiveSession(LiveBase[DeviceSession]):
 
     def _client_text(self, frame: memoryview) -> None:
         self._throttle.message()
-        self.feed(self._client_codec.decode_text(frame))
+        codec = self._client_codec
+        if codec.aligner.carry and (gathered := codec.decode_audio(b"")) is not None:
+            self.feed(gathered)  # it was said before
+        self.feed(codec.decode_text(frame))
 
     def _upstream_text(self, frame: memoryview) -> None:
         event = self._decode(frame)

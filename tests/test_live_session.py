@@ -245,6 +245,33 @@ async def test_what_comes_as_usual_is_seen_by_nobody_and_counted_before_anybody_
     assert stage.live.core.turns.items.entry("item_1").text == "word " * 3
 
 
+async def test_frames_too_short_for_a_message_of_their_own_are_gathered_in_order() -> None:
+    stage = Stage().ready()
+    said = bytes(range(256)) * 20
+
+    def says(*frames: int | str) -> list[bytes | str]:
+        """What the model is sent for frames of these lengths, and for messages."""
+        nonlocal said
+        stage.sent.clear()
+        for frame in frames:
+            if isinstance(frame, str):
+                stage.client.hear(json.dumps({"type": frame}).encode(), WSMsgType.TEXT)
+            else:
+                stage.client.hear(said[:frame])
+                said = said[frame:]
+        told = [json.loads(raw) for kind, raw in stage.sent if kind == "upstream text"]
+        return [base64.b64decode(one["audio"]) if "audio" in one else one["type"] for one in told]
+
+    whole = said
+    assert says(*[3] * 159) == [], "477 bytes: not yet 10 ms"
+    assert says(3) == [whole[:480]]
+    assert says(2, 0, 960) == [whole[480:1442]], "what is long enough does not overtake it"
+    assert says(960) == [whole[1442:2402]]
+    assert says(2, 1, 960) == [whole[2402:3364]], "half a sample more waits for its other half"
+    assert says(2, "interrupt", 3) == [whole[3364:3366]], "one byte of it was that half; another is left"
+    assert says("clear", 2) == [whole[3366:3370], "input_audio_buffer.clear"], "said before it was cleared"
+
+
 async def test_the_tap_sees_every_event_with_its_time_and_its_commands() -> None:
     seen: list[tuple[str, float, int]] = []
     stage = Stage(tap=lambda event, now, commands: seen.append((type(event).__name__, now, len(commands))))

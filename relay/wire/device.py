@@ -9,9 +9,12 @@ from relay.wire.append import forwarded
 from relay.wire.device_in import decode
 from relay.wire.device_out import encode, encode_text
 
+GATHERED_MS = 10
+"""What frames that are too short to be worth a message of their own are gathered to."""
+
 
 class DeviceCodec:
-    """One connection's codec. Audio keeps its state here: the carried byte and the resamplers' tails."""
+    """One connection's codec. Audio keeps its state here: the carried bytes and the resamplers' tails."""
 
     def __init__(self, options: DeviceOptions) -> None:
         self.use(options)
@@ -20,6 +23,7 @@ class DeviceCodec:
         """Work by `options` from here on; whatever audio was under way before is forgotten."""
         self.options = options
         self.aligner = SampleAligner(options.input.bytes_per_sample)
+        self._gathered_bytes = GATHERED_MS * options.input.bytes_per_ms
         self._up = Transcoder(options.input, options.upstream_input)
         self._down = Transcoder(options.upstream_output, options.output)
         self.to_upstream = self._up.shortest_feed
@@ -28,6 +32,14 @@ class DeviceCodec:
         """The upstream's audio in the client's format; untouched where they agree (`passes_down`)."""
         self.passes_up = self._up.is_identity
         self.passes_down = self._down.is_identity
+
+    def gather(self, frame: Chunk) -> bool:
+        """Keep a short frame for those that follow; False if it makes `GATHERED_MS` with those before it."""
+        aligner = self.aligner
+        if len(aligner.carry) + len(frame) >= self._gathered_bytes:
+            return False
+        aligner.carry += frame
+        return True
 
     def decode_audio(self, frame: Chunk) -> ev.Forwarded | None:
         """A binary message as an event, in whole samples; None when it only completes none."""
