@@ -31,6 +31,7 @@ class Admission:
         in_all = HANDSHAKES_PER_SECOND * 60
         self._in_all = TokenBuckets(Rate(in_all, max(settings.max_sessions, in_all // 60)))
         self._sessions: Counter[str] = Counter()
+        self._turn = asyncio.Lock()
 
     def knock(self, address: str) -> None:
         """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait."""
@@ -40,6 +41,11 @@ class Admission:
             wait_s = self._from_one.take(address_key(address), now)
         if wait_s:
             raise TooOften(f"Too many connections are being opened; wait {wait_s:.0f} s.", wait_s)
+
+    async def turn(self) -> None:
+        """Wait for one's turn to begin: one session at a time around the loop, and those that talk between any two."""
+        async with self._turn:
+            await asyncio.sleep(0)
 
     @contextmanager
     def session(self, address: str) -> Iterator[None]:

@@ -146,6 +146,8 @@ async def _run() -> None:
     )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
+    gc.collect()
+    gc.freeze()
     print(runner.addresses[0][1], flush=True)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
