@@ -32,7 +32,8 @@ LAYERS: dict[str, set[str]] = {
     "relay.tickets": {"relay.errors"},
     "relay.admission": {"relay.config", "relay.core", "relay.errors"},
     "relay.recording": {"audio", "relay", "relay.core", "relay.errors", "relay.wire"},
-    "relay.recorder": {"audio", "relay.core", "relay.recording", "relay.wire"},
+    "relay.tape": {"audio", "relay.core", "relay.recording", "relay.wire"},
+    "relay.recorder": {"audio", "relay.core", "relay.recording", "relay.tape"},
     "relay.replaying": {
         "audio",
         "relay.config",
@@ -64,7 +65,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "relay.endpoints": {
         "relay.recording",
-        "relay.recorder",
+        "relay.tape",
         "audio",
         "relay",
         "relay.spending",

@@ -19,13 +19,14 @@ from relay.core.passed import Passed
 from relay.core.policy import Policy, Principal
 from relay.core.replay import Difference
 from relay.core.values import DeviceOptions, SessionConfig
-from relay.recorder import Recorder, SessionTape
+from relay.recorder import Recorder
 from relay.recording import writer as writing
 from relay.recording.finish import is_finished
 from relay.recording.folder import all_recordings
 from relay.recording.reader import Recording
 from relay.recording.rerun import rerun
 from relay.recording.writer import Batch, Files, Writer
+from relay.tape import SessionTape
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.tapes import microphone, tone
@@ -218,7 +219,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:
         return write(descriptor, data)
 
     files = writing.Files
-    monkeypatch.setattr("relay.recorder.Files", lambda folder, header: files(folder, header, write=limited))
+    monkeypatch.setattr("relay.tape.Files", lambda folder, header: files(folder, header, write=limited))
 
 
 async def test_a_full_disk_marks_a_gap_and_the_recording_goes_on(
@@ -286,7 +287,7 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     recorder = Recorder(tmp_path, "on")
     loaded = tape_of(recorder)
     loaded.feed(ev.UpstreamOpened())
-    monkeypatch.setattr("relay.recorder.event_line", broken)
+    monkeypatch.setattr("relay.tape.event_line", broken)
     loaded.feed(ev.SessionCreated(), ev.SessionUpdated())
     recorder.done(loaded.tape)
     await recorder.stop()

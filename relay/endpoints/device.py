@@ -21,8 +21,8 @@ from relay.passing import Listener, Piecewise
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
 from relay.peers.passage import DeviceClientSocket
-from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
+from relay.tape import SessionTape
 from relay.wire.device_out import encode
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
 

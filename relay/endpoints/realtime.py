@@ -21,8 +21,8 @@ from relay.live_realtime import LiveRealtime
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.passage import RealtimeClientSocket
 from relay.peers.upstream import UpstreamRefusal
-from relay.recorder import SessionTape
 from relay.state import RELAY, RelayState
+from relay.tape import SessionTape
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec
 
