@@ -20,7 +20,9 @@ WAIT_S = 30.0
 class Account:
     """What became of one honest session; `faults` says what it has to complain of."""
 
+    heard_at_s: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    """There and back, of each frame that was heard again."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -103,14 +105,35 @@ class Honest:
         self._heard_bytes += len(message)
         while len(self._heard) >= FRAME_BYTES:
             [number] = struct.unpack_from("<I", self._heard)
+            self.account.heard_at_s.append(now)
             self.account.latencies_s.append(now - self._sent_at.pop(number))
             del self._heard[:FRAME_BYTES]
 
 
-async def talk(url: str, n_sessions: int, duration_s: float) -> list[Account]:
-    """Many honest sessions, their beginnings spread over the first third of the time."""
-    starts = [duration_s / 3 * number / n_sessions for number in range(n_sessions)]
-    return list(await asyncio.gather(*(Honest(url).run(start, duration_s) for start in starts)))
+class Crowd:
+    """Many honest sessions at once."""
+
+    def __init__(self, url: str, n_sessions: int) -> None:
+        self._sessions = [Honest(url) for _ in range(n_sessions)]
+
+    async def talk(self, starting_s: float, duration_s: float) -> None:
+        """Talk for so long; the beginnings are spread over `starting_s`."""
+        apart_s = starting_s / len(self._sessions)
+        await asyncio.gather(*(one.run(number * apart_s, duration_s) for number, one in enumerate(self._sessions)))
+
+    @property
+    def faults(self) -> list[str]:
+        """What they have to complain of."""
+        return [fault for one in self._sessions for fault in one.account.faults]
+
+    def latencies_s(self, since: float, until: float) -> list[float]:
+        """There and back, of the frames that were heard in a time."""
+        return [
+            latency_s
+            for one in self._sessions
+            for heard_at, latency_s in zip(one.account.heard_at_s, one.account.latencies_s, strict=True)
+            if since <= heard_at < until
+        ]
 
 
 def percentile(values: list[float], share: float) -> float:
