@@ -8,7 +8,7 @@ from collections.abc import Callable
 from relay.core.bounded import RecentSet
 from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed, ToolReturned
-from relay.core.turns import CANCELLED_CALL
+from relay.core.tool_turns import CANCELLED_CALL
 from relay.core.values import SessionConfig, ToolSpec
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import ToolRegistry

@@ -11,7 +11,6 @@ from enum import Enum
 from typing import assert_never, cast
 
 from relay.core import events as ev
-from relay.core.client_tools import merge
 from relay.core.commands import (
     CancelTools,
     ClearInput,
@@ -29,11 +28,12 @@ from relay.core.commands import (
 )
 from relay.core.events import Forwarded
 from relay.core.farewell import Farewell
+from relay.core.hello import grant
 from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.startup import Backlog
 from relay.core.turns import MAX_TYPED_TURNS, Turns
-from relay.core.values import EXTERNAL_VOICE, DeviceOptions, ErrorCode, SessionConfig, SpeechRules, TurnDetection
+from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
 
 CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
@@ -288,10 +288,10 @@ class DeviceSession:
                     False,
                 )
             case ev.ToolReturned():
-                turns.tool_returned(event)
+                turns.tools.returned(event)
                 turns.settle(now)
             case ev.ToolProgressed():
-                turns.tool_progressed(event)
+                turns.tools.progressed(event)
             case ev.EndAsked():
                 if turns.calls.name_of(event.call_id) is not None:
                     self._farewell.ask(event.reason, now)
@@ -422,31 +422,15 @@ class DeviceSession:
         if len(self._updates) >= MAX_UPDATES:
             self._fault("hello_refused", "Wait for ready before the next hello.", None, now)
             return
-        refused = self.policy.refused(event.given)
-        for name in refused:
-            self._error("not_allowed", f"This client may not set {name}; the rest is in force.", False, name)
-        allowed = set(event.given) - set(refused)
-        if "voice" in allowed and self._speech_rules is None and (event.voice or "").startswith(EXTERNAL_VOICE):
-            allowed.discard("voice")
-            self._error("not_allowed", "This relay has no ElevenLabs voices; the voice is as before.", False, "voice")
-        if "voice" in allowed and event.voice and not self.policy.allows_voice(event.voice):
-            allowed.discard("voice")
-            self._error("not_allowed", "This client may not choose that voice; it is as before.", False, "voice")
-        tools, kept_out = merge(self._server_tools, event.tools if "tools" in allowed else ())
-        for name in kept_out:
-            self._error("not_allowed", f"The tool {name} is the relay's own; give yours another name.", False, "tools")
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
-        wanted = _config(latest, event, allowed)
-        self.options = replace(_options(self.options, event, allowed), external_voice=wanted.external_voice is not None)
+        has_voices = self._speech_rules is not None
+        granted = grant(event, self.policy, latest, self.options, self._server_tools, has_voices=has_voices)
+        for message, field in granted.refusals:
+            self._error("not_allowed", message, False, field)
+        config, self.options = granted.config, granted.options
         self._backlog.format = self.options.input
         self._emit(UseOptions(self.options))
         self._hellos_owed += 1
-        config = replace(
-            wanted,
-            tools=tools if "tools" in allowed else latest.tools,
-            input_format=self.options.upstream_input,
-            output_format=self.options.upstream_output,
-        )
         if self.phase is Phase.CONNECTING:
             self.config = config
             self.turns.reconfigured(config)
@@ -517,7 +501,7 @@ class DeviceSession:
             self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
 
     def _tool_result(self, event: ev.ToolResult, now: float) -> None:
-        if self.turns.client_result(event, now):
+        if self.turns.tools.client_result(event, now):
             self.turns.settle(now)
         else:
             self._fault("unknown_call", f"There is no tool call {event.call_id!r:.80}.", "callId", now)
@@ -602,27 +586,6 @@ class DeviceSession:
     def _pass_over(self, what: str) -> None:
         if what in self.passed_over or len(self.passed_over) < 64:
             self.passed_over[what] = self.passed_over.get(what, 0) + 1
-
-
-def _options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> DeviceOptions:
-    return DeviceOptions(
-        input=hello.input if "input" in allowed and hello.input else options.input,
-        output=hello.output if "output" in allowed and hello.output else options.output,
-        max_ahead_ms=hello.max_ahead_ms if "maxAheadMs" in allowed else options.max_ahead_ms,
-        half_duplex=bool(hello.half_duplex) if "duplex" in allowed else options.half_duplex,
-    )
-
-
-def _config(config: SessionConfig, hello: ev.Hello, allowed: set[str]) -> SessionConfig:
-    if "voice" in allowed and hello.voice:
-        config = replace(config, voice=hello.voice)
-    if "instructions" in allowed and hello.instructions is not None:
-        config = replace(config, instructions=hello.instructions)
-    if "language" in allowed and hello.language is not None:
-        config = replace(config, language=hello.language or None)
-    if "turn" in allowed and hello.turn and hello.turn != config.turn.kind:
-        config = replace(config, turn=TurnDetection(kind=hello.turn))
-    return config
 
 
 def _closed_text(event: ev.UpstreamClosed) -> str:

@@ -15,14 +15,8 @@ from relay.core.commands import CancelTool, RunTool
 from relay.core.realtime_events import Obj, RealtimeCommand, TellUpstream
 from relay.core.response import ResponseSlot, SlotState
 from relay.core.tool_calls import ToolCalls
-from relay.core.turns import (
-    CANCELLED_CALL,
-    MAX_SPEECH_S,
-    REFUSED_RETRY_S,
-    RESPONSE_AFTER_SPEECH_S,
-    STALL_S,
-    TOO_MANY_CALLS,
-)
+from relay.core.tool_turns import CANCELLED_CALL, TOO_MANY_CALLS
+from relay.core.turns import MAX_SPEECH_S, REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
 from relay.core.values import Item
 
 MAX_OUT_OF_BAND = 64

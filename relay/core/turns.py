@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 
 from relay.core import events as ev
 from relay.core.bounded import RecentSet
-from relay.core.client_tools import ClientCalls
 from relay.core.commands import (
     CancelResponse,
-    CancelTool,
     Command,
     CreateItem,
     CreateResponse,
@@ -20,15 +18,12 @@ from relay.core.commands import (
     DropAudio,
     PlayEnd,
     PlayStart,
-    RunTool,
     TellError,
     TellInterrupted,
     TellResponseEnd,
     TellResponseStart,
     TellSpeech,
     TellText,
-    TellTool,
-    TellToolCall,
     TellTranscript,
     TellUsage,
     TruncateItem,
@@ -39,8 +34,9 @@ from relay.core.latency import TurnClock
 from relay.core.playback import Ack, Cut, Playback
 from relay.core.response import ResponseSlot
 from relay.core.tool_calls import ToolCalls
+from relay.core.tool_turns import ToolTurns
 from relay.core.usage import add_usage
-from relay.core.values import Item, ResponseStatus, SessionConfig, SpeechRules, ToolSpec, Usage
+from relay.core.values import Item, ResponseStatus, SessionConfig, SpeechRules, Usage
 from relay.core.voice import Voice
 
 MAX_TYPED_TURNS = 16
@@ -54,14 +50,6 @@ STALL_S = 30.0
 """How long a response may go without any event of the upstream before it is given up."""
 LATENCY_WAIT_S = 0.7
 """How long the first acknowledgement of playback is waited for before the latency of a turn is told without it."""
-
-MAX_RUNNING_CALLS = 32
-"""Of one session at a time; the answer to more is that they are too many."""
-MAX_SHOWN_CHARS = 32_768
-"""Longer arguments are not shown to the client."""
-TOO_MANY_AT_ONCE = '{"ok":false,"error":"too_many_calls","message":"Too many calls at once: wait for some to end."}'
-TOO_MANY_CALLS = '{"ok":false,"error":"too_many_calls","message":"Too many calls in a row: answer the user first."}'
-CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was interrupted, so this was not run."}'
 
 
 @dataclass(slots=True)
@@ -89,8 +77,7 @@ class Turns:
         """What one said that speaks no more: some of it may still be played, and be cut."""
         self.slot = ResponseSlot()
         self.playback = Playback(config.output_format)
-        self.calls = ToolCalls()
-        self.client_calls = ClientCalls()
+        self.tools = ToolTurns(config.tools, emit, next_id)
         self.items = ItemLog()
         self.usage = Usage()
         self.refused = RecentSet(64)
@@ -111,6 +98,11 @@ class Turns:
         self._cancel_after_drop: str | None = None
         self._clock: TurnClock | None = None
 
+    @property
+    def calls(self) -> ToolCalls:
+        """The tool calls under way."""
+        return self.tools.calls
+
     # -- time ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -125,8 +117,8 @@ class Turns:
             times.append(self.last_upstream_at + STALL_S)
         if self._clock is not None and self._clock.first_byte is not None:
             times.append(self._clock.first_byte + LATENCY_WAIT_S)
-        if self.client_calls.deadline is not None:
-            times.append(self.client_calls.deadline)
+        if self.tools.deadline is not None:
+            times.append(self.tools.deadline)
         if self.speech is not None and self.speech.deadline is not None:
             times.append(self.speech.deadline)
         return min(times, default=None)
@@ -150,8 +142,7 @@ class Turns:
             self._retry_at = None
         if not self.slot.is_free and now >= self.last_upstream_at + STALL_S:
             self._give_up_stalled(now)
-        for late in self.client_calls.due(now):
-            self.tool_returned(late)
+        self.tools.tick(now)
         if self.speech is not None:
             self.speech.tick(now)
         clock = self._clock
@@ -179,6 +170,12 @@ class Turns:
             self.last_upstream_at = now
             self._emit(CreateResponse(request_id, allow_tools=not self.calls.at_round_limit))
 
+    def _tell_latency(self) -> None:
+        clock, self._clock = self._clock, None
+        report = clock.report() if clock is not None else None
+        if report is not None:
+            self._emit(report)
+
     # -- the user -----------------------------------------------------------------------------------------------------
 
     def speech_started(self, now: float) -> None:
@@ -187,7 +184,7 @@ class Turns:
         self._speech_ends_by = now + MAX_SPEECH_S
         self._emit(TellSpeech(started=True))
         self.stop_speaking(cancel=not self.config.upstream_turn.upstream_interrupts)
-        self._cancel_tools()
+        self.tools.cancel_interrupted()
         self._begin_turn(now)
 
     def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
@@ -267,14 +264,7 @@ class Turns:
             self._end(ResponseText(), "cancelled")
         if not self.slot.is_free or not self.playback.is_idle:
             self.stop_speaking(cancel=True)
-        self._cancel_tools()
-
-    def _cancel_tools(self) -> None:
-        """The user interrupts: other calls go on, those of tools made for that end."""
-        for call_id, name in self.calls.open_calls():
-            spec = self._spec(name)
-            if spec is not None and spec.cancel_on_interrupt and not spec.of_client:
-                self._emit(CancelTool(call_id))
+        self.tools.cancel_interrupted()
 
     def audio_dropped(self, event: ev.AudioDropped, now: float) -> None:
         """The client is silent: tell it where, then cancel, truncate what was cut and delete what was never heard."""
@@ -446,8 +436,7 @@ class Turns:
             self._billed.add(event.response_id)
             self.usage = add_usage(self.usage, event.usage)
             self._emit(TellUsage(event.usage))
-        calls = [item for item in event.output if item.kind == "function_call" and item.call_id]
-        fresh = self._take_calls(event, calls)
+        fresh = self.tools.take(event, interrupted=event.response_id in self.refused or self._user_speaking)
         if event.status == "failed":
             self._emit(TellError("response_failed", _failure(event), retryable=True))
             self.calls.owes_response = False
@@ -455,7 +444,7 @@ class Turns:
         if (known or own) and not silent:
             self._end(response, event.status, event.response_id)
         for call in fresh:
-            self._run(call, now)
+            self.tools.run(call, now)
         self.settle(now)
 
     def request_refused(self, event: ev.UpstreamError, now: float) -> bool:
@@ -477,20 +466,6 @@ class Turns:
         self._emit(TellError("response_failed", event.message, retryable=True))
         self._end(ResponseText(), "failed")
         return True
-
-    def _take_calls(self, event: ev.ResponseDone, calls: list[Item]) -> list[Item]:
-        complete = [call for call in calls if call.status in (None, "completed")]
-        too_many = self.calls.at_round_limit
-        interrupted = event.response_id in self.refused or self._user_speaking
-        fresh = self.calls.begin(event.response_id, complete, quiet=interrupted)
-        refusal, n_run = TOO_MANY_CALLS if too_many else CANCELLED_CALL, 0
-        if event.status == "completed" and not too_many:
-            refusal, n_run = TOO_MANY_AT_ONCE, max(0, MAX_RUNNING_CALLS - (self.calls.running - len(fresh)))
-        # They came whole, but the response did not, or the model calls on and on: never run, yet never without output.
-        for call in fresh[n_run:]:
-            self.calls.give_up(call.call_id or "")
-            self._output(call.call_id or "", refusal)
-        return fresh[:n_run]
 
     def _complete_clips(self, response_id: str) -> None:
         # An upstream that never said audio.done must not leave the client waiting for the end of an item.
@@ -540,70 +515,12 @@ class Turns:
         self._end(self._responses.pop(response_id, ResponseText()), "failed", response_id)
         self.settle(now)
 
-    # -- tools --------------------------------------------------------------------------------------------------------
-
-    def _run(self, call: Item, now: float) -> None:
-        call_id, name = call.call_id or "", call.name or ""
-        spec = self._spec(name)
-        shown = call.arguments if spec and spec.shown and len(call.arguments or "") <= MAX_SHOWN_CHARS else None
-        self._emit(TellTool(call_id, name, "started", 0, arguments=shown))
-        if spec is None or not spec.of_client:
-            self._emit(RunTool(call_id, name, call.arguments or ""))
-            return
-        refused = self.client_calls.begin(call, spec, now)
-        if refused is None:
-            self._emit(TellToolCall(call_id, name, call.arguments or "{}", spec.timeout_ms))
-        else:
-            self.tool_returned(refused)
-
-    def client_result(self, event: ev.ToolResult, now: float) -> bool:
-        """The client ran a tool of its own. Returns False if no such call was ever made; a late one is ignored."""
-        returned = self.client_calls.result(event, now)
-        if returned is not None:
-            self.tool_returned(returned)
-        return returned is not None or self.calls.is_known(event.call_id)
-
-    def _spec(self, name: str) -> ToolSpec | None:
-        return next((tool for tool in self.config.tools if tool.name == name), None)
-
-    def tool_returned(self, event: ev.ToolReturned) -> None:
-        """A tool call ended: its one output goes upstream; `settle` asks for the follow-up once all of them are in."""
-        returned = self.calls.returned(event.call_id)
-        if returned is None:
-            return
-        spec = self._spec(returned.name)
-        shown = spec is not None and spec.shown
-        self._emit(
-            TellTool(
-                event.call_id,
-                returned.name,
-                event.status,
-                event.ms,
-                arguments=event.arguments if shown else None,
-                output=event.for_client or (event.output if shown else None),
-            )
-        )
-        self._output(event.call_id, event.output)
-
-    def tool_progressed(self, event: ev.ToolProgressed) -> None:
-        """A running tool has a word for the user."""
-        name = self.calls.name_of(event.call_id)
-        if name is not None:
-            self._emit(TellTool(event.call_id, name, "progress", event.ms, text=event.text))
-
-    def _output(self, call_id: str, output: str) -> None:
-        item = Item(id="", kind="function_call_output", call_id=call_id, text=output)
-        self._emit(CreateItem(item, self._next_id()))
-
-    def _tell_latency(self) -> None:
-        clock, self._clock = self._clock, None
-        report = clock.report() if clock is not None else None
-        if report is not None:
-            self._emit(report)
+    # -- what is in force ----------------------------------------------------------------------------------------------
 
     def reconfigured(self, config: SessionConfig) -> None:
         """Another configuration is in force."""
         self.config = replace(config)
+        self.tools.specs = config.tools
         self.playback.format = config.output_format
         self._use_voice(config)
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relay.cli import app
-from relay.core import turns
+from relay.core import tool_turns
 from relay.errors import RelayError
 from tests.support.tapes import make_recording
 
@@ -69,10 +69,10 @@ def test_prune_says_what_it_would_do(root: Path) -> None:
 def test_replay_is_identical_or_says_where_it_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = run("replay", "rs_tape", "--dir", root)
     assert told.startswith("identical: ")
-    monkeypatch.setattr(turns, "CANCELLED_CALL", "x")
-    monkeypatch.setattr(turns.Turns, "tool_progressed", lambda *_: None)
+    monkeypatch.setattr(tool_turns, "CANCELLED_CALL", "x")
+    monkeypatch.setattr(tool_turns.ToolTurns, "progressed", lambda *_: None)
     assert run("replay", "rs_tape", "--dir", root) == told
-    monkeypatch.setattr(turns.Turns, "_output", lambda *_: None)
+    monkeypatch.setattr(tool_turns.ToolTurns, "_output", lambda *_: None)
     different = run("replay", "rs_tape", "--dir", root, code=1)
     assert "different: " in different
     assert "1.650 s  ToolReturned(" in different

@@ -5,15 +5,13 @@ import pytest
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.tool_calls import MAX_TOOL_ROUNDS
+from relay.core.tool_turns import MAX_RUNNING_CALLS, MAX_SHOWN_CHARS, TOO_MANY_AT_ONCE
 from relay.core.turns import (
     LATENCY_WAIT_S,
-    MAX_RUNNING_CALLS,
-    MAX_SHOWN_CHARS,
     MAX_TYPED_TURNS,
     REFUSED_RETRY_S,
     RESPONSE_AFTER_SPEECH_S,
     STALL_S,
-    TOO_MANY_AT_ONCE,
 )
 from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from tests.support.device_script import (

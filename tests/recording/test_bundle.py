@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.core import events as ev
-from relay.core import turns
+from relay.core import tool_turns
 from relay.recording.bundle import bundle
 from relay.recording.folder import RecordingError
 from relay.recording.reader import Recording
@@ -53,7 +53,7 @@ def test_a_silenced_span_takes_sound_and_words_of_what_was_said_in_it(tmp_path: 
 
 def test_a_recording_that_differs_keeps_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_recording(tmp_path / "recordings")
-    monkeypatch.setattr(turns.Turns, "tool_returned", lambda *_: None)
+    monkeypatch.setattr(tool_turns.ToolTurns, "returned", lambda *_: None)
     report = bundle(folder, tmp_path / "b.zip", redaction([], [], []))
     copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
     assert "differs from today's rules" in report[-1]
