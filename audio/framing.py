@@ -6,7 +6,8 @@ Chunk = bytes | bytearray | memoryview
 class SampleAligner:
     """Gives back what it is fed, cut at whole samples: the bytes of a split sample wait for the next chunk.
 
-    It holds at most one byte less than a sample. A chunk that needs no repair comes back as the very same object.
+    It holds at most one byte less than a sample, and what it was told to `hold`. A chunk that needs no repair comes
+    back as the very same object.
     """
 
     __slots__ = ("_sample_bytes", "carry")
@@ -28,9 +29,16 @@ class SampleAligner:
             return chunk[:-extra_bytes]
         return chunk
 
+    def hold(self, chunk: Chunk, most_bytes: int) -> bool:
+        """Keep a chunk for the next one, if that makes fewer than `most_bytes` in all; returns whether it does."""
+        if len(self.carry) + len(chunk) >= most_bytes:
+            return False
+        self.carry += chunk
+        return True
+
     @property
     def carried_bytes(self) -> int:
-        """Bytes of an unfinished sample that wait for the next chunk."""
+        """Bytes that wait for the next chunk."""
         return len(self.carry)
 
     def reset(self) -> None:

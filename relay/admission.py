@@ -1,11 +1,11 @@
-"""Who gets a session: how many there may be, in all and from one address, and how fast new ones may be asked for.
+"""Who gets a session: how many there may be, in all and from one address, how fast new ones may be asked for, and when.
 
 An address of this machine stands for many clients (a proxy, a test), so that the limits for one address leave it
 alone unless they were set on purpose. IPv6 addresses count by their /64, which is what one customer gets.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -31,7 +31,7 @@ class Admission:
         in_all = HANDSHAKES_PER_SECOND * 60
         self._in_all = TokenBuckets(Rate(in_all, max(settings.max_sessions, in_all // 60)))
         self._sessions: Counter[str] = Counter()
-        self._turn = asyncio.Lock()
+        self._turns: deque[asyncio.Future[None]] = deque()
 
     def knock(self, address: str) -> None:
         """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait."""
@@ -43,9 +43,23 @@ class Admission:
             raise TooOften(f"Too many connections are being opened; wait {wait_s:.0f} s.", wait_s)
 
     async def turn(self) -> None:
-        """Wait for one's turn to begin: one session at a time around the loop, and those that talk between any two."""
-        async with self._turn:
-            await asyncio.sleep(0)
+        """Wait for one's turn to begin: one session each time around the loop, so that those that talk come in between.
+
+        To be awaited by who holds a place: there are no more that wait than places.
+        """
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._turns.append(turn)
+        if len(self._turns) == 1:
+            loop.call_soon(self._next_turn)
+        await turn
+
+    def _next_turn(self) -> None:
+        turn = self._turns.popleft()
+        if not turn.done():  # who was cancelled does not wait any more
+            turn.set_result(None)
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     @contextmanager
     def session(self, address: str) -> Iterator[None]:

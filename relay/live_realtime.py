@@ -59,14 +59,19 @@ class LiveRealtime(LiveBase[RealtimeSession]):
 
     async def dial_first(self, client_is_gone: Callable[[], bool]) -> None:
         """Connect the upstream now. Raises UpstreamRefusal, also for a client that leaves in the meantime."""
+
+        def check() -> None:
+            if client_is_gone():
+                raise UpstreamRefusal("The client has left.", None, retryable=False)
+
+        check()
         self._upstream.on_text = self._keep_text
         self._upstream.on_closed = self._keep_close
         dialling = self._loop.create_task(_as_coroutine(self._dial(self._upstream)))
         try:
             while not dialling.done():
                 await asyncio.wait({dialling}, timeout=LOOK_S)
-                if client_is_gone():
-                    raise UpstreamRefusal("The client has left.", None, retryable=False)
+                check()
             await dialling
         finally:
             dialling.cancel()

@@ -39,6 +39,7 @@ class VoicePeer(Protocol):
 class LiveSession(LiveBase[DeviceSession]):
     """Joins one client's socket, one upstream and the tools by the rules of `core`."""
 
+    can_wait = True  # a device plays from a buffer that is many times as long
     _hot = _HOT
 
     def __init__(
@@ -72,7 +73,6 @@ class LiveSession(LiveBase[DeviceSession]):
         self._passing = Passing(core, client, speech, codecs, self._outbox, self._throttle, listeners)
         self._decode = upstream_codec.decode
         self._voice = voice(self.feed) if voice is not None else None
-        self.can_wait = voice is None  # a device plays from a buffer, but another voice's sound takes many rounds
         client.on_text = self._client_text
         client.on_binary = self._client_binary
         client.on_fragment = self._client_fragment

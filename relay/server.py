@@ -165,7 +165,6 @@ def _guarded(route: Route) -> Handler:
             access, handler = route.websocket
             relay = request.app[RELAY]
             relay.admission.knock(relay.gate.address(request))
-            await relay.admission.turn()
         principal = request.app[RELAY].gate.admit(request, access)
         return await handler(request, principal)
 

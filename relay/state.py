@@ -194,6 +194,11 @@ class RelayState:
         can_wait = all(live.can_wait for live in self.sessions.values())
         self.tick.sessions(len(self.sessions) if can_wait else 0)
 
+    async def turn(self) -> None:
+        """Wait for one's turn to begin a session; to be called by who holds a place for it."""
+        with self.tick.awake():
+            await self.admission.turn()
+
     def refuse_when_draining(self) -> None:
         """Raise Full if the relay is about to end."""
         if self.draining:

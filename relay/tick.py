@@ -22,7 +22,8 @@ AFTERWARDS_S = 0.1
 
 
 class Tick:
-    """Slows the running loop down to one round a tick, while there are `BUSY_SESSIONS` or more and it is not busy."""
+    """Slows the running loop down to one round a tick, while there are `BUSY_SESSIONS` or more, it is not busy, and
+    nothing keeps it awake."""
 
     def __init__(self, tick_ms: float) -> None:
         self._tick_s = tick_ms / 1000

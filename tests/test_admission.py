@@ -1,12 +1,15 @@
 """Who gets a session: places in all and for one address, and how often one may knock."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession, WSServerHandshakeError
 
 from relay.admission import DEFAULT_HANDSHAKES_PER_MINUTE, DEFAULT_SESSIONS_PER_ADDRESS, Admission
 from relay.errors import Full, TooOften
-from tests.support.relay_server import settings_for
+from relay.testing import ScriptedUpstream
+from tests.support.relay_server import running_relay, settings_for
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 
@@ -95,3 +98,61 @@ async def test_an_address_that_is_none_is_counted_all_the_same() -> None:
     door.knock("unix")
     with pytest.raises(TooOften):
         door.knock("unix")
+
+
+async def test_sessions_begin_one_by_one_and_those_that_talk_come_in_between() -> None:
+    door, loop, began = admission(), asyncio.get_running_loop(), list[tuple[int, int]]()
+    n_round = 0
+
+    def next_round() -> None:
+        nonlocal n_round
+        n_round += 1
+        if len(began) < 4:
+            loop.call_soon(next_round)
+
+    async def begin(number: int) -> None:
+        await door.turn()
+        began.append((number, n_round))
+
+    tasks = [asyncio.create_task(begin(number)) for number in range(5)]
+    await asyncio.sleep(0)
+    tasks[2].cancel()
+    next_round()
+    await asyncio.wait(tasks)
+    assert [number for number, _ in began] == [0, 1, 3, 4]
+    first = began[0][1]
+    assert [when - first for _, when in began] == [0, 1, 3, 4], "who left had a turn, too, and nobody is held up by it"
+    async with asyncio.timeout(1):
+        await door.turn()
+
+
+async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, turn = 0, Admission.turn
+
+    async def counted(door: Admission) -> None:
+        nonlocal turns
+        turns += 1
+        await turn(door)
+
+    monkeypatch.setattr(Admission, "turn", counted)
+    async with (
+        ScriptedUpstream() as upstream,
+        running_relay(upstream.url, max_sessions=1, api_keys="a-long-enough-key", host="0.0.0.0") as relay,
+        ClientSession() as http,
+    ):
+        keyed = {"Authorization": "Bearer a-long-enough-key"}
+        for path, headers, status in (
+            ("/?rate=24000", {}, 401),
+            ("/?rate=1", keyed, 400),
+            ("/v1/realtime", {}, 401),
+            ("/v1/realtime?call_id=1", keyed, 501),
+        ):
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await http.ws_connect(relay.http(path), headers=headers)
+            assert refused.value.status == status
+        assert turns == 0
+        async with http.ws_connect(relay.http("/?rate=24000"), headers=keyed):
+            assert turns == 1
+            with pytest.raises(WSServerHandshakeError):
+                await http.ws_connect(relay.http("/?rate=24000"), headers=keyed)
+            assert turns == 1, "there is no place to wait for"

@@ -272,6 +272,23 @@ async def test_frames_too_short_for_a_message_of_their_own_are_gathered_in_order
     assert says("clear", 2) == [whole[3366:3370], "input_audio_buffer.clear"], "said before it was cleared"
 
 
+@pytest.mark.parametrize("lengths", [(961, 960), (960, 40, 40, 41), (960, *[94] * 5)])
+async def test_a_hello_that_is_refused_while_the_user_speaks_loses_nothing(lengths: tuple[int, ...]) -> None:
+    stage, said = Stage().ready(), bytes(range(256)) * 20
+    stage.client.hear(b'{"type":"hello","v":1,"instructions":"Be brief."}', WSMsgType.TEXT)
+    update = json.loads(stage.sent[-1][1])
+    assert update["type"] == "session.update"
+    sent_bytes = 0
+    for n_bytes in (*lengths, 0, 960, 960):
+        if not n_bytes:
+            stage.hear({"type": "error", "error": {"message": "no", "event_id": update["event_id"]}})
+        stage.client.hear(said[sent_bytes : sent_bytes + n_bytes])
+        sent_bytes += n_bytes
+    told = [json.loads(raw) for kind, raw in stage.sent if kind == "upstream text"]
+    heard = b"".join(base64.b64decode(one["audio"]) for one in told if "audio" in one)
+    assert heard == said[: sent_bytes // 2 * 2]
+
+
 async def test_the_tap_sees_every_event_with_its_time_and_its_commands() -> None:
     seen: list[tuple[str, float, int]] = []
     stage = Stage(tap=lambda event, now, commands: seen.append((type(event).__name__, now, len(commands))))

@@ -19,7 +19,7 @@ from tests.support.navai_project import write
 from tests.support.relay_server import DeviceClient, running_relay
 
 RELAY = Path(sys.executable).with_name("relay")
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 def environment(tmp_path: Path, **settings: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from relay.testing import FakeClock, ScriptedUpstream
 from relay.tick import AFTERWARDS_S, BUSY_SESSIONS, LOOK_S, Tick
 from tests.support.realtime_client import registry_of
 from tests.support.relay_server import DeviceClient, running_relay
+from tests.support.voice_stage import talking
 
 
 async def rounds_of_reading(tick_ms: float, sessions: int) -> int:
@@ -149,7 +150,7 @@ async def test_a_beginning_a_request_and_a_tool_keep_the_loop_awake(monkeypatch:
     @tool
     async def look() -> str:
         """Looks."""
-        assert kept_awake == 3
+        assert kept_awake == 4
         return "seen"
 
     async with ScriptedUpstream() as upstream, running_relay(upstream.url, registry_of(look)) as relay:
@@ -157,14 +158,18 @@ async def test_a_beginning_a_request_and_a_tool_keep_the_loop_awake(monkeypatch:
             assert kept_awake == 1
         client = await DeviceClient.connect(relay.ws("/?rate=24000"))
         session = await upstream.accept()
-        assert kept_awake == 2
+        assert kept_awake == 3, "for its turn to begin, and for the dial"
         await session.configure()
         await client.expect("AIConnected")
         await session.call(("call_1", "look", {}))
         assert "seen" in (await session.expect("conversation.item.create"))["item"]["output"]
-        assert kept_awake == 3, "the WebSocket of a session is no request that is over soon"
+        assert kept_awake == 4, "the WebSocket of a session is no request that is over soon"
         await client.connection.close()
         await client.wait_closed()
+    kept_awake = 0
+    async with talking() as (_, _, voices, _):
+        await voices.accept()
+        assert kept_awake == 3, "for the dial of a voice, too"
 
 
 def test_a_busy_loop_is_left_alone_until_it_is_calm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     try:
         relay.refuse_when_draining()
         with relay.admission.session(relay.gate.address(request)):
+            await relay.turn()
             await _converse(request, relay, principal, options, config, voices)
     except Full as full:
         if "Origin" not in request.headers:
@@ -153,7 +154,7 @@ def _live_session(
         tap=both(relay.tap, tape.tap if tape is not None else None),
         listeners=_listeners(relay.tap, tape),
         max_queued_ms=relay.settings.max_queued_s * 1000,
-        voice=voices.way(relay.provider),
+        voice=voices.way(relay.provider, relay.tick.awake),
     )
 
 

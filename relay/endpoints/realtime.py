@@ -43,6 +43,7 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
     model = requested_model(request, principal)
     relay.refuse_when_draining()
     with relay.admission.session(relay.gate.address(request)):
+        await relay.turn()
         return await _converse(request, relay, principal, model)
 
 

@@ -1,6 +1,7 @@
 """The external voices of the device sessions: what the settings say of them, checked, and the way to them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self
 
@@ -65,10 +66,12 @@ class Voices:
         voice = policy.voice or (EXTERNAL_VOICE + self.default if self.default is not None else None)
         return config if voice is None else replace(config, voice=voice)
 
-    def way(self, provider: ProviderClient) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
-        """What makes a session's connection to a voice."""
+    def way(
+        self, provider: ProviderClient, meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
+        """What makes a session's connection to a voice; `meanwhile` is entered while one is dialled."""
         options = self.options
-        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed)
+        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, meanwhile)
 
     @property
     def names(self) -> dict[str, str]:

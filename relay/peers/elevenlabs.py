@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -56,11 +57,17 @@ class ElevenLabsVoice:
     """One session's voice: carries out the commands, and feeds what comes of them."""
 
     def __init__(
-        self, options: ElevenLabsOptions, provider: ProviderClient, feed: Callable[[ev.VoiceEvent], None]
+        self,
+        options: ElevenLabsOptions,
+        provider: ProviderClient,
+        feed: Callable[[ev.VoiceEvent], None],
+        meanwhile: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
+        """`meanwhile`: entered while the voice is dialled, or a sentence fetched."""
         self._options = options
         self._provider = provider
         self._feed = feed
+        self._meanwhile = meanwhile
         self._codec = ElevenLabsCodec()
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._link: asyncio.Task[None] | None = None
@@ -133,17 +140,19 @@ class ElevenLabsVoice:
     ) -> ev.VoiceFailed:
         options = self._options
         url = socket_url(options.base_url, voice_id, output, options.model_id)
-        async with connect(
-            url,
-            additional_headers=options.headers,
-            open_timeout=DIAL_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_INTERVAL_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-            max_size=MAX_MESSAGE_BYTES,
-            compression=None,
-            proxy=None,
-        ) as socket:
+        with self._meanwhile():
+            line = await connect(
+                url,
+                additional_headers=options.headers,
+                open_timeout=DIAL_TIMEOUT_S,
+                ping_interval=PING_INTERVAL_S,
+                ping_timeout=PING_INTERVAL_S,
+                close_timeout=CLOSE_TIMEOUT_S,
+                max_size=MAX_MESSAGE_BYTES,
+                compression=None,
+                proxy=None,
+            )
+        async with line as socket:
             self._feed(ev.VoiceOpened())
             sender = self._spawn(_send_all(socket, outbox))
             try:
@@ -170,13 +179,10 @@ class ElevenLabsVoice:
     # -- the HTTP stream ----------------------------------------------------------------------------------------------
 
     async def _speak_whole(self, command: cmd.SpeakWhole) -> None:
-        context_id, aligner = command.context_id, SampleAligner(command.output.bytes_per_sample)
+        context_id = command.context_id
         try:
-            async with self._provider.stream(self._call(command)) as stream:
-                async for chunk in stream.chunks():
-                    samples = aligner.feed(chunk)
-                    if samples:
-                        self._feed(ev.VoiceSpoke(context_id, len(samples), pybase64.b64encode(samples)))
+            with self._meanwhile():
+                await self._fetch(command)
             end: ev.VoiceEvent = ev.VoiceFinished(context_id)
         except UpstreamError as error:
             status = error.upstream_status
@@ -185,6 +191,14 @@ class ElevenLabsVoice:
             end = ev.VoiceFailed(f"{error}".rstrip(".") + ".", code, retryable, context_id)
         if self._requests.pop(context_id, None) is not None:
             self._feed(end)
+
+    async def _fetch(self, command: cmd.SpeakWhole) -> None:
+        aligner = SampleAligner(command.output.bytes_per_sample)
+        async with self._provider.stream(self._call(command)) as stream:
+            async for chunk in stream.chunks():
+                samples = aligner.feed(chunk)
+                if samples:
+                    self._feed(ev.VoiceSpoke(command.context_id, len(samples), pybase64.b64encode(samples)))
 
     def _call(self, command: cmd.SpeakWhole) -> Call:
         options = self._options

@@ -1,6 +1,6 @@
 """The one thread that writes all recordings. What it can't write is counted, and marked as a gap where it would stand.
 
-The loop's side (`relay.recorder`) hands over batches that are ready to be written; the thread does hardly more than
+The loop's side (`relay.tape`) hands over batches that are ready to be written; the thread does hardly more than
 system calls, so that it never holds the interpreter for long.
 """
 

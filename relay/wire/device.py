@@ -17,29 +17,37 @@ class DeviceCodec:
     """One connection's codec. Audio keeps its state here: the carried bytes and the resamplers' tails."""
 
     def __init__(self, options: DeviceOptions) -> None:
-        self.use(options)
+        self.options = options
+        self._use_input()
+        self._use_output()
 
     def use(self, options: DeviceOptions) -> None:
-        """Work by `options` from here on; whatever audio was under way before is forgotten."""
-        self.options = options
+        """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
+        old, self.options = self.options, options
+        if (old.input, old.upstream_input) != (options.input, options.upstream_input):
+            self._use_input()
+        if (old.output, old.upstream_output) != (options.output, options.upstream_output):
+            self._use_output()
+
+    def _use_input(self) -> None:
+        options = self.options
         self.aligner = SampleAligner(options.input.bytes_per_sample)
         self._gathered_bytes = GATHERED_MS * options.input.bytes_per_ms
         self._up = Transcoder(options.input, options.upstream_input)
-        self._down = Transcoder(options.upstream_output, options.output)
         self.to_upstream = self._up.shortest_feed
         """The client's audio in the upstream's format; untouched where they agree (`passes_up`)."""
+        self.passes_up = self._up.is_identity
+
+    def _use_output(self) -> None:
+        options = self.options
+        self._down = Transcoder(options.upstream_output, options.output)
         self.to_client = self._down.shortest_feed
         """The upstream's audio in the client's format; untouched where they agree (`passes_down`)."""
-        self.passes_up = self._up.is_identity
         self.passes_down = self._down.is_identity
 
     def gather(self, frame: Chunk) -> bool:
         """Keep a short frame for those that follow; False if it makes `GATHERED_MS` with those before it."""
-        aligner = self.aligner
-        if len(aligner.carry) + len(frame) >= self._gathered_bytes:
-            return False
-        aligner.carry += frame
-        return True
+        return self.aligner.hold(frame, self._gathered_bytes)
 
     def decode_audio(self, frame: Chunk) -> ev.Forwarded | None:
         """A binary message as an event, in whole samples; None when it only completes none."""

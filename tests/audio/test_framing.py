@@ -31,6 +31,16 @@ def test_nothing_is_lost_or_split(chunks: list[bytes], sample_bytes: int, as_vie
     assert aligner.carried_bytes == len(whole) % sample_bytes
 
 
+def test_small_chunks_are_held_until_they_are_worth_it() -> None:
+    aligner = SampleAligner()
+    assert [aligner.hold(b"abc", 8), aligner.hold(memoryview(b"de"), 8), aligner.hold(b"fgh", 8)] == [True, True, False]
+    assert aligner.carried_bytes == 5, "the last one is not: it is fed"
+    assert aligner.feed(b"fgh") == b"abcdefgh"
+    assert aligner.hold(b"ijk", 8)
+    assert aligner.feed(b"") == b"ij", "what is wanted now is given, but for half a sample"
+    assert aligner.feed(b"l") == b"kl"
+
+
 def test_a_sample_has_bytes() -> None:
     with pytest.raises(ValueError, match="at least one byte"):
         SampleAligner(0)

@@ -2,6 +2,8 @@
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import orjson
@@ -39,17 +41,16 @@ class Honest:
         self._total_ms = -1
         self.account = Account()
 
-    async def run(self, start_s: float, duration_s: float) -> Account:
-        """Begin after `start_s`, talk until `duration_s`, leave."""
+    async def run(self, start_s: float, leaving: asyncio.Event) -> Account:
+        """Begin after `start_s`, talk until it is time for `leaving`, leave."""
         await asyncio.sleep(start_s)
         loop = asyncio.get_running_loop()
-        until = loop.time() + duration_s - start_s
         try:
             async with connect(self._url, compression=None, ping_interval=None, open_timeout=WAIT_S) as connection:
                 reading = asyncio.create_task(self._read(connection))
                 await connection.send('{"type":"hello","v":1,"maxAheadMs":null}')
                 number = 0
-                while loop.time() < until:
+                while not leaving.is_set():
                     number += 1
                     self._sent_at[number] = loop.time()
                     await connection.send(struct.pack("<I", number) + bytes(FRAME_BYTES - 4))
@@ -116,10 +117,17 @@ class Crowd:
     def __init__(self, url: str, n_sessions: int) -> None:
         self._sessions = [Honest(url) for _ in range(n_sessions)]
 
-    async def talk(self, starting_s: float, duration_s: float) -> None:
-        """Talk for so long; the beginnings are spread over `starting_s`."""
-        apart_s = starting_s / len(self._sessions)
-        await asyncio.gather(*(one.run(number * apart_s, duration_s) for number, one in enumerate(self._sessions)))
+    @asynccontextmanager
+    async def talking(self, starting_s: float) -> AsyncIterator[None]:
+        """Let them talk meanwhile, and take their leave afterwards; the beginnings are spread over `starting_s`."""
+        apart_s, leaving = starting_s / len(self._sessions), asyncio.Event()
+        runs = [asyncio.create_task(one.run(number * apart_s, leaving)) for number, one in enumerate(self._sessions)]
+        await asyncio.sleep(starting_s)
+        try:
+            yield
+        finally:
+            leaving.set()
+            await asyncio.gather(*runs)
 
     @property
     def faults(self) -> list[str]:

@@ -251,22 +251,36 @@ async def main(port: int, n_workers: int, seconds: float) -> dict[str, dict[str,
     return {name: dict(ends) for name, ends in seen.items()}
 
 
-async def attack(port: int, n_workers: int, seconds: float) -> dict[str, dict[str, int]]:
+class Attack:
     """The same from a process of its own, which gets what the others leave of the processors."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.chaos.hostile", str(port), str(n_workers), str(seconds)),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    told: dict[str, dict[str, int]] = json.loads(out)
-    return told
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def begin(cls, port: int, n_workers: int, seconds: float) -> "Attack":
+        """Returns when it has begun."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tests.chaos.hostile", str(port), str(n_workers), str(seconds)),
+            cwd=Path(__file__).parents[2],
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"here we come\n"
+        return cls(process)
+
+    async def end(self) -> dict[str, dict[str, int]]:
+        """Wait for its end; what became of each way."""
+        out, _ = await self._process.communicate()
+        assert self._process.returncode == 0
+        told: dict[str, dict[str, int]] = json.loads(out)
+        return told
 
 
 if __name__ == "__main__":
     raw_websocket.TIMEOUT_S = 3600.0  # they have time
     os.nice(10)  # what they do to the relay is the question, not what they do to the machine
     given = sys.argv[1:]
+    print("here we come", flush=True)
     print(json.dumps(asyncio.run(main(int(given[0]), int(given[1]), float(given[2])))))

@@ -12,7 +12,7 @@ from enum import Enum
 import pytest
 
 from tests.chaos.honest import Crowd, percentile
-from tests.chaos.hostile import BEFORE_THE_HANDSHAKE, WAYS, attack
+from tests.chaos.hostile import BEFORE_THE_HANDSHAKE, WAYS, Attack
 from tests.chaos.relay_process import RelayProcess, relay_process
 from tests.chaos.upstream import model_end
 
@@ -23,7 +23,7 @@ MARGIN_S, MARGIN_TIMES = 0.1, 1.5
 """What the p99 of the whole way, there and back, may be worse by the clock: the best attack here against the worst of
 those elsewhere. Other load on the machine makes that p99 anything between 10 and 900 ms, also in peace. This is the
 coarse net, for what makes others wait without computing; the fine one is `WAIT_MARGIN_S`."""
-HOSTILE_CPU = 0.1
+HOSTILE_CPU = 0.03
 """Cores that a hostile session may take of the relay."""
 HONEST_KIB = 256
 HOSTILE_KIB = 24 * 1024
@@ -82,22 +82,22 @@ class Battlefield:
     async def stretch(self, weather: Weather) -> Stretch:
         """How the honest sessions fare for a while."""
         loop, relay, seconds = asyncio.get_running_loop(), self.relay, self.size.seconds
-        await relay.holding()
-        began, cpu_s = loop.time(), relay.cpu_s()
-        attacking = None
+        attack = None
         if weather is not Weather.PEACE:
             target = relay if weather is Weather.ATTACK else self.other
-            attacking = asyncio.create_task(attack(target.port, self.size.hostile, seconds))
+            attack = await Attack.begin(target.port, self.size.hostile, seconds)
+        await relay.holding()
+        began, cpu_s = loop.time(), relay.cpu_s()
         while loop.time() < began + seconds:
             await asyncio.sleep(0.25)
             self.peak_kib = max(self.peak_kib, relay.pss_kib())
         ended, cores = loop.time(), (relay.cpu_s() - cpu_s) / (loop.time() - began)
         waits_s = (await relay.holding()).waits_s
-        if attacking is not None:
-            for name, ends in (await attacking).items():
+        if attack is not None:
+            for name, ends in (await attack.end()).items():
                 if weather is Weather.ATTACK:
                     self.seen.update({(name, end): n for end, n in ends.items()})
-        latencies_s = self.crowd.latencies_s(began + SETTLING_S, ended)
+        latencies_s = self.crowd.latencies_s(began, ended)
         p50_s, p99_s = percentile(latencies_s, 0.5), percentile(latencies_s, 0.99)
         return Stretch(weather, p50_s, p99_s, percentile(waits_s, 0.99), cores)
 
@@ -110,22 +110,19 @@ async def chaos(size: Size) -> None:
         relay_process(model, **settings) as relay,
         relay_process(other_model, **settings) as other,
     ):
-        await Crowd(relay.url, size.honest).talk(0.5, 1.0)  # imports and caches are not what is measured
+        async with Crowd(relay.url, size.honest).talking(0.5):
+            pass  # imports and caches are not what is measured
         start = await relay.settled(await relay.holding(), 5.0)
         assert start.sessions == 0
 
-        weathers = [*Weather] * size.rounds
         crowd = Crowd(relay.url, size.honest)
         battle = Battlefield(relay, other, crowd, size)
-        lasting_s = STARTING_S + len(weathers) * (size.seconds + 2 * SETTLING_S)
-        talking = asyncio.create_task(crowd.talk(STARTING_S, lasting_s))
-        await asyncio.sleep(STARTING_S + SETTLING_S)
         stretches = []
-        for weather in weathers:
-            stretches.append(await battle.stretch(weather))
-            print(stretches[-1])
-            await asyncio.sleep(SETTLING_S)
-        await talking
+        async with crowd.talking(STARTING_S):
+            for weather in [*Weather] * size.rounds:
+                await asyncio.sleep(SETTLING_S)
+                stretches.append(await battle.stretch(weather))
+                print(stretches[-1])
         end = await relay.settled(start, 20.0)
 
     print(f"memory {start.pss_kib} KiB, {battle.peak_kib} at most, {end.pss_kib} in the end")

@@ -139,7 +139,8 @@ async def test_a_turn(name: str, tmp_path: Path) -> None:
     assert heard.count(b"\0") >= len(heard) - len(said), "silence follows the file"
     assert {len(frame) for _, frame in device.frames} == {640}
     seconds = device.frames[-1][0] - device.frames[0][0]
-    assert (len(device.frames) - 1) * 0.02 == pytest.approx(seconds, abs=0.15), "in real time"
+    ahead_s = (len(device.frames) - 1) * 0.02 - seconds
+    assert -1 < ahead_s < 0.15, "in real time, as far as the machine lets it"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -469,6 +469,31 @@ def test_nothing_of_an_item_that_was_cut_or_ended_sounds_in_the_next() -> None:
     assert ended.to_client(quiet) == fresh
 
 
+@pytest.mark.parametrize("fmt", [PCM16_16K, PCM16_48K, PCMU], ids=str)
+def test_short_frames_are_gathered_to_ten_ms(fmt: AudioFormat) -> None:
+    one, ten_ms = codec(input_=fmt), 10 * fmt.bytes_per_ms
+    n_frames = 0
+    while one.gather(b"\x07"):
+        n_frames += 1
+    assert n_frames == ten_ms - 1
+    event = one.decode_audio(b"\x07")
+    assert event is not None
+    assert event.raw == b"\x07" * ten_ms
+
+
+def test_options_that_leave_a_format_as_it_is_leave_its_audio_as_it_is() -> None:
+    said = bytes(range(256)) * 20
+    plain, asked = codec(PCM16_16K, PCM16_24K), codec(PCM16_16K, PCM16_24K)
+    assert asked.gather(said[:9])
+    asked.use(DeviceOptions(PCM16_16K, PCM16_48K))
+    event = asked.decode_audio(said[9:2000])
+    assert event is not None
+    assert event.raw == said[:2000]
+    asked.use(DeviceOptions(PCM16_16K, PCM16_24K, half_duplex=True))
+    both = [bytes(one.to_upstream(said[:2000])) + bytes(one.to_upstream(said[2000:4000])) for one in (plain, asked)]
+    assert both[0] == both[1]
+
+
 def test_new_options_start_afresh() -> None:
     one = codec()
     one.decode_audio(b"\x01")
