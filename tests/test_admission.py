@@ -4,11 +4,15 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, WSServerHandshakeError
+from aiohttp import ClientSession, WSServerHandshakeError, web
+from websockets.asyncio.client import connect
 
 from relay.admission import DEFAULT_HANDSHAKES_PER_MINUTE, DEFAULT_SESSIONS_PER_ADDRESS, Admission
+from relay.endpoints import realtime
 from relay.errors import Full, TooOften
+from relay.live_realtime import LiveRealtime
 from relay.testing import ScriptedUpstream
+from tests.support.raw_websocket import RawClient, upgrade_request
 from tests.support.relay_server import running_relay, settings_for
 from tests.support.virtual_time import in_virtual_time, pass_time
 
@@ -156,3 +160,28 @@ async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch
             with pytest.raises(WSServerHandshakeError):
                 await http.ws_connect(relay.http("/?rate=24000"), headers=keyed)
             assert turns == 1, "there is no place to wait for"
+
+
+async def test_who_leaves_before_the_dial_costs_nothing_at_the_models_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, over, dial_first = asyncio.Event(), asyncio.Event(), realtime._dial_first
+
+    async def late(request: web.Request, live: LiveRealtime) -> None:
+        if not here.is_set():
+            here.set()
+            while not (request.transport is None or request.transport.is_closing()):  # noqa: ASYNC110  # untold
+                await asyncio.sleep(0.005)
+        try:
+            await dial_first(request, live)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(realtime, "_dial_first", late)
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
+        client = await RawClient.open(relay.port)
+        client.writer.write(upgrade_request("/v1/realtime?model=m"))
+        await here.wait()
+        client.writer.transport.abort()
+        await over.wait()
+        async with connect(relay.ws("/v1/realtime?model=m")):
+            await upstream.accept()
+            assert upstream.handshakes == 1
