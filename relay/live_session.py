@@ -115,7 +115,7 @@ class LiveSession(LiveBase[DeviceSession]):
         if allowance.left < 0:
             throttle.slow_down(allowance, "audio")
         if is_short and self._client_codec.gather(frame):
-            passing.close()  # what comes next waits its turn behind it
+            self._microphone.close_passage()  # what comes next waits its turn behind it; the model's sound goes on
             return
         is_usual = not self._busy and passing.open_microphone()
         if is_usual and n_bytes and not n_bytes & 1:

@@ -272,6 +272,16 @@ async def test_frames_too_short_for_a_message_of_their_own_are_gathered_in_order
     assert says("clear", 2) == [whole[3366:3370], "input_audio_buffer.clear"], "said before it was cleared"
 
 
+async def test_a_frame_that_is_too_short_holds_up_none_of_the_models() -> None:
+    stage = Stage().ready()
+    for _ in range(2):
+        stage.client.hear(bytes(960))
+        stage.hear(delta(1, 1, bytes(4800)))
+    assert (stage.client.pass_to is not None, stage.upstream.pass_to is not None) == (True, True)
+    stage.client.hear(b"abcd")
+    assert (stage.client.pass_to is not None, stage.upstream.pass_to is not None) == (False, True)
+
+
 @pytest.mark.parametrize("lengths", [(961, 960), (960, 40, 40, 41), (960, *[94] * 5)])
 async def test_a_hello_that_is_refused_while_the_user_speaks_loses_nothing(lengths: tuple[int, ...]) -> None:
     stage, said = Stage().ready(), bytes(range(256)) * 20

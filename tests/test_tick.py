@@ -94,13 +94,19 @@ async def test_sessions_come_talk_and_go_under_a_tick() -> None:
         assert not relay.state.tick.is_on
 
 
-async def test_a_loop_without_time_to_spare_does_not_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+def tick_of_an_idle_loop(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeClock, Tick, list[float]]:
+    """A tick that is on, the clock it goes by, and how long it has slept."""
     clock, slept = FakeClock(100.0), list[float]()
     monkeypatch.setattr(
         "relay.tick.time", SimpleNamespace(monotonic=clock, sleep=slept.append, thread_time=lambda: 0.0)
     )
     tick = Tick(5)
     tick.sessions(BUSY_SESSIONS)
+    return clock, tick, slept
+
+
+async def test_a_loop_without_time_to_spare_does_not_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, tick, slept = tick_of_an_idle_loop(monkeypatch)
     for work_s in (0.006, 0.02, 0.001, 0.005):
         await asyncio.sleep(0)  # one round
         clock.advance(work_s)
@@ -110,12 +116,7 @@ async def test_a_loop_without_time_to_spare_does_not_sleep(monkeypatch: pytest.M
 
 
 async def test_what_takes_many_rounds_keeps_the_loop_awake(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, slept = FakeClock(100.0), list[float]()
-    monkeypatch.setattr(
-        "relay.tick.time", SimpleNamespace(monotonic=clock, sleep=slept.append, thread_time=lambda: 0.0)
-    )
-    tick = Tick(5)
-    tick.sessions(BUSY_SESSIONS)
+    clock, tick, slept = tick_of_an_idle_loop(monkeypatch)
 
     async def sleeps() -> bool:
         """Whether a round is slowed down, once it has been looked."""

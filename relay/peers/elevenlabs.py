@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -61,7 +60,7 @@ class ElevenLabsVoice:
         options: ElevenLabsOptions,
         provider: ProviderClient,
         feed: Callable[[ev.VoiceEvent], None],
-        meanwhile: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """`meanwhile`: entered while the voice is dialled, or a sentence fetched."""
         self._options = options

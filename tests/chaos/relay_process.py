@@ -146,7 +146,7 @@ async def _run() -> None:
     )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    gc.collect()
+    gc.collect()  # as `serve` does
     gc.freeze()
     print(runner.addresses[0][1], flush=True)
     loop = asyncio.get_running_loop()
