@@ -22,8 +22,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from relay.core.policy import (
     CAPABILITIES,
     DEFAULT_ALLOW,
+    DEFAULT_SCOPES,
     GUARDED_ALLOW,
     HELLO_FIELDS,
+    PROVIDER_SECRET,
+    SCOPES,
     Policy,
     RealtimePolicy,
     RecordMode,
@@ -55,6 +58,8 @@ class _PolicyEntry(BaseModel):
     denied_fields: Literal["refuse", "drop"] = "refuse"
     hello_fields: Names | None = None
     record: RecordMode | None = None
+    scopes: Names | None = None
+    may_mint: Names = ()
     keys: Names = ()
 
     @field_validator("*", mode="before")
@@ -79,6 +84,11 @@ class _PolicyEntry(BaseModel):
     def _known_fields(cls, value: Names | None) -> Names | None:
         return _one_of(value, HELLO_FIELDS)
 
+    @field_validator("scopes")
+    @classmethod
+    def _known_scopes(cls, value: Names | None) -> Names | None:
+        return _one_of(value, SCOPES)
+
     def policy(self, name: str) -> Policy:
         """The entry as the rules know it."""
         usual = GUARDED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
@@ -96,7 +106,8 @@ class _PolicyEntry(BaseModel):
             denied_fields=self.denied_fields,
         )
         hello_fields = HELLO_FIELDS if self.hello_fields is None else frozenset(self.hello_fields)
-        return Policy(name, hello_fields, self.record, realtime, self.voice)
+        scopes = DEFAULT_SCOPES if self.scopes is None else frozenset(self.scopes)
+        return Policy(name, hello_fields, self.record, realtime, self.voice, scopes, self.may_mint)
 
 
 def _one_of(value: Names | None, known: Iterable[str]) -> Names | None:
@@ -112,13 +123,17 @@ class _File(BaseModel):
     policies: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], _PolicyEntry] = {}
 
 
+_UNGOVERNED = Policy(scopes=DEFAULT_SCOPES | {PROVIDER_SECRET})
+"""Where no policy file is configured, there is nothing that a provider secret could get around."""
+
+
 class Policies:
     """All policies by name, and which identity has which."""
 
     def __init__(
         self, by_name: Mapping[str, Policy] | None = None, by_identity: Mapping[str, str] | None = None
     ) -> None:
-        self._by_name = {DEFAULT: Policy()} | dict(by_name or {})
+        self._by_name = {DEFAULT: _UNGOVERNED if by_name is None else Policy()} | dict(by_name or {})
         self.by_identity = dict(by_identity or {})
 
     def __contains__(self, name: str) -> bool:
@@ -161,6 +176,14 @@ class Policies:
                 if key in by_identity:
                     raise ConfigError(f"RELAY_POLICIES: {key} has two policies: {by_identity[key]} and {name}")
                 by_identity[key] = name
+        unknown = [
+            f"  policies.{name}.may_mint: there is no policy {other}"
+            for name, entry in entries.items()
+            for other in entry.may_mint
+            if other != DEFAULT and other not in entries
+        ]
+        if unknown:
+            raise ConfigError(f"RELAY_POLICIES: {path} is wrong:\n" + "\n".join(unknown))
         return cls({name: entry.policy(name) for name, entry in entries.items()}, by_identity)
 
 

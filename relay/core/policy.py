@@ -35,6 +35,22 @@ DEFAULT_ALLOW = frozenset(CAPABILITIES) - {"mcp", "image_urls"}
 GUARDED_ALLOW = DEFAULT_ALLOW - {"prompt", "system_items", "unknown"}
 """The default of a policy with instructions of its own: what could replace or outvote them is left out as well."""
 
+PROVIDER_SECRET, MINT, MINT_ANY = "provider_secret", "mint", "mint:*"
+SCOPES: Mapping[str, str] = {
+    "session": "hold conversations, and list models",
+    "tools": "list and run tools over HTTP",
+    "speech": "have text spoken over HTTP",
+    MINT: "make client secrets of its own policy, and of those in may_mint",
+    MINT_ANY: "make client secrets of every policy",
+    PROVIDER_SECRET: "buy secrets of the provider, which no policy can govern afterwards",
+}
+"""What a principal may use at all, each as the end of "may …"; every route names the one it needs."""
+
+DEFAULT_SCOPES = frozenset({"session", "tools", "speech", MINT})
+"""Of a policy that names none. Without any policy file there is nothing to get around: `PROVIDER_SECRET` as well."""
+CLIENT_SECRET_SCOPES = frozenset({"session", "tools"})
+"""All that a client secret can give, whatever its policy."""
+
 
 @dataclass(frozen=True, slots=True)
 class RealtimePolicy:
@@ -76,6 +92,15 @@ class Policy:
     realtime: RealtimePolicy = field(default_factory=RealtimePolicy)
     voice: str | None = None
     """Who speaks in device sessions whose client names nobody; None: as the settings say."""
+    scopes: frozenset[str] = DEFAULT_SCOPES
+    may_mint: tuple[str, ...] = ()
+    """The policies besides this one whose client secrets may be made."""
+
+    def allows_minting(self, policy_name: str) -> bool:
+        """Whether the holders of this policy may make client secrets of the policy of that name."""
+        if MINT_ANY in self.scopes:
+            return True
+        return MINT in self.scopes and (policy_name == self.name or policy_name in self.may_mint)
 
     def refused(self, given: tuple[str, ...]) -> list[str]:
         """The fields of a hello that this policy does not let a client set."""
@@ -90,10 +115,11 @@ class Policy:
 class Principal:
     """The one a session belongs to: `identity` for quotas and records, never a credential.
 
-    Scopes: `session`; `mint`, to make tickets for others; `admin`. `ticket_id` names the ticket that was shown.
+    `scopes` are those of its policy (`SCOPES`), fewer for a client secret; `admin` for who may use admin routes.
+    `ticket_id` names the client secret that was shown.
     """
 
     identity: str = "anonymous"
     policy: Policy = Policy()
-    scopes: frozenset[str] = frozenset({"session"})
+    scopes: frozenset[str] = DEFAULT_SCOPES
     ticket_id: str | None = None
