@@ -12,6 +12,7 @@ from relay import __version__
 from relay.commands import recordings
 from relay.commands import tools as tools_commands
 from relay.commands.check import check
+from relay.commands.console import console
 from relay.commands.policies import policies
 from relay.commands.replay import replay
 from relay.commands.secret import secret
@@ -29,6 +30,7 @@ app.add_typer(tools_commands.app, name="tools")
 
 app.command()(check)
 app.command()(secret)
+app.command()(console)
 
 
 app.add_typer(recordings.app)

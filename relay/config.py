@@ -104,14 +104,20 @@ class Settings(BaseSettings):
     admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
     ticket_keys: CommaList = Field((), alias="RELAY_TICKET_KEYS", repr=False)
     policies: Path | None = Field(None, alias="RELAY_POLICIES")
+    minted_max_mb: float = Field(16, alias="RELAY_MINTED_MAX_MB", gt=0)
     allowed_origins: CommaList = Field((), validation_alias=AliasChoices("RELAY_ALLOWED_ORIGINS", "NAVAI_CORS_ORIGIN"))
+    hosts: CommaList = Field((), alias="RELAY_HOSTS")
+    local: Literal["on", "off"] = Field("on", alias="RELAY_LOCAL")
     open_access: bool = Field(False, alias="RELAY_OPEN")
     browser_access: Literal["credential", "origin"] = Field("credential", alias="RELAY_BROWSER_ACCESS")
+
+    state_dir: Path = Field(Path("~/.local/state/relay"), alias="RELAY_STATE_DIR")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="RELAY_LOG_LEVEL")
     log_format: Literal["text", "json"] = Field("text", alias="RELAY_LOG_FORMAT")
 
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+    _overrides: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -121,7 +127,12 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
         settings._environment = process_environment()
+        settings._overrides = overrides
         return settings
+
+    def reread(self) -> Self:
+        """The settings as the environment and `.env` are now, with the same overrides. Raises ConfigError."""
+        return type(self).load(**self._overrides)
 
     def environment(self) -> dict[str, str]:
         """The environment and `.env` as they were loaded, for parts with keys of their own; shared keys as here."""
@@ -137,7 +148,7 @@ class Settings(BaseSettings):
         }
         return self._environment | {key: value or "" for key, value in own.items()}
 
-    @field_validator("api_keys", "admin_keys", "ticket_keys", "allowed_origins", "proxies", mode="before")
+    @field_validator("api_keys", "admin_keys", "ticket_keys", "allowed_origins", "proxies", "hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -148,8 +159,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            if origin != "*" and not (re.fullmatch(r"https?://[^/\s]+", origin) and is_url(origin, ("http", "https"))):
-                raise ValueError(f"{origin!r} is no origin; write it like https://app.example.com, without a path")
+            if origin not in ("*", "null", "file://") and not is_origin(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin; write it like https://app.example.com or capacitor://localhost, without "
+                    "a path; file:// and null are origins as well"
+                )
         return tuple(normal_origin(origin) for origin in value)
 
     @field_validator("proxies")
@@ -161,6 +175,19 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError(f"{proxy!r} is no address and no network; write it like 10.0.0.0/8") from None
         return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host):
+                raise ValueError(f"{host!r} is no name of a host; write it like voice.example.com, without a port")
+        return tuple(host.lower() for host in value)
+
+    @field_validator("state_dir")
+    @classmethod
+    def _at_home(cls, value: Path) -> Path:
+        return value.expanduser()
 
     @field_validator("api_keys", "admin_keys", "ticket_keys")
     @classmethod
@@ -186,6 +213,7 @@ class Settings(BaseSettings):
         "log_format",
         "noise_reduction",
         "browser_access",
+        "local",
         "record",
         "voice_mode",
         "voice_fallback",
@@ -290,6 +318,11 @@ class Settings(BaseSettings):
         return AzureResource(azure_endpoint(self.azure_endpoint), self.azure_deployment, self.azure_api_version)
 
     @property
+    def trusts_local(self) -> bool:
+        """Whether programs of this machine and of the relay's own user may need no key."""
+        return self.local == "on"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the listener."""
         if self.host.lower() == "localhost":
@@ -370,6 +403,20 @@ class Settings(BaseSettings):
             )
         if not self.is_loopback and self.open_access:
             found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")
+        return found + self._origin_warnings()
+
+    def _origin_warnings(self) -> list[str]:
+        name = "RELAY_ALLOWED_ORIGINS"
+        found = []
+        for origin in self.allowed_origins:
+            if origin == "*":
+                found.append(f"{name}=*: every page that a visitor opens, anywhere, counts as allowed")
+            elif origin == "null":
+                found.append(f"{name} has null: any page can send that, from a sandboxed frame")
+            elif origin == "file://":
+                found.append(f"{name} has file://: every file that a user opens in a browser or app view is allowed")
+            elif not origin.startswith(("http://", "https://")):
+                found.append(f"{name} has {origin}: every app that uses this scheme and name is allowed")
         return found
 
     def _azure_warnings(self) -> list[str]:
@@ -398,6 +445,12 @@ class Settings(BaseSettings):
 def process_environment() -> dict[str, str]:
     """The environment over what `.env` says."""
     return {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
+
+
+def is_origin(text: str) -> bool:
+    """Whether `text` is `scheme://host[:port]`, of any scheme."""
+    found = re.fullmatch(r"([a-zA-Z][a-zA-Z0-9+.-]*)://[^/\s?#@]+", text)
+    return found is not None and is_url(text, (found[1].lower(),))
 
 
 def normal_origin(origin: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core.policy import Principal
 from relay.core.redact import redact
 from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
@@ -55,7 +56,12 @@ class SessionCore(Protocol):
     """The rules of one session: an event in, commands out; `deadline` says when a `Tick` is wanted."""
 
     session_id: str
+    principal: Principal
     passed_over: dict[str, int]
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the client has had a session."""
 
     @property
     def deadline(self) -> float | None:

@@ -13,11 +13,21 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.access import Access
+from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
-from relay.core.policy import Principal
+from relay.core.policy import MINT, Principal
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
+from relay.endpoints.login import (
+    LOGIN_PATHS,
+    LOGIN_TRIES,
+    login_page,
+    login_tries,
+    sign_in,
+    sign_out,
+    signed_out_page,
+    wants_page,
+)
 from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
@@ -44,13 +54,15 @@ RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 class Route:
     """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
 
-    `any_case` paths are matched without regard to case, with or without a slash at their end.
+    `scope` is what a client's policy must hold for either (`relay.core.policy.SCOPES`). `any_case` paths are matched
+    without regard to case, with or without a slash at their end.
     """
 
     method: str
     path: str
     access: Access
     handler: RouteHandler
+    scope: str | None = None
     websocket: tuple[Access, RouteHandler] | None = None
     any_case: bool = False
 
@@ -66,33 +78,36 @@ class Route:
         return replace(self, path=azure_prefix + self.path.removeprefix(AZURE_PREFIX))
 
 
-_DEVICE = (Access.BROWSER, device_socket)
-_REALTIME = (Access.CREDENTIAL, realtime_socket)
+_DEVICE = (Access.CLIENT, device_socket)
+_REALTIME = (Access.CLIENT, realtime_socket)
 _API_PATHS = ("/v1/", "/openai/")
 """Where errors have OpenAI's shape, for its SDKs read them."""
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", Access.OPEN, page, websocket=_DEVICE),
-    Route("GET", "/ws", Access.BROWSER, device_socket, websocket=_DEVICE),
+    Route("GET", "/", Access.OPEN, page, "session", websocket=_DEVICE),
+    Route("GET", "/ws", Access.CLIENT, device_socket, "session", websocket=_DEVICE),
     Route("GET", "/static/{name}", Access.OPEN, static),
     Route("GET", "/healthz", Access.OPEN, healthz),
     Route("GET", "/readyz", Access.OPEN, readyz),
     *(
-        Route(row.method, row.path(NavaiPaths()), Access.BROWSER, relay_handler(row), any_case=True)
+        Route(row.method, row.path(NavaiPaths()), Access.CLIENT, relay_handler(row), row.scope, any_case=True)
         for row in NAVAI_ROUTES
     ),
     *(
-        Route(method, AZURE_PREFIX + path, Access.BROWSER, handler, any_case=True)
-        for method, path, handler in AZURE_ROUTES
+        Route(method, AZURE_PREFIX + path, Access.CLIENT, handler, scope, any_case=True)
+        for method, path, handler, scope in AZURE_ROUTES
     ),
-    Route("GET", "/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
-    Route("GET", "/openai/v1/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
-    Route("GET", "/openai/realtime", Access.CREDENTIAL, realtime_socket, websocket=_REALTIME),
-    Route("GET", "/v1/models", Access.CREDENTIAL, models),
-    Route("POST", "/v1/realtime/client_secrets", Access.CREDENTIAL, client_secrets),
-    Route("POST", "/v1/realtime/calls", Access.CREDENTIAL, calls),
-    Route("GET", "/v1/realtime/translations", Access.CREDENTIAL, translations),
-    Route("POST", "/v1/realtime/translations/client_secrets", Access.CREDENTIAL, translations),
+    Route("GET", "/v1/realtime", Access.CLIENT, realtime_socket, "session", websocket=_REALTIME),
+    Route("GET", "/openai/v1/realtime", Access.CLIENT, realtime_socket, "session", websocket=_REALTIME),
+    Route("GET", "/openai/realtime", Access.CLIENT, realtime_socket, "session", websocket=_REALTIME),
+    Route("GET", "/v1/models", Access.CLIENT, models, "session"),
+    Route("POST", "/v1/realtime/client_secrets", Access.CLIENT, client_secrets, MINT),
+    Route("POST", "/v1/realtime/calls", Access.CLIENT, calls, "session"),
+    Route("GET", "/v1/realtime/translations", Access.CLIENT, translations, "session"),
+    Route("POST", "/v1/realtime/translations/client_secrets", Access.CLIENT, translations, MINT),
+    Route("GET", "/login", Access.OPEN, login_page),
+    Route("POST", "/login", Access.OPEN, sign_in),
+    Route("POST", "/logout", Access.OPEN, sign_out),
     Route("GET", "/recordings", Access.ADMIN, recordings_page),
     Route("GET", "/recordings/list", Access.ADMIN, recordings_list),
     Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recording_file),
@@ -133,6 +148,7 @@ def create_app(
     state = RelayState.build(settings, registry)
     app = web.Application(middlewares=[_promptly, _cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
+    app[LOGIN_TRIES] = login_tries()
     app[NAVAI] = NavaiBackend(
         navai or NavaiOptions.from_env(settings.environment()),
         state.registry,
@@ -142,7 +158,7 @@ def create_app(
         provider=state.provider,
     )
     app[VOICES] = Voices.of(
-        app[NAVAI].options, settings.voice_mode, settings.fallback_voice, state.policies.external_voices()
+        app[NAVAI].options, settings.voice_mode, settings.fallback_voice, state.auth.policies.external_voices()
     )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
         resource = app.router.add_resource(route.pattern)
@@ -160,15 +176,26 @@ def _guarded(route: Route) -> Handler:
     """The handler of a route behind its access rule."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        relay = request.app[RELAY]
         access, handler = route.access, route.handler
+        request[HAS_CORS] = access is not Access.ADMIN and route.path not in LOGIN_PATHS
         if route.websocket is not None and is_upgrade(request):
             access, handler = route.websocket
-            relay = request.app[RELAY]
-            relay.admission.knock(relay.gate.address(request))
-        principal = request.app[RELAY].gate.admit(request, access)
+            relay.admission.knock(relay.auth.address(request))
+        try:
+            principal = await relay.auth.admit(request, access, route.scope)
+        except AccessDenied as denied:
+            if access is Access.ADMIN and request.method == "GET" and wants_page(request):
+                relay.log_refusal(request, denied.status, str(denied))
+                return signed_out_page(denied.status)
+            raise
         return await handler(request, principal)
 
     return handle
+
+
+HAS_CORS = web.RequestKey("has_cors", bool)
+"""Whether pages of other origins may read the answer; never so on admin routes."""
 
 
 async def _lifetime(app: web.Application) -> AsyncIterator[None]:
@@ -189,9 +216,13 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
+        if error.status in _REFUSALS:
+            request.app[RELAY].log_refusal(request, error.status, error.text or error.reason)
         return _error(request, error.status, error.text or error.reason, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
+        if status in _REFUSALS:
+            request.app[RELAY].log_refusal(request, status, str(error))
         wait_s = getattr(error, "retry_after_s", None)
         headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
         field, code = getattr(error, "field", None), getattr(error, "code", None)
@@ -223,6 +254,8 @@ def _error(
     return web.json_response({"error": message} | ({"field": field} if field else {}), status=status, headers=headers)
 
 
+_REFUSALS = frozenset({400, 401, 403, 413, 415, 426, 429, 503})
+"""Statuses that say that somebody was not let in, or sent what nobody takes: one log line each."""
 _API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
 
 
@@ -235,24 +268,25 @@ async def _promptly(request: web.Request, handler: Handler) -> web.StreamRespons
 
 @web.middleware
 async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let the pages of allowed origins read the answers; preflights are answered here."""
-    gate = request.app[RELAY].gate
-    origin = gate.origin(request)
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        try:
-            gate.check_host(request)
-        except AccessDenied as error:
-            return _error(request, error.status, str(error))
-        if origin != "allowed":
-            return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
-        return web.Response(status=204, headers=_cors_headers(request, preflight=True))
-    return await handler(request)
+    """Answers the preflights of allowed origins; what their pages may read of an answer, `_let_page_read` says."""
+    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+        return await handler(request)
+    if request.path.startswith(_NO_CORS_PATHS):
+        return _error(request, 403, "This is for pages of the relay itself.")
+    if request.app[RELAY].auth.origin(request) != "allowed":
+        return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
+    return web.Response(status=204, headers=_cors_headers(request, preflight=True))
+
+
+_NO_CORS_PATHS = (*LOGIN_PATHS, *(route.path.partition("{")[0] for route in ROUTES if route.access is Access.ADMIN))
 
 
 async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
     """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
     is_preflight = "Access-Control-Allow-Origin" in response.headers
-    if response.status != 101 and not is_preflight and request.app[RELAY].gate.origin(request) == "allowed":
+    if response.status == 101 or is_preflight or not request.get(HAS_CORS, True):
+        return
+    if request.app[RELAY].auth.origin(request) == "allowed":
         response.headers.update(_cors_headers(request, preflight=False))
 
 
@@ -308,5 +342,6 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
 
 
 async def _reload(relay: RelayState) -> None:
+    relay.reload_access()
     await relay.load_tools()
     _log.info("SIGHUP: tools %s", ", ".join(relay.registry.names()) or "none")

@@ -11,14 +11,17 @@ from typing import Any
 from aiohttp import web
 
 from relay import __version__
-from relay.access import Gate
 from relay.admission import Admission
+from relay.auth.admin_login import AdminLogins
+from relay.auth.authenticator import Authenticator
+from relay.auth.client_secrets import ClientSecrets
+from relay.auth.refusals import RefusalLog
 from relay.config import DEFAULT_TOOLS, Settings
-from relay.core.events import Draining
+from relay.core.events import Draining, KeyRevoked
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig, ToolSpec
 from relay.engine_process import EngineProcess
-from relay.errors import Full, ToolError
+from relay.errors import ConfigError, Full, ToolError
 from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
@@ -30,7 +33,6 @@ from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
 from relay.target import Upstream, with_model
 from relay.tick import Tick
-from relay.tickets import TicketDesk
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
@@ -56,14 +58,14 @@ class RelayState:
 
     settings: Settings
     registry: ToolRegistry
-    gate: Gate
+    auth: Authenticator
+    logins: AdminLogins
     admission: Admission
     tick: Tick
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
-    policies: Policies
-    tickets: TicketDesk
+    client_secrets: ClientSecrets
     recorder: Recorder
     mcp: McpServers
     spending: Spending
@@ -73,6 +75,7 @@ class RelayState:
     library: ToolLibrary | None = None
     tap: Tap | None = None
     draining: bool = False
+    refusals: RefusalLog = field(default_factory=RefusalLog)
     sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
@@ -80,7 +83,9 @@ class RelayState:
     def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
         """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
         upstream = settings.resolve_upstream()
-        policies, tickets = Policies.load(settings.policies), TicketDesk(settings.ticket_keys)
+        minted_bytes = round(settings.minted_max_mb * 1024 * 1024)
+        client_secrets = ClientSecrets(settings.ticket_keys, minted_bytes=minted_bytes)
+        logins = AdminLogins(settings.ticket_keys)
         tick, library = Tick(settings.tick_ms), None
         if registry is None:
             registry = ToolRegistry()
@@ -88,9 +93,9 @@ class RelayState:
         return cls(
             settings=settings,
             registry=registry,
-            gate=Gate(settings, policies, tickets),
-            policies=policies,
-            tickets=tickets,
+            auth=Authenticator(settings, Policies.load(settings.policies), client_secrets, logins),
+            logins=logins,
+            client_secrets=client_secrets,
             admission=Admission(settings),
             tick=tick,
             upstream=upstream,
@@ -130,6 +135,28 @@ class RelayState:
         except ToolError as error:
             _log.error("%s The tools are as before.", error)
 
+    def reload_access(self) -> None:
+        """Read keys and policies anew; sessions of keys that are gone end. A mistake is logged, and changes nothing."""
+        try:
+            fresh = self.settings.reread()
+            policies = Policies.load(fresh.policies)
+        except ConfigError as error:
+            _log.error("SIGHUP: keys and policies are as before: %s", error)
+            return
+        self.auth.use(fresh, policies)
+        self.logins.use_keys(fresh.ticket_keys)
+        revoked = [live for live in self.sessions.values() if self.auth.has_revoked(live.core.principal)]
+        for live in revoked:
+            live.feed(KeyRevoked())
+        _log.info(
+            "SIGHUP: %d keys, %d admin keys, policies %s; %d sessions of revoked keys end",
+            len(fresh.api_keys), len(fresh.admin_keys), ", ".join(policies.names()), len(revoked),
+        )  # fmt: skip
+
+    def log_refusal(self, request: web.Request, status: int, reason: str) -> None:
+        """Write the one line about a request that was refused."""
+        self.refusals.refused(self.auth.address(request), request.method, request.path, status, reason, self.now())
+
     async def drain(self) -> None:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
         self.draining = True
@@ -168,6 +195,7 @@ class RelayState:
             f"relay {__version__} · upstream {self.upstream.label} · model {model} · voice {config.voice}",
             f"audio pcm16 at 8, 16, 24, 48 kHz, pcmu, pcma · turns {config.turn.kind} · origins {origins}",
             f"tools {', '.join(tool.name for tool in self.registry) or 'none'}",
+            f"access {self.auth.describe()} · policies {', '.join(self.auth.policies.names())}",
         ]
 
     def now(self) -> float:

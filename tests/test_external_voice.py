@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from relay.access import identity_of
+from relay.auth.keyring import identity_of
 from relay.core.values import EXTERNAL_VOICE
 from relay.endpoints.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.endpoints.voices import REALTIME_IGNORES, Voices

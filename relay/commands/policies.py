@@ -11,7 +11,7 @@ def policies(
     ] = None,
 ) -> None:
     """Check RELAY_POLICIES and show each key's identity and policy; keys themselves are never shown."""
-    from relay.access import identity_of
+    from relay.auth.keyring import identity_of
     from relay.config import Settings
     from relay.policies import Policies
 

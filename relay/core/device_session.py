@@ -76,6 +76,8 @@ _TOO_FAST = {
     "messages": "Messages come too fast; no more than 50 a second are read.",
 }
 
+REVOKED = "The key that opened this session was revoked; connect with another one."
+
 
 class Phase(Enum):
     """Where the session stands."""
@@ -135,6 +137,11 @@ class DeviceSession:
         self.streaming_out = False
         """Whether more of the assistant's audio and text may take the short way: some has come, nothing has ended."""
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the client has had a session: the upstream took its configuration."""
+        return self._announced
 
     @property
     def policy(self) -> Policy:
@@ -298,6 +305,9 @@ class DeviceSession:
             case ev.Draining():
                 self._emit(TellGoodbye(event.reason))
                 self._end(1001, event.reason)
+            case ev.KeyRevoked():
+                self._error("key_revoked", REVOKED, False)
+                self._end(1008, "the key was revoked")
             case ev.Crashed():
                 self._error("internal_error", "The relay failed in this session; reconnect.", True)
                 self._end(1011, "internal error")

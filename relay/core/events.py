@@ -454,6 +454,11 @@ class Draining:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRevoked:
+    """The key that let the client in is no longer one of the relay's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Crashed:
     """Our own code failed in this session; it ends, the others go on."""
 
@@ -514,6 +519,7 @@ RelayEvent = (
     | ToolProgressed
     | EndAsked
     | Draining
+    | KeyRevoked
     | Crashed
 )
 Event = ClientEvent | UpstreamEvent | VoiceEvent | RelayEvent

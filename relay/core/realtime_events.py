@@ -80,6 +80,7 @@ RealtimeEvent = (
     | ev.EndAsked
     | ev.Tick
     | ev.Draining
+    | ev.KeyRevoked
     | ev.Crashed
 )
 RealtimeCommand = (

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS
+from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS, REVOKED
 from relay.core.events import Forwarded
 from relay.core.hidden import HiddenItems
 from relay.core.parting import Parting
@@ -90,6 +90,8 @@ class RealtimeSession:
         self.principal = principal
         self.phase = Phase.CONNECTING
         self.passed_over: dict[str, int] = {}
+        self.was_ready = False
+        """Whether the client has had a session."""
         self._policy = principal.policy.realtime
         self._numbers = next_id
         self._initial = initial
@@ -186,6 +188,7 @@ class RealtimeSession:
         | ev.UpstreamClosed
         | ev.UpstreamStuck
         | ev.Draining
+        | ev.KeyRevoked
         | ev.Crashed,
     ) -> None:
         match event:
@@ -203,6 +206,9 @@ class RealtimeSession:
                 self._give_up("upstream_stalled", "The model's end does not take what it is sent.", "upstream stalled")
             case ev.Draining():
                 self._end(1001, event.reason)
+            case ev.KeyRevoked():
+                self._tell_error({"type": "invalid_request_error", "code": "key_revoked", "message": REVOKED})
+                self._end(1008, "the key was revoked")
             case ev.Crashed():
                 self._give_up("internal_error", "The relay failed in this session; reconnect.", "internal error")
             case _:
@@ -289,8 +295,7 @@ class RealtimeSession:
         self._parts.teach = session.get("engine") is not None
         first = self._first_configuration()
         if first is None:
-            self.phase = Phase.READY
-            self._has_become_ready = True
+            self._become_ready()
             return body
         self.phase = Phase.CONFIGURING
         self._created = body
@@ -299,6 +304,10 @@ class RealtimeSession:
             TellUpstream({"type": "session.update", "event_id": self._configure_id, "session": first})
         )
         return None
+
+    def _become_ready(self) -> None:
+        self.phase = Phase.READY
+        self._has_become_ready = self.was_ready = True
 
     def _first_configuration(self) -> Obj | None:
         """What must be in force before the client's first word, if anything."""
@@ -319,8 +328,7 @@ class RealtimeSession:
         created = self._created or {}
         known = created.get("session")
         merged = {**(known if isinstance(known, Mapping) else {}), **(session if isinstance(session, Mapping) else {})}
-        self.phase = Phase.READY
-        self._has_become_ready = True
+        self._become_ready()
         return {**created, "session": self._parts.shown(merged)}
 
     def _down_session(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:

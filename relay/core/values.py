@@ -43,6 +43,7 @@ ErrorCode = Literal[
     "session_expired",
     "voice_failed",
     "internal_error",
+    "key_revoked",
 ]
 """Every `code` that an `error` message to a device client can carry."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from relay.azure import AzureResource
-from relay.core.policy import Principal
+from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
@@ -182,11 +182,11 @@ def _failed(error: str, details: str, status: int, headers: dict[str, str] | Non
     return web.json_response({"error": error, "details": details}, status=status, headers=headers)
 
 
-AZURE_ROUTES: tuple[tuple[str, str, Handler], ...] = (
-    ("POST", "/realtime/session", azure_session),
-    ("GET", "/realtime/tools", azure_tools),
-    ("POST", "/realtime/tools/exec", azure_tools_exec),
-    ("GET", "/realtime/user", azure_user),
-    ("GET", "/realtime/health", azure_health),
+AZURE_ROUTES: tuple[tuple[str, str, Handler, str | None], ...] = (
+    ("POST", "/realtime/session", azure_session, PROVIDER_SECRET),
+    ("GET", "/realtime/tools", azure_tools, "tools"),
+    ("POST", "/realtime/tools/exec", azure_tools_exec, "tools"),
+    ("GET", "/realtime/user", azure_user, None),
+    ("GET", "/realtime/health", azure_health, None),
 )
-"""Method, path below the prefix, handler."""
+"""Method, path below the prefix, handler, and the scope that it asks of the caller's policy."""

@@ -30,7 +30,7 @@ def check_sender(request: web.Request) -> None:
 
 def address_of(request: web.Request) -> str | None:
     """Where a request comes from; in a relay, through the proxies that its settings name."""
-    return request.app[RELAY].gate.address(request) if RELAY in request.app else request.remote
+    return request.app[RELAY].auth.address(request) if RELAY in request.app else request.remote
 
 
 def text_of(body: dict[str, Any], name: str) -> str | None:

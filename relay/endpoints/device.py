@@ -3,12 +3,13 @@
 import asyncio
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from aiohttp import web
 
 from audio.formats import AudioFormat
-from relay.access import chosen_subprotocol
+from relay.auth.authenticator import chosen_subprotocol
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Policy, Principal
@@ -41,9 +42,12 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     options, config = read_query(request, default, voices.rules, principal.policy)
     try:
         relay.refuse_when_draining()
-        with relay.admission.session(relay.gate.address(request)):
+        with (
+            relay.admission.session(relay.auth.address(request)),
+            relay.client_secrets.in_use(principal.ticket_id) as spend,
+        ):
             await relay.turn()
-            await _converse(request, relay, principal, options, config, voices)
+            await _converse(request, relay, principal, options, config, voices, spend)
     except Full as full:
         if "Origin" not in request.headers:
             raise
@@ -58,6 +62,7 @@ async def _converse(
     options: DeviceOptions,
     config: SessionConfig,
     voices: Voices,
+    spend: Callable[[], None],
 ) -> None:
     session_id = relay.new_session_id()
     started_at = relay.now()
@@ -76,6 +81,8 @@ async def _converse(
             await live.run()
     finally:
         relay.remove(live)
+        if live.core.was_ready:
+            spend()
         if tape is not None:
             relay.recorder.done(tape)
         _log.info("session %s ends%s", session_id, _passed_over(live))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.core.policy import Principal
+from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.endpoints.client_secret import client_secret, create_client_secret
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_functions import PREFIX, execute_function, list_functions
@@ -48,19 +48,23 @@ NavaiHandler = Callable[[web.Request, NavaiBackend, Principal], Awaitable[web.St
 
 @dataclass(frozen=True, slots=True)
 class NavaiRoute:
-    """One row: `path` reads the route's path from the options; `is_function` rows are left out on demand."""
+    """One row: `path` reads the route's path from the options; `scope` is what a relay asks of the caller's policy.
+
+    `is_function` rows are left out on demand.
+    """
 
     method: str
     path: Callable[[NavaiPaths], str]
     handler: NavaiHandler
+    scope: str
     is_function: bool = False
 
 
 NAVAI_ROUTES: tuple[NavaiRoute, ...] = (
-    NavaiRoute("POST", lambda paths: paths.client_secret, client_secret),
-    NavaiRoute("POST", lambda paths: paths.speech_synthesize, speech_synthesize),
-    NavaiRoute("GET", lambda paths: paths.functions_list, list_functions, is_function=True),
-    NavaiRoute("POST", lambda paths: paths.functions_execute, execute_function, is_function=True),
+    NavaiRoute("POST", lambda paths: paths.client_secret, client_secret, PROVIDER_SECRET),
+    NavaiRoute("POST", lambda paths: paths.speech_synthesize, speech_synthesize, "speech"),
+    NavaiRoute("GET", lambda paths: paths.functions_list, list_functions, "tools", is_function=True),
+    NavaiRoute("POST", lambda paths: paths.functions_execute, execute_function, "tools", is_function=True),
 )
 """Every route of a NAVAI backend; a handler gets the request, the backend and who asks."""
 
@@ -145,7 +149,7 @@ def client_secret_handler(options: NavaiOptions) -> Handler:
 
     `add_routes` is better where there is an application: it keeps connections, and closes them with the application.
     """
-    row = NavaiRoute("POST", lambda paths: paths.client_secret, client_secret)
+    row = NavaiRoute("POST", lambda paths: paths.client_secret, client_secret, PROVIDER_SECRET)
     spending = Spending()
 
     async def handle(request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""OpenAI's REST surface, as far as Realtime applications use it: tickets, models, and clear answers for the rest."""
+"""OpenAI's REST surface, as far as Realtime applications use it: client secrets, models, clear refusals."""
 
 import functools
 from collections.abc import Mapping
@@ -7,26 +7,23 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from relay.core.policy import Principal
+from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
+from relay.core.policy import Policy, Principal
 from relay.core.policy_table import Denied, check_session
 from relay.errors import ApiError
 from relay.state import RELAY, RelayState
-from relay.tickets import DEFAULT_SECONDS, MAX_SECONDS, MIN_SECONDS
 
 NO_STORE = {"Cache-Control": "no-store"}
 MAX_IDENTITY_CHARS = 128
-MAX_SESSION_BYTES = 256 * 1024
 _BODY_FIELDS = frozenset({"expires_after", "session", "policy", "identity", "single_use"})
 
 
 async def client_secrets(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`POST /v1/realtime/client_secrets`: a ticket, in the shape of OpenAI's client secrets.
+    """`POST /v1/realtime/client_secrets`: a client secret of this relay, in the shape of OpenAI's.
 
-    Three fields are the relay's own: `policy`, `identity` (who the ticket is for) and `single_use`.
+    Three fields are the relay's own: `policy`, `identity` (who the secret is for) and `single_use`.
     """
     relay = request.app[RELAY]
-    if "mint" not in principal.scopes:
-        raise ApiError("Tickets are made with a key, not with another ticket.", 403, "insufficient_permissions")
     body = await _json_body(request)
     for name in body.keys() - _BODY_FIELDS:
         raise ApiError(f"Unknown parameter: '{name[:80]}'.", 400, "unknown_parameter", name[:80])
@@ -36,10 +33,10 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
     single_use = body.get("single_use", False)
     if not isinstance(single_use, bool):
         raise ApiError("single_use is true or false.", 400, "invalid_type", "single_use")
-    session = _session(relay, policy, body.get("session"))
-    value, ticket = relay.tickets.mint(identity, policy, seconds, session=session, single_use=single_use)
-    shown = {"id": f"sess_{ticket.id}", "object": "realtime.session", "type": "realtime", **(session or {})}
-    answer = {"value": value, "expires_at": ticket.expires_at, "session": shown}
+    session = _session(policy, body.get("session"))
+    value, secret = relay.client_secrets.mint(identity, policy.name, seconds, session=session, single_use=single_use)
+    shown = {"id": f"sess_{secret.id}", "object": "realtime.session", "type": "realtime", **(session or {})}
+    answer = {"value": value, "expires_at": secret.expires_at, "session": shown}
     return web.json_response(answer, headers=NO_STORE)
 
 
@@ -85,16 +82,24 @@ def _seconds(expires_after: Any) -> int:
     return seconds
 
 
-def _policy(relay: RelayState, principal: Principal, wanted: Any) -> str:
-    """Which policy the ticket has: the caller's own; who has the default one may choose any."""
-    own = principal.policy.name
-    if wanted is None or wanted == own:
+def _policy(relay: RelayState, principal: Principal, wanted: Any) -> Policy:
+    """The policy of the secret: the caller's own, or another one that the caller's may mint.
+
+    Whether a policy exists is told only to who may mint it.
+    """
+    own = principal.policy
+    if wanted is None or wanted == own.name:
         return own
-    if not isinstance(wanted, str) or wanted not in relay.policies:
-        raise ApiError(f"There is no policy {str(wanted)[:80]!r}.", 400, "invalid_value", "policy")
-    if own != "default":
-        raise ApiError(f"This key makes tickets with its own policy, {own}.", 403, "insufficient_permissions", "policy")
-    return wanted
+    if not isinstance(wanted, str):
+        raise ApiError("policy is the name of a policy.", 400, "invalid_type", "policy")
+    if not own.allows_minting(wanted):
+        may = ", ".join((own.name, *own.may_mint))
+        text = f"This key makes client secrets of {may} alone; may_mint of its policy, in RELAY_POLICIES, names others."
+        raise ApiError(text, 403, "insufficient_permissions", "policy")
+    found = relay.auth.policies.get(wanted)
+    if found is None:
+        raise ApiError(f"There is no policy {wanted[:80]!r}.", 400, "invalid_value", "policy")
+    return found
 
 
 def _identity(principal: Principal, wanted: Any) -> str:
@@ -106,16 +111,18 @@ def _identity(principal: Principal, wanted: Any) -> str:
     return f"{principal.identity}/{wanted}"
 
 
-def _session(relay: RelayState, policy_name: str, session: Any) -> dict[str, Any] | None:
-    """What the ticket configures, held against its policy already here."""
+def _session(policy: Policy, session: Any) -> dict[str, Any] | None:
+    """What the secret configures, held against its policy already here."""
     if session is None:
         return None
     if isinstance(session, Mapping) and session.get("type") == "transcription":
         raise ApiError("This relay holds conversations only.", 501, "not_implemented", "session.type")
-    if len(orjson.dumps(session)) > MAX_SESSION_BYTES:
-        raise ApiError(f"session may have {MAX_SESSION_BYTES} bytes.", 400, "invalid_value", "session")
-    policy = relay.policies.get(policy_name)
-    assert policy is not None, "the name was checked"
+    try:
+        n_bytes = len(orjson.dumps(session))
+    except TypeError as error:  # nested deeper than anything can be sent on
+        raise ApiError("session is nested too deeply.", 400, "invalid_value", "session") from error
+    if n_bytes > MAX_SESSION_BYTES:
+        raise ApiError(f"session may have {MAX_SESSION_BYTES} bytes, not {n_bytes}.", 400, "invalid_value", "session")
     try:
         return check_session(session, policy.realtime)
     except Denied as denied:

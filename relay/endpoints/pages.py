@@ -5,14 +5,9 @@ from aiohttp import web
 from relay import __version__
 from relay.core.policy import Principal
 from relay.state import RELAY
-from relay.web import CONTENT_SECURITY_POLICY, STATIC_DIR, static_files
+from relay.web import PAGE_HEADERS, STATIC_DIR, static_files
 
-_PAGE_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
+_HEADERS = {**PAGE_HEADERS, "Cache-Control": "no-cache"}
 _FILES = static_files()
 
 
@@ -45,7 +40,7 @@ def _asset(name: str) -> web.Response:
     if content_type is None:
         raise web.HTTPNotFound(text=f"there is no file {name!r:.80}")
     body = (STATIC_DIR / name).read_bytes()  # a few KB of a local file: not worth a thread
-    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_PAGE_HEADERS)
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_HEADERS)
 
 
 def is_upgrade(request: web.Request) -> bool:

@@ -7,10 +7,11 @@ sees a refused upgrade as nothing but 1006, so it is accepted first and told in 
 import functools
 import itertools
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 
-from relay.access import chosen_subprotocol, offered_subprotocols
+from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.core.policy import Principal
 from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
@@ -42,12 +43,17 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
     refuse_other_kinds(request)
     model = requested_model(request, principal)
     relay.refuse_when_draining()
-    with relay.admission.session(relay.gate.address(request)):
+    with (
+        relay.admission.session(relay.auth.address(request)),
+        relay.client_secrets.in_use(principal.ticket_id) as spend,
+    ):
         await relay.turn()
-        return await _converse(request, relay, principal, model)
+        return await _converse(request, relay, principal, model, spend)
 
 
-async def _converse(request: web.Request, relay: RelayState, principal: Principal, model: str) -> web.StreamResponse:
+async def _converse(
+    request: web.Request, relay: RelayState, principal: Principal, model: str, spend: Callable[[], None]
+) -> web.StreamResponse:
     session_id = relay.new_session_id()
     socket = RealtimeClientSocket(MAX_MESSAGE_BYTES)
     start, tools, started_at = _start(relay, principal, model), relay.tool_specs(), relay.now()
@@ -65,6 +71,8 @@ async def _converse(request: web.Request, relay: RelayState, principal: Principa
             live.give_up()
     finally:
         relay.remove(live)
+        if live.core.was_ready:
+            spend()
         if tape is not None:
             relay.recorder.done(tape)
         counted = ", ".join(f"{what} ×{n}" for what, n in live.core.passed_over.items())
@@ -120,7 +128,7 @@ def _client_status(status: int | None) -> int:
 
 
 def _start(relay: RelayState, principal: Principal, model: str) -> RealtimeStart:
-    return RealtimeStart(model, relay.tickets.session_of(principal.ticket_id))
+    return RealtimeStart(model, relay.client_secrets.session_of(principal.ticket_id))
 
 
 def _live_session(

@@ -20,13 +20,12 @@ from relay.recording.folder import (
 )
 from relay.recording.header import read_header
 from relay.state import RELAY
-from relay.web import CONTENT_SECURITY_POLICY, STATIC_DIR
+from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS, STATIC_DIR
 
 MAX_LISTED = 500
 _HEADERS: Final = {
+    **PAGE_HEADERS,
     "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; media-src 'self'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",  # voices are nobody's cache's business
 }
 _TYPES: Final = {

@@ -20,6 +20,13 @@ CONTENT_SECURITY_POLICY: Final = (
 """What the page needs and nothing more; `'self'` in connect-src covers the WebSocket of the same host."""
 
 
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
 def static_files() -> dict[str, str]:
     """Name every file that may be served, each with its content type; Python files are not among them."""
     return {

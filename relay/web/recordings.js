@@ -285,6 +285,10 @@ choice.addEventListener("change", () => {
   location.hash = encodeURIComponent(choice.value);
   open(choice.value);
 });
+$("sign-out").addEventListener("click", async () => {
+  await fetch("logout", { method: "POST" });
+  location.reload();
+});
 $("play").addEventListener("click", play);
 $("in").addEventListener("click", () => look(from + span / 4, span / 2));
 $("out").addEventListener("click", () => look(from - span / 2, span * 2));

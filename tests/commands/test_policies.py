@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from relay.access import identity_of
+from relay.auth.keyring import identity_of
 from relay.cli import app
 from relay.errors import ConfigError
 

@@ -10,7 +10,7 @@ from openai import AsyncOpenAI, PermissionDeniedError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from relay.access import identity_of
+from relay.auth.keyring import identity_of
 from relay.testing import ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, realtime_client
 from tests.support.relay_server import RunningRelay, running_relay

@@ -1,0 +1,175 @@
+"""The admin's login in a browser: a one-time code or an admin key is traded for a cookie.
+
+`relay console` writes the hash of a code into RELAY_STATE_DIR, where only the relay's own user can, and prints a link
+that carries the code behind its `#`, which no server and no log sees. The cookie is a JSON Web Token for this relay's
+port alone, since browsers send cookies to every port of a host.
+"""
+
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jwt
+from aiohttp import web
+
+from relay.auth.client_secrets import ALGORITHM, key_id, signing_key
+from relay.auth.keyring import Keyring
+from relay.auth.origins import host_of, is_machine_name, is_same_host
+from relay.core.bounded import RecentSet
+from relay.errors import ConfigError
+
+CODE_SECONDS = 60
+LOGIN_SECONDS = 12 * 3600
+CONSOLE = "console"
+"""The identity of who came by `relay console`."""
+MAX_SIGNED_OUT = 1000
+_CODE_PREFIX = "login-"
+
+
+class AdminLogins:
+    """Makes and reads the cookies of one relay; each is for the port that the request came to.
+
+    They are signed by RELAY_TICKET_KEYS, else by a key of this start. A cookie got by an admin key ends with the key.
+    """
+
+    def __init__(self, keys: Sequence[str] = (), clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._made_up = secrets.token_hex(32)
+        self._signed_out = RecentSet(MAX_SIGNED_OUT)
+        self.use_keys(keys)
+
+    def use_keys(self, keys: Sequence[str]) -> None:
+        """From here on these keys sign and verify."""
+        self._keys = {key_id(key): signing_key("admin login", key) for key in keys or (self._made_up,)}
+
+    def issue(self, request: web.Request, identity: str) -> str:
+        """A cookie's value for an admin, for the port that the request came to."""
+        now = int(self._clock())
+        claims = {
+            "aud": _audience(request),
+            "jti": secrets.token_hex(8),
+            "sub": identity,
+            "iat": now,
+            "exp": now + LOGIN_SECONDS,
+        }
+        kid, key = next(iter(self._keys.items()))
+        return jwt.encode(claims, key, ALGORITHM, headers={"kid": kid})
+
+    def identity_of(self, request: web.Request, keys: Keyring) -> str | None:
+        """Who is signed in; None for nobody, and for a request that may not come from this relay's own pages."""
+        claims = self._claims(request)
+        if claims is None or not is_from_own_page(request):
+            return None
+        identity: str = claims["sub"]
+        return None if keys.has_revoked(identity) else identity
+
+    def sign_out(self, request: web.Request) -> None:
+        """The request's cookie is worth nothing from here on."""
+        claims = self._claims(request)
+        if claims is not None:
+            self._signed_out.add(claims["jti"])
+
+    def _claims(self, request: web.Request) -> dict[str, Any] | None:
+        token = request.cookies.get(cookie_name(request), "")
+        try:
+            key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
+            if key is None:
+                return None
+            options: Any = {"require": ["exp", "jti", "sub", "aud"], "verify_exp": False, "verify_iat": False}
+            claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], audience=_audience(request), options=options)
+        except jwt.InvalidTokenError:
+            return None
+        is_over = self._clock() >= claims["exp"] or claims["jti"] in self._signed_out
+        return None if is_over else claims
+
+
+def cookie_name(request: web.Request) -> str:
+    """What the cookie is called at the port that a request came to."""
+    return f"relay_admin_{_port(request)}"
+
+
+def _audience(request: web.Request) -> str:
+    return f"relay-admin-{_port(request)}"
+
+
+def _port(request: web.Request) -> int:
+    own = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return own[1] if isinstance(own, tuple) else 0
+
+
+def is_from_own_page(request: web.Request) -> bool:
+    """Whether a page of this relay sent the request, or the user opened it by hand; WebSockets too.
+
+    The cookie alone does not say so: pages of other ports of the same host are same-site.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin" or (site == "none" and request.headers.get("Sec-Fetch-Mode") == "navigate")
+    origin = request.headers.get("Origin")
+    return origin is not None and is_same_host(origin, request)
+
+
+def needs_secure_cookie(request: web.Request) -> bool:
+    """Whether the login's cookie is for https alone: always, but for plain http on this machine."""
+    return request.scheme == "https" or not is_machine_name(host_of(request))
+
+
+# -- one-time codes ---------------------------------------------------------------------------------------------------
+
+
+def write_code(folder: Path, now: float) -> str:
+    """A new code, good for a minute; its hash is kept in `folder`. Raises ConfigError if that cannot be trusted."""
+    ensure_private(folder)
+    for path in folder.glob(f"{_CODE_PREFIX}*"):
+        if _expiry(path) <= now:
+            path.unlink(missing_ok=True)
+    code = secrets.token_urlsafe(24)
+    descriptor = os.open(_code_path(folder, code), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(str(int(now + CODE_SECONDS)))
+    return code
+
+
+def redeem_code(folder: Path, code: str, now: float) -> bool:
+    """Whether a code is good, which it is once. Raises ConfigError if `folder` cannot be trusted."""
+    if not folder.is_dir():
+        return False
+    ensure_private(folder)
+    path = _code_path(folder, code)
+    expires_at = _expiry(path)
+    try:
+        path.unlink()  # of two that come at once, one succeeds
+    except FileNotFoundError:
+        return False
+    return now < expires_at
+
+
+def ensure_private(folder: Path) -> None:
+    """Make the folder, for its user alone. Raises ConfigError if another user has it, or may write to it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    except OSError as error:
+        raise ConfigError(f"RELAY_STATE_DIR={folder} cannot be used: {error.strerror}.") from None
+    if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022):
+        raise ConfigError(
+            f"RELAY_STATE_DIR={folder} belongs to another user or can be written by others: no login from there is "
+            f"trusted. Run: chmod 700 {folder}"
+        )
+
+
+def _code_path(folder: Path, code: str) -> Path:
+    return folder / f"{_CODE_PREFIX}{hashlib.sha256(code.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
+def _expiry(path: Path) -> int:
+    """When a code's file says that it ends; 0 if it is gone or says nothing."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

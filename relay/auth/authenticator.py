@@ -1,0 +1,172 @@
+"""Reads requests by the settings: who calls, from where, with what; then `relay.auth.access` decides."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from relay.auth.access import Access, Caller, Credential, Origin, Rules, authorize, require_scope
+from relay.auth.addresses import ClientAddresses
+from relay.auth.client_secrets import ClientSecrets, is_client_secret
+from relay.auth.keyring import Keyring, identity_of
+from relay.auth.local_peer import LocalPeers
+from relay.auth.origins import Names
+from relay.core.policy import Principal
+from relay.errors import AccessDenied
+from relay.policies import Policies
+
+if TYPE_CHECKING:
+    from relay.auth.admin_login import AdminLogins
+    from relay.config import Settings
+
+SUBPROTOCOLS = ("realtime", "relay")
+"""What is answered when a page offers it; the ones below carry a credential and are never echoed."""
+_KEY_PROTOCOLS = ("openai-insecure-api-key.", "relay-ticket.")
+FORWARDING_HEADERS = ("Forwarded", "X-Real-IP", "Via")
+_FORWARDED_PREFIX = "x-forwarded-"
+
+
+class Authenticator:
+    """Who calls one relay. Keys, policies and what depends on them are replaced as a whole by `use`."""
+
+    def __init__(
+        self,
+        settings: "Settings",
+        policies: Policies | None = None,
+        client_secrets: ClientSecrets | None = None,
+        logins: "AdminLogins | None" = None,
+        local_peers: LocalPeers | None = None,
+    ) -> None:
+        self.client_secrets = client_secrets or ClientSecrets()
+        self.names = Names(settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback)
+        self._addresses = ClientAddresses(settings.proxies)
+        self._logins = logins
+        self.local_peers = local_peers or LocalPeers.of_this_system()
+        self.use(settings, policies or Policies())
+
+    def use(self, settings: "Settings", policies: Policies) -> None:
+        """From here on these are the keys and the policies."""
+        self.keys = Keyring(settings.api_keys, settings.admin_keys)
+        self.policies = policies
+        self.client_secrets.use_keys(settings.ticket_keys)
+        self.rules = Rules(
+            is_loopback=settings.is_loopback,
+            is_open=settings.open_access,
+            by_origin=settings.browser_access == "origin",
+            has_keys=bool(settings.api_keys),
+            trusts_local=settings.trusts_local,
+        )
+
+    async def admit(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
+        """Let a request in, or raise AccessDenied. `scope` is what the route needs of the caller's policy."""
+        caller = self._admin(request) if access is Access.ADMIN else None
+        caller = caller or self.caller(request, access)
+        if self._may_be_local(request, access, caller):
+            caller = replace(caller, is_local=await self.local_peers.is_local(request.transport))
+        principal = authorize(access, caller, self.rules)
+        if access is not Access.OPEN:
+            require_scope(principal, scope)
+        return principal
+
+    def caller(self, request: web.Request, access: Access = Access.CLIENT) -> Caller:
+        """What the request shows of its caller. Raises AccessDenied for a client secret that is not good."""
+        origin, host = self.names.origin(request), self.names.host(request)
+        if access is Access.OPEN:
+            return Caller(origin, host=host, policy=self.policies.of(""))
+        shown, in_url = _shown_credential(request)
+        if is_client_secret(shown):
+            return self._holder(shown, origin, in_url)
+        credential: Credential = self.keys.kind_of(shown) if shown else "none"
+        identity = identity_of(shown) if credential in ("key", "admin") else "anonymous"
+        return Caller(origin, credential, identity, self.policies.of(identity), host)
+
+    def address(self, request: web.Request) -> str:
+        """Where the request comes from, through the proxies of RELAY_PROXIES."""
+        return self._addresses.of(request)
+
+    def origin(self, request: web.Request) -> Origin:
+        """How the page that sent the request, if one did, stands to this relay."""
+        return self.names.origin(request)
+
+    def has_revoked(self, principal: Principal) -> bool:
+        """Whether the key that let a principal in is no longer there."""
+        return self.keys.has_revoked(principal.identity)
+
+    def describe(self) -> str:
+        """Who gets in, for the start's log."""
+        rules, n_keys = self.rules, len(self.keys.api_keys)
+        keys = f"{n_keys} keys" if n_keys != 1 else "1 key"
+        if rules.is_open:
+            return f"RELAY_OPEN: everybody who can reach it · {keys}"
+        if not rules.is_loopback or not rules.trusts_local:
+            return keys
+        who = "programs of this user" if self.local_peers.lookup is not None else "every program"
+        unknown = "" if self.local_peers.lookup is not None else ", for this system does not say whose a connection is"
+        return f"{who} on this machine need no key{unknown} · {keys}"
+
+    # -- the parts ----------------------------------------------------------------------------------------------------
+
+    def _holder(self, shown: str, origin: Origin, in_url: bool) -> Caller:
+        secret = self.client_secrets.read(shown, in_url=in_url)
+        policy = self.policies.get(secret.policy)
+        if policy is None:
+            raise AccessDenied(f"The policy {secret.policy!r:.80} of this client secret is gone; get a new one.", 401)
+        if self.keys.has_revoked(secret.identity):
+            raise AccessDenied("The key that made this client secret was revoked; get a new one.", status=401)
+        return Caller(
+            origin, "client_secret", secret.identity, policy, secret_id=secret.id, secret_scopes=secret.scopes
+        )
+
+    def _admin(self, request: web.Request) -> Caller | None:
+        """Who is signed in as an admin, if somebody is."""
+        identity = self._logins.identity_of(request, self.keys) if self._logins is not None else None
+        if identity is None:
+            return None
+        return Caller(self.names.origin(request), "admin", identity, self.policies.of(identity))
+
+    def _may_be_local(self, request: web.Request, access: Access, caller: Caller) -> bool:
+        """Whether it is worth looking up who is at the other end."""
+        rules = self.rules
+        if access is not Access.CLIENT or not (rules.is_loopback and rules.trusts_local) or rules.is_open:
+            return False
+        if caller.credential not in ("none", "unknown"):
+            return False
+        return not (is_forwarded(request) or self._addresses.is_proxy(request))
+
+
+def is_forwarded(request: web.Request) -> bool:
+    """Whether a proxy says that it sent the request on."""
+    headers = request.headers
+    return any(name in headers for name in FORWARDING_HEADERS) or any(
+        name.lower().startswith(_FORWARDED_PREFIX) for name in headers
+    )
+
+
+def offered_subprotocols(request: web.Request) -> list[str]:
+    """The WebSocket subprotocols that a request offers, in its order."""
+    lines = request.headers.getall("Sec-WebSocket-Protocol", [])
+    return [offer.strip() for line in lines for offer in line.split(",") if offer.strip()]
+
+
+def chosen_subprotocol(request: web.Request) -> str | None:
+    """The subprotocol to answer with: browsers break off if none of their offers is taken."""
+    return next((offer for offer in offered_subprotocols(request) if offer in SUBPROTOCOLS), None)
+
+
+def _shown_credential(request: web.Request) -> tuple[str, bool]:
+    """A key or client secret, and whether it stands in the URL, which only a client secret may.
+
+    Looked for in `Authorization`, `api-key`, a subprotocol (from pages), and `?ticket=`.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip(), False
+    shown = request.headers.get("api-key", "").strip()
+    if shown:
+        return shown, False
+    for offer in offered_subprotocols(request):
+        for prefix in _KEY_PROTOCOLS:
+            if offer.startswith(prefix):
+                return offer.removeprefix(prefix), False
+    in_url = request.query.get("ticket", "")
+    return (in_url, True) if is_client_secret(in_url) else ("", False)

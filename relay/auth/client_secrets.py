@@ -1,0 +1,239 @@
+"""Client secrets: short-lived credentials that the relay signs itself, for browsers and whoever must not hold a key.
+
+    ek_relay_<JSON Web Token, HS256>
+
+The claims are the policy, the identity, scopes and times; whoever holds a secret can read them and change none. Keys
+come from RELAY_TICKET_KEYS: the first one signs and all verify, so that they can be exchanged without a gap. Without
+any, each start makes its own. What a secret configures, and whether a single-use one is spent, stays in the process
+that made it: such a secret names that process, and no other accepts it.
+"""
+
+import hashlib
+import heapq
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+import orjson
+from jwt.utils import base64url_decode, base64url_encode
+
+from relay.auth.keyring import base_identity
+from relay.core.policy import CLIENT_SECRET_SCOPES
+from relay.errors import AccessDenied, TooOften
+
+PREFIX = "ek_relay_"
+AUDIENCE = "relay-client"
+ALGORITHM = "HS256"
+MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 10, 600, 7200
+MAX_URL_SECONDS = 60
+"""How long a secret may live that is shown in a URL, where logs and histories see it."""
+MAX_SECRET_CHARS = 4096
+MAX_SESSION_BYTES = 64 * 1024
+DEFAULT_MINTED_BYTES = 16 * 1024 * 1024
+_ENTRY_BYTES = 1024
+"""What is counted for an entry besides its session."""
+_CLAIMS = ["aud", "exp", "iat", "jti", "sub", "pol", "scp"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecret:
+    """What a valid secret says; times are seconds since 1970."""
+
+    id: str
+    identity: str
+    policy: str
+    scopes: frozenset[str]
+    issued_at: int
+    expires_at: int
+    single_use: bool
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What the process keeps of a secret until it expires."""
+
+    minter: str
+    n_bytes: int
+    session: bytes | None
+    is_single_use: bool
+    is_used: bool = False
+    """A session has it, or had it."""
+
+
+class ClientSecrets:
+    """Mints and reads client secrets.
+
+    Secrets that configure a session or are single-use take memory until they expire: at most `minted_bytes` for each
+    key that mints, counted with 1 KiB an entry. Beyond it that key is refused (429), and no other.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+        *,
+        minted_bytes: int = DEFAULT_MINTED_BYTES,
+    ) -> None:
+        self.process_id = secrets.token_hex(8)
+        self._clock = clock
+        self._minted_bytes = minted_bytes
+        self._made_up = secrets.token_hex(32)
+        self._entries: dict[str, _Entry] = {}
+        self._expiries: list[tuple[int, str]] = []
+        self._bytes_of: Counter[str] = Counter()
+        self.use_keys(keys)
+
+    def use_keys(self, keys: Sequence[str]) -> None:
+        """From here on these keys sign and verify."""
+        self._keys = {key_id(key): signing_key("client secret", key) for key in keys or (self._made_up,)}
+
+    def mint(
+        self,
+        identity: str,
+        policy: str,
+        seconds: int = DEFAULT_SECONDS,
+        *,
+        session: Mapping[str, Any] | None = None,
+        single_use: bool = False,
+    ) -> tuple[str, ClientSecret]:
+        """A new secret, as text and as what it says. Raises TooOften when its minter has too many of them out."""
+        now = int(self._clock())
+        scopes = frozenset({"session"}) if single_use else CLIENT_SECRET_SCOPES
+        secret = ClientSecret(secrets.token_hex(8), identity, policy, scopes, now, now + seconds, single_use)
+        claims: dict[str, Any] = {
+            "aud": AUDIENCE,
+            "jti": secret.id,
+            "sub": identity,
+            "pol": policy,
+            "scp": sorted(scopes),
+            "iat": now,
+            "exp": secret.expires_at,
+        }
+        if session or single_use:
+            claims |= {"pid": self.process_id, "once": single_use}
+            self._keep(secret, orjson.dumps(session) if session else None)
+        kid, key = next(iter(self._keys.items()))
+        return PREFIX + jwt.encode(claims, key, ALGORITHM, headers={"kid": kid}), secret
+
+    def read(self, text: str, *, in_url: bool = False) -> ClientSecret:
+        """What a secret says. Raises AccessDenied (401) if it is not ours, too old, or was used."""
+        claims = self._verified(text)
+        secret = ClientSecret(
+            claims["jti"],
+            claims["sub"],
+            claims["pol"],
+            frozenset(claims["scp"]),
+            claims["iat"],
+            claims["exp"],
+            claims.get("once", False),
+        )
+        if self._clock() >= secret.expires_at:
+            raise _refused("The client secret has expired; get a new one.")
+        entry = self._entries.get(secret.id)
+        if "pid" in claims and (claims["pid"] != self.process_id or entry is None):
+            raise _refused(
+                "The client secret is single-use or configures a session, and another relay process made it, or this "
+                "one before it was restarted; get a new one."
+            )
+        if in_url and not (secret.single_use and secret.expires_at - secret.issued_at <= MAX_URL_SECONDS):
+            raise _refused(f"In a URL a client secret must be single-use and live at most {MAX_URL_SECONDS} seconds.")
+        if secret.single_use and entry is not None and entry.is_used:
+            raise _used()
+        return secret
+
+    def session_of(self, secret_id: str | None) -> Mapping[str, Any] | None:
+        """The session that a secret configures, if it does."""
+        entry = self._entries.get(secret_id or "")
+        return orjson.loads(entry.session) if entry is not None and entry.session is not None else None
+
+    @contextmanager
+    def in_use(self, secret_id: str | None) -> Iterator[Callable[[], None]]:
+        """Hold a secret while a session is tried; call what is yielded once there is one.
+
+        A single-use secret that is held admits nobody else, and is free again if no session came of it. Raises
+        AccessDenied for one that is held or spent.
+        """
+        entry = self._entries.get(secret_id or "")
+        if entry is None or not entry.is_single_use:
+            yield lambda: None
+            return
+        if entry.is_used:
+            raise _used()
+        entry.is_used, spent = True, []
+        try:
+            yield lambda: spent.append(True)
+        finally:
+            entry.is_used = bool(spent)
+
+    # -- the parts ----------------------------------------------------------------------------------------------------
+
+    def _verified(self, text: str) -> dict[str, Any]:
+        if len(text) > MAX_SECRET_CHARS or not text.isascii():
+            raise _refused("That is no client secret of this relay.")
+        token = text.removeprefix(PREFIX)
+        try:
+            key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
+            if key is None:
+                raise _refused("The client secret is not one of this relay, or its key (RELAY_TICKET_KEYS) is gone.")
+            # Times are held against our own clock, which tests can move.
+            options: Any = {"require": _CLAIMS, "verify_exp": False, "verify_iat": False}
+            claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], audience=AUDIENCE, options=options)
+        except jwt.InvalidTokenError:
+            raise _refused("The client secret is not one of this relay.") from None
+        if not _is_canonical(token.rpartition(".")[2]):
+            raise _refused("The client secret is not one of this relay.")
+        return claims
+
+    def _keep(self, secret: ClientSecret, session: bytes | None) -> None:
+        self._forget_expired(secret.issued_at)
+        minter, n_bytes = base_identity(secret.identity), _ENTRY_BYTES + len(session or b"")
+        if self._bytes_of[minter] + n_bytes > self._minted_bytes:
+            left_s = max(1, self._expiries[0][0] - secret.issued_at) if self._expiries else 1
+            raise TooOften(
+                f"Client secrets of this key hold {self._minted_bytes // 1024} KiB already (RELAY_MINTED_MAX_MB); "
+                "wait until some have expired, or make them without a session and not single-use.",
+                retry_after_s=left_s,
+            )
+        self._bytes_of[minter] += n_bytes
+        self._entries[secret.id] = _Entry(minter, n_bytes, session, secret.single_use)
+        heapq.heappush(self._expiries, (secret.expires_at, secret.id))
+
+    def _forget_expired(self, now: int) -> None:
+        while self._expiries and self._expiries[0][0] <= now:
+            entry = self._entries.pop(heapq.heappop(self._expiries)[1])
+            self._bytes_of[entry.minter] -= entry.n_bytes
+            if not self._bytes_of[entry.minter]:
+                del self._bytes_of[entry.minter]
+
+
+def is_client_secret(text: str) -> bool:
+    """Whether a credential wants to be a client secret of ours."""
+    return text.startswith(PREFIX)
+
+
+def key_id(key: str) -> str:
+    """How tokens name the key that signed them."""
+    return hashlib.sha256(b"relay key id " + key.encode()).hexdigest()[:8]
+
+
+def signing_key(purpose: str, key: str) -> bytes:
+    """What signs tokens for one purpose, 32 bytes: a token for another one never verifies."""
+    return hashlib.sha256(f"relay {purpose} ".encode() + key.encode()).digest()
+
+
+def _is_canonical(signature: str) -> bool:
+    """Whether a signature is written in the one way that we write it: base64 leaves two bits of it open."""
+    return base64url_encode(base64url_decode(signature)).decode() == signature
+
+
+def _refused(message: str) -> AccessDenied:
+    return AccessDenied(message, status=401)
+
+
+def _used() -> AccessDenied:
+    return _refused("The client secret was used already; get a new one.")

@@ -1,0 +1,55 @@
+"""The configured keys, and which one a credential is. Compared in constant time, never logged."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """RELAY_API_KEYS and RELAY_ADMIN_KEYS as of one moment; a reload replaces the whole."""
+
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    admin_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """What the keys are called."""
+        return frozenset(map(identity_of, (*self.api_keys, *self.admin_keys)))
+
+    def kind_of(self, credential: str) -> Literal["key", "admin", "unknown"]:
+        """Which kind of key `credential` is."""
+        if _is_one_of(credential, self.admin_keys):
+            return "admin"
+        return "key" if _is_one_of(credential, self.api_keys) else "unknown"
+
+    def has_revoked(self, identity: str) -> bool:
+        """Whether an identity is that of a key that is no longer there, or was given out by one."""
+        base = base_identity(identity)
+        return base.startswith(_PREFIX) and base not in self.identities
+
+
+_PREFIX = "key-"
+
+
+def identity_of(key: str) -> str:
+    """What a key is called in logs, records and the policy file."""
+    return _PREFIX + hashlib.sha256(_raw(key)).hexdigest()[:12]
+
+
+def base_identity(identity: str) -> str:
+    """The identity that gave this one out, for the holder of a client secret (`key-…/name`); else the same."""
+    return identity.partition("/")[0]
+
+
+def _is_one_of(shown: str, keys: Iterable[str]) -> bool:
+    # All are compared, so that the time tells nothing about which one is near.
+    return sum(hmac.compare_digest(_raw(shown), key.encode()) for key in keys) > 0
+
+
+def _raw(header: str) -> bytes:
+    return header.encode("utf-8", "surrogateescape")  # what aiohttp could not decode, as it came

@@ -1,0 +1,173 @@
+"""Whether the other end of a connection is a program of this machine and of the relay's own user.
+
+The kernel is asked who owns the peer's socket: by NETLINK_SOCK_DIAG (sock_diag(7)) for the one connection, else by
+/proc/net/tcp in a thread, for that file grows with the machine's connections. A reverse proxy runs as another user, so
+that what it forwards is not local. Only an established connection counts: the kernel shows root as the owner of one
+that its program has closed.
+"""
+
+import asyncio
+import logging
+import os
+import platform
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import NamedTuple
+
+from relay.auth.addresses import parse_address
+
+ESTABLISHED = 1
+ROOT = 0
+
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NLMSG_ERROR = 4, 20, 1, 2
+_REQUEST = struct.Struct("=IHHII BBBBI HH16s16sIII")
+"""nlmsghdr, inet_diag_req_v2 and its inet_diag_sockid; ports and addresses are in network order."""
+_HEADER = struct.Struct("=IHHII")
+_UID_AT = 4 + 48 + 3 * 4
+"""Where the uid stands in inet_diag_msg: behind four bytes, the sockid, expires, rqueue and wqueue."""
+_ANY_COOKIE = 0xFFFFFFFF
+_MAX_ANSWER_BYTES = 8192
+
+Address = IPv4Address | IPv6Address
+
+_log = logging.getLogger("relay.access")
+
+
+class Owner(NamedTuple):
+    """Who has a socket, and in which state of TCP it is."""
+
+    uid: int
+    state: int
+
+
+class Ends(NamedTuple):
+    """A TCP connection as its other end sees it."""
+
+    local: tuple[Address, int]
+    remote: tuple[Address, int]
+
+
+Lookup = Callable[[Ends], Owner | None]
+
+
+class LocalPeers:
+    """Answers for one relay. `lookup` is None where the system does not say who owns a socket."""
+
+    def __init__(self, lookup: Lookup | None, *, is_slow: bool = False, uid: int | None = None) -> None:
+        self.lookup = lookup
+        self._is_slow = is_slow
+        self._uid = uid if uid is not None else _own_uid()
+
+    @classmethod
+    def of_this_system(cls) -> "LocalPeers":
+        """The fastest way that works here; tried with a connection of our own."""
+        for lookup, is_slow in ((by_sock_diag, False), (by_proc, True)):
+            if _works(lookup):
+                return cls(lookup, is_slow=is_slow)
+        return cls(None)
+
+    async def is_local(self, transport: asyncio.BaseTransport | None) -> bool:
+        """Whether the connection's other end is here and ours."""
+        ends = ends_of(transport)
+        if ends is None:
+            return False
+        address, own = ends.local[0], ends.remote[0]
+        if not address.is_loopback and address != own:
+            return False
+        if self.lookup is None:
+            return True
+        try:
+            owner = await asyncio.to_thread(self.lookup, ends) if self._is_slow else self.lookup(ends)
+        except OSError as error:  # no descriptor left: whoever is not found is not local
+            _log.warning("the owner of a connection cannot be looked up: %s", error.strerror or error)
+            return False
+        return owner is not None and self._is_ours(owner)
+
+    def _is_ours(self, owner: Owner) -> bool:
+        if owner.state != ESTABLISHED:
+            return False
+        # Windows' side of WSL connects by a program of root's.
+        return owner.uid == self._uid or (owner.uid == ROOT and _is_wsl())
+
+
+def ends_of(transport: asyncio.BaseTransport | None) -> Ends | None:
+    """The connection of a transport, as its other end sees it; None if it is no TCP, or gone."""
+    if transport is None:
+        return None
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    if not (isinstance(peer, tuple) and isinstance(own, tuple)):
+        return None
+    addresses = parse_address(peer[0]), parse_address(own[0])
+    if addresses[0] is None or addresses[1] is None:
+        return None
+    return Ends((addresses[0], peer[1]), (addresses[1], own[1]))
+
+
+def by_sock_diag(ends: Ends) -> Owner | None:
+    """Ask the kernel for this one socket. Raises OSError where it cannot be asked."""
+    (address, port), (remote_address, remote_port) = ends
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    request = _REQUEST.pack(
+        _REQUEST.size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0,
+        family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF,
+        socket.htons(port), socket.htons(remote_port), address.packed, remote_address.packed,
+        0, _ANY_COOKIE, _ANY_COOKIE,
+    )  # fmt: skip
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.setblocking(False)  # the kernel has answered when `send` returns
+        netlink.sendto(request, (0, 0))
+        answer = netlink.recv(_MAX_ANSWER_BYTES)
+    _, kind, *_ = _HEADER.unpack_from(answer)
+    if kind == _NLMSG_ERROR or len(answer) < _HEADER.size + _UID_AT + 4:
+        return None
+    [uid] = struct.unpack_from("=I", answer, _HEADER.size + _UID_AT)
+    return Owner(uid, answer[_HEADER.size + 1])
+
+
+def by_proc(ends: Ends) -> Owner | None:
+    """Look the socket up in /proc/net/tcp and tcp6. Raises OSError where there is no such file."""
+    wanted = f"{_in_proc(*ends.local)} {_in_proc(*ends.remote)}"
+    mapped = f"{_in_proc(*ends.local, mapped=True)} {_in_proc(*ends.remote, mapped=True)}"
+    for name in ("tcp", "tcp6"):
+        path = Path("/proc/net") / name
+        if name == "tcp6" and not path.exists():  # IPv6 is off
+            continue
+        for line in path.read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"{fields[1]} {fields[2]}" in (wanted, mapped):
+                return Owner(int(fields[7]), int(fields[3], 16))
+    return None
+
+
+def _in_proc(address: Address, port: int, *, mapped: bool = False) -> str:
+    """An end as /proc writes it: words of four bytes in the machine's order, in hexadecimal."""
+    packed = address.packed
+    if mapped and len(packed) == 4:
+        packed = b"\0" * 10 + b"\xff\xff" + packed
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
+
+
+def _works(lookup: Lookup) -> bool:
+    """Whether a lookup finds a connection of our own."""
+    with socket.socket() as listener, socket.socket() as client:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        client.connect(listener.getsockname())
+        own, peer = client.getsockname(), client.getpeername()
+        ends = Ends((IPv4Address(own[0]), own[1]), (IPv4Address(peer[0]), peer[1]))
+        try:
+            return lookup(ends) == Owner(_own_uid(), ESTABLISHED)
+        except (OSError, AttributeError, ValueError):  # no such socket family, file or call
+            return False
+
+
+def _own_uid() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else -1
+
+
+def _is_wsl() -> bool:
+    return "microsoft" in platform.release().lower()

@@ -1,0 +1,82 @@
+"""Names that requests show: the Host they were sent to, and the Origin of the page that sent them."""
+
+import re
+import socket
+from collections.abc import Collection, Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from relay.auth.access import Host, Origin
+
+_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
+_APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://.*", re.I)
+
+
+class Names:
+    """The names that one relay goes by, and the origins of the pages that may use it."""
+
+    def __init__(
+        self, bind: str, hosts: Iterable[str] = (), origins: Collection[str] = (), *, is_loopback: bool = True
+    ) -> None:
+        own = socket.gethostname().lower()
+        self._machine = {bind.lower(), own, f"{own}.local", *(host.lower() for host in hosts)}
+        self._listed = {urlsplit(origin).hostname for origin in origins if origin not in ("*", "null")}
+        self._origins = frozenset(origins)
+        self._is_loopback = is_loopback
+
+    def host(self, request: web.Request) -> Host:
+        """What the Host header names. Any address is allowed: a page elsewhere cannot claim one (DNS rebinding)."""
+        name = host_of(request)
+        if is_machine_name(name) or name in self._machine:
+            return "machine"
+        return "allowed" if is_address(name) or name in self._listed else "foreign"
+
+    def origin(self, request: web.Request) -> Origin:
+        """How the page that sent the request, if one did, stands to this relay."""
+        value = request.headers.get("Origin")
+        if value is None:
+            return "none"
+        if "*" in self._origins or value.lower() in self._origins:
+            return "allowed"
+        if self._is_loopback and _LOCAL_ORIGIN.fullmatch(value) is not None:
+            return "allowed"
+        if self._is_own_page(value, request):
+            return "allowed"
+        return "app" if _APP_ORIGIN.fullmatch(value) else "foreign"
+
+    def _is_own_page(self, origin: str, request: web.Request) -> bool:
+        """Whether a page that this relay served sent the request.
+
+        The name must be one of ours as well: a foreign one could be made to lead here (DNS rebinding), and would be in
+        its own Host header.
+        """
+        return is_same_host(origin, request) and self.host(request) != "foreign"
+
+
+def is_same_host(origin: str, request: web.Request) -> bool:
+    """Whether an Origin and the request's Host header name the same host and port."""
+    return origin.lower().partition("://")[2] == request.headers.get("Host", "").lower() != ""
+
+
+def host_of(request: web.Request) -> str:
+    """The name in the Host header, without its port; empty if it is none."""
+    try:
+        return urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_address(host: str) -> bool:
+    """Whether `host` is an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_machine_name(host: str) -> bool:
+    """Whether `host` names the machine that whoever says it is on."""
+    return host == "localhost" or host.endswith(".localhost") or (is_address(host) and ip_address(host).is_loopback)

@@ -1,0 +1,47 @@
+"""One log line for each request that is refused, and no more of one address than anybody will read."""
+
+import logging
+from collections import OrderedDict
+
+from relay.core.quota import Rate, TokenBuckets, address_key
+
+LINES_PER_MINUTE = 20
+MAX_ADDRESSES = 1000
+MAX_PATH_CHARS = 120
+MAX_REASON_CHARS = 300
+
+_log = logging.getLogger("relay.access")
+
+
+class RefusalLog:
+    """Writes WARNING lines, at most `LINES_PER_MINUTE` for one address; its next line counts what was left out."""
+
+    def __init__(self) -> None:
+        self._rates = TokenBuckets(Rate(LINES_PER_MINUTE, LINES_PER_MINUTE), MAX_ADDRESSES)
+        self._left_out: OrderedDict[str, int] = OrderedDict()
+
+    def refused(self, address: str, method: str, path: str, status: int, reason: str, now: float) -> None:
+        """Log one refusal. `path` is without its query, which may hold a credential."""
+        key = address_key(address)
+        if self._rates.take(key, now) > 0:
+            self._left_out[key] = self._left_out.pop(key, 0) + 1
+            if len(self._left_out) > MAX_ADDRESSES:
+                self._left_out.popitem(last=False)
+            return
+        n_left_out = self._left_out.pop(key, 0)
+        more = f" ({n_left_out} refusals of this address before it were not logged)" if n_left_out else ""
+        _log.warning(
+            "refused %s %s %s: %d %s%s",
+            printable(address, MAX_PATH_CHARS),
+            printable(method, 20),
+            printable(path, MAX_PATH_CHARS),
+            status,
+            printable(reason, MAX_REASON_CHARS),
+            more,
+        )
+
+
+def printable(text: str, max_chars: int) -> str:
+    """Foreign text for a log line: control characters escaped, so that it stays one line, and cut."""
+    cut = text[:max_chars]
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in cut)

@@ -1,0 +1,37 @@
+"""`relay console`: a link that signs its user in as an admin of the relay on this machine."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from relay.config import Settings
+
+
+def console(
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where the relay is reached, such as https://voice.example.com (HOST and PORT)."),
+    ] = None,
+) -> None:
+    """Print a link that signs you in as an admin, for the recordings. It works once, within a minute."""
+    from relay.auth.admin_login import CODE_SECONDS, write_code
+    from relay.config import Settings
+    from relay.errors import BadRequest
+    from relay.target import is_url
+
+    settings = Settings.load()
+    base = (url or own_url(settings)).rstrip("/")
+    if not is_url(base, ("http", "https")):
+        raise BadRequest(f"--url {base} is no address; write it like https://voice.example.com")
+    code = write_code(settings.state_dir, time.time())
+    typer.echo(f"{base}/login#code={code}")
+    typer.echo(f"Open it within {CODE_SECONDS} s. It works once, at a relay that runs as your user.", err=True)
+
+
+def own_url(settings: "Settings") -> str:
+    """Where a browser on this machine finds the relay of these settings."""
+    scheme = "https" if settings.tls_cert else "http"
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"

@@ -1,0 +1,118 @@
+"""The admin's way in by browser: `GET /login`, its form, the trade of a code or key for a cookie, and the way out.
+
+No other page may use these: they have no CORS, and a request that a browser says came from elsewhere is refused.
+"""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from aiohttp import web
+
+from relay.auth.admin_login import (
+    CONSOLE,
+    LOGIN_SECONDS,
+    cookie_name,
+    is_from_own_page,
+    needs_secure_cookie,
+    redeem_code,
+)
+from relay.auth.keyring import identity_of
+from relay.core.policy import Principal
+from relay.core.quota import Rate, TokenBuckets, address_key
+from relay.endpoints.bodies import NO_STORE, text_of
+from relay.endpoints.navai_backend import read_body
+from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
+from relay.state import RELAY, RelayState
+from relay.web import PAGE_HEADERS, STATIC_DIR
+
+LOGIN_PATHS = ("/login", "/logout")
+TRIES_PER_MINUTE = 10
+LOGIN_TRIES = web.AppKey("login_tries", TokenBuckets)
+"""How often one address may try to sign in."""
+_log = logging.getLogger("relay.access")
+
+
+def login_tries() -> TokenBuckets:
+    """The tries of one relay, none made yet."""
+    return TokenBuckets(Rate(TRIES_PER_MINUTE, TRIES_PER_MINUTE))
+
+
+async def login_page(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /login`: the form; a link of `relay console` brings its code along and needs none."""
+    return signed_out_page(200)
+
+
+def signed_out_page(status: int) -> web.Response:
+    """The login form, in place of a page that is for admins alone."""
+    body = (STATIC_DIR / "login.html").read_bytes()  # a few KB of a local file: not worth a thread
+    return web.Response(
+        status=status, body=body, content_type="text/html", charset="utf-8", headers=PAGE_HEADERS | NO_STORE
+    )
+
+
+def wants_page(request: web.Request) -> bool:
+    """Whether a browser asks for a page to look at."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+async def sign_in(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`POST /login`: `{"code"}` of `relay console`, or `{"key"}`, one of RELAY_ADMIN_KEYS; answers with a cookie."""
+    _refuse_other_pages(request)
+    relay = request.app[RELAY]
+    wait_s = request.app[LOGIN_TRIES].take(address_key(relay.auth.address(request)), relay.now())
+    if wait_s:
+        raise TooOften(f"Too many tries to sign in from this address; wait {wait_s:.0f} s.", wait_s)
+    if request.content_type != "application/json":
+        raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
+    identity = await _identity(relay, await read_body(request))
+    _log.info("admin %s signed in from %s", identity, relay.auth.address(request))
+    response = web.json_response({"signedIn": True}, headers=NO_STORE)
+    response.set_cookie(
+        cookie_name(request),
+        relay.logins.issue(request, identity),
+        max_age=LOGIN_SECONDS,
+        httponly=True,
+        samesite="Strict",
+        secure=needs_secure_cookie(request),
+    )
+    return response
+
+
+async def sign_out(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`POST /logout`: the cookie ends here and now, also for whoever has a copy."""
+    _refuse_other_pages(request)
+    request.app[RELAY].logins.sign_out(request)
+    response = web.json_response({"signedIn": False}, headers=NO_STORE)
+    response.del_cookie(cookie_name(request), httponly=True, samesite="Strict", secure=needs_secure_cookie(request))
+    return response
+
+
+def _refuse_other_pages(request: web.Request) -> None:
+    """Raise AccessDenied for what a page of somebody else made a browser send; programs send no such headers."""
+    headers = request.headers
+    if ("Sec-Fetch-Site" in headers or "Origin" in headers) and not is_from_own_page(request):
+        raise AccessDenied("Only the relay's own pages sign in and out.", status=403)
+
+
+async def _identity(relay: RelayState, body: dict[str, object]) -> str:
+    """Who signs in. Raises AccessDenied, BadRequest, NotConfigured."""
+    code, key = text_of(body, "code"), text_of(body, "key")
+    if (code is None) == (key is None):
+        raise BadRequest("Send either code or key.", "code")
+    if key is not None:
+        if relay.auth.keys.kind_of(key) != "admin":
+            raise AccessDenied("This is none of the relay's admin keys (RELAY_ADMIN_KEYS).", status=401)
+        return identity_of(key)
+    if not await _redeem(relay.settings.state_dir, code or ""):
+        raise AccessDenied("The link was used already, or is older than a minute: run `relay console` again.", 401)
+    return CONSOLE
+
+
+async def _redeem(folder: Path, code: str) -> bool:
+    try:
+        return await asyncio.to_thread(redeem_code, folder, code, time.time())
+    except ConfigError as error:
+        _log.error("%s", error)
+        raise NotConfigured("Codes cannot be used at this relay; its log says why.") from None
