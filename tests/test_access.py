@@ -7,8 +7,8 @@ import socket
 
 import aiohttp
 import pytest
-
 from relay.access import Access, Caller, Rules, decide
+
 from relay.config import Settings
 from relay.errors import AccessDenied, ConfigError
 from relay.server import ROUTES, Route

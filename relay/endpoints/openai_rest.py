@@ -83,22 +83,17 @@ def _seconds(expires_after: Any) -> int:
 
 
 def _policy(relay: RelayState, principal: Principal, wanted: Any) -> Policy:
-    """The policy of the secret: the caller's own, or another one that the caller's may mint.
-
-    Whether a policy exists is told only to who may mint it.
-    """
+    """The policy of the secret: the caller's own, or another one that the caller's may mint."""
     own = principal.policy
     if wanted is None or wanted == own.name:
         return own
-    if not isinstance(wanted, str):
-        raise ApiError("policy is the name of a policy.", 400, "invalid_type", "policy")
-    if not own.allows_minting(wanted):
+    found = relay.auth.policies.get(wanted) if isinstance(wanted, str) else None
+    if found is None:
+        raise ApiError(f"There is no policy {str(wanted)[:80]!r}.", 400, "invalid_value", "policy")
+    if not own.allows_minting(found.name):
         may = ", ".join((own.name, *own.may_mint))
         text = f"This key makes client secrets of {may} alone; may_mint of its policy, in RELAY_POLICIES, names others."
         raise ApiError(text, 403, "insufficient_permissions", "policy")
-    found = relay.auth.policies.get(wanted)
-    if found is None:
-        raise ApiError(f"There is no policy {wanted[:80]!r}.", 400, "invalid_value", "policy")
     return found
 
 

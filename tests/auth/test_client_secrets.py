@@ -4,11 +4,11 @@ import base64
 
 import orjson
 import pytest
+from relay.tickets import MAX_STORED, MAX_TICKET_CHARS, TicketDesk
 
 from relay.core.redact import redact
 from relay.errors import AccessDenied, Full
 from relay.testing import FakeClock
-from relay.tickets import MAX_STORED, MAX_TICKET_CHARS, TicketDesk
 
 KEYS = ("the-first-key-0123456789", "the-second-key-0123456789")
 

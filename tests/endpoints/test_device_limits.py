@@ -125,25 +125,27 @@ async def refusal(url: str, **headers: str) -> InvalidStatus:
 
 
 async def test_one_address_may_not_take_all_places(upstream) -> None:
-    forwarded = {"X-Forwarded-For": "203.0.113.7"}
+    key = {"Authorization": f"Bearer {'k' * 16}"}
+    forwarded = key | {"X-Forwarded-For": "203.0.113.7"}
+    options = {"max_sessions_per_address": 1, "proxies": ("127.0.0.0/8",), "api_keys": ("k" * 16,)}
     async with (
-        running_relay(upstream.url, max_sessions_per_address=1, proxies=("127.0.0.0/8",)) as relay,
+        running_relay(upstream.url, **options) as relay,
         await DeviceClient.connect(relay.ws(), additional_headers=forwarded),
     ):
         refused = await refusal(relay.ws(), **forwarded)
         assert refused.response.status_code == 503
         assert b"RELAY_MAX_SESSIONS_PER_ADDRESS" in refused.response.body
-        chained = {"X-Forwarded-For": "203.0.113.7, 203.0.113.8, 127.0.0.2"}
+        chained = key | {"X-Forwarded-For": "203.0.113.7, 203.0.113.8, 127.0.0.2"}
         async with await DeviceClient.connect(relay.ws(), additional_headers=chained):
             assert len(relay.state.sessions) == 2, "the last hop that is no proxy of ours is the address"
 
 
 async def test_without_trusted_proxies_what_they_say_is_nobodys_address(upstream) -> None:
     async with (
-        running_relay(upstream.url, max_sessions_per_address=1) as relay,
+        running_relay(upstream.url, max_sessions_per_address=1, api_keys=("k" * 16,)) as relay,
         await DeviceClient.connect(relay.ws()),
     ):
-        refused = await refusal(relay.ws(), **{"X-Forwarded-For": "203.0.113.9"})
+        refused = await refusal(relay.ws(), **{"X-Forwarded-For": "203.0.113.9", "api-key": "k" * 16})
         assert refused.response.status_code == 503
 
 

@@ -31,7 +31,9 @@ async def models_of(relay: RunningRelay, key: str) -> list[str]:
 
 def policies(tmp_path: Path) -> Path:
     path = tmp_path / "policies.toml"
-    path.write_text(f'[policies.kiosk]\nmodels = ["kiosk-model"]\nkeys = ["{identity_of(KIOSK_KEY)}"]\n')
+    path.write_text(
+        f'[policies.default]\nmay_mint = ["kiosk"]\n[policies.kiosk]\nmodels = ["kiosk-model"]\nkeys = ["{identity_of(KIOSK_KEY)}"]\n'
+    )
     return path
 
 
@@ -112,7 +114,7 @@ async def test_a_ticket_makes_no_tickets() -> None:
     async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
         _, secret, _ = await post(relay, "{}")
         async with sdk(relay, secret["value"]) as openai:
-            with pytest.raises(PermissionDeniedError, match="not with another ticket"):
+            with pytest.raises(PermissionDeniedError, match="With a client secret nobody may make client secrets"):
                 await openai.realtime.client_secrets.create()
 
 

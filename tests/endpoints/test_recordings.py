@@ -10,6 +10,8 @@ from relay.recording.finish import repair
 from tests.support.relay_server import RunningRelay, running_relay
 from tests.support.tapes import make_recording
 
+ADMIN = "admin-key-0123456789abcdef"
+BEARER = {"Authorization": f"Bearer {ADMIN}"}
 NAME = "20261120T101530Z-rs_tape"
 
 
@@ -20,17 +22,17 @@ async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
     broken = make_recording(tmp_path, session_id="rs_broken")
     (broken / "session.json").write_text('{"format":7}')
     (tmp_path / "secret.txt").write_text("secret")
-    async with running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path) as running:
+    async with running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, admin_keys=(ADMIN,)) as running:
         yield running
 
 
 async def get(relay: RunningRelay, path: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-    async with aiohttp.ClientSession() as http, http.get(relay.http(path), headers=headers) as answer:
+    async with aiohttp.ClientSession() as http, http.get(relay.http(path), headers=BEARER | headers) as answer:
         return answer.status, await answer.read(), dict(answer.headers)
 
 
 async def test_the_list_says_how_each_stands(relay: RunningRelay) -> None:
-    async with aiohttp.ClientSession() as http, http.get(relay.http("/recordings/list")) as answer:
+    async with aiohttp.ClientSession() as http, http.get(relay.http("/recordings/list"), headers=BEARER) as answer:
         rows = {row["name"][17:]: row for row in (await answer.json())["recordings"]}
     assert {name: row["state"] for name, row in rows.items()} == {
         "rs_tape": "finished", "rs_unfinished": "unfinished", "rs_broken": "broken"

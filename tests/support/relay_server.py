@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -11,6 +12,7 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from relay.auth.admin_login import write_code
 from relay.config import Settings
 from relay.server import create_app
 from relay.state import RELAY, RelayState
@@ -68,6 +70,11 @@ async def serve_app(
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
+
+
+def console_link(relay: RunningRelay) -> str:
+    """The link that `relay console` prints for a relay."""
+    return f"{relay.http('/login')}#code={write_code(relay.state.settings.state_dir, time.time())}"
 
 
 class DeviceClient:

@@ -11,7 +11,7 @@ from audio.formats import AudioFormat
 from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from relay.recording.finish import repair
-from tests.support.relay_server import running_relay
+from tests.support.relay_server import console_link, running_relay
 from tests.support.tapes import make_recording, voiced_conversation
 from tests.web.chromium import page_in
 
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 async def page(browser: Browser, tmp_path: Path) -> AsyncIterator[Page]:
     repair(make_recording(tmp_path))
     async with (
-        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path) as relay,
-        page_in(browser, relay.http("/recordings")) as opened,
+        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
+        page_in(browser, console_link(relay)) as opened,
     ):
         await opened.wait_for_selector("body[data-shown]")
         yield opened
@@ -83,8 +83,8 @@ async def test_the_words_the_ledger_and_a_click_that_is_heard(page: Page) -> Non
 async def test_another_voice_is_named_and_has_its_share_of_the_delay(browser: Browser, tmp_path: Path) -> None:
     repair(make_recording(tmp_path, voiced_conversation(), voice_id="voice-1"))
     async with (
-        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path) as relay,
-        page_in(browser, relay.http("/recordings")) as page,
+        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
+        page_in(browser, console_link(relay)) as page,
     ):
         await page.wait_for_selector("body[data-shown]")
         assert "elevenlabs:voice-1" in await page.locator("#facts").inner_text()
@@ -107,8 +107,8 @@ async def test_an_hour_is_drawn_in_a_moment(browser: Browser, tmp_path: Path) ->
     options = DeviceOptions(telephone, telephone)
     repair(make_recording(tmp_path, [*hour, (3661.0, ev.ClientClosed(1000))], options=options))
     async with (
-        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path) as relay,
-        page_in(browser, relay.http("/recordings")) as page,
+        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
+        page_in(browser, console_link(relay)) as page,
     ):
         await page.wait_for_selector("body[data-shown]")
         took_ms = await page.evaluate(
