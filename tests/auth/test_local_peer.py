@@ -1,0 +1,131 @@
+"""Whose connection it is: asked of the kernel, for sockets that are really there."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from relay.auth.local_peer import ESTABLISHED, Ends, LocalPeers, Owner, by_proc, by_sock_diag
+
+LOOKUPS = [by_sock_diag, by_proc]
+UID = os.geteuid()
+NOBODY = 65534
+is_linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not say whose a socket is")
+pytestmark = is_linux
+
+
+class Pair:
+    """A connection, and its end as a server's transport shows it."""
+
+    def __init__(self, listener: socket.socket, address: str) -> None:
+        self.client = socket.create_connection((address, listener.getsockname()[1]))
+        self.server, _ = listener.accept()
+
+    @property
+    def ends(self) -> Ends:
+        peer, own = self.server.getpeername(), self.server.getsockname()
+        ends = [(ip_address(end[0].removeprefix("::ffff:")), end[1]) for end in (peer, own)]
+        return Ends(*ends)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return {"peername": self.server.getpeername(), "sockname": self.server.getsockname()}.get(name, default)
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+
+@pytest.fixture(params=["127.0.0.1", "::1", "mapped"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    if request.param == "127.0.0.1":
+        listener = socket.create_server(("127.0.0.1", 0))
+    else:
+        listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    with listener:
+        found = Pair(listener, "127.0.0.1" if request.param == "mapped" else request.param)
+        yield found
+        found.close()
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+def test_a_connection_of_our_own_is_ours(lookup, pair: Pair) -> None:
+    assert lookup(pair.ends) == Owner(UID, ESTABLISHED)
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+async def test_one_that_its_program_has_closed_is_nobodys(lookup, pair: Pair) -> None:
+    pair.client.close()  # the kernel shows root as the owner of what is left of it
+    assert not await LocalPeers(lookup).is_local(pair)
+    assert not await LocalPeers(lookup, uid=0).is_local(pair)
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+async def test_one_that_is_half_closed_is_nobodys(lookup, pair: Pair) -> None:
+    pair.client.shutdown(socket.SHUT_WR)
+    assert not await LocalPeers(lookup, uid=0).is_local(pair)
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+def test_a_connection_that_is_not_there_is_not_found(lookup) -> None:
+    nowhere = (ip_address("127.0.0.1"), 1)
+    assert lookup(Ends(nowhere, nowhere)) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "uid", "expected"),
+    [
+        (Owner(1000, ESTABLISHED), 1000, True),
+        (Owner(33, ESTABLISHED), 1000, False),
+        (Owner(0, ESTABLISHED), 1000, False),
+        (Owner(0, ESTABLISHED), 0, True),
+        (Owner(1000, ESTABLISHED), 0, False),
+        (Owner(1000, 8), 1000, False),
+        (None, 1000, False),
+    ],
+)
+async def test_whose_connections_are_local(owner: Owner | None, uid: int, expected: bool, pair: Pair) -> None:
+    assert await LocalPeers(lambda ends: owner, uid=uid).is_local(pair) is expected
+    assert await LocalPeers(lambda ends: owner, uid=uid, is_slow=True).is_local(pair) is expected
+
+
+async def test_another_address_is_not_this_machines(pair: Pair) -> None:
+    class Far(Pair):
+        def __init__(self) -> None: ...
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return {"peername": ("203.0.113.7", 1), "sockname": ("203.0.113.8", 2)}.get(name, default)
+
+    assert not await LocalPeers(lambda ends: Owner(UID, ESTABLISHED)).is_local(Far())
+    assert not await LocalPeers(None).is_local(Far())
+    assert await LocalPeers(None).is_local(pair), "where the system does not say, the address alone decides"
+    assert not await LocalPeers(None).is_local(None)
+
+
+async def test_a_lookup_that_fails_lets_nobody_in(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(ends: Ends) -> Owner:
+        raise OSError(24, "Too many open files")
+
+    assert not await LocalPeers(fails).is_local(pair)
+    assert "Too many open files" in caplog.text
+
+
+@pytest.mark.skipif(UID != 0, reason="only root can become another user")
+async def test_a_program_of_another_user_is_not_local() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        port = listener.getsockname()[1]
+        # The socket is made by the new user, before nothing can be imported any more.
+        script = f"import os, socket; os.setuid({NOBODY}); s = socket.socket(); s.connect((b'127.0.0.1', {port})); s.recv(1)"
+        stranger = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+        server, _ = await asyncio.to_thread(listener.accept)
+        found = Pair.__new__(Pair)
+        found.server = server
+        assert by_sock_diag(found.ends) == by_proc(found.ends) == Owner(NOBODY, ESTABLISHED)
+        assert not await LocalPeers.of_this_system().is_local(found)
+        server.close()
+        await stranger.wait()
