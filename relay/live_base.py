@@ -19,6 +19,8 @@ from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 
 CLOSE_TIMEOUT_S = 5.0
+MAX_REASON_CHARS = 200
+"""Of a close in the log; a close frame has room for 123 bytes."""
 UPSTREAM_STUCK_S = 10.0
 
 _log = logging.getLogger("relay.session")
@@ -38,6 +40,11 @@ def both(one: Tap | None, other: Tap | None) -> Tap | None:
         other(event, now, commands)
 
     return tap
+
+
+def escaped(text: str) -> str:
+    """Foreign text for the log, in which no control character can begin a line or reach a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Tools(Protocol):
@@ -109,6 +116,8 @@ class LiveBase(Generic[Core]):
         self._timer_at = 0.0
         self._stuck_timer: asyncio.TimerHandle | None = None
         self._dropped_bytes = 0
+        self._ended = ("1006", "")
+        """How the client's connection ended; 1006 also where it never stood."""
         self._closed = self._loop.create_future()
         client.on_closed = self._client_closed
         self._upstream.on_closed = self._upstream_closed
@@ -161,12 +170,27 @@ class LiveBase(Generic[Core]):
             self.feed(ev.Crashed("task"))
 
     def _client_closed(self, code: int, reason: str) -> None:
+        self._ended = (str(code), reason)
         self.feed(ev.ClientClosed(code, reason))
         if not self._closed.done():
             self._closed.set_result(None)
 
     def _upstream_closed(self, code: int, reason: str) -> None:
         self.feed(ev.UpstreamClosed(code, redact(reason)))
+
+    # -- how it ended -------------------------------------------------------------------------------------------------
+
+    def not_accepted(self, http_status: int, reason: str) -> None:
+        """The client never had a connection: its request was answered with a status."""
+        self._ended = (f"HTTP {http_status}", reason)
+
+    @property
+    def ending(self) -> str:
+        """How the session ended, for the log: code and reason of the close, and what was ignored meanwhile."""
+        code, reason = self._ended
+        ignored = ", ".join(f"{escaped(what)} ×{n}" for what, n in self.core.passed_over.items())
+        words = (code, escaped(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
+        return " ".join(word for word in words if word)
 
     # -- the one writer of state --------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ async def _converse(
             spend()
         if tape is not None:
             relay.recorder.done(tape)
-        _log.info("session %s ends%s", session_id, _passed_over(live))
+        _log.info("session %s ends: %s", session_id, live.ending)
 
 
 async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> None:
@@ -167,8 +167,3 @@ def _live_session(
 
 def _listeners(tap: Tap | None, tape: SessionTape | None) -> list[Listener]:
     return [*([Piecewise(tap)] if tap is not None else ()), *([tape] if tape is not None else ())]
-
-
-def _passed_over(live: LiveSession) -> str:
-    counted = live.core.passed_over
-    return f" (passed over: {', '.join(f'{what} ×{n}' for what, n in counted.items())})" if counted else ""

@@ -75,8 +75,7 @@ async def _converse(
             spend()
         if tape is not None:
             relay.recorder.done(tape)
-        counted = ", ".join(f"{what} ×{n}" for what, n in live.core.passed_over.items())
-        _log.info("session %s ends%s", session_id, f" (passed over: {counted})" if counted else "")
+        _log.info("session %s ends: %s", session_id, live.ending)
     return upgraded_response()
 
 
@@ -117,7 +116,10 @@ async def _dial_first(request: web.Request, live: LiveRealtime) -> None:
     try:
         await live.dial_first(is_gone)
     except UpstreamRefusal as refusal:
-        raise ApiError(str(refusal), _client_status(refusal.status), "upstream_refused") from refusal
+        status = _client_status(refusal.status)
+        if not is_gone():
+            live.not_accepted(status, str(refusal))
+        raise ApiError(str(refusal), status, "upstream_refused") from refusal
 
 
 def _client_status(status: int | None) -> int:
