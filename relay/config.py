@@ -21,7 +21,7 @@ from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
-from relay.target import Upstream, is_url, realtime_url
+from relay.target import Upstream, is_url, names_model, realtime_url
 
 ENGINE = "local"
 AZURE_PREFIX = "/api/ai-assistant"
@@ -352,12 +352,13 @@ class Settings(BaseSettings):
     def resolve_upstream(self) -> Upstream:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         if "://" in self.upstream:
-            return Upstream("url", realtime_url(self.upstream, self.model), self._key_for(self.upstream))
+            url = realtime_url(self.upstream, self.model)
+            return Upstream("url", url, self._key_for(self.upstream), names_model(self.upstream))
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
             return Upstream("openai", realtime_url(self.openai_base_url, self.model), self.openai_api_key)
         azure = self.azure if self.upstream in ("auto", "azure") else None
         if azure is not None:
-            return Upstream("azure", azure.websocket_url, self.azure_api_key)
+            return Upstream("azure", azure.websocket_url, self.azure_api_key, fixes_model=True)
         return Upstream("local", None, None)
 
     @property

@@ -29,14 +29,18 @@ class ConfigError(RelayError):
 
 
 class AccessDenied(RelayError):
-    """The caller may not do this; `status` is 401 when a credential would help, else 403."""
+    """The caller may not do this; `status` is 401 when a credential would help, else 403.
+
+    `field` names the part of the request that is not allowed, where one is.
+    """
 
     http_status = 403
     close_code = 1008
 
-    def __init__(self, message: str, status: int = 403) -> None:
+    def __init__(self, message: str, status: int = 403, field: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.field = field
 
 
 class BadRequest(RelayError):

@@ -57,10 +57,14 @@ class Recorder:
         clock: Callable[[], float],
         speech: SpeechRules | None = None,
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
+        model: str | None = None,
     ) -> SessionTape | None:
-        """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded."""
+        """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded.
+
+        `model`: another one than the settings' is dialled.
+        """
         beginning = Beginning(session_id, config, options, principal, started_at, speech, limits)
-        return self._tape(SessionTape, beginning, self._model, clock)
+        return self._tape(SessionTape, beginning, model or self._model, clock)
 
     def realtime_tape(
         self,

@@ -36,13 +36,21 @@ def tool_specs(registry: ToolRegistry) -> tuple[ToolSpec, ...]:
 
 
 class SessionTools:
-    """Runs the tool calls of one session."""
+    """Runs the tool calls of one session; tools that its policy does not offer do not exist for it."""
 
-    def __init__(self, runner: ToolRunner, session_id: str, identity: str, language: str | None) -> None:
+    def __init__(
+        self,
+        runner: ToolRunner,
+        session_id: str,
+        identity: str,
+        language: str | None,
+        offers: Callable[[str], bool] | None = None,
+    ) -> None:
         self._runner = runner
         self._session_id = session_id
         self._identity = identity
         self._language = language
+        self._offers = offers
         self._config: Callable[[], SessionConfig] | None = None
         self._cancelled_early = RecentSet(MAX_CANCELLED_EARLY)
 
@@ -72,7 +80,8 @@ class SessionTools:
             on_progress=progress,
             on_end=end,
         )
-        result = await self._runner.run(ToolCall(command.call_id, command.name, command.arguments), context)
+        call = ToolCall(command.call_id, command.name, command.arguments)
+        result = await self._runner.run(call, context, offers=self._offers)
         return ToolReturned(
             command.call_id, result.status, result.output, result.ms, result.arguments, result.for_client
         )

@@ -202,6 +202,11 @@ class RelayState:
         """The clock of all sessions, in seconds."""
         return asyncio.get_running_loop().time()
 
+    @property
+    def own_model(self) -> str | None:
+        """The model of sessions that name none; None where the upstream's URL fixes it, whatever a policy says."""
+        return None if self.upstream.fixes_model else self.settings.model
+
     # -- sessions -----------------------------------------------------------------------------------------------------
 
     def add(self, live: LiveBase[Any]) -> None:
@@ -251,7 +256,8 @@ class RelayState:
 
     def tools_for(self, session_id: str, principal: Principal, config: SessionConfig | None = None) -> SessionTools:
         """The tools, run in the name of one session."""
-        return SessionTools(self.runner, session_id, principal.identity, config.language if config else None)
+        language = config.language if config else None
+        return SessionTools(self.runner, session_id, principal.identity, language, principal.policy.allows_tool)
 
     async def dial(self, socket: UpstreamSocket, model: str | None = None) -> None:
         """Connect a session's upstream, to another model than the settings' if one is named. Raises UpstreamRefusal."""

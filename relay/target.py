@@ -11,11 +11,15 @@ from relay.azure import is_azure_preview
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where the model is. `url` is None for the engine that the relay starts itself."""
+    """Where the model is. `url` is None for the engine that the relay starts itself.
+
+    `fixes_model`: the URL itself says which model, as whoever runs the relay wrote it.
+    """
 
     kind: Literal["openai", "azure", "url", "local"]
     url: str | None
     key: SecretStr | None
+    fixes_model: bool = False
 
     @property
     def speaks_beta(self) -> bool:
@@ -42,9 +46,15 @@ def realtime_url(base: str, model: str) -> str:
     elif path.endswith("/v1"):
         path += "/realtime"
     query = parse_qsl(parts.query, keep_blank_values=True)
-    if not any(name in ("model", "deployment", "call_id", "intent") for name, _ in query):
+    if not names_model(base):
         query.append(("model", model))
     return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
+
+
+def names_model(url: str) -> bool:
+    """Whether a Realtime URL says itself what is behind it."""
+    query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    return any(name in ("model", "deployment", "call_id", "intent") for name, _ in query)
 
 
 def with_model(url: str, model: str) -> str:

@@ -113,7 +113,7 @@ class DeviceSession:
         self._next_id = next_id
         self._commands: list[Command] = []
         self._speech_rules = speech
-        self.turns = Turns(self.config, self._commands.append, next_id, speech)
+        self.turns = Turns(self.config, self._commands.append, next_id, speech, self.policy.allows_tool)
         """The conversation's state, to look at; an attribute, for every frame of audio looks."""
         self._backlog = Backlog(options.input)
         self._started_at = started_at

@@ -1,11 +1,58 @@
-"""What a device asks for in its hello and gets of it, by its policy, the voices there are and the relay's own tools."""
+"""What a device session starts with under its policy, and what its client gets of what it asks for in a hello."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from relay.core.client_tools import merge
 from relay.core.events import Hello
 from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, ToolSpec, TurnDetection
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a session starts with; `model` is None where the configured one is dialled.
+
+    `lacks` names what the policy gives no value for: without it there is no session.
+    """
+
+    config: SessionConfig
+    model: str | None = None
+    lacks: Literal["model", "voice"] | None = None
+
+
+def start(
+    config: SessionConfig,
+    policy: Policy,
+    *,
+    model: str | None = None,
+    wanted_voice: str | None = None,
+    external_voice: str | None = None,
+    has_voices: bool = False,
+) -> Start:
+    """What a device session starts with: `config`, which the settings make, as far as its policy allows it.
+
+    `model` is the configured one, None where the policy has no say in it. `wanted_voice` is the client's, which has
+    been checked. `external_voice` is the settings' external voice, and comes before the model's own.
+    """
+    voice = wanted_voice or policy.default_voice(external_voice, config.voice, kind=None if has_voices else "model")
+    dialled = None if model is None else policy.default_model(model)
+    limits = policy.realtime
+    begun = replace(
+        config,
+        voice=voice,
+        instructions=policy.instructions_with(None, config.instructions),
+        transcription_model=policy.transcription_model(config.transcription_model),
+        tools=tuple(tool for tool in config.tools if policy.allows_tool(tool.name)),
+        max_output_tokens=limits.max_output_tokens,
+        effort=limits.max_effort,
+    )
+    if model is not None and dialled is None:
+        return Start(begun, lacks="model")
+    if voice is None and config.voice is not None:
+        return Start(begun, lacks="voice")
+    return Start(begun, None if dialled == model else dialled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +74,16 @@ def grant(
     has_voices: bool,
 ) -> Granted:
     """What a hello makes of `config` and `options`; `has_voices`: there are external voices."""
-    refused = policy.refused(hello.given)
-    refusals = [(f"This client may not set {name}; the rest is in force.", name) for name in refused]
-    allowed = set(hello.given) - set(refused)
-    if "voice" in allowed and hello.voice:
-        why_not = _why_no_voice(hello.voice, policy, has_voices=has_voices)
-        if why_not:
-            allowed.discard("voice")
-            refusals.append((why_not, "voice"))
+    denied = dict(_denied(hello, policy))
+    allowed = set(hello.given) - denied.keys()
+    is_told = policy.realtime.denied_fields == "refuse"
+    refusals = [(message, name) for name, message in denied.items()] if is_told else []
+    if "voice" in allowed and hello.voice and hello.voice.startswith(EXTERNAL_VOICE) and not has_voices:
+        allowed.discard("voice")
+        refusals.append(("This relay has no ElevenLabs voices; the voice is as before.", "voice"))
     tools, kept_out = merge(server_tools, hello.tools if "tools" in allowed else ())
     refusals += [(f"The tool {name} is the relay's own; give yours another name.", "tools") for name in kept_out]
-    wanted = _config(config, hello, allowed)
+    wanted = _config(config, hello, allowed, policy)
     got = replace(_options(options, hello, allowed), external_voice=wanted.external_voice is not None)
     wanted = replace(
         wanted,
@@ -48,12 +94,22 @@ def grant(
     return Granted(wanted, got, tuple(refusals))
 
 
-def _why_no_voice(voice: str, policy: Policy, *, has_voices: bool) -> str:
-    if not has_voices and voice.startswith(EXTERNAL_VOICE):
-        return "This relay has no ElevenLabs voices; the voice is as before."
-    if not policy.allows_voice(voice):
-        return "This client may not choose that voice; it is as before."
-    return ""
+def _denied(hello: Hello, policy: Policy) -> Iterator[tuple[str, str]]:
+    """The fields that the policy does not let this client set, each with a sentence."""
+    for name in hello.given:
+        if name not in policy.hello_fields or _needs_more(name, hello, policy):
+            yield name, f"This client may not set {name}; the rest is in force."
+        elif name == "voice" and hello.voice and not policy.allows_voice(hello.voice):
+            yield name, "This client may not choose that voice; it is as before."
+        elif name == "language" and hello.language and not policy.allows_phrase(hello.language):
+            yield name, "This client may name a language in three words at most; it is as before."
+
+
+def _needs_more(name: str, hello: Hello, policy: Policy) -> bool:
+    """Whether a field needs a capability that the policy does not give."""
+    if name == "instructions":
+        return not policy.allows("instructions")
+    return name == "tools" and bool(hello.tools) and not policy.allows("client_tools")
 
 
 def _options(options: DeviceOptions, hello: Hello, allowed: set[str]) -> DeviceOptions:
@@ -65,11 +121,11 @@ def _options(options: DeviceOptions, hello: Hello, allowed: set[str]) -> DeviceO
     )
 
 
-def _config(config: SessionConfig, hello: Hello, allowed: set[str]) -> SessionConfig:
+def _config(config: SessionConfig, hello: Hello, allowed: set[str], policy: Policy) -> SessionConfig:
     if "voice" in allowed and hello.voice:
         config = replace(config, voice=hello.voice)
     if "instructions" in allowed and hello.instructions is not None:
-        config = replace(config, instructions=hello.instructions)
+        config = replace(config, instructions=policy.instructions_with(hello.instructions))
     if "language" in allowed and hello.language is not None:
         config = replace(config, language=hello.language or None)
     if "turn" in allowed and hello.turn and hello.turn != config.turn.kind:

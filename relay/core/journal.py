@@ -53,7 +53,10 @@ def build(kind: type[Value], obj: Any) -> Value:
 
 
 def _members(value: Any) -> dict[str, Any]:
-    return {name: _plain(getattr(value, name)) for name in _hints(value.__class__)}
+    kind = value.__class__
+    sparse = _only_if_set(kind)
+    members = {name: _plain(getattr(value, name)) for name in _hints(kind)}
+    return {name: one for name, one in members.items() if one is not None or name not in sparse} if sparse else members
 
 
 def _plain(value: Any) -> Any:
@@ -77,6 +80,12 @@ def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)] if is_dataclass(kind) else kind._fields
     return {name: hints[name] for name in names}
+
+
+@cache
+def _only_if_set(kind: Any) -> frozenset[str]:
+    found = fields(kind) if is_dataclass(kind) else ()
+    return frozenset(one.name for one in found if one.metadata.get("only_if_set"))
 
 
 def _build(kind: Any, obj: Mapping[str, Any]) -> Any:

@@ -1,9 +1,12 @@
-"""Who is at the other end of a session, and what that one may ask for."""
+"""Who is at the other end, and what that one may ask for: every way in asks the methods of `Policy`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
+
+from relay.core.values import EXTERNAL_VOICE, Effort
 
 RecordMode = Literal["off", "on", "consent"]
 """Whether a session is recorded: never, always, or once its client has consented."""
@@ -27,7 +30,7 @@ CAPABILITIES: Mapping[str, str] = {
     "idle_responses": "have the model speak up by itself when nobody does",
     "unknown": "use events and fields that this version does not know",
 }
-"""What a policy can let a Realtime client do, each as the end of "the client may …"."""
+"""What a policy can let a client do, each as the end of "the client may …"."""
 
 DEFAULT_ALLOW = frozenset(CAPABILITIES) - {"mcp", "image_urls"}
 """Enough for every application of the official SDKs; what is left out makes the model's end visit addresses."""
@@ -67,7 +70,7 @@ class RealtimePolicy:
     voices: tuple[str, ...] = ("*",)
     transcription_models: tuple[str, ...] = ("*",)
     max_output_tokens: int | None = None
-    max_effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+    max_effort: Effort | None = None
     allow: frozenset[str] = DEFAULT_ALLOW
     denied_fields: Literal["refuse", "drop"] = "refuse"
 
@@ -75,10 +78,32 @@ class RealtimePolicy:
         """Whether a client may name this model."""
         return matches(model, self.models)
 
+    def allows_tool(self, name: str) -> bool:
+        """Whether a server tool of this name is offered."""
+        return self.tools is None or matches(name, self.tools)
+
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether `name` fits one of the patterns; `*` stands for anything."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def names_among(patterns: tuple[str, ...]) -> list[str]:
+    """The patterns that are names: those without a wildcard."""
+    return [pattern for pattern in patterns if not set(pattern) & set("*?[")]
+
+
+VoiceKind = Literal["model", "external"]
+"""Whose a voice is: the model's own, or an external one."""
+
+_MAX_PHRASE_CHARS = 40
+_PHRASE = re.compile(r"[\w()'’-]+(?: [\w()'’-]+){0,2}")
+_BETWEEN = "\n\n"
+
+
+def voice_kind(voice: str) -> VoiceKind:
+    """Whether a voice is one of the model's own or an external one."""
+    return "external" if voice.startswith(EXTERNAL_VOICE) else "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +127,58 @@ class Policy:
             return True
         return MINT in self.scopes and (policy_name == self.name or policy_name in self.may_mint)
 
-    def refused(self, given: tuple[str, ...]) -> list[str]:
-        """The fields of a hello that this policy does not let a client set."""
-        return [name for name in given if name not in self.hello_fields]
+    def allows(self, capability: str) -> bool:
+        """Whether a client may do this (`CAPABILITIES`)."""
+        return capability in self.realtime.allow
+
+    def allows_tool(self, name: str) -> bool:
+        """Whether a server tool of this name is offered."""
+        return self.realtime.allows_tool(name)
+
+    def allows_model(self, model: str) -> bool:
+        """Whether a client may name this model."""
+        return self.realtime.allows_model(model)
 
     def allows_voice(self, voice: str) -> bool:
-        """Whether a device client may name this voice, the model's or an external one."""
+        """Whether a client may name this voice, the model's or an external one."""
         return voice == self.voice or matches(voice, self.realtime.voices)
+
+    def allows_phrase(self, phrase: str) -> bool:
+        """Whether a client may have this in a line of the instructions, such as its language.
+
+        Without the capability `instructions` it may have at most three words, so that it cannot be instructions.
+        """
+        if self.allows("instructions"):
+            return True
+        return len(phrase) <= _MAX_PHRASE_CHARS and _PHRASE.fullmatch(phrase.strip()) is not None
+
+    def default_model(self, configured: str) -> str | None:
+        """The model of a client that names none; None where the policy allows neither `configured` nor names one."""
+        if self.allows_model(configured):
+            return configured
+        return next(iter(names_among(self.realtime.models)), None)
+
+    def default_voice(self, *configured: str | None, kind: VoiceKind | None = None) -> str | None:
+        """Who speaks where a client names nobody; None where there is no such voice (of that kind).
+
+        The policy's own voice comes first, then those of `configured` that it allows, then those that it names.
+        """
+        allowed = [voice for voice in configured if voice and self.allows_voice(voice)]
+        voices = (*((self.voice,) if self.voice else ()), *allowed, *names_among(self.realtime.voices))
+        return next((voice for voice in voices if kind in (None, voice_kind(voice))), None)
+
+    def transcription_model(self, configured: str | None) -> str | None:
+        """What the user's words are transcribed with: `configured` if that is allowed, else the first that it names."""
+        if configured is None or matches(configured, self.realtime.transcription_models):
+            return configured
+        return next(iter(names_among(self.realtime.transcription_models)), None)
+
+    def instructions_with(self, given: str | None, default: str = "") -> str:
+        """The policy's instructions with the client's behind them; without its own, the client's or else `default`."""
+        own = self.realtime.instructions
+        if not own:
+            return default if given is None else given
+        return f"{own}{_BETWEEN}{given}" if given and given.strip() else own
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ replace them; downwards, `session.created` and `session.updated` are shown witho
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from relay.core.policy import RealtimePolicy, matches
+from relay.core.policy import RealtimePolicy
 from relay.core.realtime_events import Obj
 from relay.core.values import ToolSpec
 
@@ -38,8 +38,7 @@ class ServerParts:
 
     def __init__(self, policy: RealtimePolicy, tools: Iterable[ToolSpec]) -> None:
         self._policy = policy
-        offered = policy.tools
-        self.tools = {tool.name: tool for tool in tools if offered is None or matches(tool.name, offered)}
+        self.tools = {tool.name: tool for tool in tools if policy.allows_tool(tool.name)}
         self.teach = False
         self.client_names: frozenset[str] = frozenset()
         """The function tools that the client has set for the session."""

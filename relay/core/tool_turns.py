@@ -14,16 +14,25 @@ MAX_SHOWN_CHARS = 32_768
 """Longer arguments are not shown to the client."""
 TOO_MANY_AT_ONCE = '{"ok":false,"error":"too_many_calls","message":"Too many calls at once: wait for some to end."}'
 TOO_MANY_CALLS = '{"ok":false,"error":"too_many_calls","message":"Too many calls in a row: answer the user first."}'
+UNKNOWN_TOOL = '{"ok":false,"error":"unknown_tool","message":"There is no tool of this name."}'
 CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was interrupted, so this was not run."}'
 
 
 class ToolTurns:
-    """The tool calls of one session (D4); commands go to `emit`, ids come from `next_id`, and `specs` are the tools."""
+    """The tool calls of one session (D4); commands go to `emit`, ids come from `next_id`, and `specs` are the tools.
+
+    Only server tools that `offers` knows are run; of calls of others the client is not told.
+    """
 
     def __init__(
-        self, specs: tuple[ToolSpec, ...], emit: Callable[[Command], None], next_id: Callable[[], str]
+        self,
+        specs: tuple[ToolSpec, ...],
+        emit: Callable[[Command], None],
+        next_id: Callable[[], str],
+        offers: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.specs = specs
+        self._offers = offers
         self.calls = ToolCalls()
         self._of_client = ClientCalls()
         self._emit = emit
@@ -61,6 +70,9 @@ class ToolTurns:
         """Have a call carried out, by the relay or by the client."""
         call_id, name = call.call_id or "", call.name or ""
         spec = self._spec(name)
+        if self._is_hidden(name):
+            self.returned(ev.ToolReturned(call_id, "failed", UNKNOWN_TOOL, 0))
+            return
         shown = call.arguments if spec and spec.shown and len(call.arguments or "") <= MAX_SHOWN_CHARS else None
         self._emit(TellTool(call_id, name, "started", 0, arguments=shown))
         if spec is None or not spec.of_client:
@@ -84,19 +96,23 @@ class ToolTurns:
         returned = self.calls.returned(event.call_id)
         if returned is None:
             return
-        spec = self._spec(returned.name)
+        if not self._is_hidden(returned.name):
+            self._tell(event, returned.name)
+        self._output(event.call_id, event.output)
+
+    def _tell(self, event: ev.ToolReturned, name: str) -> None:
+        spec = self._spec(name)
         shown = spec is not None and spec.shown
         self._emit(
             TellTool(
                 event.call_id,
-                returned.name,
+                name,
                 event.status,
                 event.ms,
                 arguments=event.arguments if shown else None,
                 output=event.for_client or (event.output if shown else None),
             )
         )
-        self._output(event.call_id, event.output)
 
     def progressed(self, event: ev.ToolProgressed) -> None:
         """A running tool has a word for the user."""
@@ -110,6 +126,11 @@ class ToolTurns:
             spec = self._spec(name)
             if spec is not None and spec.cancel_on_interrupt and not spec.of_client:
                 self._emit(CancelTool(call_id))
+
+    def _is_hidden(self, name: str) -> bool:
+        """Whether there is no such tool for this session, whatever the relay has."""
+        spec = self._spec(name)
+        return (spec is None or not spec.of_client) and not self._offers(name)
 
     def _spec(self, name: str) -> ToolSpec | None:
         return next((tool for tool in self.specs if tool.name == name), None)

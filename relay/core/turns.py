@@ -69,7 +69,9 @@ class Turns:
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
         rules: SpeechRules | None = None,
+        offers: Callable[[str], bool] = lambda name: True,
     ) -> None:
+        """`offers`: whether a server tool may be run."""
         self.config = config
         self.speech: ExternalSpeech | None = None
         """What an external voice says, while one speaks."""
@@ -77,7 +79,7 @@ class Turns:
         """What one said that speaks no more: some of it may still be played, and be cut."""
         self.slot = ResponseSlot()
         self.playback = Playback(config.output_format)
-        self.tools = ToolTurns(config.tools, emit, next_id)
+        self.tools = ToolTurns(config.tools, emit, next_id, offers)
         self.items = ItemLog()
         self.usage = Usage()
         self.refused = RecentSet(64)

@@ -91,6 +91,12 @@ class ToolSpec:
     timeout_ms: int = 15_000
 
 
+Effort = Literal["minimal", "low", "medium", "high", "xhigh"]
+"""How much a model reasons before it answers."""
+
+ONLY_IF_SET = {"only_if_set": True}
+"""Metadata of fields that recordings hold only where they are not None: older recordings do not have them."""
+
 EXTERNAL_VOICE = "elevenlabs:"
 """How the name of a voice begins that is not the model's own: the id of an ElevenLabs voice follows."""
 
@@ -122,6 +128,8 @@ class SessionConfig:
     input_format: AudioFormat = UPSTREAM_PCM
     output_format: AudioFormat = UPSTREAM_PCM
     tools: tuple[ToolSpec, ...] = ()
+    max_output_tokens: int | None = field(default=None, metadata=ONLY_IF_SET)
+    effort: Effort | None = field(default=None, metadata=ONLY_IF_SET)
 
     @property
     def external_voice(self) -> str | None:

@@ -1,10 +1,10 @@
 """The device protocol's way in: `ws://host/` and `ws://host/ws`, with `rate`, `format` and `voice` in the query."""
 
 import asyncio
+import functools
 import itertools
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from aiohttp import web
 
@@ -12,8 +12,10 @@ from audio.formats import AudioFormat
 from relay.auth.authenticator import chosen_subprotocol
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
+from relay.core.hello import Start, start
 from relay.core.policy import Policy, Principal
-from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions
+from relay.endpoints.permissions import no_default
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.live_base import Tap, both
@@ -38,8 +40,17 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     relay = request.app[RELAY]
     check_upgrade(request)
     voices = request.app[VOICES]
-    default = voices.for_session(relay.session_config(), principal.policy)
-    options, config = read_query(request, default, voices.rules, principal.policy)
+    options, voice = read_query(request, principal.policy, has_voices=voices.rules is not None)
+    begun = start(
+        relay.session_config(),
+        principal.policy,
+        model=relay.own_model,
+        wanted_voice=voice,
+        external_voice=voices.default_voice,
+        has_voices=voices.rules is not None,
+    )
+    if begun.lacks is not None:
+        raise no_default(begun.lacks)
     try:
         relay.refuse_when_draining()
         with (
@@ -47,7 +58,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
             relay.client_secrets.in_use(principal.ticket_id) as spend,
         ):
             await relay.turn()
-            await _converse(request, relay, principal, options, config, voices, spend)
+            await _converse(request, relay, principal, options, begun, voices, spend)
     except Full as full:
         if "Origin" not in request.headers:
             raise
@@ -60,16 +71,29 @@ async def _converse(
     relay: RelayState,
     principal: Principal,
     options: DeviceOptions,
-    config: SessionConfig,
+    begun: Start,
     voices: Voices,
     spend: Callable[[], None],
 ) -> None:
     session_id = relay.new_session_id()
     started_at = relay.now()
-    limits = relay.settings.session_limits()
-    tape = relay.recorder.tape(session_id, config, options, principal, started_at, relay.now, voices.rules, limits)
+    limits, rules = relay.settings.session_limits(), voices.rules_for(principal.policy)
+    tape = relay.recorder.tape(
+        session_id, begun.config, options, principal, started_at, relay.now, rules, limits, begun.model
+    )
     socket = DeviceClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
-    live = _live_session(relay, session_id, principal, options, config, socket, voices, started_at, tape)
+    numbers = itertools.count(1)
+    core = DeviceSession(
+        session_id,
+        begun.config,
+        options,
+        lambda: f"relay_{next(numbers)}",
+        principal=principal,
+        limits=limits,
+        started_at=started_at,
+        speech=rules,
+    )
+    live = _live_session(relay, core, begun.model, socket, voices, tape)
     if tape is not None:
         tape.catch_up = live.catch_up
     relay.add(live)
@@ -99,10 +123,8 @@ async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> Non
         await gone.wait()
 
 
-def read_query(
-    request: web.Request, config: SessionConfig, speech: SpeechRules | None = None, policy: Policy | None = None
-) -> tuple[DeviceOptions, SessionConfig]:
-    """What the query string asks for. Raises BadRequest naming the field and what is possible."""
+def read_query(request: web.Request, policy: Policy, *, has_voices: bool) -> tuple[DeviceOptions, str | None]:
+    """The formats and the voice of the query string. Raises BadRequest naming the field and what is possible."""
     query = request.query
     encoding = query.get("format", "pcm16")
     rate = query.get("rate", "8000" if encoding in ("pcmu", "pcma") else "16000")
@@ -115,48 +137,33 @@ def read_query(
     voice = query.get("voice", "").strip()
     if len(voice) > MAX_VOICE_CHARS:
         raise BadRequest(f"voice may have at most {MAX_VOICE_CHARS} characters", "voice")
-    if voice and policy is not None and (policy.refused(("voice",)) or not policy.allows_voice(voice)):
+    if voice and ("voice" not in policy.hello_fields or not policy.allows_voice(voice)):
         raise BadRequest("This client may not choose that voice; leave voice out.", "voice")
     if voice.startswith(EXTERNAL_VOICE):
-        if speech is None:
+        if not has_voices:
             raise BadRequest(
                 "This relay has no ElevenLabs voices; leave voice out, or name one of the model's.", "voice"
             )
         if not voice.removeprefix(EXTERNAL_VOICE).strip():
             raise BadRequest("voice must name an ElevenLabs voice behind elevenlabs:", "voice")
-    options = DeviceOptions(input=audio_format, output=audio_format)
-    return options, replace(config, voice=voice) if voice else config
+    return DeviceOptions(input=audio_format, output=audio_format), voice or None
 
 
 def _live_session(
     relay: RelayState,
-    session_id: str,
-    principal: Principal,
-    options: DeviceOptions,
-    config: SessionConfig,
+    core: DeviceSession,
+    model: str | None,
     socket: DeviceClientSocket,
     voices: Voices,
-    started_at: float,
     tape: SessionTape | None,
 ) -> LiveSession:
-    numbers = itertools.count(1)
-    core = DeviceSession(
-        session_id,
-        config,
-        options,
-        lambda: f"relay_{next(numbers)}",
-        principal=principal,
-        limits=relay.settings.session_limits(),
-        started_at=started_at,
-        speech=voices.rules,
-    )
-    tools = relay.tools_for(session_id, principal, config)
+    tools = relay.tools_for(core.session_id, core.principal, core.config)
     tools.follow(lambda: core.config)
     return LiveSession(
         core,
         socket,
         BetaRealtimeCodec() if relay.upstream.speaks_beta else RealtimeCodec(),
-        relay.dial,
+        functools.partial(relay.dial, model=model),
         tools,
         tap=both(relay.tap, tape.tap if tape is not None else None),
         listeners=_listeners(relay.tap, tape),

@@ -16,6 +16,7 @@ from relay.core.policy import Principal
 from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
+from relay.endpoints.permissions import settled
 from relay.errors import ApiError
 from relay.live_base import both
 from relay.live_realtime import LiveRealtime
@@ -41,7 +42,7 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
     relay = request.app[RELAY]
     check_upgrade(request)
     refuse_other_kinds(request)
-    model = requested_model(request, principal)
+    model = requested_model(request, principal, relay.own_model)
     relay.refuse_when_draining()
     with (
         relay.admission.session(relay.auth.address(request)),
@@ -89,17 +90,23 @@ def refuse_other_kinds(request: web.Request) -> None:
         )
 
 
-def requested_model(request: web.Request, principal: Principal) -> str:
-    """The model that the URL asks for, "" for the relay's own. Raises ApiError if the policy does not allow it."""
-    query = request.query
+def requested_model(request: web.Request, principal: Principal, own: str | None) -> str:
+    """The model that the URL asks for, "" for the relay's own; `own` is its name, None if no policy matters to it.
+
+    Raises ApiError for a model that the policy does not allow, AccessDenied where it allows none by itself.
+    """
+    query, policy = request.query, principal.policy
     model = query.get("model") or query.get("deployment") or ""
     if len(model) > MAX_MODEL_CHARS:
         raise ApiError(f"model may have at most {MAX_MODEL_CHARS} characters.", 400, "invalid_value", "model")
-    if model and not principal.policy.realtime.allows_model(model):
+    if model and not policy.allows_model(model):
         raise ApiError(
             f"The model '{model}' does not exist or you do not have access to it.", 404, "model_not_found", "model"
         )
-    return model
+    if model or own is None:
+        return model
+    default = settled("model", policy.default_model(own))
+    return "" if default == own else default
 
 
 def speaks_beta(request: web.Request) -> bool:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from relay.core import events as ev
 from relay.core.policy import Policy
-from relay.core.values import EXTERNAL_VOICE, SessionConfig, SpeechRules
+from relay.core.values import EXTERNAL_VOICE, SpeechRules
 from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import ConfigError
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
@@ -61,10 +61,17 @@ class Voices:
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
         return cls(options, SpeechRules(mode, fallback_voice), default, dict(by_policy or {}))
 
-    def for_session(self, config: SessionConfig, policy: Policy) -> SessionConfig:
-        """A session's configuration with the voice that speaks where a client names none: the policy's comes first."""
-        voice = policy.voice or (EXTERNAL_VOICE + self.default if self.default is not None else None)
-        return config if voice is None else replace(config, voice=voice)
+    @property
+    def default_voice(self) -> str | None:
+        """The external voice of the settings, as a session's configuration names it."""
+        return None if self.default is None else EXTERNAL_VOICE + self.default
+
+    def rules_for(self, policy: Policy) -> SpeechRules | None:
+        """`rules` with a fallback that the policy allows: its own voice of the model's, else the settings', if any."""
+        rules = self.rules
+        if rules is None or rules.fallback_voice is None:
+            return rules
+        return replace(rules, fallback_voice=policy.default_voice(rules.fallback_voice, kind="model"))
 
     def way(
         self, provider: ProviderClient, meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -125,15 +125,28 @@ class ToolRunner:
         """Calls whose tool has not ended yet, those that were given up included."""
         return len(self._tasks)
 
-    async def run(self, call: ToolCall, context: ToolContext, *, audience: Audience = "model") -> ToolResult:
+    async def run(
+        self,
+        call: ToolCall,
+        context: ToolContext,
+        *,
+        audience: Audience = "model",
+        offers: Callable[[str], bool] | None = None,
+    ) -> ToolResult:
         """Runs one call; every failure is an output, nothing is raised.
 
         The exception is the caller's own cancellation, which ends the tool and goes on upwards. A tool not
-        exposed to `audience` does not exist for it. The tool's context is `context` with the id of this call.
+        exposed to `audience`, or that `offers` refuses by its name, does not exist for the caller. The tool's
+        context is `context` with the id of this call.
         """
         started = time.monotonic()
         with self._meanwhile():
-            reply, arguments = await self._answer(call, replace(context, call_id=call.call_id), audience)
+            context = replace(context, call_id=call.call_id)
+            tool = self._registry.get(call.name)
+            if tool is None or audience not in tool.expose or (offers is not None and not offers(tool.name)):
+                reply, arguments = self._unknown(call.name, audience, offers), None
+            else:
+                reply, arguments = await self._answer(tool, call, context, audience)
         ms = round((time.monotonic() - started) * 1000)
         log.info("tool %.64r of session %s: %s in %d ms", call.name, context.session_id, reply.status, ms)
         return ToolResult(reply.output, reply.status, ms, arguments, reply.code, reply.message, reply.for_client)
@@ -166,11 +179,8 @@ class ToolRunner:
             log.warning("%d tool threads have not returned and are left behind", self.threads_in_use)
 
     async def _answer(
-        self, call: ToolCall, context: ToolContext, audience: Audience
+        self, tool: Tool, call: ToolCall, context: ToolContext, audience: Audience
     ) -> tuple[Reply, dict[str, Any] | None]:
-        tool = self._registry.get(call.name)
-        if tool is None or audience not in tool.expose:
-            return self._unknown(call.name, audience), None
         encode = _http_result if audience == "http" else partial(result, max_bytes=self._max_result_bytes)
         progress = ProgressRelay(context.on_progress)
         bound = _bind(tool, call.arguments, replace(context, on_progress=progress.report))
@@ -237,8 +247,8 @@ class ToolRunner:
         for part in parts:
             part.add_done_callback(ended)
 
-    def _unknown(self, name: str, audience: Audience) -> Reply:
-        known = [one.name for one in self._registry.exposed_to(audience)]
+    def _unknown(self, name: str, audience: Audience, offers: Callable[[str], bool] | None) -> Reply:
+        known = [one.name for one in self._registry.exposed_to(audience) if offers is None or offers(one.name)]
         names = ", ".join(known[:MAX_NAMES_SHOWN]) or "none"
         return failure("unknown_tool", f'There is no tool "{name[:64]}". The tools are: {names}.')
 

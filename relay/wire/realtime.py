@@ -388,6 +388,10 @@ def session_object(config: SessionConfig, teach: bool) -> Obj:
     if config.tools:
         session["tools"] = [tool_object(tool, teach=teach) for tool in config.tools]
         session["tool_choice"] = "auto"
+    if config.max_output_tokens is not None:
+        session["max_output_tokens"] = config.max_output_tokens
+    if config.effort is not None:
+        session["reasoning"] = {"effort": config.effort}
     return session
 
 
