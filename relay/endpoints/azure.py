@@ -10,16 +10,17 @@ import json
 import math
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
 from relay.azure import AzureResource
-from relay.core.policy import PROVIDER_SECRET, Principal
+from relay.core.policy import PROVIDER_SECRET, Policy, Principal
 from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
+from relay.endpoints.permissions import no_default, permitted, permitted_instructions, session_limits, settled
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient
 from relay.state import RELAY
@@ -47,17 +48,17 @@ Obj = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureSessionRequest:
-    """What a page asks for; None leaves it to the model."""
+    """What a page asks for; None is the default for the voice, and leaves the others to the model."""
 
-    voice: str = DEFAULT_VOICE
+    voice: str | None = None
     instructions: str | None = None
     temperature: float | None = None
 
     @classmethod
     def from_body(cls, body: Obj, resource: AzureResource) -> "AzureSessionRequest":
         """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
-        voice = text_of(body, "voice") or DEFAULT_VOICE
-        if resource.is_preview and voice not in PREVIEW_VOICES:
+        voice = text_of(body, "voice")
+        if resource.is_preview and voice is not None and voice not in PREVIEW_VOICES:
             raise BadRequest(f"Invalid voice: {voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
         return cls(
             voice=voice,
@@ -67,17 +68,24 @@ class AzureSessionRequest:
 
 
 async def create_azure_session(
-    resource: AzureResource, headers: dict[str, str], wanted: AzureSessionRequest, provider: ProviderClient
+    resource: AzureResource,
+    headers: dict[str, str],
+    wanted: AzureSessionRequest,
+    provider: ProviderClient,
+    policy: Policy | None = None,
 ) -> Obj:
     """Make a session at Azure: the five fields that pages know, and `warning` for what was left out.
 
-    Raises UpstreamError.
+    The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
+    UpstreamError.
     """
+    policy = policy or Policy()
+    wanted = permitted_request(policy, resource, wanted)
     call = Call(
         name=NAME,
         url=resource.mint_url,
         headers=headers,
-        body=_session_body(resource, wanted),
+        body=_session_body(resource, wanted, policy),
         timeout_s=TIMEOUT_S,
     )
     answer = (await provider.fetch(call)).json_object()
@@ -95,13 +103,29 @@ async def create_azure_session(
     return session | ({"warning": GA_TEMPERATURE} if ignored else {})
 
 
-def _session_body(resource: AzureResource, wanted: AzureSessionRequest) -> Obj:
+def permitted_request(policy: Policy, resource: AzureResource, wanted: AzureSessionRequest) -> AzureSessionRequest:
+    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied.
+
+    The model is the configured deployment, which no page can choose.
+    """
+    voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
+    voice = settled("voice", voice or policy.default_voice(DEFAULT_VOICE, kind="model"))
+    if resource.is_preview and voice not in PREVIEW_VOICES:
+        raise no_default("voice")
+    instructions = permitted_instructions(policy, wanted.instructions)
+    return replace(wanted, voice=voice, instructions=policy.instructions_with(instructions) or None)
+
+
+def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: Policy) -> Obj:
     instructions = {"instructions": wanted.instructions} if wanted.instructions else {}
     if not resource.is_preview:
         audio = {"output": {"voice": wanted.voice}}
-        return {"session": {"type": "realtime", "model": resource.deployment, "audio": audio} | instructions}
+        session = {"type": "realtime", "model": resource.deployment, "audio": audio} | instructions
+        return {"session": session | session_limits(policy)}
     temperature = {"temperature": wanted.temperature} if wanted.temperature is not None else {}
-    return {"model": resource.deployment, "voice": wanted.voice} | instructions | temperature
+    most = policy.realtime.max_output_tokens
+    limit = {"max_response_output_tokens": most} if most is not None else {}
+    return {"model": resource.deployment, "voice": wanted.voice} | instructions | temperature | limit
 
 
 def _of_ga(answer: Obj) -> tuple[Any, Obj]:
@@ -120,9 +144,11 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     if resource is None or credential is None:
         raise NotConfigured(NOT_CONFIGURED)
     wanted = AzureSessionRequest.from_body(await read_body(request), resource)
+    permitted_request(principal.policy, resource, wanted)  # what is refused anyway costs no quota
     relay.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())
     try:
-        session = await create_azure_session(resource, await credential.headers(), wanted, relay.provider)
+        headers = await credential.headers()
+        session = await create_azure_session(resource, headers, wanted, relay.provider, principal.policy)
     except UpstreamError as error:
         retry = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s is not None else {}
         return _failed("Failed to create realtime session", str(error), error.http_status, retry)
@@ -131,8 +157,8 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
 
 async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET …/realtime/tools`: the tools as a session takes them."""
-    registry = request.app[RELAY].registry
-    return web.json_response({"tools": [tool.definition() for tool in registry.exposed_to("http")]})
+    offered = [one for one in request.app[RELAY].registry.exposed_to("http") if principal.policy.allows_tool(one.name)]
+    return web.json_response({"tools": [tool.definition() for tool in offered]})
 
 
 async def azure_tools_exec(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -143,13 +169,13 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
     if name is None:
         raise BadRequest("Tool name is required", "name")
     tool = relay.registry.get(name)
-    if tool is None:
+    if tool is None or not principal.policy.allows_tool(name):
         return web.json_response({"error": f"Tool not found: {name:.80}"}, status=404)
     if "http" not in tool.expose:
         raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
     context = ToolContext(session_id="", identity=principal.identity)
     call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
-    result = await relay.runner.run(call, context, audience="http")
+    result = await relay.runner.run(call, context, audience="http", offers=principal.policy.allows_tool)
     if result.code is not None:
         details = redact(without_paths(result.message), MAX_DETAILS_CHARS)
         return _failed("Tool execution failed", details, _TOOL_STATUS.get(result.code, 500))

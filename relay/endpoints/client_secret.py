@@ -6,15 +6,22 @@ https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from aiohttp import web
 
-from relay.core.policy import Principal
+from relay.core.policy import Policy, Principal
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, text_of
 from relay.endpoints.navai_backend import NavaiBackend, read_body
 from relay.endpoints.navai_options import NavaiOptions
+from relay.endpoints.permissions import (
+    permitted,
+    permitted_instructions,
+    permitted_words,
+    session_limits,
+    settled,
+)
 from relay.errors import AccessDenied, NotConfigured
 from relay.peers.provider import Call, ProviderClient
 
@@ -49,20 +56,26 @@ class ClientSecretRequest:
 
 
 async def create_client_secret(
-    options: NavaiOptions, request: ClientSecretRequest | None = None, *, provider: ProviderClient | None = None
+    options: NavaiOptions,
+    request: ClientSecretRequest | None = None,
+    *,
+    provider: ProviderClient | None = None,
+    policy: Policy | None = None,
 ) -> dict[str, Any]:
     """Mint a secret: `{"value", "expires_at", "speech": {"provider"}}`; what OpenAI leaves out is left out.
 
-    `provider` is for keeping connections between calls. Raises AccessDenied, NotConfigured, UpstreamError.
+    `provider` is for keeping connections between calls. The session is the one that `policy` allows; the default is
+    one without restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
     """
-    wanted = request or ClientSecretRequest()
+    policy = policy or Policy()
+    wanted = permitted_request(policy, options, request or ClientSecretRequest())
     call = Call(
         name="OpenAI client_secrets",
         url=f"{rest_base(options.openai_base_url)}/realtime/client_secrets",
         headers={"Authorization": f"Bearer {choose_key(options, wanted.api_key)}"},
         body={
             "expires_after": {"anchor": "created_at", "seconds": options.client_secret_ttl_s},
-            "session": session_of(options, wanted),
+            "session": session_of(options, wanted, policy),
         },
         timeout_s=options.upstream_timeout_s,
     )
@@ -85,25 +98,44 @@ def choose_key(options: NavaiOptions, from_request: str | None) -> str:
     return key
 
 
-def session_of(options: NavaiOptions, wanted: ClientSecretRequest) -> dict[str, Any]:
+def permitted_request(policy: Policy, options: NavaiOptions, wanted: ClientSecretRequest) -> ClientSecretRequest:
+    """What the policy leaves of a request, with its defaults for model and voice. Raises AccessDenied."""
+    model = permitted(policy, "model", wanted.model, policy.allows_model)
+    voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
+    if options.tts_provider == "openai":
+        voice = settled("voice", voice or policy.default_voice(options.default_voice, kind="model"))
+    return replace(
+        wanted,
+        model=settled("model", model or policy.default_model(options.default_model)),
+        voice=voice,
+        instructions=permitted_instructions(policy, wanted.instructions),
+        language=permitted_words(policy, "language", wanted.language),
+        voice_accent=permitted_words(policy, "voiceAccent", wanted.voice_accent),
+        voice_tone=permitted_words(policy, "voiceTone", wanted.voice_tone),
+    )
+
+
+def session_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy | None = None) -> dict[str, Any]:
     """The session that the secret opens: text alone where ElevenLabs speaks, else with a voice."""
+    policy = policy or Policy()
     session: dict[str, Any] = {
         "type": "realtime",
         "model": wanted.model or options.default_model,
-        "instructions": instructions_of(options, wanted),
+        "instructions": instructions_of(options, wanted, policy),
+        **session_limits(policy),
     }
     if options.tts_provider == "elevenlabs":
         return session | {"output_modalities": ["text"]}
     return session | {"audio": {"output": {"voice": wanted.voice or options.default_voice}}}
 
 
-def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest) -> str:
+def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy) -> str:
     """The instructions, with a line each for language, accent and tone where one is set."""
     language = wanted.language or options.default_language
     accent = wanted.voice_accent or options.default_voice_accent
     tone = wanted.voice_tone or options.default_voice_tone
     lines = [
-        wanted.instructions or options.default_instructions,
+        policy.instructions_with(wanted.instructions, options.default_instructions),
         f"Always reply in {language}." if language else "",
         f"Use a {accent} accent while speaking." if accent else "",
         f"Use a {tone} tone while speaking." if tone else "",
@@ -122,6 +154,7 @@ async def client_secret(request: web.Request, backend: NavaiBackend, principal: 
     check_sender(request)
     wanted = ClientSecretRequest.from_body(await read_body(request))
     choose_key(backend.options, wanted.api_key)  # what is refused anyway costs no quota
+    permitted_request(principal.policy, backend.options, wanted)
     backend.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())
-    secret = await create_client_secret(backend.options, wanted, provider=backend.provider)
+    secret = await create_client_secret(backend.options, wanted, provider=backend.provider, policy=principal.policy)
     return web.json_response(secret, headers=NO_STORE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.core.policy import Principal
+from relay.core.policy import Policy, Principal
 from relay.core.redact import redact
 from relay.endpoints.navai_backend import NavaiBackend, read_body
 from relay.errors import BadRequest
@@ -28,13 +28,17 @@ _numbers = itertools.count(1)
 
 
 async def list_functions(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
-    """The tools that are exposed to HTTP, and what went wrong when they were loaded."""
+    """The tools that are exposed to HTTP and offered to the caller, and what went wrong when they were loaded.
+
+    Who is offered a part of the tools gets no warnings, which can name the others.
+    """
     await backend.load_tools()
     items = [
         {"name": one.name, "description": one.description, "source": one.source, "parameters": one.parameters}
-        for one in backend.registry.exposed_to("http")
+        for one in _offered(backend, principal.policy)
     ]
-    warnings = [f"{PREFIX} {redact(warning)}" for warning in backend.registry.warnings]
+    is_whole = principal.policy.realtime.tools is None
+    warnings = [f"{PREFIX} {redact(warning)}" for warning in backend.registry.warnings] if is_whole else []
     return web.json_response({"items": items, "warnings": warnings})
 
 
@@ -43,15 +47,16 @@ async def execute_function(request: web.Request, backend: NavaiBackend, principa
     body = await read_body(request)
     name = _name_of(body)
     await backend.load_tools()
-    tool = _find(backend, name)
+    tool = _find(backend, name, principal.policy)
     if tool is None:
-        available = [one.name for one in backend.registry.exposed_to("http")]
+        available = [one.name for one in _offered(backend, principal.policy)]
         refusal = {"error": "Unknown or disallowed function.", "available_functions": available}
         return web.json_response(refusal, status=404)
     if "http" not in tool.expose:
         return web.json_response({"error": f'The function "{tool.name}" is not exposed to HTTP.'}, status=403)
     call = ToolCall(f"http_{next(_numbers)}", tool.name, Payload(body.get("payload")))
-    result = await backend.runner.run(call, _context(request, principal), audience="http")
+    context, offers = _context(request, principal), principal.policy.allows_tool
+    result = await backend.runner.run(call, context, audience="http", offers=offers)
     return _answer(tool, result)
 
 
@@ -63,9 +68,15 @@ def _name_of(body: dict[str, Any]) -> str:
     return name
 
 
-def _find(backend: NavaiBackend, name: str) -> Tool | None:
-    """The tool of a name in lower case; `@tool(name=…)` may have given it another."""
-    return backend.registry.get(name) or next((one for one in backend.registry if one.name.lower() == name), None)
+def _offered(backend: NavaiBackend, policy: Policy) -> list[Tool]:
+    return [one for one in backend.registry.exposed_to("http") if policy.allows_tool(one.name)]
+
+
+def _find(backend: NavaiBackend, name: str, policy: Policy) -> Tool | None:
+    """The tool of a name in lower case; `@tool(name=…)` may have given it another. One not offered is not there."""
+    exact = backend.registry.get(name)
+    found = ([exact] if exact else []) + [one for one in backend.registry if one.name.lower() == name]
+    return next((one for one in found if policy.allows_tool(one.name)), None)
 
 
 def _context(request: web.Request, principal: Principal) -> ToolContext:

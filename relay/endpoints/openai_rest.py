@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
-from relay.core.policy import Policy, Principal
+from relay.core.policy import Policy, Principal, names_among
 from relay.core.policy_table import Denied, check_session
 from relay.errors import ApiError
 from relay.state import RELAY, RelayState
@@ -44,7 +44,7 @@ async def models(request: web.Request, principal: Principal) -> web.StreamRespon
     """`GET /v1/models`: the models that the caller's policy names, and the relay's own if it is among them."""
     own = request.app[RELAY].settings.model
     policy = principal.policy.realtime
-    named = [name for name in policy.models if "*" not in name]
+    named = names_among(policy.models)
     names = dict.fromkeys(([own] if policy.allows_model(own) else []) + named)
     data = [{"id": name, "object": "model", "created": 0, "owned_by": "relay"} for name in names]
     return web.json_response({"object": "list", "data": data})

@@ -9,17 +9,19 @@ import contextlib
 import logging
 import math
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import pybase64
 from aiohttp import web
 
-from relay.core.policy import Principal
+from relay.core.policy import Policy, Principal
+from relay.core.values import EXTERNAL_VOICE
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import NavaiBackend, read_body
 from relay.endpoints.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
+from relay.endpoints.permissions import permitted, settled
 from relay.errors import BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient, Stream
 
@@ -157,6 +159,21 @@ def _plain(value: float | bool) -> float | bool:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def permitted_request(policy: Policy, options: NavaiOptions, wanted: SpeechRequest) -> SpeechRequest:
+    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied."""
+    given = permitted(policy, "voiceId", wanted.voice_id, lambda voice: policy.allows_voice(EXTERNAL_VOICE + voice))
+    configured = EXTERNAL_VOICE + (options.elevenlabs_voice_id or "")
+    default = policy.default_voice(configured, kind="external")
+    voice_id = settled("voiceId", given or (default and default.removeprefix(EXTERNAL_VOICE)))
+    model_id = permitted(
+        policy,
+        "modelId",
+        wanted.model_id,
+        lambda model: model == options.elevenlabs_model_id or policy.allows_model(model),
+    )
+    return replace(wanted, voice_id=voice_id, model_id=model_id)
+
+
 async def speech_synthesize(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
     """Speak a text for a page, within the caller's quota."""
     check_sender(request)
@@ -164,6 +181,7 @@ async def speech_synthesize(request: web.Request, backend: NavaiBackend, princip
     if backend.options.tts_provider != "elevenlabs":
         raise NotConfigured(NOT_CONFIGURED)
     wanted = SpeechRequest.from_body(await read_body(request))
+    wanted = permitted_request(principal.policy, backend.options, wanted)
     backend.spending.buy("speech", principal.identity, address_of(request), asyncio.get_running_loop().time())
     if as_audio:
         return await _stream(request, backend, speech_call(backend.options, wanted, stream=True))
