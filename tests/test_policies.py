@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.policy import DEFAULT_ALLOW, GUARDED_ALLOW
+from relay.core.policy import CAPABILITIES, DEFAULT_ALLOW, DEFAULT_SCOPES, GUARDED_ALLOW, SCOPES
 from relay.errors import ConfigError
 from relay.policies import Policies
 
@@ -79,3 +79,11 @@ def test_what_is_no_policy_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         Policies.load(tmp_path / "nowhere.toml")
+
+
+def test_the_readme_says_what_every_capability_and_scope_is() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    section = readme.partition("### Policies\n")[2].partition("\n## ")[0]
+    for name, text in (CAPABILITIES | SCOPES).items():  # type: ignore[operator]
+        assert f"| `{name}` | {text} |" in section
+    assert {"session", "tools", "speech", "mint"} == DEFAULT_SCOPES
