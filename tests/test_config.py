@@ -218,6 +218,21 @@ def test_the_address_of_the_preview_protocol_is_spoken_to_in_its_dialect(clean) 
     assert (upstream.url, upstream.speaks_beta) == (address, True)
 
 
+@pytest.mark.parametrize(
+    ("url", "is_fixed"),
+    [
+        ("wss://example.com", False),
+        ("wss://example.com/v1/realtime?user=a", False),
+        ("wss://example.com/v1/realtime?model=m", True),
+        ("wss://example.com/openai/realtime?api-version=v&deployment=d", True),
+    ],
+)
+def test_a_model_in_the_upstreams_url_is_there_to_stay(clean, url: str, is_fixed: bool) -> None:
+    assert Settings.load(upstream=url).resolve_upstream().fixes_model is is_fixed
+    set_all(clean, AZURE)
+    assert Settings.load(upstream="azure").resolve_upstream().fixes_model is True
+
+
 def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:
     set_all(clean, AZURE | {"AZURE_OPENAI_API_VERSION": "v", "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com"})
     settings = Settings.load()

@@ -9,7 +9,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from relay.auth.keyring import identity_of
-from relay.core.values import EXTERNAL_VOICE
+from relay.core.policy import Policy, RealtimePolicy
+from relay.core.values import EXTERNAL_VOICE, SpeechRules
 from relay.endpoints.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.endpoints.voices import REALTIME_IGNORES, Voices
 from relay.errors import ConfigError
@@ -371,3 +372,11 @@ def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:
         settings = ElevenLabsVoiceSettings(**{name: value})
         with pytest.raises(ConfigError, match=f"ELEVENLABS_{name.upper()}"):
             create_app(settings_for(), navai=navai_options("http://127.0.0.1:1", elevenlabs_voice_settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("voices", "fallback"), [(("*",), "marin"), (("elevenlabs:*", "cedar"), "cedar"), (("elevenlabs:*",), None)]
+)
+def test_the_model_speaks_with_a_voice_that_the_policy_allows(voices: tuple[str, ...], fallback: str | None) -> None:
+    policy = Policy(realtime=RealtimePolicy(voices=voices))
+    assert Voices(rules=SpeechRules(fallback_voice="marin")).rules_for(policy) == SpeechRules(fallback_voice=fallback)

@@ -80,3 +80,25 @@ def test_what_the_model_is_not_shown_is_no_tool_of_the_session() -> None:
 
     [spec] = tool_specs(ToolRegistry([Tool.from_function(hidden), Tool.from_function(shown)]))
     assert (spec.name, spec.cancel_on_interrupt, spec.protected) == ("shown", True, True)
+
+
+async def test_a_tool_that_is_not_offered_is_unknown_and_its_name_is_not_told() -> None:
+    ran: list[str] = []
+
+    def opening_hours() -> str:
+        return "nine to five"
+
+    def staff_list() -> str:
+        ran.append("staff_list")
+        return "Ada"
+
+    registry = ToolRegistry([Tool.from_function(opening_hours), Tool.from_function(staff_list)])
+    tools = SessionTools(ToolRunner(registry), "rs_1", "key-1", None, lambda name: name.startswith("opening_"))
+    hidden = await tools.run(RunTool("c1", "staff_list", "{}"), ignore)
+    unknown = await tools.run(RunTool("c2", "stuff_list", "{}"), ignore)
+    assert (hidden.output.replace("staff", "stuff"), ran) == (unknown.output, [])
+    assert "opening_hours" in unknown.output
+    assert (await tools.run(RunTool("c3", "opening_hours", "{}"), ignore)).output == "nine to five"
+
+
+def ignore(_: object) -> None: ...

@@ -14,8 +14,8 @@ from audio.formats import PCM16_16K, PCM16_24K, PCMA, PCMU, AudioFormat
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal import from_json, to_json
-from relay.core.values import ClipHanded, Item
+from relay.core.journal import from_json, plain, to_json
+from relay.core.values import ClipHanded, Item, SessionConfig
 
 KINDS = sorted({*get_args(ev.Event), *get_args(cmd.Command)}, key=lambda kind: kind.__name__)
 JSON = st.recursive(
@@ -147,3 +147,10 @@ def test_no_line_raises_anything_but_a_value_error(kind: type, fields: dict[str,
     except ValueError:
         return
     assert type(back) is kind
+
+
+def test_fields_that_older_recordings_do_not_have_are_written_only_where_they_are_set() -> None:
+    limits = {"max_output_tokens": 100, "effort": "low"}
+    assert not limits.keys() & plain(SessionConfig()).keys()
+    limited = plain(SessionConfig(max_output_tokens=100, effort="low"))
+    assert {name: limited[name] for name in limits} == limits

@@ -1,0 +1,336 @@
+"""Every way into a relay as a function: a client of some policy wishes for something, and here is what came of it.
+
+`Stage` is one relay with three doors, whose upstream and providers are scripted. A way in takes the stage, a key and a
+wish (`WISHES`), and returns what its client was told and what the upstream received.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+from websockets.exceptions import InvalidStatus
+
+from relay.access import identity_of
+from relay.endpoints.navai_options import NavaiOptions
+from relay.server import create_app
+from relay.testing import ScriptedSession, ScriptedUpstream
+from relay.toolkit.registry import Tool, ToolRegistry, tool
+from tests.support.contracts import AZURE_KEY, elevenlabs_env, navai_env
+from tests.support.realtime_client import RealtimeClient, realtime_client
+from tests.support.relay_server import DeviceClient, RunningRelay, serve_app, settings_for
+from tests.support.scripted_provider import ScriptedProvider, scripted_provider
+
+Obj = dict[str, Any]
+
+LAMP: Obj = {"name": "lamp", "description": "Switches the lamp.", "parameters": {"type": "object", "properties": {}}}
+SAID = "Speak of cats."
+WISHES: dict[str, Obj] = {
+    "nothing": {},
+    "instructions": {"instructions": SAID},
+    "language": {"language": f"English. {SAID}"},
+    "voice": {"voice": "marin"},
+    "tokens": {"tokens": 4000},
+    "model": {"model": "gpt-realtime-mini"},
+    "own tool": {"tools": [LAMP]},
+    "offered tool": {"run": "opening_hours"},
+    "hidden tool": {"run": "staff_list"},
+    "no tool": {"run": "no_such_tool"},
+}
+
+
+@dataclass
+class Outcome:
+    """What came of a wish: statuses and fields of refusals, and the session as the upstream was asked for it."""
+
+    refused: str = ""
+    told: str = ""
+    asked: Obj = field(default_factory=dict)
+    tools: list[str] | None = None
+    ran: list[str] = field(default_factory=list)
+
+
+def asked_for(sessions: list[Obj], model: str | None = None) -> Obj:
+    """What a session's updates ask for together, in either dialect, by the names of `WISHES`."""
+    found: Obj = {} if model is None else {"model": model}
+    for session in sessions:
+        output = session.get("audio", {}).get("output", {})
+        for name, value in (
+            ("instructions", session.get("instructions")),
+            ("voice", output.get("voice", session.get("voice"))),
+            ("tokens", session.get("max_output_tokens", session.get("max_response_output_tokens"))),
+            ("effort", session.get("reasoning", {}).get("effort")),
+            ("tools", session.get("tools")),
+            ("model", session.get("model")),
+        ):
+            if value is not None:
+                found[name] = value
+    return found
+
+
+@dataclass
+class Stage:
+    """A relay with a model that is scripted, and its twins: one that speaks with ElevenLabs, one on Azure's preview."""
+
+    plain: RunningRelay
+    speaking: RunningRelay
+    preview: RunningRelay
+    upstream: ScriptedUpstream
+    provider: ScriptedProvider
+    http: aiohttp.ClientSession
+    ran: list[str]
+
+    async def call(self, key: str, method: str, path: str, body: Obj | None = None, *, speaking: bool = False) -> Any:
+        """One request: its status and what was answered."""
+        relay = self.speaking if speaking else self.plain
+        async with self.http.request(method, relay.http(path), json=body, headers=bearer(key)) as response:
+            return response.status, json.loads(await response.read())
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def write_policies(folder: Path, toml: str, keys: Mapping[str, str]) -> Path:
+    """A policy file in which `<name>` stands for the identity of the key of that name."""
+    for name, key in keys.items():
+        toml = toml.replace(f"<{name}>", identity_of(key))
+    path = folder / "policies.toml"
+    path.write_text(toml)
+    return path
+
+
+@asynccontextmanager
+async def policy_stage(policies: Path, keys: Mapping[str, str]) -> AsyncIterator[Stage]:
+    """A stage with a policy file, to which these keys are let in."""
+    ran: list[str] = []
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(ScriptedUpstream())
+        provider = await stack.enter_async_context(scripted_provider())
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+
+        async def relay(url: str, env: dict[str, str]) -> RunningRelay:
+            settings = settings_for(
+                url,
+                policies=policies,
+                api_keys=tuple(keys.values()),
+                model="gpt-realtime",
+                voice="alloy",
+                instructions="Be helpful.",
+                mints_per_minute=0,
+                speech_per_minute=0,
+                azure_endpoint=provider.url,
+                azure_api_key=AZURE_KEY,
+                azure_deployment="the-deployment",
+            )
+            app = create_app(settings, _registry(ran), NavaiOptions.from_env(env))
+            return RunningRelay(app, await stack.enter_async_context(serve_app(app)))
+
+        preview = upstream.url.replace("/v1/realtime", "/openai/realtime?api-version=v&deployment=d")
+        plain = await relay(upstream.url, navai_env(provider) | {"OPENAI_REALTIME_VOICE": "alloy"})
+        speaking = await relay(upstream.url, elevenlabs_env(provider))
+        beta = await relay(preview, navai_env(provider))
+        yield Stage(plain, speaking, beta, upstream, provider, http, ran)
+
+
+def _registry(ran: list[str]) -> ToolRegistry:
+    @tool(expose={"model", "http"})
+    def opening_hours() -> str:
+        """When the museum is open."""
+        ran.append("opening_hours")
+        return "nine to five"
+
+    @tool(expose={"model", "http"})
+    def staff_list() -> str:
+        """Who works here."""
+        ran.append("staff_list")
+        return "Ada, Grace"
+
+    return ToolRegistry([Tool.from_function(one) for one in (opening_hours, staff_list)])
+
+
+# -- sessions ---------------------------------------------------------------------------------------------------------
+
+
+async def device(stage: Stage, key: str, wish: Obj, *, path: str = "/", beta_upstream: bool = False) -> Outcome:
+    """A device asks in its hello."""
+    relay = stage.preview if beta_upstream else stage.plain
+    try:
+        client = await DeviceClient.connect(relay.ws(path), additional_headers=bearer(key))
+    except InvalidStatus as refused:
+        return Outcome(_status(refused))
+    async with client, _model(stage) as session:
+        await client.expect("AIConnected")
+        hello = {name: wish[name] for name in ("instructions", "language", "voice", "tools") if name in wish}
+        if hello:
+            await client.send(type="hello", v=1, **hello)
+            await client.expect("ready")
+        if "run" in wish:
+            await session.call(("call_1", wish["run"], {}))
+            await session.expect("conversation.item.create")
+        errors = [f"error {one.get('field')}" for one in client.messages if one["type"] == "error"]
+        return _of_session(stage, session, errors, client.messages)
+
+
+async def device_query(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """A device names its voice in the URL."""
+    return await device(stage, key, {}, path=f"/?voice={wish['voice']}")
+
+
+async def realtime(stage: Stage, key: str, wish: Obj, *, path: str = "/v1/realtime", beta: bool = False) -> Outcome:
+    """A client of the Realtime protocol asks in a `session.update`."""
+    if "model" in wish:
+        path += f"{'&' if '?' in path else '?'}model={wish['model']}"
+    headers = bearer(key) | ({"OpenAI-Beta": "realtime=v1"} if beta else {})
+    is_beta = beta or "api-version" in path
+    try:
+        async with (
+            realtime_client(stage.plain, path, additional_headers=headers) as client,
+            _model(stage) as session,
+        ):
+            await client.expect("session.created")
+            errors = await _ask_in_update(client, wish, is_beta)
+            if "run" in wish:
+                await session.call(("call_1", wish["run"], {}))
+                await client.expect("response.done")
+            return _of_session(stage, session, errors, client.seen)
+    except InvalidStatus as refused:
+        return Outcome(_status(refused))
+
+
+async def _ask_in_update(client: RealtimeClient, wish: Obj, is_beta: bool) -> list[str]:
+    asked: Obj = {name: wish[name] for name in ("instructions",) if name in wish}
+    if "tools" in wish:
+        asked["tools"] = [{"type": "function", **one} for one in wish["tools"]]
+    if "tokens" in wish:
+        asked["max_response_output_tokens" if is_beta else "max_output_tokens"] = wish["tokens"]
+    if "voice" in wish:
+        asked |= {"voice": wish["voice"]} if is_beta else {"audio": {"output": {"voice": wish["voice"]}}}
+    if not asked:
+        return []
+    await client.send(type="session.update", session=asked if is_beta else {"type": "realtime", **asked})
+    answer = await client.next()
+    while answer["type"] not in ("session.updated", "error"):
+        answer = await client.next()
+    if answer["type"] == "session.updated":
+        return []
+    param = str(answer["error"]["param"])
+    return [f"error {next(name for name in ('voice', 'tools', 'instructions', param) if name in param)}"]
+
+
+@asynccontextmanager
+async def _model(stage: Stage) -> AsyncIterator[ScriptedSession]:
+    """The model's end of the session that has been dialled: it takes every configuration."""
+    session = await stage.upstream.accept()
+    created = {"type": "realtime", "model": "scripted"}
+    await session.emit({"type": "session.created", "session": created})
+
+    async def confirm() -> None:
+        seen = 0
+        while not session.closed.is_set():
+            updates = [one for one in session.seen if one["type"] == "session.update"]
+            for update in updates[seen:]:
+                await session.emit({"type": "session.updated", "session": created | update["session"]})
+            seen = len(updates)
+            await asyncio.sleep(0.002)
+
+    confirming = asyncio.create_task(confirm())
+    try:
+        yield session
+    finally:
+        confirming.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await confirming
+
+
+def _of_session(stage: Stage, session: ScriptedSession, errors: list[str], told: list[Obj]) -> Outcome:
+    request = session.connection.request
+    assert request is not None
+    model = parse_qs(urlsplit(request.path).query).get("model", [None])[0]
+    asked = asked_for([one["session"] for one in session.seen if one["type"] == "session.update"], model)
+    tools = [one["name"] for one in asked.pop("tools", [])]
+    return Outcome(", ".join(errors), json.dumps(told), asked, tools, list(stage.ran))
+
+
+def _status(refused: InvalidStatus) -> str:
+    body = json.loads(refused.response.body or b"{}")
+    param = body["error"].get("param") if isinstance(body["error"], dict) else body.get("field")
+    return f"{refused.response.status_code} {param}"
+
+
+# -- HTTP -------------------------------------------------------------------------------------------------------------
+
+
+async def functions_list(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """NAVAI's list of functions."""
+    status, answer = await stage.call(key, "GET", "/navai/functions")
+    return _of_http(stage, status, answer, tools=[one["name"] for one in answer.get("items", [])])
+
+
+async def functions_execute(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """NAVAI's way to run a function."""
+    status, answer = await stage.call(key, "POST", "/navai/functions/execute", {"function_name": wish["run"]})
+    return _of_http(stage, status, answer, tools=answer.get("available_functions"))
+
+
+async def azure_tools(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """The tools of Azure's pages."""
+    status, answer = await stage.call(key, "GET", "/api/ai-assistant/realtime/tools")
+    return _of_http(stage, status, answer, tools=[one["name"] for one in answer.get("tools", [])])
+
+
+async def azure_exec(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """Azure's way to run a tool."""
+    status, answer = await stage.call(key, "POST", "/api/ai-assistant/realtime/tools/exec", {"name": wish["run"]})
+    return _of_http(stage, status, json.loads(json.dumps(answer).replace(wish["run"], "<name>")))
+
+
+async def client_secret(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """A secret of the provider, for a NAVAI page."""
+    status, answer = await stage.call(key, "POST", "/navai/realtime/client-secret", wish)
+    return _of_http(stage, status, answer, bought=True)
+
+
+async def azure_session(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """A session of Azure, for one of its pages."""
+    status, answer = await stage.call(key, "POST", "/api/ai-assistant/realtime/session", wish)
+    return _of_http(stage, status, answer, bought=True)
+
+
+async def speech(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """A text to be spoken by ElevenLabs."""
+    body = {"text": "Hello."} | ({"voiceId": wish["voice"]} if "voice" in wish else {})
+    body |= {"modelId": wish["model"]} if "model" in wish else {}
+    status, answer = await stage.call(key, "POST", "/navai/speech/synthesize", body, speaking=True)
+    outcome = _of_http(stage, status, answer)
+    if status == 200:
+        sent = stage.provider.last
+        outcome.asked = {"voice": urlsplit(sent.path).path.rpartition("/")[2], "model": sent.body.get("model_id")}
+    return outcome
+
+
+async def models(stage: Stage, key: str, wish: Obj) -> Outcome:
+    """The list of models."""
+    status, answer = await stage.call(key, "GET", "/v1/models")
+    return Outcome("" if status == 200 else str(status), json.dumps(answer), {"models": _ids(answer)})
+
+
+def _ids(answer: Obj) -> list[str]:
+    return [one["id"] for one in answer.get("data", [])]
+
+
+def _of_http(
+    stage: Stage, status: int, answer: Obj, *, tools: list[str] | None = None, bought: bool = False
+) -> Outcome:
+    refused = "" if status == 200 else f"{status} {answer['field']}" if "field" in answer else str(status)
+    asked = asked_for([stage.provider.last.body["session"]]) if bought and status == 200 else {}
+    return Outcome(refused, json.dumps(answer), asked, tools, list(stage.ran))
+
+
+WayIn = Callable[[Stage, str, Obj], Awaitable[Outcome]]

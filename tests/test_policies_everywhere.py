@@ -1,0 +1,215 @@
+"""A policy holds for every way in: one table of ways, wishes and answers, for a tight policy and an open one.
+
+A new way in is one function in tests/support/ways_in.py and one row of `WAYS`.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support import ways_in
+from tests.support.ways_in import SAID, WISHES, Stage, WayIn, policy_stage, write_policies
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LOCKED = "You are the voice of the museum."
+TOML = """
+[policies.kiosk]
+instructions = "You are the voice of the museum."
+tools = ["opening_*"]
+models = ["gpt-realtime-2.1"]
+voices = ["cedar"]
+max_output_tokens = 100
+max_effort = "low"
+deny = ["client_tools"]
+scopes = ["session", "tools", "speech", "provider_secret"]
+keys = ["<kiosk>"]
+
+[policies.silent]
+instructions = "You are the voice of the museum."
+tools = ["opening_*"]
+models = ["gpt-realtime-2.1"]
+voices = ["cedar"]
+max_output_tokens = 100
+max_effort = "low"
+deny = ["client_tools", "instructions"]
+denied_fields = "drop"
+scopes = ["session", "tools", "speech", "provider_secret"]
+keys = ["<silent>"]
+
+[policies.open]
+scopes = ["session", "tools", "speech", "provider_secret"]
+keys = ["<open>"]
+"""
+KEYS = {name: f"{name}-key-0123456789abcdef" for name in ("kiosk", "silent", "open")}
+
+LIMITS = {
+    "voice": "cedar",
+    "tokens": 100,
+    "effort": "low",
+    "model": "gpt-realtime-2.1",
+    "models": ["gpt-realtime-2.1"],
+}
+"""What the two tight policies make of every session."""
+
+HELD = ""
+"""Nothing is refused, and what reaches the upstream is what the policy says."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way in; `kiosk` and `silent` say how each wish is answered there, `missing` what the way does not carry."""
+
+    go: WayIn
+    kiosk: Mapping[str, str]
+    silent: Mapping[str, str]
+    missing: frozenset[str] = frozenset()
+
+
+def same(*wishes: str, **refused: str) -> dict[str, str]:
+    """These wishes are held, and the named ones refused."""
+    return dict.fromkeys(wishes, HELD) | {name.replace("_", " "): answer for name, answer in refused.items()}
+
+
+_DEVICE_KIOSK = same(
+    "nothing", "instructions", "language", "offered tool", "hidden tool", voice="error voice", own_tool="error tools"
+)
+_DEVICE_SILENT = same("nothing", "instructions", "language", "offered tool", "hidden tool", "voice", "own tool")
+_REALTIME_KIOSK = same(
+    "nothing",
+    "instructions",
+    "tokens",
+    "offered tool",
+    "hidden tool",
+    voice="error voice",
+    own_tool="error tools",
+    model="404 model",
+)
+_REALTIME_SILENT = same(
+    "nothing", "instructions", "tokens", "offered tool", "hidden tool", "voice", "own tool", model="404 model"
+)
+_RUN = same("offered tool", hidden_tool="404", no_tool="404")
+_BETA = frozenset({"effort"})
+
+WAYS: dict[str, Way] = {
+    "device /": Way(ways_in.device, _DEVICE_KIOSK, _DEVICE_SILENT),
+    "device /ws": Way(partial(ways_in.device, path="/ws"), _DEVICE_KIOSK, _DEVICE_SILENT),
+    "device on Azure's preview": Way(
+        partial(ways_in.device, beta_upstream=True), _DEVICE_KIOSK, _DEVICE_SILENT, _BETA | {"model"}
+    ),
+    "device ?voice=": Way(ways_in.device_query, {"voice": "400 voice"}, {"voice": "400 voice"}),
+    "Realtime GA": Way(ways_in.realtime, _REALTIME_KIOSK, _REALTIME_SILENT),
+    "Realtime beta": Way(partial(ways_in.realtime, beta=True), _REALTIME_KIOSK, _REALTIME_SILENT),
+    "Realtime /openai/realtime": Way(
+        partial(ways_in.realtime, path="/openai/realtime?api-version=2025-04-01-preview"),
+        _REALTIME_KIOSK,
+        _REALTIME_SILENT,
+    ),
+    "functions": Way(ways_in.functions_list, same("nothing"), same("nothing")),
+    "functions/execute": Way(ways_in.functions_execute, _RUN, _RUN),
+    "azure tools": Way(ways_in.azure_tools, same("nothing"), same("nothing")),
+    "azure tools/exec": Way(ways_in.azure_exec, _RUN, _RUN),
+    "navai client-secret": Way(
+        ways_in.client_secret,
+        same("nothing", "instructions", "language", voice="403 voice", model="403 model"),
+        same("nothing", "instructions", "language", "voice", "model"),
+    ),
+    "azure session": Way(
+        ways_in.azure_session,
+        same("nothing", "instructions", voice="403 voice"),
+        same("nothing", "instructions", "voice"),
+        frozenset({"model"}),
+    ),
+    "speech": Way(
+        ways_in.speech,
+        same(nothing="403 voiceId", voice="403 voiceId", model="403 voiceId"),
+        same(nothing="403 voiceId", voice="403 voiceId", model="403 voiceId"),
+    ),
+    "models": Way(ways_in.models, same("nothing"), same("nothing")),
+}
+
+CASES = [(way, wish) for way, row in WAYS.items() for wish in row.kiosk]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    policies = write_policies(tmp_path_factory.mktemp("policies"), TOML, KEYS)
+    async with policy_stage(policies, KEYS) as running:
+        yield running
+
+
+@pytest.mark.parametrize("policy", ["kiosk", "silent"])
+@pytest.mark.parametrize(("way", "wish"), CASES)
+async def test_what_a_policy_says_holds(stage: Stage, way: str, wish: str, policy: str) -> None:
+    row = WAYS[way]
+    stage.ran.clear()
+    outcome = await row.go(stage, KEYS[policy], WISHES[wish])
+    assert outcome.refused == (row.kiosk if policy == "kiosk" else row.silent)[wish]
+    if "Realtime" not in way:  # where the model's own call of an unknown name is the client's
+        assert "staff" not in outcome.told
+    assert "staff_list" not in stage.ran
+    assert outcome.tools in (None, ["opening_hours"])
+    for name in LIMITS.keys() & outcome.asked.keys() - row.missing:
+        assert outcome.asked[name] == LIMITS[name], name
+    instructions = outcome.asked.get("instructions")
+    if instructions is not None:
+        is_added = wish in ("instructions", "language") and policy == "kiosk" and not outcome.refused
+        assert (instructions.startswith(LOCKED), SAID in instructions) == (True, is_added)
+        assert {"voice", "tokens", "effort"} - row.missing <= outcome.asked.keys(), "whatever its client asks for"
+
+
+@pytest.mark.parametrize(("way", "wish"), CASES)
+async def test_without_a_policy_wishes_come_true(stage: Stage, way: str, wish: str) -> None:
+    stage.ran.clear()
+    outcome = await WAYS[way].go(stage, KEYS["open"], WISHES[wish])
+    if wish == "no tool":
+        assert outcome.refused == "404"
+        return
+    assert outcome.refused == ""
+    wanted = WISHES[wish]
+    assert wanted.get("instructions", "") in outcome.asked.get("instructions", "")
+    assert wanted.get("language", "") in outcome.asked.get("instructions", "")
+    for name in ("voice", "tokens", "model"):
+        if name in wanted and name not in WAYS[way].missing:
+            assert outcome.asked[name] == wanted[name]
+    assert not {"tokens", "effort"} & outcome.asked.keys() or "tokens" in wanted
+    assert set(stage.ran) == ({wanted["run"]} if "run" in wanted else set())
+    if "tools" in wanted:
+        assert "lamp" in (outcome.tools or ())
+
+
+PATTERNS = """
+[policies.patterns]
+models = ["gpt-realtime-2*"]
+keys = ["<patterns>"]
+[policies.voiceless]
+voices = ["elevenlabs:*"]
+keys = ["<voiceless>"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "way", "answer"),
+    [
+        ("patterns", ways_in.device, "403 model"),
+        ("patterns", ways_in.realtime, "403 model"),
+        ("patterns", partial(ways_in.device, beta_upstream=True), HELD),
+        ("voiceless", ways_in.device, "403 voice"),
+    ],
+)
+async def test_where_a_policy_allows_no_default_there_is_no_session(
+    tmp_path: Path, policy: str, way: WayIn, answer: str
+) -> None:
+    keys = {name: f"{name}-key-0123456789abcdef" for name in ("patterns", "voiceless")}
+    async with policy_stage(write_policies(tmp_path, PATTERNS, keys), keys) as stage:
+        assert (await way(stage, keys[policy], {})).refused == answer
+
+
+@pytest.mark.parametrize("way", ["functions/execute", "azure tools/exec"])
+async def test_the_name_of_a_hidden_tool_is_answered_like_any_other(stage: Stage, way: str) -> None:
+    go = WAYS[way].go
+    assert await go(stage, KEYS["kiosk"], WISHES["hidden tool"]) == await go(stage, KEYS["kiosk"], WISHES["no tool"])
