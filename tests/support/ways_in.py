@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from websockets.exceptions import InvalidStatus
 
-from relay.access import identity_of
+from relay.auth.keyring import identity_of
 from relay.endpoints.navai_options import NavaiOptions
 from relay.server import create_app
 from relay.testing import ScriptedSession, ScriptedUpstream
