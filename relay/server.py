@@ -178,7 +178,6 @@ def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         relay = request.app[RELAY]
         access, handler = route.access, route.handler
-        request[HAS_CORS] = access is not Access.ADMIN and route.path not in LOGIN_PATHS
         if route.websocket is not None and is_upgrade(request):
             access, handler = route.websocket
             relay.admission.knock(relay.auth.address(request))
@@ -192,10 +191,6 @@ def _guarded(route: Route) -> Handler:
         return await handler(request, principal)
 
     return handle
-
-
-HAS_CORS = web.RequestKey("has_cors", bool)
-"""Whether pages of other origins may read the answer; never so on admin routes."""
 
 
 async def _lifetime(app: web.Application) -> AsyncIterator[None]:
@@ -271,20 +266,21 @@ async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers the preflights of allowed origins; what their pages may read of an answer, `_let_page_read` says."""
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return await handler(request)
-    if request.path.startswith(_NO_CORS_PATHS):
+    if request.path.startswith(_OWN_PAGES):
         return _error(request, 403, "This is for pages of the relay itself.")
     if request.app[RELAY].auth.origin(request) != "allowed":
         return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
     return web.Response(status=204, headers=_cors_headers(request, preflight=True))
 
 
-_NO_CORS_PATHS = (*LOGIN_PATHS, *(route.path.partition("{")[0] for route in ROUTES if route.access is Access.ADMIN))
+_OWN_PAGES = (*LOGIN_PATHS, *(route.path.partition("{")[0] for route in ROUTES if route.access is Access.ADMIN))
+"""Where no other origin's page may read anything, allowed or not."""
 
 
 async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
     """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
     is_preflight = "Access-Control-Allow-Origin" in response.headers
-    if response.status == 101 or is_preflight or not request.get(HAS_CORS, True):
+    if response.status == 101 or is_preflight or request.path.startswith(_OWN_PAGES):
         return
     if request.app[RELAY].auth.origin(request) == "allowed":
         response.headers.update(_cors_headers(request, preflight=False))

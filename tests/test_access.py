@@ -1,111 +1,65 @@
-"""Who may do what: the rule as a table, and every route of the router held against its row."""
+"""Every route of the router held against its row, and the access rules over real sockets."""
 
 import asyncio
-import itertools
 import re
 import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
-from relay.access import Access, Caller, Rules, decide
 
+from relay.auth.access import Access
+from relay.auth.keyring import identity_of
 from relay.config import Settings
-from relay.errors import AccessDenied, ConfigError
+from relay.errors import ConfigError
 from relay.server import ROUTES, Route
 from tests.support.relay_server import running_relay, settings_for
 
 KEY = "relay-key-0123456789abcdef"
 ADMIN_KEY = "admin-key-0123456789abcdef"
 
-TRUSTING = Rules(trusting=True)
-PUBLIC = Rules(trusting=False)
-PUBLIC_BY_ORIGIN = Rules(trusting=False, browser_by_origin=True)
-
-# access, rules, origin, credential -> status (0: let in)
-TABLE = [
-    (Access.BROWSER, TRUSTING, "none", "none", 0),
-    (Access.BROWSER, TRUSTING, "allowed", "none", 0),
-    (Access.BROWSER, TRUSTING, "foreign", "none", 403),
-    (Access.BROWSER, TRUSTING, "foreign", "valid", 403),
-    (Access.BROWSER, TRUSTING, "none", "valid", 0),
-    (Access.BROWSER, TRUSTING, "none", "invalid", 401),
-    (Access.BROWSER, PUBLIC, "none", "none", 401),
-    (Access.BROWSER, PUBLIC, "allowed", "none", 401),
-    (Access.BROWSER, PUBLIC, "foreign", "valid", 403),
-    (Access.BROWSER, PUBLIC, "none", "valid", 0),
-    (Access.BROWSER, PUBLIC, "allowed", "valid", 0),
-    (Access.BROWSER, PUBLIC, "allowed", "invalid", 401),
-    (Access.BROWSER, PUBLIC_BY_ORIGIN, "allowed", "none", 0),
-    (Access.BROWSER, PUBLIC_BY_ORIGIN, "none", "none", 401),
-    (Access.CREDENTIAL, PUBLIC_BY_ORIGIN, "allowed", "none", 401),
-    (Access.CREDENTIAL, PUBLIC, "none", "valid", 0),
-    (Access.CREDENTIAL, TRUSTING, "none", "none", 0),
-    (Access.ADMIN, PUBLIC, "none", "valid", 403),
-    (Access.ADMIN, PUBLIC, "none", "none", 401),
-    (Access.ADMIN, PUBLIC, "none", "admin", 0),
-    (Access.ADMIN, PUBLIC, "foreign", "admin", 403),
-]
-
-
-@pytest.mark.parametrize(("access", "rules", "origin", "credential", "status"), TABLE)
-def test_the_table(access, rules, origin, credential, status) -> None:
-    caller = Caller(origin, credential, "key-1")
-    if status == 0:
-        assert decide(access, caller, rules).identity == "key-1"
-    else:
-        with pytest.raises(AccessDenied) as denied:
-            decide(access, caller, rules)
-        assert denied.value.status == status
-
-
-def test_admin_on_a_loopback_bind_is_for_this_machine_alone() -> None:
-    here = Caller("none", "none", from_loopback=True)
-    assert "admin" in decide(Access.ADMIN, here, TRUSTING).scopes
-    with pytest.raises(AccessDenied):
-        decide(Access.ADMIN, Caller("none", "none", from_loopback=False), TRUSTING)
-    with pytest.raises(AccessDenied):
-        decide(Access.ADMIN, here, PUBLIC)
-
-
-def test_open_routes_are_open_to_all() -> None:
-    for origin, credential in itertools.product(("none", "allowed", "foreign"), ("none", "valid", "invalid")):
-        assert decide(Access.OPEN, Caller(origin, credential), PUBLIC)
-
-
 # -- the router -------------------------------------------------------------------------------------------------------
 
+OPEN, CLIENT, ADMIN = Access.OPEN, Access.CLIENT, Access.ADMIN
 EXPECTED = {
-    ("GET", "/"): (Access.OPEN, Access.BROWSER),
-    ("GET", "/ws"): (Access.BROWSER, Access.BROWSER),
-    ("GET", "/static/{name}"): (Access.OPEN, None),
-    ("GET", "/healthz"): (Access.OPEN, None),
-    ("GET", "/readyz"): (Access.OPEN, None),
-    ("POST", "/navai/realtime/client-secret"): (Access.BROWSER, None),
-    ("POST", "/navai/speech/synthesize"): (Access.BROWSER, None),
-    ("GET", "/navai/functions"): (Access.BROWSER, None),
-    ("POST", "/api/ai-assistant/realtime/session"): (Access.BROWSER, None),
-    ("GET", "/api/ai-assistant/realtime/tools"): (Access.BROWSER, None),
-    ("POST", "/api/ai-assistant/realtime/tools/exec"): (Access.BROWSER, None),
-    ("GET", "/api/ai-assistant/realtime/user"): (Access.BROWSER, None),
-    ("GET", "/api/ai-assistant/realtime/health"): (Access.BROWSER, None),
-    ("POST", "/navai/functions/execute"): (Access.BROWSER, None),
-    ("GET", "/v1/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
-    ("GET", "/openai/v1/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
-    ("GET", "/openai/realtime"): (Access.CREDENTIAL, Access.CREDENTIAL),
-    ("GET", "/recordings"): (Access.ADMIN, None),
-    ("GET", "/recordings/list"): (Access.ADMIN, None),
-    ("GET", "/recordings/{name}/{file}"): (Access.ADMIN, None),
-    ("GET", "/v1/models"): (Access.CREDENTIAL, None),
-    ("POST", "/v1/realtime/client_secrets"): (Access.CREDENTIAL, None),
-    ("POST", "/v1/realtime/calls"): (Access.CREDENTIAL, None),
-    ("GET", "/v1/realtime/translations"): (Access.CREDENTIAL, None),
-    ("POST", "/v1/realtime/translations/client_secrets"): (Access.CREDENTIAL, None),
+    ("GET", "/"): (OPEN, CLIENT, "session"),
+    ("GET", "/ws"): (CLIENT, CLIENT, "session"),
+    ("GET", "/static/{name}"): (OPEN, None, None),
+    ("GET", "/healthz"): (OPEN, None, None),
+    ("GET", "/readyz"): (OPEN, None, None),
+    ("GET", "/login"): (OPEN, None, None),
+    ("POST", "/login"): (OPEN, None, None),
+    ("POST", "/logout"): (OPEN, None, None),
+    ("POST", "/navai/realtime/client-secret"): (CLIENT, None, "provider_secret"),
+    ("POST", "/navai/speech/synthesize"): (CLIENT, None, "speech"),
+    ("GET", "/navai/functions"): (CLIENT, None, "tools"),
+    ("POST", "/navai/functions/execute"): (CLIENT, None, "tools"),
+    ("POST", "/api/ai-assistant/realtime/session"): (CLIENT, None, "provider_secret"),
+    ("GET", "/api/ai-assistant/realtime/tools"): (CLIENT, None, "tools"),
+    ("POST", "/api/ai-assistant/realtime/tools/exec"): (CLIENT, None, "tools"),
+    ("GET", "/api/ai-assistant/realtime/user"): (CLIENT, None, None),
+    ("GET", "/api/ai-assistant/realtime/health"): (CLIENT, None, None),
+    ("GET", "/v1/realtime"): (CLIENT, CLIENT, "session"),
+    ("GET", "/openai/v1/realtime"): (CLIENT, CLIENT, "session"),
+    ("GET", "/openai/realtime"): (CLIENT, CLIENT, "session"),
+    ("GET", "/v1/models"): (CLIENT, None, "session"),
+    ("POST", "/v1/realtime/client_secrets"): (CLIENT, None, "mint"),
+    ("POST", "/v1/realtime/calls"): (CLIENT, None, "session"),
+    ("GET", "/v1/realtime/translations"): (CLIENT, None, "session"),
+    ("POST", "/v1/realtime/translations/client_secrets"): (CLIENT, None, "mint"),
+    ("GET", "/recordings"): (ADMIN, None, None),
+    ("GET", "/recordings/list"): (ADMIN, None, None),
+    ("GET", "/recordings/{name}/{file}"): (ADMIN, None, None),
 }
-"""Every route there is, with the access of a plain request and of a WebSocket upgrade; a new one is added here too."""
+"""Every route there is, with the access of a plain request and of a WebSocket upgrade, and the scope; a new one is
+added here too."""
 
 
 def test_the_route_table_is_the_one_that_was_decided() -> None:
-    table = {(route.method, route.path): (route.access, route.websocket and route.websocket[0]) for route in ROUTES}
+    table = {
+        (route.method, route.path): (route.access, route.websocket and route.websocket[0], route.scope)
+        for route in ROUTES
+    }
     assert table == EXPECTED
 
 
@@ -134,22 +88,43 @@ def upgrade(**headers: str) -> dict[str, str]:
     } | headers  # fmt: skip
 
 
+def url_of(relay, path: str) -> str:
+    return relay.http(path.replace("{name}", "page.js").replace("{file}", "user.flac"))
+
+
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) -> None:
-    plain, websocket = EXPECTED[method, path]
+    plain, websocket, _ = EXPECTED[method, path]
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,)) as relay:
-        url = relay.http(path.replace("{name}", "page.js").replace("{file}", "user.flac"))
-        refused = plain is not Access.OPEN
+        url = url_of(relay, path)
+        refused = plain is not OPEN
         assert (await status(url, method) == 401) is refused
-        assert (await status(url, method, Origin="https://evil.example") == 403) is refused
+        other_page = await status(url, method, Origin="https://evil.example")
+        assert other_page == (401 if plain is ADMIN else 403) or not refused
         if websocket is not None:
             assert await status(url, **upgrade()) == 401
             assert await status(url, **upgrade(Authorization="Bearer wrong-key-0123456789")) == 401
-            assert await status(url, **upgrade(Origin="https://evil.example", Authorization=f"Bearer {KEY}")) == 403
-            # A Realtime client is let in as far as the dial, and nobody listens at this upstream.
+            assert await status(url, **upgrade(Origin="https://evil.example")) == 403
+            # A Realtime client is let in as far as the dial, and nobody listens at this upstream. A page is let in
+            # before it, for it could not read the refusal.
             let_in = 504 if path.endswith("/realtime") else 101
             assert await status(url, **upgrade(Authorization=f"Bearer {KEY}")) == let_in
             assert await status(url, **upgrade(**{"api-key": KEY})) == let_in
+            assert await status(url, **upgrade(Origin="https://evil.example", Authorization=f"Bearer {KEY}")) == 101
+
+
+@pytest.mark.parametrize(("method", "path"), [row for row, (_, _, scope) in EXPECTED.items() if scope is not None])
+async def test_every_route_asks_for_its_scope(method: str, path: str, tmp_path: Path) -> None:
+    policies = tmp_path / "policies.toml"
+    policies.write_text(f'[policies.nothing]\nscopes = []\nkeys = ["{identity_of(KEY)}"]\n')
+    plain, websocket, scope = EXPECTED[method, path]
+    async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay:
+        url, bearer = url_of(relay, path), {"Authorization": f"Bearer {KEY}"}
+        headers = bearer if plain is CLIENT else upgrade(**bearer)
+        async with aiohttp.ClientSession() as http, http.request(method, url, headers=headers) as answer:
+            assert answer.status == 403
+            assert f"'{scope}'" in await answer.text()
+        assert websocket is None or await status(url, **upgrade(**bearer)) == 403
 
 
 @pytest.mark.parametrize(
@@ -175,11 +150,80 @@ async def test_origins_on_a_loopback_bind(origin: str | None, expected: int) -> 
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("localhost", 200), ("127.0.0.1:8080", 200), ("voice.example.com", 200), ("evil.example", 403), ("", 403)],
+    [("localhost", 101), ("127.0.0.1:8080", 101), ("relay.test", 101), ("voice.example.com", 401),
+     ("evil.example", 403), ("", 403)],
+)  # fmt: skip
+async def test_who_shows_no_key_must_name_this_machine(host: str, expected: int) -> None:
+    options = {"allowed_origins": ("https://voice.example.com",), "hosts": ("relay.test",), "api_keys": (KEY,)}
+    async with running_relay("ws://127.0.0.1:9/", **options) as relay:
+        assert await status(relay.http("/ws"), **upgrade(Host=host)) == expected
+        assert await status(relay.http("/ws"), **upgrade(Host=host, Authorization=f"Bearer {KEY}")) == 101
+        assert await status(relay.http("/"), Host=host) == 200, "open routes are open under every name"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "x-forwarded-host",
+        "X-FORWARDED-ANYTHING",
+        "Forwarded",
+        "X-Real-IP",
+        "Via",
+    ],
 )
-async def test_a_loopback_bind_answers_only_under_the_names_of_this_machine(host: str, expected: int) -> None:
-    async with running_relay("ws://127.0.0.1:9/", allowed_origins=("https://voice.example.com",)) as relay:
-        assert await status(relay.http("/"), Host=host) == expected
+async def test_what_a_proxy_sent_on_is_not_local(header: str) -> None:
+    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,)) as relay:
+        assert await status(relay.http("/ws"), **upgrade()) == 101
+        assert await status(relay.http("/ws"), **upgrade(**{header: "127.0.0.1"})) == 401
+        assert await status(relay.http("/ws"), **upgrade(**{header: "1", "Authorization": f"Bearer {KEY}"})) == 101
+
+
+async def test_a_proxy_of_ours_is_never_local_and_relay_local_off_trusts_nobody() -> None:
+    for options in ({"proxies": ("127.0.0.0/8",)}, {"local": "off"}):
+        async with running_relay("ws://127.0.0.1:9/", **options) as relay:
+            assert await status(relay.http("/ws"), **upgrade()) == 401
+
+
+async def test_admin_routes_are_not_for_who_is_near_nor_for_other_pages() -> None:
+    localhost = {"Origin": "http://localhost:3000"}
+    for options in ({}, {"open_access": True, "host": "0.0.0.0"}):
+        async with (
+            running_relay("ws://127.0.0.1:9/", admin_keys=(ADMIN_KEY,), **options) as relay,
+            aiohttp.ClientSession() as http,
+        ):
+            assert await status(relay.http("/recordings/list")) == 401
+            assert await status(relay.http("/recordings/list"), **localhost) == 401
+            bearer = {"Authorization": f"Bearer {ADMIN_KEY}"}
+            async with http.get(relay.http("/recordings/list"), headers=bearer | localhost) as answer:
+                assert answer.status == 200
+                assert "Access-Control-Allow-Origin" not in answer.headers
+            async with http.get(relay.http("/recordings"), headers=localhost | {"Accept": "text/html"}) as answer:
+                assert (answer.status, "Access-Control-Allow-Origin" in answer.headers) == (401, False)
+            for path in ("/recordings/list", "/login", "/logout"):
+                preflight = localhost | {"Access-Control-Request-Method": "POST"}
+                async with http.options(relay.http(path), headers=preflight) as answer:
+                    assert (answer.status, "Access-Control-Allow-Origin" in answer.headers) == (403, False)
+
+
+@pytest.mark.parametrize("origin", ["file://", "capacitor://localhost", "null"])
+async def test_origins_of_any_scheme_can_be_listed(origin: str) -> None:
+    async with running_relay("ws://127.0.0.1:9/") as relay:
+        assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 403
+    async with running_relay("ws://127.0.0.1:9/", allowed_origins=(origin,)) as relay:
+        assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 101
+        assert relay.state.settings.warnings(), "what that opens is said"
+    async with running_relay("ws://127.0.0.1:9/", open_access=True) as relay:
+        assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == (403 if origin == "null" else 101)
+
+
+@pytest.mark.parametrize(
+    "origin", ["localhost", "https://a/b", "https://", "https://a:99999", "file:///etc", "a b://c"]
+)
+def test_what_is_no_origin_stops_the_start(origin: str) -> None:
+    with pytest.raises(ConfigError, match="is no origin"):
+        Settings.load(_env_file=None, allowed_origins=origin)
 
 
 async def test_cors_lets_allowed_pages_read_and_no_others() -> None:

@@ -20,6 +20,10 @@ class RefusalLog:
         self._rates = TokenBuckets(Rate(LINES_PER_MINUTE, LINES_PER_MINUTE), MAX_ADDRESSES)
         self._left_out: OrderedDict[str, int] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many addresses it remembers."""
+        return len(self._rates) + len(self._left_out)
+
     def refused(self, address: str, method: str, path: str, status: int, reason: str, now: float) -> None:
         """Log one refusal. `path` is without its query, which may hold a credential."""
         key = address_key(address)

@@ -6,6 +6,7 @@ from typing import Any
 
 _SECRET = re.compile(
     r"(?i:(?:xi[-_])?api[-_]?key)[\"']?\s*:\s*[\"']?[^\s,\"']+"
+    r"|\bek_relay_[A-Za-z0-9_.\-]+"
     r"|\b(?:sk|ek|rk|pk|xi)[-_][A-Za-z0-9*_\-]{4,}"
     r"|(?i:bearer)\s+[A-Za-z0-9._~+/=\-]{4,}"
     r"|\beyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)*"  # a JSON Web Token

@@ -120,9 +120,8 @@ async def test_a_program_of_another_user_is_not_local() -> None:
         listener.settimeout(10)
         port = listener.getsockname()[1]
         # The socket is made by the new user, before nothing can be imported any more.
-        script = (
-            f"import os, socket; os.setuid({NOBODY}); s = socket.socket(); s.connect((b'127.0.0.1', {port})); s.recv(1)"
-        )
+        connect = f"s = socket.socket(); s.connect((b'127.0.0.1', {port})); s.recv(1)"
+        script = f"import os, socket; os.setuid({NOBODY}); {connect}"
         stranger = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
         server, _ = await asyncio.to_thread(listener.accept)
         found = Pair.__new__(Pair)

@@ -31,9 +31,8 @@ async def models_of(relay: RunningRelay, key: str) -> list[str]:
 
 def policies(tmp_path: Path) -> Path:
     path = tmp_path / "policies.toml"
-    path.write_text(
-        f'[policies.default]\nmay_mint = ["kiosk"]\n[policies.kiosk]\nmodels = ["kiosk-model"]\nkeys = ["{identity_of(KIOSK_KEY)}"]\n'
-    )
+    kiosk = f'[policies.kiosk]\nmodels = ["kiosk-model"]\nkeys = ["{identity_of(KIOSK_KEY)}"]\n'
+    path.write_text(f'[policies.default]\nmay_mint = ["kiosk"]\n{kiosk}')
     return path
 
 

@@ -1,0 +1,174 @@
+"""The admin's login: one-time codes in a folder of the relay's own user, and cookies for one port."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from relay.auth.admin_login import (
+    CODE_SECONDS,
+    CONSOLE,
+    LOGIN_SECONDS,
+    MAX_SIGNED_OUT,
+    AdminLogins,
+    cookie_name,
+    needs_secure_cookie,
+    redeem_code,
+    write_code,
+)
+from relay.auth.keyring import Keyring, identity_of
+from relay.errors import ConfigError
+from relay.testing import FakeClock
+
+ADMIN_KEY = "admin-key-0123456789abcdef"
+KEYS = Keyring(admin_keys=(ADMIN_KEY,))
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+class _Own:
+    """A transport that knows which port the request came to."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return ("127.0.0.1", self._port) if name == "sockname" else default
+
+
+def request(cookie: str = "", port: int = 8080, host: str = "127.0.0.1:8080", **headers: str):
+    own = {"Host": host} | ({"Cookie": f"relay_admin_{port}={cookie}"} if cookie else {})
+    return make_mocked_request("GET", "/recordings", headers=own | headers, transport=_Own(port))
+
+
+# -- cookies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cookie_says_who_signed_in_for_twelve_hours() -> None:
+    clock = FakeClock(1000.0)
+    logins = AdminLogins(clock=clock)
+    cookie = logins.issue(request(), CONSOLE)
+    clock.advance(LOGIN_SECONDS - 1)
+    assert logins.identity_of(request(cookie, **SAME), KEYS) == CONSOLE
+    clock.advance(1)
+    assert logins.identity_of(request(cookie, **SAME), KEYS) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (SAME, CONSOLE),
+        ({"Origin": "http://127.0.0.1:8080"}, CONSOLE),
+        ({"Origin": "http://127.0.0.1:8080"} | SAME, CONSOLE),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, CONSOLE),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "no-cors"}, None),
+        ({"Sec-Fetch-Site": "same-site"}, None),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:8080"}, None),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, None),
+        ({"Sec-Fetch-Site": "cross-site"}, None),
+        ({"Origin": "http://127.0.0.1:3000"}, None),
+        ({"Origin": "http://localhost:8080"}, None),
+        ({"Origin": "null"}, None),
+        ({}, None),
+    ],
+)
+def test_a_cookie_counts_only_for_the_relays_own_pages(headers: dict[str, str], expected: str | None) -> None:
+    logins = AdminLogins()
+    assert logins.identity_of(request(logins.issue(request(), CONSOLE), **headers), KEYS) == expected
+
+
+def test_a_cookie_is_for_one_port() -> None:
+    logins = AdminLogins(("shared-ticket-key-0123456789",))
+    cookie = logins.issue(request(port=8080), CONSOLE)
+    assert cookie_name(request(port=8080)) == "relay_admin_8080"
+    other = AdminLogins(("shared-ticket-key-0123456789",))
+    assert other.identity_of(request(cookie, port=8080, **SAME), KEYS) == CONSOLE
+    assert other.identity_of(request(cookie, port=9090, **SAME), KEYS) is None
+
+
+def test_a_cookie_got_by_a_key_ends_with_the_key() -> None:
+    logins = AdminLogins()
+    cookie = logins.issue(request(), identity_of(ADMIN_KEY))
+    assert logins.identity_of(request(cookie, **SAME), KEYS) == identity_of(ADMIN_KEY)
+    assert logins.identity_of(request(cookie, **SAME), Keyring(admin_keys=("another-key-0123456789",))) is None
+
+
+def test_signing_out_ends_every_copy_of_the_cookie_and_no_other() -> None:
+    logins = AdminLogins()
+    mine, other = logins.issue(request(), CONSOLE), logins.issue(request(), CONSOLE)
+    logins.sign_out(request(mine, **SAME))
+    assert logins.identity_of(request(mine, **SAME), KEYS) is None
+    assert logins.identity_of(request(other, **SAME), KEYS) == CONSOLE
+    for _ in range(MAX_SIGNED_OUT):
+        logins.sign_out(request(logins.issue(request(), CONSOLE), **SAME))
+    assert logins.identity_of(request(other, **SAME), KEYS) == CONSOLE
+
+
+@pytest.mark.parametrize("cookie", ["x", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "…"])
+def test_what_is_no_cookie_of_ours_is_nobody(cookie: str) -> None:
+    logins = AdminLogins()
+    assert logins.identity_of(request(cookie, **SAME), KEYS) is None
+    assert AdminLogins().identity_of(request(logins.issue(request(), CONSOLE), **SAME), KEYS) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "secure"),
+    [("localhost:8080", False), ("127.0.0.1", False), ("voice.example.com", True), ("10.0.0.5", True)],
+)
+def test_the_cookie_is_for_https_but_on_this_machine(host: str, secure: bool) -> None:
+    assert needs_secure_cookie(request(host=host)) is secure
+
+
+# -- codes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_code_works_once_within_a_minute(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "relay"
+    code = write_code(folder, 1000.0)
+    assert redeem_code(folder, code, 1000.0 + CODE_SECONDS - 1)
+    assert not redeem_code(folder, code, 1000.0)
+    late = write_code(folder, 1000.0)
+    assert not redeem_code(folder, late, 1000.0 + CODE_SECONDS)
+    assert not list(folder.iterdir())
+
+
+def test_the_folder_is_for_its_user_alone_and_holds_no_code(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    before = os.umask(0)
+    try:
+        code = write_code(folder, 1000.0)
+    finally:
+        os.umask(before)
+    [file] = folder.iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert code not in file.name + file.read_text()
+
+
+def test_old_codes_are_swept(tmp_path: Path) -> None:
+    for _ in range(3):
+        write_code(tmp_path, 1000.0)
+    write_code(tmp_path, 1000.0 + CODE_SECONDS)
+    assert len(list(tmp_path.glob("login-*"))) == 1
+
+
+@pytest.mark.parametrize("code", ["", "x", "../../etc/passwd", "\0", "é" * 9999, "\ud83d"])
+def test_what_is_no_code(tmp_path: Path, code: str) -> None:
+    write_code(tmp_path, 1000.0)
+    assert not redeem_code(tmp_path, code, 1000.0)
+    assert not redeem_code(tmp_path / "nothing", code, 1000.0)
+
+
+def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path: Path) -> None:
+    code = write_code(tmp_path, 1000.0)
+    tmp_path.chmod(0o777)
+    for attempt in (lambda: write_code(tmp_path, 1000.0), lambda: redeem_code(tmp_path, code, 1000.0)):
+        with pytest.raises(ConfigError, match="chmod 700"):
+            attempt()
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="RELAY_STATE_DIR"):
+        write_code(tmp_path / "file" / "state", 1000.0)
