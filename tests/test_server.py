@@ -106,6 +106,53 @@ async def test_sighup_loads_the_tools_anew_and_no_session_notices(tmp_path) -> N
                 assert (await answer.json())["result"] == 2
 
 
+async def test_sighup_reads_keys_and_policies_anew_and_ends_the_sessions_of_a_revoked_key(tmp_path) -> None:
+    old, kept, new = "old-key-0123456789abcdef", "kept-key-0123456789abcdef", "new-key-0123456789abcdef"
+    settings = tmp_path / ".env"
+    settings.write_text(f"RELAY_API_KEYS={old},{kept}\nRELAY_POLICIES=policies.toml\n")
+    policies = tmp_path / "policies.toml"
+    policies.write_text("[policies.before]\n")
+    async with ScriptedUpstream() as upstream, serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
+        url, http = f"ws://127.0.0.1:{served.port}", f"http://127.0.0.1:{served.port}"
+
+        async def connect(key: str, path: str = "/") -> DeviceClient:
+            client = await DeviceClient.connect(url + path, additional_headers={"Authorization": f"Bearer {key}"})
+            await (await upstream.accept()).configure()
+            await client.expect("AIConnected")
+            return client
+
+        async def mint(key: str, status: int = 200, **body: str) -> str:
+            headers = {"Authorization": f"Bearer {key}"}
+            address = f"{http}/v1/realtime/client_secrets"
+            async with aiohttp.ClientSession() as client, client.post(address, json=body, headers=headers) as answer:
+                assert answer.status == status
+                return (await answer.json()).get("value", "")
+
+        secret = await mint(old)
+        revoked, of_secret, stays = await connect(old), await connect(secret), await connect(kept)
+
+        settings.write_text(f"RELAY_API_KEYS={kept},short\n")
+        served.process.send_signal(signal.SIGHUP)
+        await served.read_until(r"SIGHUP: keys and policies are as before: the settings are wrong")
+        await mint(old)
+
+        settings.write_text(f"RELAY_API_KEYS={kept},{new}\nRELAY_POLICIES=policies.toml\n")
+        policies.write_text('[policies.default]\nmay_mint = ["after"]\n[policies.after]\n')
+        served.process.send_signal(signal.SIGHUP)
+        await served.read_until(
+            r"SIGHUP: 2 keys, 0 admin keys, policies default, after; 2 sessions of revoked keys end"
+        )
+        for client in (revoked, of_secret):
+            assert (await client.expect("error"))["code"] == "key_revoked"
+            assert await client.wait_closed() == (1008, "the key was revoked")
+        await mint(old, 401)
+        await mint(secret, 401)
+        await mint(new, policy="after")
+        await stays.send(type="hello", v=1)
+        await stays.expect("ready")
+        await stays.connection.close()
+
+
 async def test_health_and_readiness(tmp_path) -> None:
     async with running_relay("ws://127.0.0.1:9/") as relay, aiohttp.ClientSession() as http:
         async with http.get(relay.http("/healthz")) as answer:

@@ -242,6 +242,13 @@ def test_a_shutdown_says_goodbye_first() -> None:
     assert commands[1].code == 1001
 
 
+def test_a_revoked_key_ends_its_session_with_an_error_first() -> None:
+    commands = Script().ready().see(ev.KeyRevoked())
+    assert kinds(commands)[:2] == ["TellError", "CloseClient"]
+    assert (commands[0].code, commands[0].retryable) == ("key_revoked", False)
+    assert [close.code for close in only(commands, cmd.CloseClient)] == [1008]
+
+
 def test_the_users_words_carry_their_place_however_late_they_come() -> None:
     script = Script().ready()
     script.see(ev.InputCommitted("item_user"), ev.ItemAdded(Item("item_user", "message", "user")))

@@ -324,7 +324,14 @@ class Client:
         self.world.feed(hellos[a] if a < len(hellos) else ev.ClientFault("bad_json", "That is not JSON."))
 
     def leave(self, a: int, b: int) -> None:
-        ends: list[ev.Event] = [ev.Bye(), ev.ClientClosed(1006), ev.ClientStuck(10**6), ev.Draining(), ev.Crashed("x")]
+        ends: list[ev.Event] = [
+            ev.Bye(),
+            ev.ClientClosed(1006),
+            ev.ClientStuck(10**6),
+            ev.Draining(),
+            ev.KeyRevoked(),
+            ev.Crashed("x"),
+        ]
         if a == 7:  # seldom, or nothing else would be seen
             self.world.feed(ends[b % len(ends)])
 

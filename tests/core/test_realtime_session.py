@@ -578,6 +578,7 @@ def test_the_upstreams_close_is_mapped(code: int, told: int, errors: int) -> Non
     ("event", "code"),
     [
         (ev.Draining(), 1001),
+        (ev.KeyRevoked(), 1008),
         (ev.Crashed("x"), 1011),
         (ev.UpstreamRefused(401, "no", False), 1011),
         (ev.ClientStuck(9), 4003),
@@ -591,6 +592,17 @@ def test_other_ends(event: Any, code: int) -> None:
     at.client(CREATE)
     assert at.take_sent() == []
     assert at.session.deadline is None
+
+
+def test_a_revoked_key_is_told_before_the_close() -> None:
+    at = stage()
+    at.feed(ev.KeyRevoked())
+    [told] = at.take_told()
+    assert (told["type"], told["error"]["code"], told["error"]["type"]) == (
+        "error",
+        "key_revoked",
+        "invalid_request_error",
+    )
 
 
 def test_an_upstream_that_never_gets_ready_is_given_up() -> None:
