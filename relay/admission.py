@@ -5,6 +5,7 @@ alone unless they were set on purpose. IPv6 addresses count by their /64, which 
 """
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,10 @@ class Admission:
         if not wait_s and (self._settings.max_handshakes_per_minute is not None or not _is_loopback(address)):
             wait_s = self._from_one.take(address_key(address), now)
         if wait_s:
-            raise TooOften(f"Too many connections are being opened; wait {wait_s:.0f} s.", wait_s)
+            raise TooOften(
+                f"Too many connections are being opened (RELAY_MAX_HANDSHAKES_PER_MINUTE); wait {math.ceil(wait_s)} s.",
+                wait_s,
+            )
 
     async def turn(self) -> None:
         """Wait for one's turn to begin: one session each time around the loop, so that those that talk come in between.

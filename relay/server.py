@@ -211,9 +211,12 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
+        text = error.text or error.reason
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
         if error.status in _REFUSALS:
-            request.app[RELAY].log_refusal(request, error.status, error.text or error.reason)
-        return _error(request, error.status, error.text or error.reason, headers=_allow(error))
+            request.app[RELAY].log_refusal(request, error.status, text)
+        return _error(request, error.status, text, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
         if status in _REFUSALS:

@@ -141,9 +141,9 @@ def require_scope(principal: Principal, scope: str | None) -> None:
     """Raise AccessDenied (403) unless the principal's policy has the scope that a route needs."""
     if scope is None or scope in principal.scopes or (scope == MINT and MINT_ANY in principal.scopes):
         return
-    if principal.ticket_id is not None and scope not in CLIENT_SECRET_SCOPES:
+    if principal.secret_id is not None and scope not in CLIENT_SECRET_SCOPES:
         raise AccessDenied(f"With a client secret nobody may {SCOPES[scope]}; use a key.", status=403)
-    if principal.ticket_id is not None and scope in principal.policy.scopes:
+    if principal.secret_id is not None and scope in principal.policy.scopes:
         raise AccessDenied("A single-use client secret opens one session, and nothing else.", status=403)
     setting = f"Add '{scope}' to scopes of policy '{principal.policy.name}' in RELAY_POLICIES."
     default = "" if scope in DEFAULT_SCOPES else " It is not among the scopes of a policy that names none."

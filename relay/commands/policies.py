@@ -26,6 +26,8 @@ def policies(
             voice = f"; devices hear {policy.voice}" if policy.voice else ""
             may = ", ".join(sorted(policy.realtime.allow)) or "nothing special"
             typer.echo(f"policy  {name:<16} may {may}{voice}")
+            minting = f"; mints for {', '.join((name, *policy.may_mint))}" if policy.may_mint else ""
+            typer.echo(f"        {'':<16} scopes {', '.join(sorted(policy.scopes)) or 'none'}{minting}")
     identities = {identity_of(one) for one in settings.api_keys}
     for identity in sorted(identities):
         typer.echo(f"key     {identity:<16} {known.of(identity).name}")

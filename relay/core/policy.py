@@ -186,10 +186,10 @@ class Principal:
     """The one a session belongs to: `identity` for quotas and records, never a credential.
 
     `scopes` are those of its policy (`SCOPES`), fewer for a client secret; `admin` for who may use admin routes.
-    `ticket_id` names the client secret that was shown.
+    `secret_id` names the client secret that was shown.
     """
 
     identity: str = "anonymous"
     policy: Policy = Policy()
     scopes: frozenset[str] = DEFAULT_SCOPES
-    ticket_id: str | None = None
+    secret_id: str | None = None

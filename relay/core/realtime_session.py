@@ -72,7 +72,7 @@ class Phase(Enum):
 class RealtimeSession:
     """One Realtime client's session; pure, so that a journal of its events replays it exactly.
 
-    `model` is what the client asked for in its URL, `initial` a session that its ticket carries.
+    `model` is what the client asked for in its URL, `initial` a session that its client secret configures.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
         relay.refuse_when_draining()
         with (
             relay.admission.session(relay.auth.address(request)),
-            relay.client_secrets.in_use(principal.ticket_id) as spend,
+            relay.client_secrets.in_use(principal.secret_id) as spend,
         ):
             await relay.turn()
             await _converse(request, relay, principal, options, begun, voices, spend)

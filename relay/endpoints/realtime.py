@@ -46,7 +46,7 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
     relay.refuse_when_draining()
     with (
         relay.admission.session(relay.auth.address(request)),
-        relay.client_secrets.in_use(principal.ticket_id) as spend,
+        relay.client_secrets.in_use(principal.secret_id) as spend,
     ):
         await relay.turn()
         return await _converse(request, relay, principal, model, spend)
@@ -137,7 +137,7 @@ def _client_status(status: int | None) -> int:
 
 
 def _start(relay: RelayState, principal: Principal, model: str) -> RealtimeStart:
-    return RealtimeStart(model, relay.client_secrets.session_of(principal.ticket_id))
+    return RealtimeStart(model, relay.client_secrets.session_of(principal.secret_id))
 
 
 def _live_session(

@@ -14,7 +14,9 @@ KEY = "relay-key-0123456789abcdef"
 
 def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "policies.toml"
-    path.write_text(f'[policies.kiosk]\nallow = []\nkeys = ["{identity_of(KEY)}", "key-of-nobody"]\n')
+    path.write_text(
+        f'[policies.kiosk]\nallow = []\nscopes = ["session"]\nmay_mint = ["default"]\nkeys = ["{identity_of(KEY)}", "key-of-nobody"]\n'
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RELAY_POLICIES", str(path))
     monkeypatch.setenv("RELAY_API_KEYS", KEY)
@@ -24,6 +26,7 @@ def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.Mo
     assert f"key     {identity_of(KEY)} kiosk" in lines
     assert any(line.startswith("unknown key-of-nobody") for line in lines)
     assert any(line.startswith("policy  kiosk") and line.endswith("may nothing special") for line in lines)
+    assert any(line.split() == ["scopes", "session;", "mints", "for", "kiosk,", "default"] for line in lines)
     assert KEY not in result.output
 
 

@@ -1,5 +1,6 @@
 """OpenAI's REST surface: tickets by its own SDK, and the errors that its SDKs show."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,91 @@ async def test_a_tickets_policy_holds_for_what_it_configures_and_for_the_session
             await client.send(type="session.update", event_id="u", session={"type": "realtime", "model": "other"})
             error = await client.expect("error")
             assert (error["error"]["param"], error["error"]["event_id"]) == ("session.model", "u")
+
+
+# -- single use: spent when a session is had, and not before ----------------------------------------------------------
+
+
+async def single_use(relay: RunningRelay) -> str:
+    _, secret, _ = await post(relay, json.dumps({"expires_after": {"seconds": 60}, "single_use": True}))
+    return secret["value"]
+
+
+@pytest.mark.parametrize("path", ["/ws", "/v1/realtime"])
+async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path: str) -> None:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, max_sessions=1, **PUBLIC) as relay:
+        bearer = {"Authorization": f"Bearer {await single_use(relay)}"}
+        async with connect(relay.ws("/ws"), additional_headers={"Authorization": f"Bearer {KEY}"}):
+            await (await upstream.accept()).configure()
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(relay.ws(path), additional_headers=bearer)
+            assert refused.value.response.status_code == 503
+        await relay.state.all_gone.wait()
+        async with connect(relay.ws(path), additional_headers=bearer) as connection:
+            await (await upstream.accept()).configure()
+            assert await connection.recv()
+        await relay.state.all_gone.wait()
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(relay.ws(path), additional_headers=bearer)
+        assert refused.value.response.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/ws", "/v1/realtime"])
+async def test_nor_by_an_upstream_that_is_not_there(path: str) -> None:
+    async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
+        secret = await single_use(relay)
+        page = {"Origin": "https://app.example.com", "Authorization": f"Bearer {secret}"}
+        for _ in range(2):
+            async with connect(relay.ws(path), additional_headers=page) as connection:
+                assert "error" in str(await connection.recv())
+            await relay.state.all_gone.wait()
+
+
+async def test_one_secret_opens_one_session_however_many_try_at_once() -> None:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, **PUBLIC) as relay:
+        bearer = {"Authorization": f"Bearer {await single_use(relay)}"}
+        attempts = [connect(relay.ws("/ws"), additional_headers=bearer) for _ in range(8)]
+        results = await asyncio.gather(*attempts, return_exceptions=True)
+        opened = [result for result in results if not isinstance(result, BaseException)]
+        assert len(opened) == 1
+        assert {result.response.status_code for result in results if isinstance(result, InvalidStatus)} == {401}
+        await opened[0].close()
+
+
+async def test_a_used_secret_is_no_tool_for_other_routes() -> None:
+    async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay, aiohttp.ClientSession() as http:
+        bearer = {"Authorization": f"Bearer {await single_use(relay)}"}
+        async with http.get(relay.http("/navai/functions"), headers=bearer) as answer:
+            assert answer.status == 403
+            assert "one session" in await answer.text()
+
+
+# -- bounds of minting ------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_that_fills_its_share_is_told_so_and_no_other_key_notices() -> None:
+    async with running_relay("ws://127.0.0.1:9/", minted_max_mb=0.1, **PUBLIC) as relay:
+        body = json.dumps({"session": {"type": "realtime", "instructions": "x" * 40_000}})
+        for _ in range(2):
+            assert (await post(relay, body))[0] == 200
+        status, error, headers = await post(relay, body)
+        assert status == 429
+        assert "RELAY_MINTED_MAX_MB" in error["error"]["message"]
+        assert int(headers["Retry-After"]) > 0
+        assert (await post(relay, body, KIOSK_KEY))[0] == 200
+        assert (await post(relay, "{}"))[0] == 200
+
+
+async def test_a_session_that_is_too_big_is_a_400() -> None:
+    async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
+        status, error, _ = await post(
+            relay, json.dumps({"session": {"type": "realtime", "instructions": "x" * 66_000}})
+        )
+        assert (status, error["error"]["param"]) == (400, "session")
+
+
+async def test_a_body_that_is_nested_300_deep_is_a_400() -> None:
+    async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
+        nested = '{"session":{"type":"realtime","tracing":' + '{"a":' * 300 + "1" + "}" * 300 + "}}"
+        status, error, _ = await post(relay, nested)
+        assert (status, error["error"]["param"]) == (400, "session")
