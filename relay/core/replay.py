@@ -45,7 +45,7 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class RealtimeStart:
-    """What a Realtime client's session begins with besides: the model of its URL, and the session of its client secret."""
+    """What a Realtime client's session begins with besides: the model of its URL, the session of its client secret."""
 
     model: str = ""
     initial: Mapping[str, Any] | None = None

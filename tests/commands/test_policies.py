@@ -14,9 +14,8 @@ KEY = "relay-key-0123456789abcdef"
 
 def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "policies.toml"
-    path.write_text(
-        f'[policies.kiosk]\nallow = []\nscopes = ["session"]\nmay_mint = ["default"]\nkeys = ["{identity_of(KEY)}", "key-of-nobody"]\n'
-    )
+    keys = f'keys = ["{identity_of(KEY)}", "key-of-nobody"]'
+    path.write_text(f'[policies.kiosk]\nallow = []\nscopes = ["session"]\nmay_mint = ["default"]\n{keys}\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RELAY_POLICIES", str(path))
     monkeypatch.setenv("RELAY_API_KEYS", KEY)

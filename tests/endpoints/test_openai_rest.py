@@ -182,7 +182,11 @@ async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path
             assert refused.value.response.status_code == 503
         await relay.state.all_gone.wait()
         async with connect(relay.ws(path), additional_headers=bearer) as connection:
-            await (await upstream.accept()).configure()
+            session = await upstream.accept()
+            if path == "/ws":
+                await session.configure()
+            else:
+                await session.emit({"type": "session.created", "session": {"type": "realtime"}})
             assert await connection.recv()
         await relay.state.all_gone.wait()
         with pytest.raises(InvalidStatus) as refused:
