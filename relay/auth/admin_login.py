@@ -19,7 +19,7 @@ from aiohttp import web
 
 from relay.auth.client_secrets import ALGORITHM, key_id, signing_key
 from relay.auth.keyring import Keyring
-from relay.auth.origins import host_of, is_machine_name, is_same_host
+from relay.auth.origins import host_in, is_machine_name, is_same_host
 from relay.core.bounded import RecentSet
 from relay.errors import ConfigError
 
@@ -115,8 +115,12 @@ def is_from_own_page(request: web.Request) -> bool:
 
 
 def needs_secure_cookie(request: web.Request) -> bool:
-    """Whether the login's cookie is for https alone: always, but for plain http on this machine."""
-    return request.scheme == "https" or not is_machine_name(host_of(request))
+    """Whether the login's cookie is for https alone: always, but for plain http on this machine.
+
+    A page's Origin says how its browser came here. Scheme and Host may be those of a proxy that ends TLS.
+    """
+    came_by = request.headers.get("Origin", f"{request.scheme}://{request.headers.get('Host', '')}")
+    return not (came_by.lower().startswith("http://") and is_machine_name(host_in(came_by)))
 
 
 # -- one-time codes ---------------------------------------------------------------------------------------------------

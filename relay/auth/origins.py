@@ -62,8 +62,13 @@ def is_same_host(origin: str, request: web.Request) -> bool:
 
 def host_of(request: web.Request) -> str:
     """The name in the Host header, without its port; empty if it is none."""
+    return host_in(f"//{request.headers.get('Host', '')}")
+
+
+def host_in(url: str) -> str:
+    """The name in a URL or an Origin, without its port; empty if there is none."""
     try:
-        return urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+        return urlsplit(url).hostname or ""
     except ValueError:
         return ""
 
