@@ -78,4 +78,6 @@ ensure_package() {
 
 has_flite() { ldconfig -p 2>/dev/null | grep -q 'libflite\.so' || /sbin/ldconfig -p 2>/dev/null | grep -q 'libflite\.so'; }
 has_chromium() { command -v chromium; }
+has_nginx() { PATH=$PATH:/usr/sbin command -v nginx; }
+has_haproxy() { PATH=$PATH:/usr/sbin command -v haproxy; }
 has_cc() { printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -fsanitize=address -x c - -o /dev/null; }
