@@ -76,7 +76,8 @@ async def test_a_request_whose_client_is_gone_reaches_no_handler(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    requests = sent(routes(Access.CLIENT), "localhost")
+    every_route = routes(Access.CLIENT)
+    requests = sent(every_route[::4] if lookup is by_proc else every_route, "localhost")  # /proc is slow to read
     witness, last_moment = watch(monkeypatch), LastMoment(lookup)
     async with (
         running_relay(NOWHERE) as relay,

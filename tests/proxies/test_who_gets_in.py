@@ -3,7 +3,6 @@
 Every handler is replaced by one that says that it was reached: what counts is who came that far, besides the status.
 """
 
-import itertools
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -29,6 +28,9 @@ RELAYS = {
     "with keys": {"api_keys": (KEY,)},
     "with admin keys": {"api_keys": (KEY,), "admin_keys": (ADMIN_KEY,)},
 }
+
+SILENT = ("proxy_pass alone", "server alone", "Host")
+"""With these a relay cannot tell by the headers that there is a proxy."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,8 @@ def test_the_table_holds_all_routes_that_are_not_open() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_workers_run_as_another_user_than_the_relay(kind: str, tmp_path: Path) -> None:
-    async with forwarding_proxy(tmp_path, kind, "X-Forwarded-For", 9) as proxy:
+    async with running_relay(NOWHERE) as relay, forwarding_proxy(tmp_path, kind, "Host", relay.port) as proxy:
+        assert await statuses(proxy.port, [request_bytes("GET", "/healthz", NAME)]) == {200}, "a worker has answered"
         assert proxy.worker_users() == {{"nginx": NGINX_USER, "haproxy": HAPROXY_USER}[kind]}
 
 
@@ -80,26 +83,28 @@ async def test_who_gets_in_through_a_proxy(
         for relay, port in zip(relays, proxy.ports, strict=True):
             assert await statuses(port, [request_bytes("GET", "/healthz", NAME)]) == {200}, "the way there works"
             claims = claims_to_be_near(relay.port)
-            for name, origin in claims if relay is relays[0] else claims[::5]:
+            # Where the proxy says that it is one, a few of them will do.
+            for name, origin in claims if relay is relays[0] and forwarding in SILENT else claims[::5]:
                 page = [("Origin", origin)] if origin else []
                 assert await statuses(port, sent(every_route, name, *page)) <= {401, 403}, (name, origin)
-            unknown = ("Authorization", "Bearer a-key-that-nobody-knows")
-            assert await statuses(port, sent(every_route, "localhost", unknown)) <= {401, 403}
+        unknown = ("Authorization", "Bearer a-key-that-nobody-knows")
+        assert await statuses(proxy.port, sent(every_route, "localhost", unknown)) <= {401, 403}
         assert witness.let_in == []
 
         without_keys, with_keys, with_admin_keys = proxy.ports
         key, admin_key = ("Authorization", f"Bearer {KEY}"), ("Authorization", f"Bearer {ADMIN_KEY}")
-        for port, name in itertools.product((with_keys, with_admin_keys), ("localhost", NAME)):
-            assert await statuses(port, sent(client_routes, name, key)) == {200}
-            assert await statuses(port, sent(client_routes, name, key, ("Origin", "https://evil.example"))) == {200}
-            assert await statuses(port, sent(admin_routes, name, key)) == {403}
-        assert len(witness.let_in) == 2 * 2 * 2 * len(client_routes)
+        for port, name, page in (
+            (with_keys, "localhost", []),
+            (with_admin_keys, NAME, [("Origin", "https://evil.example")]),
+        ):
+            assert await statuses(port, sent(client_routes, name, key, *page)) == {200}
+            assert await statuses(port, sent(admin_routes, name, key, *page)) == {403}
+        assert len(witness.let_in) == 2 * len(client_routes)
 
         witness.let_in.clear()
         assert await statuses(with_admin_keys, sent(every_route, NAME, admin_key)) == {200}
         assert len(witness.let_in) == len(every_route)
-        for port in (without_keys, with_keys):
-            assert await statuses(port, sent(every_route, "localhost", admin_key)) <= {401, 403}
+        assert await statuses(without_keys, sent(every_route, "localhost", admin_key)) <= {401, 403}
         assert len(witness.let_in) == len(every_route)
 
 
