@@ -404,6 +404,8 @@ class Settings(BaseSettings):
             )
         if not self.is_loopback and self.open_access:
             found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")
+        if self.is_loopback and not self.trusts_local and not self.api_keys and not self.open_access:
+            found.append("RELAY_LOCAL=off without RELAY_API_KEYS: only admins have a key to this relay")
         return found + self._origin_warnings()
 
     def _origin_warnings(self) -> list[str]:

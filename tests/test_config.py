@@ -282,3 +282,55 @@ def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
         clean.delenv(name)
     with pytest.raises(ConfigError, match="the settings are wrong:\n  clientSecretTtlSeconds"):
         load_all()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("https://App.Example.com:443", ("https://app.example.com",)),
+        ("capacitor://localhost, file://,null", ("capacitor://localhost", "file://", "null")),
+        ("chrome-extension://abcdef", ("chrome-extension://abcdef",)),
+        ("*", ("*",)),
+    ],
+)
+def test_origins_of_any_scheme_are_read(value: str, expected: tuple[str, ...]) -> None:
+    assert Settings.load(_env_file=None, allowed_origins=value).allowed_origins == expected
+
+
+@pytest.mark.parametrize("value", ["*", "null", "file://", "capacitor://localhost"])
+def test_an_origin_that_opens_more_than_it_seems_is_warned_of(value: str) -> None:
+    [warning] = Settings.load(_env_file=None, allowed_origins=value).warnings()
+    assert "RELAY_ALLOWED_ORIGINS" in warning
+
+
+def test_hosts_are_names_without_ports() -> None:
+    assert Settings.load(_env_file=None, hosts="Voice.example.com, relay.test").hosts == (
+        "voice.example.com",
+        "relay.test",
+    )
+    for wrong in ("voice.example.com:443", "https://a", "a/b", "a b"):
+        with pytest.raises(ConfigError, match="is no name of a host"):
+            Settings.load(_env_file=None, hosts=wrong)
+
+
+def test_local_trust_can_be_ended_and_then_a_relay_without_keys_is_warned_of() -> None:
+    settings = Settings.load(_env_file=None, local="OFF")
+    assert not settings.trusts_local
+    assert any("RELAY_LOCAL=off" in warning for warning in settings.warnings())
+    assert not Settings.load(_env_file=None, local="off", api_keys=("k" * 16,)).warnings()
+    with pytest.raises(ConfigError, match="RELAY_LOCAL"):
+        Settings.load(_env_file=None, local="perhaps")
+
+
+def test_reread_takes_the_environment_of_now_and_the_same_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"RELAY_API_KEYS={'a' * 16}\n")
+    settings = Settings.load(port=9090)
+    (tmp_path / ".env").write_text(f"RELAY_API_KEYS={'b' * 16}\nPORT=1\n")
+    fresh = settings.reread()
+    assert (fresh.api_keys, fresh.port) == (("b" * 16,), 9090)
+    (tmp_path / ".env").write_text("RELAY_API_KEYS=short\n")
+    with pytest.raises(ConfigError, match="RELAY_API_KEYS"):
+        settings.reread()
