@@ -1,6 +1,7 @@
 """Settings: what the environment says, every mistake at once, and where the model is."""
 
 import os
+from pathlib import Path
 
 import pytest
 
