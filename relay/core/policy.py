@@ -32,8 +32,10 @@ CAPABILITIES: Mapping[str, str] = {
 }
 """What a policy can let a client do, each as the end of "the client may …"."""
 
-DEFAULT_ALLOW = frozenset(CAPABILITIES) - {"mcp", "image_urls"}
-"""Enough for every application of the official SDKs; what is left out makes the model's end visit addresses."""
+ADDRESSES = frozenset({"mcp", "image_urls"})
+"""What makes the model's end visit addresses."""
+DEFAULT_ALLOW = frozenset(CAPABILITIES) - ADDRESSES
+"""Enough for every application of the official SDKs."""
 
 GUARDED_ALLOW = DEFAULT_ALLOW - {"prompt", "system_items", "unknown"}
 """The default of a policy with instructions of its own: what could replace or outvote them is left out as well."""
@@ -82,15 +84,45 @@ class RealtimePolicy:
         """Whether a server tool of this name is offered."""
         return self.tools is None or matches(name, self.tools)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether some setting is limited: an unknown field could be another name of the same thing."""
+        named = all(is_open(names) for names in (self.models, self.voices, self.transcription_models))
+        capped = self.max_output_tokens is not None or self.max_effort is not None
+        return not named or capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
+
+    @property
+    def guards_addresses(self) -> bool:
+        """Whether the model's end is kept from visiting addresses of the client's choice."""
+        return not self.allow >= ADDRESSES
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether anything is limited at all: then items, parts and tools pass only in the shapes that are known."""
+        return self.is_limited or self.guards_addresses
+
+
+MAX_NAME_CHARS = 512
+
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether `name` fits one of the patterns; `*` stands for anything."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return len(name) <= MAX_NAME_CHARS and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def is_open(patterns: tuple[str, ...]) -> bool:
+    """Whether every name fits the patterns."""
+    return "*" in patterns
 
 
 def names_among(patterns: tuple[str, ...]) -> list[str]:
     """The patterns that are names: those without a wildcard."""
     return [pattern for pattern in patterns if not set(pattern) & set("*?[")]
+
+
+def first_name(patterns: tuple[str, ...]) -> str | None:
+    """The first of the patterns that is a name; None if there is none."""
+    return next(iter(names_among(patterns)), None)
 
 
 VoiceKind = Literal["model", "external"]
@@ -156,7 +188,7 @@ class Policy:
         """The model of a client that names none; None where the policy allows neither `configured` nor names one."""
         if self.allows_model(configured):
             return configured
-        return next(iter(names_among(self.realtime.models)), None)
+        return first_name(self.realtime.models)
 
     def default_voice(self, *configured: str | None, kind: VoiceKind | None = None) -> str | None:
         """Who speaks where a client names nobody; None where there is no such voice (of that kind).
@@ -171,7 +203,7 @@ class Policy:
         """What the user's words are transcribed with: `configured` if that is allowed, else the first that it names."""
         if configured is None or matches(configured, self.realtime.transcription_models):
             return configured
-        return next(iter(names_among(self.realtime.transcription_models)), None)
+        return first_name(self.realtime.transcription_models)
 
     def instructions_with(self, given: str | None, default: str = "") -> str:
         """The policy's instructions with the client's behind them; without its own, the client's or else `default`."""
