@@ -5,13 +5,14 @@ response is under way, or while the server's share of a mixed response still run
 refused as the API would, with its `event_id`, so that no SDK waits for ever.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from relay.core.bounded import RecentSet
 from relay.core.commands import CancelTool, RunTool
+from relay.core.open_requests import OpenRequests
 from relay.core.realtime_events import Obj, RealtimeCommand, TellUpstream
 from relay.core.response import ResponseSlot, SlotState
 from relay.core.tool_calls import ToolCalls
@@ -33,6 +34,12 @@ class Create:
     body: Obj
     event_id: str
     names: frozenset[str] | None = None
+
+    @property
+    def metadata(self) -> Any:
+        """What the client knows its response by."""
+        response = self.body.get("response")
+        return response.get("metadata") if isinstance(response, Mapping) else None
 
     @property
     def overrides(self) -> Obj:
@@ -69,7 +76,7 @@ class RealtimeTurns:
         self._mixed = RecentSet(MAX_RESPONSES)
         self._client_owes = False
         self._out_of_band = RecentSet(MAX_OUT_OF_BAND)
-        self._asked_out_of_band: deque[tuple[str, Any]] = deque(maxlen=MAX_OUT_OF_BAND)
+        self._requests = OpenRequests()
         self._own_request: str | None = None
         self._overrides: OrderedDict[str, Create] = OrderedDict()
         self._follows: Create | None = None
@@ -128,12 +135,14 @@ class RealtimeTurns:
     def _ask(self, create: Create) -> None:
         self.slot.request(create.event_id)
         self._asked, self._own_request = create, None
+        self._requests.add(create.event_id, create.metadata)
         self._emit(TellUpstream(create.body))
 
     def _ask_follow_up(self) -> None:
         request_id = self._next_id()
         self.slot.request(request_id)
         self._asked, self._own_request = self._follows, request_id
+        self._requests.add(request_id, None)
         settings = self._follows.overrides if self._follows is not None else {}
         if self.calls.at_round_limit:
             settings["tool_choice"] = "none"
@@ -146,7 +155,7 @@ class RealtimeTurns:
         """The client asks for a response: now if it can be had, else after the one under way."""
         response = create.body.get("response")
         if isinstance(response, Mapping) and response.get("conversation") == "none":
-            self._asked_out_of_band.append((create.event_id, response.get("metadata")))
+            self._requests.add(create.event_id, create.metadata, out_of_band=True)
             self._emit(TellUpstream(create.body))
         elif self._waiting is not None:
             self._refuse(create.event_id, BUSY, "Another response.create is waiting for the active response to end.")
@@ -197,7 +206,7 @@ class RealtimeTurns:
         response_id = response.get("id")
         if not isinstance(response_id, str):
             return
-        if self._takes_out_of_band(response):
+        if self._requests.begins_out_of_band(response, self.upstream_creates):
             self._out_of_band.add(response_id)
             return
         was_requested = self.slot.request_id is not None
@@ -243,10 +252,8 @@ class RealtimeTurns:
     def request_refused(self, event_id: str, code: Any, now: float) -> bool:
         """An error that answers a `response.create`. Returns whether it was one of the relay's own."""
         own = event_id == self._own_request
-        for asked in list(self._asked_out_of_band):
-            if asked[0] == event_id:
-                self._asked_out_of_band.remove(asked)
-                return False
+        if self._requests.refused(event_id):
+            return False
         if not self.slot.refused(event_id):
             return own
         if own:
@@ -285,16 +292,3 @@ class RealtimeTurns:
         """The function tools that the client brought along for one response; None if it goes by the session's."""
         create = self._overrides.get(response_id) if isinstance(response_id, str) else None
         return create.names if create is not None else None
-
-    def _takes_out_of_band(self, response: Mapping[str, Any]) -> bool:
-        """Whether a response that begins is one that was asked for outside the conversation; then it is ticked off."""
-        if isinstance(response.get("conversation_id"), str):
-            return False
-        metadata = response.get("metadata")
-        for asked in self._asked_out_of_band:
-            # Without metadata to know it by, only an upstream that says "no conversation" tells it from the others.
-            unmarked = not metadata and not asked[1] and (self.slot.is_free or "conversation_id" in response)
-            if unmarked or (metadata and metadata == asked[1]):
-                self._asked_out_of_band.remove(asked)
-                return True
-        return False

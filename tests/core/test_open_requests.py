@@ -1,0 +1,100 @@
+"""Responses inside the conversation and outside it, where the upstream does not say which is which, as transcripts."""
+
+from typing import Any
+
+import pytest
+
+from relay.core.open_requests import MAX_OPEN, OpenRequests
+from tests.support.realtime_stage import CLOCK, RealtimeStage, call_events, call_item, created, done
+
+MARK = {"metadata": {"topic": "x"}}
+OUTSIDE = {"conversation": "none", "input": []}
+NO_VAD = {"input": {"turn_detection": None}}
+
+
+def asks(at: RealtimeStage, event_id: str, **response: Any) -> RealtimeStage:
+    return at.client(type="response.create", event_id=event_id, response=response)
+
+
+def runs(at: RealtimeStage, response_id: str, **response: Any) -> int:
+    """A response in which the model calls the server's tool: how many calls run."""
+    before = len(at.ran)
+    call = call_item(f"call_{response_id}", "clock")
+    at.upstream(created(response_id, **response), *call_events(response_id, call), done(response_id, call, **response))
+    return len(at.ran) - before
+
+
+@pytest.mark.parametrize("mark", [MARK, {}])
+@pytest.mark.parametrize("inside_first", [True, False])
+def test_a_response_inside_is_never_taken_for_one_outside(mark: Any, inside_first: bool) -> None:
+    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    wishes = [("in", mark), ("out", OUTSIDE | mark)]
+    for event_id, wish in wishes if inside_first else wishes[::-1]:
+        asks(at, event_id, **wish)
+    assert runs(at, "r1", **mark) == 1
+    assert "clock" not in str(at.told)
+
+
+def test_the_order_of_the_requests_tells_which_response_is_which() -> None:
+    at = RealtimeStage(CLOCK).ready()
+    asks(asks(at, "in", **MARK), "out", **OUTSIDE, **MARK)
+    assert [runs(at, "r1", **MARK), runs(at, "r2", **MARK)] == [1, 0]
+    assert at.told[-1]["response"]["output"] == [call_item("call_r2", "clock")]
+
+
+def test_metadata_of_its_own_tells_one_outside() -> None:
+    at = RealtimeStage(CLOCK).ready()
+    asks(at, "out", **OUTSIDE, **MARK)
+    at.upstream(type="input_audio_buffer.speech_started", item_id="u", audio_start_ms=0)
+    at.upstream(type="input_audio_buffer.speech_stopped", item_id="u", audio_end_ms=9)
+    assert [runs(at, "vad"), runs(at, "r1", **MARK)] == [1, 0]
+
+
+def test_one_outside_without_metadata_is_told_only_where_no_other_can_begin() -> None:
+    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    assert runs(asks(at, "out", **OUTSIDE), "r1") == 0
+    at = RealtimeStage(CLOCK).ready()
+    assert runs(asks(at, "out", **OUTSIDE), "r1") == 1, "it may answer what the user said"
+
+
+def test_one_outside_that_was_silently_refused_leaves_nothing_behind() -> None:
+    at = RealtimeStage(CLOCK).ready()
+    asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
+    assert [runs(at, "r1", **MARK), runs(at, "r2", **MARK)] == [1, 1]
+    assert "clock" not in str(at.told)
+
+
+# -- the requests by themselves ---------------------------------------------------------------------------------------
+
+
+def test_an_upstream_that_names_conversations_is_believed() -> None:
+    requests = OpenRequests()
+    requests.add("in", {"a": "b"})
+    requests.add("out", {"a": "b"}, out_of_band=True)
+    assert not requests.begins_out_of_band({"metadata": {"a": "b"}, "conversation_id": "conv_1"}, True)
+    requests.add("in", {"a": "b"})
+    assert requests.begins_out_of_band({"metadata": {"a": "b"}, "conversation_id": None}, True)
+
+
+def test_an_upstream_that_does_not_repeat_metadata_leaves_it_in_doubt() -> None:
+    requests = OpenRequests()
+    requests.add("out", None, out_of_band=True)
+    requests.add("in", {"a": "b"})
+    assert not requests.begins_out_of_band({}, False)
+
+
+def test_a_flood_of_requests_outside_does_not_make_one_inside_forgotten() -> None:
+    requests = OpenRequests()
+    requests.add("in", {"a": "b"})
+    for number in range(2 * MAX_OPEN):
+        requests.add(str(number), {"a": "b"}, out_of_band=True)
+    assert not requests.begins_out_of_band({"metadata": {"a": "b"}}, False)
+
+
+def test_a_refused_request_is_closed() -> None:
+    requests = OpenRequests()
+    requests.add("out", {"a": "b"}, out_of_band=True)
+    assert requests.refused("out")
+    requests.add("in", None)
+    assert not requests.refused("in")
+    assert not requests.begins_out_of_band({"metadata": {"a": "b"}}, False)
