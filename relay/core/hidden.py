@@ -28,6 +28,7 @@ class HiddenItems:
         self._calls = RecentSet(MAX_IDS)
         self._clients = RecentSet(MAX_IDS)
         self._clients_calls = RecentSet(MAX_IDS)
+        self._expected = RecentSet(MAX_IDS)
         self._outputs: OrderedDict[str, set[int]] = OrderedDict()
 
     def hide(self, item_id: Any) -> None:
@@ -50,6 +51,18 @@ class HiddenItems:
             self._clients.add(item_id)
         if isinstance(call_id, str):
             self._clients_calls.add(call_id)
+
+    def expect_call(self, call_id: str) -> None:
+        """The client puts a call of its own into the conversation, whatever its name: it comes back by this id."""
+        self._expected.add(call_id)
+        self._clients_calls.add(call_id)
+
+    def was_expected(self, call_id: Any) -> bool:
+        """Whether a call is the one that the client has put there; asked once, for a second one is another call."""
+        if not isinstance(call_id, str) or call_id not in self._expected:
+            return False
+        del self._expected[call_id]
+        return True
 
     def is_clients(self, item_id: Any) -> bool:
         """Whether a call was found to be the client's."""

@@ -33,6 +33,7 @@ class ClientRequests:
         parting: Parting,
         emit: Callable[[RealtimeCommand], None],
         next_id: Callable[[], str],
+        next_call_id: Callable[[], str],
         model: str,
     ) -> None:
         self._policy = policy
@@ -42,6 +43,7 @@ class ClientRequests:
         self._parting = parting
         self._emit = emit
         self._next_id = next_id
+        self._next_call_id = next_call_id
         self._model = model
         self._client_tools: Any = []
         self._updates: deque[tuple[str, frozenset[str], Any]] = deque(maxlen=MAX_UPDATES)
@@ -85,6 +87,7 @@ class ClientRequests:
     def _session_update(self, body: Obj, now: float) -> None:
         session = body.get("session")
         if isinstance(session, dict):
+            self._check_names(session, "session")
             if session.get("model") is not None and session["model"] == self._model:
                 del session["model"]  # a repetition, perhaps of a name that the upstream knows another way
             body = self._with_id(body)
@@ -100,6 +103,8 @@ class ClientRequests:
             self._check_item(item, "item")
             if item.get("role") == "user":
                 self._turns.user_went_on()
+            if item.get("type") == "function_call":
+                body["item"] = self._clients_call(item)
         previous = body.get("previous_item_id")
         if self._hidden.is_hidden(previous):
             raise _no_item(previous, "previous_item_id", "item_create_invalid_previous_item_id")
@@ -111,10 +116,49 @@ class ClientRequests:
         kind = item.get("type")
         if kind in ("function_call", "function_call_output") and self._hidden.is_servers_call(item.get("call_id")):
             raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
-        if kind == "function_call" and not self._policy.show_tools and self._parts.runs(_text(item.get("name"))):
-            raise Denied("The client has no function of this name.", f"{path}.name", "invalid_value")
         if self._hidden.is_hidden(item.get("id")):
             raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
+        content = item.get("content")
+        for index, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, Mapping) and self._hidden.is_hidden(part.get("id")):
+                raise _no_item(part["id"], f"{path}.content[{index}].id", "invalid_value")
+
+    def _clients_call(self, item: Mapping[str, Any]) -> Obj:
+        """A function call that the client puts into the conversation is the client's, also by a server tool's name.
+
+        It never runs. Its `call_id`, ours if the client gives none, tells it from the model's when it comes back.
+        """
+        call_id = item.get("call_id") or self._next_call_id()
+        self._hidden.expect_call(call_id)
+        return {**item, "call_id": call_id}
+
+    def take_out_names(self, settings: Obj, path: str = "session") -> list[Denied]:
+        """Take the names of tools that cannot be had out of a session or a response, and say why.
+
+        A tool of the client's may not be called as a protected one of the server's, and one that is chosen must be the
+        client's: a name that only the server's tools have is answered as one that nobody has.
+        """
+        refusals = []
+        tools = settings.get("tools")
+        members = tools if isinstance(tools, list) else []
+        taken = [index for index, tool in enumerate(members) if self._parts.is_protected(tool)]
+        if taken:
+            param = f"{path}.tools[{taken[0]}].name"
+            refusals.append(Denied("This name cannot be used here.", param, "invalid_value"))
+            settings["tools"] = [tool for tool in members if not self._parts.is_protected(tool)]
+        choice = settings.get("tool_choice")
+        if isinstance(choice, Mapping) and choice.get("type") != "mcp" and self._parts.hides_tools:
+            names = self._parts.client_names if tools is None else function_names(tools)
+            if _text(choice.get("name")) not in names:
+                text = "No tool of the client's has this name."
+                refusals.append(Denied(text, f"{path}.tool_choice", "invalid_value"))
+                del settings["tool_choice"]
+        return refusals
+
+    def _check_names(self, settings: Obj, path: str) -> None:
+        refusals = self.take_out_names(settings, path)
+        if refusals and self._policy.denied_fields == "refuse":
+            raise refusals[0]
 
     def _about_item(self, body: Obj, now: float) -> None:
         """Delete, retrieve and truncate: a hidden item is one that is not there."""
@@ -134,6 +178,7 @@ class ClientRequests:
             for index, item in enumerate(inputs if isinstance(inputs, list) else ()):
                 if isinstance(item, Mapping):
                     self._check_item(item, f"response.input[{index}]")
+            self._check_names(response, "response")
             names = function_names(response["tools"]) if response.get("tools") is not None else None
             self._merge_response(response)
         self._turns.create(Create(body, body["event_id"], names), now)

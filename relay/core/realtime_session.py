@@ -6,6 +6,7 @@ say is the business of `relay.core.realtime_requests`, what it is shown that of 
 session's own life, from the dial to the close. Everything a rule changes is written anew.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -19,7 +20,7 @@ from relay.core.events import Forwarded
 from relay.core.hidden import HiddenItems
 from relay.core.parting import Parting
 from relay.core.policy import Principal
-from relay.core.policy_table import Denied, with_limits
+from relay.core.policy_table import Denied, check_session, with_limits
 from relay.core.realtime_events import (
     CONSENT,
     ClientBabbled,
@@ -94,6 +95,7 @@ class RealtimeSession:
         """Whether the client has had a session."""
         self._policy = principal.policy.realtime
         self._numbers = next_id
+        self._shown_numbers = itertools.count(1)
         self._initial = initial
         self._connect_by = started_at + CONNECT_TIMEOUT_S
         self._commands: list[RealtimeCommand] = []
@@ -111,6 +113,7 @@ class RealtimeSession:
             self._parting,
             self._commands.append,
             self._next_id,
+            lambda: f"call_{self._next_shown_id()}",
             model,
         )
         self._backlog = Backlog(PCM16_24K)
@@ -118,6 +121,7 @@ class RealtimeSession:
         self._held: list[UpstreamSaid] = []
         self._has_become_ready = False
         self._configure_id: str | None = None
+        self._early_refusals: list[Denied] = []
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
     # -- what the shell looks at --------------------------------------------------------------------------------------
@@ -293,7 +297,11 @@ class RealtimeSession:
         session = session if isinstance(session, Mapping) else {}
         self._learn(session)
         self._parts.teach = session.get("engine") is not None
-        first = self._first_configuration()
+        try:
+            first = self._first_configuration(session)
+        except Denied as denied:
+            self._give_up("session_refused", f"The session of this client secret: {denied}", "session refused")
+            return None
         if first is None:
             self._become_ready()
             return body
@@ -309,13 +317,17 @@ class RealtimeSession:
         self.phase = Phase.READY
         self._has_become_ready = self.was_ready = True
 
-    def _first_configuration(self) -> Obj | None:
-        """What must be in force before the client's first word, if anything."""
-        given: Obj = dict(self._initial) if self._initial else {}
+    def _first_configuration(self, found: Mapping[str, Any]) -> Obj | None:
+        """What must be in force before the client's first word, if anything. Raises Denied.
+
+        What a client secret carries is checked once more: the policy may have changed since it was made.
+        """
+        given = check_session(self._initial, self._policy)
         if given:
+            self._early_refusals = self._requests.take_out_names(given)
             self._requests.uses_tools(given.get("tools"))
             given.pop("model", None)
-        first = self._parts.merge(with_limits(given, self._policy), whole=True)
+        first = self._parts.merge(with_limits(given, self._policy, found), whole=True)
         return {"type": "realtime", **first} if first else None
 
     def _down_session_updated(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
@@ -350,6 +362,9 @@ class RealtimeSession:
 
     def _replay(self, now: float) -> None:
         """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
+        refusals, self._early_refusals = self._early_refusals, []
+        for refusal in refusals:
+            self._refuse(None, refusal.code, str(refusal), refusal.param)
         held, self._held = self._held, []
         for event in held:
             self._upstream(event, now)
@@ -362,7 +377,7 @@ class RealtimeSession:
         error = body.get("error")
         event_id = error.get("event_id") if isinstance(error, Mapping) else None
         if not isinstance(error, Mapping) or not isinstance(event_id, str):
-            return body
+            return self._parts.shown_error(body)
         if event_id == self._configure_id and self.phase is Phase.CONFIGURING:
             text = "The model's end did not take the server's configuration of the session."
             self._give_up("session_refused", text, "session refused")
@@ -370,11 +385,11 @@ class RealtimeSession:
         self._requests.update_refused(event_id)
         self.turns.request_refused(event_id, error.get("code"), now)
         if self._requests.is_stand_in(event_id):
-            return {**body, "error": {**error, "event_id": None}}
+            return self._parts.shown_error({**body, "error": {**error, "event_id": None}})
         if event_id.startswith(OWN_IDS):
             self._pass_over(f"error {error.get('code')!s:.60}")
             return None
-        return body
+        return self._parts.shown_error(body)
 
     # -- errors and ends ----------------------------------------------------------------------------------------------
 
@@ -388,8 +403,12 @@ class RealtimeSession:
     def _next_id(self) -> str:
         return OWN_IDS + self._numbers()
 
+    def _next_shown_id(self) -> str:
+        """An id that the client sees: counted apart, or its number would tell how much goes on unseen."""
+        return f"{OWN_IDS}shown_{next(self._shown_numbers)}"
+
     def _tell_error(self, error: Obj) -> None:
-        self._commands.append(TellClient({"type": "error", "event_id": self._next_id(), "error": error}))
+        self._commands.append(TellClient({"type": "error", "event_id": self._next_shown_id(), "error": error}))
 
     def _fault(self, fault: ClientBabbled, now: float) -> None:
         self._refuse(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
@@ -399,9 +418,10 @@ class RealtimeSession:
 
     def _upstream_closed(self, event: ev.UpstreamClosed) -> None:
         if event.code in PASSED_CLOSES or 3000 <= event.code < 5000:
-            self._end(event.code, event.reason)
+            self._end(event.code, self._parts.cut(event.reason))
             return
-        self._give_up("upstream_closed", "The model's end broke off the connection.", event.reason or "upstream closed")
+        reason = self._parts.cut(event.reason) or "upstream closed"
+        self._give_up("upstream_closed", "The model's end broke off the connection.", reason)
 
     def _give_up(self, code: str, message: str, reason: str) -> None:
         """An end that the client did not bring about: first an `error`, then the close (D6)."""

@@ -32,7 +32,7 @@ class ClientView:
         about_hidden = self._hidden.is_hidden(body.get("item_id"))
         if about_hidden or (self._parts.hides_tools and self._hidden.is_servers_call(body.get("call_id"))):
             return None
-        return body
+        return self._parts.shown_error(body) if "error" in body else body
 
     def _item(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         item = body.get("item")
@@ -69,6 +69,9 @@ class ClientView:
         """
         item_id, call_id = item.get("id"), item.get("call_id")
         if self._hidden.is_clients(item_id):
+            return False
+        if response_id is None and self._hidden.was_expected(call_id):
+            self._hidden.leave_to_client(item_id, call_id)
             return False
         if self._hidden.is_servers_call(call_id):
             return True
@@ -107,9 +110,11 @@ class ClientView:
 
     def _response_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
         response = body.get("response")
-        if isinstance(response, Mapping):
-            self._turns.response_created(response)
-        return body
+        if not isinstance(response, Mapping):
+            return body
+        self._turns.response_created(response)
+        shown = self._parts.shown_response(response)
+        return body if shown is response else {**body, "response": shown}
 
     def _response_done(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
         response = body.get("response")
@@ -120,10 +125,9 @@ class ClientView:
         hidden = [item for item in items if self._hides(item, response_id)]
         calls = [item for item in items if item.get("type") == "function_call"]
         ours = [item for item in calls if self._hidden.is_servers_call(item.get("call_id"))]
-        shown = body
+        shown = self._parts.shown_response(response)
         if hidden:
-            kept = [item for item in items if item not in hidden]
-            shown = {**body, "response": {**response, "output": kept}}
+            shown = {**shown, "output": [item for item in items if item not in hidden]}
         status = response.get("status")
         self._hidden.ended(response_id)
         self._turns.response_done(
@@ -133,7 +137,7 @@ class ClientView:
             mixed=any(item not in ours and item not in hidden for item in calls),
             now=now,
         )
-        return shown
+        return body if shown is response else {**body, "response": shown}
 
     def _speech_started(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
         self._turns.speech_started(now)

@@ -1,12 +1,16 @@
 """What the server adds to a Realtime client's session, and the client may neither read, replace nor remove.
 
 Upwards, the server's instructions and tools are merged into every `session.update` and `response.create` that would
-replace them; downwards, `session.created` and `session.updated` are shown without them.
+replace them; downwards, sessions, responses and errors are shown without them. A client's tool may not have
+the name of a protected one: it is refused, for the model would never call it. All that the client learns is that this
+name is taken.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from relay.core.locked_texts import MARK, PIECE_CHARS, LockedTexts
 from relay.core.policy import RealtimePolicy
 from relay.core.realtime_events import Obj
 from relay.core.values import ToolSpec
@@ -42,6 +46,9 @@ class ServerParts:
         self.teach = False
         self.client_names: frozenset[str] = frozenset()
         """The function tools that the client has set for the session."""
+        hidden = self.tools.values() if self.hides_tools else ()
+        described = [text for tool in hidden for text in _texts_of(tool) if len(text) >= PIECE_CHARS]
+        self._locked = LockedTexts([policy.instructions, *described])
 
     @property
     def hides_tools(self) -> bool:
@@ -70,7 +77,7 @@ class ServerParts:
             return given
         client = given if isinstance(given, list) else []
         names = function_names(client)
-        kept = [tool for tool in client if not self._is_protected(tool)]
+        kept = [tool for tool in client if not self.is_protected(tool)]
         return kept + [
             tool_object(tool, teach=self.teach)
             for tool in self.tools.values()
@@ -87,7 +94,8 @@ class ServerParts:
             settings["tools"] = self.tools_with(settings.get("tools"))
         return settings
 
-    def _is_protected(self, tool: Any) -> bool:
+    def is_protected(self, tool: Any) -> bool:
+        """Whether a client's tool has the name of a protected one of the server's."""
         name = tool.get("name") if isinstance(tool, Mapping) else None
         server = self.tools.get(name) if isinstance(name, str) else None
         return server is not None and server.protected
@@ -96,17 +104,71 @@ class ServerParts:
 
     def shown(self, session: Mapping[str, Any]) -> Mapping[str, Any]:
         """The session as its client may see it; the same object if nothing has to be taken out."""
+        others = {key: value for key, value in session.items() if key not in ("instructions", "tools")}
+        cut = self._locked.cut(others)
+        changes = self._merged_away(session) | ({} if cut is others else cut)
+        return {**session, **changes} if changes else session
+
+    def shown_response(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same for a response: its settings, where an upstream repeats them, and why it failed."""
+        changes = self._merged_away(response)
+        details = response.get("status_details")
+        cut = self._locked.cut(details)
+        if cut is not details:
+            changes["status_details"] = cut
+        return {**response, **changes} if changes else response
+
+    def shown_error(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """An event that tells of an error, without what it quotes of the server's share; the same object if nothing."""
+        shown: Mapping[str, Any] = self._locked.cut(event)
+        error = shown.get("error")
+        if not self.hides_tools or not isinstance(error, Mapping) or "tools" not in str(error.get("param"))[:80]:
+            return shown
+        message = error.get("message")
+        if not isinstance(message, str):
+            return shown
+        names = "|".join(re.escape(name) for name in self.tools if self.runs(name))
+        cut = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", MARK, message) if names else message
+        return shown if cut == message else {**shown, "error": {**error, "message": cut}}
+
+    def cut(self, text: str) -> str:
+        """A text of the upstream's without what it quotes of the server's share."""
+        return str(self._locked.cut(text))
+
+    def _merged_away(self, settings: Mapping[str, Any]) -> Obj:
+        """The members of a session or a response that have to be shown otherwise than the upstream has them."""
         changes: Obj = {}
-        own, instructions = self._policy.instructions, session.get("instructions")
+        own, instructions = self._policy.instructions, settings.get("instructions")
         if own and instructions is not None:
             is_merged = isinstance(instructions, str) and instructions.startswith(own + _BETWEEN)
             changes["instructions"] = instructions[len(own + _BETWEEN) :] if is_merged else ""
-        tools = session.get("tools")
-        if self.hides_tools and isinstance(tools, list):
-            kept = [tool for tool in tools if not self._is_hidden(tool)]
-            if len(kept) != len(tools):
+        tools = settings.get("tools")
+        if self.hides_tools and tools is not None:
+            members = tools if isinstance(tools, list) else []
+            kept = [tool for tool in members if not self._is_hidden(tool)]
+            if not isinstance(tools, list) or len(kept) != len(tools):
                 changes["tools"] = kept
-        return {**session, **changes} if changes else session
+        return changes
 
     def _is_hidden(self, tool: Any) -> bool:
-        return isinstance(tool, Mapping) and tool.get("type", "function") == "function" and self.runs(tool.get("name"))
+        if not isinstance(tool, Mapping) or tool.get("type", "function") != "function":
+            return False
+        inner = tool.get("function")  # as some endpoints write it
+        return self.runs(tool.get("name")) or (isinstance(inner, Mapping) and self.runs(inner.get("name")))
+
+
+def _texts_of(tool: ToolSpec) -> Iterator[str]:
+    """What is written in a tool's definition to be read."""
+    yield tool.description
+    yield from _descriptions(tool.parameters)
+
+
+def _descriptions(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("description"), str):
+            yield schema["description"]
+        for member in schema.values():
+            yield from _descriptions(member)
+    elif isinstance(schema, list | tuple):
+        for member in schema:
+            yield from _descriptions(member)

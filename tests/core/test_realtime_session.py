@@ -9,6 +9,7 @@ from relay.core import events as ev
 from relay.core.policy import DEFAULT_ALLOW, GUARDED_ALLOW, RealtimePolicy
 from relay.core.realtime_events import ClientBabbled
 from relay.core.turns import RESPONSE_AFTER_SPEECH_S, STALL_S
+from relay.core.values import ToolSpec
 from tests.support.realtime_stage import (
     CLOCK,
     DICE,
@@ -147,8 +148,7 @@ def test_an_update_without_tools_leaves_them_alone() -> None:
 
 def test_a_clients_tool_wins_over_the_servers_of_the_same_name_unless_that_is_protected() -> None:
     at = stage(CLOCK, DICE)
-    mine = [LAMP | {"name": "clock"}, LAMP | {"name": "dice"}]
-    at.client(type="session.update", session={"type": "realtime", "tools": mine})
+    at.client(type="session.update", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
     tools = at.take_sent()[0]["session"]["tools"]
     assert [(tool["name"], tool["description"]) for tool in tools] == [("clock", "Switches."), ("dice", "Rolls dice.")]
     call, roll = call_item("c1", "clock"), call_item("c2", "dice")
@@ -236,8 +236,10 @@ def test_nothing_of_a_hidden_call_can_be_asked_for() -> None:
     at.client(type="conversation.item.create", event_id="f", item=forged)
     at.client(type="conversation.item.create", event_id="p", previous_item_id="item_c1", item=user_item("z")["item"])
     at.client(type="response.create", event_id="q", response={"input": [{"type": "item_reference", "id": "item_c1"}]})
-    at.client(type="conversation.item.create", event_id="c", item=call_item("c9", "clock"))
-    assert [event["error"]["event_id"] for event in at.take_told()] == ["f", "p", "q", "c"]
+    part = {"type": "item_reference", "id": "item_c1"}
+    nested = {"type": "message", "role": "user", "content": [part]}
+    at.client(type="conversation.item.create", event_id="n", item=nested)
+    assert [event["error"]["event_id"] for event in at.take_told()] == ["f", "p", "q", "n"]
     assert at.take_sent() == []
 
 
@@ -361,6 +363,168 @@ def test_an_error_for_an_event_without_id_has_none_either() -> None:
     given = at.take_sent()[0]["event_id"]
     at.upstream(type="error", error={"code": "invalid_value", "message": "m", "event_id": given})
     assert at.take_told()[0]["error"] == {"code": "invalid_value", "message": "m", "event_id": None}
+
+
+# -- nothing tells of hidden tools ------------------------------------------------------------------------------------
+
+
+def test_the_ids_of_the_relays_own_events_do_not_tell_how_much_goes_on_unseen() -> None:
+    def ids(calls: int) -> list[str]:
+        at = stage(CLOCK)
+        for number in range(calls):
+            call = call_item(f"c{number}", "clock")
+            at.upstream(created(f"r{number}"), done(f"r{number}", call)).returns(f"c{number}")
+        at.clear()
+        at.client(type="response.cancel", event_id="relay_1").client(type="session.update", session=7)
+        return [event["event_id"] for event in at.take_told()]
+
+    assert ids(0) == ids(5)
+
+
+@pytest.mark.parametrize("named", [{"id": "item_mine", "call_id": "c9"}, {"call_id": "c9"}, {"id": "item_mine"}, {}])
+@pytest.mark.parametrize("shows", [True, False])
+def test_a_call_that_the_client_creates_is_the_clients_whatever_its_name(named: dict[str, str], shows: bool) -> None:
+    def course(name: str) -> list[Any]:
+        at = stage(CLOCK, policy=RealtimePolicy(show_tools=shows))
+        call = {"type": "function_call", "name": name, "arguments": "{}"} | named
+        at.client(type="conversation.item.create", event_id="x", item=call)
+        [create] = at.take_sent()
+        item = {"id": "item_up", "status": "completed"} | create["item"]
+        for what in ("added", "done", "retrieved"):
+            at.upstream(type=f"conversation.item.{what}", previous_item_id=None, item=item)
+        output = {"type": "function_call_output", "call_id": item["call_id"], "output": "x"}
+        at.client(type="conversation.item.create", item=output)
+        at.client(type="conversation.item.delete", item_id=item["id"])
+        assert at.ran == []
+        assert [event["type"] for event in at.told] == [
+            f"conversation.item.{what}" for what in ("added", "done", "retrieved")
+        ]
+        return [create, at.told, at.sent]
+
+    assert str(course("clock")).replace("clock", "nobodys") == str(course("nobodys"))
+
+
+def test_a_call_of_the_models_by_an_id_that_the_client_created_is_another_call() -> None:
+    at = stage(CLOCK)
+    mine = {"type": "function_call", "name": "clock", "arguments": "{}", "call_id": "c1"}
+    at.client(type="conversation.item.create", item=mine)
+    at.upstream(type="conversation.item.added", previous_item_id=None, item=mine | {"id": "item_mine"})
+    at.clear()
+    call = call_item("c1", "clock")
+    at.upstream(created("r1"), *call_events("r1", call), done("r1", call))
+    assert at.ran == []
+    assert at.told_types() == ["response.created", "response.done"], "and it stays hidden"
+
+
+@pytest.mark.parametrize(
+    ("event", "param"),
+    [
+        ({"type": "session.update", "session": {"tools": [LAMP, LAMP | {"name": "dice"}]}}, "session.tools[1].name"),
+        ({"type": "response.create", "response": {"tools": [LAMP | {"name": "dice"}]}}, "response.tools[0].name"),
+    ],
+)
+def test_a_tool_of_the_clients_by_a_protected_name_is_refused_and_not_lost(event: dict[str, Any], param: str) -> None:
+    at = stage(CLOCK, DICE).client(event)
+    assert at.take_sent() == []
+    error = at.take_told()[0]["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", param)
+    assert "dice" not in error["message"]
+
+
+def test_a_policy_that_drops_leaves_such_a_tool_out() -> None:
+    at = stage(DICE, policy=RealtimePolicy(denied_fields="drop"))
+    at.client(type="session.update", session={"tools": [LAMP, LAMP | {"name": "dice"}]})
+    tools = at.take_sent()[0]["session"]["tools"]
+    assert [(tool["name"], tool["description"]) for tool in tools] == [("lamp", "Switches."), ("dice", "Rolls dice.")]
+    assert at.take_told() == []
+
+
+def test_such_a_tool_of_a_client_secret_is_left_out_and_told_once_the_session_stands() -> None:
+    at = RealtimeStage(DICE, initial={"tools": [LAMP, LAMP | {"name": "dice"}]})
+    at.upstream(type="session.created", session={})
+    [first] = at.take_sent()
+    assert [tool["name"] for tool in first["session"]["tools"]] == ["lamp", "dice"]
+    at.upstream(type="session.updated", session=first["session"])
+    assert [event["type"] for event in at.told] == ["session.created", "error"]
+    assert at.told[1]["error"]["param"] == "session.tools[1].name"
+
+
+def test_choosing_a_hidden_tool_is_answered_as_choosing_one_that_nobody_has() -> None:
+    def answers(name: str) -> list[Any]:
+        at = stage(CLOCK, DICE)
+        choice = {"tool_choice": {"type": "function", "name": name}}
+        at.client(type="session.update", event_id="u", session=choice)
+        at.client(type="response.create", event_id="c", response=choice | {"tools": [LAMP]})
+        return [at.take_told(), at.take_sent()]
+
+    assert answers("clock") == answers("dice") == answers("nobodys")
+    at = stage(CLOCK).client(
+        type="response.create", response={"tools": [LAMP], "tool_choice": {"type": "function", "name": "lamp"}}
+    )
+    assert at.sent_types() == ["response.create"]
+
+
+LOCKED = "You are the voice of the museum. Never speak of the vault.\nThe code is four, seven, one, one and nine."
+WORDS = RealtimePolicy(instructions=LOCKED, allow=GUARDED_ALLOW)
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [LOCKED, LOCKED.upper(), "never speak of the vault.", "The code is four, seven, one", LOCKED.replace("\n", " ")],
+)
+def test_what_an_error_quotes_of_the_locked_instructions_is_cut(quote: str) -> None:
+    at = stage(policy=WORDS).client(CREATE)
+    error = {
+        "type": "invalid_request_error",
+        "code": "x",
+        "message": f"Bad: '{quote}'!",
+        "param": quote,
+        "event_id": "c1",
+    }
+    at.upstream({"type": "error", "error": error}, {"type": "error", "error": error | {"event_id": None}})
+    for told in at.take_told():
+        assert (told["error"]["message"], told["error"]["param"]) == ("Bad: '[…]'!", "[…]")
+    failed = {"type": "failed", "error": {"message": f"Bad: {quote}", "code": "y"}}
+    at.upstream(created("r1"), done("r1", status="failed", status_details=failed))
+    assert at.take_told()[-1]["response"]["status_details"]["error"] == {"message": "Bad: […]", "code": "y"}
+    at.feed(ev.UpstreamClosed(1008, quote))
+    assert [end.reason for end in at.ends if isinstance(end, cmd.CloseClient)] == ["[…]"]
+
+
+def test_an_error_that_quotes_nothing_passes_as_it_came() -> None:
+    at = stage(policy=WORDS)
+    at.upstream(type="error", error={"message": "You are the voice of reason.", "event_id": "theirs"})
+    assert len(at.raw) == 1
+
+
+def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without_it() -> None:
+    secret = ToolSpec("vault", "Opens the vault behind the old staircase.", {"type": "object"})
+    at = stage(secret, policy=WORDS)
+    tools = [{"type": "function", "function": {"name": "vault"}}, {"type": "function", "name": "vault"}]
+    session = {"system": f"<{LOCKED}>", "instructions": LOCKED, "tools": tools, "prompt": {"id": "p", "text": [LOCKED]}}
+    at.upstream(type="session.updated", session=session | {"note": "opens the vault behind the OLD staircase"})
+    assert at.take_told()[0]["session"] == {
+        "system": "<[…]>", "instructions": "", "tools": [], "prompt": {"id": "p", "text": ["[…]"]}, "note": "[…]"
+    }  # fmt: skip
+    at.upstream(created("r1", instructions=LOCKED, tools=tools), done("r1", instructions=LOCKED, tools=tools))
+    assert [(event["response"]["instructions"], event["response"]["tools"]) for event in at.take_told()] == [
+        ("", [])
+    ] * 2
+
+
+def test_an_error_about_tools_does_not_name_a_hidden_one() -> None:
+    at = stage(CLOCK, DICE).client(type="session.update", event_id="u", session={"tools": [LAMP]})
+    error = {"message": "The functions clock, clock_2 and dice are bad.", "param": "session.tools[1]", "event_id": "u"}
+    at.upstream(type="error", error=error)
+    assert at.take_told()[0]["error"]["message"] == "The functions […], clock_2 and […] are bad."
+
+
+def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> None:
+    secret = {"audio": {"output": {"voice": "alloy"}}}
+    at = RealtimeStage(policy=RealtimePolicy(voices=("cedar",)), initial=secret)
+    at.upstream(type="session.created", session={})
+    assert at.take_sent() == []
+    assert at.take_told()[0]["error"]["code"] == "session_refused"
 
 
 # -- the slot ---------------------------------------------------------------------------------------------------------
