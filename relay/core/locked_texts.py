@@ -13,7 +13,7 @@ from typing import Any
 PIECE_CHARS = 24
 MIN_WHOLE_CHARS = 8
 """A locked text that is shorter than a piece is cut as a whole; one that is shorter than this is a mere word."""
-MAX_CHARS = 16_384
+MAX_CHARS = 32_768
 MARK = "[…]"
 
 
