@@ -5,7 +5,8 @@ import contextlib
 import json
 import logging
 import os
-import sys
+
+from relay.child_environment import python_command, python_environment
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 3.0
@@ -14,15 +15,13 @@ MAX_RETRY_S = 30.0
 STEADY_S = 10.0
 
 _log = logging.getLogger("relay.engine")
-_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
 class EngineProcess:
     """Runs `python -m relay.local_engine` on a free loopback port; `url` is None while it is not up."""
 
     def __init__(self, command: tuple[str, ...] | None = None) -> None:
-        # -P: the current folder stays off the import path, so that nothing of the user's hides a package of ours.
-        self._command = command or (sys.executable, "-P", "-m", "relay.local_engine")
+        self._command = command or python_command("relay.local_engine")
         self._url: str | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -63,9 +62,6 @@ class EngineProcess:
                 await process.wait()
 
     async def _spawn(self) -> None:
-        environment = {
-            name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRET_WORDS)
-        }
         # The engine ends when its standard input does: also when we are killed and cannot say goodbye.
         self._process = process = await asyncio.create_subprocess_exec(
             *self._command,
@@ -76,7 +72,7 @@ class EngineProcess:
             "--exit-with-stdin",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=environment,
+            env=python_environment(os.environ),
         )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

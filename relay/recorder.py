@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
-import sys
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from audio.formats import PCM16_24K
+from relay.child_environment import python_command, python_environment
 from relay.core.limits import SessionLimits
 from relay.core.policy import Principal, RecordMode
 from relay.core.replay import Beginning, RealtimeStart
@@ -140,7 +141,7 @@ class Recorder:
                 arguments += [name, str(limit)]
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "relay.recording.finish", *arguments,
+                *python_command("relay.recording.finish", *arguments), env=python_environment(os.environ),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:

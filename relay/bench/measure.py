@@ -1,8 +1,8 @@
 """One measurement: a subject, a load process, and readings of /proc when the load says where it is."""
 
 import asyncio
+import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,6 +13,7 @@ from relay.bench import process
 from relay.bench.latency import Percentiles
 from relay.bench.load import Load
 from relay.bench.subjects import PROTOS, BenchError, Name, running
+from relay.child_environment import python_command, python_environment
 
 MAX_LATE_MS = 10.0
 MAX_LOAD_PERCENT = 85.0
@@ -52,7 +53,10 @@ class LoadProcess:
         """Start it on its own core."""
         spec = orjson.dumps(asdict(load)).decode()
         started = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "relay.bench.load", spec, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            *python_command("relay.bench.load", spec),
+            env=python_environment(os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         process.pin(started.pid, core)
         return cls(started)

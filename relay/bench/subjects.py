@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal
 
 from relay.bench import process
 from relay.bench.ends import Proto
+from relay.child_environment import child_environment, python_command, python_environment
 from relay.errors import RelayError
 
 Name = Literal["relay", "recording", "haproxy"]
@@ -78,26 +78,24 @@ async def running(name: Name, upstream_port: int, sessions: int, core: int | Non
 def _command(
     name: Name, folder: Path, port: int, upstream_port: int, sessions: int
 ) -> tuple[list[str], dict[str, str]]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RELAY_", "OPENAI_"))}
     if name == "haproxy":
         haproxy = _haproxy()
         if haproxy is None:
             raise BenchError("HAProxy is not installed. Install it with: sudo apt-get install haproxy")
         (folder / "haproxy.cfg").write_text(_HAPROXY.format(port=port, upstream_port=upstream_port))
-        return [haproxy, "-db", "-f", "haproxy.cfg"], environment
+        return [haproxy, "-db", "-f", "haproxy.cfg"], child_environment(os.environ)
     (folder / "tools").mkdir()
-    environment |= {
+    # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.
+    environment = python_environment(os.environ) | {
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "RELAY_UPSTREAM": f"ws://127.0.0.1:{upstream_port}/v1/realtime",
         "RELAY_MAX_SESSIONS": str(sessions),
         "RELAY_LOG_LEVEL": "warning",
-        # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")])),
     }
     if name == "recording":
         environment |= {"RELAY_RECORD": "on", "RELAY_RECORDINGS_DIR": str(folder / "recordings")}
-    return [sys.executable, "-m", "relay", "serve"], environment
+    return [*python_command("relay", "serve")], environment
 
 
 def _free_port() -> int:

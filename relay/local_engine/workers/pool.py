@@ -5,9 +5,9 @@ import contextlib
 import itertools
 import logging
 import os
-import sys
 from typing import Any
 
+from relay.child_environment import python_command, python_environment
 from relay.local_engine.listening import Listener
 from relay.local_engine.senses import SensesLost
 from relay.local_engine.speech.tts import Voice
@@ -19,7 +19,7 @@ MOST_UNREAD_BYTES = 64 * 1024 * 1024
 """Of requests that a worker has not read: one that hangs is ended there, like one that has crashed."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _STEADY_S = 5.0
-_COMMAND = (sys.executable, "-P", "-m", "relay.local_engine.workers")
+_COMMAND = python_command("relay.local_engine.workers")
 _numbers = itertools.count(1)
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,10 @@ class WorkerProcess:
         started_at, code = loop.time(), None
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=python_environment(os.environ),
             )
         except OSError:
             log.exception("the worker %s cannot be started", self.name)
