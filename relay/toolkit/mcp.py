@@ -8,19 +8,23 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from relay.child_environment import TLS, child_environment
 from relay.errors import ToolError
 from relay.toolkit.context import ToolContext
 from relay.toolkit.mcp_config import McpServerConfig
+from relay.toolkit.mcp_stderr import StderrLines, logged_stderr
 from relay.toolkit.names import MAX_NAME_CHARS
 from relay.toolkit.registry import Tool, ToolOptions, ToolRegistry
 from relay.toolkit.schema import Bound, parse_arguments
 
 if TYPE_CHECKING:
+    import httpx2
     from mcp import Client
     from mcp.types import CallToolResult
     from mcp.types import Tool as McpTool
@@ -56,9 +60,16 @@ class McpServer:
     """One server: its connection, its tools in the registry, its way back after a failure."""
 
     def __init__(
-        self, config: McpServerConfig, registry: ToolRegistry, *, first_delay_s: float = FIRST_DELAY_S
+        self,
+        config: McpServerConfig,
+        registry: ToolRegistry,
+        *,
+        first_delay_s: float = FIRST_DELAY_S,
+        redact: Callable[[str], str] = str,
     ) -> None:
+        """`redact` takes the relay's secrets out of what the server writes to its standard error."""
         self.config = config
+        self._redact = redact
         self.listed = asyncio.Event()
         """Set once the tools are known."""
         self.connected = asyncio.Event()
@@ -92,7 +103,7 @@ class McpServer:
         delay_s = self._first_delay_s
         while not self._stop.is_set():
             try:
-                async with _connected(self.config) as client:
+                async with _connected(self.config, self._redact) as client:
                     await self._list(client)
                     delay_s, self._client = self._first_delay_s, client
                     self.listed.set()
@@ -189,8 +200,11 @@ class McpServer:
 class McpServers:
     """All servers of a relay."""
 
-    def __init__(self, configs: Iterable[McpServerConfig], registry: ToolRegistry) -> None:
+    def __init__(
+        self, configs: Iterable[McpServerConfig], registry: ToolRegistry, redact: Callable[[str], str] = str
+    ) -> None:
         self._configs = tuple(configs)
+        self._redact = redact
         self._registry = registry
         self.servers: list[McpServer] = []
 
@@ -205,7 +219,7 @@ class McpServers:
             import mcp  # noqa: F401
         except ImportError:
             raise ToolError("MCP servers need the package mcp: install relay-voice[mcp].") from None
-        self.servers = [McpServer(config, self._registry) for config in self._configs]
+        self.servers = [McpServer(config, self._registry, redact=self._redact) for config in self._configs]
         for server in self.servers:
             server.start()
         with contextlib.suppress(TimeoutError):
@@ -231,24 +245,34 @@ def value_of(result: "CallToolResult") -> object:
 
 
 @contextlib.asynccontextmanager
-async def _connected(config: McpServerConfig) -> AsyncIterator["Client"]:
+async def _connected(config: McpServerConfig, redact: Callable[[str], str]) -> AsyncIterator["Client"]:
     import httpx2
     from mcp import Client, StdioServerParameters
+    from mcp.client.stdio import stdio_client
     from mcp.client.streamable_http import streamable_http_client
 
     if config.command is not None:
-        # The SDK hands on HOME, PATH and the like; nothing else of our environment, so no key of ours.
-        server = StdioServerParameters(
-            command=config.command, args=list(config.args), env=dict(config.env), cwd=config.cwd
-        )
-        async with Client(server, read_timeout_seconds=config.timeout_s) as client:
+        # The SDK puts this over variables of its own choice, all of which are in our table as well.
+        environment = child_environment(os.environ, TLS) | config.env
+        server = StdioServerParameters(command=config.command, args=list(config.args), env=environment, cwd=config.cwd)
+        async with (
+            logged_stderr(StderrLines(config.name, config.env.values(), redact)) as stderr,
+            Client(stdio_client(server, stderr), read_timeout_seconds=config.timeout_s) as client,
+        ):
             yield client
         return
     timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, read=STREAM_TIMEOUT_S)
-    async with httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout) as http:
+    # The SDK follows redirects by itself, whatever the client is told; what raises here, it does not.
+    hooks = {"response": [_refuse_redirect]}
+    async with httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout, event_hooks=hooks) as http:
         transport = streamable_http_client(config.url or "", http_client=http)
         async with Client(transport, read_timeout_seconds=config.timeout_s) as client:
             yield client
+
+
+async def _refuse_redirect(response: "httpx2.Response") -> None:
+    if 300 <= response.status_code < 400:
+        raise ToolError(f"it redirects elsewhere ({response.status_code}); set the URL it really has")
 
 
 def _reason(error: BaseException) -> str:

@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from relay.child_environment import is_allowed
 from relay.errors import ConfigError
 
 MAX_SERVERS = 32
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_SECRET_NAME = re.compile(r"(?i)auth|cookie|credential|key|passw|secret|token")
 
 
 class McpServerConfig(BaseModel):
@@ -42,6 +44,16 @@ class McpServerConfig(BaseModel):
     tools: tuple[str, ...] | None = None
     timeout_s: float = Field(30.0, gt=0, le=600, alias="timeoutS")
     type: str | None = None  # what some clients write into the file: "stdio", "http"
+    _variables: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody may read: variables that were filled in, and what stands under a name that says so.
+
+        Of a header, such as `Bearer …`, each word.
+        """
+        named = [value for name, value in (*self.env.items(), *self.headers.items()) if _SECRET_NAME.search(name)]
+        return (*self._variables, *named, *(word for value in named for word in value.split()))
 
     @model_validator(mode="after")
     def _one_way_in(self) -> "McpServerConfig":
@@ -72,14 +84,17 @@ def _server(name: str, entry: Any, environment: Mapping[str, str], mistakes: lis
     if not isinstance(entry, dict):
         mistakes.append(f"{name}: must be an object")
         return None
-    filled = dict(entry)
+    filled, variables = dict(entry), list[str]()
     for part in ("env", "headers"):
         if isinstance(entry.get(part), dict):
             filled[part] = {
-                key: _filled(value, environment, f"{name}.{part}.{key}", mistakes) for key, value in entry[part].items()
+                key: _filled(value, environment, f"{name}.{part}.{key}", mistakes, variables)
+                for key, value in entry[part].items()
             }
     try:
-        return McpServerConfig(**{**filled, "name": name})
+        server = McpServerConfig(**{**filled, "name": name})
+        server._variables = tuple(variables)
+        return server
     except ValidationError as error:
         for one in error.errors(include_url=False, include_input=False, include_context=False):
             where = ".".join(str(part) for part in (name, *one["loc"]))
@@ -87,10 +102,14 @@ def _server(name: str, entry: Any, environment: Mapping[str, str], mistakes: lis
         return None
 
 
-def _filled(value: Any, environment: Mapping[str, str], where: str, mistakes: list[str]) -> Any:
+def _filled(value: Any, environment: Mapping[str, str], where: str, mistakes: list[str], variables: list[str]) -> Any:
+    """`value` with its variables filled in; those that not every child may see are added to `variables`."""
+
     def variable(found: re.Match[str]) -> str:
         if found[1] not in environment:
             mistakes.append(f"{where}: the environment has no {found[1]}")
+        elif not is_allowed(found[1]):
+            variables.append(environment[found[1]])
         return environment.get(found[1], "")
 
     return _VARIABLE.sub(variable, value) if isinstance(value, str) else value
