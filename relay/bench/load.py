@@ -104,7 +104,7 @@ async def _connect(load: Load, sessions: dict[int, Session], url: str, clock: Ca
         await asyncio.sleep(max(0.0, started + index / load.ramp_per_s - clock()))
         end = DeviceEnd(session, index, clock, ready.release)
         asked = f"{url}?rate={load.rate_hz}&voice={name_of(index)}" if load.proto == "device" else url
-        await ws_connect(lambda end=end: end, asked)
+        await ws_connect(lambda end=end: end, asked, max_redirects=0)
     async with asyncio.timeout(CONNECT_TIMEOUT_S):
         for _ in sessions:
             await ready.acquire()

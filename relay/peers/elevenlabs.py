@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pybase64
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from audio.formats import AudioFormat
@@ -21,7 +21,8 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.redact import redact
 from relay.errors import UpstreamError
-from relay.peers.provider import Call, ProviderClient, error_code
+from relay.peers.provider import REDIRECTED, Call, ProviderClient, error_code
+from relay.straight_dial import StraightConnect, is_redirect
 from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, output_format, socket_url
 
 DIAL_TIMEOUT_S = 5.0
@@ -140,7 +141,7 @@ class ElevenLabsVoice:
         options = self._options
         url = socket_url(options.base_url, voice_id, output, options.model_id)
         with self._meanwhile():
-            line = await connect(
+            line = await StraightConnect(
                 url,
                 additional_headers=options.headers,
                 open_timeout=DIAL_TIMEOUT_S,
@@ -224,6 +225,9 @@ async def _send_all(socket: ClientConnection, outbox: "asyncio.Queue[bytes]") ->
 def _failure(error: Exception, headers: Mapping[str, str]) -> ev.VoiceFailed:
     """Why a dial failed, with the provider's code where its answer has one; never its raw body."""
     match error:
+        case InvalidStatus() if is_redirect(error):
+            status = error.response.status_code
+            return ev.VoiceFailed(f"ElevenLabs {REDIRECTED} ({status}).", str(status), retryable=False)
         case InvalidStatus():
             status = error.response.status_code
             code = error_code(bytes(error.response.body or b""), headers) or str(status)

@@ -30,6 +30,9 @@ CHUNK_BYTES = 64 * 1024
 
 Obj = dict[str, Any]
 
+REDIRECTED = "redirects elsewhere; set the URL it really has"
+"""What is said of a redirect, which would carry the key to another address."""
+
 _CODE = re.compile(r"[A-Za-z][A-Za-z_.\-]{0,59}|[0-9]{1,5}")
 """Codes are words, such as invalid_api_key or DeploymentNotFound, or a status; letters with digits may be a key."""
 _log = logging.getLogger("relay.provider")
@@ -230,7 +233,7 @@ async def _refusal(response: aiohttp.ClientResponse, call: Call) -> UpstreamErro
     """The refusal in our words: the status, and the provider's error code where it has one."""
     if 300 <= response.status < 400:
         return UpstreamError(
-            f"{call.name} failed ({response.status}): {_host(call)} redirects elsewhere; set the URL it really has.",
+            f"{call.name} failed ({response.status}): {_host(call)} {REDIRECTED}.",
             upstream_status=response.status,
         )
     try:

@@ -145,7 +145,7 @@ def _refusal(error: BaseException) -> UpstreamRefusal:
         return UpstreamRefusal(str(error), None, retryable=True)
     if isinstance(error, WSInvalidStatusError) and error.response is not None:
         status = int(error.response.status)
-        if status in (301, 302, 303, 307, 308):
+        if 300 <= status < 400:
             return UpstreamRefusal(
                 f"{_END} redirects elsewhere; set the URL it really has ({status}).", status, retryable=False
             )

@@ -12,11 +12,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import orjson
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
 from audio.formats import AudioFormat
 from relay.errors import RelayError
+from relay.straight_dial import StraightConnect, is_redirect
 
 # Audio comes in pieces of some 100 ms, but an unpaced relay may pass on what the model sent in one piece.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -85,7 +86,7 @@ async def dial(target: Target, key: str, timeout_s: float) -> AsyncIterator[Clie
     if not (key.isascii() and key.isprintable()):
         raise TalkError("RELAY_KEY holds characters that no key has")
     try:
-        connection = await connect(
+        connection = await StraightConnect(
             target.url,
             additional_headers={"Authorization": f"Bearer {key}"} if key else None,
             compression=None,  # sound does not shrink, and small JSON is not worth the memory
@@ -128,6 +129,8 @@ def how_it_closed(error: ConnectionClosed, said_before: str) -> str:
 def _refusal(target: Target, error: InvalidStatus, key: str) -> str:
     status = error.response.status_code
     meaning = _MEANINGS.get(status, "it refused the connection")
+    if is_redirect(error):
+        meaning = "it redirects elsewhere; give the URL that it really has"
     if status == 401:
         meaning = "it does not know the key in RELAY_KEY" if key else "it wants a key; set RELAY_KEY"
     said = _said(error.response.body)
