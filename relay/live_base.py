@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Principal
 from relay.core.redact import redact
 from relay.peers.frames import MessageListener
@@ -99,7 +100,9 @@ class LiveBase(Generic[Core]):
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
         upstream: UpstreamSocket | None = None,
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
+        self._secrets = secrets
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
@@ -153,7 +156,7 @@ class LiveBase(Generic[Core]):
         try:
             await self._dial(self._upstream)
         except UpstreamRefusal as refusal:
-            self.feed(ev.UpstreamRefused(refusal.status, str(refusal), refusal.retryable))
+            self.feed(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
             self.feed(ev.UpstreamOpened())
 
@@ -176,7 +179,7 @@ class LiveBase(Generic[Core]):
             self._closed.set_result(None)
 
     def _upstream_closed(self, code: int, reason: str) -> None:
-        self.feed(ev.UpstreamClosed(code, redact(reason)))
+        self.feed(ev.UpstreamClosed(code, redact(self._secrets.redact_cut(reason))))
 
     # -- how it ended -------------------------------------------------------------------------------------------------
 

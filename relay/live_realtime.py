@@ -11,8 +11,10 @@ from typing import Any, ClassVar, assert_never
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.events import Forwarded
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.realtime_session import RealtimeSession
+from relay.core.redact import redact
 from relay.live_base import LiveBase, Tap, Tools
 from relay.peers.passage import RealtimeClientSocket, RealtimeUpstreamSocket
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
@@ -43,9 +45,10 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         *,
         clock: Callable[[], float] | None = None,
         tap: Tap | None = None,
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         self._way_up, self._way_down = client, RealtimeUpstreamSocket()
-        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=self._way_down)
+        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=self._way_down, secrets=secrets)
         self._codec = codec
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
@@ -107,7 +110,7 @@ class LiveRealtime(LiveBase[RealtimeSession]):
             self._upstream.close(1009, "too much before the session began")
 
     def _keep_close(self, code: int, reason: str) -> None:
-        self._early.append(ev.UpstreamClosed(code, reason))
+        self._early.append(ev.UpstreamClosed(code, redact(self._secrets.redact_cut(reason))))
 
     # -- sockets to events --------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.live_base import LiveBase, Tap, Tools
 from relay.passing import Listener, Passing, Piecewise
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
@@ -55,14 +56,15 @@ class LiveSession(LiveBase[DeviceSession]):
         max_queued_ms: float = MAX_QUEUED_MS,
         listeners: Sequence[Listener] | None = None,
         voice: Callable[[Callable[[ev.VoiceEvent], None]], VoicePeer] | None = None,
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`listeners` are told of what passed unseen, instead of the tap; without them, the tap is, piece by piece.
         `voice` makes the way to an external voice, given where its events go."""
         clock = clock or asyncio.get_running_loop().time
         self._microphone = client
         speech = DeviceUpstreamSocket(clock, upstream_codec.more_words, DeviceCodec.encode_text)
-        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=speech)
-        self._client_codec = DeviceCodec(core.options)
+        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=speech, secrets=secrets)
+        self._client_codec = DeviceCodec(core.options, secrets)
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
         self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
         self._upstream_codec = upstream_codec

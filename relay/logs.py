@@ -1,19 +1,45 @@
-"""Logging: one line an entry, as text or JSON; nothing that looks like a credential gets through."""
+"""Logging: one line an entry, as text or JSON; no known secret, and nothing that looks like a credential, gets through.
+
+What Python itself would print past the log (uncaught exceptions, warnings) is logged as well.
+"""
 
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Literal
 
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 
 MAX_ENTRY_CHARS = 20_000
 
+_log = logging.getLogger("relay")
 
-class _Redacting(logging.Formatter):
+
+class _Hidden:
+    """The secrets that are taken out of all entries."""
+
+    def __init__(self) -> None:
+        self.secrets = NO_SECRETS
+
+    def clean(self, text: str) -> str:
+        return redact(self.secrets.redact_cut(text), MAX_ENTRY_CHARS)
+
+
+_hidden = _Hidden()
+
+
+def hide(secrets: KnownSecrets) -> None:
+    """Take these secrets out of every entry from now on, instead of those that were named before."""
+    _hidden.secrets = secrets
+
+
+class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record), MAX_ENTRY_CHARS)
+        return _hidden.clean(super().format(record))
 
 
 class _Json(logging.Formatter):
@@ -22,18 +48,46 @@ class _Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage(), MAX_ENTRY_CHARS),
+            "message": _hidden.clean(record.getMessage()),
         }
         if record.exc_info:
-            entry["exception"] = redact(self.formatException(record.exc_info), MAX_ENTRY_CHARS)
+            entry["exception"] = _hidden.clean(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)
+
+
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    def handleError(self, record: logging.LogRecord) -> None:
+        """An entry that cannot be formatted: Python would print its arguments as they are."""
+        error = sys.exc_info()[0]
+        name = error.__name__ if error is not None else "an error"
+        self.stream.write(f"relay: an entry of {record.name}, line {record.lineno}, cannot be logged ({name})\n")
 
 
 def setup_logging(level: str, form: Literal["text", "json"]) -> None:
     """Send all log entries to standard error, in the given form."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
-        _Json() if form == "json" else _Redacting("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        _Json() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    # At "debug" it tells every frame, with its middle cut out: half a secret of a peer's could stand at each side.
+    logging.getLogger("websockets").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    sys.unraisablehook = _unraisable
+    threading.excepthook = _thread_ended
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    _log.critical("the relay ends with an error", exc_info=(kind, error, traceback))
+
+
+def _unraisable(found: "sys.UnraisableHookArgs") -> None:
+    error = found.exc_value
+    _log.error("an error that nobody could be told", exc_info=error if error is not None else False)
+
+
+def _thread_ended(found: threading.ExceptHookArgs) -> None:
+    if found.exc_type is not SystemExit:
+        _log.error("a thread ended with an error", exc_info=found.exc_value if found.exc_value is not None else False)

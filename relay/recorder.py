@@ -10,6 +10,7 @@ from pathlib import Path
 
 from audio.formats import PCM16_24K
 from relay.child_environment import python_command, python_environment
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.limits import SessionLimits
 from relay.core.policy import Principal, RecordMode
 from relay.core.replay import Beginning, RealtimeStart
@@ -37,12 +38,15 @@ class Recorder:
         max_mb: float | None = None,
         upstream: str = "",
         model: str = "",
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
+        """`secrets` are never written down, but where they come in pieces (deltas)."""
         self.root = root
         self.mode = mode
         self.writer = Writer()
         self._limits = (max_days, max_mb)
         self._upstream, self._model = upstream, model
+        self._secrets = secrets
         self._due = asyncio.Event()
         self._tidying: asyncio.Task[None] | None = None
         self._started = False
@@ -91,7 +95,7 @@ class Recorder:
         header = Header(beginning, started=datetime.now(UTC), upstream=self._upstream, model=model, mode=mode)
         loop = asyncio.get_running_loop()
         folder = self.root / folder_name(header.stamp, beginning.session_id)
-        tape = kind(header, folder, self.writer, clock, lambda: _call(loop, self._due.set))
+        tape = kind(header, folder, self.writer, clock, lambda: _call(loop, self._due.set), self._secrets)
         self._tapes.add(tape)
         return tape
 

@@ -37,6 +37,8 @@ from relay.endpoints.realtime import realtime_socket
 from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
+from relay.logs import hide
+from relay.secret_filter import without_secrets
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -146,7 +148,7 @@ def create_app(
     """
     settings = settings or Settings.load()
     state = RelayState.build(settings, registry)
-    app = web.Application(middlewares=[_promptly, _cors, _errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_promptly, without_secrets, _cors, _errors], client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
     app[LOGIN_TRIES] = login_tries()
     app[NAVAI] = NavaiBackend(
@@ -157,6 +159,8 @@ def create_app(
         spending=state.spending,
         provider=state.provider,
     )
+    options = app[NAVAI].options
+    state.known_secrets.add((options.openai_api_key, options.elevenlabs_api_key))
     app[VOICES] = Voices.of(
         app[NAVAI].options, settings.voice_mode, settings.fallback_voice, state.auth.policies.external_voices()
     )
@@ -304,6 +308,7 @@ def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
 async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
     app = create_app(settings, registry, navai)
+    hide(app[RELAY].known_secrets)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

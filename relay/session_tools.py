@@ -8,6 +8,7 @@ from collections.abc import Callable
 from relay.core.bounded import RecentSet
 from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed, ToolReturned
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.tool_turns import CANCELLED_CALL
 from relay.core.values import SessionConfig, ToolSpec
 from relay.toolkit.context import ToolContext
@@ -45,8 +46,10 @@ class SessionTools:
         identity: str,
         language: str | None,
         offers: Callable[[str], bool] | None = None,
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         self._runner = runner
+        self._secrets = secrets
         self._session_id = session_id
         self._identity = identity
         self._language = language
@@ -66,11 +69,13 @@ class SessionTools:
         loop = asyncio.get_running_loop()
 
         def progress(text: str) -> None:
-            tell(ToolProgressed(command.call_id, text, round((time.monotonic() - started) * 1000)))
+            tell(
+                ToolProgressed(command.call_id, self._secrets.redact(text), round((time.monotonic() - started) * 1000))
+            )
 
         def end(reason: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to end
-                loop.call_soon_threadsafe(tell, EndAsked(command.call_id, str(reason)))
+                loop.call_soon_threadsafe(tell, EndAsked(command.call_id, self._secrets.redact(str(reason))))
 
         context = ToolContext(
             session_id=self._session_id,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from relay.auth.client_secrets import ClientSecrets
 from relay.auth.refusals import RefusalLog
 from relay.config import DEFAULT_TOOLS, Settings
 from relay.core.events import Draining, KeyRevoked
+from relay.core.known_secrets import KnownSecrets
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig, ToolSpec
 from relay.engine_process import EngineProcess
@@ -29,6 +31,7 @@ from relay.peers.provider import ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.policies import Policies
 from relay.recorder import Recorder
+from relay.secret_values import secret_values
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
 from relay.target import Upstream, with_model
@@ -44,6 +47,10 @@ DRAIN_TIMEOUT_S = 4.0
 TOOLS_TIMEOUT_S = 2.0
 
 _log = logging.getLogger("relay")
+
+
+def _ignore(_token: str) -> None:
+    """Nobody wants to know."""
 
 
 def _set_event() -> asyncio.Event:
@@ -69,6 +76,8 @@ class RelayState:
     recorder: Recorder
     mcp: McpServers
     spending: Spending
+    known_secrets: KnownSecrets = field(default_factory=KnownSecrets)
+    """What is taken out of everything that leaves the relay, but for the model's deltas."""
     provider: ProviderClient = field(default_factory=ProviderClient)
     credential: AnyCredential | None = None
     azure_credential: AnyCredential | None = None
@@ -87,6 +96,8 @@ class RelayState:
         client_secrets = ClientSecrets(settings.ticket_keys, minted_bytes=minted_bytes)
         logins = AdminLogins(settings.ticket_keys)
         tick, library = Tick(settings.tick_ms), None
+        servers = mcp_servers(settings)
+        known = KnownSecrets(secret_values(settings, servers))
         if registry is None:
             registry = ToolRegistry()
             library = ToolLibrary(tool_sources(settings), registry)
@@ -100,11 +111,12 @@ class RelayState:
             tick=tick,
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
-            runner=ToolRunner(registry, meanwhile=tick.awake),
+            runner=ToolRunner(registry, meanwhile=tick.awake, redact=known.redact),
             spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
-            credential=upstream_credential(settings),
-            azure_credential=azure_credential(settings),
-            mcp=McpServers(mcp_servers(settings), registry),
+            known_secrets=known,
+            credential=upstream_credential(settings, known.learn),
+            azure_credential=azure_credential(settings, known.learn),
+            mcp=McpServers(servers, registry, known.redact),
             library=library,
             recorder=Recorder(
                 settings.recordings_dir,
@@ -113,6 +125,7 @@ class RelayState:
                 max_mb=settings.recordings_max_mb,
                 upstream=upstream.label,
                 model=settings.model if upstream.url is not None else "local engine",
+                secrets=known,
             ),
         )
 
@@ -257,7 +270,8 @@ class RelayState:
     def tools_for(self, session_id: str, principal: Principal, config: SessionConfig | None = None) -> SessionTools:
         """The tools, run in the name of one session."""
         language = config.language if config else None
-        return SessionTools(self.runner, session_id, principal.identity, language, principal.policy.allows_tool)
+        offers = principal.policy.allows_tool
+        return SessionTools(self.runner, session_id, principal.identity, language, offers, self.known_secrets)
 
     async def dial(self, socket: UpstreamSocket, model: str | None = None) -> None:
         """Connect a session's upstream, to another model than the settings' if one is named. Raises UpstreamRefusal."""
@@ -273,19 +287,20 @@ class RelayState:
 RELAY = web.AppKey("relay", RelayState)
 
 
-def upstream_credential(settings: Settings) -> AnyCredential | None:
-    """What the upstream's dials show, if anything."""
+def upstream_credential(settings: Settings, on_token: Callable[[str], None] = _ignore) -> AnyCredential | None:
+    """What the upstream's dials show, if anything; `on_token` is told of each bearer token that is fetched."""
     upstream = settings.resolve_upstream()
     if upstream.kind == "azure":
-        return azure_credential(settings)
+        return azure_credential(settings, on_token)
     return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
 
 
-def azure_credential(settings: Settings) -> AnyCredential | None:
+def azure_credential(settings: Settings, on_token: Callable[[str], None] = _ignore) -> AnyCredential | None:
     """What Azure is shown: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
     source = settings.azure_token
     if source is not None:
-        return TokenCredential(load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source)
+        source = load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source
+        return TokenCredential(source, on_token=on_token)
     key = settings.azure_api_key
     return Credential("api-key", key.get_secret_value()) if key is not None else None
 

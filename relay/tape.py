@@ -31,6 +31,7 @@ from relay.core.journal_lines import (
     voice_line,
     words_line,
 )
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.passed import Passed
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 from relay.core.values import DeviceOptions
@@ -61,6 +62,7 @@ class SessionTape:
         writer: Writer,
         clock: Callable[[], float],
         on_closed: Callable[[], None],
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         self.folder = folder
         self.catch_up: Callable[[], None] = _no_matter
@@ -69,6 +71,7 @@ class SessionTape:
         self._writer = writer
         self._clock = clock
         self._on_closed = on_closed
+        self._secrets = secrets
         self._files: Files | None = None
         self._waiting = header.mode == "consent"
         self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
@@ -84,7 +87,7 @@ class SessionTape:
         self._missing = Missing()
         self._timer: asyncio.TimerHandle | None = None
         if not self._waiting:
-            self._files = Files(folder, header.to_json())
+            self._files = self._new_files()
 
     # -- what the session calls ---------------------------------------------------------------------------------------
 
@@ -215,7 +218,7 @@ class SessionTape:
             return False
         self._waiting = False
         self._header = replace(self._header, from_start=self._prelude is not None)
-        self._files = Files(self.folder, self._header.to_json())
+        self._files = self._new_files()
         for early, when, done in self._prelude or ():
             self._other(early, when, done)
         self._prelude = None
@@ -241,6 +244,9 @@ class SessionTape:
             self._writer.do(files.close)
             self._writer.do(lambda: remove(files.folder))
             _log.info("recording %s is deleted: consent was withdrawn", files.folder.name)
+
+    def _new_files(self) -> Files:
+        return Files(self.folder, self._secrets.redact_json(self._header.to_json()))
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
@@ -279,7 +285,7 @@ class SessionTape:
                 self._keeps_sent = _converts(command.options)
         raised = "" if commands is not None else _what_failed()
         line = event_line(event, now, commands, raised)
-        self._note(line, now, 0)
+        self._note(self._secrets.redact_json(line), now, 0)
 
     def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
         if not self._records:
@@ -373,6 +379,7 @@ class RealtimeTape(SessionTape):
             return
         raised = "" if commands is not None else _what_failed()
         line, samples, is_clients = realtime_line(event, now, commands, raised)
+        line = self._secrets.redact_json(line)
         if samples:
             (self._client if is_clients else self._upstream).extend(samples)
         self._note(line, now, len(samples))

@@ -28,11 +28,14 @@ async def _show(settings: "Settings", navai: "NavaiOptions") -> bool:
     from datetime import UTC, datetime
 
     from relay.checkup import check_all
+    from relay.core.known_secrets import KnownSecrets
+    from relay.secret_values import secret_values
 
+    known = KnownSecrets(secret_values(settings))
     failed = False
     for warning in (*settings.warnings(), *navai.warnings):
         typer.echo(f"warn  settings       {warning}")
     async for finding in check_all(settings, navai, today=datetime.now(UTC).date()):
         failed = failed or finding.status == "fail"
-        typer.echo(f"{finding.status:<4}  {finding.what:<13}  {finding.text}")
+        typer.echo(f"{finding.status:<4}  {finding.what:<13}  {known.redact(finding.text)}")
     return failed

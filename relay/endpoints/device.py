@@ -162,13 +162,14 @@ def _live_session(
     return LiveSession(
         core,
         socket,
-        BetaRealtimeCodec() if relay.upstream.speaks_beta else RealtimeCodec(),
+        (BetaRealtimeCodec if relay.upstream.speaks_beta else RealtimeCodec)(relay.known_secrets),
         functools.partial(relay.dial, model=model),
         tools,
         tap=both(relay.tap, tape.tap if tape is not None else None),
         listeners=_listeners(relay.tap, tape),
         max_queued_ms=relay.settings.max_queued_s * 1000,
-        voice=voices.way(relay.provider, relay.tick.awake),
+        voice=voices.way(relay.provider, relay.tick.awake, relay.known_secrets),
+        secrets=relay.known_secrets,
     )
 
 

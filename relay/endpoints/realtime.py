@@ -164,8 +164,13 @@ def _live_session(
     return LiveRealtime(
         core,
         socket,
-        FrontCodec(BetaClient() if beta else None, BetaUpstream() if relay.upstream.speaks_beta else None),
+        FrontCodec(
+            BetaClient() if beta else None,
+            BetaUpstream() if relay.upstream.speaks_beta else None,
+            relay.known_secrets,
+        ),
         functools.partial(relay.dial, model=start.model or None),
         relay.tools_for(session_id, principal),
         tap=both(relay.tap, tape.tap if tape is not None else None),
+        secrets=relay.known_secrets,
     )

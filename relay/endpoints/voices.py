@@ -8,6 +8,7 @@ from typing import Literal, Self
 from aiohttp import web
 
 from relay.core import events as ev
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE, SpeechRules
 from relay.endpoints.navai_options import NavaiOptions
@@ -74,11 +75,14 @@ class Voices:
         return replace(rules, fallback_voice=policy.default_voice(rules.fallback_voice, kind="model"))
 
     def way(
-        self, provider: ProviderClient, meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        provider: ProviderClient,
+        meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
         """What makes a session's connection to a voice; `meanwhile` is entered while one is dialled."""
         options = self.options
-        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, meanwhile)
+        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, meanwhile, secrets)
 
     @property
     def names(self) -> dict[str, str]:

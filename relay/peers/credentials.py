@@ -43,8 +43,15 @@ class TokenCredential:
     At most `MAX_HUNG_FETCHES` calls that hang are left behind; then none is begun until one of them returns.
     """
 
-    def __init__(self, source: TokenSource, timeout_s: float = TOKEN_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        source: TokenSource,
+        timeout_s: float = TOKEN_TIMEOUT_S,
+        on_token: Callable[[str], None] = lambda token: None,
+    ) -> None:
+        """`on_token` is told of each token before it is used."""
         self._source = source
+        self._on_token = on_token
         self._timeout_s = timeout_s
         self._fetch: asyncio.Task[str] | None = None
         self._running = 0
@@ -71,6 +78,7 @@ class TokenCredential:
             raise TokenUnavailable(f"The bearer token could not be had ({type(error).__name__}).") from None
         if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
             raise TokenUnavailable("The callable that gives the bearer token returned something that is none.")
+        self._on_token(token)
         return token
 
     async def _call(self) -> Any:

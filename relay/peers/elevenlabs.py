@@ -19,6 +19,7 @@ from audio.formats import AudioFormat
 from audio.framing import SampleAligner
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.errors import UpstreamError
 from relay.peers.provider import REDIRECTED, Call, ProviderClient, error_code
@@ -62,13 +63,15 @@ class ElevenLabsVoice:
         provider: ProviderClient,
         feed: Callable[[ev.VoiceEvent], None],
         meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`meanwhile`: entered while the voice is dialled, or a sentence fetched."""
+        """`meanwhile`: entered while the voice is dialled, or a sentence fetched. `secrets` stay out of its errors."""
+        self._secrets = secrets
         self._options = options
         self._provider = provider
         self._feed = feed
         self._meanwhile = meanwhile
-        self._codec = ElevenLabsCodec()
+        self._codec = ElevenLabsCodec(secrets=secrets)
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._link: asyncio.Task[None] | None = None
         self._requests: dict[str, asyncio.Task[None]] = {}
@@ -79,7 +82,7 @@ class ElevenLabsVoice:
         match command:
             case cmd.OpenVoice(voice_id, output):
                 self._hang_up()
-                self._codec = ElevenLabsCodec(self._options.voice_settings)
+                self._codec = ElevenLabsCodec(self._options.voice_settings, self._secrets)
                 self._outbox = asyncio.Queue(MAX_UNSENT_MESSAGES)
                 self._link = self._spawn(self._run(voice_id, output, self._codec, self._outbox))
             case cmd.SpeakWhole():
@@ -173,7 +176,7 @@ class ElevenLabsVoice:
             pass  # told below, with its code
         if said is not None:
             return said
-        code, reason = socket.close_code, redact(socket.close_reason or "", 200).rstrip(".")
+        code, reason = socket.close_code, redact(self._secrets.redact_cut(socket.close_reason or ""), 200).rstrip(".")
         return ev.VoiceFailed(f"ElevenLabs closed the connection{f': {reason}' if reason else ''}.", str(code))
 
     # -- the HTTP stream ----------------------------------------------------------------------------------------------

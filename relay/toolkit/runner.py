@@ -101,8 +101,9 @@ class ToolRunner:
         max_tasks: int = 256,
         max_result_bytes: int = 16_384,
         meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+        redact: Callable[[str], str] = str,
     ) -> None:
-        """`meanwhile`: entered while a call runs."""
+        """`meanwhile`: entered while a call runs. `redact` takes the relay's secrets out of every output."""
         if max_result_bytes < MIN_RESULT_BYTES:
             raise ValueError(f"max_result_bytes must be at least {MIN_RESULT_BYTES}")
         self._registry = registry
@@ -113,6 +114,7 @@ class ToolRunner:
         self._tasks: set[asyncio.Task[Reply]] = set()
         self._running: Counter[str] = Counter()
         self._meanwhile = meanwhile
+        self._redact = redact
         self._closed = False
 
     @property
@@ -147,9 +149,19 @@ class ToolRunner:
                 reply, arguments = self._unknown(call.name, audience, offers), None
             else:
                 reply, arguments = await self._answer(tool, call, context, audience)
+        reply = self._without_secrets(reply, call.name)
         ms = round((time.monotonic() - started) * 1000)
         log.info("tool %.64r of session %s: %s in %d ms", call.name, context.session_id, reply.status, ms)
         return ToolResult(reply.output, reply.status, ms, arguments, reply.code, reply.message, reply.for_client)
+
+    def _without_secrets(self, reply: Reply, name: str) -> Reply:
+        """Neither a client nor the model, which would say it aloud, is to learn a secret of the relay's from a tool."""
+        output, message = self._redact(reply.output), self._redact(reply.message)
+        for_client = None if reply.for_client is None else self._redact(reply.for_client)
+        if (output, message, for_client) == (reply.output, reply.message, reply.for_client):
+            return reply
+        log.warning("the output of tool %.64r held a secret of the relay's, which was taken out", name)
+        return replace(reply, output=output, message=message, for_client=for_client)
 
     def cancel(self, session_id: str, call_id: str | None = None) -> int:
         """Ends the calls of a session, or one of them, with the status "cancelled"; returns how many.

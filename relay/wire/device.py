@@ -4,6 +4,7 @@ from audio.framing import Chunk, SampleAligner
 from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.values import DeviceOptions
 from relay.wire.append import forwarded
 from relay.wire.device_in import decode
@@ -16,7 +17,9 @@ GATHERED_MS = 10
 class DeviceCodec:
     """One connection's codec. Audio keeps its state here: the carried bytes and the resamplers' tails."""
 
-    def __init__(self, options: DeviceOptions) -> None:
+    def __init__(self, options: DeviceOptions, secrets: KnownSecrets = NO_SECRETS) -> None:
+        """`secrets` are taken out of all messages to the client but `textDelta`."""
+        self._secrets = secrets
         self.options = options
         self._use_input()
         self._use_output()
@@ -71,4 +74,4 @@ class DeviceCodec:
 
     def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
         """A message to the client as one text message."""
-        return encode(message)
+        return self._secrets.redact_json(encode(message))

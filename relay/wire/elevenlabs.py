@@ -12,6 +12,7 @@ import orjson
 from audio.formats import AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.core.values import Alignment
 from relay.wire.append import decoded_length
@@ -55,7 +56,9 @@ def socket_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str |
 class ElevenLabsCodec:
     """One connection's codec; `voice_settings` go with the first message of every context."""
 
-    def __init__(self, voice_settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, voice_settings: Mapping[str, Any] | None = None, secrets: KnownSecrets = NO_SECRETS) -> None:
+        """`secrets` are taken out of errors."""
+        self._secrets = secrets
         self._voice_settings = dict(voice_settings or {})
         self._begun: set[str] = set()
 
@@ -96,7 +99,7 @@ class ElevenLabsCodec:
             return []
         context_id = _text(obj, "contextId") or _text(obj, "context_id")
         if obj.get("error") is not None:
-            return [failure_of(obj, context_id)]
+            return [failure_of(obj, context_id, self._secrets)]
         events: list[ev.VoiceEvent] = []
         sound = _text(obj, "audio")
         if sound:
@@ -107,10 +110,10 @@ class ElevenLabsCodec:
         return events
 
 
-def failure_of(obj: Obj, context_id: str = "") -> ev.VoiceFailed:
+def failure_of(obj: Obj, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.VoiceFailed:
     """An error message `{message, error, code}`; `error` names it, `code` is that of the close that follows."""
-    code = redact(str(obj.get("error")), 64)
-    message = redact(_text(obj, "message") or "ElevenLabs gave no reason", 300)
+    code = redact(secrets.redact(str(obj.get("error"))), 64)
+    message = redact(secrets.redact(_text(obj, "message")) or "ElevenLabs gave no reason", 300)
     return ev.VoiceFailed(message.rstrip(".") + ".", code, code not in FINAL_CODES, context_id)
 
 

@@ -13,9 +13,11 @@ import orjson
 import pybase64
 
 from relay.core.events import Forwarded, MalformedUpstream
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
 from relay.wire.beta import BETA_NAMES
+from relay.wire.hiding import without_secrets
 from relay.wire.weight import MAX_PARTS, count_parts, is_writable
 
 MAX_KIND_CHARS = 200
@@ -96,9 +98,13 @@ def is_untouched(frame: memoryview) -> bool:
 class FrontCodec:
     """One session's codec for both of its ends."""
 
-    def __init__(self, client: Dialect | None = None, upstream: Dialect | None = None) -> None:
+    def __init__(
+        self, client: Dialect | None = None, upstream: Dialect | None = None, secrets: KnownSecrets = NO_SECRETS
+    ) -> None:
+        """`secrets` are taken out of all events of the upstream's but deltas."""
         self._client = client
         self._upstream = upstream
+        self._secrets = secrets
         self.passes_down = client is None and upstream is None
         """Whether untouched frames of the upstream's can go to the client as they are."""
 
@@ -144,6 +150,8 @@ class FrontCodec:
             return [MalformedUpstream("too many objects and lists")]
         try:
             body = orjson.loads(raw)
+            if isinstance(body, dict):
+                raw, body = without_secrets(raw, body, self._secrets)
         except orjson.JSONDecodeError:
             return [MalformedUpstream("not JSON")]
         if not isinstance(body, dict):

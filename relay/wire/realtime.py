@@ -12,6 +12,7 @@ import orjson
 
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.core.server_parts import tool_object
 from relay.core.values import Item, SessionConfig, TurnDetection, Usage
@@ -27,6 +28,7 @@ from relay.wire.append import (
     text_delta,
 )
 from relay.wire.beta import BetaUpstream, client_event_to_beta
+from relay.wire.hiding import without_secrets
 from relay.wire.weight import MAX_PARTS, count_parts, is_writable
 
 MAX_SILENCE_MS = 60_000
@@ -44,7 +46,9 @@ class RealtimeCodec:
     encode_audio = staticmethod(encode_append)
     decode_audio = staticmethod(decode_audio)
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: KnownSecrets = NO_SECRETS) -> None:
+        """`secrets` are taken out of all events but deltas."""
+        self._secrets = secrets
         self._audio = AudioDeltas()
         self.head_of = self._audio.head_of
         self._words = TranscriptDeltas()
@@ -60,7 +64,7 @@ class RealtimeCodec:
         if count_parts(raw) > MAX_PARTS:
             return ev.MalformedUpstream("too many objects and lists")
         try:
-            obj = orjson.loads(raw)
+            _, obj = without_secrets(raw, orjson.loads(raw), self._secrets)
             kind = obj["type"]
             reader = _READERS.get(kind)
             event = reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80], kind in _UNUSED)
@@ -80,8 +84,8 @@ class RealtimeCodec:
 class BetaRealtimeCodec(RealtimeCodec):
     """The same for an upstream that speaks the protocol's beta dialect."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, secrets: KnownSecrets = NO_SECRETS) -> None:
+        super().__init__(secrets)
         self._beta = BetaUpstream()
 
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:

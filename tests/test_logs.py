@@ -1,0 +1,63 @@
+"""No way into the log, and none past it, shows a secret."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+KEY = "Zx9-kEy-4f1c9e7b20d8"
+PROGRAM = """
+import asyncio, gc, logging, sys, threading, warnings
+from relay.core.known_secrets import KnownSecrets
+from relay.logs import hide, setup_logging
+KEY = sys.argv[2]
+setup_logging("debug", sys.argv[1])
+hide(KnownSecrets(["another-secret-1"]))
+hide(KnownSecrets([KEY]))
+log = logging.getLogger("some.library")
+log.info("a %s", KEY)
+log.warning(KEY)
+try:
+    raise ValueError(f"bad {KEY}")
+except ValueError:
+    log.exception("failed")
+log.error("no such place %d", KEY)
+warnings.warn(f"careful {KEY}")
+def fail():
+    raise RuntimeError(KEY)
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+class Late:
+    def __del__(self):
+        raise RuntimeError(KEY)
+Late()
+gc.collect()
+async def main():
+    async def lost():
+        raise RuntimeError(KEY)
+    task = asyncio.get_running_loop().create_task(lost())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+    asyncio.get_running_loop().call_soon(fail)
+    await asyncio.sleep(0)
+asyncio.run(main())
+print("all said", flush=True)
+raise SystemExit(fail())
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_every_way_into_the_log_is_redacted(form: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, form, KEY], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "all said\n", done.stderr
+    assert done.returncode == 1
+    assert KEY not in done.stderr
+    assert done.stderr.count("[…]") >= 10
+    assert "cannot be logged (TypeError)" in done.stderr
+    if form == "json":
+        lines = [line for line in done.stderr.splitlines() if "cannot be logged" not in line]
+        assert all(json.loads(line)["level"] for line in lines)

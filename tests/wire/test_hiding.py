@@ -1,0 +1,85 @@
+"""Secrets are taken out of events at the codecs, and deltas pass as they came."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from audio.formats import PCM16_24K
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.known_secrets import MASK, KnownSecrets
+from relay.core.values import DeviceOptions
+from relay.wire.beta import BetaUpstream
+from relay.wire.device import DeviceCodec
+from relay.wire.elevenlabs import ElevenLabsCodec
+from relay.wire.front import FrontCodec
+from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
+
+KEY = "sk-known-0123456789"
+KNOWN = KnownSecrets([KEY])
+ABOUT = {"event_id": "e1", "response_id": "r1", "item_id": "i1", "output_index": 0, "content_index": 0}
+ERROR = {"type": "error", "event_id": "e1", "error": {"type": "x", "code": KEY, "message": f"a {KEY}", "param": KEY}}
+SOUND = base64.b64encode(bytes(4800)).decode()
+DELTAS = [
+    {"type": "response.output_audio.delta", **ABOUT, "delta": SOUND},
+    {"type": "response.output_audio_transcript.delta", **ABOUT, "delta": f"say {KEY}"},
+    {"type": "response.output_text.delta", **ABOUT, "delta": f"say {KEY}"},
+    {"type": "conversation.item.input_audio_transcription.delta", "item_id": "i1", "delta": f"say {KEY}"},
+]
+
+
+def frame(event: Any) -> memoryview:
+    return memoryview(json.dumps(event).encode())
+
+
+@pytest.mark.parametrize("read_all", [True, False])
+@pytest.mark.parametrize("event", DELTAS)
+def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read_all: bool) -> None:
+    [said] = FrontCodec(secrets=KNOWN).decode_upstream(frame(event), read_all=read_all)
+    assert isinstance(said, tuple)
+    assert bytes(said.raw) == bytes(frame(event))
+
+
+@pytest.mark.parametrize("upstream", [None, BetaUpstream()])
+def test_all_else_loses_the_secret_before_any_rule_sees_it(upstream: Any) -> None:
+    [said] = FrontCodec(upstream=upstream, secrets=KNOWN).decode_upstream(frame(ERROR), read_all=False)
+    assert isinstance(said, tuple)
+    assert said.body["error"] == {"type": "x", "code": MASK, "message": f"a {MASK}", "param": MASK}
+    assert KEY.encode() not in bytes(said.raw)
+
+
+@pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])
+def test_a_type_that_is_no_text_is_searched_as_well(kind: Any) -> None:
+    [said] = FrontCodec(secrets=KNOWN).decode_upstream(frame({"type": kind, "x": KEY}), read_all=False)
+    assert isinstance(said, tuple)
+    assert KEY.encode() not in bytes(said.raw)
+
+
+@pytest.mark.parametrize("codec", [RealtimeCodec(KNOWN), BetaRealtimeCodec(KNOWN)])
+def test_a_device_session_s_events_lose_it(codec: RealtimeCodec) -> None:
+    event = codec.decode(frame(ERROR))
+    assert isinstance(event, ev.UpstreamError)
+    assert (event.code, event.message, event.param) == (MASK, f"a {MASK}", MASK)
+
+
+def test_what_deltas_are_joined_to_loses_it_on_its_way_to_a_device() -> None:
+    codec = DeviceCodec(DeviceOptions(PCM16_24K, PCM16_24K), KNOWN)
+    for message in (
+        cmd.TellResponseEnd(f"say {KEY}", "completed", more=False),
+        cmd.TellTranscript("assistant", "i1", 1, f"say {KEY}", final=True),
+        cmd.TellError("x", f"say {KEY}"),
+    ):
+        told = codec.encode(message).decode()
+        assert f"say {MASK}" in told
+        assert KEY not in told
+
+
+def test_an_error_of_a_voice_loses_it_wherever_the_message_is_cut() -> None:
+    for n in range(280, 301):
+        message = json.dumps({"error": KEY, "message": "x" * n + KEY})
+        [failed] = ElevenLabsCodec(secrets=KNOWN).decode(message)
+        assert isinstance(failed, ev.VoiceFailed)
+        assert failed.code == MASK
+        assert "sk-" not in failed.message
