@@ -156,6 +156,7 @@ class RelayState:
         except ConfigError as error:
             _log.error("SIGHUP: keys and policies are as before: %s", error)
             return
+        self.known_secrets.add(secret_values(fresh))
         self.auth.use(fresh, policies)
         self.logins.use_keys(fresh.ticket_keys)
         revoked = [live for live in self.sessions.values() if self.auth.has_revoked(live.core.principal)]
