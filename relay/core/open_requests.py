@@ -2,7 +2,8 @@
 
 A response outside the conversation calls no server tools, so a response inside must never be taken for one: its hidden
 calls would be shown. Most upstreams say which is which by `conversation_id`. Where none ever has, the metadata that the
-request gave tells them apart, and the order of the requests; what may still be either is taken to be inside.
+request gave tells them apart, and the order of the requests; what may still be either is taken to be inside. A client
+chooses ids, metadata and times itself, so each of them may be there to mislead.
 """
 
 from collections import deque
@@ -27,6 +28,8 @@ class OpenRequests:
     def __init__(self) -> None:
         self._inside: deque[_Request] = deque(maxlen=MAX_OPEN)
         self._outside: deque[_Request] = deque(maxlen=MAX_OPEN)
+        self._doubtful: deque[_Request] = deque(maxlen=MAX_OPEN)
+        """Those inside that a response without their metadata may have answered, or not."""
         self._names_conversations = False
         self._count = 0
 
@@ -34,26 +37,31 @@ class OpenRequests:
         """A response is asked for."""
         self._count += 1
         kind = self._outside if out_of_band else self._inside
-        kind.append(_Request(event_id, metadata or None, self._count))
+        kind.append(_Request(event_id, _as_text(metadata), self._count))
 
     def refused(self, event_id: str) -> bool:
-        """The upstream has refused an event. Returns whether it asked for a response outside the conversation."""
-        for kind in (self._inside, self._outside):
-            found = next((request for request in kind if request.event_id == event_id), None)
-            if found is not None:
-                kind.remove(found)
-                return kind is self._outside
-        return False
+        """The upstream has refused an event. Returns whether it asked for a response outside the conversation.
+
+        A client may give several requests one id: then nobody can say which is meant, and those outside are forgotten.
+        """
+        inside, outside = _by(self._inside, event_id), _by(self._outside, event_id)
+        inside += _by(self._doubtful, event_id)
+        for request in inside[:1]:
+            (self._doubtful if request in self._doubtful else self._inside).remove(request)
+        for request in outside if inside else outside[:1]:
+            self._outside.remove(request)
+        return bool(outside) and not inside
 
     def begins_out_of_band(self, response: Mapping[str, Any], upstream_creates: bool) -> bool:
         """A response begins: whether it is one that was asked for outside the conversation; it is ticked off.
 
         `upstream_creates`: responses may begin that nobody has asked for.
         """
-        metadata = response.get("metadata") or None
+        metadata = _as_text(response.get("metadata"))
         conversation_id = response.get("conversation_id")
         self._names_conversations = self._names_conversations or isinstance(conversation_id, str)
-        inside, outside = _with(self._inside, metadata), _with(self._outside, metadata)
+        inside = _with(self._inside, metadata) or _with(self._doubtful, metadata)
+        outside = _with(self._outside, metadata)
         if isinstance(conversation_id, str):
             is_outside = False
         elif self._names_conversations and "conversation_id" in response:
@@ -68,14 +76,38 @@ class OpenRequests:
         if is_outside and outside is not None:
             self._outside.remove(outside)
         elif inside is not None:
-            self._inside.remove(inside)
+            self._answered(inside, metadata)
         return is_outside
+
+    def _answered(self, inside: _Request, metadata: Any) -> None:
+        """A response inside has begun; where its metadata are not the request's, that one's own may still come."""
+        if inside in self._doubtful:
+            self._doubtful.remove(inside)
+            return
+        self._inside.remove(inside)
+        if inside.metadata != metadata:
+            self._doubtful.append(inside)
 
     def _forget_before(self, metadata: Any, inside: _Request | None) -> None:
         """Requests outside that this response could have answered: what begins later cannot be told from it."""
         last = inside.number if inside is not None else self._count
         kept = [one for one in self._outside if one.metadata != metadata or one.number > last]
         self._outside = deque(kept, maxlen=MAX_OPEN)
+
+
+def _as_text(metadata: Any) -> Any:
+    """Metadata as the API keeps them, each value a text: what a client writes as 1 may come back as "1"."""
+    if not isinstance(metadata, Mapping):
+        return metadata or None
+    return {key: _plain(value) for key, value in metadata.items()} or None
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, Mapping | list) else str(value).lower()
+
+
+def _by(requests: deque[_Request], event_id: str) -> list[_Request]:
+    return [request for request in requests if request.event_id == event_id]
 
 
 def _with(requests: deque[_Request], metadata: Any) -> _Request | None:

@@ -358,7 +358,9 @@ class RealtimeSession:
             self._parting.learn(taken.get("format"))
         if isinstance(given, Mapping) and "turn_detection" in given:
             turn = given["turn_detection"]
-            self.turns.upstream_creates = isinstance(turn, Mapping) and turn.get("create_response") is not False
+            turn = turn if isinstance(turn, Mapping) else {"create_response": False}
+            self.turns.upstream_creates = turn.get("create_response") is not False
+            self.turns.upstream_speaks_up = turn.get("idle_timeout_ms") is not None
 
     def _replay(self, now: float) -> None:
         """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""

@@ -98,3 +98,39 @@ def test_a_refused_request_is_closed() -> None:
     requests.add("in", None)
     assert not requests.refused("in")
     assert not requests.begins_out_of_band({"metadata": {"a": "b"}}, False)
+
+
+# -- what a client may do to have the one taken for the other ---------------------------------------------------------
+
+
+def test_a_refusal_of_an_id_that_two_requests_have_leaves_no_doubt_that_shows_a_call() -> None:
+    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    asks(asks(at, "x", **OUTSIDE), "x")
+    error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no", "event_id": "x"}
+    at.upstream(type="error", error=error)
+    assert runs(at, "r1") == 1
+    assert "clock" not in str(at.told)
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True])
+def test_metadata_that_come_back_as_texts_are_the_same(value: Any) -> None:
+    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    text = {"metadata": {"a": str(value)}}
+    asks(asks(at, "out", **OUTSIDE, **text), "in", metadata={"a": value})
+    assert runs(at, "r1", **text) == 1
+    assert "clock" not in str(at.told)
+
+
+def test_one_inside_that_an_unasked_response_overtakes_is_still_to_come() -> None:
+    at = RealtimeStage(CLOCK).ready()
+    asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
+    assert [runs(at, "vad"), runs(at, "r1", **MARK)] == [1, 1]
+    assert "clock" not in str(at.told)
+
+
+def test_where_the_upstream_speaks_up_by_itself_one_outside_is_told_by_metadata_alone() -> None:
+    idle = {"type": "server_vad", "create_response": False, "idle_timeout_ms": 5000}
+    at = RealtimeStage(CLOCK).ready(audio={"input": {"turn_detection": idle}})
+    asks(at, "out", **OUTSIDE)
+    assert runs(at, "r1") == 1
+    assert "clock" not in str(at.told)
