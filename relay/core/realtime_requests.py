@@ -6,6 +6,7 @@ hidden items are translated, and what is about a hidden item is refused, as if t
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.core.bounded import RecentSet
@@ -19,6 +20,16 @@ from relay.core.server_parts import ServerParts, function_names
 
 MAX_UPDATES = 256
 MAX_STAND_INS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """A `session.update` of the client's that has no answer yet, and the client's tools before it."""
+
+    event_id: str
+    tools_before: Any
+    sets_tools: bool
+    tools: Any
 
 
 class ClientRequests:
@@ -46,7 +57,7 @@ class ClientRequests:
         self._next_call_id = next_call_id
         self._model = model
         self._client_tools: Any = []
-        self._updates: deque[tuple[str, frozenset[str], Any]] = deque(maxlen=MAX_UPDATES)
+        self._updates: deque[_Update] = deque(maxlen=MAX_UPDATES)
         self._stand_ins = RecentSet(MAX_STAND_INS)
 
     def take(self, event: Mapping[str, Any], now: float) -> None:
@@ -72,11 +83,18 @@ class ClientRequests:
 
     def update_refused(self, event_id: str) -> None:
         """The upstream has refused an event; if it was a `session.update`, the tools before it are still in force."""
-        for index, (update_id, names, tools) in enumerate(self._updates):
-            if update_id == event_id:
-                self._parts.client_names, self._client_tools = names, tools
+        for index, update in enumerate(self._updates):
+            if update.event_id == event_id:
                 del self._updates[index]
+                self.uses_tools(self._tools_after(index, update.tools_before))
                 return
+
+    def _tools_after(self, index: int, tools: Any) -> Any:
+        """The client's tools once the updates from `index` on are taken, where `tools` are those before them."""
+        for later, update in enumerate(list(self._updates)[index:], index):
+            self._updates[later] = replace(update, tools_before=tools)
+            tools = update.tools if update.sets_tools else tools
+        return tools
 
     def is_stand_in(self, event_id: str) -> bool:
         """Whether an event id is one that the relay gave to an event of the client's which had none."""
@@ -91,7 +109,8 @@ class ClientRequests:
             if session.get("model") is not None and session["model"] == self._model:
                 del session["model"]  # a repetition, perhaps of a name that the upstream knows another way
             body = self._with_id(body)
-            self._updates.append((body["event_id"], self._parts.client_names, self._client_tools))
+            update = _Update(body["event_id"], self._client_tools, "tools" in session, session.get("tools"))
+            self._updates.append(update)
             if "tools" in session:
                 self.uses_tools(session["tools"])
             self._parts.merge(session)

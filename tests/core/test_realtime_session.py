@@ -166,6 +166,23 @@ def test_tools_that_the_upstream_refuses_shadow_nothing() -> None:
     assert [run.name for run in at.ran] == ["clock"]
 
 
+@pytest.mark.parametrize("refused", ["u1", "u3"])
+def test_an_update_that_the_upstream_refuses_takes_nothing_from_those_around_it(refused: str) -> None:
+    at = stage(CLOCK)
+    tools: dict[str, Any] = {"u1": [LAMP], "u2": [LAMP | {"name": "clock"}], "u3": None}
+    for event_id in ("u1", "u2", "u3") if refused == "u3" else ("u1", "u2"):
+        at.client(type="session.update", event_id=event_id, session={"type": "realtime", "tools": tools[event_id]})
+    for event_id in tools:
+        if event_id != refused:
+            at.upstream(type="session.updated", session={})
+            continue
+        at.upstream(type="error", error={"code": "invalid_value", "event_id": event_id, "message": "no"})
+    call = call_item("c1", "clock")
+    at.upstream(created("r1"), *call_events("r1", call), done("r1", call))
+    assert at.ran == []
+    assert at.take_told()[-1]["response"]["output"] == [call]
+
+
 def test_a_tool_of_one_response_shadows_there_alone() -> None:
     at = stage(CLOCK)
     at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
