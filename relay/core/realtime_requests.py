@@ -203,6 +203,10 @@ class ClientRequests:
         self._turns.create(Create(body, body["event_id"], names), now)
 
     def _merge_response(self, response: Obj) -> None:
+        # Null is how SDKs write that the session's are meant, which hold the server's share and the client's.
+        for name, is_shared in (("instructions", self._policy.instructions), ("tools", self._parts.tools)):
+            if is_shared and name in response and response[name] is None:
+                del response[name]
         if response.get("conversation") != "none":
             self._parts.merge(response)
             return

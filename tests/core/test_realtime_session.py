@@ -166,6 +166,19 @@ def test_tools_that_the_upstream_refuses_shadow_nothing() -> None:
     assert [run.name for run in at.ran] == ["clock"]
 
 
+def test_a_response_that_leaves_tools_and_instructions_to_the_session_has_the_clients_as_well() -> None:
+    at = stage(CLOCK, policy=RealtimePolicy(instructions="Be the museum."))
+    at.client(type="session.update", session={"type": "realtime", "instructions": "Be brief.", "tools": [LAMP]})
+    at.clear()
+    empty = {"instructions": None, "tools": None, "metadata": None}
+    at.client(type="response.create", event_id="a", response=empty)
+    at.client(type="response.create", event_id="b", response=empty | {"conversation": "none"})
+    assert [event["response"] for event in at.take_sent()] == [
+        {"metadata": None},
+        {"metadata": None, "conversation": "none", "tools": [LAMP]},
+    ]
+
+
 @pytest.mark.parametrize("refused", ["u1", "u3"])
 def test_an_update_that_the_upstream_refuses_takes_nothing_from_those_around_it(refused: str) -> None:
     at = stage(CLOCK)
