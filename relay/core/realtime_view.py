@@ -86,6 +86,8 @@ class ClientView:
         """Whether the relay runs a call: said where the response is known, and kept for where it is not."""
         if self._turns.is_out_of_band(response_id):
             return False
+        # An item of the conversation does not say of which response it is: it can be told before the output is.
+        response_id = self._turns.slot.response_id if response_id is None else response_id
         return self._parts.runs(_text(item.get("name")), self._turns.shadows(response_id))
 
     def _deleted(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:

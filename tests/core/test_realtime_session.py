@@ -179,6 +179,16 @@ def test_a_response_that_leaves_tools_and_instructions_to_the_session_has_the_cl
     ]
 
 
+def test_a_tool_of_one_response_is_the_clients_in_whatever_order_its_call_is_told() -> None:
+    at = stage(CLOCK)
+    at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
+    call = call_item("c1", "clock")
+    output, item, *others = call_events("r1", call)
+    at.upstream(created("r1"), item, output, *others, done("r1", call))
+    assert at.ran == []
+    assert len(at.take_told()) == 8
+
+
 @pytest.mark.parametrize("refused", ["u1", "u3"])
 def test_an_update_that_the_upstream_refuses_takes_nothing_from_those_around_it(refused: str) -> None:
     at = stage(CLOCK)
