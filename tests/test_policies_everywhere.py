@@ -189,7 +189,19 @@ keys = ["<patterns>"]
 [policies.voiceless]
 voices = ["elevenlabs:*"]
 keys = ["<voiceless>"]
+[policies.starred]
+voices = ["c*"]
+keys = ["<starred>"]
+[policies.configured]
+voices = ["cedar", "al*"]
+keys = ["<configured>"]
+[policies.external]
+voices = ["elevenlabs:a", "cedar"]
+keys = ["<external>"]
 """
+PATTERN_KEYS = {
+    name: f"{name}-key-0123456789abcdef" for name in ("patterns", "voiceless", "starred", "configured", "external")
+}
 
 
 @pytest.mark.parametrize(
@@ -199,14 +211,26 @@ keys = ["<voiceless>"]
         ("patterns", ways_in.realtime, "403 model"),
         ("patterns", partial(ways_in.device, beta_upstream=True), HELD),
         ("voiceless", ways_in.device, "403 voice"),
+        ("voiceless", ways_in.realtime, "403 voice"),
+        ("starred", ways_in.device, "403 voice"),
+        ("starred", ways_in.realtime, "403 voice"),
+        ("starred", partial(ways_in.realtime, beta=True), "403 voice"),
     ],
 )
 async def test_where_a_policy_allows_no_default_there_is_no_session(
     tmp_path: Path, policy: str, way: WayIn, answer: str
 ) -> None:
-    keys = {name: f"{name}-key-0123456789abcdef" for name in ("patterns", "voiceless")}
-    async with policy_stage(write_policies(tmp_path, PATTERNS, keys), keys) as stage:
-        assert (await way(stage, keys[policy], {})).refused == answer
+    async with policy_stage(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
+        assert (await way(stage, PATTERN_KEYS[policy], {})).refused == answer
+
+
+@pytest.mark.parametrize("way", [ways_in.device, ways_in.realtime, partial(ways_in.realtime, beta=True)])
+@pytest.mark.parametrize(("policy", "voice"), [("configured", "alloy"), ("external", "cedar")])
+async def test_who_speaks_where_nobody_is_named_is_the_same_on_every_way(
+    tmp_path: Path, policy: str, voice: str, way: WayIn
+) -> None:
+    async with policy_stage(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
+        assert (await way(stage, PATTERN_KEYS[policy], {})).asked["voice"] == voice
 
 
 @pytest.mark.parametrize("way", ["functions/execute", "azure tools/exec"])

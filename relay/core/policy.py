@@ -84,6 +84,12 @@ class RealtimePolicy:
         """Whether a server tool of this name is offered."""
         return self.tools is None or matches(name, self.tools)
 
+    def first_voice(self, *wanted: str | None) -> str | None:
+        """Which voice of the model's begins: the first of `wanted` that is allowed, else the first that is named."""
+        allowed = (voice for voice in wanted if voice and matches(voice, self.voices))
+        voices = (*allowed, *names_among(self.voices))
+        return next((voice for voice in voices if voice_kind(voice) == "model"), None)
+
     @property
     def is_limited(self) -> bool:
         """Whether some setting is limited: an unknown field could be another name of the same thing."""

@@ -170,27 +170,42 @@ def with_limits(session: Obj, policy: RealtimePolicy, found: Mapping[str, Any] |
     """A first configuration of the session with the policy's limits in force, whether or not a client names them.
 
     `found` is the session as the upstream begins it: speech that is transcribed there by a model that the policy does
-    not name is transcribed by the first that it does.
+    not name is transcribed by the first that it does, or not at all.
     """
     if policy.max_output_tokens is not None:
         session.setdefault("max_output_tokens", policy.max_output_tokens)
     if policy.max_effort is not None:
         session.setdefault("reasoning", {"effort": policy.max_effort})
-    voice, model = first_name(policy.voices), first_name(policy.transcription_models)
+    voice, model = policy.first_voice(), first_name(policy.transcription_models)
     if voice is not None and not is_open(policy.voices):
         _set(session, "output", "voice", voice)
-    if model is not None and not _may_transcribe(found, policy):
-        _set(session, "input", "transcription", {"model": model})
+    if not _may_transcribe(found, policy):
+        _set(session, "input", "transcription", None if model is None else {"model": model})
     return session
+
+
+def with_voice(session: Mapping[str, Any] | None, voice: str) -> Obj:
+    """A session to begin with that has this voice unless it names one."""
+    begun = dict(session or {})
+    _set(begun, "output", "voice", voice)
+    return begun
+
+
+def names_voice(session: Mapping[str, Any] | None) -> bool:
+    """Whether a session to begin with says who speaks."""
+    return _member(session, "audio", "output", "voice") is not None
 
 
 def _may_transcribe(found: Mapping[str, Any] | None, policy: RealtimePolicy) -> bool:
     """Whether the upstream transcribes by a model that the policy names, or not at all."""
-    value: Any = found
-    for key in ("audio", "input", "transcription"):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    name = value.get("model") if isinstance(value, Mapping) else None
+    name = _member(found, "audio", "input", "transcription", "model")
     return name is None or matches(str(name), policy.transcription_models)
+
+
+def _member(value: Any, *path: str) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _set(session: Obj, way: str, key: str, value: Any) -> None:

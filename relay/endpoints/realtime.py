@@ -12,7 +12,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
-from relay.core.policy import Principal
+from relay.core.policy import Principal, is_open
+from relay.core.policy_table import names_voice, with_voice
 from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
@@ -137,7 +138,13 @@ def _client_status(status: int | None) -> int:
 
 
 def _start(relay: RelayState, principal: Principal, model: str) -> RealtimeStart:
-    return RealtimeStart(model, relay.client_secrets.session_of(principal.secret_id))
+    """What the session begins with. Raises AccessDenied where nobody may speak: the upstream's own voice would."""
+    initial = relay.client_secrets.session_of(principal.secret_id)
+    policy = principal.policy
+    if is_open(policy.realtime.voices) or names_voice(initial):
+        return RealtimeStart(model, initial)
+    voice = settled("voice", policy.realtime.first_voice(policy.voice, relay.settings.voice))
+    return RealtimeStart(model, with_voice(initial, voice))
 
 
 def _live_session(

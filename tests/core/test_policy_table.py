@@ -244,3 +244,13 @@ def test_an_upstream_that_transcribes_by_another_model_from_the_start_is_told_th
 def test_the_first_voice_that_is_a_name_is_the_one_to_begin_with() -> None:
     assert with_limits({}, RealtimePolicy(voices=("m*", "cedar")))["audio"]["output"] == {"voice": "cedar"}
     assert with_limits({}, RealtimePolicy(voices=("cedar", "*"))) == {}
+    external = RealtimePolicy(voices=("elevenlabs:a", "cedar", "marin"))
+    assert with_limits({}, external)["audio"]["output"] == {"voice": "cedar"}, "the model has no voice of another's"
+
+
+def test_where_only_patterns_transcribe_an_upstream_that_does_so_otherwise_does_not() -> None:
+    policy = RealtimePolicy(transcription_models=("gpt-4o-*",))
+    found = {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+    assert with_limits({}, policy, found)["audio"]["input"] == {"transcription": None}
+    found["audio"]["input"]["transcription"]["model"] = "gpt-4o-mini"
+    assert with_limits({}, policy, found) == {}
