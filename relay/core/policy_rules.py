@@ -18,7 +18,7 @@ EFFORTS = ("minimal", "low", "medium", "high", "xhigh")
 MIN_OUTPUT_TOKENS = 1
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_ -]{0,256}")
 """Text that can be no address."""
-_ADDRESS_NAMES = ("url", "mcp", "connector")
+_ADDRESS_NAMES = ("url", "mcp", "connector", "file_id")
 """What is in the names of members that hold one, or that stand for one."""
 
 

@@ -231,7 +231,7 @@ _TOOL_CHOICE: Rule = scalar_or({"type": one_of("function", "mcp"), "name": scala
 
 
 def _file_data(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    is_address = isinstance(value, str) and ":" in value[:64] and value[:5].lower() != "data:"
+    is_address = isinstance(value, str) and ":" in value and value[:5].lower() != "data:"  # base64 has no colon
     return _FETCHED(value, policy, path) if is_address else scalar(value, policy, path)
 
 

@@ -137,10 +137,11 @@ class ClientRequests:
             raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
         if self._hidden.is_hidden(item.get("id")):
             raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
-        content = item.get("content")
-        for index, part in enumerate(content if isinstance(content, list) else ()):
-            if isinstance(part, Mapping) and self._hidden.is_hidden(part.get("id")):
-                raise _no_item(part["id"], f"{path}.content[{index}].id", "invalid_value")
+        for name in ("content", "output"):
+            parts = item.get(name)
+            for index, part in enumerate(parts if isinstance(parts, list) else ()):
+                if isinstance(part, Mapping) and self._hidden.is_hidden(part.get("id")):
+                    raise _no_item(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
 
     def _clients_call(self, item: Mapping[str, Any]) -> Obj:
         """A function call that the client puts into the conversation is the client's, also by a server tool's name.

@@ -143,7 +143,7 @@ def test_an_event_of_the_other_dialect_is_no_way_around_the_table() -> None:
 
 @pytest.mark.parametrize(
     "value", [URL, ["a", URL], {"a": {"url": "x"}}, {"server": "example.com"}, {"type": "mcp"}, {"a": [[{"b": "//x"}]]},
-              {"connector_id": "x"}]
+              {"connector_id": "x"}, [{"type": "input_image", "file_id": "file-1"}]]
 )  # fmt: skip
 def test_where_addresses_are_denied_what_is_unknown_may_hold_none(value: Any) -> None:
     policy = RealtimePolicy()

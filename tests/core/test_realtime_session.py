@@ -279,7 +279,9 @@ def test_nothing_of_a_hidden_call_can_be_asked_for() -> None:
     part = {"type": "item_reference", "id": "item_c1"}
     nested = {"type": "message", "role": "user", "content": [part]}
     at.client(type="conversation.item.create", event_id="n", item=nested)
-    assert [event["error"]["event_id"] for event in at.take_told()] == ["f", "p", "q", "n"]
+    returned = {"type": "function_call_output", "call_id": "mine", "output": [part]}
+    at.client(type="conversation.item.create", event_id="o", item=returned)
+    assert [event["error"]["event_id"] for event in at.take_told()] == ["f", "p", "q", "n", "o"]
     assert at.take_sent() == []
 
 
