@@ -56,13 +56,15 @@ class ClientRequests:
         self._next_id = next_id
         self._next_call_id = next_call_id
         self._model = model
+        self.model_in_force: Any = None
+        """The session's model as the upstream calls it."""
         self._client_tools: Any = []
         self._updates: deque[_Update] = deque(maxlen=MAX_UPDATES)
         self._stand_ins = RecentSet(MAX_STAND_INS)
 
     def take(self, event: Mapping[str, Any], now: float) -> None:
         """Pass an event of the client's on, by the policy's table and the rules below. Raises Denied."""
-        body = apply(event, self._policy)
+        body = apply(self._without_repetition(event), self._policy)
         rule = _RULES.get(body["type"])
         if rule is None:
             self._emit(TellUpstream(body))
@@ -100,14 +102,25 @@ class ClientRequests:
         """Whether an event id is one that the relay gave to an event of the client's which had none."""
         return event_id in self._stand_ins
 
+    def _without_repetition(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The event without the model that is in force anyway: SDKs repeat it, as they named it or as they were told.
+
+        Neither need be a name that the policy lets a client choose, nor one that the upstream takes.
+        """
+        session = event.get("session")
+        if event["type"] != "session.update" or not isinstance(session, Mapping):
+            return event
+        model = session.get("model")
+        if not isinstance(model, str) or model not in (self._model, self.model_in_force):
+            return event
+        return {**event, "session": {key: value for key, value in session.items() if key != "model"}}
+
     # -- the rules ----------------------------------------------------------------------------------------------------
 
     def _session_update(self, body: Obj, now: float) -> None:
         session = body.get("session")
         if isinstance(session, dict):
             self._check_names(session, "session")
-            if session.get("model") is not None and session["model"] == self._model:
-                del session["model"]  # a repetition, perhaps of a name that the upstream knows another way
             body = self._with_id(body)
             update = _Update(body["event_id"], self._client_tools, "tools" in session, session.get("tools"))
             self._updates.append(update)

@@ -351,7 +351,8 @@ class RealtimeSession:
         return body if shown is session else {**body, "session": shown}
 
     def _learn(self, session: Mapping[str, Any]) -> None:
-        """Who answers a spoken turn: turn detection says so, its default is the upstream. And what audio weighs."""
+        """Who answers a spoken turn: turn detection says so, its default is the upstream. And its audio and model."""
+        self._requests.model_in_force = session.get("model", self._requests.model_in_force)
         audio = session.get("audio")
         given, taken = (audio.get(way) for way in ("input", "output")) if isinstance(audio, Mapping) else (None, None)
         if isinstance(taken, Mapping):

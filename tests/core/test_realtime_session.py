@@ -224,6 +224,17 @@ def test_the_model_is_not_repeated_upwards_and_another_one_is_passed_on() -> Non
     assert [event["session"].get("model") for event in at.take_sent()] == [None, "other"]
 
 
+def test_the_session_that_a_client_was_told_can_be_sent_back_whatever_its_model_is_called() -> None:
+    named = "gpt-realtime-2025-08-28"
+    at = RealtimeStage(CLOCK, policy=RealtimePolicy(models=("gpt-realtime",)), model="gpt-realtime")
+    at.ready(model=named, voice=None)
+    at.client(type="session.update", event_id="u", session={"type": "realtime", "model": named, "include": None})
+    assert [event["session"] for event in at.take_sent()] == [{"type": "realtime", "include": None}]
+    at.client(type="session.update", event_id="o", session={"type": "realtime", "model": "gpt-realtime-2"})
+    at.client(type="response.create", event_id="r", response={"model": named})
+    assert [event["error"]["event_id"] for event in at.take_told()] == ["o", "r"]
+
+
 def test_a_tickets_session_is_in_force_from_the_start_and_shown_as_the_clients() -> None:
     at = RealtimeStage(CLOCK, policy=GUARDED, initial={"type": "realtime", "instructions": "Be kind.", "tools": [LAMP]})
     at.upstream(type="session.created", session={"id": "s"})
