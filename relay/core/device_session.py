@@ -31,6 +31,7 @@ from relay.core.farewell import Farewell
 from relay.core.hello import grant
 from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
+from relay.core.server_parts import ServerParts
 from relay.core.startup import Backlog
 from relay.core.turns import MAX_TYPED_TURNS, Turns
 from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
@@ -123,6 +124,7 @@ class DeviceSession:
         self._muted = False
         self._farewell = Farewell()
         self._server_tools = config.tools
+        self._parts = ServerParts(self.policy.realtime, config.tools)
         self._teach = False
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
         self._accepted = (self.config, options)
@@ -223,7 +225,7 @@ class DeviceSession:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
             self.turns.last_upstream_at = now
-            self._upstream(cast(ev.UpstreamEvent, event), now)
+            self._upstream(self._readable(cast(ev.UpstreamEvent, event)), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
         elif kind in ev.VOICE_EVENTS:
@@ -313,6 +315,18 @@ class DeviceSession:
                 self._end(1011, "internal error")
             case _:
                 assert_never(event)
+
+    def _readable(self, event: ev.UpstreamEvent) -> ev.UpstreamEvent:
+        """An event of the upstream's without what it quotes of the server's share, where the client may be told it."""
+        match event:
+            case ev.UpstreamError():
+                return replace(event, message=self._parts.cut(event.message))
+            case ev.UpstreamClosed():
+                return replace(event, reason=self._parts.cut(event.reason))
+            case ev.ResponseDone() if event.error_message is not None:
+                return replace(event, error_message=self._parts.cut(event.error_message))
+            case _:
+                return event
 
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
         turns = self.turns

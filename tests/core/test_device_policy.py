@@ -193,3 +193,27 @@ def test_a_clients_tool_may_have_the_name_of_one_that_is_not_offered() -> None:
     script.see(ev.Hello(given=("tools",), tools=(ToolSpec("staff_list", "", {}),)), ev.SessionUpdated())
     commands = script.see(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list")))
     assert [one.name for one in only(commands, cmd.TellToolCall)] == ["staff_list"]
+
+
+# -- what the upstream says about it ----------------------------------------------------------------------------------
+
+SECRET = "The vault opens with four, seven, one, one and nine."
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ev.UpstreamError("invalid_value", f"Invalid value: '{LOCKED} {SECRET}'.", "invalid_request_error"),
+        ev.UpstreamError("x", f"Invalid: {LOCKED} {SECRET}", event_id="relay_2"),
+        ev.UpstreamError("session_expired", f"Expired: {LOCKED} {SECRET}"),
+        ev.UpstreamClosed(1011, f"{LOCKED} {SECRET}"),
+        done("resp_1", status="failed", error_message=f"No: {LOCKED} {SECRET}"),
+    ],
+)
+def test_no_error_quotes_the_locked_instructions(event: ev.UpstreamEvent) -> None:
+    script = begun(policy(instructions=f"{LOCKED} {SECRET}"))
+    script.see(ev.Hello(given=("language",), language="French"), ev.ResponseCreated("resp_1"))
+    told = repr([one for one in script.see(event) if isinstance(one, cmd.TellError | cmd.CloseClient)])
+    assert "TellError" in told
+    assert "museum" not in told
+    assert "seven" not in told
