@@ -4,7 +4,7 @@ The counterpart of `relay.core.realtime_view`. The server's share is merged into
 hidden items are translated, and what is about a hidden item is refused, as if there were no such item.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,6 +61,7 @@ class ClientRequests:
         self._client_tools: Any = []
         self._updates: deque[_Update] = deque(maxlen=MAX_UPDATES)
         self._stand_ins = RecentSet(MAX_STAND_INS)
+        self._said: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     def take(self, event: Mapping[str, Any], now: float) -> None:
         """Pass an event of the client's on, by the policy's table and the rules below. Raises Denied."""
@@ -98,6 +99,17 @@ class ClientRequests:
             tools = update.tools if update.sets_tools else tools
         return tools
 
+    def names_said(self, event_id: str) -> frozenset[str]:
+        """Those names of the server's tools that the client gave to tools of its own in this event."""
+        return self._said.get(event_id, frozenset())
+
+    def _note_names(self, event_id: str, tools: Any) -> None:
+        names = function_names(tools) & self._parts.tools.keys()
+        if names:
+            self._said[event_id] = names
+            if len(self._said) > MAX_UPDATES:
+                self._said.popitem(last=False)
+
     def is_stand_in(self, event_id: str) -> bool:
         """Whether an event id is one that the relay gave to an event of the client's which had none."""
         return event_id in self._stand_ins
@@ -124,6 +136,7 @@ class ClientRequests:
             body = self._with_id(body)
             update = _Update(body["event_id"], self._client_tools, "tools" in session, session.get("tools"))
             self._updates.append(update)
+            self._note_names(update.event_id, update.tools)
             if "tools" in session:
                 self.uses_tools(session["tools"])
             self._parts.merge(session)
@@ -212,6 +225,7 @@ class ClientRequests:
                 if isinstance(item, Mapping):
                     self._check_item(item, f"response.input[{index}]")
             self._check_names(response, "response")
+            self._note_names(body["event_id"], response.get("tools"))
             names = function_names(response["tools"]) if response.get("tools") is not None else None
             self._merge_response(response)
         self._turns.create(Create(body, body["event_id"], names), now)

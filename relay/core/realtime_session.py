@@ -385,14 +385,15 @@ class RealtimeSession:
             text = "The model's end did not take the server's configuration of the session."
             self._give_up("session_refused", text, "session refused")
             return None
+        said = self._requests.names_said(event_id)
         self._requests.update_refused(event_id)
         self.turns.request_refused(event_id, error.get("code"), now)
         if self._requests.is_stand_in(event_id):
-            return self._parts.shown_error({**body, "error": {**error, "event_id": None}})
+            return self._parts.shown_error({**body, "error": {**error, "event_id": None}}, said)
         if event_id.startswith(OWN_IDS):
             self._pass_over(f"error {error.get('code')!s:.60}")
             return None
-        return self._parts.shown_error(body)
+        return self._parts.shown_error(body, said)
 
     # -- errors and ends ----------------------------------------------------------------------------------------------
 

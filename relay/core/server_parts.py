@@ -7,7 +7,7 @@ name is taken.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from relay.core.locked_texts import MARK, PIECE_CHARS, LockedTexts
@@ -118,8 +118,12 @@ class ServerParts:
             changes["status_details"] = cut
         return {**response, **changes} if changes else response
 
-    def shown_error(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """An event that tells of an error, without what it quotes of the server's share; the same object if nothing."""
+    def shown_error(self, event: Mapping[str, Any], said: Container[str] = ()) -> Mapping[str, Any]:
+        """An event that tells of an error, without what it quotes of the server's share; the same object if nothing.
+
+        `said` are the names that the client gave in what the error is about: they stay, for to take out those that are
+        the server's as well would tell which are.
+        """
         shown: Mapping[str, Any] = self._locked.cut(event)
         error = shown.get("error")
         if not self.hides_tools or not isinstance(error, Mapping) or "tools" not in str(error.get("param"))[:80]:
@@ -127,7 +131,7 @@ class ServerParts:
         message = error.get("message")
         if not isinstance(message, str):
             return shown
-        names = "|".join(re.escape(name) for name in self.tools if self.runs(name))
+        names = "|".join(re.escape(name) for name in self.tools if self.runs(name) and name not in said)
         cut = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", MARK, message) if names else message
         return shown if cut == message else {**shown, "error": {**error, "message": cut}}
 

@@ -572,6 +572,27 @@ def test_an_error_about_tools_does_not_name_a_hidden_one() -> None:
     assert at.take_told()[0]["error"]["message"] == "The functions […], clock_2 and […] are bad."
 
 
+@pytest.mark.parametrize("event_id", ["x", None])
+@pytest.mark.parametrize(("kind", "part"), [("session.update", "session"), ("response.create", "response")])
+def test_an_error_about_a_clients_tools_says_their_names_whether_or_not_a_hidden_tool_has_them(
+    kind: str, part: str, event_id: str | None
+) -> None:
+    told = []
+    for name in ("clock", "crook"):
+        at = stage(CLOCK)
+        at.client({"type": kind, "event_id": event_id, part: {"tools": [LAMP | {"name": name}] * 2}})
+        message = f"Tool names must be unique: '{name}' is there twice."
+        error = {
+            "code": "invalid_value",
+            "message": message,
+            "param": f"{part}.tools",
+            "event_id": at.sent[0]["event_id"],
+        }
+        at.upstream(type="error", error=error)
+        told.append(at.told[-1]["error"]["message"].replace(name, "<name>"))
+    assert told[0] == told[1]
+
+
 def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> None:
     secret = {"audio": {"output": {"voice": "alloy"}}}
     at = RealtimeStage(policy=RealtimePolicy(voices=("cedar",)), initial=secret)
