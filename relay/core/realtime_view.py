@@ -32,7 +32,15 @@ class ClientView:
         about_hidden = self._hidden.is_hidden(body.get("item_id"))
         if about_hidden or (self._parts.hides_tools and self._hidden.is_servers_call(body.get("call_id"))):
             return None
-        return self._parts.shown_error(body) if "error" in body else body
+        return self._settings(self._parts.shown_error(body) if "error" in body else body)
+
+    def _settings(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The event with the session and the response that it tells as the client may see them, whatever its type."""
+        for name, show in (("session", self._parts.shown), ("response", self._parts.shown_response)):
+            told = body.get(name)
+            shown = show(told) if isinstance(told, Mapping) else told
+            body = body if shown is told else {**body, name: shown}
+        return body
 
     def _item(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         item = body.get("item")
@@ -115,8 +123,7 @@ class ClientView:
         if not isinstance(response, Mapping):
             return body
         self._turns.response_created(response)
-        shown = self._parts.shown_response(response)
-        return body if shown is response else {**body, "response": shown}
+        return self._settings(body)
 
     def _response_done(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
         response = body.get("response")

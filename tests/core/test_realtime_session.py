@@ -565,6 +565,25 @@ def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without
     ] * 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("session.patched", "session"),
+        ("transcription_session.updated", "session"),
+        ("response.in_progress", "response"),
+    ],
+)
+def test_events_that_nobody_has_seen_show_no_more_of_a_session_or_a_response(kind: str, part: str) -> None:
+    at = RealtimeStage(CLOCK, policy=WORDS)
+    at.upstream(type="session.created", session={})
+    settings = at.sent[0]["session"]
+    at.upstream(type="session.updated", session=settings)
+    at.clear()
+    at.upstream({"type": kind, part: settings | {"id": "x"}})
+    shown = at.told[0][part]
+    assert (shown["id"], shown["instructions"], shown["tools"]) == ("x", "", [])
+
+
 def test_an_error_about_tools_does_not_name_a_hidden_one() -> None:
     at = stage(CLOCK, DICE).client(type="session.update", event_id="u", session={"tools": [LAMP]})
     error = {"message": "The functions clock, clock_2 and dice are bad.", "param": "session.tools[1]", "event_id": "u"}
