@@ -135,7 +135,10 @@ VoiceKind = Literal["model", "external"]
 """Whose a voice is: the model's own, or an external one."""
 
 _MAX_PHRASE_CHARS = 40
+_MAX_PHRASE_WORDS = 3
 _PHRASE = re.compile(r"[\w()'’-]+(?: [\w()'’-]+){0,2}")
+_WORD = re.compile(r"[^\W_]{2,}")
+"""A word of a phrase: what hyphens and brackets join are several; a letter by itself, as in d'Oc, is none."""
 _BETWEEN = "\n\n"
 
 
@@ -188,7 +191,9 @@ class Policy:
         """
         if self.allows("instructions"):
             return True
-        return len(phrase) <= _MAX_PHRASE_CHARS and _PHRASE.fullmatch(phrase.strip()) is not None
+        if len(phrase) > _MAX_PHRASE_CHARS or _PHRASE.fullmatch(phrase.strip()) is None:
+            return False
+        return len(_WORD.findall(phrase)) <= _MAX_PHRASE_WORDS
 
     def default_model(self, configured: str) -> str | None:
         """The model of a client that names none; None where the policy allows neither `configured` nor names one."""
