@@ -179,7 +179,7 @@ class ClientRequests:
         return {**item, "call_id": call_id}
 
     def take_out_names(self, settings: Obj, path: str = "session") -> list[Denied]:
-        """Take the names of tools that cannot be had out of a session or a response, and say why.
+        """Take the names of tools that cannot be had out of a session or a response, and say why if the policy says so.
 
         A tool of the client's may not be called as a protected one of the server's, and one that is chosen must be the
         client's: a name that only the server's tools have is answered as one that nobody has.
@@ -199,11 +199,11 @@ class ClientRequests:
                 text = "No tool of the client's has this name."
                 refusals.append(Denied(text, f"{path}.tool_choice", "invalid_value"))
                 del settings["tool_choice"]
-        return refusals
+        return refusals if self._policy.denied_fields == "refuse" else []
 
     def _check_names(self, settings: Obj, path: str) -> None:
         refusals = self.take_out_names(settings, path)
-        if refusals and self._policy.denied_fields == "refuse":
+        if refusals:
             raise refusals[0]
 
     def _about_item(self, body: Obj, now: float) -> None:

@@ -500,6 +500,9 @@ def test_such_a_tool_of_a_client_secret_is_left_out_and_told_once_the_session_st
     at.upstream(type="session.updated", session=first["session"])
     assert [event["type"] for event in at.told] == ["session.created", "error"]
     assert at.told[1]["error"]["param"] == "session.tools[1].name"
+    at = RealtimeStage(DICE, policy=RealtimePolicy(denied_fields="drop"), initial={"tools": [LAMP | {"name": "dice"}]})
+    at.upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+    assert at.told_types() == ["session.created"], "nothing is said where the policy drops"
 
 
 def test_choosing_a_hidden_tool_is_answered_as_choosing_one_that_nobody_has() -> None:
