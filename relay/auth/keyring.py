@@ -27,6 +27,10 @@ class Keyring:
             return "admin"
         return "key" if _is_one_of(credential, self.api_keys) else "unknown"
 
+    def is_admin(self, identity: str) -> bool:
+        """Whether an identity is that of an admin key."""
+        return identity in map(identity_of, self.admin_keys)
+
     def has_revoked(self, identity: str) -> bool:
         """Whether an identity is that of a key that is no longer there, or was given out by one."""
         base = base_identity(identity)

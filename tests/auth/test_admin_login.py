@@ -93,6 +93,12 @@ def test_a_cookie_got_by_a_key_ends_with_the_key() -> None:
     assert logins.identity_of(request(cookie, **SAME), Keyring(admin_keys=("another-key-0123456789",))) is None
 
 
+def test_a_cookie_ends_as_well_where_its_key_stays_as_one_for_clients_alone() -> None:
+    logins = AdminLogins()
+    cookie = logins.issue(request(), identity_of(ADMIN_KEY))
+    assert logins.identity_of(request(cookie, **SAME), Keyring(api_keys=(ADMIN_KEY,))) is None
+
+
 def test_signing_out_ends_every_copy_of_the_cookie_and_no_other() -> None:
     logins = AdminLogins()
     mine, other = logins.issue(request(), CONSOLE), logins.issue(request(), CONSOLE)
