@@ -316,6 +316,14 @@ async def test_headers_that_make_no_sense_are_refused_like_any_other(header: byt
     assert "Traceback" not in caplog.text
 
 
+async def test_a_cookie_that_makes_no_sense_is_nobodys(caplog) -> None:
+    async with running_relay("ws://127.0.0.1:9/") as relay:
+        cookie = b"Host: localhost\r\nCookie: relay_admin_%d=\xff.a.b" % relay.port
+        assert await raw_status(relay.port, b"GET /recordings/list HTTP/1.1\r\n" + cookie) == 401
+        assert await raw_status(relay.port, b"POST /logout HTTP/1.1\r\n" + cookie) == 200
+    assert "Traceback" not in caplog.text
+
+
 async def test_an_allowed_page_can_read_why_it_was_refused() -> None:
     origin = {"Origin": "http://localhost:1"}
     async with (

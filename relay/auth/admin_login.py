@@ -77,6 +77,8 @@ class AdminLogins:
 
     def _claims(self, request: web.Request) -> dict[str, Any] | None:
         token = request.cookies.get(cookie_name(request), "")
+        if not token.isascii():  # bytes that are no UTF-8 come as half characters, which PyJWT cannot encode
+            return None
         try:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
             if key is None:
