@@ -23,7 +23,7 @@ from relay.core.known_secrets import KnownSecrets
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig, ToolSpec
 from relay.engine_process import EngineProcess
-from relay.errors import ConfigError, Full, ToolError
+from relay.errors import AccessDenied, ConfigError, Full, ToolError
 from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
@@ -241,10 +241,20 @@ class RelayState:
         can_wait = all(live.can_wait for live in self.sessions.values())
         self.tick.sessions(len(self.sessions) if can_wait else 0)
 
-    async def turn(self) -> None:
-        """Wait for one's turn to begin a session; to be called by who holds a place for it."""
+    async def turn(self, principal: Principal) -> None:
+        """Wait for one's turn to begin a session; to be called by who holds a place for it. Raises as `refuse_late`."""
         with self.tick.awake():
             await self.admission.turn()
+        self.refuse_late(principal)
+
+    def refuse_late(self, principal: Principal) -> None:
+        """Raise for whom a wait has made too late: AccessDenied if the key was revoked, Full if the relay is to end.
+
+        Sessions that have begun are told of either, those that wait are not.
+        """
+        if self.auth.has_revoked(principal):
+            raise AccessDenied("The key was revoked; connect with another one.", status=401)
+        self.refuse_when_draining()
 
     def refuse_when_draining(self) -> None:
         """Raise Full if the relay is about to end."""

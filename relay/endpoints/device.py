@@ -57,7 +57,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
             relay.admission.session(relay.auth.address(request)),
             relay.client_secrets.in_use(principal.secret_id) as spend,
         ):
-            await relay.turn()
+            await relay.turn(principal)
             await _converse(request, relay, principal, options, begun, voices, spend)
     except Full as full:
         if "Origin" not in request.headers:

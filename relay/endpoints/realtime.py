@@ -18,7 +18,7 @@ from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
 from relay.endpoints.permissions import settled
-from relay.errors import ApiError
+from relay.errors import AccessDenied, ApiError, Full
 from relay.live_base import both
 from relay.live_realtime import LiveRealtime
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
@@ -49,7 +49,7 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
         relay.admission.session(relay.auth.address(request)),
         relay.client_secrets.in_use(principal.secret_id) as spend,
     ):
-        await relay.turn()
+        await relay.turn(principal)
         return await _converse(request, relay, principal, model, spend)
 
 
@@ -128,6 +128,12 @@ async def _dial_first(request: web.Request, live: LiveRealtime) -> None:
         if not is_gone():
             live.not_accepted(status, str(refusal))
         raise ApiError(str(refusal), status, "upstream_refused") from refusal
+    try:  # a session that has ended meanwhile could not tell its client so
+        request.app[RELAY].refuse_late(live.core.principal)
+    except (AccessDenied, Full) as late:
+        live.give_up()
+        live.not_accepted(late.status if isinstance(late, AccessDenied) else late.http_status, str(late))
+        raise
 
 
 def _client_status(status: int | None) -> int:

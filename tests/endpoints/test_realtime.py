@@ -16,6 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Response
 
 from relay import ToolContext, tool
+from relay.admission import Admission
+from relay.auth.keyring import Keyring
+from relay.config import Settings
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, between, realtime_client, registry_of
 from tests.support.relay_server import running_relay
@@ -342,6 +345,59 @@ async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
         async with asyncio.timeout(2):
             await relay.state.all_gone.wait()
         gate.set()
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
+async def test_a_key_that_is_revoked_while_its_session_waits_for_its_turn_opens_none(path: str, monkeypatch) -> None:
+    turn = Admission.turn
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, api_keys=(KEY,)) as relay:
+
+        async def revoked_meanwhile(door: Admission) -> None:
+            await turn(door)
+            relay.state.auth.keys = Keyring()
+
+        monkeypatch.setattr(Admission, "turn", revoked_meanwhile)
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(relay.ws(path), additional_headers={"Authorization": f"Bearer {KEY}"})
+        assert refused.value.response.status_code == 401
+        assert not relay.state.sessions
+    assert upstream.handshakes == 0
+
+
+@pytest.mark.parametrize(("ends_by", "status"), [("key", 401), ("shutdown", 503)])
+async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
+    ends_by: str, status: int, monkeypatch
+) -> None:
+    monkeypatch.setattr("relay.state.DRAIN_TIMEOUT_S", 0.1)
+    gate, dialled = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: Any, request: Any) -> None:
+        dialled.set()
+        await gate.wait()
+
+    async with (
+        ScriptedUpstream(refuse=slow) as upstream,  # type: ignore[arg-type]
+        running_relay(upstream.url, api_keys=(KEY,)) as relay,
+    ):
+
+        async def connecting() -> None:
+            await connect(relay.ws("/v1/realtime"), additional_headers={"Authorization": f"Bearer {KEY}"})
+
+        client = asyncio.create_task(connecting())
+        await dialled.wait()
+        if ends_by == "key":
+            monkeypatch.setattr(Settings, "reread", lambda own: own.model_copy(update={"api_keys": ()}))
+            relay.state.reload_access()
+        else:
+            await relay.state.drain()
+        gate.set()
+        with pytest.raises(InvalidStatus) as refused:
+            await client
+        assert refused.value.response.status_code == status
+        session = await upstream.accept()
+        async with asyncio.timeout(2):
+            await session.closed.wait()
+        assert not relay.state.sessions
 
 
 async def test_shutting_down_says_goodbye_with_1001() -> None:
