@@ -126,6 +126,8 @@ class Settings(BaseSettings):
             settings = cls(**{key: value for key, value in overrides.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(_report(error)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(error) from None
         settings._environment = process_environment()
         settings._overrides = overrides
         return settings
@@ -446,8 +448,16 @@ class Settings(BaseSettings):
 
 
 def process_environment() -> dict[str, str]:
-    """The environment over what `.env` says."""
-    return {key: value for key, value in dotenv_values(".env").items() if value} | dict(os.environ)
+    """The environment over what `.env` says. Raises ConfigError where that is no text, or may not be read."""
+    try:
+        said = dotenv_values(".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from None
+    return {key: value for key, value in said.items() if value} | dict(os.environ)
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> ConfigError:
+    return ConfigError(f".env cannot be read: {error}")
 
 
 def is_origin(text: str) -> bool:

@@ -162,14 +162,13 @@ class Policies:
         if path is None:
             return cls()
         try:
-            text = path.read_bytes()[:MAX_FILE_BYTES].decode()
-            entries = _File.model_validate(tomllib.loads(text)).policies
+            entries = _File.model_validate(tomllib.loads(_text_of(path))).policies
         except OSError as error:
             raise ConfigError(f"RELAY_POLICIES: {path} cannot be read: {error.strerror}") from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"RELAY_POLICIES: {path} is not valid TOML: {error}") from error
         except ValidationError as error:
             raise ConfigError(f"RELAY_POLICIES: {path} is wrong:\n{_report(error)}") from None
+        except (ValueError, RecursionError) as error:  # also for numbers too long, and what is nested too deeply
+            raise ConfigError(f"RELAY_POLICIES: {path} is not valid TOML: {error}") from error
         by_identity: dict[str, str] = {}
         for name, entry in entries.items():
             for key in entry.keys:
@@ -185,6 +184,15 @@ class Policies:
         if unknown:
             raise ConfigError(f"RELAY_POLICIES: {path} is wrong:\n" + "\n".join(unknown))
         return cls({name: entry.policy(name) for name, entry in entries.items()}, by_identity)
+
+
+def _text_of(path: Path) -> str:
+    """The whole file or nothing: keys of policies that were cut off would get the default one."""
+    with path.open("rb") as file:
+        raw = file.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"RELAY_POLICIES: {path} has more than {MAX_FILE_BYTES} bytes")
+    return raw.decode()
 
 
 def _report(error: ValidationError) -> str:

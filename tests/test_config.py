@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import Settings
+from relay.config import Settings, process_environment
 from relay.errors import ConfigError
 from relay.server import load_all
 
@@ -335,3 +335,7 @@ def test_reread_takes_the_environment_of_now_and_the_same_overrides(
     (tmp_path / ".env").write_text("RELAY_API_KEYS=short\n")
     with pytest.raises(ConfigError, match="RELAY_API_KEYS"):
         settings.reread()
+    (tmp_path / ".env").write_bytes(b"RELAY_API_KEYS=\xff\n")
+    for read in (settings.reread, process_environment):
+        with pytest.raises(ConfigError, match=r"\.env cannot be read"):
+            read()

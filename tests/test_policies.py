@@ -6,7 +6,7 @@ import pytest
 
 from relay.core.policy import CAPABILITIES, DEFAULT_ALLOW, DEFAULT_SCOPES, GUARDED_ALLOW, SCOPES
 from relay.errors import ConfigError
-from relay.policies import Policies
+from relay.policies import MAX_FILE_BYTES, Policies
 
 
 def load(tmp_path: Path, text: str) -> Policies:
@@ -74,6 +74,20 @@ def test_what_is_no_policy_file_is_refused(tmp_path: Path, text: str) -> None:
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match="RELAY_POLICIES"):
         Policies.load(path)
+
+
+@pytest.mark.parametrize("value", ["[" * 5000, "9" * 5000])
+def test_what_tomls_parser_does_not_get_through_is_no_policy_file(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="RELAY_POLICIES"):
+        load(tmp_path, f"[policies.a]\nmax_output_tokens = {value}\n")
+
+
+def test_a_file_that_is_too_long_is_refused_rather_than_cut(tmp_path: Path) -> None:
+    tight = '[policies.tight]\nscopes = ["session"]\nkeys = ["key-1a2b3c4d5e6f"]\n'
+    fits = "#" * (MAX_FILE_BYTES - len(tight) - 1) + "\n" + tight
+    assert load(tmp_path, fits).of("key-1a2b3c4d5e6f").name == "tight"
+    with pytest.raises(ConfigError, match="more than 1048576 bytes"):
+        load(tmp_path, "#" * (MAX_FILE_BYTES - 1) + "\n" + tight)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
