@@ -5,8 +5,10 @@ that carries the code behind its `#`, which no server and no log sees. The cooki
 port alone, since browsers send cookies to every port of a host.
 """
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
 import stat
 import time
@@ -29,6 +31,8 @@ CONSOLE = "console"
 """The identity of who came by `relay console`."""
 MAX_SIGNED_OUT = 1000
 _CODE_PREFIX = "login-"
+_CODE_NAME = re.compile(_CODE_PREFIX + "[0-9a-f]{32}")
+_MAX_EXPIRY_BYTES = 32
 
 
 class AdminLogins:
@@ -133,8 +137,9 @@ def write_code(folder: Path, now: float) -> str:
     """A new code, good for a minute; its hash is kept in `folder`. Raises ConfigError if that cannot be trusted."""
     ensure_private(folder)
     for path in folder.glob(f"{_CODE_PREFIX}*"):
-        if _expiry(path) <= now:
-            path.unlink(missing_ok=True)
+        if _CODE_NAME.fullmatch(path.name) and _expiry(path) <= now:  # the folder may hold other files of its user
+            with contextlib.suppress(OSError):  # gone, or a folder
+                path.unlink()
     code = secrets.token_urlsafe(24)
     descriptor = os.open(_code_path(folder, code), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -151,7 +156,7 @@ def redeem_code(folder: Path, code: str, now: float) -> bool:
     expires_at = _expiry(path)
     try:
         path.unlink()  # of two that come at once, one succeeds
-    except FileNotFoundError:
+    except OSError:
         return False
     return now < expires_at
 
@@ -175,8 +180,15 @@ def _code_path(folder: Path, code: str) -> Path:
 
 
 def _expiry(path: Path) -> int:
-    """When a code's file says that it ends; 0 if it is gone or says nothing."""
+    """When a code's file says that it ends; 0 if it is gone or says nothing, or is not a file of our own user's.
+
+    Whoever may write to the folder's parent can put another folder in its place after it was looked at.
+    """
     try:
-        return int(path.read_text())
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            is_ours = stat.S_ISREG(found.st_mode) and (not hasattr(os, "geteuid") or found.st_uid == os.geteuid())
+            return int(file.read(_MAX_EXPIRY_BYTES)) if is_ours else 0
     except (OSError, ValueError):
         return 0

@@ -1,7 +1,9 @@
 """The admin's login: one-time codes in a folder of the relay's own user, and cookies for one port."""
 
+import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from relay.auth.admin_login import (
 from relay.auth.keyring import Keyring, identity_of
 from relay.errors import ConfigError
 from relay.testing import FakeClock
+from tests.proxies.reverse_proxies import require_linux_root
 
 ADMIN_KEY = "admin-key-0123456789abcdef"
 KEYS = Keyring(admin_keys=(ADMIN_KEY,))
@@ -168,6 +171,46 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(tmp_path: Path) -> Non
     for attempt in (lambda: write_code(tmp_path, 1000.0), lambda: redeem_code(tmp_path, code, 1000.0)):
         with pytest.raises(ConfigError, match="chmod 700"):
             attempt()
+
+
+def test_other_files_of_the_folder_are_left_alone(tmp_path: Path) -> None:
+    others = [tmp_path / "login-page.html", tmp_path / f"login-{'f' * 32}.bak", tmp_path / "login-notes"]
+    for path in others:
+        path.write_text("1")
+    (tmp_path / f"login-{'0' * 32}").mkdir()
+    write_code(tmp_path, 1000.0)
+    assert all(path.exists() for path in others)
+
+
+def code_file(folder: Path, code: str) -> Path:
+    [path] = folder.glob(f"login-{hashlib.sha256(code.encode()).hexdigest()[:32]}")
+    return path
+
+
+def linked(path: Path) -> None:
+    path.symlink_to(path.rename(path.with_name("elsewhere")))
+
+
+def anothers(path: Path) -> None:
+    require_linux_root()
+    os.chown(path, 65534, -1)
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("become", [linked, anothers, fifo, folder])
+def test_what_is_no_file_of_our_own_is_no_code(tmp_path: Path, become: Callable[[Path], None]) -> None:
+    code = write_code(tmp_path, 1000.0)
+    become(code_file(tmp_path, code))
+    assert not redeem_code(tmp_path, code, 1000.0)
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
