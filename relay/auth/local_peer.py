@@ -3,7 +3,8 @@
 The kernel is asked who owns the peer's socket: by NETLINK_SOCK_DIAG (sock_diag(7)) for the one connection, else by
 /proc/net/tcp in a thread, for that file grows with the machine's connections. A reverse proxy runs as another user, so
 that what it forwards is not local. Only an established connection counts: the kernel shows root as the owner of one
-that its program has closed.
+that its program has closed. In a container with a user namespace, users from outside of it are all shown as nobody: to
+a relay that runs as nobody there, none is local.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ _UID_AT = 4 + 48 + 3 * 4
 """Where the uid stands in inet_diag_msg: behind four bytes, the sockid, expires, rqueue and wqueue."""
 _ANY_COOKIE = 0xFFFFFFFF
 _MAX_ANSWER_BYTES = 8192
+_ALL_UIDS = 0xFFFFFFFF
+"""How many users the first namespace knows."""
 
 Address = IPv4Address | IPv6Address
 
@@ -60,6 +63,7 @@ class LocalPeers:
         self.lookup = lookup
         self._is_slow = is_slow
         self._uid = uid if uid is not None else _own_uid()
+        self._is_told_apart = not _stands_for_others(self._uid)
 
     @classmethod
     def of_this_system(cls) -> "LocalPeers":
@@ -87,7 +91,7 @@ class LocalPeers:
         return owner is not None and self._is_ours(owner)
 
     def _is_ours(self, owner: Owner) -> bool:
-        if owner.state != ESTABLISHED:
+        if owner.state != ESTABLISHED or not self._is_told_apart:
             return False
         # Windows' side of WSL connects by a program of root's.
         return owner.uid == self._uid or (owner.uid == ROOT and _is_wsl())
@@ -167,6 +171,16 @@ def _works(lookup: Lookup) -> bool:
 
 def _own_uid() -> int:
     return os.geteuid() if hasattr(os, "geteuid") else -1
+
+
+def _stands_for_others(uid: int) -> bool:
+    """Whether the kernel shows as `uid` also all users that this process's user namespace does not know: as nobody."""
+    try:
+        nobody = int(Path("/proc/sys/kernel/overflowuid").read_text())
+        n_known = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    except (OSError, ValueError, IndexError):
+        return False
+    return uid == nobody and n_known < _ALL_UIDS
 
 
 def _is_wsl() -> bool:

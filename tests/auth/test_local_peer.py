@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -130,3 +131,41 @@ async def test_a_program_of_another_user_is_not_local() -> None:
         assert not await LocalPeers.of_this_system().is_local(found)
         server.close()
         await stranger.wait()
+
+
+IN_A_NAMESPACE = """
+import asyncio, socket
+from relay.auth.local_peer import LocalPeers, by_proc, by_sock_diag
+
+class Transport:
+    def __init__(self, server):
+        self.server = server
+    def get_extra_info(self, name, default=None):
+        return {"peername": self.server.getpeername(), "sockname": self.server.getsockname()}.get(name, default)
+
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    for lookup in (by_sock_diag, by_proc):
+        server, _ = listener.accept()
+        print(asyncio.run(LocalPeers(lookup).is_local(Transport(server))), flush=True)
+        server.close()
+"""
+
+
+@pytest.mark.skipif(UID != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("own", "expected"), [(0, ["True", "False"]), (NOBODY, ["False", "False"])])
+def test_users_that_a_container_does_not_know_are_not_its_nobody(own: int, expected: list[str]) -> None:
+    """The kernel shows them all as nobody, as it shows the relay's own user where that is nobody."""
+    namespace = ["unshare", "--user", f"--map-user={own}"]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system makes no user namespaces")
+    command = [*namespace, sys.executable, "-c", IN_A_NAMESPACE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
+        assert relay.stdout is not None
+        port = int(relay.stdout.readline())
+        connect = f"s = socket.socket(); s.connect((b'127.0.0.1', {port})); s.recv(1)"
+        answers = []
+        for uid in (UID, 1234):
+            with subprocess.Popen([sys.executable, "-c", f"import os, socket; os.setuid({uid}); {connect}"]):
+                answers.append(relay.stdout.readline().strip())
+    assert answers == expected
