@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from relay.auth.access import Access
@@ -229,6 +230,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
         field, code = getattr(error, "field", None), getattr(error, "code", None)
         return _error(request, status, str(error), field, code, headers)
+    except web.RequestPayloadError:
+        text = "The body cannot be read: it is cut short, or not encoded as its headers say."
+        request.app[RELAY].log_refusal(request, 400, text)
+        return _error(request, 400, text)
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
         return _error(request, 500, "The relay failed while answering; its log says more.")
@@ -305,6 +310,22 @@ def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
     return headers
 
 
+class _ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's own log, which has a traceback for every request that is no HTTP; here those are refusals."""
+
+    def __init__(self, relay: RelayState) -> None:
+        super().__init__(logging.getLogger("aiohttp.server"))
+        self._relay = relay
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
+        """Log one; what the request said is left out, for it may be a credential."""
+        if isinstance(exc_info, HttpProcessingError):
+            address, reason = str(args[0]) if args else "", f"This is no HTTP request ({type(exc_info).__name__})."
+            self._relay.refusals.refused(address, "?", "?", exc_info.code, reason, self._relay.now())
+        elif not isinstance(exc_info, web.RequestPayloadError):  # that one was answered and logged by `_errors`
+            super().exception(msg, *args, exc_info=exc_info, **more)
+
+
 async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
     app = create_app(settings, registry, navai)
@@ -323,7 +344,11 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
         loop.add_signal_handler(signal.SIGHUP, reload)
     runner = web.AppRunner(
-        app, keepalive_timeout=KEEPALIVE_TIMEOUT_S, shutdown_timeout=SHUTDOWN_TIMEOUT_S, access_log=None
+        app,
+        keepalive_timeout=KEEPALIVE_TIMEOUT_S,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        access_log=None,
+        logger=_ServerLog(app[RELAY]),
     )
     await runner.setup()
     try:

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from relay import __version__
+from relay.auth.refusals import LINES_PER_MINUTE
 from relay.testing import ScriptedUpstream
 from tests.support.navai_project import write
 from tests.support.relay_server import DeviceClient, running_relay
@@ -151,6 +152,34 @@ async def test_sighup_reads_keys_and_policies_anew_and_ends_the_sessions_of_a_re
         await stays.send(type="hello", v=1)
         await stays.expect("ready")
         await stays.connection.close()
+
+
+async def test_what_is_no_http_is_a_line_and_not_a_traceback(tmp_path) -> None:
+    secret = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyz"
+    requests = [
+        f"GET /?key={secret} HTTP/9.9\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nX: {secret * 200}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization {secret}\r\n\r\n",
+        "GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+        "Content-Length: 3\r\n\r\nno!",
+        "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+        "\r\nno!\r\n",
+    ]
+    async with serving(tmp_path) as served:
+        for request in requests * 5:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(request.encode("latin-1"))
+            async with asyncio.timeout(5):
+                assert b" 400 " in await reader.readline()
+            writer.close()
+        served.process.send_signal(signal.SIGHUP)
+        await served.read_until(r"SIGHUP: tools")
+    assert "refused 127.0.0.1 ? ?: 400 This is no HTTP request" in served.log
+    assert "refused 127.0.0.1 POST /login: 400 The body cannot be read" in served.log
+    assert LINES_PER_MINUTE <= served.log.count("refused 127.0.0.1") < LINES_PER_MINUTE + 5
+    assert "Traceback" not in served.log
+    assert secret not in served.log
 
 
 async def test_health_and_readiness(tmp_path) -> None:
