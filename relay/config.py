@@ -280,6 +280,11 @@ class Settings(BaseSettings):
             problems.append("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
         if (self.tls_cert is None) != (self.tls_key is None):
             problems.append("TLS needs both TLS_CERT and TLS_KEY; scripts/dev-cert makes a pair for this machine")
+        if set(self.ticket_keys) & {*self.api_keys, *self.admin_keys}:
+            problems.append(
+                "RELAY_TICKET_KEYS has a key that is one of RELAY_API_KEYS or RELAY_ADMIN_KEYS: whoever holds it could "
+                "sign client secrets of every policy, and an admin's login. Make another one with: openssl rand -hex 24"
+            )
         if not self.is_loopback and not self.api_keys and not self.open_access:
             problems.append(
                 f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "

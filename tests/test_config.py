@@ -323,6 +323,14 @@ def test_local_trust_can_be_ended_and_then_a_relay_without_keys_is_warned_of() -
         Settings.load(_env_file=None, local="perhaps")
 
 
+@pytest.mark.parametrize("keys", [{"api_keys": ("k" * 16,)}, {"admin_keys": ("a" * 16, "k" * 16)}])
+def test_what_clients_hold_signs_nothing(keys: dict[str, tuple[str, ...]]) -> None:
+    assert Settings.load(_env_file=None, ticket_keys=("t" * 16,), **keys)
+    with pytest.raises(ConfigError, match="RELAY_TICKET_KEYS") as refused:
+        Settings.load(_env_file=None, ticket_keys=("t" * 16, "k" * 16), **keys)
+    assert "k" * 16 not in str(refused.value)
+
+
 def test_reread_takes_the_environment_of_now_and_the_same_overrides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
