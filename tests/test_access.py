@@ -186,6 +186,15 @@ async def test_a_proxy_of_ours_is_never_local_and_relay_local_off_trusts_nobody(
             assert await status(relay.http("/ws"), **upgrade()) == 401
 
 
+@pytest.mark.parametrize("settings", [{"local": "off"}, {"host": "0.0.0.0"}])
+async def test_settings_that_are_gone_at_a_reload_open_nothing(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,), **settings) as relay:
+        monkeypatch.setattr(Settings, "reread", lambda own: settings_for())  # of an .env that is being written
+        relay.state.reload_access()
+        assert await status(relay.http("/ws"), **upgrade()) == 401
+        assert await status(relay.http("/ws"), **upgrade(Authorization=f"Bearer {KEY}")) == 401
+
+
 async def test_admin_routes_are_not_for_who_is_near_nor_for_other_pages() -> None:
     localhost = {"Origin": "http://localhost:3000"}
     for options in ({}, {"open_access": True, "host": "0.0.0.0"}):

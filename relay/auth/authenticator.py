@@ -39,22 +39,26 @@ class Authenticator:
     ) -> None:
         self.client_secrets = client_secrets or ClientSecrets()
         self.names = Names(settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback)
+        self._start = settings
         self._addresses = ClientAddresses(settings.proxies)
         self._logins = logins
         self.local_peers = local_peers or LocalPeers.of_this_system()
         self.use(settings, policies or Policies())
 
     def use(self, settings: "Settings", policies: Policies) -> None:
-        """From here on these are the keys and the policies."""
+        """From here on these are the keys and the policies; what else the settings say of access is as at the start.
+
+        An `.env` that is read while it is written may lack RELAY_LOCAL=off, and the listener is where it was.
+        """
         self.keys = Keyring(settings.api_keys, settings.admin_keys)
         self.policies = policies
         self.client_secrets.use_keys(settings.ticket_keys)
         self.rules = Rules(
-            is_loopback=settings.is_loopback,
-            is_open=settings.open_access,
-            by_origin=settings.browser_access == "origin",
+            is_loopback=self._start.is_loopback,
+            is_open=self._start.open_access,
+            by_origin=self._start.browser_access == "origin",
             has_keys=bool(settings.api_keys),
-            trusts_local=settings.trusts_local,
+            trusts_local=self._start.trusts_local,
         )
 
     async def admit(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
