@@ -409,10 +409,18 @@ class Settings(BaseSettings):
             found.append(
                 "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
             )
-        if not self.is_loopback and self.open_access:
-            found.append(f"RELAY_OPEN is set: everybody who can reach {self.host} can use this relay and its key")
+        if self.open_access:
+            found.append(
+                f"RELAY_OPEN is set: everybody who can reach {self.host}, also through a reverse proxy, can use this "
+                "relay and its key"
+            )
         if self.is_loopback and not self.trusts_local and not self.api_keys and not self.open_access:
-            found.append("RELAY_LOCAL=off without RELAY_API_KEYS: only admins have a key to this relay")
+            found.append("RELAY_LOCAL=off without RELAY_API_KEYS: there is no key to this relay for anybody but admins")
+        if not self.is_loopback and self.tls_cert is None:
+            found.append(
+                f"HOST={self.host} without TLS_CERT and TLS_KEY: keys and audio cross the network in clear text "
+                "unless a reverse proxy adds TLS, and admins cannot sign in from other machines"
+            )
         return found + self._origin_warnings()
 
     def _origin_warnings(self) -> list[str]:

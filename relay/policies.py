@@ -89,6 +89,16 @@ class _PolicyEntry(BaseModel):
     def _known_scopes(cls, value: Names | None) -> Names | None:
         return _one_of(value, SCOPES)
 
+    @field_validator("keys")
+    @classmethod
+    def _identities(cls, value: Names) -> Names:
+        for index, name in enumerate(value):
+            if not name.startswith("key-"):  # it may be the key itself: never repeated
+                raise ValueError(
+                    f"[{index}] is no identity such as key-1a2b3c4d5e6f; `relay policies -` prints a key's"
+                )
+        return value
+
     def policy(self, name: str) -> Policy:
         """The entry as the rules know it."""
         usual = GUARDED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
@@ -197,8 +207,15 @@ def _text_of(path: Path) -> str:
 
 def _report(error: ValidationError) -> str:
     lines = []
-    for one in error.errors(include_url=False, include_input=False, include_context=False):
-        where = ".".join(str(part) for part in one["loc"])
-        text = "is not known" if one["type"] == "extra_forbidden" else one["msg"].removeprefix("Value error, ")
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = "is not known" + (f"; known are {_FIELDS}" if len(problem["loc"]) == 3 else "")
+        elif problem["type"] == "tuple_type":
+            text = 'must be a list, such as ["kiosk"]'
         lines.append(f"  {where}: {text}")
     return "\n".join(dict.fromkeys(lines))
+
+
+_FIELDS = ", ".join(_PolicyEntry.model_fields)

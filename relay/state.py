@@ -14,7 +14,7 @@ from aiohttp import web
 from relay import __version__
 from relay.admission import Admission
 from relay.auth.admin_login import AdminLogins
-from relay.auth.authenticator import Authenticator
+from relay.auth.authenticator import Authenticator, counted
 from relay.auth.client_secrets import ClientSecrets
 from relay.auth.refusals import RefusalLog
 from relay.config import DEFAULT_TOOLS, Settings
@@ -163,9 +163,12 @@ class RelayState:
         for live in revoked:
             live.feed(KeyRevoked())
         _log.info(
-            "SIGHUP: %d keys, %d admin keys, policies %s; %d sessions of revoked keys end",
-            len(fresh.api_keys), len(fresh.admin_keys), ", ".join(policies.names()), len(revoked),
+            "SIGHUP: %s, %s, policies %s; %s of revoked keys end",
+            counted(len(fresh.api_keys), "key"), counted(len(fresh.admin_keys), "admin key"),
+            ", ".join(policies.names()), counted(len(revoked), "session"),
         )  # fmt: skip
+        for warning in self.auth.warnings():
+            _log.warning("%s", warning)
 
     def log_refusal(self, request: web.Request, status: int, reason: str) -> None:
         """Write the one line about a request that was refused."""
@@ -202,8 +205,8 @@ class RelayState:
         """What the start-up log says; never a key."""
         settings, config = self.settings, self.settings.session_config()
         model = settings.model if self.upstream.url is not None else "a rehearsal partner on this machine, not a model"
-        origins = ", ".join(settings.allowed_origins) or "its own page" + (
-            " and localhost" if settings.is_loopback else ""
+        origins = ", ".join(
+            ("its own page", *(("localhost",) if settings.is_loopback else ()), *settings.allowed_origins)
         )
         return [
             f"relay {__version__} · upstream {self.upstream.label} · model {model} · voice {config.voice}",

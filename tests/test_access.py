@@ -342,3 +342,39 @@ async def test_an_allowed_page_can_read_why_it_was_refused() -> None:
     ):
         assert answer.status == 404
         assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:1"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/ws?ticket=bogus", {}),
+        (f"/ws?ticket={KEY}", {}),
+        ("/ws?ticket=ek_relay_bogus", {}),
+        ("/ws", {"Authorization": "Basic dXNlcjpwYXNz"}),
+        ("/ws", {"Authorization": KEY}),
+        ("/ws", {"Authorization": "Bearer"}),
+    ],
+)
+async def test_a_credential_that_cannot_be_used_is_not_the_same_as_none(path: str, headers: dict[str, str]) -> None:
+    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,)) as relay:
+        assert await status(relay.http(path), **upgrade(**headers)) == 401
+        both = headers | {"api-key": KEY}
+        assert await status(relay.http("/ws"), **upgrade(**both)) == 101, "a proxy's own login may come along"
+        assert await status(relay.http("/ws?ticket="), **upgrade()) == 101
+
+
+async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_path: Path) -> None:
+    policies = tmp_path / "policies.toml"
+    backend = f'[policies.backend]\nmay_mint = ["kiosk"]\nkeys = ["{identity_of(KEY)}"]\n[policies.kiosk]\n'
+    policies.write_text(backend)
+    async with (
+        running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay,
+        aiohttp.ClientSession() as http,
+    ):
+        url, bearer = relay.http("/v1/realtime/client_secrets"), {"Authorization": f"Bearer {KEY}"}
+        async with http.post(url, json={"policy": "kiosk"}, headers=bearer) as answer:
+            secret = (await answer.json())["value"]
+        assert await status(relay.http("/v1/models"), Authorization=f"Bearer {secret}") == 200
+        policies.write_text(backend.replace('may_mint = ["kiosk"]', ""))
+        relay.state.reload_access()
+        assert await status(relay.http("/v1/models"), Authorization=f"Bearer {secret}") == 401

@@ -101,3 +101,28 @@ def test_the_readme_says_what_every_capability_and_scope_is() -> None:
     for name, text in (CAPABILITIES | SCOPES).items():  # type: ignore[operator]
         assert f"| `{name}` | {text} |" in section
     assert {"session", "tools", "speech", "mint"} == DEFAULT_SCOPES
+
+
+def test_a_key_in_the_file_is_refused_and_never_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text('[policies.kiosk]\nkeys = ["key-1a2b3c4d5e6f", "the-whole-key-0123456789"]\n')
+    with pytest.raises(ConfigError, match=r"policies\.kiosk\.keys: \[1\] is no identity") as refused:
+        Policies.load(path)
+    assert "the-whole-key" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("max_tokens = 5", "policies.kiosk.max_tokens: is not known; known are instructions, tools"),
+        ('may_mint = "kiosk"', 'policies.kiosk.may_mint: must be a list, such as ["kiosk"]'),
+        ('may_mint = ["nobody"]', "policies.kiosk.may_mint: there is no policy nobody"),
+        ('scopes = ["sessions"]', "policies.kiosk.scopes: sessions: not among mint, mint:*"),
+    ],
+)
+def test_a_mistake_says_what_is_possible(tmp_path: Path, line: str, told: str) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text(f"[policies.kiosk]\n{line}\n")
+    with pytest.raises(ConfigError) as refused:
+        Policies.load(path)
+    assert told in str(refused.value)

@@ -30,6 +30,8 @@ LOGIN_SECONDS = 12 * 3600
 CONSOLE = "console"
 """The identity of who came by `relay console`."""
 MAX_SIGNED_OUT = 1000
+MAX_COOKIE_CHARS = 4096
+"""Of all cookies of a request; browsers send those of every port of the host."""
 _CODE_PREFIX = "login-"
 _CODE_NAME = re.compile(_CODE_PREFIX + "[0-9a-f]{32}")
 _MAX_EXPIRY_BYTES = 32
@@ -80,6 +82,8 @@ class AdminLogins:
             self._signed_out.add(claims["jti"])
 
     def _claims(self, request: web.Request) -> dict[str, Any] | None:
+        if sum(map(len, request.headers.getall("Cookie", ()))) > MAX_COOKIE_CHARS:
+            return None  # before they are read: the reader takes its time over quotes
         token = request.cookies.get(cookie_name(request), "")
         if not token.isascii():  # bytes that are no UTF-8 come as half characters, which PyJWT cannot encode
             return None
@@ -168,10 +172,17 @@ def ensure_private(folder: Path) -> None:
         found = folder.stat()
     except OSError as error:
         raise ConfigError(f"RELAY_STATE_DIR={folder} cannot be used: {error.strerror}.") from None
-    if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022):
+    if not hasattr(os, "geteuid"):
+        return
+    if found.st_uid != os.geteuid():
         raise ConfigError(
-            f"RELAY_STATE_DIR={folder} belongs to another user or can be written by others: no login from there is "
-            f"trusted. Run: chmod 700 {folder}"
+            f"RELAY_STATE_DIR={folder} belongs to another user than the one that runs this: no login from there is "
+            "trusted. Set RELAY_STATE_DIR to a folder of the relay's own user, and run `relay console` as that user"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise ConfigError(
+            f"RELAY_STATE_DIR={folder} can be written by others: no login from there is trusted. "
+            f"Run: chmod 700 {folder}"
         )
 
 

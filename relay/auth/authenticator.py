@@ -1,14 +1,14 @@
 """Reads requests by the settings: who calls, from where, with what; then `relay.auth.access` decides."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
 from relay.auth.access import Access, Caller, Credential, Origin, Rules, authorize, require_scope
 from relay.auth.addresses import ClientAddresses
 from relay.auth.client_secrets import ClientSecrets, is_client_secret
-from relay.auth.keyring import Keyring, identity_of
+from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
 from relay.auth.local_peer import LocalPeers
 from relay.auth.origins import Names
 from relay.core.policy import Principal
@@ -77,11 +77,13 @@ class Authenticator:
         origin, host = self.names.origin(request), self.names.host(request)
         if access is Access.OPEN:
             return Caller(origin, host=host, policy=self.policies.of(""))
-        shown, in_url = _shown_credential(request)
-        if is_client_secret(shown):
-            return self._holder(shown, origin, in_url)
-        credential: Credential = self.keys.kind_of(shown) if shown else "none"
-        identity = identity_of(shown) if credential in ("key", "admin") else "anonymous"
+        shown, place = _shown_credential(request)
+        if is_client_secret(shown) and place != "elsewhere":
+            return self._holder(shown, origin, place == "url")
+        credential: Credential = "none"
+        if shown:  # a URL is seen by logs and histories: a key in it is no credential
+            credential = self.keys.kind_of(shown) if place == "header" else "unknown"
+        identity = identity_of(shown) if credential in ("key", "admin") else ANONYMOUS
         return Caller(origin, credential, identity, self.policies.of(identity), host)
 
     def address(self, request: web.Request) -> str:
@@ -98,15 +100,31 @@ class Authenticator:
 
     def describe(self) -> str:
         """Who gets in, for the start's log."""
-        rules, n_keys = self.rules, len(self.keys.api_keys)
-        keys = f"{n_keys} keys" if n_keys != 1 else "1 key"
-        if rules.is_open:
-            return f"RELAY_OPEN: everybody who can reach it · {keys}"
-        if not rules.is_loopback or not rules.trusts_local:
-            return keys
-        who = "programs of this user" if self.local_peers.lookup is not None else "every program"
-        unknown = "" if self.local_peers.lookup is not None else ", for this system does not say whose a connection is"
-        return f"{who} on this machine need no key{unknown} · {keys}"
+        parts = [counted(len(self.keys.api_keys), "key"), counted(len(self.keys.admin_keys), "admin key")]
+        if self.rules.by_origin:
+            parts.insert(0, "pages of allowed origins need no key")
+        if self.rules.is_open:
+            parts.insert(0, "RELAY_OPEN: whoever can reach it needs no key")
+        elif self.rules.is_loopback and self.rules.trusts_local:
+            parts.insert(0, self._describe_local())
+        return " · ".join(parts)
+
+    def warnings(self) -> list[str]:
+        """What deserves a warning although nothing is wrong: policies whose keys are gone, or were mistyped."""
+        unknown = self.policies.by_identity.keys() - self.keys.identities
+        return [
+            f"RELAY_POLICIES: policy {self.policies.by_identity[identity]} is for {identity}, and no key of "
+            "RELAY_API_KEYS or RELAY_ADMIN_KEYS has this identity"
+            for identity in sorted(unknown)
+        ]
+
+    def _describe_local(self) -> str:
+        if self.local_peers.lookup is None:
+            who = "programs of every user (this system does not say whose a connection is)"
+        else:
+            who = "programs of this user"
+        proxies = ", but for connections from RELAY_PROXIES" if self._start.proxies else ""
+        return f"{who} on this machine need no key{proxies}"
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +135,8 @@ class Authenticator:
             raise AccessDenied(f"The policy {secret.policy!r:.80} of this client secret is gone; get a new one.", 401)
         if self.keys.has_revoked(secret.identity):
             raise AccessDenied("The key that made this client secret was revoked; get a new one.", status=401)
+        if not self.policies.of(base_identity(secret.identity)).allows_minting(policy.name):
+            raise AccessDenied("The key that made this client secret may not make it any more.", status=401)
         return Caller(
             origin, "client_secret", secret.identity, policy, secret_id=secret.id, secret_scopes=secret.scopes
         )
@@ -138,6 +158,11 @@ class Authenticator:
         return not (is_forwarded(request) or self._addresses.is_proxy(request))
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things, for a log line."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def is_forwarded(request: web.Request) -> bool:
     """Whether a proxy says that it sent the request on."""
     headers = request.headers
@@ -157,20 +182,25 @@ def chosen_subprotocol(request: web.Request) -> str | None:
     return next((offer for offer in offered_subprotocols(request) if offer in SUBPROTOCOLS), None)
 
 
-def _shown_credential(request: web.Request) -> tuple[str, bool]:
-    """A key or client secret, and whether it stands in the URL, which only a client secret may.
+Place = Literal["header", "url", "elsewhere"]
 
-    Looked for in `Authorization`, `api-key`, a subprotocol (from pages), and `?ticket=`.
+
+def _shown_credential(request: web.Request) -> tuple[str, Place]:
+    """A key or client secret and where it stands: in a URL only a client secret may, elsewhere neither.
+
+    Looked for in `Authorization`, `api-key`, a subprotocol (from pages), and `?ticket=`. An `Authorization` of another
+    scheme comes last: a proxy with a login of its own sends one along with the client's key.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    authorization = request.headers.get("Authorization", "").strip()
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer" and token.strip():
-        return token.strip(), False
+        return token.strip(), "header"
     shown = request.headers.get("api-key", "").strip()
     if shown:
-        return shown, False
+        return shown, "header"
     for offer in offered_subprotocols(request):
         for prefix in _KEY_PROTOCOLS:
             if offer.startswith(prefix):
-                return offer.removeprefix(prefix), False
-    in_url = request.query.get("ticket", "")
-    return (in_url, True) if is_client_secret(in_url) else ("", False)
+                return offer.removeprefix(prefix), "header"
+    in_url = request.query.get("ticket", "").strip()
+    return (in_url, "url") if in_url else (authorization, "elsewhere")

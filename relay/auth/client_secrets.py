@@ -23,7 +23,7 @@ import orjson
 from jwt.utils import base64url_decode, base64url_encode
 
 from relay.auth.keyring import base_identity
-from relay.core.policy import CLIENT_SECRET_SCOPES
+from relay.core.policy import CLIENT_SECRET_SCOPES, Policy
 from relay.errors import AccessDenied, TooOften
 
 PREFIX = "ek_relay_"
@@ -95,7 +95,7 @@ class ClientSecrets:
     def mint(
         self,
         identity: str,
-        policy: str,
+        policy: Policy,
         seconds: int = DEFAULT_SECONDS,
         *,
         session: Mapping[str, Any] | None = None,
@@ -103,13 +103,13 @@ class ClientSecrets:
     ) -> tuple[str, ClientSecret]:
         """A new secret, as text and as what it says. Raises TooOften when its minter has too many of them out."""
         now = int(self._clock())
-        scopes = frozenset({"session"}) if single_use else CLIENT_SECRET_SCOPES
-        secret = ClientSecret(secrets.token_hex(8), identity, policy, scopes, now, now + seconds, single_use)
+        scopes = (frozenset({"session"}) if single_use else CLIENT_SECRET_SCOPES) & policy.scopes
+        secret = ClientSecret(secrets.token_hex(8), identity, policy.name, scopes, now, now + seconds, single_use)
         claims: dict[str, Any] = {
             "aud": AUDIENCE,
             "jti": secret.id,
             "sub": identity,
-            "pol": policy,
+            "pol": policy.name,
             "scp": sorted(scopes),
             "iat": now,
             "exp": secret.expires_at,
@@ -179,7 +179,10 @@ class ClientSecrets:
         try:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
             if key is None:
-                raise _refused("The client secret is not one of this relay, or its key (RELAY_TICKET_KEYS) is gone.")
+                raise _refused(
+                    "The client secret is not one of this relay, or the key that signed it is gone: without "
+                    "RELAY_TICKET_KEYS that is so after each start. Get a new one."
+                )
             # Times are held against our own clock, which tests can move.
             options: Any = {"require": _CLAIMS, "verify_exp": False, "verify_iat": False}
             claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], audience=AUDIENCE, options=options)

@@ -1,7 +1,9 @@
 """`relay console`: a link that signs its user in as an admin of the relay on this machine."""
 
+import socket
 import time
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -17,6 +19,7 @@ def console(
 ) -> None:
     """Print a link that signs you in as an admin, for the recordings. It works once, within a minute."""
     from relay.auth.admin_login import CODE_SECONDS, write_code
+    from relay.auth.origins import is_machine_name
     from relay.config import Settings
     from relay.errors import BadRequest
     from relay.target import is_url
@@ -28,6 +31,19 @@ def console(
     code = write_code(settings.state_dir, time.time())
     typer.echo(f"{base}/login#code={code}")
     typer.echo(f"Open it within {CODE_SECONDS} s. It works once, at a relay that runs as your user.", err=True)
+    parts = urlsplit(base)
+    if parts.scheme == "http" and not is_machine_name(parts.hostname or ""):
+        typer.echo("Browsers keep the login only with https there; scripts/dev-cert makes a certificate.", err=True)
+    if url is None and not _listens(parts.hostname or "", settings.port):
+        typer.echo(f"Nothing listens at {parts.netloc} now: start the relay first, with scripts/serve.", err=True)
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def own_url(settings: "Settings") -> str:

@@ -1,35 +1,77 @@
 """`relay policies`: who may do what, by the settings and the policy file."""
 
-from typing import Annotated
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from relay.core.policy import Policy
 
 
 def policies(
     key: Annotated[
-        str | None, typer.Argument(help="Show the identity of this key instead.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Print the identity of a key instead: -, to read it from standard input, or the key itself, which "
+            "then stays in the shell's history.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Check RELAY_POLICIES and show each key's identity and policy; keys themselves are never shown."""
+    """Check RELAY_POLICIES and show each policy and key by its identity; configured keys themselves are never shown."""
     from relay.auth.keyring import identity_of
-    from relay.config import Settings
+    from relay.endpoints.voices import Voices
     from relay.policies import Policies
+    from relay.server import load_all
 
     if key is not None:
-        typer.echo(identity_of(key))
+        typer.echo(identity_of(sys.stdin.readline().strip() if key == "-" else key))
         return
-    settings = Settings.load()
+    settings, navai = load_all()
     known = Policies.load(settings.policies)
+    Voices.of(navai, settings.voice_mode, settings.fallback_voice, known.external_voices())  # as the start checks them
     for name in known.names():
         policy = known.get(name)
         if policy is not None:
-            voice = f"; devices hear {policy.voice}" if policy.voice else ""
-            may = ", ".join(sorted(policy.realtime.allow)) or "nothing special"
-            typer.echo(f"policy  {name:<16} may {may}{voice}")
-            minting = f"; mints for {', '.join((name, *policy.may_mint))}" if policy.may_mint else ""
-            typer.echo(f"        {'':<16} scopes {', '.join(sorted(policy.scopes)) or 'none'}{minting}")
-    identities = {identity_of(one) for one in settings.api_keys}
-    for identity in sorted(identities):
-        typer.echo(f"key     {identity:<16} {known.of(identity).name}")
-    for identity in sorted(known.by_identity.keys() - identities):
-        typer.echo(f"unknown {identity:<16} {known.by_identity[identity]}: no key of RELAY_API_KEYS has this identity")
+            first, *others = lines_of(policy)
+            typer.echo(f"policy  {name:<16} {first}")
+            for line in others:
+                typer.echo(f"        {'':<16} {line}")
+    identities = {}
+    for kind, keys in (("key", settings.api_keys), ("admin", settings.admin_keys)):
+        for identity in map(identity_of, keys):
+            identities[identity] = kind
+            typer.echo(f"{kind:<7} {identity:<16} {known.of(identity).name}")
+    for identity in sorted(known.by_identity.keys() - identities.keys()):
+        typer.echo(f"unknown {identity:<16} {known.by_identity[identity]}: no configured key has this identity")
+
+
+def lines_of(policy: "Policy") -> Iterator[str]:
+    """What a policy says, a line for each thing that it limits."""
+    limits = policy.realtime
+    yield f"may {', '.join(sorted(limits.allow)) or 'nothing special'}"
+    yield f"scopes {', '.join(sorted(policy.scopes)) or 'none'}"
+    if policy.may_mint and policy.allows_minting(policy.name):
+        yield f"makes client secrets for {', '.join((policy.name, *policy.may_mint))}"
+    if limits.instructions:
+        yield f"instructions of its own, {len(limits.instructions)} characters"
+    for what, names in (
+        ("tools", limits.tools),
+        ("models", limits.models),
+        ("voices", limits.voices),
+        ("transcription models", limits.transcription_models),
+    ):
+        if names is not None and names != ("*",):
+            yield f"{what} {', '.join(names) or 'none'}"
+    if policy.voice:
+        yield f"devices hear {policy.voice}"
+    if limits.max_output_tokens is not None:
+        yield f"at most {limits.max_output_tokens} tokens an answer"
+    if limits.max_effort is not None:
+        yield f"effort at most {limits.max_effort}"
+    if limits.denied_fields == "drop":
+        yield "what is denied is dropped without a word"
+    if policy.record is not None:
+        yield f"recording {policy.record}"

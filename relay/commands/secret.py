@@ -22,7 +22,11 @@ def secret(
     curl: Annotated[bool, typer.Option("--curl", help="Print the WebRTC call to make with it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
-    """Mint a short-lived secret for a browser, and print it. Whoever has it can talk on your bill until it ends."""
+    """Get a short-lived secret of OpenAI or Azure for a browser, and print it. Whoever has it talks on your bill.
+
+    A session opened with it bypasses the relay and its policies; client secrets of the relay's own come from
+    `POST /v1/realtime/client_secrets`.
+    """
     from relay.config import Settings
     from relay.errors import BadRequest, UpstreamError
     from relay.logs import setup_logging

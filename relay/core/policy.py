@@ -45,11 +45,14 @@ SCOPES: Mapping[str, str] = {
     "session": "hold conversations, and list models",
     "tools": "list and run tools over HTTP",
     "speech": "have text spoken over HTTP",
-    MINT: "make client secrets of its own policy, and of those in may_mint",
+    MINT: "make client secrets",
     MINT_ANY: "make client secrets of every policy",
-    PROVIDER_SECRET: "buy secrets of the provider, which no policy can govern afterwards",
+    PROVIDER_SECRET: "get client secrets of the upstream provider",
 }
-"""What a principal may use at all, each as the end of "may …"; every route names the one it needs."""
+"""What a principal may use at all, each as the end of "may …"; every route names the one it needs.
+
+A session that was opened with a secret of the provider bypasses the relay and its policies.
+"""
 
 DEFAULT_SCOPES = frozenset({"session", "tools", "speech", MINT})
 """Of a policy that names none. Without any policy file there is nothing to get around: `PROVIDER_SECRET` as well."""

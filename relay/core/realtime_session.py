@@ -253,6 +253,7 @@ class RealtimeSession:
         try:
             self._requests.take(event.body, now)
         except Denied as denied:
+            self._pass_over("(events refused)")
             self._refuse(event_id, denied.code, str(denied), denied.param)
 
     # -- the upstream -------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
     if not isinstance(single_use, bool):
         raise ApiError("single_use is true or false.", 400, "invalid_type", "single_use")
     session = _session(policy, body.get("session"))
-    value, secret = relay.client_secrets.mint(identity, policy.name, seconds, session=session, single_use=single_use)
+    value, secret = relay.client_secrets.mint(identity, policy, seconds, session=session, single_use=single_use)
     shown = {"id": f"sess_{secret.id}", "object": "realtime.session", "type": "realtime", **(session or {})}
     answer = {"value": value, "expires_at": secret.expires_at, "session": shown}
     return web.json_response(answer, headers=NO_STORE)
@@ -92,7 +92,9 @@ def _policy(relay: RelayState, principal: Principal, wanted: Any) -> Policy:
         raise ApiError(f"There is no policy {str(wanted)[:80]!r}.", 400, "invalid_value", "policy")
     if not own.allows_minting(found.name):
         may = ", ".join((own.name, *own.may_mint))
-        text = f"This key makes client secrets of {may} alone; may_mint of its policy, in RELAY_POLICIES, names others."
+        text = (
+            f"This caller may make client secrets of {may} only; may_mint of its policy (RELAY_POLICIES) adds others."
+        )
         raise ApiError(text, 403, "insufficient_permissions", "policy")
     return found
 

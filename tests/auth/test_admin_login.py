@@ -217,3 +217,11 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="RELAY_STATE_DIR"):
         write_code(tmp_path / "file" / "state", 1000.0)
+
+
+def test_more_cookies_than_a_browser_sends_are_not_read() -> None:
+    logins = AdminLogins()
+    cookie = logins.issue(request(), CONSOLE)
+    padded = f'{cookie}; other="{"x" * 5000}"'
+    assert logins.identity_of(request(padded, **SAME), KEYS) is None
+    assert logins.identity_of(request(f"{cookie}; other=x", **SAME), KEYS) == CONSOLE

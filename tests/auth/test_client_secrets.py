@@ -6,6 +6,7 @@ import jwt
 import pytest
 
 from relay.auth.client_secrets import MAX_SECRET_CHARS, ClientSecrets, signing_key
+from relay.core.policy import Policy
 from relay.core.redact import redact
 from relay.errors import AccessDenied, TooOften
 from relay.testing import FakeClock
@@ -20,15 +21,20 @@ def issuer(*keys: str, at: float = 1000.0, **options: int) -> ClientSecrets:
 
 def test_a_secret_says_what_it_was_made_for() -> None:
     issued = issuer()
-    text, minted = issued.mint("key-1/visitor", "kiosk", 600)
+    text, minted = issued.mint("key-1/visitor", Policy("kiosk"), 600)
     assert text.startswith("ek_relay_")
     assert issued.read(text) == minted
     assert (minted.identity, minted.policy, minted.expires_at) == ("key-1/visitor", "kiosk", 1600)
     assert minted.scopes == {"session", "tools"}
 
 
+def test_it_gives_no_more_than_its_policy() -> None:
+    narrow = Policy("kiosk", scopes=frozenset({"session", "mint", "provider_secret"}))
+    assert issuer().mint("a", narrow)[1].scopes == {"session"}
+
+
 def test_it_is_a_json_web_token_of_the_usual_kind() -> None:
-    text, minted = issuer().mint("key-1", "kiosk", 600)
+    text, minted = issuer().mint("key-1", Policy("kiosk"), 600)
     token = text.removeprefix("ek_relay_")
     assert jwt.get_unverified_header(token).keys() == {"alg", "kid", "typ"}
     claims = jwt.decode(token, options={"verify_signature": False})
@@ -41,7 +47,7 @@ def test_it_is_a_json_web_token_of_the_usual_kind() -> None:
 def test_it_ends_with_its_time() -> None:
     clock = FakeClock(1000.0)
     issued = ClientSecrets(KEYS, clock)
-    text, _ = issued.mint("a", "default", 10)
+    text, _ = issued.mint("a", Policy("default"), 10)
     clock.advance(9.9)
     assert issued.read(text)
     clock.advance(0.1)
@@ -50,7 +56,7 @@ def test_it_ends_with_its_time() -> None:
 
 
 def test_keys_can_be_exchanged_without_a_gap() -> None:
-    old, _ = issuer("old-key-0123456789abc").mint("a", "default")
+    old, _ = issuer("old-key-0123456789abc").mint("a", Policy("default"))
     assert issuer("new-key-0123456789abc", "old-key-0123456789abc").read(old)
     with pytest.raises(AccessDenied, match="not one of this relay"):
         issuer("new-key-0123456789abc").read(old)
@@ -61,14 +67,14 @@ def test_keys_can_be_exchanged_without_a_gap() -> None:
 
 
 def test_without_keys_each_start_makes_its_own() -> None:
-    text, _ = ClientSecrets().mint("a", "default")
+    text, _ = ClientSecrets().mint("a", Policy("default"))
     with pytest.raises(AccessDenied):
         ClientSecrets().read(text)
 
 
 def test_nothing_of_it_can_be_changed() -> None:
     issued = issuer()
-    text, _ = issued.mint("a", "default", 600)
+    text, _ = issued.mint("a", Policy("default"), 600)
     positions = range(len("ek_relay_"), len(text))
     alphabet = string.ascii_letters + string.digits + "-_"
     flipped = [text[:n] + ("A" if text[n] != "A" else "B") + text[n + 1 :] for n in positions]
@@ -106,7 +112,9 @@ def test_nothing_of_it_can_be_changed() -> None:
 
 
 def test_one_with_the_longest_of_everything_is_no_longer_than_4_kib() -> None:
-    text, _ = issuer().mint(f"key-0123456789ab/{chr(0x1F600) * 128}", "p" * 64, 7200, session=SESSION, single_use=True)
+    text, _ = issuer().mint(
+        f"key-0123456789ab/{chr(0x1F600) * 128}", Policy("p" * 64), 7200, session=SESSION, single_use=True
+    )
     assert len(text) < MAX_SECRET_CHARS
 
 
@@ -115,7 +123,7 @@ def test_one_with_the_longest_of_everything_is_no_longer_than_4_kib() -> None:
 
 def test_a_single_use_secret_is_spent_once_there_is_a_session() -> None:
     issued = issuer()
-    text, secret = issued.mint("a", "default", 60, single_use=True)
+    text, secret = issued.mint("a", Policy("default"), 60, single_use=True)
     with issued.in_use(issued.read(text).id):
         with pytest.raises(AccessDenied, match="used already"):
             issued.read(text)
@@ -130,7 +138,7 @@ def test_a_single_use_secret_is_spent_once_there_is_a_session() -> None:
 
 def test_a_session_that_fails_leaves_it_unspent() -> None:
     issued = issuer()
-    text, secret = issued.mint("a", "default", 60, single_use=True)
+    text, secret = issued.mint("a", Policy("default"), 60, single_use=True)
     with pytest.raises(ZeroDivisionError), issued.in_use(secret.id):
         1 / 0  # noqa: B018
     assert issued.read(text)
@@ -138,7 +146,7 @@ def test_a_session_that_fails_leaves_it_unspent() -> None:
 
 def test_any_other_secret_is_never_spent() -> None:
     issued = issuer()
-    text, secret = issued.mint("a", "default", session=SESSION)
+    text, secret = issued.mint("a", Policy("default"), session=SESSION)
     for _ in range(2):
         with issued.in_use(secret.id) as spend, issued.in_use(secret.id):
             spend()
@@ -147,23 +155,23 @@ def test_any_other_secret_is_never_spent() -> None:
 
 def test_it_works_at_the_process_that_made_it_alone() -> None:
     here, there = issuer(), issuer()
-    once, _ = here.mint("a", "default", 60, single_use=True)
+    once, _ = here.mint("a", Policy("default"), 60, single_use=True)
     for other in (there, issuer()):  # another process with the same keys, and this one after a restart
         with pytest.raises(AccessDenied, match="another relay process made it"):
             other.read(once)
-    many, _ = here.mint("a", "default", 60)
+    many, _ = here.mint("a", Policy("default"), 60)
     assert there.read(many)
 
 
 def test_it_opens_a_session_and_nothing_else() -> None:
-    assert issuer().mint("a", "default", 60, single_use=True)[1].scopes == {"session"}
+    assert issuer().mint("a", Policy("default"), 60, single_use=True)[1].scopes == {"session"}
 
 
 def test_in_a_url_it_must_be_single_use_and_short_lived() -> None:
     issued = issuer()
-    once, _ = issued.mint("a", "default", 60, single_use=True)
+    once, _ = issued.mint("a", Policy("default"), 60, single_use=True)
     assert issued.read(once, in_url=True)
-    for many, _ in (issued.mint("a", "default", 60), issued.mint("a", "default", 61, single_use=True)):
+    for many, _ in (issued.mint("a", Policy("default"), 60), issued.mint("a", Policy("default"), 61, single_use=True)):
         with pytest.raises(AccessDenied, match="In a URL"):
             issued.read(many, in_url=True)
 
@@ -173,7 +181,7 @@ def test_in_a_url_it_must_be_single_use_and_short_lived() -> None:
 
 def test_what_it_configures_stays_here() -> None:
     issued = issuer()
-    text, secret = issued.mint("a", "default", session=SESSION)
+    text, secret = issued.mint("a", Policy("default"), session=SESSION)
     assert issued.session_of(issued.read(text).id) == SESSION
     assert issued.session_of(None) is None
     assert "kind" not in str(jwt.decode(text.removeprefix("ek_relay_"), options={"verify_signature": False}))
@@ -185,39 +193,39 @@ def test_what_it_configures_stays_here() -> None:
 def test_one_key_fills_its_own_share_and_no_other_keys() -> None:
     issued = issuer(minted_bytes=10 * 1024)
     for n in range(9):
-        issued.mint(f"key-1/visitor-{n}", "default", 600, session=SESSION)
+        issued.mint(f"key-1/visitor-{n}", Policy("default"), 600, session=SESSION)
     with pytest.raises(TooOften, match="RELAY_MINTED_MAX_MB") as refused:
-        issued.mint("key-1/another", "default", 600, session=SESSION)
+        issued.mint("key-1/another", Policy("default"), 600, session=SESSION)
     assert refused.value.retry_after_s == 600
-    assert issued.mint("key-2", "default", 600, session=SESSION)
-    assert issued.mint("key-1", "default", 600), "what takes no memory is not counted"
+    assert issued.mint("key-2", Policy("default"), 600, session=SESSION)
+    assert issued.mint("key-1", Policy("default"), 600), "what takes no memory is not counted"
     with pytest.raises(TooOften):
-        issued.mint("key-1", "default", 600, single_use=True)
+        issued.mint("key-1", Policy("default"), 600, single_use=True)
 
 
 def test_expired_secrets_make_room() -> None:
     clock = FakeClock(1000.0)
     issued = ClientSecrets(KEYS, clock, minted_bytes=4 * 1024)
-    kept, _ = issued.mint("key-1", "default", 900, session=SESSION)
+    kept, _ = issued.mint("key-1", Policy("default"), 900, session=SESSION)
     for _ in range(2):
-        issued.mint("key-1", "default", 600, session=SESSION)
+        issued.mint("key-1", Policy("default"), 600, session=SESSION)
     with pytest.raises(TooOften):
-        issued.mint("key-1", "default", 600, session=SESSION)
+        issued.mint("key-1", Policy("default"), 600, session=SESSION)
     clock.advance(601)
     for _ in range(2):
-        assert issued.mint("key-1", "default", 600, session=SESSION)
+        assert issued.mint("key-1", Policy("default"), 600, session=SESSION)
     assert issued.session_of(issued.read(kept).id) == SESSION
 
 
 def test_a_big_session_counts_by_its_bytes() -> None:
     issued = issuer(minted_bytes=100 * 1024)
-    issued.mint("key-1", "default", session={"instructions": "x" * 60_000})
+    issued.mint("key-1", Policy("default"), session={"instructions": "x" * 60_000})
     with pytest.raises(TooOften):
-        issued.mint("key-1", "default", session={"instructions": "x" * 60_000})
+        issued.mint("key-1", Policy("default"), session={"instructions": "x" * 60_000})
 
 
 def test_it_is_taken_out_of_every_text() -> None:
-    text, _ = issuer().mint("a", "default")
+    text, _ = issuer().mint("a", Policy("default"))
     for part in text.removeprefix("ek_relay_").split("."):
         assert part not in redact(f"tried {text} in vain")
         assert part not in redact(f"GET /ws?ticket={text}")

@@ -1,5 +1,6 @@
 """`relay console`: the link that it prints."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_the_link_leads_to_the_relay_with_a_code_that_works_once(
     code = link.removeprefix(expected)
     assert redeem_code(tmp_path / "state", code, 0.0)
     assert not redeem_code(tmp_path / "state", code, 0.0)
+
+
+def test_it_says_when_nothing_listens_and_where_the_login_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RELAY_STATE_DIR", str(tmp_path / "state"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("PORT", str(listener.getsockname()[1]))
+        assert "Nothing listens" not in CliRunner().invoke(app, ["console"]).stderr
+    assert "Nothing listens" in CliRunner().invoke(app, ["console"]).stderr
+    assert "https" in CliRunner().invoke(app, ["console", "--url", "http://10.0.0.5:8080"]).stderr
 
 
 def test_what_is_no_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
