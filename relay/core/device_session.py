@@ -450,6 +450,7 @@ class DeviceSession:
         has_voices = self._speech_rules is not None
         granted = grant(event, self.policy, latest, self.options, self._server_tools, has_voices=has_voices)
         for message, field in granted.refusals:
+            self._pass_over("(hello fields refused)")
             self._error("not_allowed", message, False, field)
         config, self.options = granted.config, granted.options
         self._backlog.format = self.options.input

@@ -92,9 +92,7 @@ def _policy(relay: RelayState, principal: Principal, wanted: Any) -> Policy:
         raise ApiError(f"There is no policy {str(wanted)[:80]!r}.", 400, "invalid_value", "policy")
     if not own.allows_minting(found.name):
         may = ", ".join((own.name, *own.may_mint))
-        text = (
-            f"This caller may make client secrets of {may} only; may_mint of its policy (RELAY_POLICIES) adds others."
-        )
+        text = f"This caller may make client secrets of {may} only: see may_mint of its policy in RELAY_POLICIES."
         raise ApiError(text, 403, "insufficient_permissions", "policy")
     return found
 
