@@ -149,7 +149,9 @@ def create_app(
     """
     settings = settings or Settings.load()
     state = RelayState.build(settings, registry)
-    app = web.Application(middlewares=[_promptly, without_secrets, _cors, _errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(
+        middlewares=[_refusals, _promptly, without_secrets, _cors, _errors], client_max_size=MAX_BODY_BYTES
+    )
     app[RELAY] = state
     app[LOGIN_TRIES] = login_tries()
     app[NAVAI] = NavaiBackend(
@@ -190,7 +192,7 @@ def _guarded(route: Route) -> Handler:
             principal = await relay.auth.admit(request, access, route.scope)
         except AccessDenied as denied:
             if access is Access.ADMIN and request.method == "GET" and wants_page(request):
-                relay.log_refusal(request, denied.status, str(denied))
+                request[REASON] = str(denied)
                 return signed_out_page(denied.status)
             raise
         return await handler(request, principal)
@@ -210,6 +212,21 @@ async def _drain(app: web.Application) -> None:
     await app[RELAY].drain()
 
 
+REASON = web.RequestKey("reason", str)
+"""Why a request was refused."""
+
+
+@web.middleware
+async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One log line for each request that is refused."""
+    response = await handler(request)
+    if response.status in _REFUSALS:
+        relay, reason = request.app[RELAY], request.get(REASON, response.reason or "")
+        address = relay.auth.address(request)
+        relay.refusals.refused(address, request.method, request.path, response.status, reason, relay.now())
+    return response
+
+
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error as JSON: `{"error": sentence, "field"?: name}`; our own faults without a detail."""
@@ -219,21 +236,15 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         text = error.text or error.reason
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
-        if error.status in _REFUSALS:
-            request.app[RELAY].log_refusal(request, error.status, text)
         return _error(request, error.status, text, headers=_allow(error))
     except RelayError as error:
         status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
-        if status in _REFUSALS:
-            request.app[RELAY].log_refusal(request, status, str(error))
         wait_s = getattr(error, "retry_after_s", None)
         headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
         field, code = getattr(error, "field", None), getattr(error, "code", None)
         return _error(request, status, str(error), field, code, headers)
     except web.RequestPayloadError:
-        text = "The body cannot be read: it is cut short, or not encoded as its headers say."
-        request.app[RELAY].log_refusal(request, 400, text)
-        return _error(request, 400, text)
+        return _error(request, 400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
     except Exception:
         _log.exception("%s %r failed", request.method, request.path)
         return _error(request, 500, "The relay failed while answering; its log says more.")
@@ -252,6 +263,7 @@ def _error(
     headers: dict[str, str] | None = None,
 ) -> web.Response:
     headers = headers or {}
+    request[REASON] = message
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if request.path.startswith(_API_PATHS):

@@ -170,10 +170,6 @@ class RelayState:
         for warning in self.auth.warnings():
             _log.warning("%s", warning)
 
-    def log_refusal(self, request: web.Request, status: int, reason: str) -> None:
-        """Write the one line about a request that was refused."""
-        self.refusals.refused(self.auth.address(request), request.method, request.path, status, reason, self.now())
-
     async def drain(self) -> None:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
         self.draining = True

@@ -378,3 +378,31 @@ async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_pa
         policies.write_text(backend.replace('may_mint = ["kiosk"]', ""))
         relay.state.reload_access()
         assert await status(relay.http("/v1/models"), Authorization=f"Bearer {secret}") == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "refused"),
+    [
+        ("GET", "/ws?ticket=ek_relay_bogus", upgrade(), "GET /ws: 401 The client secret"),
+        ("GET", "/v1/models", {"Origin": "https://evil.example"}, "GET /v1/models: 403 Pages"),
+        (
+            "OPTIONS",
+            "/v1/models",
+            {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"},
+            "OPTIONS",
+        ),
+        ("GET", "/recordings", {"Accept": "text/html"}, "GET /recordings: 401 This is for admins"),
+        ("POST", "/navai/functions/execute", {"X-Real-IP": "1"}, "POST /navai/functions/execute: 401 A key"),
+        ("GET", "/ws", {}, "GET /ws: 400 this is a WebSocket address"),
+        ("GET", "/healthz", {}, None),
+        ("GET", "/nothing", {}, None),
+    ],
+)
+async def test_each_refusal_is_one_line_without_the_query(
+    method: str, path: str, headers: dict[str, str], refused: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_relay("ws://127.0.0.1:9/") as relay:
+        await status(relay.http(path), method, **headers)
+    lines = [record.getMessage() for record in caplog.records if record.name == "relay.access"]
+    assert [line.startswith(f"refused 127.0.0.1 {refused}") for line in lines] == ([True] if refused else [])
+    assert not any("ek_relay" in line for line in lines)
