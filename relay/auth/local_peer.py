@@ -30,7 +30,7 @@ _HEADER = struct.Struct("=IHHII")
 _UID_AT = 4 + 48 + 3 * 4
 """Where the uid stands in inet_diag_msg: behind four bytes, the sockid, expires, rqueue and wqueue."""
 _ANY_COOKIE = 0xFFFFFFFF
-_MAX_ANSWER_BYTES = 8192
+_MAX_ANSWER_BYTES = 512
 _ALL_UIDS = 0xFFFFFFFF
 """How many users the first namespace knows."""
 
