@@ -1,4 +1,4 @@
-"""The application: routes and their access, errors as JSON, CORS, and the graceful end."""
+"""The application: routes and their access, errors as JSON, and the graceful end."""
 
 import asyncio
 import contextlib
@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from relay.app.cors import let_pages_read, preflights
+from relay.app.refusals import REASON, ServerLog, refusals
+from relay.app.secret_filter import without_secrets
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
 from relay.endpoints.login import (
-    LOGIN_PATHS,
     LOGIN_TRIES,
     login_page,
     login_tries,
@@ -39,7 +40,6 @@ from relay.endpoints.recordings import recording_file, recordings_list, recordin
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
 from relay.logs import hide
-from relay.secret_filter import without_secrets
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -149,9 +149,7 @@ def create_app(
     """
     settings = settings or Settings.load()
     state = RelayState.build(settings, registry)
-    app = web.Application(
-        middlewares=[_refusals, _promptly, without_secrets, _cors, _errors], client_max_size=MAX_BODY_BYTES
-    )
+    app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
     app[LOGIN_TRIES] = login_tries()
     app[NAVAI] = NavaiBackend(
@@ -174,7 +172,7 @@ def create_app(
             resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
-    app.on_response_prepare.append(_let_page_read)
+    app.on_response_prepare.append(let_pages_read)
     app.on_shutdown.append(_drain)
     return app
 
@@ -210,21 +208,6 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
 
 async def _drain(app: web.Application) -> None:
     await app[RELAY].drain()
-
-
-REASON = web.RequestKey("reason", str)
-"""Why a request was refused."""
-
-
-@web.middleware
-async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One log line for each request that is refused."""
-    response = await handler(request)
-    if response.status in _REFUSALS:
-        relay, reason = request.app[RELAY], request.get(REASON, response.reason or "")
-        address = relay.auth.address(request)
-        relay.refusals.refused(address, request.method, request.path, response.status, reason, relay.now())
-    return response
 
 
 @web.middleware
@@ -273,8 +256,6 @@ def _error(
     return web.json_response({"error": message} | ({"field": field} if field else {}), status=status, headers=headers)
 
 
-_REFUSALS = frozenset({400, 401, 403, 413, 415, 426, 429, 503})
-"""Statuses that say that somebody was not let in, or sent what nobody takes: one log line each."""
 _API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
 
 
@@ -285,57 +266,8 @@ async def _promptly(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
 
 
-@web.middleware
-async def _cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers the preflights of allowed origins; what their pages may read of an answer, `_let_page_read` says."""
-    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
-        return await handler(request)
-    if request.path.startswith(_OWN_PAGES):
-        return _error(request, 403, "This is for pages of the relay itself.")
-    if request.app[RELAY].auth.origin(request) != "allowed":
-        return _error(request, 403, "Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
-    return web.Response(status=204, headers=_cors_headers(request, preflight=True))
-
-
-_OWN_PAGES = (*LOGIN_PATHS, *(route.path.partition("{")[0] for route in ROUTES if route.access is Access.ADMIN))
-"""Where no other origin's page may read anything, allowed or not."""
-
-
-async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
-    """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
-    is_preflight = "Access-Control-Allow-Origin" in response.headers
-    if response.status == 101 or is_preflight or request.path.startswith(_OWN_PAGES):
-        return
-    if request.app[RELAY].auth.origin(request) == "allowed":
-        response.headers.update(_cors_headers(request, preflight=False))
-
-
-def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
-    headers = {"Access-Control-Allow-Origin": request.headers["Origin"], "Vary": "Origin"}
-    if preflight:
-        wanted = request.headers.get("Access-Control-Request-Headers", "Content-Type, Authorization")
-        headers |= {
-            "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-            "Access-Control-Allow-Headers": wanted,
-            "Access-Control-Max-Age": "600",
-        }
-    return headers
-
-
-class _ServerLog(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's own log, which has a traceback for every request that is no HTTP; here those are refusals."""
-
-    def __init__(self, relay: RelayState) -> None:
-        super().__init__(logging.getLogger("aiohttp.server"))
-        self._relay = relay
-
-    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
-        """Log one; what the request said is left out, for it may be a credential."""
-        if isinstance(exc_info, HttpProcessingError):
-            address, reason = str(args[0]) if args else "", f"This is no HTTP request ({type(exc_info).__name__})."
-            self._relay.refusals.refused(address, "?", "?", exc_info.code, reason, self._relay.now())
-        elif not isinstance(exc_info, web.RequestPayloadError):  # that one was answered and logged by `_errors`
-            super().exception(msg, *args, exc_info=exc_info, **more)
+_MIDDLEWARES = (refusals, _promptly, without_secrets, _errors, preflights)
+"""The outermost first."""
 
 
 async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
@@ -360,7 +292,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
         keepalive_timeout=KEEPALIVE_TIMEOUT_S,
         shutdown_timeout=SHUTDOWN_TIMEOUT_S,
         access_log=None,
-        logger=_ServerLog(app[RELAY]),
+        logger=ServerLog(app[RELAY]),
     )
     await runner.setup()
     try:

@@ -27,7 +27,6 @@ from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, T
 from relay.state import RELAY, RelayState
 from relay.web import PAGE_HEADERS, STATIC_DIR
 
-LOGIN_PATHS = ("/login", "/logout")
 TRIES_PER_MINUTE = 10
 LOGIN_TRIES = web.AppKey("login_tries", TokenBuckets)
 """How often one address may try to sign in."""

@@ -1,0 +1,1 @@
+"""What stands around every handler: CORS, the log of refusals, answers without secrets."""
