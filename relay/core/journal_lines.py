@@ -123,7 +123,14 @@ def _command(command: Any) -> Obj:
         return {"t": "PassDown", "crc": crc32(clean_frame(bytes(command.raw)).encode())}
     if type(command) in (TellClient, TellUpstream):
         return {"t": type(command).__name__, "body": {name: _member(name, one) for name, one in command.body.items()}}
-    return clean(to_json(command))  # type: ignore[no-any-return]
+    return _cleaned(command)
+
+
+def _cleaned(value: Any) -> Obj:
+    """An event or a command as JSON without what looks like a credential; audio is none, whatever its base64."""
+    obj = to_json(value)
+    audio = {name for name in obj if isinstance(getattr(value, name, None), bytes | bytearray | memoryview)}
+    return {name: member if name in audio else clean({name: member})[name] for name, member in obj.items()}
 
 
 def _member(name: str, value: Any) -> Any:
@@ -135,7 +142,7 @@ def _member(name: str, value: Any) -> Any:
 
 def event_line(event: Event, now: float, commands: Sequence[Command] | None, raised: str = "") -> bytes:
     """The line of any event; its audio, if it is some, stands in the line."""
-    line: Obj = {"now": now, "event": clean(to_json(event))}
+    line: Obj = {"now": now, "event": _cleaned(event)}
     if commands is None:
         line["raised"] = redact(raised, MAX_RAISED_CHARS)
     elif commands:
@@ -148,7 +155,7 @@ def realtime_line(
 ) -> tuple[bytes, bytes, bool]:
     """The line of an event of a Realtime client's session, its sound, and whether that is the client's."""
     members, samples = members_of(event) if isinstance(event, Forwarded | ClientSaid | UpstreamSaid) else (None, b"")
-    line: Obj = {"now": now, **(members if members is not None else {"event": clean(to_json(event))})}
+    line: Obj = {"now": now, **(members if members is not None else {"event": _cleaned(event)})}
     if commands is None:
         line["raised"] = redact(raised, MAX_RAISED_CHARS)
     else:

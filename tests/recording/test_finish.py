@@ -112,7 +112,11 @@ def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
         process.wait()
         process.stdout.close()
     told = [float(line) for line in lines if line.endswith("\n")]
-    (folder,) = root.iterdir()
+    folders = list(root.iterdir()) if root.exists() else []
+    if not folders:  # killed before the first write: all of it is lost
+        fed_s = told[-1] - told[0] if told else 0.0
+        return fed_s, fed_s
+    (folder,) = folders
     repair(folder)
     recording = Recording(folder)
     assert rerun(recording).identical
