@@ -87,9 +87,11 @@ def _without(text: str, whole: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """The text in lower case, with every character in its place."""
-    lower = text.lower()
-    return lower if len(lower) == len(text) else text
+    """The text in lower case, with every character in its place.
+
+    U+0130 is the only character whose lower case is longer than itself: one of it must not move all that follows.
+    """
+    return text.replace("\u0130", "i").lower()
 
 
 @lru_cache(maxsize=16)

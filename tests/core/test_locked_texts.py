@@ -1,6 +1,7 @@
 """What is cut out of texts that may quote what a client must not read."""
 
 import json
+import sys
 import time
 from typing import Any
 
@@ -24,11 +25,16 @@ LOCKED = LockedTexts([SECRET, "Be kind."])
         ("we are the voice of the museum, you said", f"we {MARK}, you said"),
         ("the voice of the town", "the voice of the town"),
         ("be KIND. please", f"{MARK} please"),
+        (f"\u0130 {SECRET.upper()}", f"\u0130 {MARK}"),
         ("", ""),
     ],
 )
 def test_pieces_are_cut_and_nothing_else(text: str, shown: str) -> None:
     assert LOCKED.cut(text) == shown
+
+
+def test_no_other_character_has_a_longer_lower_case() -> None:
+    assert [char for char in map(chr, range(sys.maxunicode + 1)) if len(char.lower()) != 1] == ["\u0130"]
 
 
 def test_json_is_looked_through_and_stays_the_same_object_if_nothing_is_found() -> None:
