@@ -16,6 +16,7 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Principal
 from relay.core.redact import redact
+from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 
@@ -41,11 +42,6 @@ def both(one: Tap | None, other: Tap | None) -> Tap | None:
         other(event, now, commands)
 
     return tap
-
-
-def escaped(text: str) -> str:
-    """Foreign text for the log, in which no control character can begin a line or reach a terminal."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Tools(Protocol):
@@ -191,8 +187,8 @@ class LiveBase(Generic[Core]):
     def ending(self) -> str:
         """How the session ended, for the log: code and reason of the close, and what was ignored meanwhile."""
         code, reason = self._ended
-        ignored = ", ".join(f"{escaped(what)} ×{n}" for what, n in self.core.passed_over.items())
-        words = (code, escaped(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
+        ignored = ", ".join(f"{escape_controls(what)} ×{n}" for what, n in self.core.passed_over.items())
+        words = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
         return " ".join(word for word in words if word)
 
     # -- the one writer of state --------------------------------------------------------------------------------------

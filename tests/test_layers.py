@@ -11,13 +11,14 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, set[str]] = {
     "audio": set(),
     "relay.errors": set(),
+    "relay.escaping": set(),
     "relay.core": {"audio"},
     "relay.wire": {"audio", "relay.core"},
     "relay.straight_dial": set(),
     "relay.child_environment": set(),
     "relay.peers": {"audio", "relay.core", "relay.wire", "relay.errors", "relay.straight_dial"},
-    "relay.toolkit": {"relay.child_environment", "relay.errors"},
-    "relay.live_base": {"relay.core", "relay.peers"},
+    "relay.toolkit": {"relay.child_environment", "relay.errors", "relay.escaping"},
+    "relay.live_base": {"relay.core", "relay.escaping", "relay.peers"},
     "relay.passing": {"relay.core", "relay.live_base", "relay.peers", "relay.wire"},
     "relay.live_session": {"audio", "relay.core", "relay.live_base", "relay.passing", "relay.peers", "relay.wire"},
     "relay.live_realtime": {"audio", "relay.core", "relay.live_base", "relay.peers", "relay.wire"},
@@ -29,7 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.spending": {"relay.core", "relay.errors"},
     "relay.tick": set(),
     "relay.logs": {"relay.core"},
-    "relay.auth": {"relay.config", "relay.core", "relay.errors", "relay.policies"},
+    "relay.auth": {"relay.config", "relay.core", "relay.errors", "relay.escaping", "relay.policies"},
     "relay.secret_values": {"relay.config", "relay.toolkit"},
     "relay.app": {"relay.errors", "relay.state"},
     "relay.policies": {"relay.core", "relay.errors"},
@@ -151,7 +152,7 @@ LAYERS: dict[str, set[str]] = {
     "tools": {"relay"},
 }
 
-PURE = ("audio", "relay.core", "relay.wire")
+PURE = ("audio", "relay.core", "relay.escaping", "relay.wire")
 IMPURE = {
     "aiohttp", "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "picows", "random", "secrets",
     "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request", "uuid",

@@ -4,9 +4,11 @@ import logging
 from collections import OrderedDict
 
 from relay.core.quota import Rate, TokenBuckets, address_key
+from relay.escaping import escape_controls
 
 LINES_PER_MINUTE = 20
 MAX_ADDRESSES = 1000
+MAX_METHOD_CHARS = 20
 MAX_PATH_CHARS = 120
 MAX_REASON_CHARS = 300
 
@@ -36,16 +38,10 @@ class RefusalLog:
         more = f" ({n_left_out} refusals of this address before it were not logged)" if n_left_out else ""
         _log.warning(
             "refused %s %s %s: %d %s%s",
-            printable(address, MAX_PATH_CHARS),
-            printable(method, 20),
-            printable(path, MAX_PATH_CHARS),
+            escape_controls(address[:MAX_PATH_CHARS]),
+            escape_controls(method[:MAX_METHOD_CHARS]),
+            escape_controls(path[:MAX_PATH_CHARS]),
             status,
-            printable(reason, MAX_REASON_CHARS),
+            escape_controls(reason[:MAX_REASON_CHARS]),
             more,
         )
-
-
-def printable(text: str, max_chars: int) -> str:
-    """Foreign text for a log line: control characters escaped, so that it stays one line, and cut."""
-    cut = text[:max_chars]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in cut)

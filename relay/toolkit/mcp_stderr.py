@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TextIO
+
+from relay.escaping import escape_controls
 
 MAX_LINE_CHARS = 500
 MAX_LINES_PER_MINUTE = 60
@@ -20,8 +21,6 @@ MAX_UNREAD_BYTES = 64 * 1024
 MIN_VALUE_CHARS = 8
 DRAIN_S = 0.2
 """How long the last words of a server that has ended are waited for."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class StderrLines:
             line = line.replace(value, "[…]")
         line = self._redact(line)
         cut = line if len(line) <= MAX_LINE_CHARS else f"{line[: MAX_LINE_CHARS - 1]}…"
-        return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), cut)
+        return escape_controls(cut)
 
 
 @contextlib.asynccontextmanager
