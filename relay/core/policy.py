@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from relay.core.values import EXTERNAL_VOICE, Effort
 
@@ -60,6 +60,10 @@ CLIENT_SECRET_SCOPES = frozenset({"session", "tools"})
 """All that a client secret can give, whatever its policy."""
 
 
+INSTRUCTIONS_SEPARATOR = "\n\n"
+"""Stands between a policy's instructions and those of its client."""
+
+
 @dataclass(frozen=True, slots=True)
 class RealtimePolicy:
     """What a Realtime client may do with its session; `relay.core.policy_table` applies it field by field.
@@ -87,11 +91,28 @@ class RealtimePolicy:
         """Whether a server tool of this name is offered."""
         return self.tools is None or matches(name, self.tools)
 
-    def first_voice(self, *wanted: str | None) -> str | None:
-        """Which voice of the model's begins: the first of `wanted` that is allowed, else the first that is named."""
-        allowed = (voice for voice in wanted if voice and matches(voice, self.voices))
+    def first_voice(self, *configured: str | None, kind: "VoiceKind | None" = "model") -> str | None:
+        """The first of `configured` that is allowed, else the first named voice; of `kind`, unless that is None."""
+        allowed = (voice for voice in configured if voice and matches(voice, self.voices))
         voices = (*allowed, *names_among(self.voices))
-        return next((voice for voice in voices if voice_kind(voice) == "model"), None)
+        return next((voice for voice in voices if kind in (None, voice_kind(voice))), None)
+
+    def instructions_with(self, given: Any) -> Any:
+        """The policy's instructions followed by the client's; without its own, the client's as they are."""
+        own = self.instructions
+        if not own:
+            return given
+        return f"{own}{INSTRUCTIONS_SEPARATOR}{given}" if isinstance(given, str) and given.strip() else own
+
+    @property
+    def session_limits(self) -> dict[str, Any]:
+        """The caps as members of a session or a response of the Realtime protocol."""
+        limits: dict[str, Any] = {}
+        if self.max_output_tokens is not None:
+            limits["max_output_tokens"] = self.max_output_tokens
+        if self.max_effort is not None:
+            limits["reasoning"] = {"effort": self.max_effort}
+        return limits
 
     @property
     def is_limited(self) -> bool:
@@ -142,7 +163,6 @@ _MAX_PHRASE_WORDS = 3
 _PHRASE = re.compile(r"[\w()'’-]+(?: [\w()'’-]+){0,2}")
 _WORD = re.compile(r"[^\W_]{2,}")
 """A word of a phrase: what hyphens and brackets join are several; a letter by itself, as in d'Oc, is none."""
-_BETWEEN = "\n\n"
 
 
 def voice_kind(voice: str) -> VoiceKind:
@@ -209,9 +229,9 @@ class Policy:
 
         The policy's own voice comes first, then those of `configured` that it allows, then those that it names.
         """
-        allowed = [voice for voice in configured if voice and self.allows_voice(voice)]
-        voices = (*((self.voice,) if self.voice else ()), *allowed, *names_among(self.realtime.voices))
-        return next((voice for voice in voices if kind in (None, voice_kind(voice))), None)
+        if self.voice and kind in (None, voice_kind(self.voice)):
+            return self.voice
+        return self.realtime.first_voice(*configured, kind=kind)
 
     def transcription_model(self, configured: str | None) -> str | None:
         """What the user's words are transcribed with: `configured` if that is allowed, else the first that it names."""
@@ -220,11 +240,9 @@ class Policy:
         return first_name(self.realtime.transcription_models)
 
     def instructions_with(self, given: str | None, default: str = "") -> str:
-        """The policy's instructions with the client's behind them; without its own, the client's or else `default`."""
-        own = self.realtime.instructions
-        if not own:
-            return default if given is None else given
-        return f"{own}{_BETWEEN}{given}" if given and given.strip() else own
+        """The policy's instructions followed by the client's; without its own, the client's or else `default`."""
+        instructions: str | None = self.realtime.instructions_with(given)
+        return default if instructions is None else instructions
 
 
 @dataclass(frozen=True, slots=True)

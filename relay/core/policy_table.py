@@ -172,10 +172,8 @@ def with_limits(session: Obj, policy: RealtimePolicy, found: Mapping[str, Any] |
     `found` is the session as the upstream begins it: speech that is transcribed there by a model that the policy does
     not name is transcribed by the first that it does, or not at all.
     """
-    if policy.max_output_tokens is not None:
-        session.setdefault("max_output_tokens", policy.max_output_tokens)
-    if policy.max_effort is not None:
-        session.setdefault("reasoning", {"effort": policy.max_effort})
+    for name, limit in policy.session_limits.items():
+        session.setdefault(name, limit)
     voice, model = policy.first_voice(), first_name(policy.transcription_models)
     if voice is not None and not is_open(policy.voices):
         _set(session, "output", "voice", voice)

@@ -240,7 +240,7 @@ class ClientRequests:
             return
         # Outside the conversation there is nowhere to put a server tool's output: none is offered.
         if "instructions" in response:
-            response["instructions"] = self._parts.instructions_with(response["instructions"])
+            response["instructions"] = self._policy.instructions_with(response["instructions"])
         if self._parts.tools and response.get("tools") is None:
             response["tools"] = self._client_tools
 

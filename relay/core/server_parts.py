@@ -11,11 +11,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from relay.core.locked_texts import MARK, PIECE_CHARS, LockedTexts
-from relay.core.policy import RealtimePolicy
+from relay.core.policy import INSTRUCTIONS_SEPARATOR, RealtimePolicy
 from relay.core.realtime_events import Obj
 from relay.core.values import ToolSpec
-
-_BETWEEN = "\n\n"
 
 
 def tool_object(tool: ToolSpec, *, teach: bool = False) -> Obj:
@@ -64,13 +62,6 @@ class ServerParts:
 
     # -- upwards ------------------------------------------------------------------------------------------------------
 
-    def instructions_with(self, given: Any) -> Any:
-        """The server's instructions, and behind them the client's."""
-        own = self._policy.instructions
-        if not own:
-            return given
-        return f"{own}{_BETWEEN}{given}" if isinstance(given, str) and given.strip() else own
-
     def tools_with(self, given: Any) -> Any:
         """The client's tools and the server's, each name once."""
         if not self.tools:
@@ -87,7 +78,7 @@ class ServerParts:
     def merge(self, settings: Obj, *, whole: bool = False) -> Obj:
         """A client's session or response settings with the server's share; `whole`: also where the client is silent."""
         if whole or "instructions" in settings:
-            instructions = self.instructions_with(settings.get("instructions"))
+            instructions = self._policy.instructions_with(settings.get("instructions"))
             if instructions is not None:
                 settings["instructions"] = instructions
         if self.tools and (whole or "tools" in settings):
@@ -144,8 +135,9 @@ class ServerParts:
         changes: Obj = {}
         own, instructions = self._policy.instructions, settings.get("instructions")
         if own and instructions is not None:
-            is_merged = isinstance(instructions, str) and instructions.startswith(own + _BETWEEN)
-            changes["instructions"] = instructions[len(own + _BETWEEN) :] if is_merged else ""
+            prefix = own + INSTRUCTIONS_SEPARATOR
+            is_merged = isinstance(instructions, str) and instructions.startswith(prefix)
+            changes["instructions"] = instructions[len(prefix) :] if is_merged else ""
         tools = settings.get("tools")
         if self.hides_tools and tools is not None:
             members = tools if isinstance(tools, list) else []

@@ -20,7 +20,7 @@ from relay.core.policy import PROVIDER_SECRET, Policy, Principal
 from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
-from relay.endpoints.permissions import no_default, permitted, permitted_instructions, session_limits, settled
+from relay.endpoints.permissions import no_default, permitted, permitted_instructions, settled
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient
 from relay.state import RELAY
@@ -121,7 +121,7 @@ def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: 
     if not resource.is_preview:
         audio = {"output": {"voice": wanted.voice}}
         session = {"type": "realtime", "model": resource.deployment, "audio": audio} | instructions
-        return {"session": session | session_limits(policy)}
+        return {"session": session | policy.realtime.session_limits}
     temperature = {"temperature": wanted.temperature} if wanted.temperature is not None else {}
     most = policy.realtime.max_output_tokens
     limit = {"max_response_output_tokens": most} if most is not None else {}

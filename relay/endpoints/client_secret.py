@@ -19,7 +19,6 @@ from relay.endpoints.permissions import (
     permitted,
     permitted_instructions,
     permitted_words,
-    session_limits,
     settled,
 )
 from relay.errors import AccessDenied, NotConfigured
@@ -122,7 +121,7 @@ def session_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Polic
         "type": "realtime",
         "model": wanted.model or options.default_model,
         "instructions": instructions_of(options, wanted, policy),
-        **session_limits(policy),
+        **policy.realtime.session_limits,
     }
     if options.tts_provider == "elevenlabs":
         return session | {"output_modalities": ["text"]}

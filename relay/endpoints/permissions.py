@@ -1,7 +1,6 @@
 """How the handlers put a policy in force: what it denies is a 403 that names the field, or is left out."""
 
 from collections.abc import Callable
-from typing import Any
 
 from relay.core.policy import Policy
 from relay.errors import AccessDenied
@@ -42,11 +41,3 @@ def no_default(field: str) -> AccessDenied:
         f"There is no {field} for this client: its policy does not allow the configured one, and names none itself.",
         field=field,
     )
-
-
-def session_limits(policy: Policy) -> dict[str, Any]:
-    """The policy's limits as a session of the protocol holds them."""
-    limits, most = {}, policy.realtime
-    if most.max_output_tokens is not None:
-        limits["max_output_tokens"] = most.max_output_tokens
-    return limits | ({"reasoning": {"effort": most.max_effort}} if most.max_effort is not None else {})
