@@ -1,10 +1,9 @@
-"""The application: routes and their access, errors as JSON, and the graceful end."""
+"""The application: routes and their access, and the graceful end."""
 
 import asyncio
 import contextlib
 import gc
 import logging
-import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.app.cors import let_pages_read, preflights
+from relay.app.errors import MAX_BODY_BYTES, errors_as_json
 from relay.app.refusals import REASON, ServerLog, refusals
 from relay.app.secret_filter import without_secrets
 from relay.auth.access import Access
@@ -38,7 +38,7 @@ from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.endpoints.realtime import realtime_socket
 from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
 from relay.endpoints.voices import VOICES, Voices
-from relay.errors import AccessDenied, ApiError, ConfigError, RelayError
+from relay.errors import AccessDenied, ConfigError
 from relay.logs import hide
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
@@ -46,7 +46,6 @@ from relay.toolkit.registry import ToolRegistry
 KEEPALIVE_TIMEOUT_S = 15.0
 """Also what cuts a client that dribbles its request's head: aiohttp has no other timeout for it."""
 SHUTDOWN_TIMEOUT_S = 2.0
-MAX_BODY_BYTES = 1024 * 1024
 
 _log = logging.getLogger("relay")
 
@@ -83,8 +82,6 @@ class Route:
 
 _DEVICE = (Access.CLIENT, device_socket)
 _REALTIME = (Access.CLIENT, realtime_socket)
-_API_PATHS = ("/v1/", "/openai/")
-"""Where errors have OpenAI's shape, for its SDKs read them."""
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", Access.OPEN, page, "session", websocket=_DEVICE),
@@ -211,61 +208,13 @@ async def _drain(app: web.Application) -> None:
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error as JSON: `{"error": sentence, "field"?: name}`; our own faults without a detail."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        text = error.text or error.reason
-        if isinstance(error, web.HTTPRequestEntityTooLarge):
-            text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
-        return _error(request, error.status, text, headers=_allow(error))
-    except RelayError as error:
-        status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
-        wait_s = getattr(error, "retry_after_s", None)
-        headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
-        field, code = getattr(error, "field", None), getattr(error, "code", None)
-        return _error(request, status, str(error), field, code, headers)
-    except web.RequestPayloadError:
-        return _error(request, 400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
-    except Exception:
-        _log.exception("%s %r failed", request.method, request.path)
-        return _error(request, 500, "The relay failed while answering; its log says more.")
-
-
-def _allow(error: web.HTTPException) -> dict[str, str]:
-    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-
-
-def _error(
-    request: web.Request,
-    status: int,
-    message: str,
-    field: str | None = None,
-    code: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> web.Response:
-    headers = headers or {}
-    request[REASON] = message
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if request.path.startswith(_API_PATHS):
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        api_error = {"message": message, "type": kind, "param": field, "code": code or _API_CODES.get(status)}
-        return web.json_response({"error": api_error}, status=status, headers=headers)
-    return web.json_response({"error": message} | ({"field": field} if field else {}), status=status, headers=headers)
-
-
-_API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
-
-
-@web.middleware
 async def _promptly(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Requests are answered at once, whatever the sessions' audio waits for; a WebSocket's are sessions themselves."""
     with contextlib.nullcontext() if is_upgrade(request) else request.app[RELAY].tick.awake():
         return await handler(request)
 
 
+_errors = errors_as_json
 _MIDDLEWARES = (refusals, _promptly, without_secrets, _errors, preflights)
 """The outermost first."""
 

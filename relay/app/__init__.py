@@ -1,1 +1,1 @@
-"""What stands around every handler: CORS, the log of refusals, answers without secrets."""
+"""The middleware: CORS, errors as JSON, the log of refusals, redaction of answers."""

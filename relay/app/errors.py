@@ -1,0 +1,66 @@
+"""Every error as JSON: for OpenAI's SDKs in OpenAI's shape, else as `{"error": sentence, "field"?: name}`."""
+
+import logging
+import math
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from relay.app.refusals import REASON
+from relay.errors import AccessDenied, ApiError, RelayError
+
+MAX_BODY_BYTES = 1024 * 1024
+"""The longest body of a request."""
+_API_PATHS = ("/v1/", "/openai/")
+"""Where errors have OpenAI's shape."""
+
+_log = logging.getLogger("relay")
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error as JSON: `{"error": sentence, "field"?: name}`; our own faults without a detail."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        text = error.text or error.reason
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
+        return _error(request, error.status, text, headers=_allow(error))
+    except RelayError as error:
+        status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
+        wait_s = getattr(error, "retry_after_s", None)
+        headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+        field, code = getattr(error, "field", None), getattr(error, "code", None)
+        return _error(request, status, str(error), field, code, headers)
+    except web.RequestPayloadError:
+        return _error(request, 400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
+    except Exception:
+        _log.exception("%s %r failed", request.method, request.path)
+        return _error(request, 500, "The relay failed while answering; its log says more.")
+
+
+def _allow(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+
+
+def _error(
+    request: web.Request,
+    status: int,
+    message: str,
+    field: str | None = None,
+    code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> web.Response:
+    headers = headers or {}
+    request[REASON] = message
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if request.path.startswith(_API_PATHS):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        api_error = {"message": message, "type": kind, "param": field, "code": code or _API_CODES.get(status)}
+        return web.json_response({"error": api_error}, status=status, headers=headers)
+    return web.json_response({"error": message} | ({"field": field} if field else {}), status=status, headers=headers)
+
+
+_API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
