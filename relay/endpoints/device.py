@@ -16,6 +16,7 @@ from relay.core.hello import Start, start
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions
 from relay.endpoints.permissions import no_default
+from relay.endpoints.session_life import registered
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.live_base import Tap, both
@@ -96,20 +97,12 @@ async def _converse(
     live = _live_session(relay, core, begun.model, socket, voices, tape)
     if tape is not None:
         tape.catch_up = live.catch_up
-    relay.add(live)
-    sound = options.input
-    _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, sound.encoding, sound.rate_hz)
-    try:
+    with registered(relay, live, tape, spend):
+        audio = options.input
+        _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, audio.encoding, audio.rate_hz)
         subprotocol = chosen_subprotocol(request)
         if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_FRAME_BYTES):
             await live.run()
-    finally:
-        relay.remove(live)
-        if live.core.was_ready:
-            spend()
-        if tape is not None:
-            relay.recorder.done(tape)
-        _log.info("session %s ends: %s", session_id, live.ending)
 
 
 async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> None:

@@ -18,6 +18,7 @@ from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
 from relay.endpoints.permissions import settled
+from relay.endpoints.session_life import registered
 from relay.errors import AccessDenied, ApiError, Full
 from relay.live_base import both
 from relay.live_realtime import LiveRealtime
@@ -61,9 +62,8 @@ async def _converse(
     start, tools, started_at = _start(relay, principal, model), relay.tool_specs(), relay.now()
     tape = relay.recorder.realtime_tape(session_id, tools, start, principal, started_at, relay.now)
     live = _live_session(relay, session_id, principal, start, tools, socket, started_at, tape, speaks_beta(request))
-    relay.add(live)
-    _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
-    try:
+    with registered(relay, live, tape, spend):
+        _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
         if "Origin" not in request.headers:
             await _dial_first(request, live)
         subprotocol = chosen_subprotocol(request)
@@ -71,13 +71,6 @@ async def _converse(
             await live.run()
         else:
             live.give_up()
-    finally:
-        relay.remove(live)
-        if live.core.was_ready:
-            spend()
-        if tape is not None:
-            relay.recorder.done(tape)
-        _log.info("session %s ends: %s", session_id, live.ending)
     return upgraded_response()
 
 
