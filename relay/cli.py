@@ -59,13 +59,13 @@ def serve(
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see the README."""
     from relay.core.known_secrets import KnownSecrets
-    from relay.logs import hide, setup_logging
+    from relay.logs import setup_logging, use_secrets
     from relay.secret_values import secret_values
     from relay.server import load_all
     from relay.server import serve as run_server
 
     settings, navai = load_all(host=host, port=port, upstream=upstream, tools=tools)
-    hide(KnownSecrets(secret_values(settings)))
+    use_secrets(KnownSecrets(secret_values(settings)))
     setup_logging(settings.log_level, settings.log_format)
     _run(run_server(settings, navai=navai), f"{settings.host}:{settings.port}")
 

@@ -175,7 +175,7 @@ class LiveBase(Generic[Core]):
             self._closed.set_result(None)
 
     def _upstream_closed(self, code: int, reason: str) -> None:
-        self.feed(ev.UpstreamClosed(code, redact(self._secrets.redact_cut(reason))))
+        self.feed(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
 
     # -- how it ended -------------------------------------------------------------------------------------------------
 

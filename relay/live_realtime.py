@@ -110,7 +110,7 @@ class LiveRealtime(LiveBase[RealtimeSession]):
             self._upstream.close(1009, "too much before the session began")
 
     def _keep_close(self, code: int, reason: str) -> None:
-        self._early.append(ev.UpstreamClosed(code, redact(self._secrets.redact_cut(reason))))
+        self._early.append(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
 
     # -- sockets to events --------------------------------------------------------------------------------------------
 

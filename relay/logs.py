@@ -19,27 +19,27 @@ MAX_ENTRY_CHARS = 20_000
 _log = logging.getLogger("relay")
 
 
-class _Hidden:
-    """The secrets that are taken out of all entries."""
+class _Redactor:
+    """Redacts all entries."""
 
     def __init__(self) -> None:
         self.secrets = NO_SECRETS
 
     def clean(self, text: str) -> str:
-        return redact(self.secrets.redact_cut(text), MAX_ENTRY_CHARS)
+        return redact(self.secrets.redact_truncated(text), MAX_ENTRY_CHARS)
 
 
-_hidden = _Hidden()
+_redactor = _Redactor()
 
 
-def hide(secrets: KnownSecrets) -> None:
-    """Take these secrets out of every entry from now on, instead of those that were named before."""
-    _hidden.secrets = secrets
+def use_secrets(secrets: KnownSecrets) -> None:
+    """Redact these secrets from every entry from now on, in place of those set before."""
+    _redactor.secrets = secrets
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return _hidden.clean(super().format(record))
+        return _redactor.clean(super().format(record))
 
 
 class _Json(logging.Formatter):
@@ -48,10 +48,10 @@ class _Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _hidden.clean(record.getMessage()),
+            "message": _redactor.clean(record.getMessage()),
         }
         if record.exc_info:
-            entry["exception"] = _hidden.clean(self.formatException(record.exc_info))
+            entry["exception"] = _redactor.clean(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)
 
 

@@ -12,19 +12,19 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.app.cors import let_pages_read, preflights
+from relay.app.cors import add_cors_headers, answer_preflights
 from relay.app.errors import MAX_BODY_BYTES, errors_as_json
 from relay.app.refusals import REASON, ServerLog, refusals
-from relay.app.secret_filter import without_secrets
+from relay.app.secret_filter import redact_answers
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
 from relay.endpoints.login import (
-    LOGIN_TRIES,
+    LOGIN_ATTEMPTS,
+    login_attempts,
     login_page,
-    login_tries,
     sign_in,
     sign_out,
     signed_out_page,
@@ -39,7 +39,7 @@ from relay.endpoints.realtime import realtime_socket
 from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import AccessDenied, ConfigError
-from relay.logs import hide
+from relay.logs import use_secrets
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -148,7 +148,7 @@ def create_app(
     state = RelayState.build(settings, registry)
     app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES)
     app[RELAY] = state
-    app[LOGIN_TRIES] = login_tries()
+    app[LOGIN_ATTEMPTS] = login_attempts()
     app[NAVAI] = NavaiBackend(
         navai or NavaiOptions.from_env(settings.environment()),
         state.registry,
@@ -169,7 +169,7 @@ def create_app(
             resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)
     app.cleanup_ctx.append(app[NAVAI].lifetime)
-    app.on_response_prepare.append(let_pages_read)
+    app.on_response_prepare.append(add_cors_headers)
     app.on_shutdown.append(_drain)
     return app
 
@@ -215,14 +215,14 @@ async def _promptly(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 _errors = errors_as_json
-_MIDDLEWARES = (refusals, _promptly, without_secrets, _errors, preflights)
+_MIDDLEWARES = (refusals, _promptly, redact_answers, _errors, answer_preflights)
 """The outermost first."""
 
 
 async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
     app = create_app(settings, registry, navai)
-    hide(app[RELAY].known_secrets)
+    use_secrets(app[RELAY].known_secrets)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -241,15 +241,15 @@ class RelayState:
         self.tick.sessions(len(self.sessions) if can_wait else 0)
 
     async def turn(self, principal: Principal) -> None:
-        """Wait for one's turn to begin a session; to be called by who holds a place for it. Raises as `refuse_late`."""
+        """Wait for a turn to begin a session, while holding a session slot. Raises as `check_still_admitted` does."""
         with self.tick.awake():
             await self.admission.turn()
-        self.refuse_late(principal)
+        self.check_still_admitted(principal)
 
-    def refuse_late(self, principal: Principal) -> None:
-        """Raise for whom a wait has made too late: AccessDenied if the key was revoked, Full if the relay is to end.
+    def check_still_admitted(self, principal: Principal) -> None:
+        """Check again after a wait. Raises AccessDenied if the key was revoked, Full if the relay is shutting down.
 
-        Sessions that have begun are told of either, those that wait are not.
+        Both are events to a session that has begun, and a session that still waits gets no events.
         """
         if self.auth.has_revoked(principal):
             raise AccessDenied("The key was revoked; connect with another one.", status=401)

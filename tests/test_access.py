@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from relay.app.cors import OWN_PAGES
+from relay.app.cors import NO_CORS_PATHS
 from relay.auth.access import Access
 from relay.auth.keyring import identity_of
 from relay.config import Settings
@@ -66,7 +66,7 @@ def test_the_route_table_is_the_one_that_was_decided() -> None:
 
 def test_no_other_page_may_read_what_is_for_admins() -> None:
     admin = {route.path for route in ROUTES if route.access is ADMIN or route.path.startswith("/log")}
-    assert admin == {route.path for route in ROUTES if route.path.startswith(OWN_PAGES)}
+    assert admin == {route.path for route in ROUTES if route.path.startswith(NO_CORS_PATHS)}
 
 
 async def test_the_router_holds_nothing_but_the_table() -> None:

@@ -1,4 +1,4 @@
-"""CORS: the pages of allowed origins may read answers, but for those of the relay's own pages."""
+"""CORS: pages of allowed origins may read every answer except those of login and admin routes."""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -6,26 +6,26 @@ from aiohttp.typedefs import Handler
 from relay.errors import AccessDenied
 from relay.state import RELAY
 
-OWN_PAGES = ("/login", "/logout", "/recordings")
-"""Where no other origin's page may read anything, allowed or not: the login, and what is below an admin route."""
+NO_CORS_PATHS = ("/login", "/logout", "/recordings")
+"""Paths whose answers no page of another origin may read, not even an allowed one."""
 
 
 @web.middleware
-async def preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers the preflights of allowed origins; what their pages may read of an answer, `let_pages_read` says."""
+async def answer_preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer the preflight requests of allowed origins and refuse all others."""
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return await handler(request)
-    if request.path.startswith(OWN_PAGES):
+    if request.path.startswith(NO_CORS_PATHS):
         raise AccessDenied("This is for pages of the relay itself.")
     if request.app[RELAY].auth.origin(request) != "allowed":
         raise AccessDenied("Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
     return web.Response(status=204, headers=_headers(request, preflight=True))
 
 
-async def let_pages_read(request: web.Request, response: web.StreamResponse) -> None:
-    """The CORS headers of an answer; set as it is sent, so that one that is streamed has them as well."""
+async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the CORS headers just before an answer is sent, so that streamed answers get them too."""
     is_preflight = "Access-Control-Allow-Origin" in response.headers
-    if response.status == 101 or is_preflight or request.path.startswith(OWN_PAGES):
+    if response.status == 101 or is_preflight or request.path.startswith(NO_CORS_PATHS):
         return
     if request.app[RELAY].auth.origin(request) == "allowed":
         response.headers.update(_headers(request, preflight=False))

@@ -10,7 +10,7 @@ _TEXTS = ("application/json", "text/plain")
 
 
 @web.middleware
-async def without_secrets(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def redact_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let the handler answer, and redact what it says."""
     response = await handler(request)
     if isinstance(response, web.Response) and response.content_type in _TEXTS and isinstance(response.body, bytes):

@@ -45,13 +45,13 @@ class AdminLogins:
 
     def __init__(self, keys: Sequence[str] = (), clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._made_up = secrets.token_hex(32)
+        self._process_key = secrets.token_hex(32)
         self._signed_out = RecentSet(MAX_SIGNED_OUT)
         self.use_keys(keys)
 
     def use_keys(self, keys: Sequence[str]) -> None:
         """From here on these keys sign and verify."""
-        self._keys = {key_id(key): signing_key("admin login", key) for key in keys or (self._made_up,)}
+        self._keys = {key_id(key): signing_key("admin login", key) for key in keys or (self._process_key,)}
 
     def issue(self, request: web.Request, identity: str) -> str:
         """A cookie's value for an admin, for the port that the request came to."""

@@ -10,7 +10,7 @@ from relay.auth.addresses import ClientAddresses
 from relay.auth.client_secrets import ClientSecrets, is_client_secret
 from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
 from relay.auth.local_peer import LocalPeers
-from relay.auth.origins import Names
+from relay.auth.origins import HostsAndOrigins
 from relay.core.policy import Principal
 from relay.errors import AccessDenied
 from relay.policies import Policies
@@ -38,7 +38,9 @@ class Authenticator:
         local_peers: LocalPeers | None = None,
     ) -> None:
         self.client_secrets = client_secrets or ClientSecrets()
-        self.names = Names(settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback)
+        self._sites = HostsAndOrigins(
+            settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback
+        )
         self._start = settings
         self._addresses = ClientAddresses(settings.proxies)
         self._logins = logins
@@ -74,12 +76,12 @@ class Authenticator:
 
     def caller(self, request: web.Request, access: Access = Access.CLIENT) -> Caller:
         """What the request shows of its caller. Raises AccessDenied for a client secret that is not good."""
-        origin, host = self.names.origin(request), self.names.host(request)
+        origin, host = self._sites.origin(request), self._sites.host(request)
         if access is Access.OPEN:
             return Caller(origin, host=host, policy=self.policies.of(""))
         shown, place = _shown_credential(request)
         if is_client_secret(shown) and place != "elsewhere":
-            return self._holder(shown, origin, place == "url")
+            return self._from_client_secret(shown, origin, place == "url")
         credential: Credential = "none"
         if shown:  # a URL is seen by logs and histories: a key in it is no credential
             credential = self.keys.kind_of(shown) if place == "header" else "unknown"
@@ -91,8 +93,8 @@ class Authenticator:
         return self._addresses.of(request)
 
     def origin(self, request: web.Request) -> Origin:
-        """How the page that sent the request, if one did, stands to this relay."""
-        return self.names.origin(request)
+        """Whether a page sent the request, and whether its origin is allowed."""
+        return self._sites.origin(request)
 
     def has_revoked(self, principal: Principal) -> bool:
         """Whether the key that let a principal in is no longer there."""
@@ -128,7 +130,7 @@ class Authenticator:
 
     # -- the parts ----------------------------------------------------------------------------------------------------
 
-    def _holder(self, shown: str, origin: Origin, in_url: bool) -> Caller:
+    def _from_client_secret(self, shown: str, origin: Origin, in_url: bool) -> Caller:
         secret = self.client_secrets.read(shown, in_url=in_url)
         policy = self.policies.get(secret.policy)
         if policy is None:
@@ -146,7 +148,7 @@ class Authenticator:
         identity = self._logins.identity_of(request, self.keys) if self._logins is not None else None
         if identity is None:
             return None
-        return Caller(self.names.origin(request), "admin", identity, self.policies.of(identity))
+        return Caller(self._sites.origin(request), "admin", identity, self.policies.of(identity))
 
     def _may_be_local(self, request: web.Request, access: Access, caller: Caller) -> bool:
         """Whether it is worth looking up who is at the other end."""

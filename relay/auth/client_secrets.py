@@ -82,7 +82,7 @@ class ClientSecrets:
         self.process_id = secrets.token_hex(8)
         self._clock = clock
         self._minted_bytes = minted_bytes
-        self._made_up = secrets.token_hex(32)
+        self._process_key = secrets.token_hex(32)
         self._entries: dict[str, _Entry] = {}
         self._expiries: list[tuple[int, str]] = []
         self._bytes_of: Counter[str] = Counter()
@@ -90,7 +90,7 @@ class ClientSecrets:
 
     def use_keys(self, keys: Sequence[str]) -> None:
         """From here on these keys sign and verify."""
-        self._keys = {key_id(key): signing_key("client secret", key) for key in keys or (self._made_up,)}
+        self._keys = {key_id(key): signing_key("client secret", key) for key in keys or (self._process_key,)}
 
     def mint(
         self,

@@ -63,7 +63,7 @@ class LocalPeers:
         self.lookup = lookup
         self._is_slow = is_slow
         self._uid = uid if uid is not None else _own_uid()
-        self._is_told_apart = not _stands_for_others(self._uid)
+        self._is_uid_unambiguous = not _is_shared_uid(self._uid)
 
     @classmethod
     def of_this_system(cls) -> "LocalPeers":
@@ -91,7 +91,7 @@ class LocalPeers:
         return owner is not None and self._is_ours(owner)
 
     def _is_ours(self, owner: Owner) -> bool:
-        if owner.state != ESTABLISHED or not self._is_told_apart:
+        if owner.state != ESTABLISHED or not self._is_uid_unambiguous:
             return False
         # Windows' side of WSL connects by a program of root's.
         return owner.uid == self._uid or (owner.uid == ROOT and _is_wsl())
@@ -173,7 +173,7 @@ def _own_uid() -> int:
     return os.geteuid() if hasattr(os, "geteuid") else -1
 
 
-def _stands_for_others(uid: int) -> bool:
+def _is_shared_uid(uid: int) -> bool:
     """Whether the kernel shows as `uid` also all users that this process's user namespace does not know: as nobody."""
     try:
         nobody = int(Path("/proc/sys/kernel/overflowuid").read_text())

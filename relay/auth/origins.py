@@ -1,4 +1,4 @@
-"""Names that requests show: the Host they were sent to, and the Origin of the page that sent them."""
+"""Classifies the Host and Origin headers of requests by the settings."""
 
 import re
 import socket
@@ -14,8 +14,8 @@ _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+
 _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://.*", re.I)
 
 
-class Names:
-    """The names that one relay goes by, and the origins of the pages that may use it."""
+class HostsAndOrigins:
+    """The host names of one relay, and the origins whose pages may use it."""
 
     def __init__(
         self, bind: str, hosts: Iterable[str] = (), origins: Collection[str] = (), *, is_loopback: bool = True
@@ -34,7 +34,7 @@ class Names:
         return "allowed" if is_address(name) or name in self._listed else "foreign"
 
     def origin(self, request: web.Request) -> Origin:
-        """How the page that sent the request, if one did, stands to this relay."""
+        """Whether a page sent the request, and whether its origin is allowed."""
         value = request.headers.get("Origin")
         if value is None:
             return "none"
@@ -83,5 +83,5 @@ def is_address(host: str) -> bool:
 
 
 def is_machine_name(host: str) -> bool:
-    """Whether `host` names the machine that whoever says it is on."""
+    """Whether `host` is a loopback name or address: localhost, a name below it, 127.0.0.0/8 or ::1."""
     return host == "localhost" or host.endswith(".localhost") or (is_address(host) and ip_address(host).is_loopback)

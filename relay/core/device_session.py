@@ -225,7 +225,7 @@ class DeviceSession:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
             self.turns.last_upstream_at = now
-            self._upstream(self._readable(cast(ev.UpstreamEvent, event)), now)
+            self._upstream(self._without_server_texts(cast(ev.UpstreamEvent, event)), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
         elif kind in ev.VOICE_EVENTS:
@@ -316,7 +316,7 @@ class DeviceSession:
             case _:
                 assert_never(event)
 
-    def _readable(self, event: ev.UpstreamEvent) -> ev.UpstreamEvent:
+    def _without_server_texts(self, event: ev.UpstreamEvent) -> ev.UpstreamEvent:
         """An event of the upstream's without what it quotes of the server's share, where the client may be told it."""
         match event:
             case ev.UpstreamError():

@@ -11,18 +11,18 @@ from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, Tool
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class InitialSession:
     """What a session starts with; `model` is None where the configured one is dialled.
 
-    `lacks` names what the policy gives no value for: without it there is no session.
+    `missing` names a value that the policy neither allows from the settings nor names itself. It refuses the session.
     """
 
     config: SessionConfig
     model: str | None = None
-    lacks: Literal["model", "voice"] | None = None
+    missing: Literal["model", "voice"] | None = None
 
 
-def start(
+def initial_session(
     config: SessionConfig,
     policy: Policy,
     *,
@@ -30,7 +30,7 @@ def start(
     wanted_voice: str | None = None,
     external_voice: str | None = None,
     has_voices: bool = False,
-) -> Start:
+) -> InitialSession:
     """What a device session starts with: `config`, which the settings make, as far as its policy allows it.
 
     `model` is the configured one, None where the policy has no say in it. `wanted_voice` is the client's, which has
@@ -39,7 +39,7 @@ def start(
     voice = wanted_voice or policy.default_voice(external_voice, config.voice, kind=None if has_voices else "model")
     dialled = None if model is None else policy.default_model(model)
     limits = policy.realtime
-    begun = replace(
+    initial = replace(
         config,
         voice=voice,
         instructions=policy.instructions_with(None, config.instructions),
@@ -49,10 +49,10 @@ def start(
         effort=limits.max_effort,
     )
     if model is not None and dialled is None:
-        return Start(begun, lacks="model")
+        return InitialSession(initial, missing="model")
     if voice is None and config.voice is not None:
-        return Start(begun, lacks="voice")
-    return Start(begun, None if dialled == model else dialled)
+        return InitialSession(initial, missing="voice")
+    return InitialSession(initial, None if dialled == model else dialled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class KnownSecrets:
                 text = text.replace(secret, MASK)
         return text
 
-    def redact_cut(self, text: str) -> str:
+    def redact_truncated(self, text: str) -> str:
         """The same, for a text in which others have cut long values: a secret's beginning goes as well.
 
         Its beginning is at least `MIN_CHARS` of it, with dots or nothing behind them.

@@ -106,7 +106,7 @@ def is_plain(value: Any) -> bool:
 # -- rules for any value ----------------------------------------------------------------------------------------------
 
 
-def free(value: Any, policy: RealtimePolicy, path: str) -> Any:
+def anything(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """Whatever it is: nobody but the client reads it, or it is a schema."""
     return value
 
@@ -148,7 +148,7 @@ def one_of(*values: str) -> Rule:
     return rule
 
 
-def needs(capability: str, rule: Rule = free) -> Rule:
+def needs(capability: str, rule: Rule = anything) -> Rule:
     """Allowed with a capability; null and emptiness ask for nothing and are always allowed."""
 
     def needing(value: Any, policy: RealtimePolicy, path: str) -> Any:
@@ -223,20 +223,20 @@ _NAME = scalar_or({"id": scalar})
 
 def max_tokens(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """At most the policy's cap: anything but a whole number within it is the cap."""
-    most = policy.max_output_tokens
-    if most is None:
+    cap = policy.max_output_tokens
+    if cap is None:
         return scalar(value, policy, path)
-    is_within = type(value) is int and MIN_OUTPUT_TOKENS <= value <= most
-    return value if is_within else most
+    is_within = type(value) is int and MIN_OUTPUT_TOKENS <= value <= cap
+    return value if is_within else cap
 
 
 def effort(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """At most the policy's effort: anything that is not known to be less is that."""
-    most = policy.max_effort
-    if most is None:
+    """At most the policy's cap: anything that is not a known lower effort is the cap."""
+    cap = policy.max_effort
+    if cap is None:
         return scalar(value, policy, path)
-    is_within = value in EFFORTS and EFFORTS.index(value) <= EFFORTS.index(most)
-    return value if is_within else most
+    is_within = value in EFFORTS and EFFORTS.index(value) <= EFFORTS.index(cap)
+    return value if is_within else cap
 
 
 def reasoning(value: Any, policy: RealtimePolicy, path: str) -> Any:

@@ -12,8 +12,8 @@ from relay.core.policy_rules import (
     Denied,
     Rule,
     Table,
+    anything,
     each,
-    free,
     invalid_type,
     needs,
     null,
@@ -127,7 +127,7 @@ def _check_role(role: Any, policy: RealtimePolicy, path: str) -> None:
 _COMMON: Table = {"id": text, "type": scalar, "object": scalar, "status": scalar}
 _ELSEWHERE: Table = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null)
 _MCP_ERROR: Table = {"type": scalar, "code": scalar, "message": scalar}
-_MCP_LISTED: Table = {"name": scalar, "description": scalar, "input_schema": free, "annotations": free}
+_MCP_LISTED: Table = {"name": scalar, "description": scalar, "input_schema": anything, "annotations": anything}
 
 
 def _listed(value: Any, policy: RealtimePolicy, path: str) -> Obj:

@@ -13,8 +13,8 @@ from relay.core.policy import RealtimePolicy, first_name, is_open, matches
 from relay.core.policy_rules import (
     Denied,
     Table,
+    anything,
     each,
-    free,
     invalid_type,
     is_plain,
     max_tokens,
@@ -122,7 +122,7 @@ SESSION: Table = {
     "tool_choice": tool_choice,
     "parallel_tool_calls": scalar,
     "prompt": needs("prompt", prompt),
-    "tracing": needs("tracing", scalar_or({"workflow_name": scalar, "group_id": scalar, "metadata": free})),
+    "tracing": needs("tracing", scalar_or({"workflow_name": scalar, "group_id": scalar, "metadata": anything})),
     "max_output_tokens": max_tokens,
     "output_modalities": scalars,
     "reasoning": reasoning,
@@ -166,18 +166,18 @@ EVENTS: Mapping[str, Table] = {
 # -- from the start ---------------------------------------------------------------------------------------------------
 
 
-def with_limits(session: Obj, policy: RealtimePolicy, found: Mapping[str, Any] | None = None) -> Obj:
+def with_limits(session: Obj, policy: RealtimePolicy, upstream_session: Mapping[str, Any] | None = None) -> Obj:
     """A first configuration of the session with the policy's limits in force, whether or not a client names them.
 
-    `found` is the session as the upstream begins it: speech that is transcribed there by a model that the policy does
-    not name is transcribed by the first that it does, or not at all.
+    `upstream_session` is the session as the upstream begins it. If it transcribes by a model that the policy does not
+    allow, the first named transcription model replaces that one; without any, transcription is off.
     """
     for name, limit in policy.session_limits.items():
         session.setdefault(name, limit)
     voice, model = policy.first_voice(), first_name(policy.transcription_models)
     if voice is not None and not is_open(policy.voices):
         _set(session, "output", "voice", voice)
-    if not _may_transcribe(found, policy):
+    if not _may_transcribe(upstream_session, policy):
         _set(session, "input", "transcription", None if model is None else {"model": model})
     return session
 
@@ -194,9 +194,9 @@ def names_voice(session: Mapping[str, Any] | None) -> bool:
     return _member(session, "audio", "output", "voice") is not None
 
 
-def _may_transcribe(found: Mapping[str, Any] | None, policy: RealtimePolicy) -> bool:
+def _may_transcribe(upstream_session: Mapping[str, Any] | None, policy: RealtimePolicy) -> bool:
     """Whether the upstream transcribes by a model that the policy names, or not at all."""
-    name = _member(found, "audio", "input", "transcription", "model")
+    name = _member(upstream_session, "audio", "input", "transcription", "model")
     return name is None or matches(str(name), policy.transcription_models)
 
 

@@ -61,7 +61,7 @@ class ClientRequests:
         self._client_tools: Any = []
         self._updates: deque[_Update] = deque(maxlen=MAX_UPDATES)
         self._stand_ins = RecentSet(MAX_STAND_INS)
-        self._said: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._given_names: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     def take(self, event: Mapping[str, Any], now: float) -> None:
         """Pass an event of the client's on, by the policy's table and the rules below. Raises Denied."""
@@ -99,16 +99,16 @@ class ClientRequests:
             tools = update.tools if update.sets_tools else tools
         return tools
 
-    def names_said(self, event_id: str) -> frozenset[str]:
+    def names_given_in(self, event_id: str) -> frozenset[str]:
         """Those names of the server's tools that the client gave to tools of its own in this event."""
-        return self._said.get(event_id, frozenset())
+        return self._given_names.get(event_id, frozenset())
 
-    def _note_names(self, event_id: str, tools: Any) -> None:
+    def _remember_names(self, event_id: str, tools: Any) -> None:
         names = function_names(tools) & self._parts.tools.keys()
         if names:
-            self._said[event_id] = names
-            if len(self._said) > MAX_UPDATES:
-                self._said.popitem(last=False)
+            self._given_names[event_id] = names
+            if len(self._given_names) > MAX_UPDATES:
+                self._given_names.popitem(last=False)
 
     def is_stand_in(self, event_id: str) -> bool:
         """Whether an event id is one that the relay gave to an event of the client's which had none."""
@@ -136,7 +136,7 @@ class ClientRequests:
             body = self._with_id(body)
             update = _Update(body["event_id"], self._client_tools, "tools" in session, session.get("tools"))
             self._updates.append(update)
-            self._note_names(update.event_id, update.tools)
+            self._remember_names(update.event_id, update.tools)
             if "tools" in session:
                 self.uses_tools(session["tools"])
             self._parts.merge(session)
@@ -178,7 +178,7 @@ class ClientRequests:
         self._hidden.expect_call(call_id)
         return {**item, "call_id": call_id}
 
-    def take_out_names(self, settings: Obj, path: str = "session") -> list[Denied]:
+    def remove_reserved_names(self, settings: Obj, path: str = "session") -> list[Denied]:
         """Take the names of tools that cannot be had out of a session or a response, and say why if the policy says so.
 
         A tool of the client's may not be called as a protected one of the server's, and one that is chosen must be the
@@ -202,7 +202,7 @@ class ClientRequests:
         return refusals if self._policy.denied_fields == "refuse" else []
 
     def _check_names(self, settings: Obj, path: str) -> None:
-        refusals = self.take_out_names(settings, path)
+        refusals = self.remove_reserved_names(settings, path)
         if refusals:
             raise refusals[0]
 
@@ -225,7 +225,7 @@ class ClientRequests:
                 if isinstance(item, Mapping):
                     self._check_item(item, f"response.input[{index}]")
             self._check_names(response, "response")
-            self._note_names(body["event_id"], response.get("tools"))
+            self._remember_names(body["event_id"], response.get("tools"))
             names = function_names(response["tools"]) if response.get("tools") is not None else None
             self._merge_response(response)
         self._turns.create(Create(body, body["event_id"], names), now)

@@ -318,17 +318,17 @@ class RealtimeSession:
         self.phase = Phase.READY
         self._has_become_ready = self.was_ready = True
 
-    def _first_configuration(self, found: Mapping[str, Any]) -> Obj | None:
+    def _first_configuration(self, upstream_session: Mapping[str, Any]) -> Obj | None:
         """What must be in force before the client's first word, if anything. Raises Denied.
 
         What a client secret carries is checked once more: the policy may have changed since it was made.
         """
         given = check_session(self._initial, self._policy)
         if given:
-            self._early_refusals = self._requests.take_out_names(given)
+            self._early_refusals = self._requests.remove_reserved_names(given)
             self._requests.uses_tools(given.get("tools"))
             given.pop("model", None)
-        first = self._parts.merge(with_limits(given, self._policy, found), whole=True)
+        first = self._parts.merge(with_limits(given, self._policy, upstream_session), whole=True)
         return {"type": "realtime", **first} if first else None
 
     def _down_session_updated(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
@@ -362,7 +362,7 @@ class RealtimeSession:
             turn = given["turn_detection"]
             turn = turn if isinstance(turn, Mapping) else {"create_response": False}
             self.turns.upstream_creates = turn.get("create_response") is not False
-            self.turns.upstream_speaks_up = turn.get("idle_timeout_ms") is not None
+            self.turns.upstream_has_idle_timeout = turn.get("idle_timeout_ms") is not None
 
     def _replay(self, now: float) -> None:
         """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
@@ -386,7 +386,7 @@ class RealtimeSession:
             text = "The model's end did not take the server's configuration of the session."
             self._give_up("session_refused", text, "session refused")
             return None
-        said = self._requests.names_said(event_id)
+        said = self._requests.names_given_in(event_id)
         self._requests.update_refused(event_id)
         self.turns.request_refused(event_id, error.get("code"), now)
         if self._requests.is_stand_in(event_id):

@@ -65,7 +65,7 @@ class RealtimeTurns:
         self.calls = ToolCalls()
         self.upstream_creates = True
         """Whether a spoken turn is answered without being asked: the session's turn detection says so."""
-        self.upstream_speaks_up = False
+        self.upstream_has_idle_timeout = False
         """Whether responses begin unasked when nobody speaks: its idle timeout says so."""
         self.heard = False
         """Whether the upstream has said anything since this was last looked at."""
@@ -208,7 +208,7 @@ class RealtimeTurns:
         response_id = response.get("id")
         if not isinstance(response_id, str):
             return
-        if self._requests.begins_out_of_band(response, self.upstream_creates or self.upstream_speaks_up):
+        if self._requests.begins_out_of_band(response, self.upstream_creates or self.upstream_has_idle_timeout):
             self._out_of_band.add(response_id)
             return
         was_requested = self.slot.request_id is not None

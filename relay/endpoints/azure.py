@@ -20,7 +20,7 @@ from relay.core.policy import PROVIDER_SECRET, Policy, Principal
 from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
-from relay.endpoints.permissions import no_default, permitted, permitted_instructions, settled
+from relay.endpoints.permissions import no_default, permitted, permitted_instructions, require_value
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient
 from relay.state import RELAY
@@ -109,7 +109,7 @@ def permitted_request(policy: Policy, resource: AzureResource, wanted: AzureSess
     The model is the configured deployment, which no page can choose.
     """
     voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
-    voice = settled("voice", voice or policy.default_voice(DEFAULT_VOICE, kind="model"))
+    voice = require_value("voice", voice or policy.default_voice(DEFAULT_VOICE, kind="model"))
     if resource.is_preview and voice not in PREVIEW_VOICES:
         raise no_default("voice")
     instructions = permitted_instructions(policy, wanted.instructions)

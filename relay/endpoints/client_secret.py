@@ -19,7 +19,7 @@ from relay.endpoints.permissions import (
     permitted,
     permitted_instructions,
     permitted_words,
-    settled,
+    require_value,
 )
 from relay.errors import AccessDenied, NotConfigured
 from relay.peers.provider import Call, ProviderClient
@@ -102,10 +102,10 @@ def permitted_request(policy: Policy, options: NavaiOptions, wanted: ClientSecre
     model = permitted(policy, "model", wanted.model, policy.allows_model)
     voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
     if options.tts_provider == "openai":
-        voice = settled("voice", voice or policy.default_voice(options.default_voice, kind="model"))
+        voice = require_value("voice", voice or policy.default_voice(options.default_voice, kind="model"))
     return replace(
         wanted,
-        model=settled("model", model or policy.default_model(options.default_model)),
+        model=require_value("model", model or policy.default_model(options.default_model)),
         voice=voice,
         instructions=permitted_instructions(policy, wanted.instructions),
         language=permitted_words(policy, "language", wanted.language),

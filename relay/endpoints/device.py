@@ -12,7 +12,7 @@ from audio.formats import AudioFormat
 from relay.auth.authenticator import chosen_subprotocol
 from relay.core.commands import TellError
 from relay.core.device_session import DeviceSession
-from relay.core.hello import Start, start
+from relay.core.hello import InitialSession, initial_session
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions
 from relay.endpoints.permissions import no_default
@@ -42,7 +42,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
     check_upgrade(request)
     voices = request.app[VOICES]
     options, voice = read_query(request, principal.policy, has_voices=voices.rules is not None)
-    begun = start(
+    initial = initial_session(
         relay.session_config(),
         principal.policy,
         model=relay.own_model,
@@ -50,8 +50,8 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
         external_voice=voices.default_voice,
         has_voices=voices.rules is not None,
     )
-    if begun.lacks is not None:
-        raise no_default(begun.lacks)
+    if initial.missing is not None:
+        raise no_default(initial.missing)
     try:
         relay.refuse_when_draining()
         with (
@@ -59,7 +59,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
             relay.client_secrets.in_use(principal.secret_id) as spend,
         ):
             await relay.turn(principal)
-            await _converse(request, relay, principal, options, begun, voices, spend)
+            await _converse(request, relay, principal, options, initial, voices, spend)
     except Full as full:
         if "Origin" not in request.headers:
             raise
@@ -72,7 +72,7 @@ async def _converse(
     relay: RelayState,
     principal: Principal,
     options: DeviceOptions,
-    begun: Start,
+    initial: InitialSession,
     voices: Voices,
     spend: Callable[[], None],
 ) -> None:
@@ -80,13 +80,13 @@ async def _converse(
     started_at = relay.now()
     limits, rules = relay.settings.session_limits(), voices.rules_for(principal.policy)
     tape = relay.recorder.tape(
-        session_id, begun.config, options, principal, started_at, relay.now, rules, limits, begun.model
+        session_id, initial.config, options, principal, started_at, relay.now, rules, limits, initial.model
     )
     socket = DeviceClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
     numbers = itertools.count(1)
     core = DeviceSession(
         session_id,
-        begun.config,
+        initial.config,
         options,
         lambda: f"relay_{next(numbers)}",
         principal=principal,
@@ -94,7 +94,7 @@ async def _converse(
         started_at=started_at,
         speech=rules,
     )
-    live = _live_session(relay, core, begun.model, socket, voices, tape)
+    live = _live_session(relay, core, initial.model, socket, voices, tape)
     if tape is not None:
         tape.catch_up = live.catch_up
     with registered(relay, live, tape, spend):

@@ -27,15 +27,15 @@ from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, T
 from relay.state import RELAY, RelayState
 from relay.web import PAGE_HEADERS, STATIC_DIR
 
-TRIES_PER_MINUTE = 10
-LOGIN_TRIES = web.AppKey("login_tries", TokenBuckets)
+ATTEMPTS_PER_MINUTE = 10
+LOGIN_ATTEMPTS = web.AppKey("login_attempts", TokenBuckets)
 """How often one address may try to sign in."""
 _log = logging.getLogger("relay.access")
 
 
-def login_tries() -> TokenBuckets:
+def login_attempts() -> TokenBuckets:
     """The tries of one relay, none made yet."""
-    return TokenBuckets(Rate(TRIES_PER_MINUTE, TRIES_PER_MINUTE))
+    return TokenBuckets(Rate(ATTEMPTS_PER_MINUTE, ATTEMPTS_PER_MINUTE))
 
 
 async def login_page(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -60,7 +60,7 @@ async def sign_in(request: web.Request, principal: Principal) -> web.StreamRespo
     """`POST /login`: `{"code"}` of `relay console`, or `{"key"}`, one of RELAY_ADMIN_KEYS; answers with a cookie."""
     _refuse_other_pages(request)
     relay = request.app[RELAY]
-    wait_s = request.app[LOGIN_TRIES].take(address_key(relay.auth.address(request)), relay.now())
+    wait_s = request.app[LOGIN_ATTEMPTS].take(address_key(relay.auth.address(request)), relay.now())
     if wait_s:
         raise TooOften(f"Too many tries to sign in from this address; wait {wait_s:.0f} s.", wait_s)
     if request.content_type != "application/json":

@@ -28,7 +28,7 @@ def permitted_instructions(policy: Policy, given: str | None) -> str | None:
     return permitted(policy, "instructions", given, lambda _: policy.allows("instructions"))
 
 
-def settled(field: str, value: str | None) -> str:
+def require_value(field: str, value: str | None) -> str:
     """The value that is used. Raises AccessDenied where the policy allows no default and the client names none."""
     if value is None:
         raise no_default(field)

@@ -17,7 +17,7 @@ from relay.core.policy_table import names_voice, with_voice
 from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
-from relay.endpoints.permissions import settled
+from relay.endpoints.permissions import require_value
 from relay.endpoints.session_life import registered
 from relay.errors import AccessDenied, ApiError, Full
 from relay.live_base import both
@@ -99,7 +99,7 @@ def requested_model(request: web.Request, principal: Principal, own: str | None)
         )
     if model or own is None:
         return model
-    default = settled("model", policy.default_model(own))
+    default = require_value("model", policy.default_model(own))
     return "" if default == own else default
 
 
@@ -122,7 +122,7 @@ async def _dial_first(request: web.Request, live: LiveRealtime) -> None:
             live.not_accepted(status, str(refusal))
         raise ApiError(str(refusal), status, "upstream_refused") from refusal
     try:  # a session that has ended meanwhile could not tell its client so
-        request.app[RELAY].refuse_late(live.core.principal)
+        request.app[RELAY].check_still_admitted(live.core.principal)
     except (AccessDenied, Full) as late:
         live.give_up()
         live.not_accepted(late.status if isinstance(late, AccessDenied) else late.http_status, str(late))
@@ -142,7 +142,7 @@ def _start(relay: RelayState, principal: Principal, model: str) -> RealtimeStart
     policy = principal.policy
     if is_open(policy.realtime.voices) or names_voice(initial):
         return RealtimeStart(model, initial)
-    voice = settled("voice", policy.realtime.first_voice(policy.voice, relay.settings.voice))
+    voice = require_value("voice", policy.realtime.first_voice(policy.voice, relay.settings.voice))
     return RealtimeStart(model, with_voice(initial, voice))
 
 

@@ -21,7 +21,7 @@ from relay.core.values import EXTERNAL_VOICE
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import NavaiBackend, read_body
 from relay.endpoints.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
-from relay.endpoints.permissions import permitted, settled
+from relay.endpoints.permissions import permitted, require_value
 from relay.errors import BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient, Stream
 
@@ -164,7 +164,7 @@ def permitted_request(policy: Policy, options: NavaiOptions, wanted: SpeechReque
     given = permitted(policy, "voiceId", wanted.voice_id, lambda voice: policy.allows_voice(EXTERNAL_VOICE + voice))
     configured = EXTERNAL_VOICE + (options.elevenlabs_voice_id or "")
     default = policy.default_voice(configured, kind="external")
-    voice_id = settled("voiceId", given or (default and default.removeprefix(EXTERNAL_VOICE)))
+    voice_id = require_value("voiceId", given or (default and default.removeprefix(EXTERNAL_VOICE)))
     model_id = permitted(
         policy,
         "modelId",

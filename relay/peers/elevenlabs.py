@@ -22,8 +22,8 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.errors import UpstreamError
+from relay.no_redirects import NoRedirectConnect, is_redirect
 from relay.peers.provider import REDIRECTED, Call, ProviderClient, error_code
-from relay.straight_dial import StraightConnect, is_redirect
 from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, output_format, socket_url
 
 DIAL_TIMEOUT_S = 5.0
@@ -144,7 +144,7 @@ class ElevenLabsVoice:
         options = self._options
         url = socket_url(options.base_url, voice_id, output, options.model_id)
         with self._meanwhile():
-            line = await StraightConnect(
+            line = await NoRedirectConnect(
                 url,
                 additional_headers=options.headers,
                 open_timeout=DIAL_TIMEOUT_S,
@@ -176,7 +176,10 @@ class ElevenLabsVoice:
             pass  # told below, with its code
         if said is not None:
             return said
-        code, reason = socket.close_code, redact(self._secrets.redact_cut(socket.close_reason or ""), 200).rstrip(".")
+        code, reason = (
+            socket.close_code,
+            redact(self._secrets.redact_truncated(socket.close_reason or ""), 200).rstrip("."),
+        )
         return ev.VoiceFailed(f"ElevenLabs closed the connection{f': {reason}' if reason else ''}.", str(code))
 
     # -- the HTTP stream ----------------------------------------------------------------------------------------------

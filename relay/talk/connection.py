@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 
 from audio.formats import AudioFormat
 from relay.errors import RelayError
-from relay.straight_dial import StraightConnect, is_redirect
+from relay.no_redirects import NoRedirectConnect, is_redirect
 
 # Audio comes in pieces of some 100 ms, but an unpaced relay may pass on what the model sent in one piece.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -86,7 +86,7 @@ async def dial(target: Target, key: str, timeout_s: float) -> AsyncIterator[Clie
     if not (key.isascii() and key.isprintable()):
         raise TalkError("RELAY_KEY holds characters that no key has")
     try:
-        connection = await StraightConnect(
+        connection = await NoRedirectConnect(
             target.url,
             additional_headers={"Authorization": f"Bearer {key}"} if key else None,
             compression=None,  # sound does not shrink, and small JSON is not worth the memory

@@ -17,7 +17,7 @@ from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
 from relay.wire.beta import BETA_NAMES
-from relay.wire.hiding import without_secrets
+from relay.wire.redaction import redact_event
 from relay.wire.weight import MAX_PARTS, count_parts, is_writable
 
 MAX_KIND_CHARS = 200
@@ -151,7 +151,7 @@ class FrontCodec:
         try:
             body = orjson.loads(raw)
             if isinstance(body, dict):
-                raw, body = without_secrets(raw, body, self._secrets)
+                raw, body = redact_event(raw, body, self._secrets)
         except orjson.JSONDecodeError:
             return [MalformedUpstream("not JSON")]
         if not isinstance(body, dict):

@@ -28,7 +28,7 @@ from relay.wire.append import (
     text_delta,
 )
 from relay.wire.beta import BetaUpstream, client_event_to_beta
-from relay.wire.hiding import without_secrets
+from relay.wire.redaction import redact_event
 from relay.wire.weight import MAX_PARTS, count_parts, is_writable
 
 MAX_SILENCE_MS = 60_000
@@ -64,7 +64,7 @@ class RealtimeCodec:
         if count_parts(raw) > MAX_PARTS:
             return ev.MalformedUpstream("too many objects and lists")
         try:
-            _, obj = without_secrets(raw, orjson.loads(raw), self._secrets)
+            _, obj = redact_event(raw, orjson.loads(raw), self._secrets)
             kind = obj["type"]
             reader = _READERS.get(kind)
             event = reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80], kind in _UNUSED)

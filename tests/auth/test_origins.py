@@ -5,14 +5,14 @@ import socket
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from relay.auth.origins import Names
+from relay.auth.origins import HostsAndOrigins
 
 OWN = socket.gethostname().lower()
 
 
-def names(*, is_loopback: bool = True, bind: str = "127.0.0.1") -> Names:
+def names(*, is_loopback: bool = True, bind: str = "127.0.0.1") -> HostsAndOrigins:
     origins = ("https://app.example.com", "capacitor://localhost", "https://other.example.com:8443")
-    return Names(bind, ("voice.example.com",), origins, is_loopback=is_loopback)
+    return HostsAndOrigins(bind, ("voice.example.com",), origins, is_loopback=is_loopback)
 
 
 def request(host: str, origin: str | None = None):
@@ -85,4 +85,7 @@ def test_a_page_of_the_relays_own_is_allowed_under_a_name_that_is_ours() -> None
 
 
 def test_a_star_allows_every_page() -> None:
-    assert Names("0.0.0.0", (), ("*",), is_loopback=False).origin(request("a", "https://evil.example")) == "allowed"
+    assert (
+        HostsAndOrigins("0.0.0.0", (), ("*",), is_loopback=False).origin(request("a", "https://evil.example"))
+        == "allowed"
+    )

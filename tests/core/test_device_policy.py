@@ -6,7 +6,7 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.hello import start
+from relay.core.hello import initial_session
 from relay.core.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.values import SessionConfig, ToolSpec
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
@@ -36,21 +36,21 @@ def policy(**changes: object) -> Policy:
 
 def begun(with_policy: Policy) -> Script:
     """A session that has begun under a policy."""
-    return Script(start(SETTINGS, with_policy).config, principal=Principal("kiosk-1", with_policy)).ready()
+    return Script(initial_session(SETTINGS, with_policy).config, principal=Principal("kiosk-1", with_policy)).ready()
 
 
 # -- the start --------------------------------------------------------------------------------------------------------
 
 
 def test_a_session_starts_with_what_its_policy_says() -> None:
-    config = start(SETTINGS, policy()).config
+    config = initial_session(SETTINGS, policy()).config
     assert (config.instructions, config.voice, config.transcription_model) == (LOCKED, "cedar", "whisper-1")
     assert (config.tools, config.max_output_tokens, config.effort) == ((HOURS,), 100, "low")
 
 
 def test_without_restrictions_it_starts_as_the_settings_say() -> None:
-    begun = start(SETTINGS, Policy(), model="gpt-realtime")
-    assert (begun.config, begun.model, begun.lacks) == (SETTINGS, None, None)
+    initial = initial_session(SETTINGS, Policy(), model="gpt-realtime")
+    assert (initial.config, initial.model, initial.missing) == (SETTINGS, None, None)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_who_speaks_where_the_client_names_nobody(
     voices: tuple[str, ...], own: str | None, external: str | None, has_voices: bool, expected: str | None
 ) -> None:
     kiosk = Policy(voice=own, realtime=RealtimePolicy(voices=voices))
-    found = start(SETTINGS, kiosk, external_voice=external, has_voices=has_voices)
-    assert (found.config.voice, found.lacks) == (expected, None if expected else "voice")
+    found = initial_session(SETTINGS, kiosk, external_voice=external, has_voices=has_voices)
+    assert (found.config.voice, found.missing) == (expected, None if expected else "voice")
 
 
 @pytest.mark.parametrize(
-    ("models", "configured", "dialled", "lacks"),
+    ("models", "configured", "dialled", "missing"),
     [
         (("*",), "a", None, None),
         (("a*",), "a", None, None),
@@ -85,10 +85,10 @@ def test_who_speaks_where_the_client_names_nobody(
     ],
 )
 def test_which_model_is_dialled(
-    models: tuple[str, ...], configured: str | None, dialled: str | None, lacks: str | None
+    models: tuple[str, ...], configured: str | None, dialled: str | None, missing: str | None
 ) -> None:
-    found = start(SETTINGS, Policy(realtime=RealtimePolicy(models=models)), model=configured)
-    assert (found.model, found.lacks) == (dialled, lacks)
+    found = initial_session(SETTINGS, Policy(realtime=RealtimePolicy(models=models)), model=configured)
+    assert (found.model, found.missing) == (dialled, missing)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_transcribes(patterns: tuple[str, ...], configured: str | None, exp
 
 
 def test_the_limits_go_up_in_both_dialects_and_only_where_they_are_set() -> None:
-    update = cmd.ConfigureSession(start(SETTINGS, policy()).config, "relay_1")
+    update = cmd.ConfigureSession(initial_session(SETTINGS, policy()).config, "relay_1")
     session = json.loads(RealtimeCodec().encode(update))["session"]
     assert (session["max_output_tokens"], session["reasoning"]) == (100, {"effort": "low"})
     session = json.loads(BetaRealtimeCodec().encode(update))["session"]

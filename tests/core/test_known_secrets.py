@@ -102,4 +102,4 @@ def test_of_fetched_tokens_the_latest_are_known() -> None:
     ],
 )
 def test_a_secret_that_somebody_has_cut_goes_as_well(text: str, told: str) -> None:
-    assert KnownSecrets([KEY]).redact_cut(text) == told
+    assert KnownSecrets([KEY]).redact_truncated(text) == told

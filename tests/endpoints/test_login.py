@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from relay.auth.admin_login import write_code
-from relay.endpoints.login import TRIES_PER_MINUTE
+from relay.endpoints.login import ATTEMPTS_PER_MINUTE
 from tests.support.relay_server import RunningRelay, running_relay
 
 ADMIN_KEY = "admin-key-0123456789abcdef"
@@ -151,7 +151,7 @@ async def test_anything_else_signs_nobody_in(relay: RunningRelay, body, status: 
 
 async def test_tries_are_bounded_for_one_address(relay: RunningRelay) -> None:
     async with Browser(relay) as browser:
-        for _ in range(TRIES_PER_MINUTE):
+        for _ in range(ATTEMPTS_PER_MINUTE):
             assert (await browser.ask("POST", "/login", {"key": "wrong-key-0123456789"}, **SAME))[0] == 401
         status, _, headers = await browser.ask("POST", "/login", {"key": ADMIN_KEY}, **SAME)
         assert status == 429

@@ -1,17 +1,17 @@
-"""A WebSocket dial that follows no redirect: it would carry the key to another address."""
+"""A WebSocket client that follows no redirect, which would send the credential to another address."""
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 
-class StraightConnect(connect):
+class NoRedirectConnect(connect):
     """`websockets.connect`, for which a redirect is a refusal like any other (`InvalidStatus`)."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Take a redirect as the error that it came as."""
+        """Return the refusal itself, so that it is raised."""
         return exc
 
 
 def is_redirect(error: InvalidStatus) -> bool:
-    """Whether a refusal wanted to send us somewhere else."""
+    """Whether the server answered with a redirect."""
     return 300 <= error.response.status_code < 400

@@ -12,7 +12,7 @@ DELTAS = UNTOUCHED | {BETA_NAMES[kind] for kind in UNTOUCHED if kind in BETA_NAM
 """Sound and words as they come: a secret that is split over two of them cannot be seen, so they are not searched."""
 
 
-def without_secrets(raw: bytes, body: dict[str, Any], secrets: KnownSecrets) -> tuple[bytes, dict[str, Any]]:
+def redact_event(raw: bytes, body: dict[str, Any], secrets: KnownSecrets) -> tuple[bytes, dict[str, Any]]:
     """An event, as text and as object, without secrets. Raises JSONDecodeError where it is no JSON without them."""
     kind = body.get("type")
     if not secrets or (isinstance(kind, str) and kind in DELTAS):
