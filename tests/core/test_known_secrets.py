@@ -78,6 +78,13 @@ def test_a_secret_beside_sound_is_found_wherever_blocks_end(offset: int) -> None
     assert orjson.loads(cleaned)["audio"].encode() == sound
 
 
+@pytest.mark.parametrize("border", [1, 2])
+def test_a_secret_that_reaches_into_a_block_that_is_not_searched_is_found(border: int) -> None:
+    raw = b'{"audio":"'.ljust(border * BLOCK_BYTES - 5, b"x") + KEY.encode()
+    raw = raw.ljust(2 * BLOCK_BYTES + 1000, b"x") + b'"}'
+    assert KEY.encode() not in KnownSecrets([KEY]).redact_json(raw)
+
+
 def test_secrets_are_added_and_none_is_forgotten() -> None:
     known = KnownSecrets([KEY])
     known.add(["another-key-1"])
