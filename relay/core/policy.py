@@ -22,18 +22,18 @@ CAPABILITIES: Mapping[str, str] = {
     "history": "put assistant messages, function calls and their outputs into the conversation",
     "system_items": "put system messages into the conversation",
     "images": "send images as data",
-    "image_urls": "have the model's end fetch images from the web",
-    "mcp": "have the model's end call MCP servers, and approve such calls",
+    "image_urls": "have the upstream fetch images from the web",
+    "mcp": "have the upstream call MCP servers, and approve such calls",
     "prompt": "use stored prompts of the account",
     "tracing": "write traces into the account",
     "out_of_band": "ask for responses outside the conversation",
-    "idle_responses": "have the model speak up by itself when nobody does",
+    "idle_responses": "have the model start a response after silence (`idle_timeout_ms`)",
     "unknown": "use events and fields that this version does not know",
 }
 """What a policy can let a client do, each as the end of "the client may …"."""
 
 ADDRESSES = frozenset({"mcp", "image_urls"})
-"""What makes the model's end visit addresses."""
+"""Capabilities that let a client make the upstream connect to addresses."""
 DEFAULT_ALLOW = frozenset(CAPABILITIES) - ADDRESSES
 """Enough for every application of the official SDKs."""
 
@@ -123,7 +123,7 @@ class RealtimePolicy:
 
     @property
     def guards_addresses(self) -> bool:
-        """Whether the model's end is kept from visiting addresses of the client's choice."""
+        """Whether the upstream must not connect to addresses of the client's choice."""
         return not self.allow >= ADDRESSES
 
     @property
