@@ -80,6 +80,11 @@ def test_a_cookie_counts_only_for_the_relays_own_pages(headers: dict[str, str], 
     assert logins.identity_of(request(logins.issue(request(), CONSOLE), **headers), KEYS) == expected
 
 
+@pytest.mark.parametrize("cookie", ["x", "a.b.c", "ü.b.c"])
+def test_a_cookie_that_is_no_token_signs_nobody_in(cookie: str) -> None:
+    assert AdminLogins().identity_of(request(cookie, **SAME), KEYS) is None
+
+
 def test_a_cookie_is_for_one_port() -> None:
     logins = AdminLogins(("shared-ticket-key-0123456789",))
     cookie = logins.issue(request(port=8080), CONSOLE)

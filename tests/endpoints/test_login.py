@@ -1,5 +1,6 @@
 """The admin's login over HTTP: what is traded for the cookie, what the cookie opens, and who may ask."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,29 @@ async def test_anything_else_signs_nobody_in(relay: RunningRelay, body, status: 
         assert ADMIN_KEY not in text
 
 
-async def test_tries_are_bounded_for_one_address(relay: RunningRelay) -> None:
+async def test_a_cookie_that_is_no_utf_8_signs_nobody_in(relay: RunningRelay) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(
+        b"GET /recordings/list HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\nConnection: close\r\n"
+        b"Cookie: relay_admin_%d=\xff.b.c\r\n\r\n" % relay.port
+    )
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+async def test_a_form_of_another_page_signs_nobody_in(relay: RunningRelay, content_type: str) -> None:
+    headers = SAME | {"Content-Type": content_type}
+    body = f'{{"key": "{ADMIN_KEY}"}}'
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(relay.http("/login"), data=body, headers=headers) as answer,
+    ):
+        assert (answer.status, (await answer.json())["field"]) == (400, "Content-Type")
+        assert "Set-Cookie" not in answer.headers
+
+
+async def test_attempts_are_bounded_for_one_address(relay: RunningRelay) -> None:
     async with Browser(relay) as browser:
         for _ in range(ATTEMPTS_PER_MINUTE):
             assert (await browser.ask("POST", "/login", {"key": "wrong-key-0123456789"}, **SAME))[0] == 401
