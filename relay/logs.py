@@ -71,7 +71,7 @@ def setup_logging(level: str, form: Literal["text", "json"]) -> None:
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    # At "debug" it tells every frame, with its middle cut out: half a secret of a peer's could stand at each side.
+    # At "debug" it logs every frame with the middle cut out, which could leave half a secret on each side.
     logging.getLogger("websockets").setLevel(logging.INFO)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
@@ -85,7 +85,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, traceback: Traceb
 
 def _unraisable(found: "sys.UnraisableHookArgs") -> None:
     error = found.exc_value
-    _log.error("an error that nobody could be told", exc_info=error if error is not None else False)
+    _log.error("an error could not be raised", exc_info=error if error is not None else False)
 
 
 def _thread_ended(found: threading.ExceptHookArgs) -> None:

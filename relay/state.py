@@ -50,7 +50,7 @@ _log = logging.getLogger("relay")
 
 
 def _ignore(_token: str) -> None:
-    """Nobody wants to know."""
+    """Ignore a fetched token."""
 
 
 def _set_event() -> asyncio.Event:

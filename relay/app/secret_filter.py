@@ -1,4 +1,4 @@
-"""Takes the relay's own secrets out of the bodies of HTTP answers, whoever wrote them into one."""
+"""Redacts the relay's own secrets from the bodies of HTTP answers."""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -6,12 +6,12 @@ from aiohttp.typedefs import Handler
 from relay.state import RELAY
 
 _TEXTS = ("application/json", "text/plain")
-"""What errors, tools and providers answer with; pages, sound and recordings are the relay's own."""
+"""Content types of errors, tools and providers; pages, audio and recordings are not searched."""
 
 
 @web.middleware
 async def redact_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let the handler answer, and redact what it says."""
+    """Redact the handler's answer."""
     response = await handler(request)
     if isinstance(response, web.Response) and response.content_type in _TEXTS and isinstance(response.body, bytes):
         cleaned = request.app[RELAY].known_secrets.redact_json(response.body)

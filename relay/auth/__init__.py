@@ -1,1 +1,1 @@
-"""Who calls, and what that one may do: credentials, origins, hosts, nearness, client secrets and the admin's login."""
+"""Authentication and authorization: keys, client secrets, origins, hosts, local peers and the admin login."""

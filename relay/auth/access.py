@@ -1,4 +1,4 @@
-"""The access table: what a request shows of its caller, against what its route asks.
+"""The access table: which caller may use which route.
 
 `authorize` is pure and is the whole table. Credentials are verified before, by `relay.auth.authenticator`.
 
@@ -96,7 +96,7 @@ def authorize(access: Access, caller: Caller, rules: Rules) -> Principal:
 
 
 def _without_credential(caller: Caller, rules: Rules) -> None:
-    """Raise AccessDenied unless the settings let in who shows no credential, from an origin that is not refused."""
+    """Raise AccessDenied unless the settings admit a caller without a credential."""
     if rules.is_open:
         if caller.origin == "none" and caller.host == "foreign":
             raise _foreign_host()
@@ -117,11 +117,11 @@ def _needs_key(rules: Rules) -> str:
     how = "A key is needed: send Authorization: Bearer <one of RELAY_API_KEYS>."
     if not rules.is_loopback or not rules.trusts_local:
         return how
-    return f"{how} Only programs of this machine and of the relay's own user need none, and none behind a proxy."
+    return f"{how} Only programs that the relay's own user runs on this machine, without a proxy, need none."
 
 
 def _foreign_host() -> AccessDenied:
-    text = "This relay does not go by the name in the Host header. Add the name to RELAY_HOSTS, or send a key."
+    text = "The Host header has none of this relay's names. Add the name to RELAY_HOSTS, or send a key."
     return AccessDenied(text, status=403)
 
 
@@ -142,9 +142,9 @@ def require_scope(principal: Principal, scope: str | None) -> None:
     if scope is None or scope in principal.scopes or (scope == MINT and MINT_ANY in principal.scopes):
         return
     if principal.secret_id is not None and scope not in CLIENT_SECRET_SCOPES:
-        raise AccessDenied(f"With a client secret nobody may {SCOPES[scope]}; use a key.", status=403)
+        raise AccessDenied(f"A client secret may not be used to {SCOPES[scope]}; use a key.", status=403)
     if principal.secret_id is not None and scope in principal.policy.scopes:
         raise AccessDenied("A single-use client secret opens one session, and nothing else.", status=403)
     setting = f"Add '{scope}' to scopes of policy '{principal.policy.name}' in RELAY_POLICIES."
-    default = "" if scope in DEFAULT_SCOPES else " It is not among the scopes of a policy that names none."
+    default = "" if scope in DEFAULT_SCOPES else " A policy without 'scopes' does not have it."
     raise AccessDenied(f"This caller may not {SCOPES[scope]}. {setting}{default}", status=403)

@@ -15,8 +15,8 @@ class ClientAddresses:
     def of(self, request: web.Request) -> str:
         """The client's address: the first from the right in X-Forwarded-For that is no proxy of ours.
 
-        A proxy appends the address of its peer, on the same line or on one of its own; what stands left of it is the
-        client's word. What is no address ends the search at the proxy that wrote it.
+        A proxy appends the address of its peer, to the same header line or as a new one. Entries before that come from
+        the client. An entry that is not an address ends the search at the proxy that wrote it.
         """
         peer = parse_address(request.remote or "")
         if peer is None:

@@ -72,20 +72,20 @@ class AdminLogins:
         if claims is None or not is_from_own_page(request):
             return None
         identity: str = claims["sub"]
-        # A key may go on as one for clients: that it is configured somewhere is not enough.
+        # A removed admin key may still be configured as a client key: that does not make its owner an admin.
         return identity if identity == CONSOLE or keys.is_admin(identity) else None
 
     def sign_out(self, request: web.Request) -> None:
-        """The request's cookie is worth nothing from here on."""
+        """Revoke the request's cookie."""
         claims = self._claims(request)
         if claims is not None:
             self._signed_out.add(claims["jti"])
 
     def _claims(self, request: web.Request) -> dict[str, Any] | None:
         if sum(map(len, request.headers.getall("Cookie", ()))) > MAX_COOKIE_CHARS:
-            return None  # before they are read: the reader takes its time over quotes
+            return None  # checked before parsing: the parser is slow on quotes
         token = request.cookies.get(cookie_name(request), "")
-        if not token.isascii():  # bytes that are no UTF-8 come as half characters, which PyJWT cannot encode
+        if not token.isascii():  # bytes that are not UTF-8 arrive as surrogates, which PyJWT cannot encode
             return None
         try:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))

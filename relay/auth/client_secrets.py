@@ -147,7 +147,7 @@ class ClientSecrets:
         return secret
 
     def session_of(self, secret_id: str | None) -> Mapping[str, Any] | None:
-        """The session that a secret configures, if it does."""
+        """The session that a secret configures, if any."""
         entry = self._entries.get(secret_id or "")
         return orjson.loads(entry.session) if entry is not None and entry.session is not None else None
 
@@ -174,7 +174,7 @@ class ClientSecrets:
 
     def _verified(self, text: str) -> dict[str, Any]:
         if len(text) > MAX_SECRET_CHARS or not text.isascii():
-            raise _refused("That is no client secret of this relay.")
+            raise _refused("This is not a client secret of this relay.")
         token = text.removeprefix(PREFIX)
         try:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
@@ -230,7 +230,7 @@ def signing_key(purpose: str, key: str) -> bytes:
 
 
 def _is_canonical(signature: str) -> bool:
-    """Whether a signature is written in the one way that we write it: base64 leaves two bits of it open."""
+    """Whether a signature has our own spelling: base64 leaves two bits of it unused."""
     return base64url_encode(base64url_decode(signature)).decode() == signature
 
 

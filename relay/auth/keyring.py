@@ -32,7 +32,7 @@ class Keyring:
         return identity in map(identity_of, self.admin_keys)
 
     def has_revoked(self, identity: str) -> bool:
-        """Whether an identity is that of a key that is no longer there, or was given out by one."""
+        """Whether an identity belongs to a removed key, or to a client secret that such a key made."""
         base = base_identity(identity)
         return base.startswith(_PREFIX) and base not in self.identities
 
@@ -51,7 +51,7 @@ def base_identity(identity: str) -> str:
 
 
 def _is_one_of(shown: str, keys: Iterable[str]) -> bool:
-    # All are compared, so that the time tells nothing about which one is near.
+    # All are compared, so that the time does not reveal which key matched.
     return sum(hmac.compare_digest(_raw(shown), key.encode()) for key in keys) > 0
 
 

@@ -2,9 +2,9 @@
 
 The kernel is asked who owns the peer's socket: by NETLINK_SOCK_DIAG (sock_diag(7)) for the one connection, else by
 /proc/net/tcp in a thread, for that file grows with the machine's connections. A reverse proxy runs as another user, so
-that what it forwards is not local. Only an established connection counts: the kernel shows root as the owner of one
-that its program has closed. In a container with a user namespace, users from outside of it are all shown as nobody: to
-a relay that runs as nobody there, none is local.
+that what it forwards is not local. Only an established connection counts: the kernel shows root as the owner of a
+connection that its program has closed. In a container with a user namespace, the kernel shows every user from outside
+as nobody. A relay that runs as nobody there treats no peer as local.
 """
 
 import asyncio

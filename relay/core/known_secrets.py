@@ -1,4 +1,4 @@
-"""The secrets that a relay was configured with: found in text and in JSON by their very value, and taken out.
+"""Redacts the secrets that a relay was configured with from text and JSON, by their exact values.
 
 `relay.core.redact` finds what looks like a credential; this finds the credentials themselves, whatever they look like.
 Every search is one of plain bytes or plain text: the work grows with the length of a message and the number of secrets.
@@ -15,11 +15,11 @@ import orjson
 MASK = "[…]"
 """What stands in a secret's place."""
 MIN_CHARS = 8
-"""A shorter value would be found in texts that have nothing to do with it."""
+"""A shorter value also occurs by chance."""
 MAX_LEARNED = 8
-"""Of the secrets that are fetched at run time, the latest are known."""
+"""How many of the secrets that are fetched at run time are remembered; the oldest is forgotten."""
 BLOCK_BYTES = 32 * 1024
-"""A block of this length without a quote and without a blank is sound or an image in base64: it is not searched."""
+"""A block of this length without a quote and without a space is base64 of audio or an image: it is not searched."""
 
 _MASK_BYTES = MASK.encode()
 _WORD = re.compile(r"[a-z_.]{0,15}|[0-9]{0,15}")
@@ -103,7 +103,7 @@ class KnownSecrets:
         self._longest_bytes = max(map(len, self._needles), default=0)
 
     def _spans(self, raw: bytes) -> list[tuple[int, int]]:
-        """Where to search: everything but blocks that are sound or an image, with room for a secret at each border."""
+        """Where to search: everything but blocks of audio or images, with a margin for secrets that cross a border."""
         if len(raw) <= 2 * BLOCK_BYTES:
             return [(0, len(raw))]
         spans: list[tuple[int, int]] = []

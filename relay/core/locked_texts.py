@@ -1,8 +1,8 @@
-"""Texts that a client must not read, and how they are cut out of what an upstream says about them.
+"""Removes texts that a client must not read from errors and sessions of the upstream that quote them.
 
 An upstream that refuses something may quote it. Every run of `PIECE_CHARS` characters that stands in a locked text is
-cut, whatever its case, with its lines joined by blanks, or as JSON writes it. Costs grow with the length of what is
-looked at, which is bounded: beyond `MAX_CHARS` characters and members in all, texts and objects are left out unread.
+removed: in any case, with lines joined by spaces, or as JSON escapes it. The cost grows with the length of what is
+searched, which has a bound: texts and objects beyond `MAX_CHARS` characters and members are left out unread.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 PIECE_CHARS = 24
 MIN_WHOLE_CHARS = 8
-"""A locked text that is shorter than a piece is cut as a whole; one that is shorter than this is a mere word."""
+"""A locked text shorter than a piece is removed only as a whole; one shorter than this is not searched for."""
 MAX_CHARS = 32_768
 MARK = "[…]"
 

@@ -80,7 +80,7 @@ async def sign_in(request: web.Request, principal: Principal) -> web.StreamRespo
 
 
 async def sign_out(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`POST /logout`: the cookie ends here and now, also for whoever has a copy."""
+    """`POST /logout`: revoke the cookie, so that copies of it are invalid as well."""
     _refuse_other_pages(request)
     request.app[RELAY].logins.sign_out(request)
     response = web.json_response({"signedIn": False}, headers=NO_STORE)
@@ -89,7 +89,7 @@ async def sign_out(request: web.Request, principal: Principal) -> web.StreamResp
 
 
 def _refuse_other_pages(request: web.Request) -> None:
-    """Raise AccessDenied for what a page of somebody else made a browser send; programs send no such headers."""
+    """Raise AccessDenied for a request that another site made a browser send (CSRF); programs send no such headers."""
     headers = request.headers
     if ("Sec-Fetch-Site" in headers or "Origin" in headers) and not is_from_own_page(request):
         raise AccessDenied("Only the relay's own pages sign in and out.", status=403)
@@ -102,7 +102,7 @@ async def _identity(relay: RelayState, body: dict[str, object]) -> str:
         raise BadRequest("Send either code or key.", "code")
     if key is not None:
         if relay.auth.keys.kind_of(key) != "admin":
-            raise AccessDenied("This is none of the relay's admin keys (RELAY_ADMIN_KEYS).", status=401)
+            raise AccessDenied("This is not an admin key of this relay (RELAY_ADMIN_KEYS).", status=401)
         return identity_of(key)
     if not await _redeem(relay.settings.state_dir, code or ""):
         raise AccessDenied("The link was used already, or is older than a minute: run `relay console` again.", 401)

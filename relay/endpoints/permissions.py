@@ -1,4 +1,4 @@
-"""How the handlers put a policy in force: what it denies is a 403 that names the field, or is left out."""
+"""Applies a policy to request fields: a denied one is dropped, or answered with a 403 that names it."""
 
 from collections.abc import Callable
 
@@ -38,6 +38,6 @@ def require_value(field: str, value: str | None) -> str:
 def no_default(field: str) -> AccessDenied:
     """The error of a client whose policy allows neither the configured value of `field` nor names one."""
     return AccessDenied(
-        f"There is no {field} for this client: its policy does not allow the configured one, and names none itself.",
+        f"There is no {field} for this client: its policy does not allow the configured {field} and names none.",
         field=field,
     )

@@ -1,4 +1,4 @@
-"""Takes the relay's own secrets out of events of the upstream's, before any rule or client sees them."""
+"""Redacts the relay's own secrets from events of the upstream, before any rule or client sees them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from relay.core.realtime_session import UNTOUCHED
 from relay.wire.beta import BETA_NAMES
 
 DELTAS = UNTOUCHED | {BETA_NAMES[kind] for kind in UNTOUCHED if kind in BETA_NAMES}
-"""Sound and words as they come: a secret that is split over two of them cannot be seen, so they are not searched."""
+"""Not searched: a secret that is split over two deltas cannot be found in either."""
 
 
 def redact_event(raw: bytes, body: dict[str, Any], secrets: KnownSecrets) -> tuple[bytes, dict[str, Any]]:

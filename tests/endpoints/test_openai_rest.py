@@ -114,7 +114,7 @@ async def test_a_ticket_makes_no_tickets() -> None:
     async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
         _, secret, _ = await post(relay, "{}")
         async with sdk(relay, secret["value"]) as openai:
-            with pytest.raises(PermissionDeniedError, match="With a client secret nobody may make client secrets"):
+            with pytest.raises(PermissionDeniedError, match="A client secret may not be used to make client secrets"):
                 await openai.realtime.client_secrets.create()
 
 

@@ -56,7 +56,7 @@ async def test_the_form_takes_an_admin_key_and_signing_out_ends_it(relay: Runnin
         await page.goto(relay.http("/recordings"))
         await page.fill("#key", "wrong-key-0123456789abcdef")
         await page.click("button[type=submit]")
-        await page.wait_for_function(f"{STATUS}.includes('none of the relay')")
+        await page.wait_for_function(f"{STATUS}.includes('not an admin key')")
         await sign_in(page)
         assert page.url == relay.http("/recordings")
         [cookie] = await context.cookies()
