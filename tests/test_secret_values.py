@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.core.known_secrets import MASK
+from relay.core.redact import MASK
 from relay.secret_values import secret_values, secrets_of_url
 from relay.state import RelayState
 from relay.toolkit.mcp_config import read_config

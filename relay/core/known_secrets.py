@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import orjson
 
-MASK = "[…]"
-"""What stands in a secret's place."""
+from relay.core.redact import MASK
+
 MIN_CHARS = 8
 """A shorter value also occurs by chance."""
 MAX_LEARNED = 8

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from relay.core.redact import MASK
+
 PIECE_CHARS = 24
 MIN_WHOLE_CHARS = 8
 """A locked text shorter than a piece is removed only as a whole; one shorter than this is not searched for."""
 MAX_CHARS = 32_768
-MARK = "[…]"
 
 
 class LockedTexts:
@@ -43,7 +44,7 @@ class _Cut:
         if not isinstance(value, Mapping | list):
             return value
         if self._room <= 0:
-            return MARK
+            return MASK
         members = value.items() if isinstance(value, Mapping) else enumerate(value)
         changed = {key: new for key, old in members if (new := self.of(old)) is not old}
         if not changed:
@@ -59,7 +60,7 @@ class _Cut:
         for whole in self._wholes:
             kept = _without(kept, whole)
         if len(seen) < len(text):
-            return kept + MARK
+            return kept + MASK
         return text if kept == text else kept
 
     def _without_pieces(self, text: str) -> str:
@@ -73,7 +74,7 @@ class _Cut:
                 end += 1
             found = text[at:end]
             before, after = len(found) - len(found.lstrip()), len(found) - len(found.rstrip())
-            parts += [text[kept_to : at + before], MARK]
+            parts += [text[kept_to : at + before], MASK]
             kept_to, at = end - after, end
         return "".join((*parts, text[kept_to:]))
 
@@ -81,7 +82,7 @@ class _Cut:
 def _without(text: str, whole: str) -> str:
     folded, parts, kept_to = _folded(text), [], 0
     while (at := folded.find(whole, kept_to)) >= 0:
-        parts += [text[kept_to:at], MARK]
+        parts += [text[kept_to:at], MASK]
         kept_to = at + len(whole)
     return "".join((*parts, text[kept_to:]))
 

@@ -13,6 +13,8 @@ _SECRET = re.compile(
     r"|(?i:(?:api[-_]?key|key|token|ticket)=)[^\s&\"']+"
     r"|://[^/\s:@]+:[^/\s@]+@"
 )
+MASK = "[…]"
+"""What replaces everything that is redacted."""
 MAX_CHARS = 500
 _NO_TEXT = frozenset({int, float, bool, type(None)})
 _SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|passwd|secret)|(.*[-_])?token|ticket)$")
@@ -21,7 +23,7 @@ _SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|p
 def redact(text: str, max_chars: int = MAX_CHARS) -> str:
     """`text` without anything that looks like a key, token or password, cut to `max_chars`."""
     text = text[: 8 * max_chars]  # what is cut off below need not be searched, however long it is
-    return _SECRET.sub(lambda found: "://[…]@" if found[0].startswith("://") else "[…]", text)[:max_chars]
+    return _SECRET.sub(lambda found: f"://{MASK}@" if found[0].startswith("://") else MASK, text)[:max_chars]
 
 
 def close_reason(text: str) -> str:
@@ -37,7 +39,7 @@ def clean(value: Any) -> Any:
         return redact(value, len(value)) if len(value) > 6 else value
     if isinstance(value, Mapping):
         return {
-            key: "[…]" if isinstance(member, str) and member and _SECRET_KEY.match(key) else clean(member)
+            key: MASK if isinstance(member, str) and member and _SECRET_KEY.match(key) else clean(member)
             for key, member in value.items()
         }
     if isinstance(value, list | tuple):

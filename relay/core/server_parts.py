@@ -10,9 +10,10 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from relay.core.locked_texts import MARK, PIECE_CHARS, LockedTexts
+from relay.core.locked_texts import PIECE_CHARS, LockedTexts
 from relay.core.policy import INSTRUCTIONS_SEPARATOR, RealtimePolicy
 from relay.core.realtime_events import Obj
+from relay.core.redact import MASK
 from relay.core.values import ToolSpec
 
 
@@ -123,7 +124,7 @@ class ServerParts:
         if not isinstance(message, str):
             return shown
         names = "|".join(re.escape(name) for name in self.tools if self.runs(name) and name not in said)
-        cut = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", MARK, message) if names else message
+        cut = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", MASK, message) if names else message
         return shown if cut == message else {**shown, "error": {**error, "message": cut}}
 
     def cut(self, text: str) -> str:

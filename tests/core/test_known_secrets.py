@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.core.known_secrets import BLOCK_BYTES, MASK, MAX_LEARNED, NO_SECRETS, KnownSecrets
+from relay.core.known_secrets import BLOCK_BYTES, MAX_LEARNED, NO_SECRETS, KnownSecrets
+from relay.core.redact import MASK
 
 KEY = "sk-a/B+c=d_0123456789"
 ODD = 'pass"word\\ü\n12345'

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.locked_texts import MARK, MAX_CHARS, PIECE_CHARS, LockedTexts
+from relay.core.locked_texts import MAX_CHARS, PIECE_CHARS, LockedTexts
+from relay.core.redact import MASK
 
 SECRET = 'You are the voice of the museum.\nNever speak of "the vault" behind the old staircase.'
 LOCKED = LockedTexts([SECRET, "Be kind."])
@@ -18,14 +19,14 @@ LOCKED = LockedTexts([SECRET, "Be kind."])
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        (SECRET, MARK),
-        (f"a {SECRET} b {SECRET.upper()} c", f"a {MARK} b {MARK} c"),
-        (json.dumps(SECRET), f'"{MARK}"'),
-        (" ".join(SECRET.split()), MARK),
-        ("we are the voice of the museum, you said", f"we {MARK}, you said"),
+        (SECRET, MASK),
+        (f"a {SECRET} b {SECRET.upper()} c", f"a {MASK} b {MASK} c"),
+        (json.dumps(SECRET), f'"{MASK}"'),
+        (" ".join(SECRET.split()), MASK),
+        ("we are the voice of the museum, you said", f"we {MASK}, you said"),
         ("the voice of the town", "the voice of the town"),
-        ("be KIND. please", f"{MARK} please"),
-        (f"\u0130 {SECRET.upper()}", f"\u0130 {MARK}"),
+        ("be KIND. please", f"{MASK} please"),
+        (f"\u0130 {SECRET.upper()}", f"\u0130 {MASK}"),
         ("", ""),
     ],
 )
@@ -40,13 +41,13 @@ def test_no_other_character_has_a_longer_lower_case() -> None:
 def test_json_is_looked_through_and_stays_the_same_object_if_nothing_is_found() -> None:
     value = {"a": [1, None, {"b": "the voice of the town"}], "c": True}
     assert LOCKED.cut(value) is value
-    assert LOCKED.cut({"a": [1, {"b": SECRET}], "c": 2.5}) == {"a": [1, {"b": MARK}], "c": 2.5}
+    assert LOCKED.cut({"a": [1, {"b": SECRET}], "c": 2.5}) == {"a": [1, {"b": MASK}], "c": 2.5}
 
 
 def test_what_is_too_long_to_be_looked_at_is_left_out() -> None:
-    assert LOCKED.cut("x" * MAX_CHARS + SECRET) == "x" * (MAX_CHARS - 1) + MARK
+    assert LOCKED.cut("x" * MAX_CHARS + SECRET) == "x" * (MAX_CHARS - 1) + MASK
     cut = LOCKED.cut(["x" * MAX_CHARS, SECRET, {"a": SECRET}])
-    assert cut[1:] == [MARK, MARK]
+    assert cut[1:] == [MASK, MASK]
 
 
 def test_without_locked_texts_everything_passes() -> None:

@@ -9,7 +9,8 @@ import pytest
 from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.known_secrets import MASK, KnownSecrets
+from relay.core.known_secrets import KnownSecrets
+from relay.core.redact import MASK
 from relay.core.values import DeviceOptions
 from relay.wire.beta import BetaUpstream
 from relay.wire.device import DeviceCodec
