@@ -140,5 +140,9 @@ def _without_odd_escapes(raw: bytes) -> bytes:
         return raw
     try:
         return orjson.dumps(orjson.loads(raw))
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # no JSON, or nested too deeply to be written
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        pass
+    try:  # orjson refuses half of a surrogate pair, which is legal JSON
+        return json.dumps(json.loads(raw)).encode()
+    except (ValueError, RecursionError):  # no JSON, or nested too deeply
         return raw

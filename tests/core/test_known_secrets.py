@@ -79,6 +79,11 @@ def test_a_secret_beside_sound_is_found_wherever_blocks_end(offset: int) -> None
     assert orjson.loads(cleaned)["audio"].encode() == sound
 
 
+def test_half_a_surrogate_pair_hides_no_secret() -> None:
+    raw = b'{"heard":"\\ud800","message":"' + KEY.replace("/", "\\/").encode() + b'"}'
+    assert json.loads(KnownSecrets([KEY]).redact_json(raw)) == {"heard": "\ud800", "message": MASK}
+
+
 @pytest.mark.parametrize("border", [1, 2])
 def test_a_secret_that_reaches_into_a_block_that_is_not_searched_is_found(border: int) -> None:
     raw = b'{"audio":"'.ljust(border * BLOCK_BYTES - 5, b"x") + KEY.encode()
