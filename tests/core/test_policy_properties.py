@@ -278,7 +278,7 @@ def test_no_field_or_item_by_itself_gets_around_the_policy(client: str, upstream
 def test_no_event_gets_around_the_policy(client: str, upstream: str) -> None:
     passed = 0
 
-    @settings(max_examples=250)
+    @settings(max_examples=150)
     @given(st.lists(frames(), min_size=2, max_size=6), st.booleans())
     def holds(said: list[bytes], drops: bool) -> None:
         nonlocal passed
