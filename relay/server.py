@@ -12,10 +12,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.app.answers import answers
 from relay.app.cors import add_cors_headers, answer_preflights
-from relay.app.errors import MAX_BODY_BYTES, errors_as_json
-from relay.app.refusals import REASON, ServerLog, refusals
-from relay.app.secret_filter import redact_answers
+from relay.app.errors import MAX_BODY_BYTES
+from relay.app.refusals import REASON, ServerLog
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
@@ -214,8 +214,8 @@ async def _promptly(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
 
 
-_errors = errors_as_json
-_MIDDLEWARES = (refusals, _promptly, redact_answers, _errors, answer_preflights)
+_errors = answers
+_MIDDLEWARES = (_errors, _promptly, answer_preflights)
 """The outermost first."""
 
 

@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.logs": {"relay.core"},
     "relay.auth": {"relay.config", "relay.core", "relay.errors", "relay.escaping", "relay.policies"},
     "relay.secret_values": {"relay.config", "relay.toolkit"},
-    "relay.app": {"relay.errors", "relay.state"},
+    "relay.app": {"relay.core", "relay.errors", "relay.state"},
     "relay.policies": {"relay.core", "relay.errors"},
     "relay.admission": {"relay.config", "relay.core", "relay.errors"},
     "relay.recording": {"audio", "relay", "relay.core", "relay.errors", "relay.wire"},

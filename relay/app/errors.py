@@ -4,7 +4,6 @@ import logging
 import math
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from relay.app.refusals import REASON
 from relay.errors import AccessDenied, ApiError, RelayError
@@ -17,27 +16,23 @@ _API_PATHS = ("/v1/", "/openai/")
 _log = logging.getLogger("relay")
 
 
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error as JSON: `{"error": sentence, "field"?: name}`; our own faults without a detail."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
+def error_response(request: web.Request, error: Exception) -> web.Response:
+    """The answer to a request whose handler raised; our own faults are logged, and answered without a detail."""
+    if isinstance(error, web.HTTPException):
         text = error.text or error.reason
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
         return _error(request, error.status, text, headers=_allow(error))
-    except RelayError as error:
+    if isinstance(error, RelayError):
         status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
         wait_s = getattr(error, "retry_after_s", None)
         headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
         field, code = getattr(error, "field", None), getattr(error, "code", None)
         return _error(request, status, str(error), field, code, headers)
-    except web.RequestPayloadError:
+    if isinstance(error, web.RequestPayloadError):
         return _error(request, 400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
-    except Exception:
-        _log.exception("%s %r failed", request.method, request.path)
-        return _error(request, 500, "The relay failed while answering; its log says more.")
+    _log.error("%s %r failed", request.method, request.path, exc_info=error)
+    return _error(request, 500, "The relay failed while answering; its log says more.")
 
 
 def _allow(error: web.HTTPException) -> dict[str, str]:

@@ -5,9 +5,8 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.typedefs import Handler
 
-from relay.state import RELAY, RelayState
+from relay.state import RelayState
 
 STATUSES = frozenset({400, 401, 403, 413, 415, 426, 429, 503})
 """They say that somebody was not let in, or sent what nobody takes."""
@@ -15,15 +14,11 @@ REASON = web.RequestKey("reason", str)
 """Why a request was refused, for its line."""
 
 
-@web.middleware
-async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+def log_refusal(relay: RelayState, request: web.Request, response: web.StreamResponse) -> None:
     """Log the request if its answer is a refusal."""
-    response = await handler(request)
     if response.status in STATUSES:
-        relay, reason = request.app[RELAY], request.get(REASON, response.reason or "")
-        address = relay.auth.address(request)
+        address, reason = relay.auth.address(request), request.get(REASON, response.reason or "")
         relay.refusals.refused(address, request.method, request.path, response.status, reason, relay.now())
-    return response
 
 
 class ServerLog(logging.LoggerAdapter[logging.Logger]):

@@ -1,0 +1,26 @@
+"""The one middleware around every handler: errors become JSON, refusals are logged, secrets are redacted."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from relay.app.errors import error_response
+from relay.app.refusals import log_refusal
+from relay.app.secret_filter import redact_answer
+from relay.state import RELAY
+
+
+@web.middleware
+async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Make the answer to a request of what its handler returns or raises.
+
+    One middleware and not three, because the handler of a session stays inside of it for as long as the session lasts.
+    """
+    try:
+        response = await handler(request)
+    except Exception as error:
+        response = error_response(request, error)
+    if RELAY in request.app:
+        relay = request.app[RELAY]
+        log_refusal(relay, request, response)
+        redact_answer(relay.known_secrets, response)
+    return response
