@@ -214,8 +214,7 @@ async def _promptly(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
 
 
-_errors = answers
-_MIDDLEWARES = (_errors, _promptly, answer_preflights)
+_MIDDLEWARES = (answers, _promptly, answer_preflights)
 """The outermost first."""
 
 

@@ -19,8 +19,7 @@ async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as error:
         response = error_response(request, error)
-    if RELAY in request.app:
-        relay = request.app[RELAY]
-        log_refusal(relay, request, response)
-        redact_answer(relay.known_secrets, response)
+    relay = request.app[RELAY]
+    log_refusal(relay, request, response)
+    redact_answer(relay.known_secrets, response)
     return response

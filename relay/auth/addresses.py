@@ -30,6 +30,11 @@ class ClientAddresses:
             peer = hop
         return str(peer)
 
+    @property
+    def has_proxies(self) -> bool:
+        """Whether the settings name any proxy."""
+        return bool(self._networks)
+
     def is_proxy(self, request: web.Request) -> bool:
         """Whether the request's peer is one of the proxies."""
         peer = parse_address(request.remote or "")

@@ -41,10 +41,15 @@ class Authenticator:
         self._sites = HostsAndOrigins(
             settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback
         )
-        self._start = settings
         self._addresses = ClientAddresses(settings.proxies)
         self._logins = logins
         self.local_peers = local_peers or LocalPeers.of_this_system()
+        self.rules = Rules(
+            is_loopback=settings.is_loopback,
+            is_open=settings.open_access,
+            by_origin=settings.browser_access == "origin",
+            trusts_local=settings.trusts_local,
+        )
         self.use(settings, policies or Policies())
 
     def use(self, settings: "Settings", policies: Policies) -> None:
@@ -55,13 +60,7 @@ class Authenticator:
         self.keys = Keyring(settings.api_keys, settings.admin_keys)
         self.policies = policies
         self.client_secrets.use_keys(settings.ticket_keys)
-        self.rules = Rules(
-            is_loopback=self._start.is_loopback,
-            is_open=self._start.open_access,
-            by_origin=self._start.browser_access == "origin",
-            has_keys=bool(settings.api_keys),
-            trusts_local=self._start.trusts_local,
-        )
+        self.rules = replace(self.rules, has_keys=bool(settings.api_keys))
 
     async def admit(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
         """Let a request in, or raise AccessDenied. `scope` is what the route needs of the caller's policy."""
@@ -125,7 +124,7 @@ class Authenticator:
             who = "programs of every user (this system does not say whose a connection is)"
         else:
             who = "programs of this user"
-        proxies = ", but for connections from RELAY_PROXIES" if self._start.proxies else ""
+        proxies = ", but for connections from RELAY_PROXIES" if self._addresses.has_proxies else ""
         return f"{who} on this machine need no key{proxies}"
 
     # -- the parts ----------------------------------------------------------------------------------------------------

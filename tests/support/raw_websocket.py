@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from websockets.frames import Frame, Opcode
 
+from relay.app.errors import error_response
+from relay.errors import RelayError
 from relay.peers.client_socket import Keepalive, check_upgrade, take_over, upgraded_response
 from relay.peers.frames import MessageListener, StrictTextListener
-from relay.server import _errors
 
 TIMEOUT_S = 10.0
 MAX_BYTES = 1000
@@ -78,7 +80,7 @@ class RelayEnd:
 async def relay_end(**options: Any) -> AsyncIterator[RelayEnd]:
     """The relay's end on a free port: `/ws` upgrades, `/plain` answers."""
     end = RelayEnd(**options)
-    app = web.Application(middlewares=[_errors])
+    app = web.Application(middlewares=[_errors_as_json])
     app.router.add_get("/ws", end.handle)
     app.router.add_get("/plain", _plain)
     runner = web.AppRunner(app, keepalive_timeout=15, shutdown_timeout=1, access_log=None)
@@ -93,6 +95,14 @@ async def relay_end(**options: Any) -> AsyncIterator[RelayEnd]:
 
 async def _plain(request: web.Request) -> web.Response:
     return web.Response(text="plain")
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RelayError as error:
+        return error_response(request, error)
 
 
 def upgrade_request(path: str = "/ws", **changes: str | None) -> bytes:
