@@ -12,16 +12,19 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.events import Forwarded
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
+from relay.core.limits import LEAST_APPEND_BYTES, realtime_bytes_allowance, realtime_event_allowance
 from relay.core.realtime_events import PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.realtime_session import RealtimeSession
 from relay.core.redact import redact
 from relay.live_base import LiveBase, Tap, Tools
 from relay.peers.passage import RealtimeClientSocket, RealtimeUpstreamSocket
+from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.wire.front import FrontCodec
 
 STUCK_S = 10.0
 MAX_EARLY_FRAMES = 64
+_OTHER_END = "the other end does not read"
 LOOK_S = 0.5
 """How often is looked whether a client that waits for the dial is still there."""
 
@@ -53,6 +56,14 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
         self._client_stuck_timer: asyncio.TimerHandle | None = None
+        self._throttle = ReadThrottle(
+            client,
+            realtime_bytes_allowance(self._clock()),
+            LEAST_APPEND_BYTES,
+            realtime_event_allowance(self._clock()),
+            self.feed,
+            self._clock,
+        )
         client.on_text = self._client_text
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
@@ -99,6 +110,10 @@ class LiveRealtime(LiveBase[RealtimeSession]):
                 self.feed(one)
 
     def _stop(self) -> None:
+        self._throttle.stop()
+        self._stop_stuck_timer()
+
+    def _stop_stuck_timer(self) -> None:
         if self._client_stuck_timer is not None:
             self._client_stuck_timer.cancel()
             self._client_stuck_timer = None
@@ -123,6 +138,7 @@ class LiveRealtime(LiveBase[RealtimeSession]):
     def _close_passages(self) -> None:
         self._way_up.close_passage()
         self._way_down.close_passage()
+        self._count_passed()
         if self._way_down.has_passed:
             self._way_down.has_passed = False
             self.core.turns.heard = True
@@ -131,15 +147,29 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         """Let usual audio go on unseen, if the session runs as usual and nobody records it."""
         if self._busy or self._tap is not None:
             return
-        if self.core.streaming_up:
-            self._way_up.open_passage(self._upstream)
+        left_bytes = int(self._throttle.audio.left)
+        if self.core.streaming_up and left_bytes > 0:
+            self._way_up.open_for(left_bytes, LEAST_APPEND_BYTES, self._upstream)
         if self.core.streaming_down and self._codec.passes_down:
             self._way_down.open_passage(self._client)
 
+    def _count_passed(self) -> None:
+        passed_bytes = self._way_up.take_passed_bytes()
+        if passed_bytes:
+            self._throttle.audio.left -= passed_bytes
+            self.core.heard_client(self._clock())
+
     def _client_text(self, frame: memoryview) -> None:
-        self.feed(self._codec.decode_client(frame))
+        self._count_passed()
+        self._throttle.take(len(frame))
+        event = self._codec.decode_client(frame)
+        if type(event) is not Forwarded:
+            self._throttle.message()
+        self.feed(event)
 
     def _client_binary(self, frame: memoryview) -> None:
+        self._throttle.take(len(frame))
+        self._throttle.message()
         self.feed(self._codec.binary())
 
     def _upstream_text(self, frame: memoryview) -> None:
@@ -177,13 +207,13 @@ class LiveRealtime(LiveBase[RealtimeSession]):
     # -- ends that do not read ----------------------------------------------------------------------------------------
 
     def _client_writable(self, is_writable: bool) -> None:
-        self._stop()
+        self._stop_stuck_timer()
         if self._closed.done():
             return
         if is_writable:
-            self._upstream.resume_reading()
+            self._upstream.resume_reading(_OTHER_END)
         else:
-            self._upstream.pause_reading()
+            self._upstream.pause_reading(_OTHER_END)
             self._client_stuck_timer = self._loop.call_later(STUCK_S, self._client_stuck)
 
     def _client_stuck(self) -> None:
@@ -196,9 +226,9 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         if self._closed.done():
             return
         if is_writable:
-            self._client.resume_reading()
+            self._client.resume_reading(_OTHER_END)
         else:
-            self._client.pause_reading()
+            self._client.pause_reading(_OTHER_END)
 
 
 async def _as_coroutine(awaitable: Awaitable[None]) -> None:

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, assert_never, cast
 
+from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
+from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance
 from relay.live_base import LiveBase, Tap, Tools
 from relay.passing import Listener, Passing, Piecewise
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
@@ -66,7 +68,9 @@ class LiveSession(LiveBase[DeviceSession]):
         super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=speech, secrets=secrets)
         self._client_codec = DeviceCodec(core.options, secrets)
         self._outbox = Outbox(client, self._client_codec, core.options, self.feed, self._clock, max_queued_ms)
-        self._throttle = ReadThrottle(client, core.options.input, self.feed, self._clock)
+        messages = message_allowance(self._clock())
+        microphone = self._allowance_of(core.options.input)
+        self._throttle = ReadThrottle(client, *microphone, messages, self.feed, self._clock)
         self._upstream_codec = upstream_codec
         self._encode_audio = upstream_codec.encode_audio
         if listeners is None:
@@ -87,6 +91,11 @@ class LiveSession(LiveBase[DeviceSession]):
         finally:
             if self._voice is not None:
                 await self._voice.stop()
+
+    def _allowance_of(self, microphone: AudioFormat) -> tuple[Allowance, int]:
+        """How many bytes of audio the client may send, and what a frame is charged at least."""
+        bytes_per_ms = microphone.bytes_per_ms
+        return audio_allowance(bytes_per_ms, self._clock()), LEAST_FRAME_MS * bytes_per_ms
 
     def _stop(self) -> None:
         self._outbox.stop()
@@ -235,7 +244,7 @@ class LiveSession(LiveBase[DeviceSession]):
             case cmd.SyncPlayhead(item_id, played_ms):
                 self._outbox.sync(item_id, played_ms)
             case cmd.UseOptions(options):
-                self._throttle.use(options.input)
+                self._throttle.use(*self._allowance_of(options.input))
                 self._outbox.use(options)
             case _:
                 assert_never(command)

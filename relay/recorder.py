@@ -79,10 +79,11 @@ class Recorder:
         principal: Principal,
         started_at: float,
         clock: Callable[[], float],
+        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
     ) -> SessionTape | None:
         """The same for a Realtime client's session, to which the relay brings `tools`."""
         config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
-        beginning = Beginning(session_id, config, options, principal, started_at, realtime=start)
+        beginning = Beginning(session_id, config, options, principal, started_at, limits=limits, realtime=start)
         return self._tape(RealtimeTape, beginning, start.model or self._model, clock)
 
     def _tape(

@@ -132,6 +132,11 @@ class ClientTooFast:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageStalled:
+    """A long message of a Realtime client took too long to arrive, while others waited for room for theirs."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientStuck:
     """The client does not read; its socket's buffer is over the bound."""
 

@@ -22,6 +22,18 @@ HASTE_S = 0.05
 """A burst that is used up sooner than this came at once; for a longer burst this is longer in proportion."""
 TELL_AGAIN_S = 10.0
 
+REALTIME_BYTES_PER_S = 2_000_000
+REALTIME_CREDIT_BYTES = 16_000_000
+"""What a Realtime client may send at once: the longest event that the API takes."""
+LEAST_APPEND_BYTES = 3_333
+"""An event is charged at least this, so that 600 appends a second are read; usual ones come 10 to 50 times a second."""
+REALTIME_BURST_BYTES = 256 * 1024
+CALM_REALTIME_BURST_BYTES = 1024 * 1024
+REALTIME_EVENT_RATE = 50.0
+REALTIME_EVENT_CREDIT = 2000.0
+"""A client that restores a conversation creates its items one by one."""
+REALTIME_EVENT_BURST = 50.0
+
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
@@ -106,6 +118,23 @@ def audio_allowance(bytes_per_ms: int, now: float) -> Allowance:
     per_s = bytes_per_ms * 1000
     start, most = AUDIO_CREDIT_S * per_s, MAX_AUDIO_CREDIT_S * per_s
     return Allowance(start, AUDIO_RATE * per_s, most, now, AUDIO_BURST_S * per_s, CALM_AUDIO_BURST_S * per_s)
+
+
+def realtime_bytes_allowance(now: float) -> Allowance:
+    """In bytes of a Realtime client's events, each at least `LEAST_APPEND_BYTES`."""
+    return Allowance(
+        REALTIME_CREDIT_BYTES,
+        REALTIME_BYTES_PER_S,
+        REALTIME_CREDIT_BYTES,
+        now,
+        REALTIME_BURST_BYTES,
+        CALM_REALTIME_BURST_BYTES,
+    )
+
+
+def realtime_event_allowance(now: float) -> Allowance:
+    """In events of a Realtime client that are no audio, and control frames."""
+    return Allowance(REALTIME_EVENT_CREDIT, REALTIME_EVENT_RATE, REALTIME_EVENT_CREDIT, now, REALTIME_EVENT_BURST)
 
 
 def message_allowance(now: float) -> Allowance:

@@ -70,6 +70,8 @@ RealtimeEvent = (
     | UpstreamSaid
     | ev.ClientClosed
     | ev.ClientStuck
+    | ev.ClientTooFast
+    | ev.MessageStalled
     | ev.UpstreamOpened
     | ev.UpstreamRefused
     | ev.UpstreamClosed

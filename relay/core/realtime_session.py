@@ -18,6 +18,7 @@ from relay.core import events as ev
 from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS, REVOKED
 from relay.core.events import Forwarded
 from relay.core.hidden import HiddenItems
+from relay.core.limits import SessionLimits
 from relay.core.parting import Parting
 from relay.core.policy import Principal
 from relay.core.policy_table import Denied, check_session, with_limits
@@ -57,6 +58,12 @@ UNTOUCHED = frozenset(
 )
 """What comes many times a second: no rule looks into it unless outputs of a response under way have been hidden."""
 
+_TOO_FAST = {
+    "audio": "Audio comes faster than 2 MB or 600 events a second; it is read at that rate, and nothing is lost.",
+    "messages": "Events come faster than 50 a second; they are read at that rate, and nothing is lost.",
+}
+_STALLED = "This message took too long to arrive while others waited for its room; send it again in a moment."
+
 PASSED_CLOSES = frozenset({1000, 1001, 1008, 1009, 1012, 1013})
 """Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
 
@@ -85,6 +92,7 @@ class RealtimeSession:
         *,
         model: str = "",
         initial: Mapping[str, Any] | None = None,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
         started_at: float = 0.0,
     ) -> None:
         self.session_id = session_id
@@ -97,6 +105,8 @@ class RealtimeSession:
         self._numbers = next_id
         self._shown_numbers = itertools.count(1)
         self._initial = initial
+        self._limits = limits
+        self._started_at = self._active_at = started_at
         self._connect_by = started_at + CONNECT_TIMEOUT_S
         self._commands: list[RealtimeCommand] = []
         self._parts = ServerParts(self._policy, tools)
@@ -143,8 +153,22 @@ class RealtimeSession:
             return self._connect_by
         if self.phase is not Phase.READY:
             return None
-        times = (self.turns.deadline, self._parting.deadline)
+        times = (self.turns.deadline, self._parting.deadline, self._ends_at, self._idle_at)
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _ends_at(self) -> float | None:
+        limit_s = self._limits.max_duration_s
+        return None if limit_s is None else self._started_at + limit_s
+
+    @property
+    def _idle_at(self) -> float | None:
+        limit_s = self._limits.max_idle_s
+        return None if limit_s is None else self._active_at + limit_s
+
+    def heard_client(self, now: float) -> None:
+        """The client's audio has gone on without being shown to this session."""
+        self._active_at = now
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
@@ -152,6 +176,8 @@ class RealtimeSession:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
         if self.phase is Phase.ENDED:
             return ()
+        if isinstance(event, Forwarded | ClientSaid | ClientBabbled):
+            self._active_at = now
         self._dispatch(event, now)
         if self._parting.is_asked and self.phase is Phase.READY and self._parting.is_due(self.turns, now):
             self._end(1000, self._parting.reason)
@@ -178,6 +204,8 @@ class RealtimeSession:
                 self._tick(now)
             case ev.MalformedUpstream():
                 self._pass_over("(malformed)")
+            case ev.ClientTooFast():
+                self._refuse(None, "too_fast", _TOO_FAST[event.what])
             case ev.ToolProgressed():
                 pass  # nothing in the protocol could say it
             case _:
@@ -187,6 +215,7 @@ class RealtimeSession:
         self,
         event: ev.ClientClosed
         | ev.ClientStuck
+        | ev.MessageStalled
         | ev.UpstreamOpened
         | ev.UpstreamRefused
         | ev.UpstreamClosed
@@ -202,6 +231,9 @@ class RealtimeSession:
                 self._end(None, "")
             case ev.ClientStuck():
                 self._end(4003, "the client does not read")
+            case ev.MessageStalled():
+                self._tell_error({"type": "invalid_request_error", "code": "message_too_slow", "message": _STALLED})
+                self._end(1013, "a message took too long to arrive")
             case ev.UpstreamRefused():
                 self._give_up("upstream_refused", event.message, "the upstream refused the connection")
             case ev.UpstreamClosed():
@@ -220,9 +252,26 @@ class RealtimeSession:
 
     def _tick(self, now: float) -> None:
         if self.phase is Phase.READY:
-            self.turns.tick(now)
+            if not self._is_over_limit(now):
+                self.turns.tick(now)
         elif now >= self._connect_by:
             self._give_up("upstream_timeout", "The model's end did not get ready in time.", "upstream timeout")
+
+    def _is_over_limit(self, now: float) -> bool:
+        """End a session that has lasted, or been idle, too long; returns whether it was."""
+        if self.turns.is_owed:
+            self._active_at = now
+        if self._ends_at is not None and now >= self._ends_at:
+            text = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
+            self._end_at_limit("session_limit", text, "session too long")
+        elif self._idle_at is not None and now >= self._idle_at:
+            text = f"Nothing was said for {self._limits.max_idle_s:.0f} s; reconnect to go on."
+            self._end_at_limit("session_idle", text, "idle")
+        return self.phase is Phase.ENDED
+
+    def _end_at_limit(self, code: str, message: str, reason: str) -> None:
+        self._tell_error({"type": "invalid_request_error", "code": code, "message": message})
+        self._end(4002, reason)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 

@@ -127,6 +127,7 @@ def new_session(beginning: Beginning) -> Any:
             lambda: str(next(numbers)),
             model=beginning.realtime.model,
             initial=beginning.realtime.initial,
+            limits=beginning.limits,
             started_at=beginning.started_at,
         )
     return DeviceSession(

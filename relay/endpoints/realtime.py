@@ -60,7 +60,8 @@ async def _converse(
     session_id = relay.new_session_id()
     socket = RealtimeClientSocket(MAX_MESSAGE_BYTES)
     start, tools, started_at = _start(relay, principal, model), relay.tool_specs(), relay.now()
-    tape = relay.recorder.realtime_tape(session_id, tools, start, principal, started_at, relay.now)
+    limits = relay.settings.session_limits()
+    tape = relay.recorder.realtime_tape(session_id, tools, start, principal, started_at, relay.now, limits)
     live = _live_session(relay, session_id, principal, start, tools, socket, started_at, tape, speaks_beta(request))
     with registered(relay, live, tape, spend):
         _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
@@ -165,6 +166,7 @@ def _live_session(
         lambda: str(next(numbers)),
         model=start.model,
         initial=start.initial,
+        limits=relay.settings.session_limits(),
         started_at=started_at,
     )
     return LiveRealtime(

@@ -141,7 +141,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             asyncio.get_running_loop().call_soon(self._take_more)
         elif not listener.is_paused:
             listener.on_resumed = no_matter
-            listener.resume_reading()
+            listener.resume_reading("early data")
 
     def take(self, data: bytes) -> None:
         """Give `data` to picows as if it had come from the socket."""

@@ -65,7 +65,9 @@ class MessageListener(WSListener):
         """The peer is read again."""
         self.is_open = False
         self.is_writable = True
-        self.is_paused = False
+        self.unread_bytes = 0
+        """Bytes that have come since the last whole frame; counted for those whose messages are long."""
+        self._paused_by: frozenset[str] = frozenset()
         self._max_message_bytes = max_message_bytes
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
@@ -152,15 +154,27 @@ class MessageListener(WSListener):
         transport.send_close(cast(WSCloseCode, code), reason.encode())
         self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
-    def pause_reading(self) -> None:
-        """Read no more until `resume_reading`: the peer's own buffers fill, and it must wait."""
-        self.is_paused = True
+    @property
+    def is_paused(self) -> bool:
+        """Whether the peer is not read for now."""
+        return bool(self._paused_by)
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """How much of a message has come that is not whole yet."""
+        return self.unread_bytes + self._fragment_bytes
+
+    def pause_reading(self, why: str) -> None:
+        """Read no more until `resume_reading` for the same reason: the peer's own buffers fill, and it must wait."""
+        self._paused_by |= {why}
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.pause_reading()
 
-    def resume_reading(self) -> None:
-        """Read on."""
-        self.is_paused = False
+    def resume_reading(self, why: str) -> None:
+        """Read on, unless another reason to pause is left."""
+        self._paused_by -= {why}
+        if self.is_paused:
+            return
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.resume_reading()
             self.on_resumed()
@@ -197,7 +211,7 @@ class MessageListener(WSListener):
         if transport.is_close_frame_sent:
             self._frames_after_close += 1
             if self._frames_after_close >= MAX_FRAMES_AFTER_CLOSE:
-                self.pause_reading()
+                self.pause_reading("closing")
             return  # what was under way when we hung up
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")

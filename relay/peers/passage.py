@@ -68,17 +68,39 @@ class Passage(MessageListener):
 
 
 class RealtimeClientSocket(Passage, StrictTextListener):
-    """A Realtime client's connection; what passes appends audio and does nothing else."""
+    """A Realtime client's connection; what passes appends audio and does nothing else.
+
+    The passage closes by itself after the bytes that it was opened for.
+    """
+
+    _left_bytes = _granted_bytes = -1
+    _least_bytes = 0
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
+        self.unread_bytes = 0
         to = self.pass_to
         if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            n_bytes, least_bytes = frame.payload_size, self._least_bytes
+            left_bytes = self._left_bytes - (n_bytes if n_bytes > least_bytes else least_bytes)
             raw = frame.get_payload_as_bytes()
-            if canonical_append(raw) >= 0:
+            if left_bytes >= 0 and canonical_append(raw) >= 0:
+                self._left_bytes = left_bytes
                 to.send(_TEXT, raw)
                 return
         self._long_way(transport, frame)
+
+    def open_for(self, n_bytes: int, least_bytes: int, to: MessageListener) -> None:
+        """Let appends of up to `n_bytes` in all pass, each counted as at least `least_bytes`."""
+        self._left_bytes = self._granted_bytes = n_bytes
+        self._least_bytes = least_bytes
+        self.open_passage(to)
+
+    def take_passed_bytes(self) -> int:
+        """How many bytes have passed since this was last asked, as they are counted."""
+        passed_bytes = self._granted_bytes - self._left_bytes
+        self._granted_bytes = self._left_bytes
+        return passed_bytes
 
 
 class DeviceClientSocket(Passage, StrictTextListener):

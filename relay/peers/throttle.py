@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from audio.formats import AudioFormat
 from relay.core.events import ClientTooFast
-from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance
+from relay.core.limits import Allowance
 from relay.peers.frames import MessageListener, no_matter
 
 TURN_S = 0.05
 """How long others have their turn after a burst."""
+_TOO_FAST = "too fast"
 SLOWED_S = 0.25
 """A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
 
 
 class ReadThrottle:
-    """One client's allowances: `audio` in bytes of its microphone, `messages` in text messages and pings.
+    """One client's allowances: `audio` in bytes, each message at least `least_bytes`; `messages` in texts and pings.
 
     Whoever has the frame at hand lowers `audio.left` by the greater of its length and `least_bytes`, and calls
     `slow_down` once it is below zero.
@@ -25,7 +25,9 @@ class ReadThrottle:
     def __init__(
         self,
         client: MessageListener,
-        microphone: AudioFormat,
+        audio: Allowance,
+        least_bytes: int,
+        messages: Allowance,
         feed: Callable[[ClientTooFast], None],
         clock: Callable[[], float],
     ) -> None:
@@ -33,8 +35,8 @@ class ReadThrottle:
         self._feed = feed
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self.messages = message_allowance(clock())
-        self.use(microphone)
+        self.messages = messages
+        self.use(audio, least_bytes)
         client.on_control = self.message
         client.on_fragment = self.fragment
 
@@ -43,10 +45,15 @@ class ReadThrottle:
         """Whether the client is not read for now."""
         return self._timer is not None
 
-    def use(self, microphone: AudioFormat) -> None:
+    def use(self, audio: Allowance, least_bytes: int) -> None:
         """The client's audio comes in another format from here on."""
-        self.audio = audio_allowance(microphone.bytes_per_ms, self._clock())
-        self.least_bytes = LEAST_FRAME_MS * microphone.bytes_per_ms
+        self.audio, self.least_bytes = audio, least_bytes
+
+    def take(self, n_bytes: int) -> None:
+        """Count `n_bytes` of one message, whatever it holds."""
+        self.audio.left -= max(n_bytes, self.least_bytes)
+        if self.audio.left < 0:
+            self.slow_down(self.audio, "audio")
 
     def message(self) -> None:
         """Count a message."""
@@ -74,7 +81,7 @@ class ReadThrottle:
 
     def _pause(self, wait_s: float) -> None:
         if self._timer is None:
-            self._client.pause_reading()
+            self._client.pause_reading(_TOO_FAST)
             self._client.read_sparingly()
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._read_on)
 
@@ -90,4 +97,4 @@ class ReadThrottle:
         if self._client.has_left:  # what it has sent would keep a dead session alive for minutes at this speed
             self._client.abort()
         else:
-            self._client.resume_reading()
+            self._client.resume_reading(_TOO_FAST)

@@ -18,7 +18,7 @@ from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
 from relay.wire.beta import BETA_NAMES
 from relay.wire.redaction import redact_event
-from relay.wire.weight import MAX_PARTS, count_parts, is_writable
+from relay.wire.weight import MAX_CLIENT_MEMBERS, MAX_UPSTREAM_MEMBERS, has_too_many_members, is_writable
 
 MAX_KIND_CHARS = 200
 _SPACE = rb"[ \t\r\n]*"  # JSON's own; \s would let others pass
@@ -116,8 +116,9 @@ class FrontCodec:
         n_bytes = canonical_append(raw)
         if n_bytes >= 0:
             return Forwarded("input_audio", "", n_bytes, raw)
-        if count_parts(raw) > MAX_PARTS:
-            return ClientBabbled(f"A message may hold at most {MAX_PARTS} objects and lists.", "invalid_json")
+        if has_too_many_members(raw, MAX_CLIENT_MEMBERS):
+            text = f"An event may have at most {MAX_CLIENT_MEMBERS} members and list elements; nothing of this one was taken."
+            return ClientBabbled(text, "too_many_members")
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
@@ -146,8 +147,8 @@ class FrontCodec:
         raw = bytes(frame)
         if not read_all and self._upstream is None and is_untouched(frame):
             return [UpstreamSaid(raw, _NO_BODY)]
-        if count_parts(raw) > MAX_PARTS:
-            return [MalformedUpstream("too many objects and lists")]
+        if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
+            return [MalformedUpstream("too many members")]
         try:
             body = orjson.loads(raw)
             if isinstance(body, dict):

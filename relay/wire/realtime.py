@@ -29,7 +29,7 @@ from relay.wire.append import (
 )
 from relay.wire.beta import BetaUpstream, client_event_to_beta
 from relay.wire.redaction import redact_event
-from relay.wire.weight import MAX_PARTS, count_parts, is_writable
+from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, is_writable
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536
@@ -61,8 +61,8 @@ class RealtimeCodec:
         found = self._words.find(raw) if is_transcript else self._audio.find(frame, raw)
         if found is not None:
             return found
-        if count_parts(raw) > MAX_PARTS:
-            return ev.MalformedUpstream("too many objects and lists")
+        if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
+            return ev.MalformedUpstream("too many members")
         try:
             _, obj = redact_event(raw, orjson.loads(raw), self._secrets)
             kind = obj["type"]
@@ -91,8 +91,8 @@ class BetaRealtimeCodec(RealtimeCodec):
     def decode(self, frame: memoryview) -> ev.UpstreamEvent:
         """One text message of the upstream as an event; what GA says twice counts once."""
         raw = bytes(frame)
-        if count_parts(raw) > MAX_PARTS:
-            return ev.MalformedUpstream("too many objects and lists")
+        if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
+            return ev.MalformedUpstream("too many members")
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError:

@@ -96,7 +96,7 @@ class Patient(RecordingListener):
     def _take(self, message: memoryview) -> None:
         self.messages.append(bytes(message))
         if len(self.messages) == 10:
-            self.pause_reading()
+            self.pause_reading("test")
             self.paused.set()
 
 
@@ -118,7 +118,7 @@ async def test_data_before_the_101_comes_little_at_a_time_and_stops_while_nothin
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(listener.messages) == n_taken
-        listener.resume_reading()
+        listener.resume_reading("test")
         assert len(listener.messages) < n_taken + 300
         assert await listener.end() == (1000, "")
         assert listener.messages == messages
@@ -306,7 +306,7 @@ async def test_the_options_land_where_they_are_meant_to(end: RelayEnd) -> None:
 
 async def test_what_a_client_sends_while_it_is_not_read_is_left_to_its_own_end(end: RelayEnd) -> None:
     async with raw_client(end) as (client, listener):
-        listener.pause_reading()
+        listener.pause_reading("test")
         flood = masked(binary(bytes(MAX_BYTES)))
         n_sent = 0
         while client.writer.transport.get_write_buffer_size() < 1024 * 1024:
@@ -315,7 +315,7 @@ async def test_what_a_client_sends_while_it_is_not_read_is_left_to_its_own_end(e
             await asyncio.sleep(0)
         assert n_sent * len(flood) < 8 * 1024 * 1024, "the kernel holds no more than some MiB for both ends"
         protocol = listener.transport.underlying_transport.get_protocol()
-        listener.resume_reading()
+        listener.resume_reading("test")
         client.send(close(1000))
         assert (await listener.end())[0] == 1000
         assert len(listener.messages) == n_sent
@@ -326,13 +326,13 @@ async def test_a_sparing_reader_that_is_paused_has_little_left_to_parse(end: Rel
     async with raw_client(end) as (client, listener):
         listener.read_sparingly()
         listener.read_sparingly()
-        listener.on_control = listener.pause_reading
+        listener.on_control = lambda: listener.pause_reading("test")
         seen = []
         listener.on_text = lambda message: seen.append(bytes(message))
         client.send(ping(), *[text("x")] * 5000, close(1000))
         assert (await client.frame())[0] == 10
         assert len(seen) < 200
-        listener.resume_reading()
+        listener.resume_reading("test")
         await listener.end()
         assert len(seen) == 5000
 
