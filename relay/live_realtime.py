@@ -5,9 +5,10 @@ nothing for `STUCK_S` ends the session.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, assert_never
 
+from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.events import Forwarded
@@ -17,6 +18,7 @@ from relay.core.realtime_events import PassDown, RealtimeCommand, TellClient, Te
 from relay.core.realtime_session import RealtimeSession
 from relay.core.redact import redact
 from relay.live_base import LiveBase, Tap, Tools
+from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.peers.passage import RealtimeClientSocket, RealtimeUpstreamSocket
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
@@ -64,6 +66,8 @@ class LiveRealtime(LiveBase[RealtimeSession]):
             self.feed,
             self._clock,
         )
+        client.waiting_bytes = lambda: 0 if self._upstream.is_writable else self._upstream.unsent_bytes
+        client.on_stalled = lambda: self.feed(ev.MessageStalled())
         client.on_text = self._client_text
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
@@ -181,16 +185,13 @@ class LiveRealtime(LiveBase[RealtimeSession]):
     def _carry_out(self, command: RealtimeCommand, now: float) -> None:
         match command:
             case Forwarded():
-                self._upstream.send_text(command.raw)
+                _send(self._upstream, [command.raw])
             case PassDown():
-                for message in self._codec.pass_down(command.raw):
-                    self._client.send_text(message)
+                _send(self._client, self._codec.pass_down(command.raw))
             case TellClient():
-                for message in self._codec.to_client(command.body):
-                    self._client.send_text(message)
+                _send(self._client, self._codec.to_client(command.body))
             case TellUpstream():
-                for message in self._codec.to_upstream(command.body):
-                    self._upstream.send_text(message)
+                _send(self._upstream, self._codec.to_upstream(command.body))
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
             case cmd.CancelTool(call_id):
@@ -226,9 +227,18 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         if self._closed.done():
             return
         if is_writable:
+            self._client.recount()
             self._client.resume_reading(_OTHER_END)
         else:
             self._client.pause_reading(_OTHER_END)
+
+
+def _send(socket: MessageListener, messages: Sequence[Chunk]) -> None:
+    for message in messages:
+        if len(message) > LONG_BYTES:
+            socket.send_long_text(message)
+        else:
+            socket.send_text(message)
 
 
 async def _as_coroutine(awaitable: Awaitable[None]) -> None:

@@ -28,6 +28,7 @@ from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
+from relay.peers.read_budget import ReadBudget
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.policies import Policies
 from relay.recorder import Recorder
@@ -76,6 +77,7 @@ class RelayState:
     recorder: Recorder
     mcp: McpServers
     spending: Spending
+    read_budget: ReadBudget = field(default_factory=ReadBudget)
     known_secrets: KnownSecrets = field(default_factory=KnownSecrets)
     """What is taken out of everything that leaves the relay, but for the model's deltas."""
     provider: ProviderClient = field(default_factory=ProviderClient)

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from aiohttp import web
 
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
+from relay.auth.keyring import ANONYMOUS
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
+from relay.core.quota import address_key
 from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
@@ -68,7 +70,15 @@ async def _converse(
         if "Origin" not in request.headers:
             await _dial_first(request, live)
         subprotocol = chosen_subprotocol(request)
-        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_MESSAGE_BYTES):
+        owner = address_key(relay.auth.address(request)) if principal.identity == ANONYMOUS else principal.identity
+        if take_over(
+            request,
+            socket,
+            relay.keepalive,
+            subprotocol=subprotocol,
+            max_frame_bytes=MAX_MESSAGE_BYTES,
+            read_within=(relay.read_budget, owner),
+        ):
             await live.run()
         else:
             live.give_up()

@@ -8,10 +8,15 @@ tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its ow
 
 import asyncio
 import base64
+import ctypes
+import functools
 import logging
+import mmap
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import SO_RCVBUF, SOL_SOCKET
+from time import thread_time
 from typing import Any, cast
 
 from aiohttp import web
@@ -20,13 +25,19 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the
 
 from relay.errors import BadRequest
 from relay.peers.frames import MessageListener, no_matter
+from relay.peers.read_budget import FREE_BYTES, NO_ROOM, Holder, ReadBudget
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
 _KERNEL_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
 and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
+_SHORT_READ_BYTES = 8192
+"""What one read brings of a client that sends messages of more than half of this: 200 of the shortest events."""
 _SPARING_READ_BYTES = 256
+_CHEAP_READ_S = 0.0003
+"""What parsing a piece may take for the next one to be twice as long."""
+_GIVE_BACK_BYTES = 128 * 1024
 _EARLY_BYTES = 1024
 """What is taken at once of the frames that came with the request: others have their turn before the next."""
 
@@ -89,35 +100,71 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         self._handler = handler
         self._listener = listener
         self._early = memoryview(b"")
+        self._share: _ReadShare | None = None
+        self._reads_sparingly = False
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._handler.connection_lost(exc)
+        if self._share is not None:
+            self._share.release()
+        # Cycles would keep what has been read of a long message until the garbage collector finds them.
+        self._share = None
+        self._listener.read_sparingly = self._listener.recount = no_matter
+        self.__dict__.pop("get_buffer", None)
+        self.__dict__.pop("buffer_updated", None)
 
-    def read_sparingly(self) -> None:
-        """Read `_SPARING_READ_BYTES` each time around the loop: a reader that is paused still parses all that it has
-        read, and libuv reads a socket up to 32 times in a row while there is more."""
+    def read_within(self, budget: ReadBudget, owner: str) -> None:
+        """Take the room for long messages from `budget`; the connection is paused while there is none."""
+        share = self._share = _ReadShare(
+            owner, budget, self._listener, super().buffer_updated, self.read_in_pieces, super().get_buffer
+        )
+        self._listener.recount = share.recount
+        self.buffer_updated = share.buffer_updated
+        self.transport.underlying_transport.set_protocol(self)  # uvloop looks the method up here, and only here
+
+    def read_in_pieces(self) -> None:
+        """Let no read bring more than `_SHORT_READ_BYTES`: what is read at once is also parsed at once, and picows'
+        buffer stays as long as it was for the longest message."""
         if "get_buffer" not in self.__dict__:
             take_all: Callable[[int], memoryview] = super().get_buffer
-            parse: Callable[[int], None] = super().buffer_updated
-            listener, call_soon = self._listener, asyncio.get_running_loop().call_soon
-            line = self.transport.underlying_transport
+            self.get_buffer = lambda hint: take_all(hint)[:_SHORT_READ_BYTES]
+            self.transport.underlying_transport.set_protocol(self)
 
-            def take_little(hint: int) -> memoryview:
-                return take_all(hint)[:_SPARING_READ_BYTES]
+    def read_sparingly(self) -> None:
+        """Read little at a time, once around the loop: a reader that is paused still parses all that it has read, and
+        libuv reads a socket up to 32 times in a row while there is more.
 
-            def go_on() -> None:
-                if not listener.is_paused and not line.is_closing():
-                    line.resume_reading()
+        How little depends on what the last piece cost, so that a long message does not take thousands of rounds.
+        """
+        if self._reads_sparingly:
+            return
+        self._reads_sparingly = True
+        take_all: Callable[[int], memoryview] = super().get_buffer
+        parse: Callable[[int], None] = self.buffer_updated
+        listener, call_soon = self._listener, asyncio.get_running_loop().call_soon
+        line = self.transport.underlying_transport
+        most_bytes = _SPARING_READ_BYTES
 
-            def parse_little(n_bytes: int) -> None:
-                parse(n_bytes)
-                if not listener.is_paused and not line.is_closing():
-                    line.pause_reading()
-                    call_soon(go_on)
+        def take_little(hint: int) -> memoryview:
+            return take_all(hint)[:most_bytes]
 
-            self.get_buffer, self.buffer_updated = take_little, parse_little
-            line.set_protocol(self)  # uvloop looks the methods up here, and only here
+        def go_on() -> None:
+            if not listener.is_paused and not line.is_closing():
+                line.resume_reading()
+
+        def parse_little(n_bytes: int) -> None:
+            nonlocal most_bytes
+            began_s = thread_time()
+            parse(n_bytes)
+            is_cheap = thread_time() - began_s < _CHEAP_READ_S
+            most_bytes = min(2 * most_bytes, _KERNEL_BUFFER_BYTES) if is_cheap else _SPARING_READ_BYTES
+            if not listener.is_paused and not line.is_closing():
+                line.pause_reading()
+                call_soon(go_on)
+
+        self.get_buffer, self.buffer_updated = take_little, parse_little
+        line.set_protocol(self)
 
     def take_early(self, data: bytes) -> None:
         """Take what came behind the head of the request: little at a time, and nothing while the client is paused."""
@@ -152,6 +199,75 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             room[:n_bytes] = view[:n_bytes]
             self.buffer_updated(n_bytes)
             view = view[n_bytes:]
+
+
+class _ReadShare(Holder):
+    """What one connection holds of the budget for unfinished messages, and the parser that fills it."""
+
+    def __init__(
+        self,
+        owner: str,
+        budget: ReadBudget,
+        listener: MessageListener,
+        parse: Callable[[int], None],
+        read_in_pieces: Callable[[], None],
+        unused: Callable[[int], memoryview],
+    ) -> None:
+        super().__init__(owner)
+        self._budget = budget
+        self._listener = listener
+        self._parse = parse
+        self._read_in_pieces = read_in_pieces
+        self._unused = unused
+
+    def buffer_updated(self, n_bytes: int) -> None:
+        """Parse what has come, and count what is left of it."""
+        listener = self._listener
+        listener.unread_bytes += n_bytes
+        self._parse(n_bytes)
+        if listener.unread_bytes > _SHORT_READ_BYTES // 2 or listener.unfinished_bytes > FREE_BYTES or self.held_bytes:
+            self._read_in_pieces()
+            self.recount()
+
+    def recount(self) -> None:
+        """Hold as much as is unfinished now."""
+        unfinished_bytes = self._listener.unfinished_bytes
+        if unfinished_bytes > FREE_BYTES:
+            self._budget.hold(self, unfinished_bytes)
+        elif self.held_bytes:
+            self.release()
+            _give_back(self._unused(-1))
+
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self._budget.release(self)
+
+    def pause(self) -> None:
+        """Read the connection no more for now."""
+        self._listener.pause_reading(NO_ROOM)
+
+    def resume(self) -> None:
+        """Read it on."""
+        self._listener.resume_reading(NO_ROOM)
+
+    def cut(self) -> None:
+        """End it: its message takes too long."""
+        self._listener.on_stalled()
+
+
+def _give_back(unused: memoryview) -> None:
+    """Give pages that hold nothing back to the system: picows never makes its read buffer smaller."""
+    if sys.platform != "linux" or len(unused) < 2 * _GIVE_BACK_BYTES:
+        return
+    address = ctypes.addressof(ctypes.c_char.from_buffer(unused))
+    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (address + len(unused) - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 class _EarlyData:
@@ -193,9 +309,11 @@ def take_over(
     *,
     max_frame_bytes: int,
     subprotocol: str | None = None,
+    read_within: tuple[ReadBudget, str] | None = None,
 ) -> bool:
     """Answer the upgrade and hand the connection to `socket`. Returns False if the client has left already.
 
+    `read_within`: the budget for unfinished messages, and whose they are, for a client whose messages may be long.
     Messages may reach the socket's callbacks before this returns. The request must have passed `check_upgrade`.
     """
     transport = request.transport
@@ -213,6 +331,8 @@ def take_over(
         b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
     )
+    if read_within is not None:
+        protocol.read_within(*read_within)
     request.protocol.set_parser(cast(Any, _EarlyData(protocol)))
     if not protocol.has_early and not socket.is_paused:
         transport.resume_reading()  # aiohttp pauses after 64 KiB of early data

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 2.0
 MAX_FRAGMENTS = 4096
+LONG_BYTES = 64 * 1024
+"""Longer messages are sent by `send_long_text`."""
+_HEADER_BYTES = 14
+"""The longest header of a frame (RFC 6455, 5.2)."""
 MAX_FRAMES_AFTER_CLOSE = 300
 """What may still be under way when we hang up; a peer that sends more has not noticed, and is read no more. It is not
 cut off before its time is up: a reset would take from it what it has not read yet, why we hang up."""
@@ -59,6 +63,12 @@ class MessageListener(WSListener):
         """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
         self.on_fragment: Callable[[], None] = no_matter
         """A part of a message came, and more of it follows."""
+        self.on_stalled: Callable[[], None] = no_matter
+        """A long message took too long to arrive while others waited for its room (`relay.peers.read_budget`)."""
+        self.waiting_bytes: Callable[[], int] = int
+        """How many bytes of whole messages wait until their receiver reads."""
+        self.recount: Callable[[], None] = no_matter
+        """Some of them have been sent on."""
         self.read_sparingly: Callable[[], None] = no_matter
         """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
         self.on_resumed: Callable[[], None] = no_matter
@@ -89,6 +99,7 @@ class MessageListener(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
+        self.unread_bytes = 0
         kind = frame.msg_type
         if (
             (kind is not _BINARY and kind is not _TEXT)
@@ -161,8 +172,14 @@ class MessageListener(WSListener):
 
     @property
     def unfinished_bytes(self) -> int:
-        """How much of a message has come that is not whole yet."""
-        return self.unread_bytes + self._fragment_bytes
+        """How much of the peer's messages has come that is not whole yet, or waits to be sent on."""
+        return self.unread_bytes + self._fragment_bytes + self.waiting_bytes()
+
+    def send_long_text(self, message: Chunk) -> None:
+        """Send one text message without keeping its room: picows' own buffer for what it sends never gets smaller."""
+        if self.transport is not None and self.is_open:
+            framed = bytearray(_HEADER_BYTES) + message
+            self.transport.send_reuse_external_bytearray(_TEXT, framed, _HEADER_BYTES)
 
     def pause_reading(self, why: str) -> None:
         """Read no more until `resume_reading` for the same reason: the peer's own buffers fill, and it must wait."""

@@ -18,7 +18,7 @@ from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 from audio.framing import Chunk
 from relay.core.events import TextDelta
 from relay.core.passed import Passed, Piece
-from relay.peers.frames import MessageListener, StrictTextListener
+from relay.peers.frames import LONG_BYTES, MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
 from relay.wire.append import APPEND, TRANSCRIPT_HEAD, USUAL_HEAD
 from relay.wire.front import USUAL_DELTAS, canonical_append
@@ -84,7 +84,7 @@ class RealtimeClientSocket(Passage, StrictTextListener):
             n_bytes, least_bytes = frame.payload_size, self._least_bytes
             left_bytes = self._left_bytes - (n_bytes if n_bytes > least_bytes else least_bytes)
             raw = frame.get_payload_as_bytes()
-            if left_bytes >= 0 and canonical_append(raw) >= 0:
+            if left_bytes >= 0 and n_bytes <= LONG_BYTES and canonical_append(raw) >= 0:
                 self._left_bytes = left_bytes
                 to.send(_TEXT, raw)
                 return
@@ -304,7 +304,7 @@ class RealtimeUpstreamSocket(Passage, UpstreamSocket):
         to = self.pass_to
         if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
             raw = frame.get_payload_as_bytes()
-            if raw.startswith(USUAL_DELTAS):
+            if raw.startswith(USUAL_DELTAS) and frame.payload_size <= LONG_BYTES:
                 self.has_passed = True
                 to.send(_TEXT, raw)
                 return

@@ -117,7 +117,7 @@ class FrontCodec:
         if n_bytes >= 0:
             return Forwarded("input_audio", "", n_bytes, raw)
         if has_too_many_members(raw, MAX_CLIENT_MEMBERS):
-            text = f"An event may have at most {MAX_CLIENT_MEMBERS} members and list elements; nothing of this one was taken."
+            text = f"An event may have at most {MAX_CLIENT_MEMBERS} members and list elements; this one was not taken."
             return ClientBabbled(text, "too_many_members")
         try:
             body = orjson.loads(raw)

@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from time import thread_time
+from typing import Any
 
 import pytest
 import uvloop
@@ -12,6 +14,7 @@ from websockets.asyncio.client import connect
 
 from relay.peers.client_socket import Keepalive
 from relay.peers.frames import MAX_FRAMES_AFTER_CLOSE
+from relay.peers.read_budget import ReadBudget
 from tests.support.raw_websocket import (
     MAX_BYTES,
     RawClient,
@@ -88,8 +91,8 @@ async def test_data_before_the_101_waits_for_it_however_much_it_is() -> None:
 class Patient(RecordingListener):
     """Reads no more after ten messages, until it is told to."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, max_message_bytes: int) -> None:
+        super().__init__(max_message_bytes)
         self.paused = asyncio.Event()
         self.on_binary = self._take
 
@@ -337,29 +340,60 @@ async def test_a_sparing_reader_that_is_paused_has_little_left_to_parse(end: Rel
         assert len(seen) == 5000
 
 
-def test_a_sparing_reader_reads_once_around_the_loop() -> None:
-    async def messages_a_round() -> int:
-        """The most of them that one round of the loop brings."""
-        loop, rounds = asyncio.get_running_loop(), Counter[int]()
-        n_round = 0
+async def rounds_of(
+    frames: list[bytes], on_text: Callable[[], None], *, sparing: bool = True, **options: Any
+) -> Counter[int]:
+    """How many of these messages each round of the loop brings."""
+    loop, rounds = asyncio.get_running_loop(), Counter[int]()
+    n_round = 0
 
-        def next_round() -> None:
-            nonlocal n_round
-            n_round += 1
-            loop.call_soon(next_round)
+    def next_round() -> None:
+        nonlocal n_round
+        n_round += 1
+        loop.call_soon(next_round)
 
-        async with relay_end() as end, raw_client(end) as (client, listener):
+    def count(_: memoryview) -> None:
+        rounds[n_round] += 1
+        on_text()
+
+    async with relay_end(**options) as end, raw_client(end) as (client, listener):
+        if sparing:
             listener.read_sparingly()
-            listener.on_text = lambda _: rounds.update((n_round,))
-            next_round()
-            client.send(*[text("x" * 26)] * 1000, close(1000))  # frames of 32 bytes
-            await listener.end()
-        assert rounds.total() == 1000
-        return max(rounds.values())
+        listener.on_text = count
+        next_round()
+        client.send(*frames, close(1000))
+        await listener.end()
+    return rounds
 
+
+def work() -> None:
+    """What a message may cost: 0.1 ms."""
+    until_s = thread_time() + 0.0001
+    while thread_time() < until_s:
+        pass
+
+
+def test_a_sparing_reader_reads_once_around_the_loop() -> None:
     # libuv, unlike asyncio's own loop, reads a socket up to 32 times in a row while there is more.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(messages_a_round()) <= 9
+        rounds = runner.run(rounds_of([text("x" * 26)] * 1000, work))  # frames of 32 bytes
+    assert rounds.total() == 1000
+    assert max(rounds.values()) <= 9
+
+
+def test_a_sparing_reader_reads_more_at_once_of_what_costs_little() -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        rounds = runner.run(rounds_of([text("x" * 50)] * 4000, lambda: None))
+    assert rounds.total() == 4000
+    assert max(rounds.values()) > 64, "256 bytes hold five of them"
+
+
+async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> None:
+    frames = [text("x" * 200_000), *[text("x" * 26)] * 3000]
+    options = {"sparing": False, "read_within": (ReadBudget(), "owner"), "max_bytes": 300_000}
+    rounds = await rounds_of(frames, lambda: None, **options)
+    assert rounds.total() == 3001
+    assert max(rounds.values()) <= 8192 / 32 + 1
 
 
 async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: RelayEnd) -> None:

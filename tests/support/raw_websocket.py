@@ -17,6 +17,7 @@ from relay.app.errors import error_response
 from relay.errors import RelayError
 from relay.peers.client_socket import Keepalive, check_upgrade, take_over, upgraded_response
 from relay.peers.frames import MessageListener, StrictTextListener
+from relay.peers.read_budget import ReadBudget
 
 TIMEOUT_S = 10.0
 MAX_BYTES = 1000
@@ -54,6 +55,8 @@ class RelayEnd:
     listeners: "asyncio.Queue[RecordingListener]" = field(default_factory=asyncio.Queue)
     subprotocol: str | None = None
     keepalive: Keepalive = Keepalive()
+    read_within: tuple[ReadBudget, str] | None = None
+    max_bytes: int = MAX_BYTES
     request: web.Request | None = None
     before_upgrade: asyncio.Event | None = None
     upgrading: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,8 +68,15 @@ class RelayEnd:
         self.upgrading.set()
         if self.before_upgrade is not None:
             await self.before_upgrade.wait()
-        listener = self.kind()
-        if take_over(request, listener, self.keepalive, subprotocol=self.subprotocol, max_frame_bytes=10 * MAX_BYTES):
+        listener = self.kind(self.max_bytes)
+        if take_over(
+            request,
+            listener,
+            self.keepalive,
+            subprotocol=self.subprotocol,
+            max_frame_bytes=10 * self.max_bytes,
+            read_within=self.read_within,
+        ):
             self.listeners.put_nowait(listener)
             await listener.closed
         return upgraded_response()

@@ -1,0 +1,106 @@
+"""What a Realtime client may take: sessions that end when they are idle or long, and a word to who is too fast."""
+
+import pytest
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.events import Forwarded
+from relay.core.limits import SessionLimits, realtime_bytes_allowance, realtime_event_allowance
+from tests.support.realtime_stage import RealtimeStage
+
+
+def staged(**limits: float) -> RealtimeStage:
+    return RealtimeStage(limits=SessionLimits(**limits)).ready()
+
+
+def tick_at(stage: RealtimeStage, now: float) -> None:
+    stage.now = now
+    stage.feed(ev.Tick())
+
+
+def closes(stage: RealtimeStage) -> list[tuple[int, str]]:
+    return [(end.code, end.reason) for end in stage.ends if isinstance(end, cmd.CloseClient)]
+
+
+def test_an_idle_session_is_told_so_and_closed() -> None:
+    stage = staged(max_idle_s=60)
+    assert stage.session.deadline == 60
+    tick_at(stage, 60)
+    [told] = stage.take_told()
+    assert told["error"]["code"] == "session_idle"
+    assert told["error"]["message"] == "Nothing was said for 60 s; reconnect to go on."
+    assert closes(stage) == [(4002, "idle")]
+
+
+def test_a_long_session_is_told_so_and_closed_whatever_happens_in_it() -> None:
+    stage = staged(max_duration_s=600, max_idle_s=60)
+    for now in range(0, 600, 30):
+        stage.now = float(now)
+        stage.client(type="input_audio_buffer.clear")
+        stage.feed(ev.Tick())
+    tick_at(stage, 600)
+    assert stage.take_told()[-1]["error"]["code"] == "session_limit"
+    assert closes(stage) == [(4002, "session too long")]
+
+
+@pytest.mark.parametrize("sign", ["event", "audio", "audio that passes unseen", "a response"])
+def test_whatever_the_client_sends_or_hears_is_no_idleness(sign: str) -> None:
+    stage = staged(max_idle_s=60)
+    stage.now = 50.0
+    if sign == "event":
+        stage.client(type="input_audio_buffer.clear")
+    elif sign == "audio":
+        stage.feed(Forwarded("input_audio", "", 2, b'{"type":"input_audio_buffer.append","audio":"AAA="}'))
+    elif sign == "audio that passes unseen":
+        stage.session.heard_client(50.0)
+    else:
+        stage.upstream(type="response.created", response={"id": "r1", "output": []})
+    tick_at(stage, 60)
+    assert closes(stage) == []
+    if sign == "a response":
+        stage.upstream(type="response.done", response={"id": "r1", "status": "completed", "output": []})
+    tick_at(stage, 109)
+    assert closes(stage) == []
+    tick_at(stage, 121)
+    assert closes(stage) == [(4002, "idle")]
+
+
+def test_without_limits_a_session_waits_for_ever() -> None:
+    stage = staged()
+    tick_at(stage, 1e6)
+    assert stage.session.deadline is None
+    assert closes(stage) == []
+
+
+@pytest.mark.parametrize(("what", "bound"), [("audio", "2 MB or 600 events a second"), ("messages", "50 a second")])
+def test_who_is_too_fast_is_told_the_bound_and_goes_on(what: str, bound: str) -> None:
+    stage = staged()
+    stage.feed(ev.ClientTooFast(what))  # type: ignore[arg-type]
+    [told] = stage.take_told()
+    assert told["error"]["code"] == "too_fast"
+    assert bound in told["error"]["message"]
+    assert closes(stage) == []
+
+
+def test_a_message_that_holds_up_others_ends_its_session_with_a_word() -> None:
+    stage = staged()
+    stage.feed(ev.MessageStalled())
+    assert stage.take_told()[0]["error"]["code"] == "message_too_slow"
+    assert closes(stage) == [(1013, "a message took too long to arrive")]
+
+
+def test_the_longest_event_may_come_at_once_and_two_megabytes_a_second_after_it() -> None:
+    allowance = realtime_bytes_allowance(now=0.0)
+    allowance.left -= 16_000_000
+    assert allowance.wait_s(0.0) == 0
+    allowance.left -= 4_000_000
+    assert allowance.wait_s(0.0) == pytest.approx(2.0)
+    assert allowance.wait_s(2.01) == 0
+
+
+def test_two_thousand_events_may_come_at_once_and_fifty_a_second_after_them() -> None:
+    allowance = realtime_event_allowance(now=0.0)
+    allowance.left -= 2000
+    assert allowance.wait_s(0.0) == 0
+    allowance.left -= 100
+    assert allowance.wait_s(0.0) == pytest.approx(2.0)

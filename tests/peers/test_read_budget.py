@@ -1,0 +1,122 @@
+"""Room for unfinished messages: who gets it, who waits for it, and who gives it up."""
+
+import asyncio
+
+from relay.peers.read_budget import Holder, ReadBudget
+
+
+class Connection(Holder):
+    """Remembers what the budget does to it."""
+
+    def __init__(self, owner: str = "a") -> None:
+        super().__init__(owner)
+        self.log: list[str] = []
+        self.was_cut = asyncio.Event()
+
+    def pause(self) -> None:
+        self.log.append("pause")
+
+    def resume(self) -> None:
+        self.log.append("resume")
+
+    def cut(self) -> None:
+        self.log.append("cut")
+        self.was_cut.set()
+
+
+async def test_messages_that_fit_never_wait() -> None:
+    budget = ReadBudget(max_bytes=100)
+    first, second = Connection("a"), Connection("b")
+    budget.hold(first, 40)
+    budget.hold(second, 49)
+    assert budget.held_bytes == 89
+    budget.release(first)
+    budget.release(second)
+    assert (budget.held_bytes, first.log, second.log) == (0, [], [])
+
+
+async def test_who_finds_no_room_waits_until_somebody_is_done() -> None:
+    budget = ReadBudget(max_bytes=100)
+    first, second, third = Connection("a"), Connection("b"), Connection("c")
+    budget.hold(first, 45)
+    budget.hold(second, 45)
+    budget.hold(third, 20)
+    assert third.log == ["pause"]
+    budget.release(first)
+    assert third.log == ["pause", "resume"]
+    budget.release(third)
+    budget.release(second)
+
+
+async def test_the_message_that_arrives_for_longest_always_goes_on() -> None:
+    budget = ReadBudget(max_bytes=100)
+    connections = [Connection(f"owner {number}") for number in range(5)]
+    for connection in connections:
+        budget.hold(connection, 30)
+    assert [bool(one.log) for one in connections] == [False, False, False, True, True]
+    budget.hold(connections[0], 49)
+    assert connections[0].log == []
+    budget.hold(connections[1], 31)
+    assert connections[1].log == ["pause"]
+    for connection in connections:
+        budget.release(connection)
+
+
+async def test_one_owner_leaves_half_of_it_to_the_others() -> None:
+    budget = ReadBudget(max_bytes=100)
+    greedy = [Connection("greedy") for _ in range(3)]
+    for connection in greedy:
+        budget.hold(connection, 25)
+    other = Connection("other")
+    budget.hold(other, 20)
+    assert [one.log for one in greedy] == [[], ["pause"], ["pause"]]
+    assert other.log == []
+    for connection in (*greedy, other):
+        budget.release(connection)
+
+
+async def test_who_holds_up_others_for_too_long_is_cut() -> None:
+    budget = ReadBudget(max_bytes=100, patience_s=0.01)
+    slow, second, waiting = Connection("a"), Connection("b"), Connection("c")
+    budget.hold(slow, 48)
+    budget.hold(second, 48)
+    budget.hold(waiting, 10)
+    async with asyncio.timeout(5):
+        await slow.was_cut.wait()
+    assert (slow.log, second.log, waiting.log) == (["cut"], [], ["pause", "resume"])
+    budget.release(second)
+    budget.release(waiting)
+
+
+async def test_who_waits_for_its_own_share_cuts_nobody_else() -> None:
+    budget = ReadBudget(max_bytes=100, patience_s=0.01)
+    other, mine, more_of_mine = Connection("other"), Connection("mine"), Connection("mine")
+    budget.hold(other, 10)
+    budget.hold(mine, 49)
+    budget.hold(more_of_mine, 10)
+    async with asyncio.timeout(5):
+        await mine.was_cut.wait()
+    assert other.log == []
+    for connection in (other, more_of_mine):
+        budget.release(connection)
+
+
+async def test_nobody_is_cut_while_nobody_waits() -> None:
+    budget = ReadBudget(max_bytes=100, patience_s=0.01)
+    slow, waiting = Connection("a"), Connection("b")
+    budget.hold(slow, 100)
+    budget.hold(waiting, 1)
+    assert waiting.log == ["pause"]
+    budget.release(waiting)  # it has left
+    await asyncio.sleep(0.03)  # longer than anybody would wait
+    assert slow.log == []
+    budget.release(slow)
+
+
+async def test_a_connection_that_is_gone_holds_nothing_and_can_be_released_again() -> None:
+    budget = ReadBudget(max_bytes=100)
+    gone = Connection()
+    budget.hold(gone, 60)
+    budget.release(gone)
+    budget.release(gone)
+    assert budget.held_bytes == 0

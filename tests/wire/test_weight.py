@@ -1,0 +1,62 @@
+"""Members of a JSON text, counted before it is parsed."""
+
+import json
+from time import process_time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.wire.weight import has_too_many_members
+
+TEXT = 'a, [b] {c} \\ " \\" ,,,'
+
+
+def members_of(value: Any) -> int:
+    """Commas and opening brackets outside of texts, as compact JSON has them."""
+    if isinstance(value, dict):
+        return 1 + max(0, len(value) - 1) + sum(map(members_of, value.values()))
+    if isinstance(value, list):
+        return 1 + max(0, len(value) - 1) + sum(map(members_of, value))
+    return 0
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(alphabet=' ,[{\\"\u00e9a', max_size=12),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=4), inner, max_size=8),
+    max_leaves=40,
+)
+
+
+@given(JSON)
+def test_the_count_is_that_of_the_parsed_value(value: Any) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    n_members = members_of(value)
+    assert not has_too_many_members(raw, n_members)
+    if n_members:
+        assert has_too_many_members(raw, n_members - 1)
+
+
+def test_what_stands_in_texts_does_not_count() -> None:
+    assert not has_too_many_members(json.dumps({"text": TEXT * 10_000}).encode(), 10)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" + b",".join([b"{}"] * 190_000) + b"]",
+        b"{" + b",".join([b'"k":1'] * 190_000) + b"}",
+        b"[" + b",".join([b'""'] * 1_400_000) + b"]",
+        b'"' * 1_000_000 + b"," * 20_000,
+        b"[" * 1_000_000,
+    ],
+    ids=["objects", "members", "texts", "no JSON", "nesting"],
+)
+def test_many_members_are_seen_in_little_time(raw: bytes) -> None:
+    costs_s = []
+    for _ in range(3):
+        began_s = process_time()
+        assert has_too_many_members(raw, 10_000)
+        costs_s.append(process_time() - began_s)
+    assert min(costs_s) < 0.015
