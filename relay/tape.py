@@ -21,12 +21,15 @@ from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.journal_lines import (
+    MAX_QUICK_BYTES,
     audio_line,
     end_line,
     event_line,
+    event_object,
     input_lines,
     passed_lines,
-    realtime_line,
+    quick_line,
+    realtime_object,
     sent_line,
     voice_line,
     words_line,
@@ -115,7 +118,7 @@ class SessionTape:
                 self._audio(event, now, commands)
             elif type(event) is ev.VoiceSpoke and commands is not None:
                 self._spoken(event, now, commands)
-            elif type(event) is ev.TextDelta and commands is not None:
+            elif type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_QUICK_BYTES:
                 self._note(words_line(event, now, commands), now, 0)
             else:
                 self._other(event, now, commands)
@@ -284,7 +287,7 @@ class SessionTape:
             if type(command) is cmd.UseOptions:
                 self._keeps_sent = _converts(command.options)
         raised = "" if commands is not None else _what_failed()
-        line = event_line(event, now, commands, raised)
+        line = quick_line(event_object(event, now, commands, raised))
         self._note(self._secrets.redact_json(line), now, 0)
 
     def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
@@ -378,8 +381,8 @@ class RealtimeTape(SessionTape):
             self._withdrawn()
             return
         raised = "" if commands is not None else _what_failed()
-        line, samples, is_clients = realtime_line(event, now, commands, raised)
-        line = self._secrets.redact_json(line)
+        told, samples, is_clients = realtime_object(event, now, commands, raised)
+        line = self._secrets.redact_json(quick_line(told))
         if samples:
             (self._client if is_clients else self._upstream).extend(samples)
         self._note(line, now, len(samples))

@@ -287,7 +287,7 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     recorder = Recorder(tmp_path, "on")
     loaded = tape_of(recorder)
     loaded.feed(ev.UpstreamOpened())
-    monkeypatch.setattr("relay.tape.event_line", broken)
+    monkeypatch.setattr("relay.tape.quick_line", broken)
     loaded.feed(ev.SessionCreated(), ev.SessionUpdated())
     recorder.done(loaded.tape)
     await recorder.stop()

@@ -39,6 +39,12 @@ def from_json(obj: Mapping[str, Any]) -> Event | Command | RealtimeEvent | Realt
         raise ValueError(f"{name}: {error}") from error
 
 
+def sound_members(name: Any) -> frozenset[str]:
+    """The members of an event or command, by its `t`, that hold sound in base64."""
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    return frozenset() if kind is None else _sound_members(kind)
+
+
 def plain(value: Any) -> Any:
     """Any of the frozen values that sessions are made of (a configuration, options, a policy) as JSON."""
     return _plain(value)
@@ -80,6 +86,11 @@ def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)] if is_dataclass(kind) else kind._fields
     return {name: hints[name] for name in names}
+
+
+@cache
+def _sound_members(kind: Any) -> frozenset[str]:
+    return frozenset(name for name, hint in _hints(kind).items() if hint == Chunk)
 
 
 @cache

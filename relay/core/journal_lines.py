@@ -11,6 +11,7 @@
 | `{"now":T,"sent":N,"crc":C}` | N bytes of audio went to the client; `"kept":true`: they stand in `sent.pcm` |
 | `{"gap":{"records":R,"from":T,"to":T}}` | that many records could not be written |
 | `{"now":T,"end":"…"}` | the recording ends here, and why |
+| `{"unclean":{…}}` | a long line, not yet searched for credentials; there is none in a finished recording |
 
 A Realtime client's session has lines of its own besides: `relay.core.journal_realtime`.
 
@@ -30,8 +31,8 @@ import orjson
 
 from relay.core.commands import Command, TellText
 from relay.core.events import Event, Forwarded, TextDelta, VoiceSpoke
-from relay.core.journal import build, from_json, to_json
-from relay.core.journal_realtime import Frame, clean_frame, is_frame, members_of, read_frame
+from relay.core.journal import build, from_json, sound_members, to_json
+from relay.core.journal_realtime import Frame, clean_frame, clean_members, is_frame, members_of, read_frame
 from relay.core.passed import Passed
 from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.redact import clean, redact
@@ -41,12 +42,15 @@ PASSED_ON: Final = "="
 MAX_LINE_BYTES: Final = 48 * 1024 * 1024
 """A Realtime client's event may have 16 MiB, and stands there twice if the relay changed it."""
 MAX_RAISED_CHARS: Final = 500
+MAX_QUICK_BYTES: Final = 8 * 1024
+"""A longer line is not searched for credentials while its session goes on: that takes 0.2 µs a byte."""
 MAX_WORDS_CHARS: Final = 400
 """No `delta` of words is longer; one that is holds sound."""
 
 Obj = dict[str, Any]
 
 _NOT_ORJSON = b'{"now": '
+_UNCLEAN = b'{"unclean":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,10 @@ Line = Happened | Sent | Gap | End
 
 def done_of(event: Any, commands: Sequence[Any]) -> list[Any]:
     """Commands as they stand in `do`."""
+    return [_cleaned_command(one) for one in _uncleaned(event, commands)]
+
+
+def _uncleaned(event: Any, commands: Sequence[Any]) -> list[Any]:
     return [PASSED_ON if _is_passed_on(event, command) else _command(command) for command in commands]
 
 
@@ -120,49 +128,101 @@ def _command(command: Any) -> Obj:
         del told["raw"]
         return told | {"crc": crc32(command.raw)}
     if type(command) is PassDown:  # kept back for a while
-        return {"t": "PassDown", "crc": crc32(clean_frame(bytes(command.raw)).encode())}
+        return {"t": "PassDown", "frame": bytes(command.raw).decode(errors="replace")}
     if type(command) in (TellClient, TellUpstream):
         return {"t": type(command).__name__, "body": {name: _member(name, one) for name, one in command.body.items()}}
-    return _cleaned(command)
-
-
-def _cleaned(value: Any) -> Obj:
-    """An event or a command as JSON without what looks like a credential; audio is none, whatever its base64."""
-    obj = to_json(value)
-    audio = {name for name in obj if isinstance(getattr(value, name, None), bytes | bytearray | memoryview)}
-    return {name: member if name in audio else clean({name: member})[name] for name, member in obj.items()}
+    return to_json(command)
 
 
 def _member(name: str, value: Any) -> Any:
     """Sound in an event that was written anew is told by its length and its CRC-32 as well."""
     if name in ("audio", "delta") and isinstance(value, str) and len(value) > MAX_WORDS_CHARS:
         return f"{len(value)} characters, CRC-32 {crc32(value.encode())}"
-    return clean({name: value})[name]
+    return value
+
+
+def event_object(event: Event, now: float, commands: Sequence[Command] | None, raised: str = "") -> Obj:
+    """Any event as it came, for `line_of` or `quick_line`; its audio, if it is some, stands in the line."""
+    line: Obj = {"now": now, "event": to_json(event)}
+    if commands is None:
+        line["raised"] = raised
+    elif commands:
+        line["do"] = _uncleaned(event, commands)
+    return line
+
+
+def realtime_object(
+    event: Any, now: float, commands: Sequence[Any] | None, raised: str = ""
+) -> tuple[Obj, bytes, bool]:
+    """An event of a Realtime client's session as it came, its sound, and whether that is the client's."""
+    members, samples = members_of(event) if isinstance(event, Forwarded | ClientSaid | UpstreamSaid) else (None, b"")
+    line: Obj = {"now": now, **(members if members is not None else {"event": to_json(event)})}
+    if commands is None:
+        line["raised"] = raised
+    else:
+        do = _uncleaned(event, commands)
+        if do != ([] if members is None else [PASSED_ON]):
+            line["do"] = do
+    return line, samples, isinstance(event, Forwarded | ClientSaid)
 
 
 def event_line(event: Event, now: float, commands: Sequence[Command] | None, raised: str = "") -> bytes:
     """The line of any event; its audio, if it is some, stands in the line."""
-    line: Obj = {"now": now, "event": _cleaned(event)}
-    if commands is None:
-        line["raised"] = redact(raised, MAX_RAISED_CHARS)
-    elif commands:
-        line["do"] = done_of(event, commands)
-    return _dump(line)
+    return line_of(event_object(event, now, commands, raised))
 
 
 def realtime_line(
     event: Any, now: float, commands: Sequence[Any] | None, raised: str = ""
 ) -> tuple[bytes, bytes, bool]:
     """The line of an event of a Realtime client's session, its sound, and whether that is the client's."""
-    members, samples = members_of(event) if isinstance(event, Forwarded | ClientSaid | UpstreamSaid) else (None, b"")
-    line: Obj = {"now": now, **(members if members is not None else {"event": _cleaned(event)})}
-    if commands is None:
-        line["raised"] = redact(raised, MAX_RAISED_CHARS)
-    else:
-        do = done_of(event, commands)
-        if do != ([] if members is None else [PASSED_ON]):
-            line["do"] = do
-    return _dump(line), samples, isinstance(event, Forwarded | ClientSaid)
+    line, samples, is_clients = realtime_object(event, now, commands, raised)
+    return line_of(line), samples, is_clients
+
+
+def line_of(line: Obj) -> bytes:
+    """A line without anything that looks like a credential."""
+    return _dump(_cleaned_line(line))
+
+
+def quick_line(line: Obj) -> bytes:
+    """The same while a session is recorded: the search of a long line is left to whoever reads or finishes it."""
+    raw = _dump(line)
+    return _UNCLEAN + raw[:-1] + b"}\n" if len(raw) > MAX_QUICK_BYTES else line_of(line)
+
+
+def is_unclean(raw: bytes) -> bool:
+    """Whether a line was left to be cleaned."""
+    return raw.startswith(_UNCLEAN)
+
+
+def cleaned_later(raw: bytes) -> bytes:
+    """The line that `quick_line` left to be cleaned. Raises ValueError."""
+    return line_of(_load(raw))
+
+
+def _cleaned_line(line: Obj) -> Obj:
+    cleaned = clean_members(line)
+    if "event" in cleaned:
+        cleaned["event"] = _cleaned(cleaned["event"])
+    if "raised" in cleaned:
+        cleaned["raised"] = redact(cleaned["raised"], MAX_RAISED_CHARS)
+    if "do" in cleaned:
+        cleaned["do"] = [_cleaned_command(one) for one in cleaned["do"]]
+    return cleaned
+
+
+def _cleaned_command(told: Any) -> Any:
+    if told == PASSED_ON or "crc" in told:
+        return told
+    if "frame" in told:
+        return {"t": told["t"], "crc": crc32(clean_frame(told["frame"]).encode())}
+    return _cleaned(told)
+
+
+def _cleaned(told: Obj) -> Obj:
+    """An event or a command without what looks like a credential; audio is none, whatever its base64."""
+    sound = sound_members(told.get("t"))
+    return {name: member if name in sound else clean({name: member})[name] for name, member in told.items()}
 
 
 def audio_line(event: Forwarded, now: float, commands: Sequence[Command]) -> bytes:
@@ -266,7 +326,7 @@ def read_line(raw: bytes) -> Line:
     if len(raw) > MAX_LINE_BYTES:
         raise ValueError(f"the line has {len(raw)} bytes; {MAX_LINE_BYTES} are the most a journal's line may have")
     try:
-        line = _load(raw)
+        line = _load(cleaned_later(raw) if is_unclean(raw) else raw)
     except ValueError as error:
         raise ValueError(f"that is not JSON: {error}") from None
     if not isinstance(line, dict):
@@ -293,6 +353,8 @@ def read_line(raw: bytes) -> Line:
 
 
 def _load(raw: bytes) -> Any:
+    if is_unclean(raw):
+        return _load(raw[len(_UNCLEAN) : raw.rindex(b"}")])
     # What orjson could not write it does not read either: it would round whole numbers over 64 bits. The blank behind
     # the colon tells such lines apart.
     return json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw)

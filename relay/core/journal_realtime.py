@@ -13,7 +13,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -41,7 +41,7 @@ class Frame(NamedTuple):
 
 
 def members_of(event: Forwarded | ClientSaid | UpstreamSaid) -> tuple[Obj | None, bytes]:
-    """The members of an event's line, without secrets, and its sound; None for one that only fits a line of its own."""
+    """The members of an event's line as it came, and its sound; None for one that only fits a line of its own."""
     if isinstance(event, ClientSaid):
         return _said_members(event.body)
     raw = bytes(event.raw)
@@ -59,7 +59,7 @@ def members_of(event: Forwarded | ClientSaid | UpstreamSaid) -> tuple[Obj | None
     if cut is not None:
         head, samples, tail = cut
         return {"out": len(samples), "head": head, "tail": tail, **read}, samples
-    return {"down": clean_frame(raw, event.body), **read}, b""
+    return {"down": raw.decode(errors="replace"), **read}, b""
 
 
 def _said_members(body: Mapping[str, Any]) -> tuple[Obj, bytes]:
@@ -70,8 +70,13 @@ def _said_members(body: Mapping[str, Any]) -> tuple[Obj, bytes]:
         except ValueError:
             samples = b""
         if samples and pybase64.b64encode_as_string(samples) == audio:
-            return {"in": len(samples), "said": clean({k: v for k, v in body.items() if k != "audio"})}, samples
-    return {"up": clean(body)}, b""
+            return {"in": len(samples), "said": {k: v for k, v in body.items() if k != "audio"}}, samples
+    return {"up": body}, b""
+
+
+def clean_members(line: Obj) -> Obj:
+    """A line of this module without anything that looks like a credential."""
+    return {name: _CLEANERS[name](member) if name in _CLEANERS else member for name, member in line.items()}
 
 
 def _cut(raw: bytes, start: int, end: int) -> tuple[str, bytes, str] | None:
@@ -83,19 +88,26 @@ def _cut(raw: bytes, start: int, end: int) -> tuple[str, bytes, str] | None:
         return None
     if not samples or pybase64.b64encode(samples) != raw[start:end]:
         return None
-    return redact(head, len(head)), samples, redact(tail, len(tail))
+    return head, samples, tail
 
 
-def clean_frame(raw: bytes, body: Mapping[str, Any] | None = None) -> str:
-    """A frame of the upstream's as text without anything that looks like a credential."""
+def clean_frame(text: str) -> str:
+    """A frame of the upstream's without anything that looks like a credential."""
     try:
-        text = raw.decode()
-        body = body or orjson.loads(raw)
+        body = orjson.loads(text)
     except ValueError:
-        text = raw.decode(errors="replace")
         return redact(text, len(text))
     cleaned = clean(body)
     return text if cleaned == body else orjson.dumps(cleaned).decode()
+
+
+def _clean_text(text: str) -> str:
+    return redact(text, len(text))
+
+
+_CLEANERS: Mapping[str, Callable[[Any], Any]] = {
+    "up": clean, "said": clean, "down": clean_frame, "head": _clean_text, "tail": _clean_text
+}  # fmt: skip
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

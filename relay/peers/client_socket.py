@@ -8,11 +8,7 @@ tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its ow
 
 import asyncio
 import base64
-import ctypes
-import functools
 import logging
-import mmap
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import SO_RCVBUF, SOL_SOCKET
@@ -25,19 +21,17 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the
 
 from relay.errors import BadRequest
 from relay.peers.frames import MessageListener, no_matter
-from relay.peers.read_budget import FREE_BYTES, NO_ROOM, Holder, ReadBudget
+from relay.peers.read_budget import ReadBudget
+from relay.peers.read_share import LONG_READ_BYTES, ReadShare
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
 _KERNEL_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
 and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
-_SHORT_READ_BYTES = 8192
-"""What one read brings of a client that sends messages of more than half of this: 200 of the shortest events."""
 _SPARING_READ_BYTES = 256
 _CHEAP_READ_S = 0.0003
 """What parsing a piece may take for the next one to be twice as long."""
-_GIVE_BACK_BYTES = 128 * 1024
 _EARLY_BYTES = 1024
 """What is taken at once of the frames that came with the request: others have their turn before the next."""
 
@@ -100,7 +94,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         self._handler = handler
         self._listener = listener
         self._early = memoryview(b"")
-        self._share: _ReadShare | None = None
+        self._share: ReadShare | None = None
         self._reads_sparingly = False
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -116,7 +110,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
 
     def read_within(self, budget: ReadBudget, owner: str) -> None:
         """Take the room for long messages from `budget`; the connection is paused while there is none."""
-        share = self._share = _ReadShare(
+        share = self._share = ReadShare(
             owner, budget, self._listener, super().buffer_updated, self.read_in_pieces, super().get_buffer
         )
         self._listener.recount = share.recount
@@ -124,11 +118,15 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         self.transport.underlying_transport.set_protocol(self)  # uvloop looks the method up here, and only here
 
     def read_in_pieces(self) -> None:
-        """Let no read bring more than `_SHORT_READ_BYTES`: what is read at once is also parsed at once, and picows'
+        """Let no read bring more than `LONG_READ_BYTES`: what is read at once is also parsed at once, and picows'
         buffer stays as long as it was for the longest message."""
         if "get_buffer" not in self.__dict__:
             take_all: Callable[[int], memoryview] = super().get_buffer
-            self.get_buffer = lambda hint: take_all(hint)[:_SHORT_READ_BYTES]
+
+            def take_piece(hint: int) -> memoryview:
+                return take_all(hint)[:LONG_READ_BYTES]
+
+            self.get_buffer = take_piece
             self.transport.underlying_transport.set_protocol(self)
 
     def read_sparingly(self) -> None:
@@ -199,75 +197,6 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             room[:n_bytes] = view[:n_bytes]
             self.buffer_updated(n_bytes)
             view = view[n_bytes:]
-
-
-class _ReadShare(Holder):
-    """What one connection holds of the budget for unfinished messages, and the parser that fills it."""
-
-    def __init__(
-        self,
-        owner: str,
-        budget: ReadBudget,
-        listener: MessageListener,
-        parse: Callable[[int], None],
-        read_in_pieces: Callable[[], None],
-        unused: Callable[[int], memoryview],
-    ) -> None:
-        super().__init__(owner)
-        self._budget = budget
-        self._listener = listener
-        self._parse = parse
-        self._read_in_pieces = read_in_pieces
-        self._unused = unused
-
-    def buffer_updated(self, n_bytes: int) -> None:
-        """Parse what has come, and count what is left of it."""
-        listener = self._listener
-        listener.unread_bytes += n_bytes
-        self._parse(n_bytes)
-        if listener.unread_bytes > _SHORT_READ_BYTES // 2 or listener.unfinished_bytes > FREE_BYTES or self.held_bytes:
-            self._read_in_pieces()
-            self.recount()
-
-    def recount(self) -> None:
-        """Hold as much as is unfinished now."""
-        unfinished_bytes = self._listener.unfinished_bytes
-        if unfinished_bytes > FREE_BYTES:
-            self._budget.hold(self, unfinished_bytes)
-        elif self.held_bytes:
-            self.release()
-            _give_back(self._unused(-1))
-
-    def release(self) -> None:
-        """Hold nothing any more."""
-        self._budget.release(self)
-
-    def pause(self) -> None:
-        """Read the connection no more for now."""
-        self._listener.pause_reading(NO_ROOM)
-
-    def resume(self) -> None:
-        """Read it on."""
-        self._listener.resume_reading(NO_ROOM)
-
-    def cut(self) -> None:
-        """End it: its message takes too long."""
-        self._listener.on_stalled()
-
-
-def _give_back(unused: memoryview) -> None:
-    """Give pages that hold nothing back to the system: picows never makes its read buffer smaller."""
-    if sys.platform != "linux" or len(unused) < 2 * _GIVE_BACK_BYTES:
-        return
-    address = ctypes.addressof(ctypes.c_char.from_buffer(unused))
-    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (address + len(unused) - first) // mmap.PAGESIZE * mmap.PAGESIZE
-    _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
 
 
 class _EarlyData:

@@ -14,7 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relay.core.events import VoiceSpoke
-from relay.core.journal_lines import MAX_LINE_BYTES, End, Gap, Happened, Sent, end_line, read_line
+from relay.core.journal_lines import (
+    MAX_LINE_BYTES,
+    End,
+    Gap,
+    Happened,
+    Sent,
+    cleaned_later,
+    end_line,
+    is_unclean,
+    read_line,
+)
 from relay.recording.folder import (
     AUDIO,
     CLIENT_AUDIO,
@@ -27,6 +37,7 @@ from relay.recording.folder import (
     RecordingError,
     all_recordings,
     open_file,
+    private_file,
 )
 from relay.recording.header import read_header
 from relay.recording.tracks import derive
@@ -99,6 +110,7 @@ def repair(folder: Path, *, again: bool = False) -> Repaired:
     read_header(folder)
     with _locked(folder):
         repaired = _mend(folder)
+        _clean(folder)
     derive(folder)
     return Repaired(folder.name, repaired.cut_bytes, repaired.cut_lines, repaired.ended, derived=True)
 
@@ -153,6 +165,20 @@ def _mend(folder: Path) -> Repaired:
     finally:
         os.close(descriptor)
     return Repaired(folder.name, cut_bytes, cut_lines, not ended)
+
+
+def _clean(folder: Path) -> None:
+    """Search the long lines that were left unsearched while the session went on. Raises RecordingError, OSError."""
+    with os.fdopen(open_file(folder, JOURNAL), "rb") as file:
+        if not any(is_unclean(raw) for raw in file):
+            return
+        file.seek(0)
+        with private_file(folder / JOURNAL) as cleaned:
+            for number, raw in enumerate(file, 1):
+                try:
+                    cleaned.write(cleaned_later(raw) if is_unclean(raw) else raw)
+                except ValueError as error:
+                    raise RecordingError(f"{folder / JOURNAL} line {number}: {error}") from None
 
 
 def _size(folder: Path, name: str) -> int:

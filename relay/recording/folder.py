@@ -1,11 +1,12 @@
 """Where recordings are: names, files and the ways to find one. Nothing outside the recordings' folder is ever named."""
 
+import contextlib
 import os
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import orjson
 
@@ -114,14 +115,21 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return obj
 
 
-def write_private(path: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def private_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of mode 0600 in one step: it is there whole, or not at all. Raises OSError."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+        yield file
     temporary.replace(path)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a small file of mode 0600 in one step. Raises OSError."""
+    with private_file(path) as file:
+        file.write(data)
 
 
 def size_bytes(folder: Path) -> int:

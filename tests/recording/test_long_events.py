@@ -1,0 +1,113 @@
+"""Long events in a recording: searched for credentials when the session is over, so that no other session waits."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.core.events import TextDelta
+from relay.core.journal_lines import (
+    MAX_QUICK_BYTES,
+    cleaned_later,
+    event_line,
+    event_object,
+    is_unclean,
+    quick_line,
+    read_line,
+    realtime_line,
+    realtime_object,
+)
+from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
+from relay.recording.finish import repair
+from relay.recording.folder import JOURNAL, all_recordings
+from relay.recording.reader import Recording
+from relay.recording.rerun import rerun
+from tests.recording.test_realtime import append, talking
+from tests.support.tapes import tone
+
+CREDENTIAL = "sk-abcdefgh12345678"
+PROSE = "some words, and more of them. " * 500
+LONG = f"{PROSE}{CREDENTIAL} {PROSE}"
+ITEM = {"type": "conversation.item.create", "item": {"type": "message", "content": [{"text": LONG}]}}
+DONE = {"type": "response.done", "response": {"output": [{"content": [{"text": LONG}]}]}}
+
+
+@pytest.mark.parametrize(
+    ("event", "commands"),
+    [
+        (ClientSaid(ITEM), (TellUpstream(ITEM),)),
+        (ClientSaid(ITEM), (TellUpstream({**ITEM, "event_id": "relay_1"}),)),
+        (ClientSaid({**append(tone(400)), "note": LONG}), (TellUpstream({**append(tone(400)), "note": LONG}),)),
+        (UpstreamSaid(json.dumps(DONE).encode(), DONE), (PassDown(json.dumps(DONE).encode()),)),
+        (UpstreamSaid(json.dumps(DONE).encode(), DONE), ()),
+        (UpstreamSaid(b'{"type":"x"}', {"type": "x"}), (PassDown(json.dumps(DONE).encode()),)),
+        (UpstreamSaid(b"no JSON " + LONG.encode(), {}), None),
+    ],
+    ids=["said", "said, and changed", "audio", "told", "told to nobody", "kept back", "no JSON"],
+)
+def test_a_long_line_that_is_cleaned_later_is_the_one_that_is_cleaned_at_once(event: Any, commands: Any) -> None:
+    told, samples, _ = realtime_object(event, 1.5, commands, "ValueError: x")
+    quick = quick_line(told)
+    wanted, wanted_samples, _ = realtime_line(event, 1.5, commands, "ValueError: x")
+    assert is_unclean(quick)
+    assert cleaned_later(quick) == wanted
+    assert samples == wanted_samples
+    assert read_line(quick) == read_line(wanted)
+    assert CREDENTIAL.encode() not in wanted
+
+
+def test_a_long_line_of_a_devices_session_too() -> None:
+    event = TextDelta("resp_1", "item_1", 0, LONG, True)
+    quick = quick_line(event_object(event, 1.5, ()))
+    assert cleaned_later(quick) == event_line(event, 1.5, ())
+
+
+def test_a_short_line_is_cleaned_at_once() -> None:
+    event = TextDelta("resp_1", "item_1", 0, CREDENTIAL, True)
+    assert quick_line(event_object(event, 1.5, ())) == event_line(event, 1.5, ())
+    assert len(event_line(event, 1.5, ())) < MAX_QUICK_BYTES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conversation of long events, as it lies there before anything has finished it."""
+    root = tmp_path_factory.mktemp("long")
+
+    async def record() -> None:
+        async with talking(root) as (client, session):
+            await client.send(type="session.update", session={"type": "realtime", "instructions": LONG})
+            await session.expect("session.update")
+            await session.emit({"type": "session.updated", "session": {"type": "realtime", "instructions": LONG}})
+            await client.send(type="conversation.item.create", item={
+                "type": "message", "role": "user", "content": [{"type": "input_text", "text": LONG}]})  # fmt: skip
+            await session.expect("conversation.item.create")
+            await client.send(**append(tone(2000)))
+            await session.expect_audio(len(tone(2000)))
+            await session.emit({"type": "conversation.item.retrieved", "event_id": "e", "item": {
+                "id": "i", "type": "message", "content": [append(tone(2000)), {"text": LONG}]}})  # fmt: skip
+            await client.expect("conversation.item.retrieved")
+
+    asyncio.run(record())
+    (found,) = all_recordings(root)
+    return found
+
+
+def test_before_it_is_finished_a_recording_can_be_read_and_shows_no_credential(folder: Path) -> None:
+    entries = list(Recording(folder).entries())
+    assert LONG[:1000] in str(entries)
+    assert CREDENTIAL not in str(entries)
+    assert rerun(Recording(folder)).identical
+
+
+def test_a_finished_recording_holds_no_credential_and_runs_as_before(folder: Path) -> None:
+    before = [entry.event for entry in Recording(folder).entries()]
+    repair(folder, again=True)
+    raw = (folder / JOURNAL).read_bytes()
+    assert not any(map(is_unclean, raw.splitlines()))
+    assert CREDENTIAL.encode() not in raw
+    assert (folder / JOURNAL).stat().st_mode & 0o777 == 0o600
+    assert [entry.event for entry in Recording(folder).entries()] == before
+    assert rerun(Recording(folder)).identical
+    assert not list(folder.glob(".*")), "nothing is left over"
