@@ -41,11 +41,16 @@ def read_audio(path: str | Path, rate_hz: int, max_ms: int = MAX_FILE_MS) -> byt
 
 
 def write_wav(path: str | Path, pcm: bytes, rate_hz: int) -> None:
-    """Write PCM16 mono as a WAV file, over what was there; AudioFileError when that cannot be done."""
+    """Write PCM16 mono as a WAV file, over what was there; AudioFileError when that cannot be done.
+
+    A new file gets mode 0600: it may hold a voice.
+    """
     path = Path(path)
     if len(pcm) % 2:
         raise AudioFileError(f"cannot write {path}: {len(pcm)} bytes are not whole 16-bit samples")
     try:
+        if not path.exists():
+            path.touch(mode=0o600)
         with (
             path.open("wb") as handle,
             soundfile.SoundFile(handle, "w", rate_hz, 1, "PCM_16", format="WAV") as file,

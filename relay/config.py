@@ -136,6 +136,12 @@ class Settings(BaseSettings):
         """The settings as the environment and `.env` are now, with the same overrides. Raises ConfigError."""
         return type(self).load(**self._overrides)
 
+    @property
+    def env_path(self) -> Path | None:
+        """The `.env` that `load` has read; None if there was none."""
+        path = Path(".env")
+        return path if self._environment and path.is_file() else None
+
     def environment(self) -> dict[str, str]:
         """The environment and `.env` as they were loaded, for parts with keys of their own; shared keys as here."""
         own = {

@@ -157,6 +157,10 @@ class Policies:
         """A policy by its name."""
         return self._by_name.get(name)
 
+    def records(self) -> bool:
+        """Whether a policy has sessions recorded, whatever RELAY_RECORD says."""
+        return any(policy.record in ("on", "consent") for policy in self._by_name.values())
+
     def external_voices(self) -> dict[str, str]:
         """The external voices by the names of the policies that have them speak."""
         named = {name: policy.voice or "" for name, policy in self._by_name.items()}

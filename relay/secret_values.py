@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr
@@ -11,6 +11,7 @@ from relay.config import Settings
 from relay.toolkit.mcp_config import McpServerConfig
 
 _KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "RELAY_UPSTREAM_KEY", "ELEVENLABS_API_KEY")
+_KEY_LISTS = ("RELAY_API_KEYS", "RELAY_ADMIN_KEYS", "RELAY_TICKET_KEYS")
 _URLS = ("RELAY_UPSTREAM", "OPENAI_BASE_URL", "ELEVENLABS_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SECRET_MEMBER = re.compile(r"(?i)auth|key|passw|secret|token|ticket|sig")
 """Members of a query string that carry a credential, such as `api-key`."""
@@ -31,6 +32,14 @@ def secret_values(settings: Settings, servers: Iterable[McpServerConfig] = ()) -
         urls.append(server.url or "")
     for url in urls:
         yield from secrets_of_url(url)
+
+
+def has_keys(environment: Mapping[str, str | None]) -> bool:
+    """Whether an environment, such as that of a `.env`, sets a key or a URL that carries one."""
+    if any((environment.get(name) or "").strip() for name in (*_KEYS, *_KEY_LISTS)):
+        return True
+    urls = (environment.get(name) or "" for name in (*_URLS, "AZURE_OPENAI_ENDPOINT"))
+    return any(True for url in urls for _ in secrets_of_url(url))
 
 
 def secrets_of_url(url: str) -> Iterator[str]:

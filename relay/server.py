@@ -249,7 +249,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
         host, port = runner.addresses[0][:2]
         for line in (*app[RELAY].describe(), *app[VOICES].lines):
             _log.info("%s", line)
-        for warning in (*settings.warnings(), *app[RELAY].auth.warnings(), *app[NAVAI].options.warnings):
+        for warning in (*settings.warnings(), *app[RELAY].warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
         # What the start has made stays for good: collections of garbage need not look at it again and again.
         gc.collect()

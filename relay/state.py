@@ -24,6 +24,7 @@ from relay.core.policy import Principal
 from relay.core.values import SessionConfig, ToolSpec
 from relay.engine_process import EngineProcess
 from relay.errors import AccessDenied, ConfigError, Full, ToolError
+from relay.exposed_files import exposed_files
 from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
@@ -212,6 +213,11 @@ class RelayState:
             f"tools {', '.join(tool.name for tool in self.registry) or 'none'}",
             f"access {self.auth.describe()} · policies {', '.join(self.auth.policies.names())}",
         ]
+
+    def warnings(self) -> list[str]:
+        """What the start says although nothing is wrong: about access, and about files that others can get at."""
+        records = self.settings.record != "off" or self.auth.policies.records()
+        return self.auth.warnings() + exposed_files(self.settings, self.known_secrets, records=records)
 
     def now(self) -> float:
         """The clock of all sessions, in seconds."""

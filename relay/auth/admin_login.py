@@ -24,6 +24,7 @@ from relay.auth.keyring import Keyring
 from relay.auth.origins import host_in, is_machine_name, is_same_host
 from relay.core.bounded import RecentSet
 from relay.errors import ConfigError
+from relay.private_files import create, make_folder
 
 CODE_SECONDS = 60
 LOGIN_SECONDS = 12 * 3600
@@ -145,9 +146,8 @@ def write_code(folder: Path, now: float) -> str:
             with contextlib.suppress(OSError):  # gone, or a folder
                 path.unlink()
     code = secrets.token_urlsafe(24)
-    descriptor = os.open(_code_path(folder, code), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(str(int(now + CODE_SECONDS)))
+    with create(_code_path(folder, code)) as file:
+        file.write(b"%d" % (now + CODE_SECONDS))
     return code
 
 
@@ -168,7 +168,7 @@ def redeem_code(folder: Path, code: str, now: float) -> bool:
 def ensure_private(folder: Path) -> None:
     """Make the folder, for its user alone. Raises ConfigError if another user has it, or may write to it."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         found = folder.stat()
     except OSError as error:
         raise ConfigError(f"RELAY_STATE_DIR={folder} cannot be used: {error.strerror}.") from None

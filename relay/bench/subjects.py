@@ -84,7 +84,7 @@ def _command(
             raise BenchError("HAProxy is not installed. Install it with: sudo apt-get install haproxy")
         (folder / "haproxy.cfg").write_text(_HAPROXY.format(port=port, upstream_port=upstream_port))
         return [haproxy, "-db", "-f", "haproxy.cfg"], child_environment(os.environ)
-    (folder / "tools").mkdir()
+    (folder / "tools").mkdir(mode=0o700)
     # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.
     environment = python_environment(os.environ) | {
         "HOST": "127.0.0.1",

@@ -77,11 +77,21 @@ def export(
 
     With an external voice that is the voice's (ID.voice.pcm), and the model's where it spoke itself (ID.pcm).
     """
+    import os
     import shutil
     from dataclasses import replace
 
     from relay.errors import RelayError
-    from relay.recording.folder import ASSISTANT_TRACK, TRANSCRIPT, UPSTREAM_AUDIO, USER_TRACK, VOICE_AUDIO, find
+    from relay.private_files import create
+    from relay.recording.folder import (
+        ASSISTANT_TRACK,
+        TRANSCRIPT,
+        UPSTREAM_AUDIO,
+        USER_TRACK,
+        VOICE_AUDIO,
+        find,
+        open_file,
+    )
     from relay.recording.header import read_header
 
     path = find(root_of(folder), asked)
@@ -106,8 +116,8 @@ def export(
             raise RelayError(f"{to / new} exists already")
         if not (path / name).exists():
             raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
-        shutil.copyfile(path / name, to / new, follow_symlinks=False)
-        (to / new).chmod(0o600)
+        with os.fdopen(open_file(path, name), "rb") as recorded, create(to / new) as file:
+            shutil.copyfileobj(recorded, file)
         typer.echo(to / new)
 
 

@@ -13,7 +13,8 @@ from relay.core.journal import build, plain
 from relay.core.policy import Principal
 from relay.core.replay import Rerun
 from relay.core.values import SessionConfig
-from relay.recording.folder import HEADER, RecordingError
+from relay.private_files import create
+from relay.recording.folder import HEADER, RecordingError, write_private
 from relay.recording.reader import Recording
 from relay.recording.redaction import Redaction, silenced
 from relay.recording.rerun import rerun
@@ -40,12 +41,11 @@ def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
         )
         Copy(recording, Path(made), wanted, Rerun(header.beginning) if before == "" else None).run()
         report = _report(recording, wanted, before)
-        (Path(made) / HEADER).write_bytes(header.to_json())
-        (Path(made) / REPORT).write_text("\n".join(report) + "\n")
-        with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
+        write_private(Path(made) / HEADER, header.to_json())
+        write_private(Path(made) / REPORT, ("\n".join(report) + "\n").encode())
+        with create(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(Path(made).iterdir()):
                 archive.write(path, f"{folder.name}/{path.name}")
-    target.chmod(0o600)
     return report
 
 

@@ -11,6 +11,7 @@ from typing import IO, Any, Final
 import orjson
 
 from relay.errors import RelayError
+from relay.private_files import create
 
 HEADER: Final = "session.json"
 JOURNAL: Final = "journal.jsonl"
@@ -120,8 +121,7 @@ def private_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of mode 0600 in one step: it is there whole, or not at all. Raises OSError."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with create(temporary) as file:
         yield file
     temporary.replace(path)
 

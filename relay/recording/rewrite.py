@@ -28,6 +28,7 @@ from relay.core.journal_lines import (
 from relay.core.journal_realtime import Frame, with_sound
 from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.core.replay import Rerun
+from relay.private_files import create
 from relay.recording.client_stream import ClientStream
 from relay.recording.folder import AUDIO, CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
 from relay.recording.pieces import words_without
@@ -59,7 +60,7 @@ class Copy:
     def run(self) -> None:
         """Write it all. Raises RecordingError, OSError."""
         there = [name for name in AUDIO if (self.recording.folder / name).exists()]
-        self._files = {name: (self._target / name).open("wb") for name in (JOURNAL, *there)}
+        self._files = {name: create(self._target / name) for name in (JOURNAL, *there)}
         try:
             for entry in self.recording.entries():
                 self._files[JOURNAL].write(self._line(entry))

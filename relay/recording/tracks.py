@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from audio.formats import AudioFormat
 from audio.g711 import alaw_decode, ulaw_decode
+from relay.private_files import create
 from relay.recording.folder import (
     ASSISTANT_TRACK,
     CLIENT_AUDIO,
@@ -64,10 +65,9 @@ def _write_track(path: Path, runs: Runs, source: BinaryIO | None, seconds: float
     """Write one side as FLAC; returns its outline: for every fiftieth of a second the least and the greatest sample."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
-    temporary.touch(0o600)
     outline = _Outline(runs.sound.rate_hz // PEAKS_PER_S)
     with (
-        temporary.open("wb") as handle,
+        create(temporary) as handle,
         soundfile.SoundFile(handle, "w", runs.sound.rate_hz, 1, "PCM_16", format="FLAC") as file,
     ):
         for samples in _samples(runs, source, round(seconds * runs.sound.rate_hz)):

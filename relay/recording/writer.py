@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.core.journal_lines import Gap, gap_line
+from relay.private_files import FILE_MODE, make_folder
 from relay.recording.folder import AUDIO, HEADER, JOURNAL, write_private
 
 try:
@@ -112,14 +113,14 @@ class Files:
     def _open(self) -> None:
         if JOURNAL in self._descriptors:
             return
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_private(self.folder / HEADER, self.header)
         descriptor = self._create(JOURNAL)
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _create(self, name: str) -> int:
-        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
         self._descriptors[name] = descriptor
         self._sizes[name] = 0
         return descriptor
