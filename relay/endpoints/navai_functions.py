@@ -37,8 +37,8 @@ async def list_functions(request: web.Request, backend: NavaiBackend, principal:
         {"name": one.name, "description": one.description, "source": one.source, "parameters": one.parameters}
         for one in _offered(backend, principal.policy)
     ]
-    is_whole = principal.policy.realtime.tools is None
-    warnings = [f"{PREFIX} {redact(warning)}" for warning in backend.registry.warnings] if is_whole else []
+    told = backend.registry.warnings if principal.policy.realtime.tools is None else []
+    warnings = [f"{PREFIX} {without_paths(redact(warning))}" for warning in told]
     return web.json_response({"items": items, "warnings": warnings})
 
 

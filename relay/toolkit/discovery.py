@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from relay.toolkit.exports import Exports
-from relay.toolkit.modules import forget, load
+from relay.toolkit.modules import forget, load, refused_imports
 from relay.toolkit.registry import Tool
 from relay.toolkit.scrub import without_paths
 from relay.toolkit.sources import SourceFile, ToolSources
@@ -49,12 +49,18 @@ def load_folder(path: Path) -> LoadResult:
 
 
 def _load(file: SourceFile, warnings: list[str]) -> ModuleType | None:
-    try:
-        return load(file)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a script that ends in sys.exit() as well
-        log.exception("could not load %s", file.source)
-        reason = without_paths(f"{type(error).__name__}: {error}")[:MAX_REASON_CHARS]
-        warnings.append(f"Failed to load {file.source}: {reason}")
-        return None
+    with refused_imports() as refused:
+        try:
+            module = load(file)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a script that ends in sys.exit() as well
+            if refused:
+                warnings.append(f"{file.source} was not loaded: {refused[0]}.")
+                return None
+            log.exception("could not load %s", file.source)
+            reason = without_paths(f"{type(error).__name__}: {error}")[:MAX_REASON_CHARS]
+            warnings.append(f"Failed to load {file.source}: {reason}")
+            return None
+    warnings += [f"{file.source} was loaded without one of its imports: {why}." for why in refused]
+    return module

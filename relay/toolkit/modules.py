@@ -2,17 +2,25 @@
 
 The root folder is a package of such a name, so that `from ._helpers import x` works and nothing of the folder can hide
 another module. The name depends on the path alone, so that pickles stay valid.
+
+Whatever is imported from below a root, by whatever name, is checked before it runs (`relay.toolkit.trust`): helpers,
+packages' `__init__`, and what they import in their turn. Their bytecode is never read: it could be planted as well.
 """
 
 import hashlib
 import importlib.util
 import re
 import sys
-from importlib.machinery import ModuleSpec, SourceFileLoader
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from relay.toolkit.sources import SourceFile
+from relay.toolkit.trust import distrust
 
 
 def forget(root: Path) -> str:
@@ -21,7 +29,19 @@ def forget(root: Path) -> str:
     for old in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
         del sys.modules[old]
     _add_package(name, root)
+    _FINDER.guard(root)
     return name
+
+
+@contextmanager
+def refused_imports() -> Iterator[list[str]]:
+    """What this thread's imports are refused meanwhile, a clause each: also where a tool catches the ImportError."""
+    clauses: list[str] = []
+    _refused.clauses = clauses
+    try:
+        yield clauses
+    finally:
+        del _refused.clauses
 
 
 def load(file: SourceFile) -> ModuleType:
@@ -58,6 +78,7 @@ def _package_of(root: Path) -> str:
 def _add_package(name: str, folder: Path) -> None:
     init = folder / "__init__.py"
     if init.is_file() and "." in name:
+        _check(init)
         spec = importlib.util.spec_from_file_location(
             name, init, loader=_Loader(name, str(init)), submodule_search_locations=[str(folder)]
         )
@@ -76,6 +97,53 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
+
+
+class _GuardedFinder(MetaPathFinder):
+    """Stands before the finder of Python's import path, and answers for what lies below the tools folders."""
+
+    def __init__(self) -> None:
+        self.roots: frozenset[Path] = frozenset()
+
+    def guard(self, root: Path) -> None:
+        """From here on, look at what is imported from below this folder; it is resolved."""
+        self.roots |= {root}
+        if self not in sys.meta_path:  # behind the finders of builtin modules, which no file may hide
+            sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, self)
+
+    def root_of(self, path: Path) -> Path | None:
+        """The outermost guarded folder that a path, or what it leads to, lies below; None for all other paths."""
+        both = (path, path.resolve())
+        found = [root for root in self.roots if any(one.is_relative_to(root) for one in both)]
+        return min(found, key=lambda root: len(root.parts), default=None)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The module, if it lies below a guarded folder. Raises ImportError if it may not be run."""
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None:
+            return None
+        places = [spec.origin] if spec.has_location and spec.origin else spec.submodule_search_locations or ()
+        is_ours = [_check(Path(place).absolute()) for place in places]
+        if any(is_ours) and spec.origin and type(spec.loader) is SourceFileLoader:
+            spec.loader, spec.cached = _Loader(fullname, spec.origin), None
+        return spec if any(is_ours) else None
+
+
+_FINDER = _GuardedFinder()
+_refused = threading.local()
+
+
+def _check(path: Path) -> bool:
+    """Whether a path lies below a guarded folder. Raises ImportError if it may not be run."""
+    root = _FINDER.root_of(path)
+    why = distrust(path, root) if root is not None else None
+    if why is not None:
+        if hasattr(_refused, "clauses"):
+            _refused.clauses.append(why)
+        raise ImportError(why)
+    return root is not None
 
 
 def _run(spec: ModuleSpec, name: str) -> ModuleType:

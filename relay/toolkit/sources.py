@@ -2,8 +2,8 @@
 
 A word is a folder (everything below it), `folder/...` (the same, whatever the agents filter says), a pattern with `*`
 or `**` for files or folders, or one file. Words of NAVAI_FUNCTIONS_FOLDERS always lie below `src`; those of RELAY_TOOLS
-may lie anywhere. Only what below a root belongs to nobody else is loaded: links that lead out of it, and files and
-folders that everyone may write to, are left out with a warning.
+may lie anywhere. Links that lead out of a root, and what everyone may write to, are left out with a warning
+(`relay.toolkit.trust`).
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from relay.errors import ToolError
 from relay.toolkit.names import reading_order
+from relay.toolkit.trust import distrust, distrust_parents
 
 FALLBACK_FOLDER = "src/ai/functions-modules"
 SKIPPED_FOLDERS = frozenset({"node_modules", "dist", ".venv", "__pycache__"})
@@ -25,11 +26,15 @@ Matcher = Callable[[str], bool]
 
 @dataclass(slots=True)
 class Place:
-    """A root folder, its name in sources, and what of it is wanted (by path below the root, with "/")."""
+    """A root folder, its name in sources, and what of it is wanted (by path below the root, with "/").
+
+    `root` is resolved; `ways` are the paths by which settings name it.
+    """
 
     root: Path
     label: str
     matchers: list[Matcher] = field(default_factory=list)
+    ways: list[Path] = field(default_factory=list)
 
     def wants(self, path: str) -> bool:
         """Whether a file is meant by one of the words."""
@@ -92,10 +97,12 @@ class ToolSources:
         """The roots of RELAY_TOOLS; words with the same root share it."""
         places: dict[Path, Place] = {}
         for word in _words(self.folders):
-            root, rest = _split(self.base / Path(word).expanduser())
+            way, rest = _split(self.base / Path(word).expanduser())
+            root = way.resolve()
             label = root.relative_to(self.base).as_posix() if root.is_relative_to(self.base) else root.name
             place = places.setdefault(root, Place(root, root.name if label == "." else label))
             place.matchers.append(matcher(rest, self._agents))
+            place.ways.append(way)
         return list(places.values())
 
     def _find_navai(self, warnings: list[str]) -> list[SourceFile]:
@@ -113,7 +120,7 @@ class ToolSources:
         root = self.base / "src"
         if not matchers or not root.is_dir():
             return []
-        return _once(_files_of(Place(root, "src", matchers), warnings))
+        return _once(_files_of(Place(root.resolve(), "src", matchers, [root]), warnings))
 
     @property
     def _agents(self) -> frozenset[str]:
@@ -167,8 +174,8 @@ def _split(path: Path) -> tuple[Path, str]:
     first = next((n for n, part in enumerate(parts) if part == "..." or "*" in part), len(parts))
     root, rest = Path(*parts[:first]), "/".join(parts[first:])
     if not rest and (root.is_file() or (root.suffix.lower() == ".py" and not root.is_dir())):
-        return root.parent.resolve(), root.name
-    return root.resolve(), rest
+        return root.parent, root.name
+    return root, rest
 
 
 # -- what lies there --------------------------------------------------------------------------------------------------
@@ -188,42 +195,41 @@ def _check_root(path: Path) -> None:
 
 def _files_of(place: Place, warnings: list[str]) -> Iterator[SourceFile]:
     _check_root(place.root)
+    if why := distrust_parents([place.root, *place.ways]):
+        warnings.append(f"The tools folder {place.label} was not loaded: {why}.")
+        return
     if _mode(place.root) & stat.S_IWGRP:
         warnings.append(
             f"The tools folder {place.label} may be written by its group; `chmod g-w` on it keeps it yours."
         )
     found = []
-    for path in _walk(place, place.root, "", warnings):
+    for path in _walk(place, place.root, ""):
         found.append(path)
         if len(found) > MAX_FILES:
             raise ToolError(f"There are more than {MAX_FILES} Python files below {place.root}. Name a smaller folder.")
+    refused: dict[str, list[str]] = {}
     for path in sorted(found, key=reading_order):
-        yield SourceFile(place.root / path, place.root, f"{place.label}/{path}")
+        source = f"{place.label}/{path}"
+        why = distrust(place.root / path, place.root)
+        if why is None:
+            yield SourceFile(place.root / path, place.root, source)
+        else:
+            refused.setdefault(why, []).append(source)
+    for why, sources in refused.items():
+        others = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
+        warnings.append(f"{sources[0]}{others} was not loaded: {why}.")
 
 
-def _walk(place: Place, folder: Path, prefix: str, warnings: list[str]) -> Iterator[str]:
+def _walk(place: Place, folder: Path, prefix: str) -> Iterator[str]:
     """The wanted files below a folder; names that begin with "_" or "." are private to their neighbours."""
     for entry in os.scandir(folder):
         path = f"{prefix}{entry.name}"
         if entry.name.startswith((".", "_")) or entry.name in SKIPPED_FOLDERS:
             continue
         if entry.is_dir(follow_symlinks=False):
-            inside = list(_walk(place, folder / entry.name, f"{path}/", warnings))
-            if inside and _is_open(folder / entry.name, f"{place.label}/{path}", warnings):
-                continue
-            yield from inside
+            yield from _walk(place, folder / entry.name, f"{path}/")
         elif entry.name.lower().endswith(".py") and place.wants(path) and entry.is_file():
-            if entry.is_symlink() and not (folder / entry.name).resolve().is_relative_to(place.root.resolve()):
-                warnings.append(f"{place.label}/{path} is a link that leads out of its folder and was not loaded.")
-            elif not _is_open(folder / entry.name, f"{place.label}/{path}", warnings):
-                yield path
-
-
-def _is_open(path: Path, source: str, warnings: list[str]) -> bool:
-    if not _mode(path) & stat.S_IWOTH:
-        return False
-    warnings.append(f"{source} may be written by everyone on this machine and was not loaded.")
-    return True
+            yield path
 
 
 def _mode(path: Path) -> int:

@@ -226,4 +226,7 @@ def test_a_file_that_everyone_may_write_to_is_not_loaded(folder: Path) -> None:
     (folder / "tools.py").chmod(0o666)
     result = load_folder(folder)
     assert names(result) == ["good"]
-    assert result.warnings == ("mine/tools.py may be written by everyone on this machine and was not loaded.",)
+    assert result.warnings == (
+        f"mine/tools.py was not loaded: {folder}/tools.py may be written by everyone on this machine (mode 0666); "
+        f"correct that with `chmod o-w {folder}/tools.py`.",
+    )

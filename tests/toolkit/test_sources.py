@@ -113,7 +113,9 @@ def test_links_that_lead_out_are_left_out_and_others_are_not(base: Path) -> None
     warnings: list[str] = []
     files = ToolSources(base_dir=base).find(warnings)
     assert "more/b.py" not in [file.path.resolve().relative_to(base.resolve()).as_posix() for file in files]
-    assert warnings == ["tools/out.py is a link that leads out of its folder and was not loaded."]
+    [told] = warnings
+    assert told.startswith("tools/out.py was not loaded: ")
+    assert told.endswith(f"tools/out.py is a link that leads out of {base}/tools; put the file itself there.")
 
 
 def test_a_folder_below_that_everyone_may_write_to_is_left_out(base: Path) -> None:
@@ -121,7 +123,10 @@ def test_a_folder_below_that_everyone_may_write_to_is_left_out(base: Path) -> No
     warnings: list[str] = []
     files = ToolSources(base_dir=base).find(warnings)
     assert [file.source for file in files] == ["tools/a.py", "tools/main/orders.py", "tools/other/secret.py"]
-    assert warnings == ["tools/food may be written by everyone on this machine and was not loaded."]
+    assert warnings == [
+        f"tools/food/menu.py (and 1 more) was not loaded: {base}/tools/food may be written by everyone on this machine "
+        f"(mode 0777); correct that with `chmod o-w {base}/tools/food`."
+    ]
 
 
 def test_the_folder_itself_is_refused(base: Path) -> None:
