@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     recordings_dir: Path = Field(Path("recordings"), alias="RELAY_RECORDINGS_DIR")
     recordings_max_days: float | None = Field(30, alias="RELAY_RECORDINGS_MAX_DAYS", gt=0)
     recordings_max_mb: float | None = Field(10_000, alias="RELAY_RECORDINGS_MAX_MB", gt=0)
+    recording_max_mb: float | None = Field(1000, alias="RELAY_RECORDING_MAX_MB", gt=0)
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
     max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
     max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)

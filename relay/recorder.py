@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from audio.formats import PCM16_24K
@@ -36,15 +37,20 @@ class Recorder:
         *,
         max_days: float | None = None,
         max_mb: float | None = None,
+        recording_max_mb: float | None = None,
         upstream: str = "",
         model: str = "",
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`secrets` are never written down, but where they come in pieces (deltas)."""
+        """`secrets` are never written down, but where they come in pieces (deltas).
+
+        `max_mb` is the bound of all recordings, `recording_max_mb` that of each one.
+        """
         self.root = root
         self.mode = mode
         self.writer = Writer()
         self._limits = (max_days, max_mb)
+        self._max_bytes = None if recording_max_mb is None else recording_max_mb * 1e6
         self._upstream, self._model = upstream, model
         self._secrets = secrets
         self._due = asyncio.Event()
@@ -96,7 +102,8 @@ class Recorder:
         header = Header(beginning, started=datetime.now(UTC), upstream=self._upstream, model=model, mode=mode)
         loop = asyncio.get_running_loop()
         folder = self.root / folder_name(header.stamp, beginning.session_id)
-        tape = kind(header, folder, self.writer, clock, lambda: _call(loop, self._due.set), self._secrets)
+        on_closed = partial(_call, loop, self._due.set)
+        tape = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
         self._tapes.add(tape)
         return tape
 

@@ -126,6 +126,7 @@ class RelayState:
                 settings.record,
                 max_days=settings.recordings_max_days,
                 max_mb=settings.recordings_max_mb,
+                recording_max_mb=settings.recording_max_mb,
                 upstream=upstream.label,
                 model=settings.model if upstream.url is not None else "local engine",
                 secrets=known,

@@ -11,6 +11,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -66,7 +67,9 @@ class SessionTape:
         clock: Callable[[], float],
         on_closed: Callable[[], None],
         secrets: KnownSecrets = NO_SECRETS,
+        max_bytes: float | None = None,
     ) -> None:
+        """`max_bytes`: the recording ends with the batch that reaches it."""
         self.folder = folder
         self.catch_up: Callable[[], None] = _no_matter
         """Makes the session call `tap` and `sent` for all that it has not told yet."""
@@ -78,7 +81,8 @@ class SessionTape:
         self._files: Files | None = None
         self._waiting = header.mode == "consent"
         self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
-        self._over = self._began = False
+        self._over = self._began = self._is_full = False
+        self._max_bytes, self._n_bytes = max_bytes, 0
         self._keeps_sent = _converts(header.beginning.options)
         self._client, self._upstream, self._voice, self._sent = bytearray(), bytearray(), bytearray(), bytearray()
         self._journal: list[bytes] = []
@@ -97,6 +101,7 @@ class SessionTape:
     def tap(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
         """Something happened, and these commands followed; None if our own code failed at it."""
         if self._over:
+            self._late(event)
             return
         try:
             if self._waiting and not self._consented(event, now, commands):
@@ -190,22 +195,38 @@ class SessionTape:
 
     def close(self, reason: str = "closed") -> None:
         """The session is over: write what is left and let go of the files."""
-        if self._over:
+        if self._over and not self._is_full:
             return
+        if not self._over:
+            self._end(reason)
+        if self._files is None or not self._began:
+            return  # what never began, as a dial that was refused, leaves nothing
+        self._is_full = False
+        self._writer.do(self._files.close, self._files)
+        self._writer.do(self._on_closed, self._files)
+
+    def _end(self, reason: str) -> None:
+        """Write the last line; the files stay as they are."""
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._files is None or not self._began:
-            return  # what never began, as a dial that was refused, leaves nothing
-        now = self._clock()
-        self._end_run()
-        self._journal.append(end_line(now, reason))
-        self._records += 1
-        self._last = now
+            return
         self._hand_over()
-        self._writer.do(self._files.close)
-        self._writer.do(self._on_closed)
+        now = self._clock()
+        # Not by `put`: a gap and an end are so small that they need no room, whatever waits already.
+        end = Batch((b"", b"", b"", b""), self._missing.take() + end_line(now, reason), 1, now, now)
+        self._writer.do(partial(self._files.put, end), self._files)
+
+    def _fill(self, max_bytes: float) -> None:
+        """The recording has reached its bound and ends; until the session ends, its files stay locked."""
+        self._is_full = True
+        _log.warning(
+            "recording %s ends: it has reached %g MB (RELAY_RECORDING_MAX_MB); its session goes on",
+            self.folder.name, max_bytes / 1e6,
+        )  # fmt: skip
+        self._end(f"the recording has reached {max_bytes / 1e6:g} MB (RELAY_RECORDING_MAX_MB)")
 
     # -- consent ------------------------------------------------------------------------------------------------------
 
@@ -235,17 +256,22 @@ class SessionTape:
         """Whether an event belongs to the upstream's greeting, which holds nothing that anybody said."""
         return isinstance(event, _PRELUDE)
 
+    def _late(self, event: Any) -> None:
+        """What happens behind the end of a recording: the client may still take its consent back."""
+        if self._is_full and self._consent_in(event) is False:
+            self._withdrawn()
+
     def _withdrawn(self) -> None:
         """The client takes its consent back: what was recorded of this session goes."""
-        files, self._over = self._files, True
+        files, self._over, self._is_full = self._files, True, False
         if self._timer is not None:
             self._timer.cancel()
         self._forget()
         if files is not None:
             from relay.recording.retention import remove
 
-            self._writer.do(files.close)
-            self._writer.do(lambda: remove(files.folder))
+            self._writer.do(files.close, files)
+            self._writer.do(lambda: remove(files.folder), files)
             _log.info("recording %s is deleted: consent was withdrawn", files.folder.name)
 
     def _new_files(self) -> Files:
@@ -291,6 +317,8 @@ class SessionTape:
         self._note(self._secrets.redact_json(line), now, 0)
 
     def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
+        if self._over:  # it was filled by what came just before
+            return
         if not self._records:
             self._first = now
             if self._timer is None:
@@ -332,6 +360,9 @@ class SessionTape:
         self._forget()
         if self._writer.put(self._files, batch):
             self._missing.records = 0
+            self._n_bytes += batch.n_bytes
+            if self._max_bytes is not None and self._n_bytes >= self._max_bytes and not self._over:
+                self._fill(self._max_bytes)
             return
         if not self._missing.records:
             _log.error("recording %s has a gap: the disk is too slow", self.folder.name)
@@ -358,6 +389,7 @@ class RealtimeTape(SessionTape):
     def tap(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
         """As with a device, but nothing is so frequent that it would need a short way."""
         if self._over:
+            self._late(event)
             return
         try:
             if not self._waiting or self._consented(event, now, commands):

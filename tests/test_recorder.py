@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -14,15 +15,17 @@ import pytest
 from audio.formats import AudioFormat
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
-from relay.core.journal_lines import Gap, Happened
+from relay.core.journal_lines import End, Gap, Happened
 from relay.core.passed import Passed
 from relay.core.policy import Policy, Principal
-from relay.core.replay import Difference
+from relay.core.realtime_events import ClientSaid
+from relay.core.replay import Difference, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig
 from relay.recorder import Recorder
 from relay.recording import writer as writing
 from relay.recording.finish import is_finished
-from relay.recording.folder import all_recordings
+from relay.recording.folder import all_recordings, size_bytes
+from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.rerun import rerun
 from relay.recording.writer import Batch, Files, Writer
@@ -193,10 +196,18 @@ class Loaded:
             self.tape.tap(event, self.now, self.core.handle(event, self.now))
 
 
-def tape_of(recorder: Recorder, principal: Principal | None = None) -> Loaded:
-    tape = recorder.tape("rs_1", SessionConfig(), DeviceOptions(), principal or Principal(), 100.0, lambda: 1e6)
+def tape_of(recorder: Recorder, principal: Principal | None = None, session_id: str = "rs_1") -> Loaded:
+    tape = recorder.tape(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), 100.0, lambda: 1e6)
     assert tape is not None
     return Loaded(tape)
+
+
+async def written(recorder: Recorder) -> None:
+    """Wait until the one batch that was handed over is on the disk."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    recorder.writer.do(lambda: loop.call_soon_threadsafe(done.set))  # type: ignore[arg-type, func-returns-value]
+    await done.wait()
 
 
 async def test_a_policy_has_its_own_word(tmp_path: Path) -> None:
@@ -233,10 +244,7 @@ async def test_a_full_disk_marks_a_gap_and_the_recording_goes_on(
 
     async def handed_over() -> None:
         loaded.tape._hand_over()
-        written = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        recorder.writer.do(lambda: loop.call_soon_threadsafe(written.set))  # type: ignore[arg-type, func-returns-value]
-        await written.wait()
+        await written(recorder)
 
     await handed_over()
     full = True
@@ -276,6 +284,137 @@ async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
     gaps = [entry.line for entry in Recording(folder).entries() if isinstance(entry.line, Gap)]
     assert sum(gap.records for gap in gaps) >= 40
     assert (folder / "client.pcm").stat().st_size < 50_000
+
+
+async def test_at_full_speed_one_recording_has_gaps_and_the_others_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session sends all that its allowance lets it, others talk, and the disk does nothing for a while."""
+    recorder = Recorder(tmp_path, "on")
+    recorder.writer = Writer(max_queued_bytes=2_000_000)
+    disk_works = threading.Event()
+    write = os.write
+
+    def slow(descriptor: int, data: bytes) -> int:
+        assert disk_works.wait(20)
+        return write(descriptor, data)
+
+    files = writing.Files
+    monkeypatch.setattr("relay.tape.Files", lambda folder, header: files(folder, header, write=slow))
+    greedy, *others = [tape_of(recorder, session_id=name) for name in ("greedy", "a", "b", "c")]
+    for _ in range(10):
+        greedy.feed(*[microphone(1000)] * 20)
+        for _ in range(100):  # and what is left of the room, in small pieces
+            greedy.feed(microphone(20))
+            greedy.tape._hand_over()
+        for other in others:
+            other.feed(microphone(20))
+            other.tape._hand_over()
+    disk_works.set()
+    for loaded in (greedy, *others):
+        recorder.done(loaded.tape)
+    await recorder.stop()
+    *other_ones, greedy_one = map(Recording, all_recordings(tmp_path))
+    lines = [entry.line for entry in greedy_one.entries() if not isinstance(entry.line, End)]
+    lost = sum(line.records for line in lines if isinstance(line, Gap))
+    assert lost > 100
+    assert lost + sum(isinstance(line, Happened) for line in lines) == 1200
+    for recording in other_ones:
+        assert [type(entry.line) for entry in recording.entries()] == [Happened] * 10 + [End]
+
+
+# -- the bound of one recording ---------------------------------------------------------------------------------------
+
+
+def lines_of(root: Path) -> list[Any]:
+    (folder,) = all_recordings(root)
+    return [entry.line for entry in Recording(folder).entries()]
+
+
+class Warned(logging.Handler):
+    """Waits for a warning of the recorder's."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+        self.event = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+        self.event.set()
+
+
+async def test_a_recording_that_reaches_its_bound_ends_and_its_session_goes_on(tmp_path: Path) -> None:
+    log, warned = logging.getLogger("relay.recordings"), Warned()
+    log.addHandler(warned)
+    try:
+        async with (
+            stage(tmp_path, "on", recording_max_mb=0.3) as (relay, upstream),
+            talking(relay, upstream) as (client, session),
+        ):
+            for _ in range(10):
+                await client.speak(tone(1000, 16_000))
+            await asyncio.wait_for(warned.event.wait(), 5)
+            await a_turn(client, session)
+    finally:
+        log.removeHandler(warned)
+    assert len(warned.texts) == 1
+    assert "has reached 0.3 MB (RELAY_RECORDING_MAX_MB); its session goes on" in warned.texts[0]
+    assert lines_of(tmp_path)[-1].reason == "the recording has reached 0.3 MB (RELAY_RECORDING_MAX_MB)"
+    (folder,) = all_recordings(tmp_path)
+    assert 300_000 <= (folder / "client.pcm").stat().st_size < 600_000
+    assert b"Hello there." not in (folder / "journal.jsonl").read_bytes()
+    assert rerun(Recording(folder)).identical
+
+
+async def test_a_recording_at_its_bound_is_locked_until_its_session_ends(tmp_path: Path) -> None:
+    """So nobody finishes or prunes it, while the client may still take back its consent."""
+    recorder = Recorder(tmp_path, "on", recording_max_mb=0.1)
+    loaded = tape_of(recorder)
+    loaded.feed(*[microphone(1000)] * 9)
+    await written(recorder)
+    (folder,) = all_recordings(tmp_path)
+    assert is_live(folder)
+    recorder.done(loaded.tape)
+    await recorder.stop()
+    assert not is_live(folder)
+
+
+async def test_a_realtime_session_s_recording_has_the_same_bound(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "on", recording_max_mb=0.5)
+    tape = recorder.realtime_tape("rs_1", (), RealtimeStart(None, None), Principal(), 9.0, lambda: 11.0)
+    assert tape is not None
+    for number in range(100):
+        tape.tap(ClientSaid({"type": "conversation.item.create", "n": number, "text": "x" * 20_000}), 10.0, ())
+    recorder.done(tape)
+    await recorder.stop()
+    (folder,) = all_recordings(tmp_path)
+    assert (folder / "journal.jsonl").read_bytes().count(b"RELAY_RECORDING_MAX_MB") == 1
+    assert 500_000 <= size_bytes(folder) < 800_000
+
+
+async def test_consent_can_be_taken_back_after_the_bound_was_reached(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "on", recording_max_mb=0.1)
+    loaded = tape_of(recorder)
+    loaded.feed(*[microphone(1000)] * 20)
+    assert not loaded.tape.wants
+    loaded.feed(ev.Consent(False))
+    recorder.done(loaded.tape)
+    await recorder.stop()
+    assert all_recordings(tmp_path) == []
+
+
+async def test_the_end_is_written_also_where_no_more_may_wait(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "on", recording_max_mb=0.1)
+    recorder.writer = Writer(max_queued_bytes=600_000)
+    loaded = tape_of(recorder)
+    waits = threading.Event()
+    recorder.writer.do(lambda: (waits.wait(20), None)[1])
+    loaded.feed(*[microphone(1000)] * 9)  # takes half of the room, and all that it may have
+    recorder.done(loaded.tape)
+    waits.set()
+    await recorder.stop()
+    assert lines_of(tmp_path)[-1].reason == "the recording has reached 0.1 MB (RELAY_RECORDING_MAX_MB)"
 
 
 async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(

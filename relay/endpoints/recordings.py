@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from relay.core.policy import Principal
-from relay.recording.finish import is_finished, is_live
+from relay.recording.finish import is_finished
 from relay.recording.folder import (
     ASSISTANT_TRACK,
     PEAKS,
@@ -19,6 +19,7 @@ from relay.recording.folder import (
     size_bytes,
 )
 from relay.recording.header import read_header
+from relay.recording.lock import is_live
 from relay.state import RELAY
 from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS, STATIC_DIR
 

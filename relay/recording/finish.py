@@ -40,14 +40,9 @@ from relay.recording.folder import (
     private_file,
 )
 from relay.recording.header import read_header
+from relay.recording.lock import is_live, take
+from relay.recording.retention import prune
 from relay.recording.tracks import derive
-
-try:
-    import fcntl
-
-    HAS_LOCKS = True
-except ImportError:  # Windows has no such locks: there, repair while no relay is running
-    HAS_LOCKS = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +66,6 @@ class Repaired:
         if self.derived:
             done.append("tracks, outline and transcript made")
         return "; ".join(done) or "nothing to do"
-
-
-def is_live(folder: Path) -> bool:
-    """Whether a relay is writing this recording."""
-    if not HAS_LOCKS:
-        return False
-    try:
-        descriptor = open_file(folder, JOURNAL)
-    except RecordingError:
-        return False
-    with os.fdopen(descriptor):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
 
 
 def is_finished(folder: Path) -> bool:
@@ -119,8 +98,7 @@ def repair(folder: Path, *, again: bool = False) -> Repaired:
 def _locked(folder: Path) -> Iterator[None]:
     descriptor = open_file(folder, JOURNAL)
     try:
-        if HAS_LOCKS:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take(descriptor)
         yield
     except BlockingIOError:
         raise RecordingError(f"{folder.name} is being repaired by somebody else") from None
@@ -205,8 +183,6 @@ def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
 
 def finish_all(root: Path, max_days: float | None, max_mb: float | None) -> list[str]:
     """Repair all that needs it and is not being written, and keep to the retention; the sentences of what failed."""
-    from relay.recording.retention import prune
-
     failures = []
     for folder in all_recordings(root):
         if is_finished(folder) or is_live(folder):

@@ -1,14 +1,15 @@
 """The one thread that writes all recordings. What it can't write is counted, and marked as a gap where it would stand.
 
 The loop's side (`relay.tape`) hands over batches that are ready to be written; the thread does hardly more than
-system calls, so that it never holds the interpreter for long.
+system calls, so that it never holds the interpreter for long. It takes one batch of each recording in turn, and each
+has a share of the room for what waits: one that is fed faster than the disk writes gets gaps, and the others get none.
 """
 
 import contextlib
 import logging
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,7 @@ from pathlib import Path
 from relay.core.journal_lines import Gap, gap_line
 from relay.private_files import FILE_MODE, make_folder
 from relay.recording.folder import AUDIO, HEADER, JOURNAL, write_private
-
-try:
-    import fcntl
-except ImportError:  # Windows: recordings are not locked there, so repair them while no relay is running
-    fcntl = None  # type: ignore[assignment]
+from relay.recording.lock import take
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """What all sessions together may have waiting for the disk; further batches become gaps."""
@@ -28,6 +25,7 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 _log = logging.getLogger("relay.recordings")
 
 Sound = bytes | bytearray
+_APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(slots=True)
@@ -69,28 +67,37 @@ class Missing:
         return line
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Files:
-    """One recording's files; only the writer's thread touches them. `write` is `os.write` but in tests."""
+    """One recording's files; only the writer's thread touches them. `write` is `os.write` but in tests.
+
+    The journal stays open, for it holds the lock. A file of audio is open while its part of a batch is written.
+    """
 
     folder: Path
     header: bytes
     write: Callable[[int, bytes | bytearray], int] = os.write
     missing: Missing = field(default_factory=Missing)
     told: bool = False
-    _descriptors: dict[str, int] = field(default_factory=dict)
+    _journal: int | None = None
     _sizes: dict[str, int] = field(default_factory=dict)
-    _appended: dict[str, int] = field(default_factory=dict)
+    """What each file holds of whole batches."""
 
     def put(self, batch: Batch) -> None:
         """Write a batch whole, or leave no trace of it but the count."""
+        missing = Missing(self.missing.records, self.missing.first, self.missing.last)
+        appended = {}
         try:
-            self._open()
+            journal = self._open_journal()
             for name, data in zip(AUDIO, batch.audio, strict=True):
-                self._append(name, data)
+                if data:
+                    descriptor = self._open_audio(name)
+                    try:
+                        appended[name] = self._append(descriptor, name, data)
+                    finally:
+                        os.close(descriptor)
             # The journal comes last: it never speaks of audio that is not there.
-            missing = Missing(self.missing.records, self.missing.first, self.missing.last)
-            self._append(JOURNAL, missing.take() + batch.journal)
+            appended[JOURNAL] = self._append(journal, JOURNAL, missing.take() + batch.journal)
         except OSError as error:
             self._undo()
             self.missing.add(batch)
@@ -99,57 +106,83 @@ class Files:
                 _log.error("recording %s has a gap: %s", self.folder.name, error.strerror or error)
             return
         self.missing = Missing()
-        self._sizes = {name: size + self._appended.get(name, 0) for name, size in self._sizes.items()}
-        self._appended = {}
+        for name, n_bytes in appended.items():
+            self._sizes[name] += n_bytes
 
     def close(self) -> None:
         """Let go of the files, and of the lock that says that they are being written."""
-        for descriptor in self._descriptors.values():
-            with contextlib.suppress(OSError):  # a disk that fails now was told of before, or is found by repair
-                os.fsync(descriptor)
-            os.close(descriptor)
-        self._descriptors.clear()
-
-    def _open(self) -> None:
-        if JOURNAL in self._descriptors:
+        if self._journal is None:
             return
-        make_folder(self.folder)
-        write_private(self.folder / HEADER, self.header)
-        descriptor = self._create(JOURNAL)
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        journal, self._journal = self._journal, None
+        for name in sorted(self._sizes, key=JOURNAL.__eq__):  # the journal last
+            descriptor = journal
+            with contextlib.suppress(OSError):  # a disk that fails now was told of before, or is found by repair
+                descriptor = journal if name == JOURNAL else self._open_audio(name)
+                os.fsync(descriptor)
+            if descriptor != journal:
+                os.close(descriptor)
+        os.close(journal)
 
-    def _create(self, name: str) -> int:
-        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
-        self._descriptors[name] = descriptor
-        self._sizes[name] = 0
+    def _open_journal(self) -> int:
+        if self._journal is None:
+            make_folder(self.folder)
+            descriptor = os.open(self.folder / JOURNAL, _APPEND | os.O_CREAT, FILE_MODE)
+            try:
+                take(descriptor)
+                write_private(self.folder / HEADER, self.header)  # a recording from here on, and locked
+            except OSError:
+                os.close(descriptor)
+                raise
+            self._journal = descriptor
+            self._sizes.setdefault(JOURNAL, 0)
+        return self._journal
+
+    def _open_audio(self, name: str) -> int:
+        """The descriptor of a file of audio; it is made once, so that one that somebody took away is no empty one."""
+        made = 0 if name in self._sizes else os.O_CREAT
+        descriptor = os.open(f"{self.folder}/{name}", _APPEND | made, FILE_MODE)
+        self._sizes.setdefault(name, 0)
         return descriptor
 
-    def _append(self, name: str, data: bytes | bytearray) -> None:
-        if not data:
-            return
-        descriptor = self._descriptors.get(name)
-        if descriptor is None:
-            descriptor = self._create(name)
-        self._appended[name] = len(data)
+    def _append(self, descriptor: int, name: str, data: bytes | bytearray) -> int:
+        """Write behind what is whole, and say how much. Raises OSError, also for a file that is too short."""
+        found, whole, n_bytes = os.fstat(descriptor).st_size, self._sizes[name], len(data)
+        if found > whole:
+            os.ftruncate(descriptor, whole)
+        elif found < whole:
+            raise OSError(f"{name} was cut off by another program")
         while data:
             data = data[self.write(descriptor, data) :]
+        return n_bytes
 
     def _undo(self) -> None:
-        self._appended = {}
-        for name, descriptor in self._descriptors.items():
-            with contextlib.suppress(OSError):  # what stays behind is cut off by repair
-                os.ftruncate(descriptor, self._sizes.get(name, 0))
+        """Cut off what was begun; what cannot be cut now is cut by the next batch, or by repair."""
+        for name, whole in self._sizes.items():
+            path = self.folder / name
+            with contextlib.suppress(OSError):
+                if path.stat().st_size > whole:  # a shorter one would be filled with zeros
+                    os.truncate(path, whole)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What waits for the disk of one recording."""
+
+    files: Files | None
+    jobs: deque[tuple[Callable[[], None], int]] = field(default_factory=deque)
+    queued_bytes: int = 0
 
 
 class Writer:
-    """The thread and its queue; `put` is called from the loop and never waits."""
+    """The thread and its queues, one for each recording; `put` is called from the loop and never waits."""
 
     def __init__(self, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
         self._max_queued_bytes = max_queued_bytes
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._queued_bytes = 0
-        self._lock = threading.Lock()
+        self._lanes: dict[Files | None, _Lane] = {}  # those with jobs, and the one whose job is being done
+        self._turns: deque[_Lane] = deque()
+        self._stopping = False
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -158,37 +191,77 @@ class Writer:
         self._thread.start()
 
     def put(self, files: Files, batch: Batch) -> bool:
-        """Write a batch soon. Returns False, and forgets it, when the disk is that far behind."""
+        """Write a batch soon. Returns False, and forgets it, when the disk is that far behind for this recording."""
         n_bytes = batch.n_bytes
-        with self._lock:
-            if self._queued_bytes + n_bytes > self._max_queued_bytes:
+        with self._changed:
+            lane = self._lanes.get(files)
+            if not self._has_room(n_bytes, lane.queued_bytes if lane is not None else 0):
                 return False
             self._queued_bytes += n_bytes
-        self._jobs.put(lambda: self._write(files, batch, n_bytes))
+            self._add(files, lambda: files.put(batch), n_bytes)
         return True
 
-    def do(self, job: Callable[[], None]) -> None:
-        """Run something else, after all that was put before it."""
-        self._jobs.put(job)
+    def do(self, job: Callable[[], None], files: Files | None = None) -> None:
+        """Run something else, after all that was put before it for the same files."""
+        with self._changed:
+            self._add(files, job, 0)
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is left, then end the thread; False if the disk did not take it in time."""
         if self._thread is None:
             return True
-        self._jobs.put(None)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _write(self, files: Files, batch: Batch, n_bytes: int) -> None:
-        try:
-            files.put(batch)
-        finally:
-            with self._lock:
-                self._queued_bytes -= n_bytes
+    def _has_room(self, n_bytes: int, own_bytes: int) -> bool:
+        """Whether a recording with `own_bytes` waiting may have `n_bytes` more.
+
+        It may have as much as it leaves free of three quarters of the room, so that no recording fills them alone; one
+        batch is taken in any case, if it fits in there. The last quarter is for recordings that have little waiting.
+        """
+        own_bytes_then, all_bytes = own_bytes + n_bytes, self._queued_bytes + n_bytes
+        if own_bytes_then <= self._max_queued_bytes // 64:
+            return all_bytes <= self._max_queued_bytes
+        free_bytes = self._max_queued_bytes * 3 // 4 - all_bytes
+        return free_bytes >= (own_bytes_then if own_bytes else 0)
+
+    def _add(self, files: Files | None, job: Callable[[], None], n_bytes: int) -> None:
+        lane = self._lanes.get(files)
+        if lane is None:
+            lane = self._lanes[files] = _Lane(files)
+            self._turns.append(lane)
+        lane.jobs.append((job, n_bytes))
+        lane.queued_bytes += n_bytes
+        self._changed.notify()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (lane := self._next()) is not None:
+            job, n_bytes = lane.jobs[0]
             try:
                 job()
             except Exception:  # one session's files must not end the others' thread
                 _log.exception("a recording could not be written")
+            del job  # and the batch that it holds
+            self._done(lane, n_bytes)
+
+    def _next(self) -> _Lane | None:
+        """Whose turn it is, when there is one; None at the end."""
+        with self._changed:
+            while not self._turns:
+                if self._stopping:
+                    return None
+                self._changed.wait()
+            return self._turns.popleft()
+
+    def _done(self, lane: _Lane, n_bytes: int) -> None:
+        with self._changed:
+            lane.jobs.popleft()
+            lane.queued_bytes -= n_bytes
+            self._queued_bytes -= n_bytes
+            if lane.jobs:
+                self._turns.append(lane)
+            else:
+                del self._lanes[lane.files]

@@ -12,8 +12,9 @@ import orjson
 import pytest
 import soundfile
 
-from relay.recording.finish import finish_all, is_finished, is_live, repair
+from relay.recording.finish import finish_all, is_finished, repair
 from relay.recording.folder import DERIVED, RecordingError
+from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.rerun import rerun
 from tests.support.tapes import make_recording
