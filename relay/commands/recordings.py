@@ -34,9 +34,10 @@ def root_of(given: Path | None) -> Path:
 @app.command("list")
 def list_(folder: Dir = None) -> None:
     """All recordings, the newest last."""
-    from relay.recording.finish import is_finished, is_live
+    from relay.recording.finish import is_finished
     from relay.recording.folder import RecordingError, all_recordings, size_bytes
     from relay.recording.header import read_header
+    from relay.recording.lock import is_live
 
     root = root_of(folder)
     found = all_recordings(root)
@@ -170,7 +171,9 @@ def delete(
 @app.command()
 def prune(
     max_days: Annotated[float | None, typer.Option(help="Delete what is older (RELAY_RECORDINGS_MAX_DAYS).")] = None,
-    max_mb: Annotated[float | None, typer.Option(help="Then the oldest beyond (RELAY_RECORDINGS_MAX_MB).")] = None,
+    max_mb: Annotated[
+        float | None, typer.Option(help="Then the oldest beyond, of who has most (RELAY_RECORDINGS_MAX_MB).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     folder: Dir = None,
 ) -> None:

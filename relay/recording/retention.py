@@ -1,7 +1,14 @@
-"""Deleting recordings: by name, by the identity they belong to, by age and by size."""
+"""Deleting recordings: by name, by the identity they belong to, by age and by size.
+
+Where all together are too large, the identity with the most gives its oldest recording, again and again. What is being
+recorded never goes, and neither does the newest recording. An identity that has nothing else is left out of the count:
+what it has goes later, and nobody else's recordings pay for it. The address of a client is not stored, so all anonymous
+clients are one identity.
+"""
 
 import shutil
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +20,7 @@ from relay.recording.folder import (
     read_json,
     size_bytes,
 )
+from relay.recording.lock import is_live
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +45,48 @@ def recordings_of(root: Path, identity: str) -> list[Path]:
 
 
 def due(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[tuple[Path, str]]:
-    """What the retention lets go: first what is too old, then the oldest until the rest fits."""
+    """What the retention lets go: first what is too old, then the oldest of who has most, until the rest fits."""
     found: list[tuple[Path, str]] = []
     kept: list[Path] = []
     for folder in _sessions(root):
-        if max_days is not None and _started(folder) < now - timedelta(days=max_days):
+        is_old = max_days is not None and _started(folder) < now - timedelta(days=max_days)
+        if is_old and not is_live(folder):
             found.append((folder, f"older than {max_days:g} days"))
         else:
             kept.append(folder)
     if max_mb is not None:
-        sizes = {folder: size_bytes(folder) for folder in kept}
-        total = sum(sizes.values())
-        for folder in kept[:-1]:  # the newest stays, however large: it may still be written
-            if total <= max_mb * 1_000_000:
-                break
-            total -= sizes[folder]
-            found.append((folder, f"all together are over {max_mb:g} MB"))
+        found += [(folder, f"all together are over {max_mb:g} MB") for folder in _too_much(kept, max_mb * 1e6)]
     return found
 
 
-def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[Pruned]:
-    """Delete what is due, except what is being recorded. Raises OSError."""
-    from relay.recording.finish import is_live
+def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
+    """Which of these go, of whom, in which order; they are given from the oldest to the newest."""
+    sizes = {folder: size_bytes(folder) for folder in folders}
+    if sum(sizes.values()) <= max_bytes:
+        return
+    finished: dict[str, list[Path]] = defaultdict(list)
+    totals: Counter[str] = Counter()
+    for folder in folders:
+        owner = _owner(folder)
+        totals[owner] += sizes[folder]
+        if folder != folders[-1] and not is_live(folder):
+            finished[owner].append(folder)
+    while totals.total() > max_bytes:
+        owner = min(totals, key=lambda one: (-totals[one], not finished[one], finished[one][:1]))
+        if not finished[owner]:
+            del totals[owner]
+            continue
+        folder = finished[owner].pop(0)
+        totals[owner] -= sizes[folder]
+        yield folder
 
+
+def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[Pruned]:
+    """Delete what is due. Raises OSError."""
     pruned = []
     for folder, why in due(root, now, max_days, max_mb):
-        if not is_live(folder):
-            remove(folder)
-            pruned.append(Pruned(folder.name, why))
+        remove(folder)
+        pruned.append(Pruned(folder.name, why))
     return pruned
 
 
@@ -75,6 +97,11 @@ def _sessions(root: Path) -> Iterable[Path]:
 
 def _started(folder: Path) -> datetime:
     return datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _owner(folder: Path) -> str:
+    """Whose quota a recording counts for: that of a client secret (`key-…/name`) for its key's."""
+    return (_identity(folder) or "").partition("/")[0]
 
 
 def _identity(folder: Path) -> str | None:

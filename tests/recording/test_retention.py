@@ -1,11 +1,14 @@
 """What goes: by age, by size, by owner; and what never does."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from relay.recording.folder import size_bytes
+from relay.recording.lock import take
 from relay.recording.retention import due, prune, recordings_of, remove
 from tests.support.tapes import STARTED, make_recording
 
@@ -65,3 +68,63 @@ def test_a_link_is_never_followed(root: Path, tmp_path: Path) -> None:
     prune(root, STARTED, 1, None)
     remove(link)
     assert next(root.glob("*rs_3")).is_dir()
+
+
+# -- whose go, where all together are too large -----------------------------------------------------------------------
+
+
+def recordings(root: Path, *sizes_of: tuple[str, int]) -> None:
+    """Recordings of identities, the oldest first, each filled up to a size in kB."""
+    for number, (identity, n_kb) in enumerate(sizes_of):
+        started = STARTED + timedelta(hours=number)
+        folder = make_recording(root, [], session_id=f"rs_{number}", started=started, identity=identity)
+        with (folder / "client.pcm").open("ab") as file:
+            file.truncate(n_kb * 1000 - size_bytes(folder))
+
+
+@contextmanager
+def being_recorded(root: Path, *sessions: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for session in sessions:
+            file = stack.enter_context(next(root.glob(f"*-{session}")).joinpath("journal.jsonl").open("ab"))
+            take(file.fileno())
+        yield
+
+
+def left(root: Path, max_kb: float) -> list[str]:
+    prune(root, STARTED + timedelta(days=1), None, max_kb / 1000)
+    return [name.partition("-")[2] for name in names(root)]
+
+
+def test_one_who_records_much_costs_nobody_else_s(tmp_path: Path) -> None:
+    recordings(tmp_path, ("key-b", 20), ("key-a", 300), ("key-c", 30), ("key-a", 100), ("key-b", 20))
+    assert left(tmp_path, 200) == ["rs_0", "rs_2", "rs_3", "rs_4"]
+    assert left(tmp_path, 100) == ["rs_0", "rs_2", "rs_4"]
+
+
+def test_equal_shares_shrink_together_from_the_oldest(tmp_path: Path) -> None:
+    recordings(tmp_path, *[("key-a", 40), ("key-b", 40)] * 3)
+    assert left(tmp_path, 165) == ["rs_2", "rs_3", "rs_4", "rs_5"]
+
+
+def test_what_is_being_recorded_stays_and_its_owner_s_other_recordings_go_first(tmp_path: Path) -> None:
+    recordings(tmp_path, ("key-a", 50), ("key-b", 50), ("key-a", 400), ("key-c", 30))
+    with being_recorded(tmp_path, "rs_2"):
+        assert left(tmp_path, 100) == ["rs_1", "rs_2", "rs_3"]  # too much, but it's nobody else's
+    assert left(tmp_path, 100) == ["rs_1", "rs_3"]  # as soon as it has ended
+
+
+def test_the_others_are_held_to_the_bound_meanwhile(tmp_path: Path) -> None:
+    recordings(tmp_path, ("key-b", 90), ("key-b", 90), ("key-a", 400), ("key-c", 30))
+    with being_recorded(tmp_path, "rs_2", "rs_3"):
+        assert left(tmp_path, 130) == ["rs_1", "rs_2", "rs_3"]
+
+
+def test_the_newest_stays_and_nobody_pays_for_it(tmp_path: Path) -> None:
+    recordings(tmp_path, ("key-b", 20), ("key-c", 20), ("key-a", 400))
+    assert left(tmp_path, 100) == ["rs_0", "rs_1", "rs_2"]
+
+
+def test_a_key_and_the_client_secrets_that_it_made_are_one(tmp_path: Path) -> None:
+    recordings(tmp_path, ("key-b", 70), *[(f"key-a/user-{number}", 40) for number in range(4)], ("key-c", 10))
+    assert left(tmp_path, 200) == ["rs_0", "rs_2", "rs_3", "rs_4", "rs_5"]
