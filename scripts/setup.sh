@@ -8,7 +8,7 @@ find_python() {
   local candidate
   for candidate in "${PYTHON:-}" python3.14 python3.13 python3.12 python3.11 python3; do
     [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if "$candidate" -P -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       printf '%s' "$candidate"
       return
     fi
@@ -36,15 +36,15 @@ ensure_environment() {
       die "could not install the packages of $lock; check the network and run this again"
     uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e . || die "could not install relay itself"
   else
-    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-      "$python" -m venv .venv || {
+    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -P -m pip --version >/dev/null 2>&1; then
+      "$python" -P -m venv .venv || {
         rm -rf .venv
         die "could not create .venv. Install the venv module with: sudo apt-get install python3-venv"
       }
     fi
-    .venv/bin/python -m pip install --quiet --require-hashes -r "$lock" ||
+    .venv/bin/python -P -m pip install --quiet --require-hashes -r "$lock" ||
       die "could not install the packages of $lock; check the network and run this again"
-    .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e . || die "could not install relay itself"
+    .venv/bin/python -P -m pip install --quiet --no-deps --no-build-isolation -e . || die "could not install relay itself"
   fi
   printf '%s %s\n' "$lock" "$wanted" >"$stamp"
 }

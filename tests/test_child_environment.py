@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -150,3 +151,49 @@ def test_sources_that_were_never_installed_are_found_and_hide_nothing(evil: Path
     environ = {"PATH": os.environ["PATH"]}
     done = subprocess.run([python, "-P", "-c", program], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["json", "__main__", "a", "--b"]
+
+
+def test_the_relay_command(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH")
+    command = [Path(sys.executable).with_name("relay"), "talk", "--text", "hello", "--url", "ws://127.0.0.1:9/"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1  # nobody listens there
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+STARTS_A_PROCESS = re.compile(
+    r"create_subprocess_\w+\(|\bsubprocess\.(?:run|Popen|call|check_\w+|getoutput)\(|\bos\.(?:system|popen|exec\w+|spawn\w+|"
+    r"posix_spawn\w*|fork\w*)\(|\bmultiprocessing\b|\bProcessPoolExecutor\b|\bstdio_client\("
+)
+HOW = {
+    "relay/bench/measure.py": "python_command(",
+    "relay/bench/subjects.py": "python_command(",
+    "relay/engine_process.py": "python_command(",
+    "relay/local_engine/workers/pool.py": "python_command(",
+    "relay/recorder.py": "python_command(",
+    "relay/toolkit/mcp.py": "child_environment(",  # a server's own command; it gets no PYTHONPATH
+}
+"""What starts processes, and by what: a new place is one row."""
+RUNS_PYTHON = re.compile(r"""(?:python3?|\$\{?python\}?|\$\{?candidate\}?)"?[ \t]+(-\w\S*)""")
+
+
+def test_every_place_that_starts_a_process_is_known() -> None:
+    sources = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "relay").rglob("*.py")}
+    starting = {name for name, text in sources.items() if STARTS_A_PROCESS.search(text)}
+    assert starting == HOW.keys()
+    assert [name for name, how in HOW.items() if how not in sources[name]] == []
+    assert "sys.executable" not in "".join(text for name, text in sources.items() if "child_environment" not in name)
+
+
+def scripts() -> list[Path]:
+    found = [path for path in (ROOT / "scripts").iterdir() if path.is_file() and path.suffix != ".lock"]
+    return sorted([*found, ROOT / ".ci" / "run"])
+
+
+@pytest.mark.parametrize("path", scripts(), ids=lambda path: path.name)
+def test_scripts_run_python_without_the_working_folder(path: Path) -> None:
+    text = path.read_text()
+    assert {option for option in RUNS_PYTHON.findall(text) if option != "-P"} == set()
+    assert "sys.path.insert" not in text

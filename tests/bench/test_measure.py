@@ -4,12 +4,14 @@ import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from relay.bench.load import Load
 from relay.bench.measure import _doubts
 from relay.bench.subjects import has_haproxy
+from relay.child_environment import python_command
 
 GOOD = {"alive": 4, "up_delivered": 1.0, "down_delivered": 0.995, "late_ms": 2.0}
 
@@ -35,9 +37,9 @@ def test_a_load_at_its_own_limit_says_so() -> None:
     assert _doubts(GOOD, load, None, is_pinned=False) == ["one core for load and subject"]
 
 
-async def bench(*arguments: str) -> tuple[int, str, str]:
+async def bench(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "relay.bench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *python_command("relay.bench", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd
     )
     async with asyncio.timeout(60):
         printed, complained = await process.communicate()
@@ -55,8 +57,10 @@ async def test_recording_is_measured_beside_not_recording() -> None:
     assert not [doubt for one in measured["rounds"] for doubt in one["doubts"] if "lost" in doubt]
 
 
-async def test_a_quick_run_measures_all_there_is_to_measure() -> None:
-    code, printed, complained = await bench("--quick", "--json")
+async def test_a_quick_run_measures_all_there_is_to_measure(tmp_path: Path) -> None:
+    for name in ("audio", "json", "numpy", "relay"):  # of these, nothing is imported
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the working folder was run')")
+    code, printed, complained = await bench("--quick", "--json", cwd=tmp_path)
     assert code == 0, complained
     rounds = json.loads(printed)["rounds"]
     assert [one["subject"] for one in rounds] == (["relay", "haproxy"] if has_haproxy() else ["relay"])
