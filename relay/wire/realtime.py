@@ -33,6 +33,8 @@ from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, is_wri
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536
+MAX_OUTPUT_ITEMS = 256
+"""Of one response; an answer has a handful. What is over it is passed over."""
 """Words beyond this in one event or item are left out."""
 REQUEST_KEY = "relay_request"
 """The metadata key by which our own responses are known again."""
@@ -198,7 +200,7 @@ def _response_done(obj: Obj) -> ev.ResponseDone:
         reason=_maybe(details, "reason"),
         error_code=redact(_maybe(error, "code") or _maybe(error, "type") or "", 80) or None,
         error_message=redact(_maybe(error, "message") or "") or None,
-        output=tuple(_item(item) for item in response.get("output") or ()),
+        output=tuple(_item(item) for item in (response.get("output") or ())[:MAX_OUTPUT_ITEMS]),
         usage=_usage(response.get("usage")),
         request_id=_request_id(response),
     )
