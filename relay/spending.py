@@ -1,13 +1,13 @@
 """How often one caller may ask for what costs money at a provider: secrets, and speech.
 
-Counted for the caller's identity, where a key shows one, and for its address; RELAY_PROXIES says which addresses are
-those of proxies.
+Counted for the caller's identity where a key shows one, else for its address; RELAY_PROXIES says which addresses are
+those of proxies. So one key cannot use up what another one may buy, though both come from the same address.
 """
 
 import math
 from typing import Literal
 
-from relay.core.quota import Rate, TokenBuckets, address_key, take_all
+from relay.core.quota import Rate, TokenBuckets, address_key
 from relay.errors import TooOften
 
 DEFAULT_MINTS_PER_MINUTE = 30
@@ -32,11 +32,11 @@ class Spending:
         self._addresses = {what: _buckets(limit) for what, limit in self._limits.items()}
 
     def buy(self, what: Purchase, identity: str, address: str | None, now: float) -> None:
-        """Count one purchase. Raises TooOften, and counts nothing, when the identity or the address is over."""
-        wanted = [(self._addresses[what], address_key(address))]
-        if identity != "anonymous":  # whom all callers without a key would share, and could take from each other
-            wanted.append((self._identities[what], identity))
-        wait_s = take_all(wanted, now)
+        """Count one purchase. Raises TooOften, and counts nothing, when the caller is over."""
+        if identity == "anonymous":  # whom all callers without a key would share, and could take from each other
+            wait_s = self._addresses[what].take(address_key(address), now)
+        else:
+            wait_s = self._identities[what].take(identity, now)
         if wait_s > 0:
             noun, setting = _NAMES[what]
             raise TooOften(

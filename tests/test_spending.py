@@ -1,4 +1,4 @@
-"""Who may buy how much: for each identity and for each address."""
+"""Who may buy how much: for each identity, and for each address of those without one."""
 
 import pytest
 
@@ -7,15 +7,21 @@ from relay.errors import TooOften
 from relay.spending import Spending
 
 
-def test_identity_and_address_both_count() -> None:
+def test_one_key_uses_up_its_own_quota_from_wherever_it_comes() -> None:
     spending = Spending(mints_per_minute=1)
     spending.buy("mint", "key-1", "10.0.0.1", now=0.0)
-    for identity, address in (("key-1", "10.0.0.2"), ("key-2", "10.0.0.1")):
-        with pytest.raises(TooOften, match=r"1 a minute.*RELAY_MINTS_PER_MINUTE.*in 60 s") as refused:
-            spending.buy("mint", identity, address, now=0.0)
-        assert (refused.value.http_status, refused.value.retry_after_s) == (429, 60.0)
-    spending.buy("mint", "key-2", "10.0.0.2", now=0.0)
+    with pytest.raises(TooOften, match=r"1 a minute.*RELAY_MINTS_PER_MINUTE.*in 60 s") as refused:
+        spending.buy("mint", "key-1", "10.0.0.2", now=0.0)
+    assert (refused.value.http_status, refused.value.retry_after_s) == (429, 60.0)
     spending.buy("mint", "key-1", "10.0.0.1", now=60.0)
+
+
+def test_another_key_and_callers_without_one_buy_on_at_the_same_address() -> None:
+    spending = Spending(mints_per_minute=1)
+    for identity in ("key-1", "key-2", "anonymous"):
+        spending.buy("mint", identity, "10.0.0.1", now=0.0)
+    with pytest.raises(TooOften):
+        spending.buy("mint", "anonymous", "10.0.0.1", now=0.0)
 
 
 def test_callers_without_a_key_share_no_identity() -> None:
