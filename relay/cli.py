@@ -17,6 +17,7 @@ from relay.commands.policies import policies
 from relay.commands.replay import replay
 from relay.commands.secret import secret
 from relay.errors import RelayError
+from relay.terminal import say, say_lines
 
 app = typer.Typer(
     name="relay",
@@ -42,7 +43,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     if version:
-        typer.echo(f"relay {__version__}")
+        say(f"relay {__version__}")
         raise typer.Exit
 
 
@@ -132,10 +133,10 @@ def main() -> None:
     try:
         app()
     except RelayError as error:
-        typer.echo(f"relay: {error}", err=True)
+        say_lines(f"relay: {error}", err=True)
         sys.exit(2)
     except RuntimeError as error:
-        typer.echo(f"relay: {error}", err=True)
+        say_lines(f"relay: {error}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,4 +1,6 @@
-"""Logging: one line an entry, as text or JSON; no known secret, and nothing that looks like a credential, gets through.
+"""Logging: an entry a line, as text or JSON, without known secrets and what looks like a credential.
+
+Foreign text cannot forge an entry (`relay.log_lines`).
 
 What Python itself would print past the log (uncaught exceptions, warnings) is logged as well.
 """
@@ -13,6 +15,8 @@ from typing import Literal
 
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
+from relay.escaping import escape_json
+from relay.log_lines import LineFormatter
 
 MAX_ENTRY_CHARS = 20_000
 
@@ -37,9 +41,10 @@ def use_secrets(secrets: KnownSecrets) -> None:
     _redactor.secrets = secrets
 
 
-class _Text(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return _redactor.clean(super().format(record))
+class _Text(LineFormatter):
+    def clean(self, text: str) -> str:
+        """`text` without any secret."""
+        return _redactor.clean(text)
 
 
 class _Json(logging.Formatter):
@@ -52,7 +57,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = _redactor.clean(self.formatException(record.exc_info))
-        return json.dumps(entry, ensure_ascii=False)
+        return escape_json(json.dumps(entry, ensure_ascii=False))
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]

@@ -61,3 +61,35 @@ def test_every_way_into_the_log_is_redacted(form: str) -> None:
     if form == "json":
         lines = [line for line in done.stderr.splitlines() if "cannot be logged" not in line]
         assert all(json.loads(line)["level"] for line in lines)
+
+
+FOREIGN = "Rome\n12:00:00 INFO    the door is open\r\x1b[2J\x9b1A\u202e\u2028\x7f é👩\u200d🚀"
+FORGING = """
+import logging, sys
+from relay.logs import setup_logging
+FOREIGN = sys.argv[2]
+setup_logging("info", sys.argv[1])
+log = logging.getLogger("some.library")
+log.info("asked about %s", FOREIGN)
+try:
+    raise ValueError(FOREIGN)
+except ValueError:
+    log.exception("failed")
+log.info("from here", stack_info=True)
+raise RuntimeError(FOREIGN)
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_foreign_text_forges_no_entry_and_commands_no_terminal(form: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FORGING, form, FOREIGN], capture_output=True, timeout=30)
+    told = done.stderr.decode()
+    assert [char for char in told if char in "\x1b\x9b\u202e\u2028\x7f\r"] == []
+    assert told.count("é👩\u200d🚀") == 3
+    entries = [line for line in told.split("\n")[:-1] if not line.startswith(" ")]
+    assert len(entries) == 4
+    if form == "json":
+        assert json.loads(entries[0])["message"] == f"asked about {FOREIGN}"
+    else:
+        assert [entry.split(None, 1)[1].split()[0] for entry in entries] == ["INFO", "ERROR", "INFO", "CRITICAL"]
+        assert r"asked about Rome\n12:00:00 INFO    the door is open\r\x1b[2J" in entries[0]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from relay.terminal import say
+
 if TYPE_CHECKING:
     from relay.config import Settings
     from relay.endpoints.navai_options import NavaiOptions
@@ -34,8 +36,8 @@ async def _show(settings: "Settings", navai: "NavaiOptions") -> bool:
     known = KnownSecrets(secret_values(settings))
     failed = False
     for warning in (*settings.warnings(), *navai.warnings):
-        typer.echo(f"warn  settings       {warning}")
+        say(f"warn  settings       {warning}")
     async for finding in check_all(settings, navai, today=datetime.now(UTC).date()):
         failed = failed or finding.status == "fail"
-        typer.echo(f"{finding.status:<4}  {finding.what:<13}  {known.redact(finding.text)}")
+        say(f"{finding.status:<4}  {finding.what:<13}  {known.redact(finding.text)}")
     return failed

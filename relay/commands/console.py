@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from relay.terminal import say
+
 if TYPE_CHECKING:
     from relay.config import Settings
 
@@ -29,13 +31,13 @@ def console(
     if not is_url(base, ("http", "https")):
         raise BadRequest(f"--url {base} is no address; write it like https://voice.example.com")
     code = write_code(settings.state_dir, time.time())
-    typer.echo(f"{base}/login#code={code}")
-    typer.echo(f"Open it within {CODE_SECONDS} s. It works once, at a relay that runs as your user.", err=True)
+    say(f"{base}/login#code={code}")
+    say(f"Open it within {CODE_SECONDS} s. It works once, at a relay that runs as your user.", err=True)
     parts = urlsplit(base)
     if parts.scheme == "http" and not is_machine_name(parts.hostname or ""):
-        typer.echo("Browsers keep the login only with https there; scripts/dev-cert makes a certificate.", err=True)
+        say("Browsers keep the login only with https there; scripts/dev-cert makes a certificate.", err=True)
     if url is None and not _listens(parts.hostname or "", settings.port):
-        typer.echo(f"Nothing listens at {parts.netloc} now: start the relay first, with scripts/serve.", err=True)
+        say(f"Nothing listens at {parts.netloc} now: start the relay first, with scripts/serve.", err=True)
 
 
 def _listens(host: str, port: int) -> bool:

@@ -1,6 +1,6 @@
 """`relay local`: the local engine by itself."""
 
-import typer
+from relay.terminal import say
 
 
 async def run_local(host: str, port: int, *, fault: str, workers: int | None, longest_s: float) -> None:
@@ -12,12 +12,12 @@ async def run_local(host: str, port: int, *, fault: str, workers: int | None, lo
     parse_faults(fault)  # what is written wrong is told before anything else
     setup_logging("info", "text")
 
-    def say(bound: int) -> None:
-        typer.echo(f"ready: the local engine listens on ws://{host}:{bound}/v1/realtime", err=True)
+    def tell_ready(bound: int) -> None:
+        say(f"ready: the local engine listens on ws://{host}:{bound}/v1/realtime", err=True)
         if fault:
-            typer.echo(f"it misbehaves: {fault}", err=True)
+            say(f"it misbehaves: {fault}", err=True)
 
-    await serve(host, port, on_ready=say, workers=workers, faults=fault, longest_s=longest_s)
+    await serve(host, port, on_ready=tell_ready, workers=workers, faults=fault, longest_s=longest_s)
 
 
 def list_faults() -> None:
@@ -27,7 +27,6 @@ def list_faults() -> None:
     for name, kind in KINDS.items():
         value = f"={kind.default or 'VALUE'}" if kind.value else ""
         point = "" if kind.point else "@POINT"
-        typer.echo(f"{name + value + point:32} {kind.help}")
-    typer.echo(
-        "\nPOINT: the type of a server's event, or a time (500ms, 2s). #N behind it: the N-th time; #*: every time."
-    )
+        say(f"{name + value + point:32} {kind.help}")
+    say("")
+    say("POINT: the type of a server's event, or a time (500ms, 2s). #N behind it: the N-th time; #*: every time.")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.terminal import say
+
 if TYPE_CHECKING:
     from relay.core.policy import Policy
 
@@ -27,7 +29,7 @@ def policies(
     from relay.server import load_all
 
     if key is not None:
-        typer.echo(identity_of(sys.stdin.readline().strip() if key == "-" else key))
+        say(identity_of(sys.stdin.readline().strip() if key == "-" else key))
         return
     settings, navai = load_all()
     known = Policies.load(settings.policies)
@@ -36,16 +38,16 @@ def policies(
         policy = known.get(name)
         if policy is not None:
             first, *others = lines_of(policy)
-            typer.echo(f"policy  {name:<16} {first}")
+            say(f"policy  {name:<16} {first}")
             for line in others:
-                typer.echo(f"        {'':<16} {line}")
+                say(f"        {'':<16} {line}")
     identities = {}
     for kind, keys in (("key", settings.api_keys), ("admin", settings.admin_keys)):
         for identity in map(identity_of, keys):
             identities[identity] = kind
-            typer.echo(f"{kind:<7} {identity:<16} {known.of(identity).name}")
+            say(f"{kind:<7} {identity:<16} {known.of(identity).name}")
     for identity in sorted(known.by_identity.keys() - identities.keys()):
-        typer.echo(f"unknown {identity:<16} {known.by_identity[identity]}: no configured key has this identity")
+        say(f"unknown {identity:<16} {known.by_identity[identity]}: no configured key has this identity")
 
 
 def lines_of(policy: "Policy") -> Iterator[str]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relay.terminal import confirm, say, say_lines
+
 if TYPE_CHECKING:
     from relay.core.values import DeviceOptions
     from relay.recording.timeline import Timeline
@@ -48,8 +50,8 @@ def list_(folder: Dir = None) -> None:
             who = f"{header.beginning.principal.identity:<18} {header.upstream} {header.model}"
         except RecordingError as error:
             who, state = "?", str(error)
-        typer.echo(f"{path.name}  {size_bytes(path) / 1e6:8.2f} MB  {who}  {state}".rstrip())
-    typer.echo(f"{len(found)} recordings in {root}", err=True)
+        say(f"{path.name}  {size_bytes(path) / 1e6:8.2f} MB  {who}  {state}".rstrip())
+    say(f"{len(found)} recordings in {root}", err=True)
 
 
 @app.command()
@@ -64,7 +66,7 @@ def show(
     from relay.recording.show import draw
 
     for line in draw(_timeline(folder, asked), width or shutil.get_terminal_size((100, 24)).columns):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -108,7 +110,7 @@ def export(
             sound = replace(options, external_voice=name == VOICE_AUDIO).upstream_output
             suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
             names[name] = f"{path.name}{middles[name]}.{suffix}"
-            typer.echo(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
+            say(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
     else:
         _finished(path)
         names = {name: f"{path.name}.{name}" for name in (USER_TRACK, ASSISTANT_TRACK, TRANSCRIPT)}
@@ -119,7 +121,7 @@ def export(
             raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
         with os.fdopen(open_file(path, name), "rb") as recorded, create(to / new) as file:
             shutil.copyfileobj(recorded, file)
-        typer.echo(to / new)
+        say(str(to / new))
 
 
 @app.command()
@@ -139,8 +141,8 @@ def bundle(
     path = find(root_of(folder), asked)
     target = to or Path(f"{path.name}.zip")
     for line in make(path, target, redaction(field or (), pattern or (), silence or ())):
-        typer.echo(line)
-    typer.echo(f"{target}: look into it before you send it; voices can be known again")
+        say(line)
+    say(f"{target}: look into it before you send it; voices can be known again")
 
 
 @app.command()
@@ -162,10 +164,10 @@ def delete(
     if not paths:
         raise RelayError(f"there is no recording of {identity} in {root}")
     if not yes:
-        typer.confirm(f"delete {len(paths)} recordings ({paths[0].name}{' …' if len(paths) > 1 else ''})?", abort=True)
+        confirm(f"delete {len(paths)} recordings ({paths[0].name}{' …' if len(paths) > 1 else ''})?")
     for path in paths:
         remove(path)
-        typer.echo(f"deleted {path.name}")
+        say(f"deleted {path.name}")
 
 
 @app.command()
@@ -189,10 +191,10 @@ def prune(
     limits = (max_days or settings.recordings_max_days, max_mb or settings.recordings_max_mb)
     if dry_run:
         for path, why in due(root, datetime.now(UTC), *limits):
-            typer.echo(f"would delete {path.name}: {why}")
+            say(f"would delete {path.name}: {why}")
         return
     for gone in run(root, datetime.now(UTC), *limits):
-        typer.echo(f"deleted {gone.name}: {gone.why}")
+        say(f"deleted {gone.name}: {gone.why}")
 
 
 @app.command()
@@ -213,9 +215,9 @@ def repair(
             done = run(path, again=again)
         except (RelayError, OSError) as error:
             failed += 1
-            typer.echo(f"{error}", err=True)
+            say_lines(f"{error}", err=True)
         else:
-            typer.echo(f"{done.name}: {done.words}")
+            say(f"{done.name}: {done.words}")
     if failed:
         sys.exit(2)
 

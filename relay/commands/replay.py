@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relay.commands.recordings import Dir, Id, root_of
+from relay.terminal import say
 
 if TYPE_CHECKING:
     from relay.core.replay import Difference, Neighbour
@@ -56,7 +57,7 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
     from relay.replaying.as_upstream import parse_speed, serve
 
     try:
-        asyncio.run(serve(path, port, parse_speed(speed), lambda line: typer.echo(line, err=True)))
+        asyncio.run(serve(path, port, parse_speed(speed), lambda line: say(line, err=True)))
     except OSError as error:
         raise RelayError(f"cannot listen on port {port}: {error.strerror or error}; try another --port") from error
 
@@ -70,10 +71,10 @@ def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) ->
 
     comparison = asyncio.run(run(path, url, parse_speed(speed), save))
     for line in comparison.draw():
-        typer.echo(line)
+        say(line)
     unequal = comparison.unequal(parse_equal(equal))
     if unequal:
-        typer.echo(f"not equal: {', '.join(unequal)}")
+        say(f"not equal: {', '.join(unequal)}")
         raise typer.Exit(1)
 
 
@@ -84,7 +85,7 @@ def _journal(path: Path) -> None:
     with Recording(path) as recording:
         outcome = rerun(recording)
         for line in describe(path, outcome, recording.header.beginning.started_at):
-            typer.echo(line)
+            say(line)
     if not outcome.identical:
         raise typer.Exit(1)
 

@@ -1,13 +1,14 @@
 """`relay secret`: mint one from the terminal."""
 
 import asyncio
-import json as json_module
 import shlex
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from relay.terminal import say, say_json, say_lines
 
 if TYPE_CHECKING:
     from relay.config import Settings
@@ -43,18 +44,18 @@ def secret(
     try:
         answer, url = asyncio.run(mint)
     except UpstreamError as error:
-        typer.echo(f"relay: {error}; `relay check` says which setting to change", err=True)
+        say(f"relay: {error}; `relay check` says which setting to change", err=True)
         raise typer.Exit(1) from None
     value = answer.get("ephemeralKey" if azure else "value")
-    if not isinstance(value, str):
-        typer.echo("relay: there is no secret in the answer", err=True)
+    if not isinstance(value, str) or not value.isprintable():  # what cannot be printed cannot be copied either
+        say("relay: there is no secret in the answer", err=True)
         raise typer.Exit(1)
     if json:
-        typer.echo(json_module.dumps(answer))
+        say_json(answer)
     elif curl:
-        typer.echo(curl_call(url, value))
+        say_lines(curl_call(url, value), indent=0)
     else:
-        typer.echo(value)
+        say(value)
     _tell_expiry(answer.get("expiresAt" if azure else "expires_at"))
 
 
@@ -103,4 +104,4 @@ def curl_call(url: str, value: str) -> str:
 def _tell_expiry(expires_at: object) -> None:
     if isinstance(expires_at, int) and sys.stderr.isatty():
         until = datetime.fromtimestamp(expires_at, UTC)
-        typer.echo(f"good until {until:%Y-%m-%d %H:%M:%S} UTC", err=True)
+        say(f"good until {until:%Y-%m-%d %H:%M:%S} UTC", err=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relay.errors import ToolError
+from relay.terminal import say, say_json, say_output
 
 if TYPE_CHECKING:
     from relay.toolkit.registry import Tool, ToolRegistry
@@ -37,16 +38,16 @@ def list_tools(
     registry = asyncio.run(_listed(tools))
     if json:
         items = [{**one.definition(), "source": one.source, "expose": sorted(one.expose)} for one in registry]
-        typer.echo(json_text.dumps({"tools": items, "warnings": registry.warnings}, indent=2, ensure_ascii=False))
+        say_json({"tools": items, "warnings": registry.warnings}, indent=2)
         return
     for one in registry:
-        typer.echo(f"{one.name}({_parameters(one)})")
-        typer.echo(f"    {one.description}")
-        typer.echo(f"    {one.source} · {', '.join(sorted(one.expose)) or 'nobody'}{_options(one)}")
+        say(f"{one.name}({_parameters(one)})")
+        say(f"    {one.description}")
+        say(f"    {one.source} · {', '.join(sorted(one.expose)) or 'nobody'}{_options(one)}")
     for warning in registry.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if not len(registry):
-        typer.echo("no tools")
+        say("no tools")
 
 
 @app.command()
@@ -57,7 +58,7 @@ def call(
 ) -> None:
     """Run one tool as the model would, and print what the model would be told. Exit code 1 if it has no result."""
     output, is_done = asyncio.run(_call(context.obj, name, arguments))
-    typer.echo(output)
+    say_output(output)
     raise typer.Exit(0 if is_done else 1)
 
 
@@ -65,7 +66,7 @@ def call(
 def schema(context: typer.Context, name: Name) -> None:
     """Print one tool as it is described to the model."""
     tool = _find(asyncio.run(_listed(context.obj)), name)
-    typer.echo(json_text.dumps(tool.definition(), indent=2, ensure_ascii=False))
+    say_json(tool.definition(), indent=2)
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +106,7 @@ async def _call(folders: str | None, name: str, arguments: str) -> tuple[str, bo
     from relay.toolkit.runner import ToolCall, ToolRunner
 
     def tell(text: str) -> None:
-        typer.echo(f"progress: {text}", err=True)
+        say(f"progress: {text}", err=True)
 
     async with _loaded(folders) as registry:
         tool = _find(registry, name)

@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from functools import partial
 
 from relay.errors import RelayError
 from relay.local_engine.server import serve
+from relay.log_lines import log_to_stderr
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8090, help="0 takes a free one")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     try:
         asyncio.run(_main(arguments.host, arguments.port, arguments.exit_with_stdin))
     except RelayError as error:

@@ -13,6 +13,7 @@ from relay.core.journal import build, plain
 from relay.core.policy import Principal
 from relay.core.replay import Rerun
 from relay.core.values import SessionConfig
+from relay.escaping import escape_controls
 from relay.private_files import create
 from relay.recording.folder import HEADER, RecordingError, write_private
 from relay.recording.reader import Recording
@@ -77,4 +78,4 @@ def _report(recording: Recording, wanted: Redaction, before: str) -> list[str]:
         lines.append(f"Its commands are the recorded ones: {before}")
     else:
         lines.append("Its commands were made anew from what is left: `relay replay` finds it identical")
-    return lines
+    return [escape_controls(line) for line in lines]

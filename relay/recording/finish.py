@@ -43,6 +43,7 @@ from relay.recording.header import read_header
 from relay.recording.lock import is_live, take
 from relay.recording.retention import prune
 from relay.recording.tracks import derive
+from relay.terminal import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def main() -> None:
         os.nice(15)  # the sessions that are on now come first
     failures = finish_all(asked.root, asked.max_days, asked.max_mb)
     for failure in failures:
-        print(failure, file=sys.stderr)
+        say(failure, err=True)
     sys.exit(bool(failures))
 
 

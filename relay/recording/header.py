@@ -16,6 +16,7 @@ from relay.core.policy import Policy, Principal
 from relay.core.redact import clean
 from relay.core.replay import Beginning, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
+from relay.escaping import escape_json
 from relay.recording.folder import HEADER, RecordingError, read_json
 
 FORMAT: Final = 1
@@ -76,7 +77,8 @@ class Header:
         }
         if beginning.realtime is not None:
             obj["realtime"] = {"model": beginning.realtime.model, "initial": clean(beginning.realtime.initial)}
-        return orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        raw = orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return escape_json(raw.decode()).encode()
 
 
 def read_header(folder: Path) -> Header:

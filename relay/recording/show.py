@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from relay.escaping import escape_controls
 from relay.recording.timeline import Latency, Timeline
 
 MIN_STEP_S = 0.1
@@ -22,7 +23,11 @@ def voices(timeline: Timeline) -> list[str]:
 
 
 def draw(timeline: Timeline, width: int = 100) -> Iterator[str]:
-    """The lines, `width` columns wide."""
+    """The lines, `width` columns wide, with nothing in them that a terminal would obey."""
+    return map(escape_controls, _lines(timeline, width))
+
+
+def _lines(timeline: Timeline, width: int) -> Iterator[str]:
     yield f"{timeline.name}"
     yield (
         f"  {timeline.started} · {_clock(timeline.duration_ms)} · {timeline.identity} · {timeline.input} in, "
@@ -143,8 +148,7 @@ def _short(text: str, chars: int = 120) -> str:
 
 
 def _one_line(text: str) -> str:
-    """What came from outside, without what a terminal would obey."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())
 
 
 def _clock(ms: float) -> str:

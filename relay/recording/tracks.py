@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from audio.formats import AudioFormat
 from audio.g711 import alaw_decode, ulaw_decode
+from relay.escaping import escape_json
 from relay.private_files import create
 from relay.recording.folder import (
     ASSISTANT_TRACK,
@@ -51,7 +52,8 @@ def derive(folder: Path) -> Timeline:
         write_private(folder / TRANSCRIPT, transcript(found.timeline).encode(errors="replace"))
         outline = {"per_second": PEAKS_PER_S, "user": len(user) // 2, "assistant": len(assistant) // 2}
         told = found.timeline.to_json() | {"format": 1, "peaks": outline}
-        write_private(folder / TIMELINE, orjson.dumps(told, default=str))  # last: where it is, the others are
+        outline_json = escape_json(orjson.dumps(told, default=str).decode())
+        write_private(folder / TIMELINE, outline_json.encode())  # last: where it is, the others are
     return found.timeline
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from relay.escaping import escape_controls
 from relay.recording.timeline import Timeline
 
 MIN_CUE_MS = 500.0
@@ -35,6 +36,6 @@ def _time(ms: float) -> str:
 
 
 def _text(text: str) -> str:
-    # A blank line or an arrow would end the cue.
-    text = " ".join(text.split())
+    # A blank line or an arrow would end the cue; a control character would reach whoever reads the file in a terminal.
+    text = escape_controls(" ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

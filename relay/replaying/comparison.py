@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from relay.escaping import escape_controls, escape_json
 from relay.recording.folder import RecordingError
 from relay.recording.show import percentile
 from relay.recording.timeline import Timeline
@@ -95,12 +96,13 @@ class Comparison:
             known = [turn.latency_ms for turn in side if turn.latency_ms is not None]
             if known:
                 yield f"latency {name}: p50 {percentile(known, 0.5)} ms, p95 {percentile(known, 0.95)} ms"
-        yield from (f"note: {note}" for note in self.notes)
+        yield from (f"note: {escape_controls(note)}" for note in self.notes)
 
     def to_json(self) -> bytes:
         """Both sides as JSON."""
         sides = {"recorded": [asdict(turn) for turn in self.then], "now": [asdict(turn) for turn in self.now]}
-        return orjson.dumps(sides | {"notes": self.notes}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        raw = orjson.dumps(sides | {"notes": self.notes}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return escape_json(raw.decode()).encode()
 
     def _pairs(self) -> list[tuple[Exchange, Exchange]]:
         return [(one or Exchange(), other or Exchange()) for one, other in _zip(self.then, self.now)]
@@ -132,8 +134,7 @@ def _plain(text: str) -> list[str]:
 
 
 def _row(label: str, then: str, now: str, same: bool) -> Iterator[str]:
-    left = textwrap.wrap(then, _COLUMN - 2) or ["–"]
-    right = textwrap.wrap(now, _COLUMN - 2) or ["–"]
+    left, right = (textwrap.wrap(escape_controls(" ".join(text.split())), _COLUMN - 2) or ["–"] for text in (then, now))
     for index, (one, other) in enumerate(_zip(left, right)):
         sign = " " if same or index else "≠"
         yield f"  {label if not index else '':<10}{one or '':<{_COLUMN}}{sign} {other or ''}".rstrip()

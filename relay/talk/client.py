@@ -21,10 +21,11 @@ from audio.formats import AudioFormat
 from audio.pcm import level_dbfs
 from audio.resample import resample
 from relay.talk.connection import TalkError, dial, how_it_closed, receive, target_of
-from relay.talk.display import Display, JsonDisplay, TextDisplay, clean
+from relay.talk.display import Display, JsonDisplay, TextDisplay
 from relay.talk.player import VirtualPlayer
 from relay.talk.turn import Message, Turn, Verdict, item_id_of
 from relay.talk.voice import Voice, decode, parse_format
+from relay.terminal import say_lines
 
 # Kept for --save; about 23 minutes at 24 kHz. What comes after is not written, and that is said.
 MAX_SAVED_BYTES = 64 * 1024 * 1024
@@ -53,7 +54,7 @@ async def talk(options: TalkOptions, out: TextIO) -> int:
         await _talk(options, display)
     except (TalkError, AudioFileError) as error:
         display.close()
-        print(f"relay: {clean(str(error))}", file=sys.stderr)
+        say_lines(f"relay: {error}", err=True)
         return 1
     except BrokenPipeError:  # whoever read the output has left: `relay talk … | head`
         if out is sys.stdout:  # the interpreter flushes it once more when it ends, and would complain

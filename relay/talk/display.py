@@ -1,17 +1,17 @@
 """What `relay talk` prints: a transcript for people, or one line of JSON per message for programs."""
 
 import json
-import re
 from typing import Any, Protocol, TextIO
 
 import orjson
 from rich.console import Console
 from rich.text import Text
 
+from relay.escaping import escape_json, escape_lines
+
 Message = dict[str, Any]
 
-# Words of a model or a tool go to a terminal: an escape sequence among them must stay text.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_LABEL_CHARS = 10
 _MAX_VALUE_CHARS = 400
 
 
@@ -45,7 +45,7 @@ class JsonDisplay:
 
     def message(self, message: Message, t_ms: int) -> None:
         """One line."""
-        self._out.write(orjson.dumps(message | {"t_ms": t_ms}).decode() + "\n")
+        self._out.write(escape_json(orjson.dumps(message | {"t_ms": t_ms}).decode()) + "\n")
         self._out.flush()
 
     def audio(self, n_bytes: int, t_ms: int) -> None:
@@ -121,7 +121,7 @@ class TextDisplay:
         if not self._in_answer:
             self._console.print(_label("relay"), end="")
             self._in_answer = True
-        self._console.print(Text(clean(text), style="cyan"), end="")
+        self._console.print(Text(_shown(text), style="cyan"), end="")
 
     def _tool(self, message: Message) -> None:
         name, status = _text(message, "name"), _text(message, "status")
@@ -136,7 +136,7 @@ class TextDisplay:
 
     def _line(self, who: str, what: str, style: str = "") -> None:
         self.close()
-        self._console.print(_label(who) + Text(clean(what), style=style))
+        self._console.print(_label(who) + Text(_shown(what), style=style))
 
 
 class _Console(Console):
@@ -145,13 +145,13 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def clean(text: str) -> str:
-    """`text` without the control characters that a terminal would obey."""
-    return _CONTROLS.sub("�", text)
+def _shown(text: str) -> str:
+    """Words of a model or a tool: no line of them looks like a line of ours, and no terminal obeys them."""
+    return escape_lines(text, _LABEL_CHARS)
 
 
 def _label(who: str) -> Text:
-    return Text(f"{who:<10}", style="bold")
+    return Text(f"{who:<{_LABEL_CHARS}}", style="bold")
 
 
 def _text(message: Message, field: str) -> str:

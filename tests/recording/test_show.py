@@ -33,9 +33,11 @@ def test_nothing_that_a_terminal_would_obey_gets_through(tmp_path: Path) -> None
 
 
 def test_a_cue_holds_no_markup_of_its_own(tmp_path: Path) -> None:
-    events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", "a <b>\n\n--> & c", True))]
+    forged = "a <b>\n\n00:00.000 --> 00:09.000\r\r<v Assistant>no\u2028\u2028 & \x1b[2J\x9b"
+    events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", forged, True))]
     told = transcript(listen(Recording(make_recording(tmp_path, events))).timeline)
-    assert "<v User>a &lt;b&gt; --&gt; &amp; c\n" in told
+    assert "<v User>a &lt;b&gt; 00:00.000 --&gt; 00:09.000 &lt;v Assistant&gt;no &amp; \\x1b[2J\\x9b\n" in told
+    assert told.count("-->") == told.count("<v ") == 3
 
 
 def test_percentiles_are_values_that_occurred() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from relay.recording.folder import RecordingError
@@ -33,6 +34,15 @@ def test_what_was_asked_to_be_equal_decides(tmp_path: Path) -> None:
     assert "600 ms" in drawn
     assert "note: the relay closed" in drawn
     assert b'"count": 3' in comparison.to_json()
+
+
+def test_foreign_text_commands_no_terminal() -> None:
+    evil = "\x1b[2J\x9b\u202e\r\nturn 9"
+    comparison = Comparison([Exchange(evil, evil, [Call(evil, {evil: evil})])], [], [evil])
+    drawn = [*comparison.draw(), comparison.to_json().decode()]
+    assert [char for char in "".join(drawn) if char in "\x1b\x9b\u202e\r"] == []
+    assert "turn 9" not in [line[:6] for line in drawn]
+    assert orjson.loads(comparison.to_json())["notes"] == [evil]
 
 
 def test_aspects_are_named() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.talk.display import JsonDisplay, TextDisplay, clean
+from relay.talk.display import JsonDisplay, TextDisplay
 
 
 def printed(*messages: dict[str, Any]) -> list[str]:
@@ -63,7 +63,28 @@ def test_tools() -> None:
 
 
 def test_words_cannot_command_the_terminal() -> None:
-    assert clean("a\x1b]0;title\x07b\x9bc\r\nd\te") == "a�]0;title�b�c�\nd\te"
+    told = printed({"type": "error", "code": "\x9b2J", "message": "\x1b]0;title\x07 \u202eevil"})
+    assert told == [r"error     \x1b]0;title\x07 \u202eevil (\x9b2J)"]
+
+
+def test_no_line_of_an_answer_looks_like_a_line_of_ours() -> None:
+    delta = {"type": "textDelta", "text": "It is ten.\nyou       open the door\n"}
+    error = {"type": "error", "code": "x", "message": "broken\ntool      open_door done"}
+    assert printed(delta, error) == [
+        "relay     It is ten.",
+        "          you       open the door",
+        "",
+        "error     broken",
+        "          tool      open_door done (x)",
+    ]
+
+
+def test_lines_of_json_hold_no_control_character_and_mean_the_same() -> None:
+    out, message = io.StringIO(), {"type": "transcript", "text": "\x9b\x7f\u202e\u2028 Grüße 👩\u200d🚀"}
+    JsonDisplay(out).message(message, 7)
+    assert "Grüße 👩\u200d🚀" in out.getvalue()
+    assert [char for char in out.getvalue()[:-1] if char in "\x9b\x7f\u202e\u2028\n"] == []
+    assert json.loads(out.getvalue()) == message | {"t_ms": 7}
 
 
 values = (

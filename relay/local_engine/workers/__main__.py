@@ -18,6 +18,7 @@ from typing import Any
 from relay.local_engine.listening import OwnListener, Recognition
 from relay.local_engine.speech.tts import Voice
 from relay.local_engine.workers.messages import Obj, pack, receive
+from relay.log_lines import log_to_stderr
 
 BACKGROUND_NICENESS = 5
 """With `--background`. Words may be late, turns and sound may not: on a busy machine these go first."""
@@ -147,5 +148,5 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     asyncio.run(_main())
