@@ -10,7 +10,9 @@ MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
 """Of one context, and of one request."""
 MAX_SENTENCE_CHARS = 400
-_SENTENCE = re.compile(r".+?(?:[.!?…。！？]+[\"'”’)\]]*(?=\s|$)\s*|\n+|$)", re.DOTALL)
+_MARK = re.compile(r"[.!?…。！？]++[\"'”’)\]]*+(\s*+)|\n++")
+_MORE_OF_MARK = re.compile(r"[.!?…。！？]*+[\"'”’)\]]*+(\s*+)")
+"""Both with the spaces behind: a mark without any ends no sentence, a line's end always does."""
 _FORMAT = re.compile(r"(pcm|ulaw|alaw)_(\d{4,5})")
 _RATES_HZ = {"pcm": (8000, 16000, 24000, 48000), "ulaw": (8000,), "alaw": (8000,)}
 _ENCODED = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
@@ -88,6 +90,8 @@ class Context:
         self.speed = speed
         self.flushed = False
         self._text = ""
+        self._looked_at = 0
+        self._is_in_mark = False
         self._n_chars = 0
 
     def add(self, text: str) -> None:
@@ -99,11 +103,22 @@ class Context:
         self._text += text
 
     def take(self, *, flush: bool) -> list[str]:
-        """The sentences that can be spoken; `flush`: all that there is."""
-        pieces = [match[0] for match in _SENTENCE.finditer(self._text)]
-        self._text = ""
-        if pieces and not flush and not re.search(r"[.!?…。！？\n][\"'”’)\]]*\s+$", pieces[-1]):
-            self._text = pieces.pop()
+        """The sentences that can be spoken; `flush`: all that there is. What was looked at is not looked at again."""
+        text, pieces, begin, at = self._text, [], 0, self._looked_at
+        find = _MORE_OF_MARK.match if self._is_in_mark else _MARK.search
+        self._is_in_mark = False
+        while (mark := find(text, at)) is not None:
+            find, at = _MARK.search, mark.end()
+            if mark[1] != "":
+                pieces.append(text[begin:at])
+                begin = at
+            elif at == len(text):
+                self._is_in_mark = True
+                break
+        self._text, self._looked_at = text[begin:], len(text) - begin
+        if flush:
+            pieces.append(self._text)
+            self._text, self._looked_at, self._is_in_mark = "", 0, False
         return [part for piece in pieces for part in _short(piece) if part.strip()]
 
 

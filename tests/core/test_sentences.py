@@ -3,6 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.sentences import MAX_SENTENCE_CHARS, SentenceSplitter
+from tests.support.doubling import assert_linear
+from tests.support.plain_sentences import PlainSplitter
 
 
 def split(text: str, step: int | None = None) -> list[str]:
@@ -71,3 +73,55 @@ def test_nothing_is_lost_and_nothing_is_too_long(text: str, step: int) -> None:
     assert "".join(pieces) + rest == text
     assert all(0 < len(piece) <= MAX_SENTENCE_CHARS for piece in pieces)
     assert len(rest) <= MAX_SENTENCE_CHARS
+
+
+PARTS = st.sampled_from(
+    [
+        *'ab .!?\n。」"1I,\t…',
+        "Dr. ",
+        "12. ",
+        "12. Mai ",
+        "3. ",
+        "usw. ",
+        "J. R. ",
+        "...",
+        "   ",
+        " \n ",
+        "x" * 40,
+        "\u2028",
+    ]
+)
+
+
+@given(st.lists(st.tuples(PARTS, st.integers(1, 90)), max_size=12), st.integers(1, 700))
+def test_it_gives_what_reading_everything_again_would_give(parts: list[tuple[str, int]], step: int) -> None:
+    text = "".join(part * times for part, times in parts)
+    splitter, plain = SentenceSplitter(), PlainSplitter()
+    for start in range(0, len(text), step):
+        piece = text[start : start + step]
+        assert splitter.feed(piece) == plain.feed(piece)
+    assert splitter.flush() == plain.flush()
+
+
+@given(st.text(alphabet='ab .!?\n。「」1I,"', max_size=900), st.integers(1, 50))
+def test_so_it_does_with_any_text(text: str, step: int) -> None:
+    splitter, plain = SentenceSplitter(), PlainSplitter()
+    for start in range(0, len(text), step):
+        piece = text[start : start + step]
+        assert splitter.feed(piece) == plain.feed(piece)
+    assert splitter.flush() == plain.flush()
+
+
+HOSTILE = [".", "!", '"', " ", "a", '."', "1. ", ". ", "a.\n", "Dr. ", "。", "\n", "\t x", "?!a", "a. a"]
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+@pytest.mark.parametrize("step", [1, 65_536])
+def test_the_work_grows_with_the_text_alone(unit: str, step: int) -> None:
+    def read(n_chars: int) -> None:
+        splitter, text = SentenceSplitter(), (unit * n_chars)[:n_chars]
+        for start in range(0, n_chars, step):
+            splitter.feed(text[start : start + step])
+        splitter.flush()
+
+    assert_linear(read, 4_000 if step == 1 else 16_000, most_ms=40)

@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse
 
-from relay.local_engine.elevenlabs_contexts import Contexts, Problem, read_format
+from relay.local_engine.elevenlabs_contexts import Context, Contexts, Problem, read_format
 from relay.local_engine.speech.timed import timed_voice
+from tests.support.doubling import assert_linear
 from tests.support.voice_stage import local_engine
 
 Obj = dict[str, Any]
@@ -145,6 +146,39 @@ def test_a_context_that_was_not_flushed_is_silent_at_once_and_one_that_was_says_
     did = contexts.receive('{"context_id": "b", "close_context": true}')
     assert did.ended is not None
     assert not did.hushed
+
+
+def spoken(text: str, step: int) -> list[str]:
+    context = Context("a", 1.0)
+    pieces = []
+    for start in range(0, len(text), step):
+        context.add(text[start : start + step])
+        pieces += context.take(flush=False)
+    return [*pieces, *context.take(flush=True)]
+
+
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_a_context_speaks_sentence_by_sentence_however_the_text_comes(step: int) -> None:
+    text = 'It is 3.30 p.m. now. "Really?!" she said... Yes.)\nA line\n\n你好。 Pi is 3.14'
+    assert [piece.strip() for piece in spoken(text, step)] == [
+        "It is 3.30 p.m.", "now.", '"Really?!"', "she said...", "Yes.)", "A line", "你好。", "Pi is 3.14"
+    ]  # fmt: skip
+
+
+def test_what_may_go_on_waits() -> None:
+    context = Context("a", 1.0)
+    context.add("Version 2.")
+    assert context.take(flush=False) == []
+    context.add('5 is out."')
+    assert context.take(flush=False) == []
+    context.add(" ")
+    assert context.take(flush=False) == ['Version 2.5 is out." ']
+
+
+@pytest.mark.parametrize("unit", [".", " ", "a", '."', "\n", '"', "! a", ".a"])
+@pytest.mark.parametrize("step", [1, 40_000])
+def test_the_work_of_a_context_grows_with_its_text_alone(unit: str, step: int) -> None:
+    assert_linear(lambda n_chars: spoken((unit * n_chars)[:n_chars], min(step, n_chars)), 10_000, most_ms=100)
 
 
 @pytest.mark.parametrize("data", ["", "[]", '{"text": 1}', '{"text": "a", "voice_settings": []}'])
