@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Literal
 
 import pydantic
 
 from relay.errors import ToolError
+from relay.escaping import escape_controls
 
 MAX_PROBLEMS = 8
+MAX_DESCRIBED = 1_000
+"""Each of them costs some microseconds, even if only the first eight are told."""
 MAX_SHOWN_CHARS = 60
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _UNKNOWN_FIELD = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
@@ -23,14 +28,18 @@ class InvalidArguments(ToolError):
 
 
 def describe_problems(error: pydantic.ValidationError, arguments: dict[str, Any], parameters: dict[str, Any]) -> str:
-    """The sentences for one failed validation, at most eight of them."""
+    """The sentences for one failed validation, at most eight of them; very many problems are counted only."""
+    if error.error_count() > MAX_DESCRIBED:
+        known = ", ".join(parameters["properties"]) or "none"
+        return f"The arguments have {error.error_count()} problems (the parameters are: {known})."
     by_field: dict[str, list[Any]] = {}
     for problem in error.errors(include_url=False, include_context=False):
         by_field.setdefault(_path(problem["loc"], arguments, problem["type"]), []).append(problem)
-    sentences = [_sentence(path, problems, parameters) for path, problems in by_field.items()]
-    more = len(sentences) - MAX_PROBLEMS
+    first = islice(by_field.items(), MAX_PROBLEMS)
+    sentences = [_sentence(path, problems, parameters) for path, problems in first]
+    more = len(by_field) - MAX_PROBLEMS
     if more > 0:
-        sentences[MAX_PROBLEMS:] = [f"There are {more} more problems of this kind."]
+        sentences.append(f"There are {more} more problems of this kind.")
     return " ".join(sentences)
 
 
@@ -70,11 +79,19 @@ def _complaint(message: str) -> str:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, str):
+        value = value[: MAX_SHOWN_CHARS + 1]
+    shown = ""
     try:
-        return _short(json.dumps(value, ensure_ascii=False))
+        for piece in _ENCODER.iterencode(value):
+            shown += piece
+            if len(shown) > MAX_SHOWN_CHARS:
+                break
     except (TypeError, ValueError):
         return f"a value of type {type(value).__name__}"
+    return _short(shown)
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+    """The beginning of a foreign text, on one line."""
+    return escape_controls(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…")

@@ -8,6 +8,7 @@ there is no place are left out. `constructorArgs` and `methodArgs` belong to the
 import json
 from typing import Any
 
+from relay.toolkit.bounds import check_arguments
 from relay.toolkit.classes import CONSTRUCTOR, ClassSignature
 from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ToolContext
@@ -17,6 +18,7 @@ from relay.toolkit.schema import Binder, Bound, Signature
 def bind_payload(signature: Binder, payload: object, context: ToolContext) -> Bound:
     """The call that a payload means; what is no object or array counts as `{}`. Raises InvalidArguments."""
     given: dict[str, Any] | list[Any] = payload if isinstance(payload, dict | list) else {}
+    check_arguments(given)
     if isinstance(signature, ClassSignature):
         return _bind_class(signature, given, context)
     if isinstance(signature, Signature):

@@ -24,12 +24,11 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from relay.errors import ToolError
+from relay.toolkit.bounds import MAX_VALUES, check_arguments, check_length
 from relay.toolkit.complaints import InvalidArguments, describe_problems
 from relay.toolkit.context import ToolContext
 from relay.toolkit.docstrings import read_docstring
 from relay.toolkit.tidy import tidy_schema
-
-MAX_ARGUMENT_CHARS = 262_144
 
 _HELP = "Use a type such as str, int, float, bool, list, Literal, Enum, a dataclass or a pydantic model."
 _Kind = inspect._ParameterKind
@@ -76,6 +75,8 @@ class Signature:
         Raises InvalidArguments with sentences by which a model can correct itself.
         """
         arguments = parse_arguments(text)
+        if text.count(":") > MAX_VALUES:  # a name can come many times, and each would be checked
+            text = json.dumps(arguments)
         try:
             # From JSON again, not from the parsed values: strict types then accept an array for a tuple.
             values = dict(self.adapter.validate_json(text if arguments else "{}"))
@@ -95,9 +96,8 @@ class Signature:
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
-    """Reads the arguments of a call as a JSON object, or raises InvalidArguments."""
-    if len(text) > MAX_ARGUMENT_CHARS:
-        raise InvalidArguments(f"The arguments are longer than {MAX_ARGUMENT_CHARS} characters.")
+    """Reads the arguments of a call as a JSON object within the bounds, or raises InvalidArguments."""
+    check_length(text)
     if not text.strip():
         return {}  # what several models send for a function without parameters
     try:
@@ -108,6 +108,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise InvalidArguments(f"The arguments must be one JSON object, not {_kind_of(values)}.")
+    check_arguments(values)
     return values
 
 

@@ -107,6 +107,17 @@ async def test_what_is_not_exposed_is_forbidden_and_not_listed() -> None:
             assert [item["name"] for item in (await response.json())["items"]] == ["add"]
 
 
+@pytest.mark.parametrize(
+    ("payload", "bound"),
+    [({f"k{n}": n for n in range(5_000)}, "at most 256 are allowed"), ([[1] * 3_000], "more than 2048 values")],
+)
+async def test_a_payload_has_bounds(payload: object, bound: str) -> None:
+    async with mounted(add) as client:
+        status, answer = await execute(client, "add", payload)
+        assert (status, answer["field"]) == (400, "payload")
+        assert bound in answer["error"]
+
+
 @pytest.mark.parametrize(("path", "allowed"), [("/navai/functions", "GET"), ("/navai/functions/execute", "POST")])
 async def test_another_method_is_405_as_json(path: str, allowed: str) -> None:
     async with mounted(add) as client, client.delete(path) as response:
