@@ -16,10 +16,25 @@ CONTENT = frozenset(
 )  # fmt: skip
 """Members of events, commands and settings that hold what people, tools or models said; ids and numbers are not."""
 
-PATTERNS = {
-    "e-mail addresses": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
-    "long numbers": r"\+?\d(?:[ ./()-]?\d){6,}",
-}
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """What to take out: the matches of a regular expression, or of them those that have the group `needed`."""
+
+    expression: "re.Pattern[str]"
+    needed: str | None = None
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where something is found, from the first to the last; nothing that is empty."""
+        found = self.expression.finditer(text)
+        return [one.span() for one in found if one.end() > one.start() and (self.needed is None or one[self.needed])]
+
+
+# The name is read at once, with or without a host behind it: no letter of it is the start of a search of its own.
+_E_MAIL = re.compile(r"[\w.+-]++(?P<host>@[\w-]+(?:\.[\w-]+)+)?")
+_LONG_NUMBER = re.compile(r"\+?\d(?:[ ./()-]?\d){6,}")
+ALWAYS = {"e-mail addresses": Finder(_E_MAIL, "host"), "long numbers": Finder(_LONG_NUMBER)}
+"""What goes in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,7 @@ class Redaction:
     """What is to go; `removed` counts what went."""
 
     fields: Sequence[str] = ()
-    patterns: dict[str, "re.Pattern[str]"] = field(default_factory=dict)
+    patterns: dict[str, Finder] = field(default_factory=dict)
     spans: Sequence[Span] = ()
     removed: Counter[str] = field(default_factory=Counter)
     silenced_items: frozenset[str] = frozenset()
@@ -76,9 +91,10 @@ class Redaction:
             self.removed["texts of silenced spans"] += 1
             return GONE
         for name, pattern in self.patterns.items():
-            text, times = pattern.subn(GONE, text)
-            if times:
-                self.removed[name] += times
+            found = pattern.spans(text)
+            if found:
+                self.removed[name] += len(found)
+                (text,) = _without([text], found)
         return text
 
     def pieces(self, pieces: Sequence[str]) -> list[str]:
@@ -86,14 +102,10 @@ class Redaction:
         whole = "".join(pieces)
         cuts: list[tuple[int, int]] = []
         for name, pattern in self.patterns.items():
-            found = [match.span() for match in pattern.finditer(whole) if match.end() > match.start()]
+            found = pattern.spans(whole)
             cuts += found
             self.removed[name] += len(found)
-        kept, start, joined = [], 0, _joined(cuts)
-        for piece in pieces:
-            kept.append(_without(piece, start, joined))
-            start += len(piece)
-        return kept
+        return _without(pieces, _joined(cuts))
 
 
 def _joined(cuts: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -107,28 +119,34 @@ def _joined(cuts: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _without(piece: str, start: int, cuts: Sequence[tuple[int, int]]) -> str:
-    """A piece that begins at `start` of the whole; what is cut is marked where it begins."""
-    kept, at = [], 0
-    for cut_start, cut_end in cuts:
-        first, last = max(cut_start - start, 0), min(cut_end - start, len(piece))
-        if first >= last:
-            continue
-        kept.append(piece[at:first] + (GONE if cut_start >= start else ""))
-        at = last
-    return "".join(kept) + piece[at:]
+def _without(pieces: Sequence[str], cuts: Sequence[tuple[int, int]]) -> list[str]:
+    """The pieces of a text without the cuts, which are in order; each cut is marked where it begins."""
+    left, start, number = [], 0, 0
+    for piece in pieces:
+        kept, at, end = [], start, start + len(piece)
+        while number < len(cuts) and cuts[number][0] < end:
+            cut_start, cut_end = cuts[number]
+            if cut_start >= start:
+                kept += [piece[at - start : cut_start - start], GONE]
+            at = min(cut_end, end)
+            if cut_end > end:
+                break  # the next piece begins within it
+            number += 1
+        left.append("".join(kept) + piece[at - start :])
+        start = end
+    return left
 
 
 def redaction(fields: Iterable[str], patterns: Iterable[str], spans: Iterable[str]) -> Redaction:
     """What the command line asks for, with the patterns that always apply. Raises RecordingError."""
-    compiled = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
+    finders = dict(ALWAYS)
     for number, pattern in enumerate(patterns, 1):
         try:
-            compiled[f"pattern {number}"] = re.compile(pattern)
+            finders[f"pattern {number}"] = Finder(re.compile(pattern))
             # By its number: the report goes along, and the pattern may spell what it takes out.
         except re.error as error:
             raise RecordingError(f"--pattern {pattern!r:.60} is no regular expression: {error}") from None
-    return Redaction(tuple(fields), compiled, tuple(map(parse_span, spans)))
+    return Redaction(tuple(fields), finders, tuple(map(parse_span, spans)))
 
 
 def silenced(timeline: Timeline, spans: Sequence[Span]) -> frozenset[str]:

@@ -216,11 +216,13 @@ def _contexts_that_tell(recording: Recording, wanted: Redaction) -> frozenset[st
     """The contexts of a voice in whose words, put together from their characters, a pattern finds something."""
     if not wanted.patterns or not (recording.folder / VOICE_AUDIO).exists():
         return frozenset()
-    words: dict[str, str] = {}
+    words: dict[str, list[str]] = {}
     for entry in recording.entries():
         event = entry.event
         if isinstance(event, ev.VoiceSpoke) and event.alignment is not None:
-            words[event.context_id] = words.get(event.context_id, "") + "".join(event.alignment.chars)
+            words.setdefault(event.context_id, []).extend(event.alignment.chars)
     return frozenset(
-        context_id for context_id, text in words.items() if any(one.search(text) for one in wanted.patterns.values())
+        context_id
+        for context_id, chars in words.items()
+        if any(one.spans("".join(chars)) for one in wanted.patterns.values())
     )

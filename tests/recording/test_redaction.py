@@ -1,0 +1,65 @@
+"""What is taken out of texts, whole and in pieces, and how long that takes."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.recording.redaction import GONE, redaction
+from tests.support.doubling import assert_linear
+
+PLAIN_E_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+PLAIN_NUMBER = re.compile(r"\+?\d(?:[ ./()-]?\d){6,}")
+
+
+def tidied(text: str) -> str:
+    told: str = redaction((), (), ()).tidy(text, content=True)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("write to ann.b+c@example.co.uk, soon", f"write to {GONE}, soon"),
+        ("a@b.c+d@e.f", GONE * 2),
+        ("x@y and +49 30 123-4567.", f"x@y and {GONE}."),
+        ("@example.com a@ a@b", "@example.com a@ a@b"),
+    ],
+)
+def test_e_mail_addresses_and_long_numbers_go(text: str, left: str) -> None:
+    assert tidied(text) == left
+
+
+WORDS = st.lists(st.sampled_from(["a", "@", ".", "-", "+", " ", "1", "é", "b.c", "a@b.c", "123 45", "/"]), max_size=14)
+
+
+@given(WORDS)
+def test_it_finds_what_the_plain_expressions_find(words: list[str]) -> None:
+    text = "".join(words)
+    assert tidied(text) == PLAIN_NUMBER.sub(GONE, PLAIN_E_MAIL.sub(GONE, text))
+
+
+@given(st.lists(WORDS.map("".join), max_size=6))
+def test_pieces_lose_what_the_whole_loses(pieces: list[str]) -> None:
+    wanted = redaction((), ["[0-9]+ "], ())
+    left = wanted.pieces(pieces)
+    assert len(left) == len(pieces)
+    cuts = sorted(span for finder in wanted.patterns.values() for span in finder.spans("".join(pieces)))
+    gone = {place for start, end in cuts for place in range(start, end)}
+    assert "".join(left).replace(GONE, "") == "".join(
+        char for place, char in enumerate("".join(pieces)) if place not in gone
+    )
+
+
+@pytest.mark.parametrize("unit", ["a", ".", "a@", "a@b.", "1", "1-", "a@b.c+", "a@b.c 1234567 "])
+def test_a_long_text_takes_time_by_its_length(unit: str) -> None:
+    assert_linear(lambda n_chars: tidied((unit * n_chars)[:n_chars]), 8_000)
+
+
+@pytest.mark.parametrize("unit", ["a@b.c ", "a", "1234567 "])
+def test_so_do_many_pieces(unit: str) -> None:
+    def take(n_chars: int) -> None:
+        redaction((), (), ()).pieces(list((unit * n_chars)[:n_chars]))
+
+    assert_linear(take, 8_000)
