@@ -72,12 +72,7 @@ class KnownSecrets:
         """
         text = self.redact(text)
         for secret in self._texts:
-            at = text.find(secret[:MIN_CHARS])
-            while at >= 0:
-                end = at + _common_length(secret, text[at : at + len(secret)])
-                is_cut = end == len(text) or text.startswith(("...", "…"), end)
-                text = text[:at] + MASK + text[end:] if is_cut else text
-                at = text.find(secret[:MIN_CHARS], at + 1)
+            text = _without_beginnings(text, secret)
         return text
 
     def redact_json(self, raw: bytes) -> bytes:
@@ -122,6 +117,19 @@ class KnownSecrets:
 
 NO_SECRETS = KnownSecrets()
 """For whoever knows none; never to be added to."""
+
+
+def _without_beginnings(text: str, secret: str) -> str:
+    beginning, parts, kept_to = secret[:MIN_CHARS], [], 0
+    at = text.find(beginning)
+    while at >= 0:
+        end = at + _common_length(secret, text[at : at + len(secret)])
+        look_from = at + 1
+        if end == len(text) or text.startswith(("...", "…"), end):
+            parts += [text[kept_to:at], MASK]
+            kept_to = look_from = end
+        at = text.find(beginning, look_from)
+    return "".join((*parts, text[kept_to:])) if parts else text
 
 
 def _common_length(one: str, other: str) -> int:

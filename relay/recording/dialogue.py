@@ -18,6 +18,7 @@ from relay.core.latency import TurnClock
 from relay.core.realtime_events import ClientSaid, Obj, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
 from relay.recording.reader import Entry, Recording, commands_of
+from relay.recording.texts import ItemTexts
 from relay.wire.realtime import RealtimeCodec
 
 _FORMATS = {
@@ -54,7 +55,7 @@ class Interpreter:
         self._recording = recording
         self._options = recording.header.beginning.options
         self._codec = RealtimeCodec()
-        self._texts: dict[str, str] = {}
+        self._texts = ItemTexts()
         self._item_bytes: dict[str, int] = {}
         self._input_ends: list[int] = []  # bytes that had arrived …
         self._input_times: list[float] = []  # … by then
@@ -112,7 +113,7 @@ class Interpreter:
         total_ms = self._item_bytes.get(item_id, 0) // self._options.output.bytes_per_ms
         if type(played_ms) is not int or not 0 <= played_ms < total_ms:
             return None, []
-        text = self._texts.get(item_id, "")
+        text = self._texts.get(item_id)
         heard = text[: len(text) * played_ms // total_ms]
         dropped = ev.AudioDropped((ClipHanded(item_id, 0, total_ms, played_ms),))
         return dropped, [cmd.TellInterrupted(item_id, played_ms, heard, estimated=False)]
@@ -138,7 +139,7 @@ class Interpreter:
             case ev.UserTranscript(item_id, text, True):
                 follows = [cmd.TellTranscript("user", item_id, 0, text, True), *follows]
             case ev.TextDelta(_, item_id, _, text):
-                self._texts[item_id] = self._texts.get(item_id, "") + text
+                self._texts.add(item_id, text)
             case ev.ResponseDone():
                 follows = [cmd.TellUsage(event.usage), *self._clients_calls(event, follows), *follows]
             case ev.UpstreamError(code, message):

@@ -14,8 +14,7 @@ from relay.recording.client_stream import ClientStream
 from relay.recording.dialogue import Said, dialogue
 from relay.recording.placing import Clip, Runs, place_clips, place_input
 from relay.recording.reader import Recording
-
-MAX_TEXT_CHARS = 65_536
+from relay.recording.texts import MAX_TEXT_CHARS, ItemTexts
 
 
 @dataclass(slots=True)
@@ -164,9 +163,9 @@ class _Listener:
         self._speech: dict[str, Speech] = {}
         self._answers: dict[str, Answer] = {}
         self._tools: dict[str, ToolRun] = {}
-        self._texts: dict[str, str] = {}
+        self._texts = ItemTexts()
         self._heard_texts: dict[str, str] = {}
-        self._items: dict[str, list[str]] = {}
+        self._items: dict[str, dict[str, None]] = {}
         self._voice = ""
         self._voices: dict[str, str] = {}
         self._turn_from: float | None = None
@@ -244,12 +243,10 @@ class _Listener:
                 answer = self._answer(response_id, at_ms)
                 answer.end_ms, answer.status = at_ms, status
             case ev.TextDone(_, item_id, _, text):
-                self._texts[item_id] = text
+                self._texts.replace(item_id, text)
             case ev.TextDelta(response_id, item_id, _, text):
-                self._texts[item_id] = (self._texts.get(item_id, "") + text)[:MAX_TEXT_CHARS]
-                items = self._items.setdefault(response_id, [])
-                if item_id not in items:
-                    items.append(item_id)
+                self._texts.add(item_id, text)
+                self._items.setdefault(response_id, {})[item_id] = None
             case ev.Playback(item_id, played_ms) if item_id in self.clips:
                 self.clips[item_id].acknowledged(now - self.started_at, played_ms)
             case ev.AudioDropped(clips):

@@ -65,7 +65,7 @@ def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
     """The client's side of a recording, in order, with the holds before each turn."""
     started_at = recording.header.beginning.started_at
     turns = sorted(timeline.speech, key=lambda one: one.start_ms)
-    holds = [(turn.start_ms - LEAD_MS, Hold(_into_answer(timeline, turn.start_ms))) for turn in turns]
+    holds = deque((turn.start_ms - LEAD_MS, Hold(_into_answer(timeline, turn.start_ms))) for turn in turns)
     if holds:
         holds[0] = (holds[0][0], Hold(None))
     for said in dialogue(recording):
@@ -76,7 +76,7 @@ def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
         while holds and (at_ms >= holds[0][0] or isinstance(what, dict)):
             if at_ms < holds[0][0] and turns[len(turns) - len(holds)].start_ms > at_ms + LEAD_MS:
                 break
-            yield Act(now, holds.pop(0)[1])
+            yield Act(now, holds.popleft()[1])
         yield Act(now, what)
 
 

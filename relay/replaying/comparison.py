@@ -1,6 +1,7 @@
 """Two runs of one conversation side by side: what was understood, said, called, and how long it took."""
 
 import textwrap
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -39,12 +40,14 @@ def recorded(timeline: Timeline) -> list[Exchange]:
     turns = sorted(timeline.speech, key=lambda one: one.start_ms)
     exchanges = [Exchange(user=turn.text) for turn in turns] or [Exchange()]
 
+    starts_ms = [turn.start_ms for turn in turns]
+    answers = {answer.response_id: answer for answer in timeline.answers}
+
     def at(ms: float) -> Exchange:
-        before = sum(1 for turn in turns if turn.start_ms <= ms)
-        return exchanges[max(before - 1, 0)]
+        return exchanges[max(bisect_right(starts_ms, ms) - 1, 0)]
 
     for item in timeline.heard:
-        answer = next((one for one in timeline.answers if one.response_id == item.response_id), None)
+        answer = answers.get(item.response_id)
         exchange = at(item.start_ms if answer is None else answer.start_ms)
         exchange.assistant = f"{exchange.assistant} {item.text}".strip()
     for run in timeline.tools:

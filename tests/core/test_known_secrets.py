@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay.core.known_secrets import BLOCK_BYTES, MAX_LEARNED, NO_SECRETS, KnownSecrets
 from relay.core.redact import MASK
+from tests.support.doubling import assert_linear
 
 KEY = "sk-a/B+c=d_0123456789"
 ODD = 'pass"word\\ü\n12345'
@@ -116,3 +117,16 @@ def test_of_fetched_tokens_the_latest_are_known() -> None:
 )
 def test_a_secret_that_somebody_has_cut_goes_as_well(text: str, told: str) -> None:
     assert KnownSecrets([KEY]).redact_truncated(text) == told
+
+
+def test_every_secret_that_others_have_cut_goes() -> None:
+    known = KnownSecrets([KEY])
+    assert (
+        known.redact_truncated(f"{KEY[:9]}... {KEY[:8]}x {KEY[:12]}…{KEY[:8]}") == f"{MASK}... {KEY[:8]}x {MASK}…{MASK}"
+    )
+
+
+@pytest.mark.parametrize("unit", [KEY[:9] + "...", KEY[:9], KEY[:8], KEY, "Z"])
+def test_a_long_text_full_of_them_takes_time_by_its_length(unit: str) -> None:
+    known = KnownSecrets([KEY])
+    assert_linear(lambda n: known.redact_truncated(unit * n), 8_000)
