@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 from relay.config import Settings
-from relay.core.quota import Rate, TokenBuckets, address_key
+from relay.core.quota import Rate, TokenBuckets, address_key, take_all
 from relay.errors import Full, TooOften
 
 DEFAULT_SESSIONS_PER_ADDRESS = 50
@@ -35,11 +35,15 @@ class Admission:
         self._turns: deque[asyncio.Future[None]] = deque()
 
     def knock(self, address: str) -> None:
-        """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait."""
+        """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait.
+
+        An address over its own limit takes nothing from the limit that all addresses share.
+        """
         now = asyncio.get_running_loop().time()
-        wait_s = self._in_all.take(_ALL, now)
-        if not wait_s and (self._settings.max_handshakes_per_minute is not None or not _is_loopback(address)):
-            wait_s = self._from_one.take(address_key(address), now)
+        wanted = [(self._in_all, _ALL)]
+        if self._settings.max_handshakes_per_minute is not None or not _is_loopback(address):
+            wanted.append((self._from_one, address_key(address)))
+        wait_s = take_all(wanted, now)
         if wait_s:
             raise TooOften(
                 f"Too many connections are being opened (RELAY_MAX_HANDSHAKES_PER_MINUTE); wait {math.ceil(wait_s)} s.",
@@ -69,8 +73,6 @@ class Admission:
     def session(self, address: str) -> Iterator[None]:
         """Hold a place for as long as a session lasts. Raises Full when there is none."""
         group, most = address_key(address), self._settings.max_sessions
-        if self._sessions.total() >= most:
-            raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
         most_from_one = self._settings.max_sessions_per_address
         if most_from_one is None and not _is_loopback(address):
             most_from_one = DEFAULT_SESSIONS_PER_ADDRESS
@@ -78,6 +80,8 @@ class Admission:
             raise Full(
                 f"This address has {most_from_one} sessions already (RELAY_MAX_SESSIONS_PER_ADDRESS); end one of them."
             )
+        if self._sessions.total() >= most:
+            raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
         self._sessions[group] += 1
         try:
             yield

@@ -7,7 +7,12 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError, web
 from websockets.asyncio.client import connect
 
-from relay.admission import DEFAULT_HANDSHAKES_PER_MINUTE, DEFAULT_SESSIONS_PER_ADDRESS, Admission
+from relay.admission import (
+    DEFAULT_HANDSHAKES_PER_MINUTE,
+    DEFAULT_SESSIONS_PER_ADDRESS,
+    HANDSHAKES_PER_SECOND,
+    Admission,
+)
 from relay.endpoints import realtime
 from relay.errors import Full, TooOften
 from relay.live_realtime import LiveRealtime
@@ -94,6 +99,26 @@ async def test_all_together_have_a_bound_too() -> None:
         door.knock(f"10.0.{number // 250}.{number % 250}")
     with pytest.raises(TooOften):
         door.knock("10.9.9.9")
+
+
+@in_virtual_time
+async def test_who_is_over_its_own_limit_takes_nothing_from_the_others() -> None:
+    door = admission(max_sessions=1, max_handshakes_per_minute=1)
+    door.knock("203.0.113.1")
+    for _ in range(1000):
+        with pytest.raises(TooOften):
+            door.knock("203.0.113.1")
+    for number in range(HANDSHAKES_PER_SECOND - 1):
+        door.knock(f"198.51.100.{number}")
+    with pytest.raises(TooOften):
+        door.knock("198.51.100.250")
+
+
+def test_who_has_its_share_is_told_so_even_when_all_places_are_taken() -> None:
+    door = admission(max_sessions=1, max_sessions_per_address=1)
+    told = "This address has 1 sessions already"
+    with door.session("203.0.113.1"), pytest.raises(Full, match=told), door.session("203.0.113.1"):
+        pass
 
 
 @in_virtual_time
