@@ -9,10 +9,10 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 
 from relay.config import Settings
-from relay.core.quota import Rate, TokenBuckets, address_key, take_all
+from relay.core.quota import Rate, TokenBuckets, address_key, is_loopback, take_all
+from relay.descriptors import Descriptors
 from relay.errors import Full, TooOften
 
 DEFAULT_SESSIONS_PER_ADDRESS = 50
@@ -32,7 +32,16 @@ class Admission:
         in_all = HANDSHAKES_PER_SECOND * 60
         self._in_all = TokenBuckets(Rate(in_all, max(settings.max_sessions, in_all // 60)))
         self._sessions: Counter[str] = Counter()
+        self._descriptors = Descriptors(None)
         self._turns: deque[asyncio.Future[None]] = deque()
+
+    def fit(self, descriptors: Descriptors) -> None:
+        """From here on there are no more sessions than fit into the descriptors of this process."""
+        self._descriptors = descriptors
+
+    def warnings(self) -> list[str]:
+        """What the start should say: that RELAY_MAX_SESSIONS does not fit."""
+        return self._descriptors.warnings(self._settings.max_sessions)
 
     def knock(self, address: str) -> None:
         """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait.
@@ -41,7 +50,7 @@ class Admission:
         """
         now = asyncio.get_running_loop().time()
         wanted = [(self._in_all, _ALL)]
-        if self._settings.max_handshakes_per_minute is not None or not _is_loopback(address):
+        if self._settings.max_handshakes_per_minute is not None or not is_loopback(address):
             wanted.append((self._from_one, address_key(address)))
         wait_s = take_all(wanted, now)
         if wait_s:
@@ -72,16 +81,15 @@ class Admission:
     @contextmanager
     def session(self, address: str) -> Iterator[None]:
         """Hold a place for as long as a session lasts. Raises Full when there is none."""
-        group, most = address_key(address), self._settings.max_sessions
+        group = address_key(address)
         most_from_one = self._settings.max_sessions_per_address
-        if most_from_one is None and not _is_loopback(address):
+        if most_from_one is None and not is_loopback(address):
             most_from_one = DEFAULT_SESSIONS_PER_ADDRESS
         if most_from_one and self._sessions[group] >= most_from_one:
             raise Full(
                 f"This address has {most_from_one} sessions already (RELAY_MAX_SESSIONS_PER_ADDRESS); end one of them."
             )
-        if self._sessions.total() >= most:
-            raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
+        self._check_places()
         self._sessions[group] += 1
         try:
             yield
@@ -90,9 +98,12 @@ class Admission:
             if not self._sessions[group]:
                 del self._sessions[group]
 
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:  # a Unix socket, or a proxy that writes a name
-        return False
+    def _check_places(self) -> None:
+        n_sessions, most, fitting = self._sessions.total(), self._settings.max_sessions, self._descriptors.sessions
+        if fitting is not None and fitting < most and n_sessions >= fitting:
+            raise Full(
+                f"All {fitting} sessions are taken that fit into the {self._descriptors.limit} files and sockets that "
+                "the relay may open (ulimit -n, LimitNOFILE=); try again later."
+            )
+        if n_sessions >= most:
+            raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")

@@ -19,6 +19,7 @@ from relay.app.refusals import REASON, ServerLog
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
+from relay.descriptors import Descriptors, raise_soft_limit
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
 from relay.endpoints.login import (
@@ -162,6 +163,7 @@ def create_app(
     app[VOICES] = Voices.of(
         app[NAVAI].options, settings.voice_mode, settings.fallback_voice, state.auth.policies.external_voices()
     )
+    _share_descriptors(app)
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
         resource = app.router.add_resource(route.pattern)
         resource.add_route(route.method, _guarded(route))
@@ -172,6 +174,15 @@ def create_app(
     app.on_response_prepare.append(add_cors_headers)
     app.on_shutdown.append(_drain)
     return app
+
+
+def _share_descriptors(app: web.Application) -> None:
+    """Bound sessions by the files and sockets that this process may open."""
+    relay = app[RELAY]
+    descriptors = Descriptors.of_process(
+        has_recordings=relay.may_record, has_external_voice=app[VOICES].rules is not None
+    )
+    relay.admission.fit(descriptors)
 
 
 def _guarded(route: Route) -> Handler:
@@ -220,6 +231,7 @@ _MIDDLEWARES = (answers, _promptly, answer_preflights)
 
 async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
+    raise_soft_limit()
     app = create_app(settings, registry, navai)
     use_secrets(app[RELAY].known_secrets)
     stop = asyncio.Event()

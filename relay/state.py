@@ -133,6 +133,11 @@ class RelayState:
             ),
         )
 
+    @property
+    def may_record(self) -> bool:
+        """Whether sessions may be recorded, by the settings or by a policy."""
+        return self.settings.record != "off" or self.auth.policies.records()
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -216,9 +221,9 @@ class RelayState:
         ]
 
     def warnings(self) -> list[str]:
-        """What the start says although nothing is wrong: about access, and about files that others can get at."""
-        records = self.settings.record != "off" or self.auth.policies.records()
-        return self.auth.warnings() + exposed_files(self.settings, self.known_secrets, records=records)
+        """What the start says although nothing is wrong: about access, files that others can get at, and too few descriptors."""
+        exposed = exposed_files(self.settings, self.known_secrets, records=self.may_record)
+        return [*self.auth.warnings(), *exposed, *self.admission.warnings()]
 
     def now(self) -> float:
         """The clock of all sessions, in seconds."""

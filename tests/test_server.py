@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -17,51 +15,8 @@ from relay import __version__
 from relay.auth.refusals import LINES_PER_MINUTE
 from relay.testing import ScriptedUpstream
 from tests.support.navai_project import write
+from tests.support.relay_command import RELAY, START_TIMEOUT_S, environment, serving
 from tests.support.relay_server import DeviceClient, running_relay
-
-RELAY = Path(sys.executable).with_name("relay")
-START_TIMEOUT_S = 60.0
-
-
-def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
-    ours = re.compile(r"RELAY_|OPENAI_|NAVAI_|AZURE_|ELEVENLABS_|HOST$|PORT$")
-    kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    return kept | {"HOME": str(tmp_path)} | settings
-
-
-class Served:
-    """A `relay serve` process, its port and its log."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.log = ""
-        self.port = 0
-
-    async def read_until(self, pattern: str) -> re.Match[str]:
-        assert self.process.stderr is not None
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while not (found := re.search(pattern, self.log)):
-                line = await self.process.stderr.readline()
-                assert line, f"ended before {pattern!r}:\n{self.log}"
-                self.log += line.decode()
-        return found
-
-
-@asynccontextmanager
-async def serving(tmp_path: Path, *arguments: str, umask: int = -1, **settings: str):
-    process = await asyncio.create_subprocess_exec(
-        RELAY, "serve", "--port", "0", *arguments,
-        stderr=asyncio.subprocess.PIPE, env=environment(tmp_path, **settings), cwd=tmp_path, umask=umask,
-    )  # fmt: skip
-    served = Served(process)
-    try:
-        found = await served.read_until(r"ready: open http://127\.0\.0\.1:(\d+)")
-        served.port = int(found[1])
-        yield served
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def test_the_start_says_what_is_in_force_and_no_key(tmp_path) -> None:
@@ -161,8 +116,6 @@ async def test_what_is_no_http_is_a_line_and_not_a_traceback(tmp_path) -> None:
         f"GET / HTTP/1.1\r\nHost: localhost\r\nX: {secret * 200}\r\n\r\n",
         f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization {secret}\r\n\r\n",
         "GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
-        "Content-Length: 3\r\n\r\nno!",
         "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
         "\r\nno!\r\n",
     ]
@@ -175,8 +128,7 @@ async def test_what_is_no_http_is_a_line_and_not_a_traceback(tmp_path) -> None:
             writer.close()
         served.process.send_signal(signal.SIGHUP)
         await served.read_until(r"SIGHUP: tools")
-    assert "refused 127.0.0.1 ? ?: 400 This is no HTTP request" in served.log
-    assert "refused 127.0.0.1 POST /login: 400 The body cannot be read" in served.log
+    assert "refused 127.0.0.1 ? ?: 400 This is no HTTP/1.1 request" in served.log
     assert LINES_PER_MINUTE <= served.log.count("refused 127.0.0.1") < LINES_PER_MINUTE + 5
     assert "Traceback" not in served.log
     assert secret not in served.log

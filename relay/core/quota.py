@@ -92,3 +92,13 @@ def address_key(address: str | None) -> str:
             return str(found.ipv4_mapped)
         return f"{IPv6Address(int(found) >> 64 << 64)}/64"
     return str(found)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is one of this machine's own, and so may stand for many clients (a proxy, a test)."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # a Unix socket, or a proxy that writes a name
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (mapped or found).is_loopback

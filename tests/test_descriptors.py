@@ -1,0 +1,108 @@
+"""Descriptors: the limit is raised, sessions that do not fit are refused, and running out ends nothing."""
+
+import asyncio
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from relay.admission import Admission
+from relay.descriptors import Descriptors
+from relay.errors import Full
+from relay.testing import ScriptedUpstream
+from tests.support.raw_requests import ask, head
+from tests.support.relay_command import serving
+from tests.support.relay_server import DeviceClient, settings_for
+
+
+def test_what_a_session_needs_is_counted() -> None:
+    needs = [
+        Descriptors.of_process(has_recordings=recordings, has_external_voice=voice).per_session
+        for recordings in (False, True)
+        for voice in (False, True)
+    ]
+    assert needs == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("limit", "per_session", "sessions", "idle_connections"),
+    [(1024, 2, 320, 128), (1024, 5, 128, 128), (4096, 2, 1664, 512), (65_536, 5, 12_953, 512), (64, 2, 16, 16)],
+)
+def test_sessions_get_what_is_not_reserved(limit: int, per_session: int, sessions: int, idle_connections: int) -> None:
+    descriptors = Descriptors(limit, per_session)
+    assert (descriptors.sessions, descriptors.idle_connections) == (sessions, idle_connections)
+
+
+def test_a_bound_that_does_not_fit_is_told_with_what_to_do() -> None:
+    [warning] = Descriptors(1024, 4).warnings(500)
+    for told in ("RELAY_MAX_SESSIONS=500", "may open 1024", "up to 4", "at most 160", "ulimit -n 2768", "LimitNOFILE="):
+        assert told in warning
+    assert Descriptors(2768, 4).warnings(500) == []
+    assert Descriptors(None).warnings(100_000) == []
+
+
+def test_no_more_sessions_are_admitted_than_fit() -> None:
+    door = Admission(settings_for(max_sessions=500))
+    door.fit(Descriptors(20, 5))
+    told = r"All 2 sessions .* 20 files and sockets .*ulimit -n"
+    with (
+        door.session("127.0.0.1"),
+        door.session("127.0.0.1"),
+        pytest.raises(Full, match=told),
+        door.session("127.0.0.1"),
+    ):
+        pass
+
+
+async def test_where_few_descriptors_are_the_relay_says_so_refuses_and_goes_on(tmp_path) -> None:
+    async with (
+        ScriptedUpstream() as upstream,
+        serving(tmp_path, open_files=(64, 64), RELAY_UPSTREAM=upstream.url) as served,
+    ):
+        assert "WARNING RELAY_MAX_SESSIONS=500 does not fit: this process may open 64 files" in served.log
+        url = f"ws://127.0.0.1:{served.port}/"
+        clients = [await DeviceClient.connect(url) for _ in range(16)]
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url)
+        assert refused.value.response.status_code == 503
+        assert b"64 files and sockets" in refused.value.response.body
+
+        with running_out(served.process.pid):
+            await flood(served.port, 300)
+
+        assert (await ask(served.port, head("GET", "/healthz"))).status == 200
+        for client in clients:
+            await (await upstream.accept()).configure()
+            await client.expect("AIConnected")
+            await client.connection.close()
+        async with await DeviceClient.connect(url) as client:
+            await (await upstream.accept()).configure()
+            await client.expect("AIConnected")
+
+
+@contextmanager
+def running_out(pid: int) -> Iterator[None]:
+    """A process that may open two more files and sockets, where the system allows to change that from outside."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    n_open = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (n_open + 2, limit[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+
+
+async def flood(port: int, count: int) -> None:
+    """Connect so many times at once, and leave."""
+    dials = [asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+    for dialled in await asyncio.gather(*dials, return_exceptions=True):
+        if not isinstance(dialled, BaseException):
+            dialled[1].transport.abort()
