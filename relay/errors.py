@@ -6,6 +6,7 @@ RelayError
 ├── BadRequest             what was asked makes no sense (400; close 1008)
 │   └── ApiError           the same in OpenAI's words: status and code are chosen one by one
 ├── TooBig                 a message or body over its bound (413; close 1009)
+├── RequestTooSlow         a request did not arrive in time (408)
 ├── Full                   over a limit for now (503; close 1013)
 │   └── TooOften           over a quota (429 with Retry-After)
 ├── UpstreamError          the model's end refused or broke (502; close 1011)
@@ -68,6 +69,13 @@ class TooBig(RelayError):
 
     http_status = 413
     close_code = 1009
+
+
+class RequestTooSlow(RelayError):
+    """The head or the body of a request did not arrive in time."""
+
+    http_status = 408
+    close_code = 1008
 
 
 class Full(RelayError):

@@ -13,9 +13,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.app.answers import answers
+from relay.app.bodies import HANDLER_ARGS, refuse_compressed
+from relay.app.connections import RelayRunner
 from relay.app.cors import add_cors_headers, answer_preflights
 from relay.app.errors import MAX_BODY_BYTES
-from relay.app.refusals import REASON, ServerLog
+from relay.app.refusals import REASON
+from relay.app.unadmitted import UNADMITTED, UnadmittedConnections
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
@@ -43,10 +46,6 @@ from relay.errors import AccessDenied, ConfigError
 from relay.logs import use_secrets
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
-
-KEEPALIVE_TIMEOUT_S = 15.0
-"""Also what cuts a client that dribbles its request's head: aiohttp has no other timeout for it."""
-SHUTDOWN_TIMEOUT_S = 2.0
 
 _log = logging.getLogger("relay")
 
@@ -147,7 +146,7 @@ def create_app(
     """
     settings = settings or Settings.load()
     state = RelayState.build(settings, registry)
-    app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES, handler_args=HANDLER_ARGS)
     app[RELAY] = state
     app[LOGIN_ATTEMPTS] = login_attempts()
     app[NAVAI] = NavaiBackend(
@@ -177,12 +176,13 @@ def create_app(
 
 
 def _share_descriptors(app: web.Application) -> None:
-    """Bound sessions by the files and sockets that this process may open."""
+    """Bound sessions, and connections that are none yet, by the files and sockets that this process may open."""
     relay = app[RELAY]
     descriptors = Descriptors.of_process(
         has_recordings=relay.may_record, has_external_voice=app[VOICES].rules is not None
     )
     relay.admission.fit(descriptors)
+    app[UNADMITTED] = UnadmittedConnections(descriptors.idle_connections, relay.auth.stands_for_many)
 
 
 def _guarded(route: Route) -> Handler:
@@ -201,6 +201,8 @@ def _guarded(route: Route) -> Handler:
                 request[REASON] = str(denied)
                 return signed_out_page(denied.status)
             raise
+        if access is not Access.OPEN:
+            request.app[UNADMITTED].leave(request.protocol)
         return await handler(request, principal)
 
     return handle
@@ -225,7 +227,7 @@ async def _promptly(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
 
 
-_MIDDLEWARES = (answers, _promptly, answer_preflights)
+_MIDDLEWARES = (answers, refuse_compressed, _promptly, answer_preflights)
 """The outermost first."""
 
 
@@ -247,13 +249,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
         loop.add_signal_handler(signal.SIGHUP, reload)
-    runner = web.AppRunner(
-        app,
-        keepalive_timeout=KEEPALIVE_TIMEOUT_S,
-        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-        access_log=None,
-        logger=ServerLog(app[RELAY]),
-    )
+    runner = RelayRunner(app)
     await runner.setup()
     try:
         tls = settings.tls_context()

@@ -22,7 +22,7 @@ def error_response(request: web.Request, error: Exception) -> web.Response:
         text = error.text or error.reason
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
-        return _error(request, error.status, text, headers=_allow(error))
+        return _error(request, error.status, text, headers=_kept_headers(error))
     if isinstance(error, RelayError):
         status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
         wait_s = getattr(error, "retry_after_s", None)
@@ -31,12 +31,15 @@ def error_response(request: web.Request, error: Exception) -> web.Response:
         return _error(request, status, str(error), field, code, headers)
     if isinstance(error, web.RequestPayloadError):
         return _error(request, 400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
+    if isinstance(error, ConnectionError) and request.transport is None:
+        return _error(request, 400, "The body was cut short: the client has left.")  # for the log alone
     _log.error("%s %r failed", request.method, request.path, exc_info=error)
     return _error(request, 500, "The relay failed while answering; its log says more.")
 
 
-def _allow(error: web.HTTPException) -> dict[str, str]:
-    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+def _kept_headers(error: web.HTTPException) -> dict[str, str]:
+    """The headers of an error that say what would be accepted."""
+    return {name: error.headers[name] for name in ("Allow", "Accept-Encoding") if name in error.headers}
 
 
 def _error(

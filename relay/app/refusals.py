@@ -6,9 +6,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from relay.errors import RequestTooSlow
 from relay.state import RelayState
 
-STATUSES = frozenset({400, 401, 403, 413, 415, 426, 429, 503})
+STATUSES = frozenset({400, 401, 403, 408, 413, 415, 426, 429, 503})
 """They say that somebody was not let in, or sent what nobody takes."""
 REASON = web.RequestKey("reason", str)
 """Why a request was refused, for its line."""
@@ -21,17 +22,18 @@ def log_refusal(relay: RelayState, request: web.Request, response: web.StreamRes
         relay.refusals.refused(address, request.method, request.path, response.status, reason, relay.now())
 
 
-class ServerLog(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's own log, which has a traceback for every request that is no HTTP; here those are refusals."""
+def log_connection_refusal(relay: RelayState, address: str, status: int, reason: str) -> None:
+    """Log what was refused before it was a request: there is no method and no path."""
+    relay.refusals.refused(address, "?", "?", status, reason, relay.now())
 
-    def __init__(self, relay: RelayState) -> None:
+
+class ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's own log, without tracebacks for bodies that cannot be read: those are logged as refusals."""
+
+    def __init__(self) -> None:
         super().__init__(logging.getLogger("aiohttp.server"))
-        self._relay = relay
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
-        """Log one; what the request said is left out, for it may be a credential."""
-        if isinstance(exc_info, HttpProcessingError):
-            address, reason = str(args[0]) if args else "", f"This is no HTTP request ({type(exc_info).__name__})."
-            self._relay.refusals.refused(address, "?", "?", exc_info.code, reason, self._relay.now())
-        elif not isinstance(exc_info, web.RequestPayloadError):  # that one was answered, and logged as a refusal
+        """Log a failure of the relay's own."""
+        if not isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | RequestTooSlow):
             super().exception(msg, *args, exc_info=exc_info, **more)

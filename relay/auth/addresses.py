@@ -37,8 +37,12 @@ class ClientAddresses:
 
     def is_proxy(self, request: web.Request) -> bool:
         """Whether the request's peer is one of the proxies."""
-        peer = parse_address(request.remote or "")
-        return peer is not None and self._is_proxy(peer)
+        return self.has_proxy(request.remote or "")
+
+    def has_proxy(self, address: str) -> bool:
+        """Whether an address is one of the proxies."""
+        found = parse_address(address)
+        return found is not None and self._is_proxy(found)
 
     def _is_proxy(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._networks)

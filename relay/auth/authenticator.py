@@ -12,6 +12,7 @@ from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
 from relay.auth.local_peer import LocalPeers
 from relay.auth.origins import HostsAndOrigins
 from relay.core.policy import Principal
+from relay.core.quota import is_loopback
 from relay.errors import AccessDenied
 from relay.policies import Policies
 
@@ -90,6 +91,10 @@ class Authenticator:
     def address(self, request: web.Request) -> str:
         """Where the request comes from, through the proxies of RELAY_PROXIES."""
         return self._addresses.of(request)
+
+    def stands_for_many(self, address: str) -> bool:
+        """Whether many clients may connect from an address: it is this machine's, or one of RELAY_PROXIES."""
+        return is_loopback(address) or self._addresses.has_proxy(address)
 
     def origin(self, request: web.Request) -> Origin:
         """Whether a page sent the request, and whether its origin is allowed."""

@@ -132,18 +132,17 @@ class Waits:
 async def _run() -> None:
     from aiohttp import web
 
+    from relay.app.connections import RelayRunner
     from relay.config import Settings
     from relay.logs import setup_logging
-    from relay.server import KEEPALIVE_TIMEOUT_S, SHUTDOWN_TIMEOUT_S, create_app
+    from relay.server import create_app
     from relay.state import RELAY
     from relay.toolkit.registry import ToolRegistry
 
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     setup_logging(settings.log_level, settings.log_format)
     app = create_app(settings, ToolRegistry())
-    runner = web.AppRunner(
-        app, keepalive_timeout=KEEPALIVE_TIMEOUT_S, shutdown_timeout=SHUTDOWN_TIMEOUT_S, access_log=None
-    )
+    runner = RelayRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     gc.collect()  # as `serve` does

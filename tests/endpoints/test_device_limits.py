@@ -89,7 +89,7 @@ async def test_a_client_that_floods_and_leaves_is_gone_before_all_it_sent_is_rea
 
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-"])
 async def test_who_never_asks_for_anything_to_the_end_is_cut_off(upstream, head: bytes) -> None:
-    async with running_relay(upstream.url, head_timeout_s=0.5) as relay:
+    async with running_relay(upstream.url, keepalive_timeout_s=0.5, request_timeout_s=0.5) as relay:
         client = await RawClient.open(relay.port)
         dripping = asyncio.create_task(drip(client, head))
         assert await client.gone()

@@ -12,6 +12,7 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from relay.app.connections import RelayRunner
 from relay.auth.admin_login import write_code
 from relay.config import Settings
 from relay.server import create_app
@@ -48,23 +49,34 @@ def settings_for(upstream: str | None = None, **overrides: Any) -> Settings:
 
 @asynccontextmanager
 async def running_relay(
-    upstream: str | None = None, registry: ToolRegistry | None = None, *, head_timeout_s: float = 15, **overrides: Any
+    upstream: str | None = None,
+    registry: ToolRegistry | None = None,
+    *,
+    keepalive_timeout_s: float = 15,
+    request_timeout_s: float = 15,
+    listen_on: str = "127.0.0.1",
+    **overrides: Any,
 ) -> AsyncIterator[RunningRelay]:
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
     settings = settings_for(upstream, **overrides)
     app = create_app(settings, registry if registry is not None else ToolRegistry())
-    async with serve_app(app, settings.tls_context(), head_timeout_s=head_timeout_s) as port:
+    runner = RelayRunner(app, keepalive_timeout_s=keepalive_timeout_s, request_timeout_s=request_timeout_s)
+    async with _serving(runner, settings.tls_context(), listen_on) as port:
         yield RunningRelay(app, port)
 
 
 @asynccontextmanager
-async def serve_app(
-    app: web.Application, tls: ssl.SSLContext | None = None, *, head_timeout_s: float = 15
-) -> AsyncIterator[int]:
+async def serve_app(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """An application on a free port, which is given."""
-    runner = web.AppRunner(app, keepalive_timeout=head_timeout_s, shutdown_timeout=2, access_log=None)
+    runner = RelayRunner(app) if RELAY in app else web.AppRunner(app, shutdown_timeout=2, access_log=None)
+    async with _serving(runner, tls) as port:
+        yield port
+
+
+@asynccontextmanager
+async def _serving(runner: web.AppRunner, tls: ssl.SSLContext | None, address: str = "127.0.0.1") -> AsyncIterator[int]:
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    site = web.TCPSite(runner, address, 0, ssl_context=tls)
     await site.start()
     try:
         yield int(runner.addresses[0][1])

@@ -1,0 +1,220 @@
+"""The relay's HTTP connections: a deadline for each request, JSON for what is no request, and a bound of idle ones.
+
+aiohttp serves them with its `RequestHandler`; this is a subclass of it. Undocumented parts of aiohttp in use, held by
+tests/app/test_connections.py: `AppRunner._make_server`, `Server._kwargs`, and of `RequestHandler` `finish_response`,
+`handle_error` and `_request_count`.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from relay.app.bodies import UNREAD_BYTES
+from relay.app.refusals import ServerLog, log_connection_refusal
+from relay.app.unadmitted import UNADMITTED, UnadmittedConnections
+from relay.errors import RequestTooSlow
+from relay.state import RELAY, RelayState
+
+REQUEST_TIMEOUT_S = 15.0
+"""How long a request may take to arrive, from its first byte to the last of its body."""
+KEEPALIVE_TIMEOUT_S = 15.0
+"""How long a connection may be idle, before its first request and between two."""
+SHUTDOWN_TIMEOUT_S = 2.0
+_MAX_LINE_BYTES = 8190
+
+
+class Connection(web.RequestHandler):
+    """One HTTP connection, up to its end or until it becomes a session's.
+
+    A request is received, answered, and followed by the next one. The deadline runs while a request is received, and
+    not while an earlier one is answered: then the relay itself may have stopped reading.
+    """
+
+    __slots__ = ("_address", "_body", "_deadline", "_is_answering", "_relay", "_timeout_s", "_unadmitted")
+
+    def __init__(
+        self,
+        server: web.Server,
+        relay: RelayState,
+        unadmitted: UnadmittedConnections,
+        request_timeout_s: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(server, **options)
+        self._relay = relay
+        self._unadmitted = unadmitted
+        self._timeout_s = request_timeout_s
+        self._deadline: asyncio.TimerHandle | None = None
+        self._body: StreamReader | None = None
+        self._is_answering = False
+        self._address = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection, or close it where its address has too many."""
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if not self._unadmitted.connect(self, self._address):
+            text = (
+                f"This address has {self._unadmitted.most_of_one} connections already whose clients have not been let "
+                "in, or are idle; close some of them."
+            )
+            log_connection_refusal(self._relay, self._address, 503, text)
+            self._abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count the connection no more."""
+        self._unadmitted.leave(self)
+        self._end_deadline()
+        super().connection_lost(exc)
+
+    def make_room(self) -> None:
+        """Close the connection for a newer one."""
+        text = (
+            f"There are {self._unadmitted.most} connections whose clients have not been let in, or are idle. This one "
+            "has waited longest, and was closed for a new one."
+        )
+        log_connection_refusal(self._relay, self._address, 503, text)
+        self._abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Begin the deadline with the first byte of a request; throw away only so much of a body that nobody reads."""
+        if data and self._deadline is None and not self._is_answering and not self._has_unread_body:
+            self.keep_alive(True)  # ends aiohttp's timer of idle connections, which would cut a request
+            self._begin_deadline()
+        n_requests = self._request_count
+        super().data_received(data)
+        if self._body is None or self._body.is_eof():
+            return
+        if self._request_count > n_requests:  # aiohttp has queued an error for an answer, and leaves the body waiting
+            self._body.set_exception(web.RequestPayloadError("the body is malformed"))
+        elif not self._is_answering and self._body.total_bytes > UNREAD_BYTES:
+            self._abort()
+
+    def request_begins(self, body: StreamReader) -> None:
+        """The head of a request is there, and it is about to be answered."""
+        self._body, self._is_answering = body, True
+        if body.is_eof():
+            self._end_deadline()
+            return
+        if self._deadline is None:  # it came while an earlier one was answered
+            self._begin_deadline()
+        body.on_eof(self._end_deadline)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; the connection of a request whose body was not read is closed afterwards."""
+        if self._has_unread_body and isinstance(resp, web.StreamResponse):
+            resp.force_close()
+        finished = await super().finish_response(request, resp, start_time)
+        self._is_answering = False
+        if self.transport is not None:
+            self._unadmitted.wait(self, self._address)
+        return finished
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is no request with JSON and one log line; neither repeats anything of it."""
+        if isinstance(exc, HttpProcessingError):
+            text = _why_no_request(exc)
+            log_connection_refusal(self._relay, self._address, status, text)
+        else:
+            text = "The relay failed while answering; its log says more."
+            self.log_exception("a request of %s failed", self._address, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer was sent already")
+        response = web.json_response({"error": text}, status=status)
+        response.force_close()
+        return response
+
+    @property
+    def _has_unread_body(self) -> bool:
+        return self._body is not None and not self._body.is_eof()
+
+    def _begin_deadline(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, self._is_too_slow)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _is_too_slow(self) -> None:
+        self._deadline = None
+        error = RequestTooSlow(f"A request must arrive within {self._timeout_s:g} s, with its body; send it faster.")
+        if self._body is not None and self._has_unread_body:
+            self._body.set_exception(error)  # whoever reads it answers, and whoever does not is not disturbed
+            return
+        log_connection_refusal(self._relay, self._address, error.http_status, str(error))
+        if self.transport is not None:
+            self.transport.write(_answer_408(str(error)))
+        self.force_close()
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _answer_408(text: str) -> bytes:
+    """The whole answer to a head that did not end in time: there is no request yet that aiohttp could answer."""
+    body = json.dumps({"error": text})
+    return (
+        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    ).encode()
+
+
+def _why_no_request(error: HttpProcessingError) -> str:
+    if isinstance(error, LineTooLong):
+        return f"The first line of a request, and each of its headers, may have at most {_MAX_LINE_BYTES} bytes."
+    return f"This is no HTTP/1.1 request ({type(error).__name__}). Is it TLS, or another protocol?"
+
+
+class _Server(web.Server):
+    """Makes the connections."""
+
+    def __init__(self, made: web.Server, app: web.Application, request_timeout_s: float) -> None:
+        super().__init__(made.request_handler, request_factory=self._request, loop=asyncio.get_running_loop())
+        self._options = made._kwargs
+        self._make = made.request_factory
+        self._app = app
+        self._timeout_s = request_timeout_s
+
+    def __call__(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        return Connection(self, self._app[RELAY], self._app[UNADMITTED], self._timeout_s, loop=loop, **self._options)
+
+    def _request(
+        self, message: Any, payload: StreamReader, protocol: web.RequestHandler, writer: Any, task: Any
+    ) -> web.BaseRequest:
+        assert isinstance(protocol, Connection)
+        protocol.request_begins(payload)
+        return self._make(message, payload, protocol, writer, task)
+
+
+class RelayRunner(web.AppRunner):
+    """aiohttp's `AppRunner` for an application of `create_app`, with the relay's connections and their log."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+        keepalive_timeout_s: float = KEEPALIVE_TIMEOUT_S,
+    ) -> None:
+        super().__init__(
+            app,
+            keepalive_timeout=keepalive_timeout_s,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            access_log=None,
+            logger=ServerLog(),
+        )
+        self._request_timeout_s = request_timeout_s
+
+    async def _make_server(self) -> web.Server:
+        return _Server(await super()._make_server(), self.app, self._request_timeout_s)

@@ -1,0 +1,123 @@
+"""Bodies: none is inflated, and none is read that nobody asked for."""
+
+import asyncio
+import time
+import zlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from relay.app.bodies import UNREAD_BYTES, UNREAD_S
+from tests.support.raw_requests import RawRequests, ask, head
+from tests.support.relay_server import RunningRelay, running_relay
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[RunningRelay]:
+    async with running_relay("ws://127.0.0.1:1") as running:
+        yield running
+
+
+def inflates_to(n_bytes: int, window_bits: int) -> bytes:
+    """So many zeros, compressed."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, window_bits)
+    piece = bytes(1024 * 1024)
+    return b"".join(packer.compress(piece) for _ in range(n_bytes // len(piece))) + packer.flush()
+
+
+GZIP = inflates_to(64 * 1024 * 1024, 31)
+DEFLATE = inflates_to(64 * 1024 * 1024, 15)
+ROUTES = [
+    ("GET", "/healthz"),
+    ("GET", "/nowhere"),
+    ("POST", "/login"),
+    ("POST", "/logout"),
+    ("POST", "/navai/functions/execute"),
+    ("POST", "/v1/realtime/client_secrets"),
+    ("DELETE", "/"),
+    ("OPTIONS", "/navai/functions"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_a_compressed_body_is_refused_on_every_route(relay: RunningRelay, method: str, path: str) -> None:
+    started_s = time.thread_time()
+    answer = await ask(relay.port, head(method, path, Content_Encoding="gzip", Content_Length=str(len(GZIP))) + GZIP)
+    assert answer.status == 415
+    assert "without Content-Encoding" in str(answer.json())
+    assert answer.headers["accept-encoding"] == "identity"
+    assert time.thread_time() - started_s < 0.05, "64 MiB take longer to inflate"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "gzip, identity", "identity,br", "GZIP"])
+async def test_every_coding_but_identity_is_refused(relay: RunningRelay, coding: str) -> None:
+    body = DEFLATE if coding == "deflate" else GZIP
+    answer = await ask(
+        relay.port, head("POST", "/login", Content_Encoding=coding, Content_Length=str(len(body))) + body
+    )
+    assert answer.status == 415
+
+
+async def test_a_compressed_body_in_chunks_is_refused_too(relay: RunningRelay) -> None:
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GZIP), GZIP)
+    answer = await ask(
+        relay.port, head("POST", "/login", Content_Encoding="gzip", Transfer_Encoding="chunked") + chunks
+    )
+    assert answer.status == 415
+
+
+async def test_identity_is_no_coding(relay: RunningRelay) -> None:
+    assert (await ask(relay.port, head("GET", "/healthz", Content_Encoding="Identity"))).status == 200
+
+
+BODILESS = [
+    ("GET", "/healthz", 200),
+    ("GET", "/recordings/list", 401),
+    ("DELETE", "/", 405),
+    ("OPTIONS", "/", 405),
+    ("POST", "/logout", 200),
+    ("POST", "/v1/realtime/calls", 501),
+    ("POST", "/nowhere", 404),
+]
+
+
+async def test_a_route_without_a_body_answers_before_it_came_and_closes(relay: RunningRelay) -> None:
+    async def answered(method: str, path: str) -> int:
+        async with await RawRequests.open(relay.port) as client:
+            client.send(head(method, path, Content_Length="1000000") + b"x")
+            answer = await client.answer()
+            assert answer.headers["connection"] == "close"
+            assert await client.is_closed()
+        return answer.status
+
+    statuses = await asyncio.gather(*(answered(method, path) for method, path, _ in BODILESS))
+    assert statuses == [status for *_, status in BODILESS]
+
+
+async def test_a_body_that_came_with_its_head_costs_no_connection(relay: RunningRelay) -> None:
+    async with await RawRequests.open(relay.port) as client:
+        for _ in range(2):
+            client.send(head("GET", "/healthz", Content_Length="3") + b"abc")
+            assert (await client.answer()).status == 200
+
+
+async def test_who_sends_an_endless_body_to_nobody_is_cut_off_after_a_mebibyte(relay: RunningRelay) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(head("POST", "/logout", Content_Length=str(1 << 40)))
+    assert b" 200 " in await reader.readline()
+    started_s = asyncio.get_running_loop().time()
+    n_bytes = await send_until_cut(writer)
+    assert n_bytes < UNREAD_BYTES + 8 * 1024 * 1024, "what the kernel holds comes on top"
+    assert asyncio.get_running_loop().time() - started_s < UNREAD_S
+
+
+async def send_until_cut(writer: asyncio.StreamWriter) -> int:
+    """How many bytes went out before the other end closed."""
+    n_bytes, piece = 0, bytes(64 * 1024)
+    try:
+        while True:
+            writer.write(piece)
+            await writer.drain()
+            n_bytes += len(piece)
+    except ConnectionError:
+        return n_bytes
