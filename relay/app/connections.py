@@ -66,9 +66,11 @@ class Connection(web.RequestHandler):
             self._abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Count the connection no more."""
+        """Count the connection no more, and wait no longer for a body."""
         self._unadmitted.leave(self)
         self._end_deadline()
+        if self._body is not None and not self._body.is_eof() and not self._is_answering:
+            self._body.set_exception(web.RequestPayloadError("the client has left"))
         super().connection_lost(exc)
 
     def make_room(self) -> None:

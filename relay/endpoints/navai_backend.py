@@ -1,12 +1,12 @@
 """What the handlers of the NAVAI routes share: the options, the tools, the way upstream, and how a body is read."""
 
-import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
 
+from relay.endpoints.bodies import json_object
 from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import BadRequest, TooBig, ToolError
 from relay.peers.provider import ProviderClient
@@ -73,15 +73,6 @@ async def read_body(request: web.Request) -> dict[str, Any]:
         raw += chunk
         if len(raw) > MAX_BODY_BYTES:
             raise TooBig(f"The body may have at most {MAX_BODY_BYTES} bytes.")
-    if not raw.strip():
-        return {}
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise BadRequest("The body must be UTF-8.")
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
-        raise BadRequest(f"The body is not valid JSON{reason}.") from None
-    if not isinstance(body, dict):
-        raise BadRequest("The body must be a JSON object.")
-    return body
+    return json_object(bytes(raw))

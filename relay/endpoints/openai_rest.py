@@ -10,7 +10,8 @@ from aiohttp import web
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
 from relay.core.policy import Policy, Principal, names_among
 from relay.core.policy_table import Denied, check_session
-from relay.errors import ApiError
+from relay.endpoints.bodies import json_object
+from relay.errors import ApiError, BadRequest
 from relay.state import RELAY, RelayState
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -62,12 +63,9 @@ translations = functools.partial(not_implemented, what="translation sessions")
 async def _json_body(request: web.Request) -> dict[str, Any]:
     raw = await request.read()
     try:
-        body = orjson.loads(raw) if raw.strip() else {}
-    except orjson.JSONDecodeError as error:
-        raise ApiError("The body is not valid JSON.", 400, "invalid_json") from error
-    if not isinstance(body, dict):
-        raise ApiError("The body must be a JSON object.", 400, "invalid_type")
-    return body
+        return json_object(raw)
+    except BadRequest as error:
+        raise ApiError(str(error), 400, "invalid_json") from error
 
 
 def _seconds(expires_after: Any) -> int:

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from relay.app.connections import RelayRunner
 from relay.auth.admin_login import write_code
 from relay.config import Settings
+from relay.endpoints.navai_options import NavaiOptions
 from relay.server import create_app
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
@@ -55,11 +56,12 @@ async def running_relay(
     keepalive_timeout_s: float = 15,
     request_timeout_s: float = 15,
     listen_on: str = "127.0.0.1",
+    navai: NavaiOptions | None = None,
     **overrides: Any,
 ) -> AsyncIterator[RunningRelay]:
     """A relay on a free port; ends as `relay serve` does on SIGTERM."""
     settings = settings_for(upstream, **overrides)
-    app = create_app(settings, registry if registry is not None else ToolRegistry())
+    app = create_app(settings, registry if registry is not None else ToolRegistry(), navai)
     runner = RelayRunner(app, keepalive_timeout_s=keepalive_timeout_s, request_timeout_s=request_timeout_s)
     async with _serving(runner, settings.tls_context(), listen_on) as port:
         yield RunningRelay(app, port)

@@ -1,0 +1,75 @@
+"""JSON that was made to do harm, on every route that takes a body: refused in JSON, and soon."""
+
+import gc
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from relay.endpoints.navai_options import NavaiOptions
+from relay.server import ROUTES
+from tests.support.raw_requests import Answer, ask, head
+from tests.support.relay_server import RunningRelay, running_relay
+
+ADMIN_KEY = "an-admin-key-of-24-chars"
+WITHOUT_BODY = {"/logout", "/v1/realtime/calls", "/v1/realtime/translations/client_secrets"}
+JSON_ROUTES = [row.path for row in ROUTES if row.method == "POST" and row.path not in WITHOUT_BODY]
+MAX_CPU_S = 0.05
+
+TWICE_DEEP_INSIDE = b'{"session": {"type": "realtime", "type": "x"}, "payload": {"a": 1, "a": 1}}'
+
+HOSTILE = {
+    "lists 100,000 deep": b'{"text":' + b"[" * 100_000,
+    "objects 100,000 deep": b'{"text":' * 100_000 + b"0" + b"}" * 100_000,
+    "lists 1,100 deep": b'{"text":' + b"[" * 1100 + b"]" * 1100 + b"}",
+    "1 MiB of brackets": b"[" * (1024 * 1024 - 1),
+    "340,000 objects": b"[" + b"{}," * 340_000 + b"{}]",
+    "half of a surrogate pair": b'{"text": "\\ud800"}',
+    "half of a surrogate pair in a name": b'{"\\udc00": 1}',
+    "half of a surrogate pair in UTF-8": b'{"text": "\xed\xa0\x80"}',
+    "a member that comes twice": b'{"text": "a", "text": "b"}',
+    "a member that comes twice, deep inside": TWICE_DEEP_INSIDE,
+    "the last of 9,000 members comes twice": b"{" + b"".join(b'"%d":1,' % n for n in range(9000)) + b'"8999":1}',
+    "a number of 90,000 digits": b'{"text": ' + b"1" * 90_000 + b"}",
+}
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[RunningRelay]:
+    nowhere = "http://127.0.0.1:1"
+    voice = {
+        "NAVAI_TTS_PROVIDER": "elevenlabs",
+        "ELEVENLABS_API_KEY": "el-key-0003",
+        "ELEVENLABS_VOICE_ID": "voice-1",
+        "ELEVENLABS_BASE_URL": nowhere,
+    }
+    azure = {"azure_endpoint": nowhere, "azure_api_key": "az-key-0001", "azure_deployment": "d"}
+    async with running_relay(
+        "ws://127.0.0.1:1", admin_keys=(ADMIN_KEY,), navai=NavaiOptions.from_env(voice), **azure
+    ) as running:
+        gc.disable()  # it would look through all that pytest holds
+        yield running
+        gc.enable()
+
+
+async def post(relay: RunningRelay, path: str, body: bytes) -> Answer:
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Content_Type": "application/json"}
+    return await ask(relay.port, head("POST", path, Content_Length=str(len(body)), **headers) + body)
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_hostile_json_is_a_4xx_in_json_and_costs_little(relay: RunningRelay, what: str) -> None:
+    for path in JSON_ROUTES:
+        started_s = time.thread_time()
+        answer = await post(relay, path, HOSTILE[what])
+        assert time.thread_time() - started_s < MAX_CPU_S, path
+        assert 400 <= answer.status < 500, (path, answer)
+        assert answer.json()["error"], path
+
+
+@pytest.mark.parametrize("depth", [254, 300, 900])
+async def test_a_session_nested_deeply_is_a_400(relay: RunningRelay, depth: int) -> None:
+    session = b'{"type": "realtime", "tools": ' + b"[" * depth + b"]" * depth + b"}"
+    answer = await post(relay, "/v1/realtime/client_secrets", b'{"session": ' + session + b"}")
+    assert answer.status == 400
+    assert answer.json()["error"]["param"].startswith("session")
