@@ -2,23 +2,24 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.app.answers import answers
 from relay.app.bodies import HANDLER_ARGS, refuse_compressed
-from relay.app.connections import RelayRunner
+from relay.app.connections import RelayRunner, RelaySite
 from relay.app.cors import add_cors_headers, answer_preflights
 from relay.app.errors import MAX_BODY_BYTES
-from relay.app.refusals import REASON
-from relay.app.unadmitted import UNADMITTED, UnadmittedConnections
+from relay.app.refusals import REASON, log_connection_refusal
+from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
@@ -182,7 +183,11 @@ def _share_descriptors(app: web.Application) -> None:
         has_recordings=relay.may_record, has_external_voice=app[VOICES].rules is not None
     )
     relay.admission.fit(descriptors)
-    app[UNADMITTED] = UnadmittedConnections(descriptors.idle_connections, relay.auth.stands_for_many)
+    app[UNADMITTED] = UnadmittedConnections(
+        descriptors.idle_connections,
+        relay.auth.stands_for_many,
+        functools.partial(log_connection_refusal, relay, 503),
+    )
 
 
 def _guarded(route: Route) -> Handler:
@@ -202,7 +207,7 @@ def _guarded(route: Route) -> Handler:
                 return signed_out_page(denied.status)
             raise
         if access is not Access.OPEN:
-            request.app[UNADMITTED].leave(request.protocol)
+            request.app[UNADMITTED].leave(cast(Waiting, request.protocol))
         return await handler(request, principal)
 
     return handle
@@ -249,11 +254,11 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
         loop.add_signal_handler(signal.SIGHUP, reload)
+    tls = settings.tls_context()
     runner = RelayRunner(app)
     await runner.setup()
     try:
-        tls = settings.tls_context()
-        await web.TCPSite(runner, settings.host, settings.port, ssl_context=tls).start()
+        await RelaySite(runner, settings.host, settings.port, tls).start()
         host, port = runner.addresses[0][:2]
         for line in (*app[RELAY].describe(), *app[VOICES].lines):
             _log.info("%s", line)

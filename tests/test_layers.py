@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "relay.secret_values": {"relay.config", "relay.toolkit"},
     "relay.exposed_files": {"relay.config", "relay.core", "relay.private_files", "relay.secret_values"},
-    "relay.app": {"relay.core", "relay.errors", "relay.state"},
+    "relay.app": {"relay.core", "relay.descriptors", "relay.errors", "relay.state"},
     "relay.descriptors": set(),
     "relay.policies": {"relay.core", "relay.errors"},
     "relay.admission": {"relay.config", "relay.core", "relay.descriptors", "relay.errors"},

@@ -1,1 +1,1 @@
-"""The middleware: CORS, errors as JSON, the log of refusals, redaction of answers."""
+"""Connections and middleware: bodies, CORS, errors as JSON, the log of refusals, redaction of answers."""

@@ -1,20 +1,23 @@
 """The relay's HTTP connections: a deadline for each request, JSON for what is no request, and a bound of idle ones.
 
 aiohttp serves them with its `RequestHandler`; this is a subclass of it. Undocumented parts of aiohttp in use, held by
-tests/app/test_connections.py: `AppRunner._make_server`, `Server._kwargs`, and of `RequestHandler` `finish_response`,
-`handle_error` and `_request_count`.
+tests/app/test_connections.py: `AppRunner._make_server`, `Server._kwargs`, what `TCPSite.start` does, and of
+`RequestHandler` `finish_response`, `handle_error` and `_request_count`.
 """
 
 import asyncio
 import json
+import ssl
 from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.web_runner import BaseSite
 
 from relay.app.bodies import UNREAD_BYTES
 from relay.app.refusals import ServerLog, log_connection_refusal
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections
+from relay.descriptors import BURST_CONNECTIONS
 from relay.errors import RequestTooSlow
 from relay.state import RELAY, RelayState
 
@@ -23,6 +26,8 @@ REQUEST_TIMEOUT_S = 15.0
 KEEPALIVE_TIMEOUT_S = 15.0
 """How long a connection may be idle, before its first request and between two."""
 SHUTDOWN_TIMEOUT_S = 2.0
+TLS_HANDSHAKE_TIMEOUT_S = 5.0
+"""How long a handshake may take. Until it is done the connection is in no count: loops tell nobody of it."""
 _MAX_LINE_BYTES = 8190
 
 
@@ -58,12 +63,7 @@ class Connection(web.RequestHandler):
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if isinstance(peer, tuple) else ""
         if not self._unadmitted.connect(self, self._address):
-            text = (
-                f"This address has {self._unadmitted.most_of_one} connections already whose clients have not been let "
-                "in, or are idle; close some of them."
-            )
-            log_connection_refusal(self._relay, self._address, 503, text)
-            self._abort()
+            self.make_room()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count the connection no more, and wait no longer for a body."""
@@ -74,13 +74,9 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def make_room(self) -> None:
-        """Close the connection for a newer one."""
-        text = (
-            f"There are {self._unadmitted.most} connections whose clients have not been let in, or are idle. This one "
-            "has waited longest, and was closed for a new one."
-        )
-        log_connection_refusal(self._relay, self._address, 503, text)
-        self._abort()
+        """Close the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Begin the deadline with the first byte of a request; throw away only so much of a body that nobody reads."""
@@ -94,7 +90,7 @@ class Connection(web.RequestHandler):
         if self._request_count > n_requests:  # aiohttp has queued an error for an answer, and leaves the body waiting
             self._body.set_exception(web.RequestPayloadError("the body is malformed"))
         elif not self._is_answering and self._body.total_bytes > UNREAD_BYTES:
-            self._abort()
+            self.make_room()
 
     def request_begins(self, body: StreamReader) -> None:
         """The head of a request is there, and it is about to be answered."""
@@ -124,7 +120,7 @@ class Connection(web.RequestHandler):
         """Answer what is no request with JSON and one log line; neither repeats anything of it."""
         if isinstance(exc, HttpProcessingError):
             text = _why_no_request(exc)
-            log_connection_refusal(self._relay, self._address, status, text)
+            log_connection_refusal(self._relay, status, self._address, text)
         else:
             text = "The relay failed while answering; its log says more."
             self.log_exception("a request of %s failed", self._address, exc_info=exc)
@@ -152,14 +148,10 @@ class Connection(web.RequestHandler):
         if self._body is not None and self._has_unread_body:
             self._body.set_exception(error)  # whoever reads it answers, and whoever does not is not disturbed
             return
-        log_connection_refusal(self._relay, self._address, error.http_status, str(error))
+        log_connection_refusal(self._relay, error.http_status, self._address, str(error))
         if self.transport is not None:
             self.transport.write(_answer_408(str(error)))
         self.force_close()
-
-    def _abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
 
 
 def _answer_408(text: str) -> bytes:
@@ -220,3 +212,32 @@ class RelayRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self.app, self._request_timeout_s)
+
+
+class RelaySite(web.TCPSite):
+    """aiohttp's `TCPSite`, with a bound of its own for TLS handshakes: loops wait for a minute."""
+
+    def __init__(
+        self,
+        runner: RelayRunner,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        handshake_timeout_s: float = TLS_HANDSHAKE_TIMEOUT_S,
+    ) -> None:
+        super().__init__(runner, host, port, ssl_context=tls, backlog=BURST_CONNECTIONS)
+        self._handshake_timeout_s = handshake_timeout_s if tls is not None else None
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the address cannot be had."""
+        await BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            server,
+            self._host,
+            self._port,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=self._handshake_timeout_s,
+        )

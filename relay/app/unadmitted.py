@@ -30,11 +30,13 @@ class UnadmittedConnections:
     many clients, so that only the bound in all holds for them.
     """
 
-    def __init__(self, most: int, stands_for_many: Callable[[str], bool]) -> None:
-        self.most = most
-        self.most_of_one = min(MOST_OF_ONE_ADDRESS, most // 2)
+    def __init__(self, most: int, stands_for_many: Callable[[str], bool], refused: Callable[[str, str], None]) -> None:
+        """`refused` is told the address and the reason of each connection that is closed."""
+        self._most = most
+        self._most_of_one = min(MOST_OF_ONE_ADDRESS, most // 2)
         self._stands_for_many = stands_for_many
-        self._waiting: dict[object, str] = {}  # the one that has waited longest is first
+        self._refused = refused
+        self._waiting: dict[Waiting, str] = {}  # the one that has waited longest is first
         self._of_one: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -42,7 +44,12 @@ class UnadmittedConnections:
 
     def connect(self, connection: Waiting, address: str) -> bool:
         """Count a new connection; False if its address has its share already."""
-        if not self._stands_for_many(address) and self._of_one[address_key(address)] >= self.most_of_one:
+        if not self._stands_for_many(address) and self._of_one[address_key(address)] >= self._most_of_one:
+            self._refused(
+                address,
+                f"This address has {self._most_of_one} connections already whose clients have not been let in, or are "
+                "idle; close some of them.",
+            )
             return False
         self.wait(connection, address)
         return True
@@ -50,18 +57,23 @@ class UnadmittedConnections:
     def wait(self, connection: Waiting, address: str) -> None:
         """Count a connection whose request was answered, as the one that has waited least."""
         self.leave(connection)
-        key = address_key(address)
-        self._waiting[connection] = key
-        self._of_one[key] += 1
-        if len(self._waiting) > self.most:
-            oldest: Waiting = next(iter(self._waiting))  # type: ignore[assignment]  # only such are put in
+        self._waiting[connection] = address
+        self._of_one[address_key(address)] += 1
+        if len(self._waiting) > self._most:
+            oldest, its_address = next(iter(self._waiting.items()))
+            self._refused(
+                its_address,
+                f"There are {self._most} connections whose clients have not been let in, or are idle. This one has "
+                "waited longest, and was closed for a new one.",
+            )
             self.leave(oldest)
             oldest.make_room()
 
-    def leave(self, connection: object) -> None:
+    def leave(self, connection: Waiting) -> None:
         """Count a connection no more: its request was admitted, or it is closed."""
-        key = self._waiting.pop(connection, None)
-        if key is not None:
+        address = self._waiting.pop(connection, None)
+        if address is not None:
+            key = address_key(address)
             self._of_one[key] -= 1
             if not self._of_one[key]:
                 del self._of_one[key]

@@ -28,7 +28,7 @@ class Connection:
 
 
 def counted(most: int, proxy: str = "") -> UnadmittedConnections:
-    return UnadmittedConnections(most, lambda address: address == proxy)
+    return UnadmittedConnections(most, lambda address: address == proxy, lambda address, reason: None)
 
 
 def test_the_one_that_has_waited_longest_makes_room() -> None:

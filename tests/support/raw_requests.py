@@ -1,6 +1,7 @@
 """Requests as bytes on a socket of their own, whole or in pieces, and what is answered."""
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any, Self
@@ -48,6 +49,12 @@ class RawRequests:
             headers = {name.lower(): value.strip() for name, _, value in pairs}
             body = await self._reader.readexactly(int(headers.get("content-length", "0")))
         return Answer(int(first.split()[1]), headers, body)
+
+    async def ended(self) -> None:
+        """Wait for the other end to close, whatever it sends before."""
+        async with asyncio.timeout(TIMEOUT_S):
+            with contextlib.suppress(ConnectionError):
+                await self._reader.read()
 
     async def is_closed(self) -> bool:
         """Wait for the other end to close; False if it sends something first."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from relay.app.connections import RelayRunner
+from relay.app.connections import RelayRunner, RelaySite
 from relay.auth.admin_login import write_code
 from relay.config import Settings
 from relay.endpoints.navai_options import NavaiOptions
@@ -55,6 +54,7 @@ async def running_relay(
     *,
     keepalive_timeout_s: float = 15,
     request_timeout_s: float = 15,
+    handshake_timeout_s: float = 5,
     listen_on: str = "127.0.0.1",
     navai: NavaiOptions | None = None,
     **overrides: Any,
@@ -63,23 +63,20 @@ async def running_relay(
     settings = settings_for(upstream, **overrides)
     app = create_app(settings, registry if registry is not None else ToolRegistry(), navai)
     runner = RelayRunner(app, keepalive_timeout_s=keepalive_timeout_s, request_timeout_s=request_timeout_s)
-    async with _serving(runner, settings.tls_context(), listen_on) as port:
-        yield RunningRelay(app, port)
+    await runner.setup()
+    try:
+        await RelaySite(runner, listen_on, 0, settings.tls_context(), handshake_timeout_s).start()
+        yield RunningRelay(app, int(runner.addresses[0][1]))
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager
-async def serve_app(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def serve_app(app: web.Application) -> AsyncIterator[int]:
     """An application on a free port, which is given."""
     runner = RelayRunner(app) if RELAY in app else web.AppRunner(app, shutdown_timeout=2, access_log=None)
-    async with _serving(runner, tls) as port:
-        yield port
-
-
-@asynccontextmanager
-async def _serving(runner: web.AppRunner, tls: ssl.SSLContext | None, address: str = "127.0.0.1") -> AsyncIterator[int]:
     await runner.setup()
-    site = web.TCPSite(runner, address, 0, ssl_context=tls)
-    await site.start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         yield int(runner.addresses[0][1])
     finally:
