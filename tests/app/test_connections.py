@@ -172,11 +172,12 @@ async def test_a_body_that_nobody_waits_for_disturbs_no_answer(relay: RunningRel
 
 
 async def test_a_slow_tool_and_what_waits_behind_it_are_not_cut() -> None:
-    may_end = asyncio.Event()
+    has_begun, may_end = asyncio.Event(), asyncio.Event()
 
     @tool
     async def slow() -> str:
         """Take long."""
+        has_begun.set()
         await may_end.wait()
         return "done"
 
@@ -188,6 +189,7 @@ async def test_a_slow_tool_and_what_waits_behind_it_are_not_cut() -> None:
         await RawRequests.open(relay.port) as client,
     ):
         client.send(request + body)
+        await has_begun.wait()
         client.send(head("GET", "/healthz")[:-2])  # the next one, but for its last line
         await asyncio.sleep(0.2)  # more than a request may take to arrive
         may_end.set()

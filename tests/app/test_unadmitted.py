@@ -143,6 +143,17 @@ async def test_a_session_and_a_request_under_way_are_not_closed_for_idle_ones(
     assert any("has waited longest" in record.getMessage() for record in caplog.records)
 
 
+async def test_who_was_let_in_and_is_idle_again_makes_room_too() -> None:
+    async with (
+        running_relay("ws://127.0.0.1:1") as relay,
+        await RawRequests.open(relay.port) as client,
+    ):
+        client.send(head("GET", "/v1/models"))
+        assert (await client.answer()).status == 200
+        async with idle_connections(relay.port, 512):
+            assert await client.is_closed()
+
+
 async def test_an_address_with_its_share_is_closed_at_once_and_told_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
