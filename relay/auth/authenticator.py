@@ -93,8 +93,11 @@ class Authenticator:
         return self._addresses.of(request)
 
     def stands_for_many(self, address: str) -> bool:
-        """Whether many clients may connect from an address: it is this machine's, or one of RELAY_PROXIES."""
-        return is_loopback(address) or self._addresses.has_proxy(address)
+        """Whether many clients may connect from an address: it is this machine's, or one of RELAY_PROXIES.
+
+        A Unix socket has no address, "".
+        """
+        return not address or is_loopback(address) or self._addresses.has_proxy(address)
 
     def origin(self, request: web.Request) -> Origin:
         """Whether a page sent the request, and whether its origin is allowed."""

@@ -5,6 +5,8 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from relay.auth.addresses import ClientAddresses, parse_address
+from relay.auth.authenticator import Authenticator
+from tests.support.relay_server import settings_for
 
 
 class _Peer:
@@ -61,3 +63,12 @@ def test_twelve_invented_addresses_are_one_client() -> None:
 @pytest.mark.parametrize("text", ["", "nobody", "1.2.3", "[", "[::1", "1.2.3.4:5:6", "é"])
 def test_what_is_no_address(text: str) -> None:
     assert parse_address(text) is None or text == "[::1"
+
+
+def test_addresses_that_stand_for_many_clients_are_those_of_proxies_and_of_this_machine() -> None:
+    auth = Authenticator(settings_for(proxies=("10.0.0.0/24",)))
+    many = ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "10.0.0.7", "")
+    assert [address for address in many if not auth.stands_for_many(address)] == []
+    assert not any(
+        auth.stands_for_many(address) for address in ("10.0.1.7", "203.0.113.1", "2001:db8::1", "no address")
+    )
