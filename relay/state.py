@@ -221,7 +221,7 @@ class RelayState:
         ]
 
     def warnings(self) -> list[str]:
-        """What the start says although nothing is wrong: about access, files that others can get at, and descriptors."""
+        """What the start says though nothing is wrong: about access, files that others can get at, and descriptors."""
         exposed = exposed_files(self.settings, self.known_secrets, records=self.may_record)
         return [*self.auth.warnings(), *exposed, *self.admission.warnings()]
 
