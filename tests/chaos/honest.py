@@ -1,13 +1,17 @@
-"""Device clients that keep to the protocol: they talk, time what comes back, and expect a whole answer."""
+"""Clients that keep to the protocol, devices and Realtime ones: they talk, time what comes back, and expect a whole
+answer."""
 
 import asyncio
+import base64
 import struct
-from collections.abc import AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.chaos.upstream import END, WORDS
@@ -28,82 +32,96 @@ class Account:
     faults: list[str] = field(default_factory=list)
 
 
-class Honest:
-    """One session: a numbered frame every `INTERVAL_S`, each expected back; in the end the words of the answer."""
+class Honest(ABC):
+    """One session: a numbered frame every `interval_s`, each expected back; in the end the words of the answer."""
 
-    def __init__(self, url: str) -> None:
+    GREETING = ""
+    PARTING = ""
+
+    def __init__(self, url: str, key: str | None = None, interval_s: float = INTERVAL_S) -> None:
         self._url = url
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._interval_s = interval_s
         self._sent_at: dict[int, float] = {}
         self._heard = bytearray()
         self._heard_bytes = 0
         self._ended = asyncio.Event()
         self._text = ""
-        self._total_ms = -1
         self.account = Account()
 
     async def run(self, start_s: float, leaving: asyncio.Event) -> Account:
         """Begin after `start_s`, talk until it is time for `leaving`, leave."""
         await asyncio.sleep(start_s)
-        loop = asyncio.get_running_loop()
         try:
-            async with connect(self._url, compression=None, ping_interval=None, open_timeout=WAIT_S) as connection:
-                reading = asyncio.create_task(self._read(connection))
-                await connection.send('{"type":"hello","v":1,"maxAheadMs":null}')
-                number = 0
-                while not leaving.is_set():
-                    number += 1
-                    self._sent_at[number] = loop.time()
-                    await connection.send(struct.pack("<I", number) + bytes(FRAME_BYTES - 4))
-                    await asyncio.sleep(INTERVAL_S)
-                await connection.send(END + bytes(FRAME_BYTES - 4))
-                async with asyncio.timeout(WAIT_S):
-                    await self._ended.wait()
-                await connection.send('{"type":"bye"}')
-                await reading
-            self._look_back(number, connection.close_code)
+            async with connect(
+                self._url,
+                additional_headers=self._headers,
+                compression=None,
+                ping_interval=None,
+                open_timeout=WAIT_S,
+                close_timeout=WAIT_S,
+            ) as connection:
+                n_sent = await self._talk(connection, leaving)
+            self._look_back(n_sent, connection.close_code)
         except (OSError, ConnectionClosed, TimeoutError) as error:
             self.account.faults.append(f"{type(error).__name__}: {error}")
         return self.account
 
-    def _look_back(self, n_sent: int, close_code: int | None) -> None:
-        whole = {
+    async def _talk(self, connection: ClientConnection, leaving: asyncio.Event) -> int:
+        loop = asyncio.get_running_loop()
+        reading = asyncio.create_task(self._read(connection))
+        if self.GREETING:
+            await connection.send(self.GREETING)
+        number = 0
+        while not leaving.is_set():
+            number += 1
+            self._sent_at[number] = loop.time()
+            await connection.send(self.message(struct.pack("<I", number) + bytes(FRAME_BYTES - 4)))
+            await asyncio.sleep(self._interval_s)
+        await connection.send(self.message(END + bytes(FRAME_BYTES - 4)))
+        async with asyncio.timeout(WAIT_S):
+            await self._ended.wait()
+        if self.PARTING:
+            await connection.send(self.PARTING)
+        else:
+            await connection.close()
+        await reading
+        return number
+
+    @abstractmethod
+    def message(self, pcm: bytes) -> str | bytes:
+        """A frame of audio as it is sent."""
+
+    @abstractmethod
+    def take(self, message: str | bytes, now: float) -> None:
+        """Something was received."""
+
+    def whole_answer(self, n_sent: int) -> dict[str, tuple[object, object]]:
+        """What was found and what was wanted."""
+        return {
             "frames": (len(self.account.latencies_s), n_sent),
             "bytes": (self._heard_bytes, n_sent * FRAME_BYTES),
-            "ms": (self._total_ms, n_sent * FRAME_BYTES // 48),
             "words": (self._text.strip(), WORDS),
-            "close": (close_code, 1000),
         }
+
+    def _look_back(self, n_sent: int, close_code: int | None) -> None:
+        whole = self.whole_answer(n_sent) | {"close": (close_code, 1000)}
         self.account.faults += [
             f"{name}: {found} for {wanted}" for name, (found, wanted) in whole.items() if found != wanted
         ]
 
-    async def _read(self, connection) -> None:  # type: ignore[no-untyped-def]
+    async def _read(self, connection: ClientConnection) -> None:
         loop = asyncio.get_running_loop()
-        ends = set()
         try:
             async for message in connection:
-                if isinstance(message, bytes):
-                    self._hear(message, loop.time())
-                    continue
-                told = orjson.loads(message)
-                if told["type"] == "error":
-                    self.account.faults.append(told["message"])
-                elif told["type"] == "textDelta":
-                    self._text += told["text"]
-                elif told["type"] == "audioEnd":
-                    self._total_ms = told["totalMs"]
-                    ends.add("sound")
-                elif told.get("name") == "AIResponseEnd":
-                    ends.add("words")
-                if len(ends) == 2:
-                    self._ended.set()
+                self.take(message, loop.time())
         except ConnectionClosed as closed:
             self.account.faults.append(f"closed: {closed}")
         self._ended.set()
 
-    def _hear(self, message: bytes, now: float) -> None:
-        self._heard += message
-        self._heard_bytes += len(message)
+    def _hear(self, pcm: bytes, now: float) -> None:
+        self._heard += pcm
+        self._heard_bytes += len(pcm)
         while len(self._heard) >= FRAME_BYTES:
             [number] = struct.unpack_from("<I", self._heard)
             self.account.heard_at_s.append(now)
@@ -111,11 +129,71 @@ class Honest:
             del self._heard[:FRAME_BYTES]
 
 
+class HonestDevice(Honest):
+    """A client of the device protocol."""
+
+    GREETING = '{"type":"hello","v":1,"maxAheadMs":null}'
+    PARTING = '{"type":"bye"}'
+
+    def __init__(self, url: str, key: str | None = None, interval_s: float = INTERVAL_S) -> None:
+        super().__init__(url, key, interval_s)
+        self._total_ms = -1
+        self._ends: set[str] = set()
+
+    def message(self, pcm: bytes) -> bytes:
+        """A binary message."""
+        return pcm
+
+    def take(self, message: str | bytes, now: float) -> None:
+        """Sound, or a message about it."""
+        if isinstance(message, bytes):
+            self._hear(message, now)
+            return
+        told = orjson.loads(message)
+        if told["type"] == "error":
+            self.account.faults.append(told["message"])
+        elif told["type"] == "textDelta":
+            self._text += told["text"]
+        elif told["type"] == "audioEnd":
+            self._total_ms = told["totalMs"]
+            self._ends.add("sound")
+        elif told.get("name") == "AIResponseEnd":
+            self._ends.add("words")
+        if len(self._ends) == 2:
+            self._ended.set()
+
+    def whole_answer(self, n_sent: int) -> dict[str, tuple[object, object]]:
+        """Also how long the sound was said to be."""
+        return super().whole_answer(n_sent) | {"ms": (self._total_ms, n_sent * FRAME_BYTES // 48)}
+
+
+class HonestRealtime(Honest):
+    """A client of `/v1/realtime`."""
+
+    def message(self, pcm: bytes) -> str:
+        """An event that appends the audio."""
+        audio = base64.b64encode(pcm).decode()
+        return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
+
+    def take(self, message: str | bytes, now: float) -> None:
+        """An event of the model's."""
+        event: dict[str, Any] = orjson.loads(message)
+        match event["type"]:
+            case "response.output_audio.delta":
+                self._hear(base64.b64decode(event["delta"]), now)
+            case "response.output_audio_transcript.delta":
+                self._text += event["delta"]
+            case "error":
+                self.account.faults.append(event["error"]["message"])
+            case "response.done":
+                self._ended.set()
+
+
 class Crowd:
     """Many honest sessions at once."""
 
-    def __init__(self, url: str, n_sessions: int) -> None:
-        self._sessions = [Honest(url) for _ in range(n_sessions)]
+    def __init__(self, sessions: Sequence[Honest]) -> None:
+        self._sessions = sessions
 
     @asynccontextmanager
     async def talking(self, starting_s: float) -> AsyncIterator[None]:

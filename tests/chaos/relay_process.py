@@ -1,4 +1,4 @@
-"""A relay in a process of its own, as `relay serve` runs it, and what that process holds: memory, tasks, descriptors.
+"""A relay in a process of its own, as `relay serve` runs it: what that process holds, and what it has computed.
 
 Run as a script it is that relay, and answers each line on its standard input with one line of JSON about itself.
 """
@@ -13,9 +13,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 30.0
+QUIET_S, QUIET_LOOKS = 0.015, 2
+"""A relay has nothing to do when it has computed for less than a quarter of so long, as many times in a row."""
+OURS = ("RELAY_", "OPENAI_", "AZURE_", "ELEVENLABS_", "NAVAI_")
+"""How the names of settings begin."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,38 @@ class Holding:
     sessions: int
     descriptors: int
     pss_kib: int
-    waits_s: list[float] = field(default_factory=list, repr=False)
-    """How long each of many looks at the clock waited for the relay's own work since the last time it was asked."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the relay's process has computed since the last time it was asked."""
+
+    sessions: int
+    cpu_s: float
+    waits_s: list[float] = field(repr=False)
+    """How long each of many looks at the clock had to wait for the relay's own work."""
+    every_s: float
+    """The time between two looks that do not have to wait."""
+
+    @property
+    def longest_wait_s(self) -> float:
+        """The longest time for which nobody else was served, up to `every_s` too short."""
+        return max(self.waits_s, default=0.0)
+
+    def wait_s(self, share: float) -> float:
+        """What a frame that comes at any moment waits at most, with this probability.
+
+        A frame that comes while the relay is busy for w seconds waits anything from 0 to w.
+        """
+        total_s = sum(self.waits_s) + self.every_s * len(self.waits_s)
+        beyond_s, longest_first = (1 - share) * total_s, sorted(self.waits_s, reverse=True)
+        sum_s = 0.0
+        for number, wait_s in enumerate(longest_first, start=1):
+            sum_s += wait_s
+            following_s = longest_first[number] if number < len(longest_first) else 0.0
+            if sum_s - number * following_s >= beyond_s:
+                return (sum_s - beyond_s) / number
+        return 0.0
 
 
 class RelayProcess:
@@ -46,20 +81,34 @@ class RelayProcess:
         rollup = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
         return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
-    def cpu_s(self) -> float:
-        """Processor time used so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     async def holding(self) -> Holding:
         """What it holds now, after a collection of garbage."""
+        told = await self._ask(b"held")
+        descriptors = len(os.listdir(f"/proc/{self._process.pid}/fd"))  # noqa: PTH208  # names alone, no paths
+        return Holding(told["tasks"], told["sessions"], descriptors, self.pss_kib())
+
+    async def work(self) -> Work:
+        """What it has computed since this was last asked; nothing is collected for it."""
+        return Work(**await self._ask(b"work"))
+
+    async def quiet(self, timeout_s: float = 5.0) -> Work:
+        """Wait until it has nothing to do; what it has computed since `work` was last asked."""
+        until = time.monotonic() + timeout_s
+        parts, n_quiet = [await self.work()], 0
+        while n_quiet < QUIET_LOOKS and time.monotonic() < until:
+            await asyncio.sleep(QUIET_S)
+            parts.append(await self.work())
+            n_quiet = n_quiet + 1 if parts[-1].cpu_s < QUIET_S / 4 else 0
+        waits_s = [wait_s for part in parts for wait_s in part.waits_s]
+        return Work(parts[-1].sessions, sum(part.cpu_s for part in parts), waits_s, parts[-1].every_s)
+
+    async def _ask(self, what: bytes) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(b"\n")
+        self._process.stdin.write(what + b"\n")
         async with asyncio.timeout(START_TIMEOUT_S):
-            told = json.loads(await self._process.stdout.readline())
-        descriptors = len(os.listdir(f"/proc/{self._process.pid}/fd"))  # noqa: PTH208  # names alone, no paths
-        return Holding(told["tasks"], told["sessions"], descriptors, self.pss_kib(), told["waits_s"])
+            told: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return told
 
     async def settled(self, start: Holding, timeout_s: float) -> Holding:
         """What it holds once no session is left and all else is as at the `start`, or when the time is up."""
@@ -74,16 +123,24 @@ class RelayProcess:
 
 
 @asynccontextmanager
-async def relay_process(upstream_url: str, **settings: str) -> AsyncIterator[RelayProcess]:
-    """A relay on a free port; `settings` are its environment, over `RELAY_UPSTREAM` and nothing else of ours."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "OPENAI_"))}
+async def relay_process(
+    upstream_url: str, *, look_every_s: float = 0.005, log: IO[bytes] | None = None, **settings: str
+) -> AsyncIterator[RelayProcess]:
+    """A relay on a free port; `settings` are its environment, over `RELAY_UPSTREAM` and nothing else of ours.
+
+    It looks at the clock every `look_every_s`. It has the tools that `RELAY_TOOLS` names, and writes its log to `log`
+    or to this process's standard error.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.chaos.relay_process",
+        str(look_every_s),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=log,
         limit=64 * 1024 * 1024,
         env=inherited | {"RELAY_UPSTREAM": upstream_url, "PORT": "0", "RELAY_LOG_LEVEL": "warning", **settings},
     )
@@ -103,37 +160,46 @@ async def relay_process(upstream_url: str, **settings: str) -> AsyncIterator[Rel
 
 
 class Waits:
-    """Looks at the clock every `EVERY_S`, and notes how late it comes to it for work of this process alone.
+    """Looks at the clock every `every_s`, and notes how late it comes to it for work of this process alone.
 
-    What the machine does meanwhile is left out: nobody can be later because of the relay than its thread has computed.
+    What the machine does meanwhile is left out: nobody can be later because of the relay than it has computed. All of
+    its threads count, since one that holds the interpreter's lock makes the loop wait as well.
     """
 
-    EVERY_S = 0.005
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
         self._loop = loop
+        self._every_s = every_s
         self._waits_s: list[float] = []
-        self._due, self._cpu_s = loop.time(), time.thread_time()
+        self._due, self._cpu_s = time.monotonic(), time.process_time()
+        self._taken_cpu_s = self._cpu_s
         self._look()
 
-    def take(self) -> list[float]:
-        """What was noted since the last time."""
+    def take(self) -> dict[str, Any]:
+        """What was noted since the last time, and the processor time."""
         waits_s, self._waits_s = self._waits_s, []
-        self._cpu_s = time.thread_time()  # the collection of garbage before is nobody's traffic
-        return waits_s
+        cpu_s = time.process_time()
+        used_s, self._taken_cpu_s = cpu_s - self._taken_cpu_s, cpu_s
+        return {"cpu_s": used_s, "waits_s": waits_s, "every_s": self._every_s}
+
+    def restart(self) -> None:
+        """Forget what was computed up to now."""
+        self._waits_s = []
+        self._due, self._cpu_s = time.monotonic(), time.process_time()
+        self._taken_cpu_s = self._cpu_s
 
     def _look(self) -> None:
-        now, cpu_s = self._loop.time(), time.thread_time()
-        self._waits_s.append(round(min(now - self._due, cpu_s - self._cpu_s), 6))
-        self._due, self._cpu_s = now + self.EVERY_S, cpu_s
-        self._loop.call_at(self._due, self._look)
+        now, cpu_s = time.monotonic(), time.process_time()
+        self._waits_s.append(round(max(0.0, min(now - self._due, cpu_s - self._cpu_s)), 6))
+        self._due, self._cpu_s = now + self._every_s, cpu_s
+        self._loop.call_later(self._every_s, self._look)
 
 
-async def _run() -> None:
+async def _run(look_every_s: float) -> None:
     from aiohttp import web
 
     from relay.app.connections import RelayRunner
     from relay.config import Settings
+    from relay.endpoints.navai_options import NavaiOptions
     from relay.logs import setup_logging
     from relay.server import create_app
     from relay.state import RELAY
@@ -141,7 +207,8 @@ async def _run() -> None:
 
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     setup_logging(settings.log_level, settings.log_format)
-    app = create_app(settings, ToolRegistry())
+    registry = None if "tools" in settings.model_fields_set else ToolRegistry()
+    app = create_app(settings, registry, NavaiOptions.from_env())
     runner = RelayRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -150,15 +217,21 @@ async def _run() -> None:
     print(runner.addresses[0][1], flush=True)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    waits = Waits(loop)
+    waits = Waits(loop, look_every_s)
     loop.add_signal_handler(15, stop.set)
 
     def answer() -> None:
-        if not os.read(0, 1):
+        asked = os.read(0, 64)
+        if not asked:
             loop.remove_reader(0)
             return
-        gc.collect()
-        told = {"tasks": len(asyncio.all_tasks()), "sessions": len(app[RELAY].sessions), "waits_s": waits.take()}
+        told: dict[str, Any] = {"sessions": len(app[RELAY].sessions)}
+        if asked.startswith(b"work"):
+            told |= waits.take()
+        else:
+            gc.collect()
+            told["tasks"] = len(asyncio.all_tasks())
+            waits.restart()  # the collection of garbage is nobody's traffic
         print(json.dumps(told), flush=True)
 
     loop.add_reader(0, answer)
@@ -170,4 +243,4 @@ if __name__ == "__main__":
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
-        loop_runner.run(_run())
+        loop_runner.run(_run(float(sys.argv[1])))

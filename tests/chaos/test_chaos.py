@@ -11,7 +11,7 @@ from enum import Enum
 
 import pytest
 
-from tests.chaos.honest import Crowd, percentile
+from tests.chaos.honest import Crowd, HonestDevice, percentile
 from tests.chaos.hostile import BEFORE_THE_HANDSHAKE, WAYS, Attack
 from tests.chaos.relay_process import RelayProcess, relay_process
 from tests.chaos.upstream import model_end
@@ -87,19 +87,22 @@ class Battlefield:
             target = relay if weather is Weather.ATTACK else self.other
             attack = await Attack.begin(target.port, self.size.hostile, seconds)
         await relay.holding()
-        began, cpu_s = loop.time(), relay.cpu_s()
+        began = loop.time()
         while loop.time() < began + seconds:
             await asyncio.sleep(0.25)
             self.peak_kib = max(self.peak_kib, relay.pss_kib())
-        ended, cores = loop.time(), (relay.cpu_s() - cpu_s) / (loop.time() - began)
-        waits_s = (await relay.holding()).waits_s
+        ended, work = loop.time(), await relay.work()
         if attack is not None:
             for name, ends in (await attack.end()).items():
                 if weather is Weather.ATTACK:
                     self.seen.update({(name, end): n for end, n in ends.items()})
         latencies_s = self.crowd.latencies_s(began, ended)
         p50_s, p99_s = percentile(latencies_s, 0.5), percentile(latencies_s, 0.99)
-        return Stretch(weather, p50_s, p99_s, percentile(waits_s, 0.99), cores)
+        return Stretch(weather, p50_s, p99_s, percentile(work.waits_s, 0.99), work.cpu_s / (ended - began))
+
+
+def devices(relay: RelayProcess, n_devices: int) -> Crowd:
+    return Crowd([HonestDevice(relay.url) for _ in range(n_devices)])
 
 
 async def chaos(size: Size) -> None:
@@ -110,12 +113,12 @@ async def chaos(size: Size) -> None:
         relay_process(model, **settings) as relay,
         relay_process(other_model, **settings) as other,
     ):
-        async with Crowd(relay.url, size.honest).talking(0.5):
+        async with devices(relay, size.honest).talking(0.5):
             pass  # imports and caches are not what is measured
         start = await relay.settled(await relay.holding(), 5.0)
         assert start.sessions == 0
 
-        crowd = Crowd(relay.url, size.honest)
+        crowd = devices(relay, size.honest)
         battle = Battlefield(relay, other, crowd, size)
         stretches = []
         async with crowd.talking(STARTING_S):

@@ -6,7 +6,7 @@ Ordinary audio comes back at once as sound of one long response, which is how th
 import asyncio
 import base64
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -46,10 +46,14 @@ class ModelSession:
             head = {"type": event["type"], "event_id": f"event_{next(self._numbers)}"}
             await self._connection.send(orjson.dumps(head | event).decode(), text=True)
 
+    async def configure(self, session: Obj) -> None:
+        """Take a configuration as it is."""
+        await self.tell({"type": "session.updated", "session": session})
+
     async def _take(self, event: Obj) -> None:
         match event["type"]:
             case "session.update":
-                await self.tell({"type": "session.updated", "session": event["session"]})
+                await self.configure(event["session"])
             case "input_audio_buffer.append":
                 await self._hear(base64.b64decode(event["audio"]))
             case "conversation.item.create" if event["item"]["type"] == "message":
@@ -127,6 +131,25 @@ class ModelSession:
             response = {"id": self._response, "status": status, "output": output, "usage": usage}
             self._response = ""
             await self.tell({"type": "response.done", "response": response})
+
+
+HOSTILE = "hostile"
+
+
+class TurningModel(ModelSession):
+    """A model's end like the others until it is configured; then `turn` has the connection, in sessions that ask for
+    the model `HOSTILE` or have it in their instructions."""
+
+    def __init__(self, connection: ServerConnection, turn: Callable[[ServerConnection], Awaitable[None]]) -> None:
+        super().__init__(connection)
+        self._turn = turn
+        self._is_hostile = connection.request is not None and f"model={HOSTILE}" in connection.request.path
+
+    async def configure(self, session: Obj) -> None:
+        """Take a configuration, and turn if it is time."""
+        await super().configure(session)
+        if self._is_hostile or HOSTILE in session.get("instructions", ""):
+            await self._turn(self._connection)
 
 
 @asynccontextmanager
