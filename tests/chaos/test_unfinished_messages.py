@@ -1,0 +1,93 @@
+"""Messages that begin and never end, of many clients at once: one bound for all of them, and nobody else suffers."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.honest import Crowd, HonestDevice, HonestRealtime
+from tests.chaos.inputs import HONEST_KEY, MESSAGE_BYTES, WayIn
+from tests.chaos.one_hostile import end_of, open_session
+from tests.chaos.one_input import subject
+from tests.chaos.relay_process import RelayProcess
+from tests.support.raw_websocket import RawClient, binary, masked, more
+
+N_CLIENTS = 30
+GROWTH_KIB = 128 * 1024
+SLICE_BYTES = 1024 * 1024
+STALLED_S = 1.0
+"""A client that could not send a slice for so long has been slowed down."""
+WATCHED_S = 0.05
+
+
+def in_one_frame() -> Iterator[bytes]:
+    frame = masked(binary(bytes(MESSAGE_BYTES)))[:-1]
+    for start in range(0, len(frame), SLICE_BYTES):
+        yield frame[start : start + SLICE_BYTES]
+
+
+def in_fragments() -> Iterator[bytes]:
+    yield masked(binary(bytes(SLICE_BYTES), fin=False))
+    fragment = masked(more(bytes(SLICE_BYTES), fin=False))
+    for _ in range(MESSAGE_BYTES // SLICE_BYTES - 1):
+        yield fragment
+
+
+async def send_all(client: RawClient, slices: Iterator[bytes]) -> str:
+    """Send an unfinished message: "taken" if all of it was, else "slowed" or "reset"."""
+    try:
+        for one in slices:
+            client.writer.write(one)
+            async with asyncio.timeout(STALLED_S):
+                await client.writer.drain()
+    except TimeoutError:
+        return "slowed"
+    except ConnectionError:
+        return "reset"
+    return "taken"
+
+
+async def fate_of(client: RawClient, slices: Iterator[bytes]) -> str:
+    """What became of a client: its close code, or what `send_all` says."""
+    ending = asyncio.create_task(end_of(client))
+    try:
+        sent = await send_all(client, slices)
+        await asyncio.wait({ending}, timeout=STALLED_S)
+        return ending.result() if ending.done() else sent
+    finally:
+        ending.cancel()
+
+
+async def peak_pss_kib(relay: RelayProcess, meanwhile: "asyncio.Future[list[str]]") -> int:
+    """The most memory that it holds until that is done."""
+    peak_kib = relay.pss_kib()
+    while not meanwhile.done():
+        await asyncio.wait({meanwhile}, timeout=WATCHED_S)
+        peak_kib = max(peak_kib, relay.pss_kib())
+    return peak_kib
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("slices", [in_one_frame, in_fragments], ids=["in one frame", "in fragments"])
+async def test_unfinished_messages_of_thirty_clients_have_one_bound(
+    tmp_path: Path, slices: Callable[[], Iterator[bytes]]
+) -> None:
+    async with subject(tmp_path / "log") as one:
+        relay, crowd = one.relay, Crowd([HonestDevice(one.relay.url, HONEST_KEY), _realtime(one.relay)])
+        async with crowd.talking(0.2):
+            clients = [await open_session(relay.port, WayIn.REALTIME) for _ in range(N_CLIENTS)]
+            before_kib = (await relay.holding()).pss_kib
+            fates = asyncio.gather(*(fate_of(client, slices()) for client in clients))
+            peak_kib = await peak_pss_kib(relay, fates)
+            for client in clients:
+                await client.close()
+    ends = fates.result()
+    print(f"{peak_kib - before_kib} KiB more, {ends}")
+    assert peak_kib - before_kib < GROWTH_KIB
+    assert crowd.faults == []
+    assert "reset" not in ends, "who is refused is told so"
+
+
+def _realtime(relay: RelayProcess) -> HonestRealtime:
+    return HonestRealtime(f"ws://127.0.0.1:{relay.port}/v1/realtime?model=m", HONEST_KEY)
