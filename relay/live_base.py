@@ -18,6 +18,7 @@ from relay.core.policy import Principal
 from relay.core.redact import redact
 from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
+from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 
 CLOSE_TIMEOUT_S = 5.0
@@ -118,8 +119,9 @@ class LiveBase(Generic[Core]):
         self._ended = ("1006", "")
         """How the client's connection ended; 1006 also where it never stood."""
         self._closed = self._loop.create_future()
+        self._paced = PacedReader(self._upstream, self._upstream_text, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
-        self._upstream.on_closed = self._upstream_closed
+        self._upstream.on_closed = self._paced.take_end
         self._upstream.on_writable = self._upstream_writable
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -132,6 +134,7 @@ class LiveBase(Generic[Core]):
             await self._closed
         finally:
             self._stop()
+            self._paced.stop()
             for timer in (self._timer, self._stuck_timer):
                 if timer is not None:
                     timer.cancel()
@@ -173,6 +176,9 @@ class LiveBase(Generic[Core]):
         self.feed(ev.ClientClosed(code, reason))
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _upstream_text(self, frame: memoryview) -> None:
+        raise NotImplementedError
 
     def _upstream_closed(self, code: int, reason: str) -> None:
         self.feed(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))

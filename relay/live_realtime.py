@@ -71,7 +71,7 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         client.on_text = self._client_text
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
-        self._upstream.on_text = self._upstream_text
+        self._upstream.on_text = self._paced.take
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -103,8 +103,8 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         if not self._is_dialled:
             super()._begin()
             return
-        self._upstream.on_text = self._upstream_text
-        self._upstream.on_closed = self._upstream_closed
+        self._upstream.on_text = self._paced.take
+        self._upstream.on_closed = self._paced.take_end
         self.feed(ev.UpstreamOpened())
         early, self._early = self._early, []
         for one in early:

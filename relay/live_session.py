@@ -82,7 +82,7 @@ class LiveSession(LiveBase[DeviceSession]):
         client.on_text = self._client_text
         client.on_binary = self._client_binary
         client.on_fragment = self._client_fragment
-        self._upstream.on_text = self._upstream_text
+        self._upstream.on_text = self._paced.take
 
     async def run(self) -> None:
         """Live until the client is gone, and leave nothing behind: no voice that still speaks either."""

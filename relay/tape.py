@@ -414,7 +414,9 @@ class RealtimeTape(SessionTape):
             return
         raised = "" if commands is not None else _what_failed()
         told, samples, is_clients = realtime_object(event, now, commands, raised)
-        line = self._secrets.redact_json(quick_line(told))
+        line = quick_line(told)
+        if type(event) is not UpstreamSaid or not event.body:  # those that were read have been searched before
+            line = self._secrets.redact_json(line)
         if samples:
             (self._client if is_clients else self._upstream).extend(samples)
         self._note(line, now, len(samples))

@@ -8,6 +8,7 @@ tests/app/test_connections.py: `AppRunner._make_server`, `Server._kwargs`, what 
 import asyncio
 import json
 import ssl
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -29,6 +30,8 @@ SHUTDOWN_TIMEOUT_S = 2.0
 TLS_HANDSHAKE_TIMEOUT_S = 5.0
 """How long a handshake may take. Until it is done the connection is in no count: loops tell nobody of it."""
 _MAX_LINE_BYTES = 8190
+_KERNEL_BUFFER_BYTES = 32 * 1024
+"""What the kernel keeps of a request that is not read yet, and what is parsed at once of thousands of tiny chunks."""
 
 
 class Connection(web.RequestHandler):
@@ -241,3 +244,5 @@ class RelaySite(web.TCPSite):
             backlog=self._backlog,
             ssl_handshake_timeout=self._handshake_timeout_s,
         )
+        for listener in self._server.sockets:
+            listener.setsockopt(SOL_SOCKET, SO_RCVBUF, _KERNEL_BUFFER_BYTES)  # connections inherit it

@@ -72,7 +72,8 @@ class SentenceSplitter:
             is_last = start + _AHEAD >= len(text)
             while (is_last or len(self._text) >= _AHEAD) and (end := self._end(look=look)) is not None:
                 sentences.append(self._text[:end])
-                self._text, self._looked_at, self._is_undecided, look = self._text[end:], 0, False, True
+                self._text, self._looked_at, self._is_undecided = self._text[end:], 0, False
+                look = _DECIDING.search(self._text) is not None
         return sentences
 
     def flush(self) -> str:

@@ -41,14 +41,19 @@ class Passage(MessageListener):
     """Where to; None while the passage is closed."""
 
     def open_passage(self, to: MessageListener) -> None:
-        """Let usual frames through, if both ends are between two messages and neither is closing."""
+        """Let usual frames through, if this end is read, both are between two messages and neither is closing."""
         transport = to.transport
-        if self.takes_messages and transport is not None and not transport.is_close_frame_sent:
+        if self.takes_messages and not self.is_paused and transport is not None and not transport.is_close_frame_sent:
             self.pass_to = transport
 
     def close_passage(self) -> None:
         """Let everything take the long way."""
         self.pass_to = None
+
+    def pause_reading(self, why: str) -> None:
+        """Read no more; what has been read already takes the long way."""
+        self.pass_to = None
+        super().pause_reading(why)
 
     def close(self, code: int, reason: str = "") -> None:
         """Close with `code`; nothing passes any more."""
@@ -83,11 +88,12 @@ class RealtimeClientSocket(Passage, StrictTextListener):
         if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
             n_bytes, least_bytes = frame.payload_size, self._least_bytes
             left_bytes = self._left_bytes - (n_bytes if n_bytes > least_bytes else least_bytes)
-            raw = frame.get_payload_as_bytes()
-            if left_bytes >= 0 and n_bytes <= LONG_BYTES and canonical_append(raw) >= 0:
-                self._left_bytes = left_bytes
-                to.send(_TEXT, raw)
-                return
+            if left_bytes >= 0 and n_bytes <= LONG_BYTES:
+                raw = frame.get_payload_as_bytes()
+                if canonical_append(raw) >= 0:
+                    self._left_bytes = left_bytes
+                    to.send(_TEXT, raw)
+                    return
         self._long_way(transport, frame)
 
     def open_for(self, n_bytes: int, least_bytes: int, to: MessageListener) -> None:
@@ -303,8 +309,8 @@ class RealtimeUpstreamSocket(Passage, UpstreamSocket):
         """One frame; raises WSProtocolError, by which picows closes with its code."""
         to = self.pass_to
         if to is not None and frame.msg_type is _TEXT and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
-            raw = frame.get_payload_as_bytes()
-            if raw.startswith(USUAL_DELTAS) and frame.payload_size <= LONG_BYTES:
+            raw = frame.get_payload_as_bytes() if frame.payload_size <= LONG_BYTES else b""
+            if raw.startswith(USUAL_DELTAS):
                 self.has_passed = True
                 to.send(_TEXT, raw)
                 return

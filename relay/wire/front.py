@@ -18,7 +18,7 @@ from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
 from relay.wire.beta import BETA_NAMES
 from relay.wire.redaction import redact_event
-from relay.wire.weight import MAX_CLIENT_MEMBERS, MAX_UPSTREAM_MEMBERS, has_too_many_members, is_writable
+from relay.wire.weight import MAX_CLIENT_MEMBERS, MAX_ESCAPES, MAX_UPSTREAM_MEMBERS, has_too_many_members, is_writable
 
 MAX_KIND_CHARS = 200
 _SPACE = rb"[ \t\r\n]*"  # JSON's own; \s would let others pass
@@ -117,7 +117,10 @@ class FrontCodec:
         if n_bytes >= 0:
             return Forwarded("input_audio", "", n_bytes, raw)
         if has_too_many_members(raw, MAX_CLIENT_MEMBERS):
-            text = f"An event may have at most {MAX_CLIENT_MEMBERS} members and list elements; this one was not taken."
+            text = (
+                f"An event may have at most {MAX_CLIENT_MEMBERS} members and list elements, and {MAX_ESCAPES} escapes "
+                "in its texts; this one was not taken."
+            )
             return ClientBabbled(text, "too_many_members")
         try:
             body = orjson.loads(raw)

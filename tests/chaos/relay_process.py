@@ -195,9 +195,8 @@ class Waits:
 
 
 async def _run(look_every_s: float) -> None:
-    from aiohttp import web
 
-    from relay.app.connections import RelayRunner
+    from relay.app.connections import RelayRunner, RelaySite
     from relay.config import Settings
     from relay.endpoints.navai_options import NavaiOptions
     from relay.logs import setup_logging
@@ -211,7 +210,7 @@ async def _run(look_every_s: float) -> None:
     app = create_app(settings, registry, NavaiOptions.from_env())
     runner = RelayRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await RelaySite(runner, "127.0.0.1", 0, None).start()
     gc.collect()  # as `serve` does
     gc.freeze()
     print(runner.addresses[0][1], flush=True)

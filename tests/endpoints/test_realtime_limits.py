@@ -130,8 +130,9 @@ async def test_audio_and_small_events_go_on_while_there_is_no_room_for_long_mess
 async def test_a_long_message_passes_whole(n_bytes: int) -> None:
     async with between() as (client, upstream, relay):
         await ready(client, upstream)
-        await client.send(type="conversation.item.create", item={"type": "message", "role": "user", "content": [
-            {"type": "input_text", "text": "é" * (n_bytes // 2)}]})  # fmt: skip
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "é" * (n_bytes // 2)}]}
+        event = {"type": "conversation.item.create", "item": item}
+        await client.connection.send(json.dumps(event, ensure_ascii=False))
         seen = await upstream.expect("conversation.item.create")
         assert seen["item"]["content"][0]["text"] == "é" * (n_bytes // 2)
         await upstream.emit({"type": "conversation.item.retrieved", "event_id": "e", "item": seen["item"]})

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.wire.weight import has_too_many_members
+from relay.wire import weight
+from relay.wire.weight import MAX_ESCAPES, has_too_many_members
 
 TEXT = 'a, [b] {c} \\ " \\" ,,,'
 
@@ -38,8 +39,25 @@ def test_the_count_is_that_of_the_parsed_value(value: Any) -> None:
         assert has_too_many_members(raw, n_members - 1)
 
 
+@given(JSON, st.integers(1, 9))
+def test_the_count_does_not_depend_on_where_the_text_is_cut(value: Any, n_bytes: int) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode()
+    n_members = members_of(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weight, "_PIECE_BYTES", n_bytes)
+        assert not has_too_many_members(raw, n_members)
+        if n_members:
+            assert has_too_many_members(raw, n_members - 1)
+
+
+def test_escapes_have_a_bound_of_their_own() -> None:
+    for escape in (b"\\n", b'\\"', b"\\\\", b"\\u0000"):
+        assert not has_too_many_members(b'{"text":"' + escape * MAX_ESCAPES + b'"}', 10)
+        assert has_too_many_members(b'{"text":"' + escape * (MAX_ESCAPES + 40_000) + b'"}', 10)
+
+
 def test_what_stands_in_texts_does_not_count() -> None:
-    assert not has_too_many_members(json.dumps({"text": TEXT * 10_000}).encode(), 10)
+    assert not has_too_many_members(json.dumps({"text": TEXT * 5_000}).encode(), 10)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +68,11 @@ def test_what_stands_in_texts_does_not_count() -> None:
         b"[" + b",".join([b'""'] * 1_400_000) + b"]",
         b'"' * 1_000_000 + b"," * 20_000,
         b"[" * 1_000_000,
+        b'"' * 16_000_000,
+        b'["' + b'\\"' * 8_000_000,
+        b'["' + b"\\" * 16_000_000,
     ],
-    ids=["objects", "members", "texts", "no JSON", "nesting"],
+    ids=["objects", "members", "texts", "no JSON", "nesting", "quotes", "escaped quotes", "backslashes"],
 )
 def test_many_members_are_seen_in_little_time(raw: bytes) -> None:
     costs_s = []
