@@ -33,6 +33,8 @@ REALTIME_EVENT_RATE = 50.0
 REALTIME_EVENT_CREDIT = 2000.0
 """A client that restores a conversation creates its items one by one."""
 REALTIME_EVENT_BURST = 50.0
+MEMBERS_PER_EVENT = 100
+"""An event of more members counts as several: the rules take up to 2 µs for each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,12 +116,15 @@ def item(value: Any, policy: RealtimePolicy, path: str) -> Obj:
     return _unknown_type(value, policy, path) if table is None else shape(value, table, policy, path)
 
 
+_ROLE = one_of("user", "assistant", "system", "developer")
+
+
 def _check_role(role: Any, policy: RealtimePolicy, path: str) -> None:
     if role == "assistant":
         require("history", policy, path)
     elif role != "user":
         require("system_items", policy, path)  # developer, system, and whatever else ranks above a user
-    one_of("user", "assistant", "system", "developer")(role, policy, path)
+    _ROLE(role, policy, path)
 
 
 _COMMON: Table = {"id": text, "type": scalar, "object": scalar, "status": scalar}

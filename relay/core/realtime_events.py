@@ -5,7 +5,7 @@ written anew. A `raw` memoryview is valid during the call only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from audio.framing import Chunk
@@ -21,9 +21,18 @@ CONSENT = "relay.consent"
 
 @dataclass(frozen=True, slots=True)
 class ClientSaid:
-    """An event of the client's, parsed: what goes on is written from `body` alone, so that nothing hides in `raw`."""
+    """An event of the client's, parsed: what goes on is written from `body` alone, so that nothing hides in `raw`.
+
+    `n_members`: how many members and list elements it has, for its client's allowance; recordings do not hold it.
+    """
 
     body: Mapping[str, Any]
+    n_members: int = field(default=0, compare=False)
+
+    @property
+    def is_append(self) -> bool:
+        """Whether it appends audio, however it is written."""
+        return self.body.get("type") == "input_audio_buffer.append"
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ _TOO_FAST = {
     "audio": "Audio comes faster than 2 MB or 600 events a second; it is read at that rate, and nothing is lost.",
     "messages": "Events come faster than 50 a second; they are read at that rate, and nothing is lost.",
 }
-_STALLED = "This message took too long to arrive while others waited for its room; send it again in a moment."
+_STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
 
 PASSED_CLOSES = frozenset({1000, 1001, 1008, 1009, 1012, 1013})
 """Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
@@ -265,7 +265,7 @@ class RealtimeSession:
             text = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_limit", text, "session too long")
         elif self._idle_at is not None and now >= self._idle_at:
-            text = f"Nothing was said for {self._limits.max_idle_s:.0f} s; reconnect to go on."
+            text = f"No event came and no response ran for {self._limits.max_idle_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_idle", text, "idle")
         return self.phase is Phase.ENDED
 

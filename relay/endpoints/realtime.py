@@ -12,7 +12,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
-from relay.auth.keyring import ANONYMOUS
+from relay.auth.keyring import ANONYMOUS, base_identity
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
 from relay.core.quota import address_key
@@ -70,7 +70,9 @@ async def _converse(
         if "Origin" not in request.headers:
             await _dial_first(request, live)
         subprotocol = chosen_subprotocol(request)
-        owner = address_key(relay.auth.address(request)) if principal.identity == ANONYMOUS else principal.identity
+        owner = base_identity(principal.identity)
+        if owner == ANONYMOUS:
+            owner = address_key(relay.auth.address(request))
         if take_over(
             request,
             socket,

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from socket import SO_RCVBUF, SOL_SOCKET
-from time import thread_time
 from typing import Any, cast
 
 from aiohttp import web
@@ -23,15 +22,13 @@ from relay.errors import BadRequest
 from relay.peers.frames import MessageListener, no_matter
 from relay.peers.read_budget import ReadBudget
 from relay.peers.read_share import LONG_READ_BYTES, ReadShare
+from relay.peers.sparing_reader import SparingReader
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
 _KERNEL_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
 and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
-_SPARING_READ_BYTES = 256
-_CHEAP_READ_S = 0.0003
-"""What parsing a piece may take for the next one to be twice as long."""
 _EARLY_BYTES = 1024
 """What is taken at once of the frames that came with the request: others have their turn before the next."""
 
@@ -130,38 +127,13 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             self.transport.underlying_transport.set_protocol(self)
 
     def read_sparingly(self) -> None:
-        """Read little at a time, once around the loop: a reader that is paused still parses all that it has read, and
-        libuv reads a socket up to 32 times in a row while there is more.
-
-        How little depends on what the last piece cost, so that a long message does not take thousands of rounds.
-        """
+        """Read little at a time from here on (`SparingReader`)."""
         if self._reads_sparingly:
             return
         self._reads_sparingly = True
-        take_all: Callable[[int], memoryview] = super().get_buffer
-        parse: Callable[[int], None] = self.buffer_updated
-        listener, call_soon = self._listener, asyncio.get_running_loop().call_soon
         line = self.transport.underlying_transport
-        most_bytes = _SPARING_READ_BYTES
-
-        def take_little(hint: int) -> memoryview:
-            return take_all(hint)[:most_bytes]
-
-        def go_on() -> None:
-            if not listener.is_paused and not line.is_closing():
-                line.resume_reading()
-
-        def parse_little(n_bytes: int) -> None:
-            nonlocal most_bytes
-            began_s = thread_time()
-            parse(n_bytes)
-            is_cheap = thread_time() - began_s < _CHEAP_READ_S
-            most_bytes = min(2 * most_bytes, _KERNEL_BUFFER_BYTES) if is_cheap else _SPARING_READ_BYTES
-            if not listener.is_paused and not line.is_closing():
-                line.pause_reading()
-                call_soon(go_on)
-
-        self.get_buffer, self.buffer_updated = take_little, parse_little
+        sparing = SparingReader(line, self._listener, super().get_buffer, self.buffer_updated)
+        self.get_buffer, self.buffer_updated = sparing.get_buffer, sparing.buffer_updated
         line.set_protocol(self)
 
     def take_early(self, data: bytes) -> None:

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from relay.peers.frames import MessageListener
 
 BURST_MESSAGES = 50
+BURST_BYTES = 256 * 1024
 TURN_S = 0.01
-"""How long others have their turn after a burst."""
+"""How long others have their turn after a burst; longer in proportion after a longer message."""
 _BURST = "a burst of messages"
 
 
 class PacedReader:
     """Hands messages, and the end of the connection, to `handle` and `closed` in their order.
 
-    Beyond `BURST_MESSAGES` in `TURN_S` they wait, and the peer is not read. No more wait than one read has brought.
+    Beyond `BURST_MESSAGES` or `BURST_BYTES` in `TURN_S` they wait, and the peer is not read. No more wait than one read
+    has brought.
     """
 
     def __init__(
@@ -32,18 +34,19 @@ class PacedReader:
         self._waiting: deque[bytes] = deque()
         self._end: tuple[int, str] | None = None
         self._began = clock()
-        self._n_messages = 0
+        self._n_messages = self._n_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, message: memoryview) -> None:
         """A message has come."""
-        if not self._waiting and self._is_its_turn():
-            self._handle(message)
+        if self._timer is not None:
+            self._waiting.append(bytes(message))
             return
-        self._waiting.append(bytes(message))
-        if self._timer is None:
+        self._count(len(message))
+        self._handle(message)
+        if self._timer is None and not self._has_room:
             self._socket.pause_reading(_BURST)
-            self._timer = asyncio.get_running_loop().call_later(TURN_S, self._go_on)
+            self._wait()
 
     def take_end(self, code: int, reason: str) -> None:
         """The connection is gone."""
@@ -59,21 +62,33 @@ class PacedReader:
             self._timer.cancel()
             self._timer = None
 
-    def _is_its_turn(self) -> bool:
+    @property
+    def _has_room(self) -> bool:
+        return self._n_messages < BURST_MESSAGES and self._n_bytes < BURST_BYTES
+
+    def _count(self, n_bytes: int) -> None:
         now = self._clock()
         if now - self._began > TURN_S:
-            self._began, self._n_messages = now, 0
+            self._begin(now)
         self._n_messages += 1
-        return self._n_messages <= BURST_MESSAGES
+        self._n_bytes += n_bytes
+
+    def _begin(self, now: float) -> None:
+        self._began, self._n_messages, self._n_bytes = now, 0, 0
+
+    def _wait(self) -> None:
+        wait_s = TURN_S * max(1.0, self._n_bytes / BURST_BYTES)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._go_on)
 
     def _go_on(self) -> None:
         self._timer = None
-        self._began, self._n_messages = self._clock(), 0
-        for _ in range(min(len(self._waiting), BURST_MESSAGES)):
-            if self._waiting:  # a message may end the session, and with it all that waits
-                self._handle(memoryview(self._waiting.popleft()))
-        if self._waiting:
-            self._timer = asyncio.get_running_loop().call_later(TURN_S, self._go_on)
+        self._begin(self._clock())
+        while self._waiting and self._has_room:
+            message = self._waiting.popleft()
+            self._count(len(message))
+            self._handle(memoryview(message))
+        if not self._has_room and self._waiting:
+            self._wait()
         elif self._end is not None:
             self._closed(*self._end)
         else:

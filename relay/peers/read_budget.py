@@ -40,21 +40,20 @@ class ReadBudget:
     def __init__(self, max_bytes: int = MAX_UNFINISHED_BYTES, patience_s: float = PATIENCE_S) -> None:
         self._max_bytes = max_bytes
         self._patience_s = patience_s
-        self._holders: dict[Holder, None] = {}
-        self._waiting: dict[Holder, None] = {}
-        self._owned: Counter[str] = Counter()
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def held_bytes(self) -> int:
+        self.held_bytes = 0
         """How much is held in all."""
-        return self._owned.total()
+        self._owned: Counter[str] = Counter()
+        self._holders: dict[Holder, None] = {}  # the oldest message first, as in the next two
+        self._holders_of: dict[str, dict[Holder, None]] = {}
+        self._waiting: dict[Holder, None] = {}
+        self._blocker: Holder | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def hold(self, holder: Holder, n_bytes: int) -> None:
         """So much of its message has come. The connection is paused if it finds no room for more."""
-        self._owned[holder.owner] += n_bytes - holder.held_bytes
-        holder.held_bytes = n_bytes
+        self._count(holder, n_bytes)
         self._holders.setdefault(holder)
+        self._holders_of.setdefault(holder.owner, {}).setdefault(holder)
         if not self._has_room(holder) and holder not in self._waiting:
             self._waiting[holder] = None
             holder.pause()
@@ -62,17 +61,25 @@ class ReadBudget:
 
     def release(self, holder: Holder) -> None:
         """Its message is whole, or its connection gone: others may go on."""
-        self._owned[holder.owner] -= holder.held_bytes
-        if not self._owned[holder.owner]:
-            del self._owned[holder.owner]
-        holder.held_bytes = 0
-        self._holders.pop(holder, None)
+        if holder not in self._holders:
+            return
+        self._count(holder, 0)
+        del self._holders[holder]
+        of_owner = self._holders_of[holder.owner]
+        del of_owner[holder]
+        if not of_owner:
+            del self._holders_of[holder.owner], self._owned[holder.owner]
         self._waiting.pop(holder, None)
         for other in list(self._waiting):
-            if self._has_room(other):
+            if other in self._waiting and self._has_room(other):
                 del self._waiting[other]
                 other.resume()
         self._watch()
+
+    def _count(self, holder: Holder, n_bytes: int) -> None:
+        more_bytes, holder.held_bytes = n_bytes - holder.held_bytes, n_bytes
+        self.held_bytes += more_bytes
+        self._owned[holder.owner] += more_bytes
 
     def _has_room(self, holder: Holder) -> bool:
         fits = self.held_bytes < self._max_bytes or holder is self._oldest()
@@ -80,19 +87,24 @@ class ReadBudget:
         return fits and is_fair
 
     def _oldest(self, owner: str | None = None) -> Holder:
-        return next(one for one in self._holders if owner in (None, one.owner))
+        return next(iter(self._holders if owner is None else self._holders_of[owner]))
 
     def _watch(self) -> None:
-        if not self._waiting and self._timer is not None:
+        """Give the message that the first one waits for its time: it begins when it is the one."""
+        blocker = None
+        if self._waiting:
+            first = next(iter(self._waiting))
+            blocker = self._oldest(first.owner if self.held_bytes < self._max_bytes else None)
+        if blocker is self._blocker:
+            return
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        elif self._waiting and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._patience_s, self._cut_oldest)
+        self._blocker = blocker
+        if blocker is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._patience_s, self._cut, blocker)
 
-    def _cut_oldest(self) -> None:
-        """End the message that the first one waits for."""
+    def _cut(self, holder: Holder) -> None:
         self._timer = None
-        waits = next(iter(self._waiting))
-        oldest = self._oldest(waits.owner if self.held_bytes < self._max_bytes else None)
-        self.release(oldest)
-        oldest.cut()
+        self.release(holder)
+        holder.cut()

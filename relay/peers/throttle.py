@@ -55,9 +55,9 @@ class ReadThrottle:
         if self.audio.left < 0:
             self.slow_down(self.audio, "audio")
 
-    def message(self) -> None:
-        """Count a message."""
-        self.messages.left -= 1
+    def message(self, cost: float = 1) -> None:
+        """Count a message, as `cost` of them."""
+        self.messages.left -= cost
         if self.messages.left < 0:
             self.slow_down(self.messages, "messages")
 

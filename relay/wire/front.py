@@ -18,7 +18,14 @@ from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
 from relay.wire.beta import BETA_NAMES
 from relay.wire.redaction import redact_event
-from relay.wire.weight import MAX_CLIENT_MEMBERS, MAX_ESCAPES, MAX_UPSTREAM_MEMBERS, has_too_many_members, is_writable
+from relay.wire.weight import (
+    MAX_CLIENT_MEMBERS,
+    MAX_ESCAPES,
+    MAX_UPSTREAM_MEMBERS,
+    count_members,
+    has_too_many_members,
+    is_writable,
+)
 
 MAX_KIND_CHARS = 200
 _SPACE = rb"[ \t\r\n]*"  # JSON's own; \s would let others pass
@@ -116,7 +123,8 @@ class FrontCodec:
         n_bytes = canonical_append(raw)
         if n_bytes >= 0:
             return Forwarded("input_audio", "", n_bytes, raw)
-        if has_too_many_members(raw, MAX_CLIENT_MEMBERS):
+        n_members = count_members(raw, MAX_CLIENT_MEMBERS)
+        if n_members is None:
             text = (
                 f"An event may have at most {MAX_CLIENT_MEMBERS} members and list elements, and {MAX_ESCAPES} escapes "
                 "in its texts; this one was not taken."
@@ -137,7 +145,7 @@ class FrontCodec:
             return ClientBabbled("The message is nested too deeply.", "invalid_json", None, known_id)
         if self._client is not None:
             [body] = self._client.up(body)
-        return ClientSaid(body)
+        return ClientSaid(body, n_members)
 
     def binary(self) -> ClientBabbled:
         """A binary message: the protocol has none."""

@@ -33,9 +33,9 @@ from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, is_wri
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536
-MAX_OUTPUT_ITEMS = 256
-"""Of one response; an answer has a handful. What is over it is passed over."""
 """Words beyond this in one event or item are left out."""
+MAX_OUTPUT_ITEMS = 256
+"""Items of one response beyond this are left out; an answer has a handful."""
 REQUEST_KEY = "relay_request"
 """The metadata key by which our own responses are known again."""
 

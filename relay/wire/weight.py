@@ -22,13 +22,16 @@ _PIECE_BYTES = 64 * 1024
 
 
 def has_too_many_members(raw: bytes, most: int) -> bool:
-    """Whether a JSON text has more than `most` members, lists and objects, or more than `MAX_ESCAPES` escapes.
+    """Whether a JSON text has more than `most` members, or more than `MAX_ESCAPES` escapes."""
+    return len(raw) > most and count_members(raw, most) is None
+
+
+def count_members(raw: bytes, most: int) -> int | None:
+    """How many members, lists and objects a JSON text has; None for more than `most`, or than `MAX_ESCAPES` escapes.
 
     Commas and brackets in its texts are none. What has too many is seen at its first ones; a long text of a few members
     is passed over by position.
     """
-    if len(raw) <= most:
-        return False
     n_members = n_quotes = n_escapes = start = 0
     in_text, held = False, b""
     slash_at = raw.find(b"\\")
@@ -38,7 +41,7 @@ def has_too_many_members(raw: bytes, most: int) -> bool:
                 slash_at = raw.find(b"\\", start)
             ends = [at for at in (raw.find(b'"', start), slash_at) if at >= 0]
             if not ends:
-                return False
+                break
             start = min(ends)
         piece, start = held + raw[start : start + _PIECE_BYTES], start + _PIECE_BYTES
         held = b""
@@ -51,8 +54,8 @@ def has_too_many_members(raw: bytes, most: int) -> bool:
         in_text ^= not len(texts_and_rest) % 2
         # A member is at most two texts, its name and its value, and each has two quotes.
         if n_members > most or n_quotes > 4 * most + 4 or n_escapes > MAX_ESCAPES:
-            return True
-    return False
+            return None
+    return n_members
 
 
 def _unescaped(piece: bytes) -> tuple[bytes, bytes, int]:

@@ -28,7 +28,7 @@ def test_an_idle_session_is_told_so_and_closed() -> None:
     tick_at(stage, 60)
     [told] = stage.take_told()
     assert told["error"]["code"] == "session_idle"
-    assert told["error"]["message"] == "Nothing was said for 60 s; reconnect to go on."
+    assert told["error"]["message"] == "No event came and no response ran for 60 s; reconnect to go on."
     assert closes(stage) == [(4002, "idle")]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from time import thread_time
@@ -394,6 +395,29 @@ async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> Non
     rounds = await rounds_of(frames, lambda: None, **options)
     assert rounds.total() == 3001
     assert max(rounds.values()) <= 8192 / 32 + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the room of a long message stays")
+async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whole() -> None:
+    async with (
+        relay_end(read_within=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
+        raw_client(end) as (client, listener),
+    ):
+        both = asyncio.Event()
+        listener.on_text = lambda message: (
+            listener.messages.append(bytes(message)),
+            both.set() if len(message) == 9 else None,
+        )
+        client.send(text("x" * 2_000_000), text("a" * 9))
+        await both.wait()
+        protocol = listener.transport.underlying_transport.get_protocol()
+        unused = WSProtocol.get_buffer(protocol, -1)
+        assert len(unused) > 2_000_000
+        assert not any(unused[100_000:1_900_000]), "the system gives empty pages in place of those that it took"
+        client.send(text("y" * 500_000), text("b" * 9), close(1000))
+        await listener.end()
+        assert [message[:1] * len(message) for message in listener.messages] == listener.messages
+        assert [len(message) for message in listener.messages] == [2_000_000, 9, 500_000, 9]
 
 
 async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: RelayEnd) -> None:

@@ -40,7 +40,7 @@ async def test_messages_that_take_their_time_are_handled_at_once() -> None:
     reader = Reader()
     for number in range(10):
         reader.take(number)
-        reader.clock.advance(0.0005)
+        reader.clock.advance(0.0006)
     assert reader.seen == list(range(10))
     assert not reader.socket.is_paused
 
@@ -53,6 +53,18 @@ async def test_a_flood_is_handled_in_bursts_in_its_order_and_the_peer_is_not_rea
     await reader.done.wait()
     assert reader.seen == [*range(8), 99]
     assert not reader.socket.is_paused
+
+
+async def test_after_a_long_message_the_next_one_waits_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paced_reader, "BURST_BYTES", 10)
+    reader, loop = Reader(), asyncio.get_running_loop()
+    began_s = loop.time()
+    reader.paced.take(memoryview(b"0" * 200))
+    reader.take(99)
+    assert reader.seen == [0]
+    assert reader.socket.is_paused
+    await reader.done.wait()
+    assert loop.time() - began_s >= 0.02 - 0.001
 
 
 async def test_what_comes_while_others_wait_waits_behind_them() -> None:

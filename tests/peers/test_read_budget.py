@@ -88,6 +88,40 @@ async def test_who_holds_up_others_for_too_long_is_cut() -> None:
     budget.release(waiting)
 
 
+async def test_each_message_has_its_own_time_however_long_others_have_waited() -> None:
+    budget = ReadBudget(max_bytes=100, patience_s=0.2)
+    first, second, waiting = Connection("a"), Connection("b"), Connection("c")
+    budget.hold(first, 48)
+    budget.hold(second, 48)
+    budget.hold(waiting, 10)
+    await asyncio.sleep(0.15)
+    budget.hold(waiting, 60)
+    budget.release(first)
+    assert second.log == []
+    await asyncio.sleep(0.1)  # the first would have been cut by now
+    assert second.log == []
+    budget.release(second)
+    budget.release(waiting)
+
+
+async def test_whoever_is_resumed_may_be_done_at_once() -> None:
+    budget = ReadBudget(max_bytes=100)
+
+    class Quick(Connection):
+        def resume(self) -> None:
+            super().resume()
+            budget.release(self)
+
+    first = Connection("first")
+    others = [Quick(f"owner {number}") for number in range(3)]
+    budget.hold(first, 100)
+    for connection in others:
+        budget.hold(connection, 1)
+    budget.release(first)
+    assert [one.log for one in others] == [["pause", "resume"]] * 3
+    assert budget.held_bytes == 0
+
+
 async def test_who_waits_for_its_own_share_cuts_nobody_else() -> None:
     budget = ReadBudget(max_bytes=100, patience_s=0.01)
     other, mine, more_of_mine = Connection("other"), Connection("mine"), Connection("mine")

@@ -16,7 +16,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import UPSTREAM_PCM, AudioFormat, Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.wire.append import MAX_ID_CHARS
-from relay.wire.realtime import MAX_TEXT_CHARS, REQUEST_KEY, RealtimeCodec
+from relay.wire.realtime import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, REQUEST_KEY, RealtimeCodec
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
 SERVER_EVENTS: tuple[type[BaseModel], ...] = get_args(get_args(RealtimeServerEvent)[0])
@@ -477,6 +477,13 @@ def test_no_name_of_an_item_is_longer_than_an_id() -> None:
     event = decoded({"type": "conversation.item.added", "item": item})
     assert isinstance(event, ev.ItemAdded)
     assert event.item == Item("", "function_call")
+
+
+def test_a_response_with_more_items_than_any_has_is_cut() -> None:
+    items = [{"id": f"item_{number}", "type": "message"} for number in range(MAX_OUTPUT_ITEMS + 1)]
+    done = decoded({"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": items}})
+    assert isinstance(done, ev.ResponseDone)
+    assert [item.id for item in done.output] == [item["id"] for item in items[:MAX_OUTPUT_ITEMS]]
 
 
 def test_words_beyond_the_bound_are_left_out() -> None:
