@@ -193,6 +193,8 @@ class LiveBase(Generic[Core]):
     def ending(self) -> str:
         """How the session ended, for the log: code and reason of the close, and what was ignored meanwhile."""
         code, reason = self._ended
+        if code == "1006" and not reason:
+            reason = "the connection broke without a close frame"
         ignored = ", ".join(f"{escape_controls(what)} ×{n}" for what, n in self.core.passed_over.items())
         words = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
         return " ".join(word for word in words if word)

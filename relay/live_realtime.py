@@ -13,7 +13,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.events import Forwarded
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.limits import LEAST_APPEND_BYTES, MEMBERS_PER_EVENT, realtime_bytes_allowance, realtime_event_allowance
+from relay.core.limits import LEAST_APPEND_BYTES, message_cost, realtime_bytes_allowance, realtime_event_allowance
 from relay.core.realtime_events import ClientBabbled, ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.realtime_session import RealtimeSession
 from relay.core.redact import redact
@@ -172,11 +172,9 @@ class LiveRealtime(LiveBase[RealtimeSession]):
         self.feed(event)
 
     def _count_event(self, event: ClientSaid | ClientBabbled) -> None:
-        n_members = event.n_members if isinstance(event, ClientSaid) else 0
-        if n_members > MEMBERS_PER_EVENT:
-            self._throttle.message(n_members / MEMBERS_PER_EVENT)
-        elif not (isinstance(event, ClientSaid) and event.is_append):
-            self._throttle.message()
+        cost = message_cost(event.n_members) if isinstance(event, ClientSaid) else 1
+        if cost > 1 or not (isinstance(event, ClientSaid) and event.is_append):
+            self._throttle.message(cost)
 
     def _client_binary(self, frame: memoryview) -> None:
         self._throttle.take(len(frame))

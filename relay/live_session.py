@@ -11,7 +11,7 @@ from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.events import Forwarded
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance
+from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance, message_cost
 from relay.live_base import LiveBase, Tap, Tools
 from relay.passing import Listener, Passing, Piecewise
 from relay.peers.outbox import MAX_QUEUED_MS, Outbox
@@ -20,6 +20,7 @@ from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
+from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNSENT_UPSTREAM_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is left out."""
@@ -152,7 +153,8 @@ class LiveSession(LiveBase[DeviceSession]):
             self._passing.open_microphone()
 
     def _client_text(self, frame: memoryview) -> None:
-        self._throttle.message()
+        n_members = count_members(bytes(frame), MAX_CLIENT_MEMBERS)
+        self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
         codec = self._client_codec
         if codec.aligner.carry and (gathered := codec.decode_audio(b"")) is not None:
             self.feed(gathered)  # it was said before

@@ -37,7 +37,7 @@ from relay.core.journal_lines import (
 )
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.passed import Passed
-from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
+from relay.core.realtime_events import CONSENT, ClientSaid, PassDown, UpstreamSaid
 from relay.core.values import DeviceOptions
 from relay.recording.header import Header
 from relay.recording.writer import Batch, Files, Missing, Writer
@@ -415,11 +415,17 @@ class RealtimeTape(SessionTape):
         raised = "" if commands is not None else _what_failed()
         told, samples, is_clients = realtime_object(event, now, commands, raised)
         line = quick_line(told)
-        if type(event) is not UpstreamSaid or not event.body:  # those that were read have been searched before
+        if not _was_searched(event, commands):
             line = self._secrets.redact_json(line)
         if samples:
             (self._client if is_clients else self._upstream).extend(samples)
         self._note(line, now, len(samples))
+
+
+def _was_searched(event: Any, commands: Sequence[Any] | None) -> bool:
+    """Whether the relay's secrets have been taken out already: the codec does so with what it reads of the upstream."""
+    is_passed_on = all(type(command) is PassDown for command in commands or ())
+    return type(event) is UpstreamSaid and bool(event.body) and is_passed_on
 
 
 def _converts(options: DeviceOptions) -> bool:

@@ -267,6 +267,7 @@ class DeviceSession:
             case ev.ClientClosed():
                 self._end(None, event.reason)
             case ev.ClientTooFast():
+                self._pass_over("(read more slowly)")
                 self._error("too_fast", _TOO_FAST[event.what], False)
             case ev.ClientStuck():
                 self._error("slow_client", "The client does not read what it is sent; reconnect.", True)

@@ -196,8 +196,14 @@ def is_unclean(raw: bytes) -> bool:
 
 
 def cleaned_later(raw: bytes) -> bytes:
-    """The line that `quick_line` left to be cleaned. Raises ValueError."""
-    return line_of(_load(raw))
+    """The line that `quick_line` left to be cleaned. Raises ValueError for what it never wrote."""
+    line = _load(raw[len(_UNCLEAN) : raw.rindex(b"}")])
+    if not isinstance(line, dict):
+        raise ValueError("what is to be cleaned is no line")
+    try:
+        return line_of(line)
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"a line that is to be cleaned is none of ours: {type(error).__name__}") from None
 
 
 def _cleaned_line(line: Obj) -> Obj:
@@ -353,11 +359,12 @@ def read_line(raw: bytes) -> Line:
 
 
 def _load(raw: bytes) -> Any:
-    if is_unclean(raw):
-        return _load(raw[len(_UNCLEAN) : raw.rindex(b"}")])
     # What orjson could not write it does not read either: it would round whole numbers over 64 bits. The blank behind
     # the colon tells such lines apart.
-    return json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw)
+    try:
+        return json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _read_audio(line: Obj, now: float) -> Happened:

@@ -33,8 +33,8 @@ REALTIME_EVENT_RATE = 50.0
 REALTIME_EVENT_CREDIT = 2000.0
 """A client that restores a conversation creates its items one by one."""
 REALTIME_EVENT_BURST = 50.0
-MEMBERS_PER_EVENT = 100
-"""An event of more members counts as several: the rules take up to 2 µs for each."""
+MEMBERS_PER_MESSAGE = 25
+"""A message of more members counts as several: the rules take up to 2 µs for each, and 50 µs for a small message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,11 @@ def realtime_bytes_allowance(now: float) -> Allowance:
 def realtime_event_allowance(now: float) -> Allowance:
     """In events of a Realtime client that are no audio, and control frames."""
     return Allowance(REALTIME_EVENT_CREDIT, REALTIME_EVENT_RATE, REALTIME_EVENT_CREDIT, now, REALTIME_EVENT_BURST)
+
+
+def message_cost(n_members: int) -> float:
+    """As how many messages one of so many members counts."""
+    return max(1.0, n_members / MEMBERS_PER_MESSAGE)
 
 
 def message_allowance(now: float) -> Allowance:

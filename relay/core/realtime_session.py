@@ -59,8 +59,8 @@ UNTOUCHED = frozenset(
 """What comes many times a second: no rule looks into it unless outputs of a response under way have been hidden."""
 
 _TOO_FAST = {
-    "audio": "Audio comes faster than 2 MB or 600 events a second; it is read at that rate, and nothing is lost.",
-    "messages": "Events come faster than 50 a second; they are read at that rate, and nothing is lost.",
+    "audio": "Over 16 MB of audio came faster than 2 MB or 600 events a second; it is read no faster.",
+    "messages": "Over 2,000 events came faster than 50 a second; they are read no faster.",
 }
 _STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
 
@@ -194,6 +194,7 @@ class RealtimeSession:
             case ClientSaid():
                 self._client(event, now)
             case ClientBabbled():
+                self._pass_over("(events refused)")
                 self._fault(event, now)
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
@@ -205,6 +206,7 @@ class RealtimeSession:
             case ev.MalformedUpstream():
                 self._pass_over("(malformed)")
             case ev.ClientTooFast():
+                self._pass_over("(read more slowly)")
                 self._refuse(None, "too_fast", _TOO_FAST[event.what])
             case ev.ToolProgressed():
                 pass  # nothing in the protocol could say it

@@ -131,19 +131,19 @@ class ClientView:
             return body
         response_id, output = response["id"], response.get("output")
         items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
-        hidden = [item for item in items if self._hides(item, response_id)]
+        visible = [item for item in items if not self._hides(item, response_id)]
         calls = [item for item in items if item.get("type") == "function_call"]
         ours = [item for item in calls if self._hidden.is_servers_call(item.get("call_id"))]
         shown = self._parts.shown_response(response)
-        if hidden:
-            shown = {**shown, "output": [item for item in items if item not in hidden]}
+        if len(visible) < len(items):
+            shown = {**shown, "output": visible}
         status = response.get("status")
         self._hidden.ended(response_id)
         self._turns.response_done(
             response_id,
             status if isinstance(status, str) else "failed",
             [_call(item) for item in ours],
-            mixed=any(item not in ours and item not in hidden for item in calls),
+            mixed=any(_is_clients_call(item, self._hidden) for item in visible),
             now=now,
         )
         return body if shown is response else {**body, "response": shown}
@@ -159,6 +159,10 @@ class ClientView:
     def _cleared(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any]:
         self._turns.input_cleared(now)
         return body
+
+
+def _is_clients_call(item: Mapping[str, Any], hidden: HiddenItems) -> bool:
+    return item.get("type") == "function_call" and not hidden.is_servers_call(item.get("call_id"))
 
 
 def _text(value: Any) -> str | None:

@@ -69,7 +69,9 @@ class ReadBudget:
         del of_owner[holder]
         if not of_owner:
             del self._holders_of[holder.owner], self._owned[holder.owner]
-        self._waiting.pop(holder, None)
+        if holder in self._waiting:  # what it waited with has gone on, and it may be paused for other reasons
+            del self._waiting[holder]
+            holder.resume()
         for other in list(self._waiting):
             if other in self._waiting and self._has_room(other):
                 del self._waiting[other]

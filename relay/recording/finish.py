@@ -192,6 +192,8 @@ def finish_all(root: Path, max_days: float | None, max_mb: float | None) -> list
             repair(folder)
         except (RecordingError, OSError, ValueError) as error:
             failures.append(str(error))
+        except Exception as error:  # a fault of ours with one recording must not keep the others from being finished
+            failures.append(f"{folder.name}: {type(error).__name__}: {error}")
     try:
         prune(root, datetime.now(UTC), max_days, max_mb)
     except OSError as error:

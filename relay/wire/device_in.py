@@ -10,6 +10,7 @@ from audio.framing import Chunk
 from relay.core import events as ev
 from relay.core.values import EXTERNAL_VOICE, TurnKind
 from relay.wire.tools_in import MessageError, Obj, read_tools, string
+from relay.wire.weight import MAX_CLIENT_MEMBERS, has_too_many_members
 
 PROTOCOL_VERSION = 1
 MAX_TEXT_CHARS = 32_768
@@ -22,6 +23,10 @@ MIN_AHEAD_MS = 100
 
 def decode(frame: Chunk) -> ev.ClientEvent:
     """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""
+    if has_too_many_members(bytes(frame), MAX_CLIENT_MEMBERS):
+        return ev.ClientFault(
+            "bad_message", f"A message may have at most {MAX_CLIENT_MEMBERS} members; send less at once."
+        )
     try:
         obj = orjson.loads(frame)
     except orjson.JSONDecodeError as error:

@@ -178,3 +178,19 @@ def test_no_line_raises_anything_but_a_value_error(raw: bytes) -> None:
 def test_cleaning_twice_is_cleaning_once() -> None:
     value: Any = {"text": "token=abc and sk-12345678", "token": "abc", "list": ["Bearer abcdefgh"]}
     assert clean(clean(value)) == clean(value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"unclean":5}', b'{"unclean":[]}', b'{"unclean":null}', b'{"unclean":', b'{"unclean":}',
+        b'{"unclean":{"now":1,"event":5}}', b'{"unclean":{"now":1,"do":5,"up":{}}}',
+        b'{"unclean":{"now":1,"up":{},"do":[5]}}', b'{"unclean":{"now":1,"up":{},"do":[{"frame":5,"t":"PassDown"}]}}',
+        b'{"unclean":{"now":1,"up":{},"do":[{"frame":"x"}]}}', b'{"unclean":{"now":1,"down":5}}',
+        b'{"unclean":' * 5000 + b'{"now":1,"end":"x"}' + b"}" * 5000,
+        b'{"now": 1,"event":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)  # fmt: skip
+def test_a_line_that_nobody_wrote_is_a_value_error_and_nothing_else(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        read_line(line + b"\n")

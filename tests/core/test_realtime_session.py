@@ -10,6 +10,7 @@ from relay.core.policy import DEFAULT_ALLOW, GUARDED_ALLOW, RealtimePolicy
 from relay.core.realtime_events import ClientBabbled
 from relay.core.turns import RESPONSE_AFTER_SPEECH_S, STALL_S
 from relay.core.values import ToolSpec
+from tests.support.doubling import assert_linear
 from tests.support.realtime_stage import (
     CLOCK,
     DICE,
@@ -336,6 +337,19 @@ def test_outputs_behind_a_hidden_one_are_counted_without_it() -> None:
     at.upstream(done("r1", call, mine))
     assert at.take_told()[0]["response"]["output"] == [mine]
     assert at.session.streaming_down
+
+
+def test_a_response_with_thousands_of_calls_takes_linear_time() -> None:
+    def done(n_calls: int) -> None:
+        stage = RealtimeStage(CLOCK).ready()
+        stage.upstream(type="response.created", response={"id": "r1", "output": []})
+        calls = [
+            {"id": f"i{number}", "type": "function_call", "call_id": f"c{number}", "name": "clock", "arguments": "{}"}
+            for number in range(n_calls)
+        ]
+        stage.upstream(type="response.done", response={"id": "r1", "status": "completed", "output": calls})
+
+    assert_linear(done, 2000)
 
 
 def test_the_clients_follow_up_of_a_mixed_response_waits_for_the_servers_outputs() -> None:

@@ -147,6 +147,17 @@ async def test_nobody_is_cut_while_nobody_waits() -> None:
     budget.release(slow)
 
 
+async def test_a_message_that_becomes_whole_while_it_waits_is_read_on() -> None:
+    budget = ReadBudget(max_bytes=100)
+    first, waiting = Connection("a"), Connection("b")
+    budget.hold(first, 100)
+    budget.hold(waiting, 10)
+    budget.release(waiting)
+    assert waiting.log == ["pause", "resume"]
+    budget.release(first)
+    assert waiting.log == ["pause", "resume"]
+
+
 async def test_a_connection_that_is_gone_holds_nothing_and_can_be_released_again() -> None:
     budget = ReadBudget(max_bytes=100)
     gone = Connection()

@@ -94,6 +94,15 @@ def test_one_bad_recording_does_not_keep_the_others_from_being_finished(tmp_path
     assert is_finished(good)
 
 
+def test_a_journal_that_nobody_wrote_keeps_no_other_recording_from_being_finished(tmp_path: Path) -> None:
+    bad, good = make_recording(tmp_path, session_id="rs_a"), make_recording(tmp_path, session_id="rs_b")
+    (bad / "journal.jsonl").write_text('{"unclean":5}\n')
+    (failure,) = finish_all(tmp_path, None, None)
+    assert "rs_a" in failure
+    assert "line 1" in failure
+    assert is_finished(good)
+
+
 def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
     """Record, kill -9, repair, open. Returns seconds recorded, and of them seconds lost."""
     process = subprocess.Popen([sys.executable, CHATTER, root], stdout=subprocess.PIPE, cwd=ROOT, text=True)
