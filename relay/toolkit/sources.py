@@ -2,10 +2,11 @@
 
 A word is a folder (everything below it), `folder/...` (the same, whatever the agents filter says), a pattern with `*`
 or `**` for files or folders, or one file. Words of NAVAI_FUNCTIONS_FOLDERS always lie below `src`; those of RELAY_TOOLS
-may lie anywhere. Links that lead out of a root, and what everyone may write to, are left out with a warning
-(`relay.toolkit.trust`).
+may lie anywhere. Links that lead out of a root, and what everyone may write to, are left out with a warning. Of a
+root's parents that everyone may write to there is only a warning (`relay.toolkit.trust`).
 """
 
+import itertools
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from relay.errors import ToolError
 from relay.toolkit.names import reading_order
-from relay.toolkit.trust import distrust, distrust_parents
+from relay.toolkit.trust import distrust, open_parents
 
 FALLBACK_FOLDER = "src/ai/functions-modules"
 SKIPPED_FOLDERS = frozenset({"node_modules", "dist", ".venv", "__pycache__"})
@@ -88,10 +89,12 @@ class ToolSources:
         self.check()
         if self.by_navai:
             return self._find_navai(warnings)
-        files = [file for place in self._places() for file in _files_of(place, warnings)]
+        places = self._places()
+        files = _meant(places)
+        warnings += _warnings_of_modes(places)
         if not files:
             warnings.append(f'RELAY_TOOLS did not match any module: "{self.folders}".')
-        return _once(files)
+        return _once(_trusted(files, warnings))
 
     def _places(self) -> list[Place]:
         """The roots of RELAY_TOOLS; words with the same root share it."""
@@ -108,19 +111,19 @@ class ToolSources:
     def _find_navai(self, warnings: list[str]) -> list[SourceFile]:
         raw = FALLBACK_FOLDER if self.navai_folders is None else self.navai_folders
         words = [_below_src(word) for word in _words(raw)]
-        files = self._match_navai(words or [FALLBACK_FOLDER], warnings)
+        places = self._navai_places(words or [FALLBACK_FOLDER])
+        files = _meant(places)
         if not files and words:  # a value of nothing but commas means the default, in silence
             text = f'NAVAI_FUNCTIONS_FOLDERS did not match any module: "{raw}". Falling back to "{FALLBACK_FOLDER}".'
-            warnings.insert(0, text)
-            files = self._match_navai([FALLBACK_FOLDER], warnings)
-        return files
+            warnings.append(text)
+            files = _meant(self._navai_places([FALLBACK_FOLDER]))
+        warnings += _warnings_of_modes(places)
+        return _once(_trusted(files, warnings))
 
-    def _match_navai(self, words: list[str], warnings: list[str]) -> list[SourceFile]:
+    def _navai_places(self, words: list[str]) -> list[Place]:
         matchers = [matcher(word.removeprefix("src").lstrip("/"), self._agents) for word in words]
         root = self.base / "src"
-        if not matchers or not root.is_dir():
-            return []
-        return _once(_files_of(Place(root.resolve(), "src", matchers, [root]), warnings))
+        return [Place(root.resolve(), "src", matchers, [root])] if root.is_dir() else []
 
     @property
     def _agents(self) -> frozenset[str]:
@@ -186,38 +189,49 @@ def _check_root(path: Path) -> None:
         raise ToolError(f"There is no tools folder {path}. Create it, or name the folder that holds your tools.")
     if not path.is_dir():
         raise ToolError(f"The tools folder {path} is a file. Name the folder that holds it.")
-    if _mode(path) & stat.S_IWOTH:
-        raise ToolError(
-            f"The tools folder {path} may be written by everyone on this machine, and what is in it is run. "
-            f"Correct that with `chmod o-w {path}`."
-        )
+    if why := distrust(path, path):
+        raise ToolError(f"The tools folder {path} is refused, for what is in it is run: {why}.")
 
 
-def _files_of(place: Place, warnings: list[str]) -> Iterator[SourceFile]:
-    _check_root(place.root)
-    if why := distrust_parents([place.root, *place.ways]):
-        warnings.append(f"The tools folder {place.label} was not loaded: {why}.")
-        return
-    if _mode(place.root) & stat.S_IWGRP:
-        warnings.append(
-            f"The tools folder {place.label} may be written by its group; `chmod g-w` on it keeps it yours."
-        )
-    found = []
-    for path in _walk(place, place.root, ""):
-        found.append(path)
-        if len(found) > MAX_FILES:
-            raise ToolError(f"There are more than {MAX_FILES} Python files below {place.root}. Name a smaller folder.")
+def _meant(places: list[Place]) -> list[SourceFile]:
+    """The files that are meant, whether they may be run or not. Raises ToolError."""
+    files = []
+    for place in places:
+        _check_root(place.root)
+        paths = sorted(_found(place), key=reading_order)
+        files += [SourceFile(place.root / path, place.root, f"{place.label}/{path}") for path in paths]
+    return files
+
+
+def _warnings_of_modes(places: list[Place]) -> Iterator[str]:
+    """What others may do to the roots, where that is no reason to refuse them."""
+    for why in open_parents(folder for place in places for folder in (place.root, *place.ways)):
+        yield f"Others could replace your tools: {why}."
+    for place in places:
+        if _mode(place.root) & stat.S_IWGRP:
+            yield f"The tools folder {place.label} may be written by its group; `chmod g-w` on it keeps it yours."
+
+
+def _trusted(files: list[SourceFile], warnings: list[str]) -> Iterator[SourceFile]:
+    """Those of the files that may be run; one warning for each reason why others may not."""
     refused: dict[str, list[str]] = {}
-    for path in sorted(found, key=reading_order):
-        source = f"{place.label}/{path}"
-        why = distrust(place.root / path, place.root)
+    for file in files:
+        why = distrust(file.path, file.root)
         if why is None:
-            yield SourceFile(place.root / path, place.root, source)
+            yield file
         else:
-            refused.setdefault(why, []).append(source)
+            refused.setdefault(why, []).append(file.source)
     for why, sources in refused.items():
         others = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
         warnings.append(f"{sources[0]}{others} was not loaded: {why}.")
+
+
+def _found(place: Place) -> list[str]:
+    """The paths of a place's wanted files. Raises ToolError if there are too many."""
+    found = list(itertools.islice(_walk(place, place.root, ""), MAX_FILES + 1))
+    if len(found) > MAX_FILES:
+        raise ToolError(f"There are more than {MAX_FILES} Python files below {place.root}. Name a smaller folder.")
+    return found
 
 
 def _walk(place: Place, folder: Path, prefix: str) -> Iterator[str]:

@@ -22,13 +22,14 @@ def distrust(path: Path, root: Path) -> str | None:
     return next((_clause(one) for one in way if _mode(one) & stat.S_IWOTH), None)
 
 
-def distrust_parents(folders: Iterable[Path]) -> str | None:
-    """The same for the parent folders of tools folders; a sticky one, as /tmp, lets nobody replace what is in it."""
-    for parent in dict.fromkeys(parent for folder in folders for parent in folder.parents):
-        mode = _mode(parent)
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            return _clause(parent)
-    return None
+def open_parents(folders: Iterable[Path]) -> list[str]:
+    """A clause for each folder above tools folders that everyone may write to, and so may replace them.
+
+    A sticky one, as /tmp, lets nobody replace what is another's. These are no refusal: containers' volumes and folders
+    of Windows hosts are open to everyone, and often nobody can change that.
+    """
+    parents = dict.fromkeys(parent for folder in folders for parent in folder.parents)
+    return [_clause(one) for one in parents if _mode(one) & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH]
 
 
 def _down_to(path: Path, root: Path) -> Iterator[Path]:

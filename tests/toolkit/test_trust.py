@@ -164,25 +164,51 @@ def test_a_builtin_module_is_not_looked_for_in_the_folder(tools: Path) -> None:
     assert asks.function() == "built-in"
 
 
-def test_a_parent_folder_that_everyone_may_write(tmp_path: Path) -> None:
-    write(tmp_path / "open" / "mine" / "asks.py", PLANTED)
-    write(tmp_path / "closed" / "good.py", GOOD)
-    (tmp_path / "open").chmod(0o777)
-    sources = ToolSources(folders="open/mine,closed", base_dir=tmp_path)
-    assert f"`chmod o-w {tmp_path}/open`" in refusal(load_sources(sources), "The tools folder open/mine")
-    (tmp_path / "open").chmod(0o1777)  # as /tmp: nobody can replace what is another's
+def test_a_parent_folder_that_everyone_may_write_is_one_warning(tmp_path: Path) -> None:
+    """A volume of a container, or a folder of a Windows host, is like that, and often nobody can change it."""
     write(tmp_path / "open" / "mine" / "asks.py", "def asks(): ...")
-    assert names(load_sources(sources)) == ["asks", "good"]
+    write(tmp_path / "open" / "more" / "good.py", GOOD)
+    (tmp_path / "open").chmod(0o777)
+    sources = ToolSources(folders="open/mine,open/more", base_dir=tmp_path)
+    found = load_sources(sources)
+    assert names(found) == ["asks", "good"]
+    assert found.warnings == (
+        f"Others could replace your tools: {tmp_path}/open may be written by everyone on this machine (mode 0777); "
+        f"correct that with `chmod o-w {tmp_path}/open`.",
+    )
+    (tmp_path / "open").chmod(0o1777)  # as /tmp: nobody can replace what is another's
+    assert load_sources(sources).warnings == ()
 
 
 def test_a_link_in_a_folder_that_everyone_may_write(tmp_path: Path) -> None:
-    write(tmp_path / "real" / "mine.py", "def mine(): ...")
+    write(tmp_path / "real" / "good.py", GOOD)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "open" / "link").symlink_to(tmp_path / "real")
     found = load_sources(ToolSources(folders="open/link", base_dir=tmp_path))
-    assert found.tools == ()
-    assert f"`chmod o-w {tmp_path}/open`" in found.warnings[0]
+    assert names(found) == ["good"]
+    [told] = found.warnings
+    assert f"`chmod o-w {tmp_path}/open`" in told
+
+
+def test_files_that_are_refused_were_found_all_the_same(tools: Path) -> None:
+    """No second warning says that nothing matched."""
+    (tools / "good.py").chmod(0o666)
+    [told] = load_folder(tools).warnings
+    assert told.startswith("planted_mine/good.py was not loaded: ")
+
+
+def test_by_navai_s_rules_files_that_are_refused_have_no_fallback(tmp_path: Path) -> None:
+    write(tmp_path / "src" / "mine" / "asks.py", PLANTED)
+    write(tmp_path / "src" / "ai" / "functions-modules" / "other.py", "def other(): ...")
+    (tmp_path / "src" / "mine").chmod(0o777)
+    tmp_path.chmod(0o777)
+    found = load_sources(ToolSources(navai_folders="mine", base_dir=tmp_path))
+    assert names(found) == []
+    assert [told.partition(":")[0] for told in found.warnings] == [
+        "Others could replace your tools",
+        "src/mine/asks.py was not loaded",
+    ]
 
 
 def test_by_navai_s_rules_it_is_the_same(tmp_path: Path) -> None:
