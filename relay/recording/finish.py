@@ -100,9 +100,12 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = open_file(folder, JOURNAL)
     try:
         take(descriptor)
+        if not os.path.samestat(os.fstat(descriptor), os.lstat(folder / JOURNAL)):
+            # Another repair put a cleaned journal in the place of the one that was opened: this lock keeps nobody out.
+            raise BlockingIOError
         yield
     except BlockingIOError:
-        raise RecordingError(f"{folder.name} is being repaired by somebody else") from None
+        raise RecordingError(f"{folder.name} is being repaired by somebody else; try again in a moment") from None
     finally:
         os.close(descriptor)
 

@@ -12,6 +12,8 @@ import orjson
 import pytest
 import soundfile
 
+from relay.core.events import TextDelta
+from relay.core.journal_lines import event_object, quick_line
 from relay.recording.finish import finish_all, is_finished, repair
 from relay.recording.folder import DERIVED, RecordingError
 from relay.recording.lock import is_live
@@ -84,6 +86,29 @@ def test_what_is_being_recorded_is_left_alone(tmp_path: Path) -> None:
     assert not is_live(folder)
     assert finish_all(tmp_path, None, None) == []
     assert is_finished(folder)
+
+
+def test_a_journal_that_another_repair_has_replaced_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second repair has opened the journal when the first one puts the cleaned journal in its place."""
+    fcntl = pytest.importorskip("fcntl")
+    long_line = quick_line(event_object(TextDelta("resp_1", "item_a", 0, "word " * 10_000, True), 5005.0, ()))
+    folder = make_recording(tmp_path, ended=False, change=lambda raw: raw + long_line)
+    flock, cleaned = fcntl.flock, b""
+
+    def meanwhile(descriptor: int, operation: int) -> None:
+        nonlocal cleaned
+        if operation & fcntl.LOCK_EX:
+            monkeypatch.undo()
+            assert repair(folder).ended
+            cleaned = (folder / "journal.jsonl").read_bytes()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", meanwhile)
+    with pytest.raises(RecordingError, match="is being repaired by somebody else"):
+        repair(folder)
+    assert (folder / "journal.jsonl").read_bytes() == cleaned
 
 
 def test_one_bad_recording_does_not_keep_the_others_from_being_finished(tmp_path: Path) -> None:
