@@ -7,6 +7,8 @@ from typing import BinaryIO
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
+BINARY = getattr(os, "O_BINARY", 0)
+"""For `os.open`: Windows writes a line end as two bytes without it."""
 
 
 def make_folder(folder: Path) -> None:
@@ -21,7 +23,7 @@ def make_folder(folder: Path) -> None:
 
 def create(path: Path) -> BinaryIO:
     """A new file with mode 0600, to be written. Raises OSError, FileExistsError where there is one or a link."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb")
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, FILE_MODE), "wb")
 
 
 def is_exposed(path: Path, mask: int = stat.S_IRWXG | stat.S_IRWXO) -> bool:

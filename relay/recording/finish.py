@@ -25,6 +25,7 @@ from relay.core.journal_lines import (
     is_unclean,
     read_line,
 )
+from relay.private_files import BINARY
 from relay.recording.folder import (
     AUDIO,
     CLIENT_AUDIO,
@@ -138,7 +139,7 @@ def _mend(folder: Path) -> Repaired:
         cut_bytes = file.tell() - good
     if ended and not cut_bytes:
         return Repaired(folder.name)
-    descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+    descriptor = os.open(path, os.O_WRONLY | BINARY | getattr(os, "O_NOFOLLOW", 0))
     try:
         os.ftruncate(descriptor, good)
         if not ended:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.core.journal_lines import Gap, gap_line
-from relay.private_files import FILE_MODE, make_folder
+from relay.private_files import BINARY, FILE_MODE, make_folder
 from relay.recording.folder import AUDIO, HEADER, JOURNAL, write_private
 from relay.recording.lock import take
 
@@ -25,7 +25,7 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 _log = logging.getLogger("relay.recordings")
 
 Sound = bytes | bytearray
-_APPEND = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+_APPEND = os.O_WRONLY | os.O_APPEND | BINARY | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(slots=True)
