@@ -153,7 +153,7 @@ class Recorder:
                 arguments += [name, str(limit)]
         try:
             process = await asyncio.create_subprocess_exec(
-                *python_command("relay.recording.finish", *arguments), env=python_environment(os.environ),
+                *python_command("relay.commands.finish_recordings", *arguments), env=python_environment(os.environ),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:

@@ -54,7 +54,6 @@ LAYERS: dict[str, set[str]] = {
         "relay.errors",
         "relay.escaping",
         "relay.private_files",
-        "relay.terminal",
         "relay.wire",
     },
     "relay.tape": {"audio", "relay.core", "relay.recording", "relay.wire"},

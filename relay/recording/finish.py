@@ -1,13 +1,11 @@
-"""Repair and finish recordings: `python -m relay.recording.finish FOLDER [--max-days N] [--max-mb N]`.
+"""Repair and finish recordings.
 
-Cuts off what a sudden end left half written, adds the end, makes the derived files. A recording that is being written
-is left alone: its writer holds a lock. Run by the relay after each session, as a process of its own.
+What a sudden end left half written is cut off, the end is added, and the derived files are made. A recording that is
+being written is left alone: its writer holds a lock.
 """
 
-import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,7 +42,6 @@ from relay.recording.header import read_header
 from relay.recording.lock import is_live, take
 from relay.recording.retention import prune
 from relay.recording.tracks import derive
-from relay.terminal import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,22 +200,3 @@ def finish_all(root: Path, max_days: float | None, max_mb: float | None) -> list
     except OSError as error:
         failures.append(f"retention: {error}")
     return failures
-
-
-def main() -> None:
-    """Entry point of the process that the relay starts."""
-    parser = argparse.ArgumentParser(prog="python -m relay.recording.finish", description=__doc__)
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--max-days", type=float)
-    parser.add_argument("--max-mb", type=float)
-    asked = parser.parse_args()
-    if hasattr(os, "nice"):
-        os.nice(15)  # the sessions that are on now come first
-    failures = finish_all(asked.root, asked.max_days, asked.max_mb)
-    for failure in failures:
-        say(failure, err=True)
-    sys.exit(bool(failures))
-
-
-if __name__ == "__main__":
-    main()

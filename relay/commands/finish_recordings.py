@@ -1,0 +1,31 @@
+"""Repair and finish recordings: `python -m relay.commands.finish_recordings FOLDER [--max-days N] [--max-mb N]`.
+
+The relay runs it after each session, as a process of its own.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from relay.recording.finish import finish_all
+from relay.terminal import say
+
+
+def main() -> None:
+    """Entry point of the process that the relay starts."""
+    parser = argparse.ArgumentParser(prog="python -m relay.commands.finish_recordings", description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--max-days", type=float)
+    parser.add_argument("--max-mb", type=float)
+    asked = parser.parse_args()
+    if hasattr(os, "nice"):
+        os.nice(15)  # the sessions that are on now come first
+    failures = finish_all(asked.root, asked.max_days, asked.max_mb)
+    for failure in failures:
+        say(failure, err=True)
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
