@@ -28,19 +28,37 @@ async def test_the_start_says_what_is_in_force_and_no_key(tmp_path) -> None:
             assert "sk-secret" not in served.log
 
 
-async def test_sigterm_says_goodbye_and_exits_0_in_bounded_time(tmp_path) -> None:
-    async with ScriptedUpstream() as upstream, serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
-        client = await DeviceClient.connect(f"ws://127.0.0.1:{served.port}/")
-        session = await upstream.accept()
-        await session.configure()
-        await client.expect("AIConnected")
-        served.process.send_signal(signal.SIGTERM)
-        await client.expect("goodbye")
-        assert (await client.wait_closed())[0] == 1001
-        async with asyncio.timeout(8):
-            assert await served.process.wait() == 0
-        async with asyncio.timeout(2):
-            await session.closed.wait()
+async def test_sigterm_says_goodbye_and_exits_0_in_bounded_time_and_what_is_left_is_its_own(tmp_path) -> None:
+    """It runs under a umask of nothing; what others may open is named once at the start, and stays as it is."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
+    async with ScriptedUpstream() as upstream:
+        (tmp_path / ".env").write_text(f"RELAY_UPSTREAM={upstream.url}\nRELAY_UPSTREAM_KEY=sk-secret-0123456789\n")
+        (tmp_path / ".env").chmod(0o644)
+        async with serving(tmp_path, umask=0, RELAY_RECORD="on", RELAY_RECORDINGS_DIR="open") as served:
+            assert served.log.count("chmod 600 .env") == 1
+            assert served.log.count("chmod 700 open") == 1
+            client = await DeviceClient.connect(f"ws://127.0.0.1:{served.port}/")
+            session = await upstream.accept()
+            await session.configure()
+            await client.expect("AIConnected")
+            await client.speak(bytes(6400))
+            await session.expect_audio(6400)
+            served.process.send_signal(signal.SIGTERM)
+            await client.expect("goodbye")
+            assert (await client.wait_closed())[0] == 1001
+            async with asyncio.timeout(8):
+                assert await served.process.wait() == 0
+            async with asyncio.timeout(2):
+                await session.closed.wait()
+    left = modes_below(tmp_path)
+    assert (left.pop(".env"), left.pop("open")) == ("0o644", "0o755")
+    assert {Path(path).name for path in left} >= {"journal.jsonl", "client.pcm", "session.json"}
+    assert set(left.values()) == {"0o600", "0o700"}
+
+
+def modes_below(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): oct(path.stat().st_mode & 0o777) for path in folder.rglob("*")}
 
 
 async def test_sighup_loads_the_tools_anew_and_no_session_notices(tmp_path) -> None:
@@ -250,30 +268,3 @@ async def test_a_second_run_can_have_the_port_at_once(tmp_path, exit_by) -> None
                 assert await served.process.wait() == 0
         async with serving(tmp_path, "--port", str(port), RELAY_UPSTREAM=upstream.url) as served:
             assert served.port == port
-
-
-def modes_below(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): oct(path.stat().st_mode & 0o777) for path in folder.rglob("*")}
-
-
-async def test_under_a_umask_of_nothing_all_that_it_makes_is_its_own_and_what_is_open_is_named_once(tmp_path) -> None:
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o755)
-    async with ScriptedUpstream() as upstream:
-        (tmp_path / ".env").write_text(f"RELAY_UPSTREAM={upstream.url}\nRELAY_UPSTREAM_KEY=sk-secret-0123456789\n")
-        (tmp_path / ".env").chmod(0o644)
-        async with serving(tmp_path, umask=0, RELAY_RECORD="on", RELAY_RECORDINGS_DIR="open") as served:
-            assert served.log.count("chmod 600 .env") == 1
-            assert served.log.count("chmod 700 open") == 1
-            async with await DeviceClient.connect(f"ws://127.0.0.1:{served.port}/") as client:
-                session = await upstream.accept()
-                await session.configure()
-                await client.expect("AIConnected")
-                await client.speak(bytes(6400))
-                await session.expect_audio(6400)
-            served.process.send_signal(signal.SIGTERM)
-            await served.process.wait()
-    left = modes_below(tmp_path)
-    assert (left.pop(".env"), left.pop("open")) == ("0o644", "0o755")
-    assert {Path(path).name for path in left} >= {"journal.jsonl", "client.pcm", "session.json"}
-    assert set(left.values()) == {"0o600", "0o700"}
