@@ -1,11 +1,12 @@
 """A tool call that carries too much is refused, and its refusal costs next to nothing."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from relay.toolkit.bounds import MAX_ARGUMENTS, MAX_DEPTH, MAX_VALUES
+from relay.toolkit.bounds import MAX_ARGUMENT_CHARS, MAX_ARGUMENTS, MAX_DEPTH, MAX_VALUES
 from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ToolContext
 from relay.toolkit.payload import bind_payload
@@ -73,7 +74,7 @@ def test_up_to_the_bound_it_is_taken(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {f"k{n}": n for n in range(20_000)},
+        {f"k{n}": n for n in range(16_000)},
         {"items": ["x"] * 40_000},
         {"items": [{"x": 1}] * 9_000},
         {"items": ["x"] * (MAX_VALUES - 1)},
@@ -83,12 +84,21 @@ def test_up_to_the_bound_it_is_taken(arguments: dict[str, Any]) -> None:
     ids=["arguments", "values", "objects", "problems", "one name again and again", "a long text"],
 )
 def test_a_refusal_costs_little(arguments: Any) -> None:
-    """Before there were bounds these took 15 to 120 ms each."""
+    """No more than to read the longest text twice. Before there were bounds these took 15 to 120 ms each."""
     signature = describe(strict, "f")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    longest = json.dumps({f"k{n}": n for n in range(MAX_ARGUMENT_CHARS // 16)})
+    assert max(len(text), len(longest)) <= MAX_ARGUMENT_CHARS
 
-    def call(_: int) -> None:
+    def refuse(_: int) -> None:
         with pytest.raises(InvalidArguments):
             signature.bind(text, CONTEXT)
 
-    assert min(cpu_ms(call, 0) for _ in range(5)) < 12
+    def read(_: int) -> None:
+        json.loads(longest)
+
+    assert least_ms(refuse) < 2 * least_ms(read)
+
+
+def least_ms(work: Callable[[int], None]) -> float:
+    return min(cpu_ms(work, 0) for _ in range(5))
