@@ -68,8 +68,16 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not list(tmp_path.glob("* was run"))
 
 
-def environment_of(pid: int | None) -> str:
-    return Path(f"/proc/{pid}/environ").read_text()
+async def environment_of(pid: int | None, module: str) -> str:
+    """What a process began with, once it runs a module of ours: before that, it is a copy of its parent."""
+    async with asyncio.timeout(20):
+        while f"\0{module}\0" not in told_of(pid, "cmdline"):  # noqa: ASYNC110  # another process tells nobody
+            await asyncio.sleep(0.02)
+    return told_of(pid, "environ")
+
+
+def told_of(pid: int | None, what: str) -> str:
+    return Path(f"/proc/{pid}/{what}").read_text()
 
 
 def children_of(pid: int) -> list[int]:
@@ -88,12 +96,12 @@ async def test_the_engine_and_its_workers(evil: Path) -> None:
     await engine.start()
     try:
         [pid] = set(children_of(os.getpid())) - before
-        check(environment_of(pid))
+        check(await environment_of(pid, "relay.local_engine"))
         async with asyncio.timeout(20):
             while len(workers := children_of(pid)) < 2:  # noqa: ASYNC110  # another process tells nobody
                 await asyncio.sleep(0.02)
         for worker in workers:
-            check(environment_of(worker))
+            check(await environment_of(worker, "relay.local_engine.workers"))
     finally:
         await engine.stop()
 
@@ -102,7 +110,7 @@ async def test_a_worker(evil: Path) -> None:
     worker = WorkerProcess("voice")
     try:
         await asyncio.wait_for(worker.ask({"do": "warm", "for": "speech"}), 20)
-        check(environment_of(worker.pid))
+        check(await environment_of(worker.pid, "relay.local_engine.workers"))
     finally:
         await worker.stop()
 
