@@ -81,7 +81,8 @@ class SessionTape:
         self._files: Files | None = None
         self._waiting = header.mode == "consent"
         self._prelude: list[tuple[ev.Event, float, Sequence[cmd.Command]]] | None = []
-        self._over = self._began = self._is_full = False
+        self._over = self._began = False
+        self._is_held = False  # it ended before its session; until that ends its files stay locked
         self._max_bytes, self._n_bytes = max_bytes, 0
         self._keeps_sent = _converts(header.beginning.options)
         self._client, self._upstream, self._voice, self._sent = bytearray(), bytearray(), bytearray(), bytearray()
@@ -195,13 +196,13 @@ class SessionTape:
 
     def close(self, reason: str = "closed") -> None:
         """The session is over: write what is left and let go of the files."""
-        if self._over and not self._is_full:
+        if self._over and not self._is_held:
             return
         if not self._over:
             self._end(reason)
         if self._files is None or not self._began:
             return  # what never began, as a dial that was refused, leaves nothing
-        self._is_full = False
+        self._is_held = False
         self._writer.do(self._files.close, self._files)
         self._writer.do(self._on_closed, self._files)
 
@@ -220,8 +221,8 @@ class SessionTape:
         self._writer.do(partial(self._files.put, end), self._files)
 
     def _fill(self, max_bytes: float) -> None:
-        """The recording has reached its bound and ends; until the session ends, its files stay locked."""
-        self._is_full = True
+        """The recording has reached its bound and ends."""
+        self._is_held = True
         _log.warning(
             "recording %s ends: it has reached %g MB (RELAY_RECORDING_MAX_MB); its session goes on",
             self.folder.name, max_bytes / 1e6,
@@ -258,12 +259,12 @@ class SessionTape:
 
     def _late(self, event: Any) -> None:
         """What happens behind the end of a recording: the client may still take its consent back."""
-        if self._is_full and self._consent_in(event) is False:
+        if self._is_held and self._consent_in(event) is False:
             self._withdrawn()
 
     def _withdrawn(self) -> None:
         """The client takes its consent back: what was recorded of this session goes."""
-        files, self._over, self._is_full = self._files, True, False
+        files, self._over, self._is_held = self._files, True, False
         if self._timer is not None:
             self._timer.cancel()
         self._forget()
@@ -376,11 +377,12 @@ class SessionTape:
         self._pending_bytes = self._records = 0
 
     def _give_up(self) -> None:
-        # A fault of ours costs the recording, never the session.
+        # A fault of ours costs the recording, never the session; the client may still take its consent back.
         _log.exception("recording %s ends early", self.folder.name)
+        self._is_held = True
         with contextlib.suppress(Exception):
-            self.close("the recorder failed")
-        self._over = True
+            if not self._over:
+                self._end("the recorder failed")
 
 
 class RealtimeTape(SessionTape):

@@ -437,6 +437,28 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     assert recording.ended
 
 
+async def test_consent_can_be_taken_back_after_the_recorder_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then nobody finishes or prunes the recording."""
+
+    def broken(*_: object) -> bytes:
+        raise ValueError("a fault of the recorder's")
+
+    recorder = Recorder(tmp_path, "on")
+    loaded = tape_of(recorder)
+    loaded.feed(ev.UpstreamOpened())
+    monkeypatch.setattr("relay.tape.quick_line", broken)
+    loaded.feed(ev.SessionCreated())
+    await written(recorder)
+    (folder,) = all_recordings(tmp_path)
+    assert is_live(folder)
+    loaded.feed(ev.Consent(False))
+    recorder.done(loaded.tape)
+    await recorder.stop()
+    assert all_recordings(tmp_path) == []
+
+
 async def test_what_raised_in_the_core_is_in_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("a fault of the rules")
