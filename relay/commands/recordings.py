@@ -80,48 +80,19 @@ def export(
 
     With an external voice that is the voice's (ID.voice.pcm), and the model's where it spoke itself (ID.pcm).
     """
-    import os
-    import shutil
-    from dataclasses import replace
-
     from relay.errors import RelayError
-    from relay.private_files import create
-    from relay.recording.folder import (
-        ASSISTANT_TRACK,
-        TRANSCRIPT,
-        UPSTREAM_AUDIO,
-        USER_TRACK,
-        VOICE_AUDIO,
-        find,
-        open_file,
-    )
-    from relay.recording.header import read_header
+    from relay.recording.folder import ASSISTANT_TRACK, TRANSCRIPT, USER_TRACK, find
 
     path = find(root_of(folder), asked)
     if not to.is_dir():
         raise RelayError(f"--to {to}: there is no such folder")
     if raw:
-        # The audio is what upstream_output of the options in force says; a hello may have changed them.
-        header = read_header(path)
-        options = _final_options(path, header.beginning.options)
-        middles = {UPSTREAM_AUDIO: "", VOICE_AUDIO: ".voice"}
-        names = {}
-        for name in [name for name in middles if (path / name).exists()] or [UPSTREAM_AUDIO]:
-            sound = replace(options, external_voice=name == VOICE_AUDIO).upstream_output
-            suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
-            names[name] = f"{path.name}{middles[name]}.{suffix}"
-            say(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
+        names = _names_of_raw_audio(path)
     else:
         _finished(path)
         names = {name: f"{path.name}.{name}" for name in (USER_TRACK, ASSISTANT_TRACK, TRANSCRIPT)}
     for name, new in names.items():
-        if (to / new).exists():
-            raise RelayError(f"{to / new} exists already")
-        if not (path / name).exists():
-            raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
-        with os.fdopen(open_file(path, name), "rb") as recorded, create(to / new) as file:
-            shutil.copyfileobj(recorded, file)
-        say(str(to / new))
+        _copy(path, name, to / new)
 
 
 @app.command()
@@ -237,6 +208,43 @@ def _finished(path: Path) -> None:
 
     if not is_finished(path):
         run(path)
+
+
+def _names_of_raw_audio(path: Path) -> dict[str, str]:
+    """The files of what was generated, and what to call them elsewhere; says what is in them."""
+    from dataclasses import replace
+
+    from relay.recording.folder import UPSTREAM_AUDIO, VOICE_AUDIO
+    from relay.recording.header import read_header
+
+    # The audio is what upstream_output of the options in force says; a hello may have changed them.
+    options = _final_options(path, read_header(path).beginning.options)
+    middles = {UPSTREAM_AUDIO: "", VOICE_AUDIO: ".voice"}
+    names = {}
+    for name in [name for name in middles if (path / name).exists()] or [UPSTREAM_AUDIO]:
+        sound = replace(options, external_voice=name == VOICE_AUDIO).upstream_output
+        suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
+        names[name] = f"{path.name}{middles[name]}.{suffix}"
+        say(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
+    return names
+
+
+def _copy(path: Path, name: str, target: Path) -> None:
+    """Copy one file of a recording, for its owner alone; what exists is never written over."""
+    import os
+    import shutil
+
+    from relay.errors import RelayError
+    from relay.private_files import create
+    from relay.recording.folder import open_file
+
+    if target.exists():
+        raise RelayError(f"{target} exists already")
+    if not (path / name).exists():
+        raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
+    with os.fdopen(open_file(path, name), "rb") as recorded, create(target) as file:
+        shutil.copyfileobj(recorded, file)
+    say(str(target))
 
 
 def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
