@@ -1,8 +1,8 @@
-"""Foreign text made harmless: what clients, upstreams and tools wrote must not forge a line or command a terminal.
+"""Foreign text, escaped so that a terminal shows it and does not interpret it, and so that it forges no line.
 
-Escaped are control characters (C0, DEL, C1), line and paragraph separators, marks and overrides of the writing
-direction, other invisible format characters, lone surrogates and private characters. What people write stays: letters
-and combining marks of every script, spaces of every width, emoji with their joiners and variation selectors.
+Escaped are control characters (C0, DEL, C1), line and paragraph separators, and marks and overrides of the writing
+direction. So are other invisible format characters, lone surrogates and private characters. What people write stays:
+letters and combining marks of every script, spaces of every width, emoji with their joiners and variation selectors.
 """
 
 import json
@@ -18,7 +18,7 @@ _UNSURE = re.compile(r"[^\w -~]")
 
 
 def escape_controls(text: str) -> str:
-    """`text` as one harmless line: every character that would not be shown is written as its Python escape."""
+    """`text` as one line: every character that would not be shown is written as its Python escape."""
     return _escaped(text, "", _as_python)
 
 

@@ -10,8 +10,8 @@ _INDENT = 4
 class LineFormatter(logging.Formatter):
     """One line an entry; a traceback follows on lines of its own, all indented.
 
-    Line ends and other control characters of a message are escaped. Those of a traceback's message are cut into
-    indented lines, so that a line that begins at the margin is always the beginning of an entry.
+    Line ends and other control characters of a message are escaped. A traceback's message is cut into indented lines.
+    So a line that begins at the margin is always the beginning of an entry.
     """
 
     def format(self, record: logging.LogRecord) -> str:

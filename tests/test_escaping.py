@@ -1,4 +1,4 @@
-"""Foreign text stays harmless in a log, a file and a terminal."""
+"""Foreign text is shown, and not interpreted, in a log, a file and a terminal."""
 
 import json
 
@@ -41,7 +41,7 @@ def test_lines_stay_lines_and_only_the_first_begins_at_the_margin() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=5), st.lists(st.text()), max_size=3))
-def test_json_means_the_same_and_holds_nothing_that_a_terminal_obeys(value: object) -> None:
+def test_json_means_the_same_and_holds_nothing_that_a_terminal_interprets(value: object) -> None:
     text = escape_json(json.dumps(value, ensure_ascii=False, indent=1))
     assert json.loads(text) == value
     assert escape_lines(text) == text

@@ -1,4 +1,4 @@
-"""What commands print goes through one place, where foreign text becomes harmless."""
+"""What commands print goes through one place, where foreign text is escaped."""
 
 import ast
 from pathlib import Path

@@ -3,7 +3,7 @@
 No library serves: those that exist want the whole text, and here a sentence must leave before the next one is written.
 When in doubt two sentences stay together, which costs a moment; a sentence cut in two would be heard.
 
-The work grows with the length of the text alone, however many pieces it comes in: what was looked at is not looked at
+The work grows with the length of the text alone, however many pieces it comes in. What was looked at is not looked at
 again, and no pattern goes back over a run of marks or spaces.
 """
 

@@ -23,7 +23,7 @@ def voices(timeline: Timeline) -> list[str]:
 
 
 def draw(timeline: Timeline, width: int = 100) -> Iterator[str]:
-    """The lines, `width` columns wide, with nothing in them that a terminal would obey."""
+    """The lines, `width` columns wide, with nothing in them that a terminal would interpret."""
     return map(escape_controls, _lines(timeline, width))
 
 

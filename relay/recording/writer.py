@@ -1,8 +1,8 @@
 """The one thread that writes all recordings. What it can't write is counted, and marked as a gap where it would stand.
 
-The loop's side (`relay.tape`) hands over batches that are ready to be written; the thread does hardly more than
-system calls, so that it never holds the interpreter for long. It takes one batch of each recording in turn, and each
-has a share of the room for what waits: one that is fed faster than the disk writes gets gaps, and the others get none.
+The loop's side (`relay.tape`) hands over batches that are ready to be written. The thread does hardly more than system
+calls, so that it never holds the interpreter for long. It takes one batch of each recording in turn, and each has a
+share of the room for what waits. One that is fed faster than the disk writes gets gaps, and the others get none.
 """
 
 import contextlib
@@ -219,7 +219,7 @@ class Writer:
     def _has_room(self, n_bytes: int, own_bytes: int) -> bool:
         """Whether a recording with `own_bytes` waiting may have `n_bytes` more.
 
-        It may have as much as it leaves free of three quarters of the room, so that no recording fills them alone; one
+        It may have as much as it leaves free of three quarters of the room, so that no recording fills them alone. One
         batch is taken in any case, if it fits in there. The last quarter is for recordings that have little waiting.
         """
         own_bytes_then, all_bytes = own_bytes + n_bytes, self._queued_bytes + n_bytes

@@ -146,7 +146,10 @@ class _Console(Console):
 
 
 def _shown(text: str) -> str:
-    """Words of a model or a tool: no line of them looks like a line of ours, and no terminal obeys them."""
+    """Words of a model or a tool, escaped so that a terminal shows them and does not interpret them.
+
+    No line of them looks like a line of ours.
+    """
     return escape_lines(text, _LABEL_CHARS)
 
 

@@ -25,7 +25,7 @@ def test_who_spoke_when_what_was_called_and_how_long_it_took(tmp_path: Path) -> 
     assert "tokens    30 in, 15 out" in text
 
 
-def test_nothing_that_a_terminal_would_obey_gets_through(tmp_path: Path) -> None:
+def test_nothing_that_a_terminal_would_interpret_gets_through(tmp_path: Path) -> None:
     events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", "\x1b[2J\x07bye", True))]
     told = "".join(draw(listen(Recording(make_recording(tmp_path, events))).timeline))
     assert "\x1b" not in told

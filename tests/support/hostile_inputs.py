@@ -1,7 +1,7 @@
 """Texts on which a regular expression may take too long, made from the expression itself.
 
-They are what a pattern nearly matches: each of its characters over and over, its beginnings over and over, and every
-repeated part over and over behind what comes before it, with an end that does not fit.
+They are what a pattern nearly matches, with an end that does not fit. Each of its characters comes over and over, and
+so do its beginnings. So does every repeated part, behind what comes before it.
 """
 
 import re
