@@ -426,7 +426,9 @@ class RealtimeTape(SessionTape):
 
 def _was_searched(event: Any, commands: Sequence[Any] | None) -> bool:
     """Whether the relay's secrets have been taken out already: the codec does so with what it reads of the upstream."""
-    is_passed_on = all(type(command) is PassDown for command in commands or ())
+    if commands is None:  # the text of what failed may hold anything
+        return False
+    is_passed_on = all(type(command) is PassDown for command in commands)
     return type(event) is UpstreamSaid and bool(event.body) and is_passed_on
 
 

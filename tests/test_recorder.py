@@ -16,9 +16,10 @@ from audio.formats import AudioFormat
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.journal_lines import End, Gap, Happened
+from relay.core.known_secrets import KnownSecrets
 from relay.core.passed import Passed
 from relay.core.policy import Policy, Principal
-from relay.core.realtime_events import ClientSaid
+from relay.core.realtime_events import ClientSaid, TellUpstream, UpstreamSaid
 from relay.core.replay import Difference, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig
 from relay.recorder import Recorder
@@ -321,6 +322,26 @@ async def test_at_full_speed_one_recording_has_gaps_and_the_others_have_none(
     assert lost + sum(isinstance(line, Happened) for line in lines) == 1200
     for recording in other_ones:
         assert [type(entry.line) for entry in recording.entries()] == [Happened] * 10 + [End]
+
+
+async def test_what_is_recorded_with_an_event_that_was_searched_is_searched_as_well(tmp_path: Path) -> None:
+    """The upstream's events are searched when they are read. With one of them goes what the client said before."""
+    recorder = Recorder(tmp_path, "on", secrets=KnownSecrets(["pw/0123-abcdef-4567"]))
+    tape = recorder.realtime_tape("rs_1", (), RealtimeStart(None, None), Principal(), 9.0, lambda: 11.0)
+    assert tape is not None
+    event = UpstreamSaid(b'{"type":"session.updated"}', {"type": "session.updated"})
+    tape.tap(event, 10.0, (TellUpstream({"type": "x", "text": "said: pw/0123-abcdef-4567"}),))
+    try:
+        raise ValueError("failed: pw/0123-abcdef-4567")
+    except ValueError:
+        tape.tap(event, 10.1, None)
+    recorder.done(tape)
+    await recorder.stop()
+    (folder,) = all_recordings(tmp_path)
+    journal = (folder / "journal.jsonl").read_bytes()
+    assert b"said: " in journal
+    assert b"failed: " in journal
+    assert b"pw/0123" not in journal
 
 
 # -- the bound of one recording ---------------------------------------------------------------------------------------
