@@ -41,7 +41,16 @@ class Connection(web.RequestHandler):
     not while an earlier one is answered: then the relay itself may have stopped reading.
     """
 
-    __slots__ = ("_address", "_body", "_deadline", "_is_answering", "_relay", "_timeout_s", "_unadmitted")
+    __slots__ = (
+        "_address",
+        "_body",
+        "_deadline",
+        "_is_answering",
+        "_n_bytes_when_answered",
+        "_relay",
+        "_timeout_s",
+        "_unadmitted",
+    )
 
     def __init__(
         self,
@@ -58,6 +67,7 @@ class Connection(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None
         self._is_answering = False
+        self._n_bytes_when_answered = 0
         self._address = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,7 +102,7 @@ class Connection(web.RequestHandler):
             return
         if self._request_count > n_requests:  # aiohttp has queued an error for an answer, and leaves the body waiting
             self._body.set_exception(web.RequestPayloadError("the body is malformed"))
-        elif not self._is_answering and self._body.total_bytes > UNREAD_BYTES:
+        elif not self._is_answering and self._body.total_bytes - self._n_bytes_when_answered > UNREAD_BYTES:
             self.make_room()
 
     def request_begins(self, body: StreamReader) -> None:
@@ -113,6 +123,7 @@ class Connection(web.RequestHandler):
             resp.force_close()
         finished = await super().finish_response(request, resp, start_time)
         self._is_answering = False
+        self._n_bytes_when_answered = self._body.total_bytes if self._body is not None else 0
         if self.transport is not None:
             self._unadmitted.wait(self, self._address)
         return finished

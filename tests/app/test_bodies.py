@@ -4,6 +4,8 @@ import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator
+from http.client import HTTPConnection
+from socket import SO_SNDBUF, SOL_SOCKET
 
 import pytest
 
@@ -99,6 +101,21 @@ async def test_a_body_that_came_with_its_head_costs_no_connection(relay: Running
         for _ in range(2):
             client.send(head("GET", "/healthz", Content_Length="3") + b"abc")
             assert (await client.answer()).status == 200
+
+
+async def test_an_upload_client_that_reads_after_sending_sees_its_413(relay: RunningRelay) -> None:
+    def upload() -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", relay.port, timeout=10)
+        connection.connect()
+        connection.sock.setsockopt(SOL_SOCKET, SO_SNDBUF, 16 * 1024)  # what is sent has nearly all arrived
+        json = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/realtime/client_secrets", b" " * 1_500_000, json)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    status, body = await asyncio.to_thread(upload)
+    assert status == 413
+    assert b"at most 1048576 bytes" in body
 
 
 async def test_who_sends_an_endless_body_to_nobody_is_cut_off_after_a_mebibyte(relay: RunningRelay) -> None:
