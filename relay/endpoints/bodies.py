@@ -12,11 +12,12 @@ from aiohttp import web
 
 from relay.errors import BadRequest
 from relay.state import RELAY
+from relay.wire.weight import MAX_ESCAPES, has_too_many_members
 
 NO_STORE = {"Cache-Control": "no-store"}
 
-MAX_CONTAINERS = 10_000
-"""How many objects and lists a body may hold; each costs the event loop time."""
+MAX_MEMBERS = 10_000
+"""How many members and list elements a body may have; each costs the event loop time."""
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
@@ -42,8 +43,11 @@ def json_object(raw: bytes) -> dict[str, Any]:
     """
     if not raw.strip():
         return {}
-    if raw.count(b"{") + raw.count(b"[") > MAX_CONTAINERS:  # some may be text: that many are too many all the same
-        raise BadRequest(f"The body may hold at most {MAX_CONTAINERS} objects and lists.")
+    if has_too_many_members(raw, MAX_MEMBERS):
+        raise BadRequest(
+            f"The body may have at most {MAX_MEMBERS} members and list elements, and {MAX_ESCAPES} escapes in its "
+            "texts; send less at a time."
+        )
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         orjson.loads(raw)  # it is the stricter one, but does not tell of members that come twice

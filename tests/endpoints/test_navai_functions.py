@@ -65,7 +65,7 @@ def add(a: int, b: int = 1) -> int:
         (b"\xff", "application/json", 400, "The body is not valid JSON"),
         (b"{}", "application/json; charset=latin1", 400, "The body must be UTF-8."),
         (b"[" * 5_000, "application/json", 400, "The body is not valid JSON"),
-        (b"[" * 50_000, "application/json", 400, "The body may hold at most 10000 objects and lists."),
+        (b"[" * 50_000, "application/json", 400, "The body may have at most 10000 members"),
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "application/json", 400, "The body has the member 'c' twice."),
         (b'{"payload": "\\ud800"}', "application/json", 400, "The body is not valid JSON"),
         (b'{"payload": NaN}', "application/json", 400, "The body is not valid JSON"),
