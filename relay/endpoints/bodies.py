@@ -18,6 +18,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 MAX_MEMBERS = 10_000
 """How many members and list elements a body may have; each costs the event loop time."""
+NO_OBJECT = "The body must be a JSON object."
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
@@ -36,10 +37,18 @@ def check_sender(request: web.Request) -> None:
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object that a body is; an empty one if the body is blank.
+    """The JSON object that a body is; an empty one if the body is blank. Raises BadRequest for anything else."""
+    body = json_value(raw)
+    if not isinstance(body, dict):
+        raise BadRequest(NO_OBJECT)
+    return body
 
-    Raises BadRequest for anything else, also for what parsers understand differently (RFC 8259, 4 and 8.2): a member
-    that comes twice, half of a surrogate pair, NaN.
+
+def json_value(raw: bytes) -> Any:
+    """The JSON value that a body is; an empty object if the body is blank.
+
+    Raises BadRequest for no JSON, for too much of it, and for what parsers understand differently (RFC 8259, 4 and
+    8.2): a member that comes twice, half of a surrogate pair, NaN.
     """
     if not raw.strip():
         return {}
@@ -51,13 +60,10 @@ def json_object(raw: bytes) -> dict[str, Any]:
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         orjson.loads(raw)  # it is the stricter one, but does not tell of members that come twice
-        body = json.loads(raw, object_pairs_hook=_members)
+        return json.loads(raw, object_pairs_hook=_members)
     except (ValueError, RecursionError) as error:
         reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
         raise BadRequest(f"The body is not valid JSON{reason}.") from None
-    if not isinstance(body, dict):
-        raise BadRequest("The body must be a JSON object.")
-    return body
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from aiohttp import web
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
 from relay.core.policy import Policy, Principal, names_among
 from relay.core.policy_table import Denied, check_session
-from relay.endpoints.bodies import json_object
+from relay.endpoints.bodies import NO_OBJECT, json_value
 from relay.errors import ApiError, BadRequest
 from relay.state import RELAY, RelayState
 
@@ -63,9 +63,12 @@ translations = functools.partial(not_implemented, what="translation sessions")
 async def _json_body(request: web.Request) -> dict[str, Any]:
     raw = await request.read()
     try:
-        return json_object(raw)
+        body = json_value(raw)
     except BadRequest as error:
         raise ApiError(str(error), 400, "invalid_json") from error
+    if not isinstance(body, dict):
+        raise ApiError(NO_OBJECT, 400, "invalid_type")
+    return body
 
 
 def _seconds(expires_after: Any) -> int:

@@ -143,6 +143,13 @@ async def test_bad_bodies_are_refused_by_name(body: str, status: int, param: str
         assert error["error"]["message"]
 
 
+async def test_what_is_no_json_and_what_is_no_object_have_codes_of_their_own() -> None:
+    async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
+        for body, code in (("{", "invalid_json"), ("[]", "invalid_type"), ('"{}"', "invalid_type")):
+            _, error, _ = await post(relay, body)
+            assert error["error"]["code"] == code
+
+
 async def test_a_tickets_policy_holds_for_what_it_configures_and_for_the_session(tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as upstream,
