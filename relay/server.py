@@ -186,7 +186,7 @@ def _share_descriptors(app: web.Application) -> None:
     app[UNADMITTED] = UnadmittedConnections(
         descriptors.idle_connections,
         relay.auth.stands_for_many,
-        functools.partial(log_connection_refusal, relay, 503),
+        functools.partial(log_connection_refusal, relay, None),
     )
 
 

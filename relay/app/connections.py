@@ -28,7 +28,9 @@ KEEPALIVE_TIMEOUT_S = 15.0
 """How long a connection may be idle, before its first request and between two."""
 SHUTDOWN_TIMEOUT_S = 2.0
 TLS_HANDSHAKE_TIMEOUT_S = 5.0
-"""How long a handshake may take. Until it is done the connection is in no count: loops tell nobody of it."""
+"""How long a handshake may take.
+
+Event loops report a connection only after its handshake, so none is counted before."""
 _MAX_LINE_BYTES = 8190
 _KERNEL_BUFFER_BYTES = 32 * 1024
 """What the kernel keeps of a request that is not read yet, and what is parsed at once of thousands of tiny chunks."""
@@ -71,12 +73,11 @@ class Connection(web.RequestHandler):
         self._address = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, or close it where its address has too many."""
+        """Count the connection; another one may be closed for it."""
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if isinstance(peer, tuple) else ""
-        if not self._unadmitted.connect(self, self._address):
-            self.make_room()
+        self._unadmitted.wait(self, self._address)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count the connection no more, and wait no longer for a body."""
@@ -108,6 +109,7 @@ class Connection(web.RequestHandler):
     def request_begins(self, body: StreamReader) -> None:
         """The head of a request is there, and it is about to be answered."""
         self._body, self._is_answering = body, True
+        self._unadmitted.begin(self)
         if body.is_eof():
             self._end_deadline()
             return

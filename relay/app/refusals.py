@@ -22,8 +22,8 @@ def log_refusal(relay: RelayState, request: web.Request, response: web.StreamRes
         relay.refusals.refused(address, request.method, request.path, response.status, reason, relay.now())
 
 
-def log_connection_refusal(relay: RelayState, status: int, address: str, reason: str) -> None:
-    """Log what was refused before it was a request: there is no method and no path."""
+def log_connection_refusal(relay: RelayState, status: int | None, address: str, reason: str) -> None:
+    """Log what was refused before it was a request, or closed (None): there is no method and no path."""
     relay.refusals.refused(address, "?", "?", status, reason, relay.now())
 
 

@@ -26,8 +26,11 @@ class RefusalLog:
         """How many addresses it remembers."""
         return len(self._rates) + len(self._left_out)
 
-    def refused(self, address: str, method: str, path: str, status: int, reason: str, now: float) -> None:
-        """Log one refusal. `path` is without its query, which may hold a credential."""
+    def refused(self, address: str, method: str, path: str, status: int | None, reason: str, now: float) -> None:
+        """Log one refusal; its status is None for a connection that was closed without an answer.
+
+        `path` is without its query, which may hold a credential.
+        """
         key = address_key(address)
         if self._rates.take(key, now) > 0:
             self._left_out[key] = self._left_out.pop(key, 0) + 1
@@ -37,11 +40,11 @@ class RefusalLog:
         n_left_out = self._left_out.pop(key, 0)
         more = f" ({n_left_out} refusals of this address before it were not logged)" if n_left_out else ""
         _log.warning(
-            "refused %s %s %s: %d %s%s",
+            "refused %s %s %s: %s %s%s",
             escape_controls(address[:MAX_PATH_CHARS]),
             escape_controls(method[:MAX_METHOD_CHARS]),
             escape_controls(path[:MAX_PATH_CHARS]),
-            status,
+            "closed" if status is None else status,
             escape_controls(reason[:MAX_REASON_CHARS]),
             more,
         )

@@ -1,10 +1,9 @@
 """Connections whose clients have shown nothing yet are bounded, for one address and in all."""
 
-import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import pytest
 
@@ -27,55 +26,116 @@ class Connection:
         self.is_closed = True
 
 
-def counted(most: int, proxy: str = "") -> UnadmittedConnections:
-    return UnadmittedConnections(most, lambda address: address == proxy, lambda address, reason: None)
+class Wanted:
+    """Bounded connections, and what was told of those that were closed."""
+
+    def __init__(self, most: int, proxy: str = "") -> None:
+        self.told: list[str] = []
+        self.all = UnadmittedConnections(
+            most, lambda address: address == proxy, lambda address, reason: self.told.append(f"{address} {reason}")
+        )
+
+    def connect(self, address: str = "203.0.113.1", count: int = 1) -> list[Connection]:
+        connections = [Connection() for _ in range(count)]
+        for connection in connections:
+            self.all.wait(connection, address)
+        return connections
+
+    def begin(self, connections: list[Connection]) -> None:
+        for connection in connections:
+            self.all.begin(connection)
+
+
+def open_ones(connections: list[Connection]) -> list[bool]:
+    return [not connection.is_closed for connection in connections]
 
 
 def test_the_one_that_has_waited_longest_makes_room() -> None:
-    connections = counted(4)
-    first, second, *others = (Connection() for _ in range(5))
-    for number, connection in enumerate((first, second, *others)):
-        assert connections.connect(connection, f"203.0.113.{number}")
-    assert first.is_closed
-    assert not any(one.is_closed for one in (second, *others))
-    assert len(connections) == 4
+    bound = Wanted(4)
+    connections = [bound.connect(f"203.0.113.{number}")[0] for number in range(5)]
+    assert open_ones(connections) == [False, True, True, True, True]
+    assert len(bound.all) == 4
+    assert bound.told == [
+        "203.0.113.0 There are already 4 idle or unauthenticated connections. This one was closed for a newer one."
+    ]
 
 
 def test_who_was_admitted_takes_no_place_and_begins_to_wait_anew_after_its_answer() -> None:
-    connections = counted(2)
-    first, second, third, fourth = (Connection() for _ in range(4))
-    connections.connect(first, "203.0.113.1")
-    connections.connect(second, "203.0.113.2")
-    connections.leave(first)
-    connections.connect(third, "203.0.113.3")
+    bound = Wanted(2)
+    first, second = (bound.connect(f"203.0.113.{number}")[0] for number in (1, 2))
+    bound.all.leave(first)
+    [third] = bound.connect("203.0.113.3")
     assert not second.is_closed
-    connections.wait(first, "203.0.113.1")
+    bound.all.wait(first, "203.0.113.1")
     assert second.is_closed
-    connections.connect(fourth, "203.0.113.4")
+    bound.connect("203.0.113.4")
     assert third.is_closed
     assert not first.is_closed
 
 
-def test_one_address_has_half_of_the_places_and_a_proxy_all() -> None:
-    connections = counted(8, proxy="198.51.100.1")
-    ours = [Connection() for _ in range(4)]
-    assert all(connections.connect(one, "203.0.113.1") for one in ours)
-    assert not connections.connect(Connection(), "203.0.113.1")
-    assert connections.connect(Connection(), "203.0.113.2")
-    connections.leave(ours[0])
-    assert connections.connect(Connection(), "203.0.113.1")
-    assert all(connections.connect(Connection(), "198.51.100.1") for _ in range(20))
-    assert len(connections) == 8
+def test_an_address_with_half_of_the_places_closes_its_own_oldest_and_a_proxy_has_all() -> None:
+    bound = Wanted(8, proxy="198.51.100.1")
+    [other] = bound.connect("203.0.113.2")
+    ours = bound.connect("203.0.113.1", 6)
+    assert open_ones([other, *ours]) == [True, False, False, True, True, True, True]
+    assert bound.told[0] == (
+        "203.0.113.1 This address already has 4 idle or unauthenticated connections; close some of them. This one was "
+        "closed for a newer one."
+    )
+    proxied = bound.connect("198.51.100.1", 20)
+    assert open_ones(proxied) == [False] * 12 + [True] * 8
+    assert len(bound.all) == 8
+
+
+def test_who_comes_back_from_a_request_keeps_to_the_share_of_its_address() -> None:
+    bound = Wanted(8)
+    [first] = bound.connect()
+    bound.all.leave(first)
+    others = bound.connect(count=4)
+    bound.all.wait(first, "203.0.113.1")
+    assert open_ones([first, *others]) == [True, False, True, True, True]
+
+
+def test_a_request_under_way_is_closed_after_those_that_are_idle() -> None:
+    bound = Wanted(8)
+    busy = bound.connect("203.0.113.1")
+    bound.begin(busy)
+    idle = [bound.connect(f"203.0.113.{number}")[0] for number in range(2, 100)]
+    assert open_ones(busy) == [True]
+    assert open_ones(idle) == [False] * 91 + [True] * 7
+    same_address = bound.connect("203.0.113.1", 10)
+    assert open_ones(busy) == [True]
+    assert sum(open_ones(same_address)) == 3
+
+
+def test_requests_under_way_leave_half_of_the_places_to_others() -> None:
+    bound = Wanted(8)
+    for number in range(100):
+        bound.begin(bound.connect(f"203.0.113.{number}"))
+    newest = [bound.connect(f"198.51.100.{number}")[0] for number in range(4)]
+    for number in range(100, 200):
+        bound.begin(bound.connect(f"203.0.113.{number}"))
+    assert open_ones(newest[1:]) == [True] * 3
+    assert len(bound.all) == 8
+
+
+def test_who_was_closed_is_not_counted_when_its_request_begins() -> None:
+    bound = Wanted(2)
+    [first, *_] = [bound.connect(f"203.0.113.{number}")[0] for number in range(3)]
+    bound.begin([first])
+    bound.all.leave(first)
+    assert len(bound.all) == 2
 
 
 def test_nothing_is_kept_of_connections_that_are_gone() -> None:
-    connections = counted(100_000)
+    bound = Wanted(100_000)
     for number in range(100):
-        connection = Connection()
-        for _ in range(MOST_OF_ONE_ADDRESS + 1):
-            assert connections.connect(connection, f"10.0.{number // 256}.{number % 256}")
-            connections.leave(connection)
-    assert len(connections) == 0
+        connections = bound.connect(f"10.0.0.{number}", MOST_OF_ONE_ADDRESS + 1)
+        assert open_ones(connections) == [False] + [True] * MOST_OF_ONE_ADDRESS
+        bound.begin(connections[::2])
+        for connection in connections:
+            bound.all.leave(connection)
+    assert len(bound.all) == 0
 
 
 # -- on sockets -------------------------------------------------------------------------------------------------------
@@ -83,17 +143,16 @@ def test_nothing_is_kept_of_connections_that_are_gone() -> None:
 
 @asynccontextmanager
 async def idle_connections(port: int, count: int, sources: tuple[str, ...] = ("127.0.0.1",)) -> AsyncIterator[None]:
-    """So many connections that send nothing, from these addresses in turn; as fast as a listener's queue takes them."""
-    writers = []
-    for first in range(0, count, 100):
-        places = [(sources[number % len(sources)], 0) for number in range(first, min(first + 100, count))]
-        dials = [asyncio.open_connection("127.0.0.1", port, local_addr=place) for place in places]
-        writers += [writer for _, writer in await asyncio.gather(*dials)]
-    try:
+    """So many connections that send nothing, from these addresses in turn, which the relay has accepted."""
+    with ExitStack() as stack:
+        for number in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.bind((sources[number % len(sources)], 0))
+            client.connect_ex(("127.0.0.1", port))
+            if number % 100 == 99 or number == count - 1:  # as many as a listener's queue takes
+                assert (await ask(port, head("GET", "/healthz"))).status == 200  # and this one comes last in it
         yield
-    finally:
-        for writer in writers:
-            writer.transport.abort()
 
 
 async def test_1100_idle_connections_keep_nobody_out(tmp_path) -> None:
@@ -103,10 +162,11 @@ async def test_1100_idle_connections_keep_nobody_out(tmp_path) -> None:
         serving(tmp_path, open_files=(256, 1024), RELAY_UPSTREAM=upstream.url, **settings) as served,
     ):
         assert "this process may open 1024 files and sockets" in served.log, "the soft limit was raised"
-        for sources in (("127.0.0.1",), tuple(f"127.0.0.{number}" for number in range(2, 12))):
-            async with idle_connections(served.port, 1100, sources):
-                await check_that_a_client_gets_in(served.port, upstream)
-        await served.read_until(r"refused 127\.0\.0\.2 \? \?: 503 There are 128 connections")
+        async with idle_connections(served.port, 1100):
+            await check_that_a_client_gets_in(served.port, upstream)
+        async with idle_connections(served.port, 300, tuple(f"127.0.0.{number}" for number in range(2, 12))):
+            await check_that_a_client_gets_in(served.port, upstream)
+        await served.read_until(r"refused 127\.0\.0\.2 \? \?: closed There are already 128 idle")
 
 
 async def check_that_a_client_gets_in(port: int, upstream: ScriptedUpstream) -> None:
@@ -129,18 +189,23 @@ async def test_a_session_and_a_request_under_way_are_not_closed_for_idle_ones(
         running_relay(upstream.url) as relay,
         await DeviceClient.connect(relay.ws()) as client,
         await RawRequests.open(relay.port) as upload,
+        await RawRequests.open(relay.port) as login,
     ):
         await (await upstream.accept()).configure()
         await client.expect("AIConnected")
         upload.send(upload_head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         assert (await upload.answer()).status == 100
+        login.send(head("POST", "/login", Content_Type="application/json", Content_Length="2", Expect="100-continue"))
+        assert (await login.answer()).status == 100
         async with await RawRequests.open(relay.port) as first, idle_connections(relay.port, 513):
             assert await first.is_closed()
             upload.send(body)
             assert (await upload.answer()).status == 404
+            login.send(b"{}")
+            assert (await login.answer()).status == 400
             await client.send(type="hello", v=1)
             await client.expect("ready")
-    assert any("has waited longest" in record.getMessage() for record in caplog.records)
+    assert any("closed There are already 512" in record.getMessage() for record in caplog.records)
 
 
 async def test_who_was_let_in_and_is_idle_again_makes_room_too() -> None:
@@ -154,21 +219,21 @@ async def test_who_was_let_in_and_is_idle_again_makes_room_too() -> None:
             assert await client.is_closed()
 
 
-async def test_an_address_with_its_share_is_closed_at_once_and_told_in_the_log(
+async def test_an_address_with_its_share_has_its_oldest_closed_and_told_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     address = own_address()
     async with running_relay("ws://127.0.0.1:1", listen_on=address) as relay, AsyncExitStack() as stack:
-        taken = [
+        ours = [
             await stack.enter_async_context(await RawRequests.open(relay.port, address))
-            for _ in range(MOST_OF_ONE_ADDRESS)
+            for _ in range(MOST_OF_ONE_ADDRESS + 1)
         ]
-        one_more = await stack.enter_async_context(await RawRequests.open(relay.port, address))
-        assert await one_more.is_closed()
-        taken[0].send(head("GET", "/healthz"))
-        assert (await taken[0].answer()).status == 200
+        assert await ours[0].is_closed()
+        for client in (ours[1], ours[-1]):
+            client.send(head("GET", "/healthz"))
+            assert (await client.answer()).status == 200
     [line] = {record.getMessage() for record in caplog.records if record.levelno == logging.WARNING}
-    assert line.startswith(f"refused {address} ? ?: 503 This address has {MOST_OF_ONE_ADDRESS} connections already")
+    assert line.startswith(f"refused {address} ? ?: closed This address already has {MOST_OF_ONE_ADDRESS} idle")
 
 
 def own_address() -> str:

@@ -14,6 +14,11 @@ def test_a_line_names_the_address_the_path_the_status_and_the_reason(caplog: pyt
     assert lines(caplog) == ["refused 203.0.113.7 GET /ws: 401 A key is needed."]
 
 
+def test_a_connection_that_was_closed_without_an_answer_has_no_status(caplog: pytest.LogCaptureFixture) -> None:
+    RefusalLog().refused("203.0.113.7", "?", "?", None, "Too many.", 0.0)
+    assert lines(caplog) == ["refused 203.0.113.7 ? ?: closed Too many."]
+
+
 def test_a_flood_of_one_address_is_counted_and_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
     log = RefusalLog()
     for _ in range(1000):
