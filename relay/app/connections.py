@@ -27,8 +27,8 @@ REQUEST_TIMEOUT_S = 15.0
 KEEPALIVE_TIMEOUT_S = 15.0
 """How long a connection may be idle, before its first request and between two."""
 SHUTDOWN_TIMEOUT_S = 2.0
-TLS_HANDSHAKE_TIMEOUT_S = 5.0
-"""How long a handshake may take.
+TLS_HANDSHAKE_TIMEOUT_S = 10.0
+"""How long a handshake may take: an ESP32 on poor Wi-Fi or GSM needs more than 5 s.
 
 Event loops report a connection only after its handshake, so none is counted before."""
 _MAX_LINE_BYTES = 8190

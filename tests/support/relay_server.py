@@ -11,7 +11,7 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from relay.app.connections import RelayRunner, RelaySite
+from relay.app.connections import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
 from relay.auth.admin_login import write_code
 from relay.config import Settings
 from relay.endpoints.navai_options import NavaiOptions
@@ -54,7 +54,7 @@ async def running_relay(
     *,
     keepalive_timeout_s: float = 15,
     request_timeout_s: float = 15,
-    handshake_timeout_s: float = 5,
+    handshake_timeout_s: float = TLS_HANDSHAKE_TIMEOUT_S,
     listen_on: str = "127.0.0.1",
     navai: NavaiOptions | None = None,
     **overrides: Any,
