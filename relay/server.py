@@ -23,7 +23,7 @@ from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
-from relay.descriptors import Descriptors, raise_soft_limit
+from relay.descriptors import raise_soft_limit
 from relay.endpoints.azure import AZURE_ROUTES
 from relay.endpoints.device import device_socket
 from relay.endpoints.login import (
@@ -163,7 +163,12 @@ def create_app(
     app[VOICES] = Voices.of(
         app[NAVAI].options, settings.voice_mode, settings.fallback_voice, state.auth.policies.external_voices()
     )
-    _share_descriptors(app)
+    state.has_external_voice = app[VOICES].rules is not None
+    app[UNADMITTED] = UnadmittedConnections(
+        state.fit().idle_connections,
+        state.auth.stands_for_many,
+        functools.partial(log_connection_refusal, state, None),
+    )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
         resource = app.router.add_resource(route.pattern)
         resource.add_route(route.method, _guarded(route))
@@ -174,20 +179,6 @@ def create_app(
     app.on_response_prepare.append(add_cors_headers)
     app.on_shutdown.append(_drain)
     return app
-
-
-def _share_descriptors(app: web.Application) -> None:
-    """Bound sessions, and connections that are none yet, by the files and sockets that this process may open."""
-    relay = app[RELAY]
-    descriptors = Descriptors.of_process(
-        has_recordings=relay.may_record, has_external_voice=app[VOICES].rules is not None
-    )
-    relay.admission.fit(descriptors)
-    app[UNADMITTED] = UnadmittedConnections(
-        descriptors.idle_connections,
-        relay.auth.stands_for_many,
-        functools.partial(log_connection_refusal, relay, None),
-    )
 
 
 def _guarded(route: Route) -> Handler:

@@ -22,6 +22,7 @@ from relay.core.events import Draining, KeyRevoked
 from relay.core.known_secrets import KnownSecrets
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig, ToolSpec
+from relay.descriptors import Descriptors
 from relay.engine_process import EngineProcess
 from relay.errors import AccessDenied, ConfigError, Full, ToolError
 from relay.exposed_files import exposed_files
@@ -86,6 +87,8 @@ class RelayState:
     azure_credential: AnyCredential | None = None
     library: ToolLibrary | None = None
     tap: Tap | None = None
+    has_external_voice: bool = False
+    """Whether sessions may be spoken by another voice than the model's."""
     draining: bool = False
     refusals: RefusalLog = field(default_factory=RefusalLog)
     sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
@@ -138,6 +141,12 @@ class RelayState:
         """Whether sessions may be recorded, by the settings or by a policy."""
         return self.settings.record != "off" or self.auth.policies.records()
 
+    def fit(self) -> Descriptors:
+        """Admit no more sessions than fit into the files and sockets of this process; returns how those are shared."""
+        descriptors = Descriptors.of_process(has_recordings=self.may_record, has_external_voice=self.has_external_voice)
+        self.admission.fit(descriptors)
+        return descriptors
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -168,6 +177,7 @@ class RelayState:
         self.known_secrets.add(secret_values(fresh))
         self.auth.use(fresh, policies)
         self.logins.use_keys(fresh.ticket_keys)
+        self.fit()  # policies may record sessions now
         revoked = [live for live in self.sessions.values() if self.auth.has_revoked(live.core.principal)]
         for live in revoked:
             live.feed(KeyRevoked())
@@ -176,7 +186,7 @@ class RelayState:
             counted(len(fresh.api_keys), "key"), counted(len(fresh.admin_keys), "admin key"),
             ", ".join(policies.names()), counted(len(revoked), "session"),
         )  # fmt: skip
-        for warning in self.auth.warnings():
+        for warning in self.warnings():
             _log.warning("%s", warning)
 
     async def drain(self) -> None:
@@ -221,7 +231,7 @@ class RelayState:
         ]
 
     def warnings(self) -> list[str]:
-        """What the start says though nothing is wrong: about access, files that others can get at, and descriptors."""
+        """What the start and a reload say: about access, files that others can get at, and descriptors."""
         exposed = exposed_files(self.settings, self.known_secrets, records=self.may_record)
         return [*self.auth.warnings(), *exposed, *self.admission.warnings()]
 

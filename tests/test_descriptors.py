@@ -17,7 +17,7 @@ from relay.errors import Full
 from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import ask, head
 from tests.support.relay_command import serving
-from tests.support.relay_server import DeviceClient, settings_for
+from tests.support.relay_server import DeviceClient, running_relay, settings_for
 
 
 def test_what_a_session_needs_is_counted() -> None:
@@ -57,6 +57,26 @@ def test_no_more_sessions_are_admitted_than_fit() -> None:
         door.session("127.0.0.1"),
     ):
         pass
+
+
+async def test_policies_that_record_from_a_reload_on_leave_fewer_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    policies, recordings = tmp_path / "policies.toml", tmp_path / "recordings"
+    policies.write_text("")
+    monkeypatch.setenv("RELAY_POLICIES", str(policies))
+    monkeypatch.chdir(tmp_path)  # no .env is read
+    recordings.mkdir(mode=0o755)
+    async with running_relay(
+        "ws://127.0.0.1:1", max_sessions=16, policies=policies, recordings_dir=recordings
+    ) as relay:
+        assert relay.state.warnings() == []
+        policies.write_text('[policies.default]\nrecord = "on"\n')
+        relay.state.reload_access()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [warning for warning in warnings if "at most 8 sessions are admitted" in warning]
+    assert [warning for warning in warnings if f"The recordings' folder {recordings} is open to other users" in warning]
 
 
 async def test_where_few_descriptors_are_the_relay_says_so_refuses_and_goes_on(tmp_path) -> None:

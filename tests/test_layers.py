@@ -77,6 +77,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.spending",
         "relay.config",
         "relay.core",
+        "relay.descriptors",
         "relay.engine_process",
         "relay.errors",
         "relay.exposed_files",
