@@ -1,7 +1,7 @@
 """Open files and sockets: how many this process may have, and how many sessions fit into that.
 
-A session that finds no descriptor free fails halfway, and so does whatever else opens a file then. So sessions beyond
-what fits are refused before they begin.
+A session that finds no descriptor free fails halfway, and so does whatever else opens a file then. So sessions that do
+not fit are refused before they begin.
 """
 
 import sys
@@ -11,15 +11,17 @@ if sys.platform != "win32":  # there, sockets do not count among open files
     import resource
 
 MOST_DESCRIPTORS = 65_536
-"""How far the limit is raised. It is enough for 13,000 sessions; some programs that tools start walk through all
-descriptors up to their limit, and a hard limit may be a thousand million."""
+"""How far the limit is raised: enough for 13,000 sessions.
+
+A hard limit may be 1,000,000,000. Some programs that tools start walk through all descriptors up to their limit."""
 SOCKETS_PER_SESSION = 2
 """The client's, and the model's."""
 FILES_PER_RECORDING = 2
 SOCKETS_PER_EXTERNAL_VOICE = 1
 BURST_CONNECTIONS = 128
-"""Connections that may be accepted in one turn of the loop, before those that were closed to make room are freed: the
-length of the listener's queue."""
+"""The length of the listener's queue: so many connections may be accepted in one turn of the loop.
+
+Those that are closed to make room are freed after it."""
 OTHER_DESCRIPTORS = 128
 """For the listener, the log, tools, MCP servers, the local engine and calls to providers."""
 MOST_IDLE_CONNECTIONS = 512
@@ -77,9 +79,11 @@ def raise_soft_limit() -> None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    if soft == resource.RLIM_INFINITY:
         return
     for limit in (wanted, min(wanted, 10_240)):  # macOS has no hard limit, and takes no more than OPEN_MAX
+        if limit <= soft:
+            return
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         except (ValueError, OSError):

@@ -12,12 +12,38 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from relay.admission import Admission
-from relay.descriptors import Descriptors
+from relay.descriptors import Descriptors, raise_soft_limit
 from relay.errors import Full
 from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import ask, head
 from tests.support.relay_command import serving
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
+
+
+@pytest.mark.parametrize(
+    ("soft", "most", "tried", "left"),
+    [
+        (256, 100_000, [65_536], 65_536),
+        (256, 10_240, [65_536, 10_240], 10_240),
+        (20_000, 20_000, [65_536], 20_000),
+        (256, 256, [65_536, 10_240], 256),
+    ],
+)
+def test_a_system_that_takes_less_than_its_hard_limit_never_lowers_the_soft_one(
+    monkeypatch: pytest.MonkeyPatch, soft: int, most: int, tried: list[int], left: int
+) -> None:
+    limits, seen = [soft], []
+
+    def set_limit(_: int, wanted: tuple[int, int]) -> None:
+        seen.append(wanted[0])
+        if wanted[0] > most:
+            raise ValueError("not allowed to exceed OPEN_MAX")
+        limits[0] = wanted[0]
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits[0], resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    raise_soft_limit()
+    assert (seen, limits) == (tried, [left])
 
 
 def test_what_a_session_needs_is_counted() -> None:
