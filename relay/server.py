@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.app.answers import answers
-from relay.app.bodies import HANDLER_ARGS, refuse_compressed
+from relay.app.bodies import HANDLER_ARGS, ask_for_body, refuse_compressed
 from relay.app.connections import RelayRunner, RelaySite
 from relay.app.cors import add_cors_headers, answer_preflights
 from relay.app.errors import MAX_BODY_BYTES
@@ -171,7 +171,7 @@ def create_app(
     )
     for route in (row.below(settings.azure_prefix) for row in ROUTES):
         resource = app.router.add_resource(route.pattern)
-        resource.add_route(route.method, _guarded(route))
+        resource.add_route(route.method, _guarded(route), expect_handler=ask_for_body)
         if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
             resource.add_route("HEAD", _guarded(route))
     app.cleanup_ctx.append(_lifetime)

@@ -51,6 +51,13 @@ async def test_a_compressed_body_is_refused_on_every_route(relay: RunningRelay, 
     assert time.thread_time() - started_s < 0.05, "64 MiB take longer to inflate"
 
 
+async def test_a_compressed_body_is_refused_before_it_is_sent(relay: RunningRelay) -> None:
+    answer = await ask(
+        relay.port, head("POST", "/login", Content_Encoding="gzip", Content_Length="1000", Expect="100-continue")
+    )
+    assert answer.status == 415
+
+
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "gzip, identity", "identity,br", "GZIP"])
 async def test_every_coding_but_identity_is_refused(relay: RunningRelay, coding: str) -> None:
     body = DEFLATE if coding == "deflate" else GZIP
