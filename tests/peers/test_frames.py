@@ -150,7 +150,7 @@ async def test_a_fault_closes_with_its_code(
     async with raw_client(end) as (client, listener):
         client.send(*sent)
         assert await client.close_code() == code
-        assert await client.gone()
+        await client.ended()
         told, reason = await listener.end()
         assert told == code
         assert len(reason.encode()) <= 123
@@ -163,7 +163,7 @@ async def test_nothing_is_delivered_after_a_fault(end: RelayEnd) -> None:
         client.send(more(b"orphan"), text("smuggled"), binary(b"too"))
         assert await client.close_code() == 1002
         client.send(text("later"))
-        assert await client.gone()
+        await client.ended()
         await listener.end()
         assert listener.messages == []
 
@@ -193,7 +193,7 @@ async def test_the_peer_closes(end: RelayEnd, frame: Frame, answered: int, told:
     async with raw_client(end) as (client, listener):
         client.send(frame)
         assert await client.close_code() == answered
-        assert await client.gone()
+        await client.ended()
         assert await listener.end() == told
         assert not listener.is_open
         assert len(listener.ends) == 1
@@ -243,7 +243,7 @@ async def test_what_was_sent_before_the_close_arrives_and_what_is_sent_after_doe
         assert await client.frame() == (1, b"before")
         assert await client.frame() == (CLOSE, b"\x03\xe8done")
         client.send(text("crossing"), close(1000))
-        assert await client.gone()
+        await client.ended()
         assert await listener.end() == (1000, "done")
         assert listener.messages == []
 
@@ -254,7 +254,7 @@ async def test_a_peer_that_never_answers_the_close_is_cut_off(end: RelayEnd, mon
         listener.close(1011, "broken")
         assert await client.close_code() == 1011
         client.send(ping(b"still here"), text("and talking"))
-        assert await client.gone()
+        await client.ended()
         assert await listener.end() == (1011, "broken")
         assert listener.messages == []
 
@@ -263,7 +263,7 @@ async def test_abort_ends_at_once(end: RelayEnd) -> None:
     async with raw_client(end) as (client, listener):
         listener.abort()
         listener.abort()
-        assert await client.gone()
+        await client.ended()
         assert (await listener.end())[0] == 1006
 
 
@@ -287,7 +287,7 @@ async def test_a_peer_that_does_not_read_is_noticed_and_so_is_its_catching_up(en
         assert await asyncio.wait_for(changes.get(), 5) is False
         assert listener.unsent_bytes > 0
         client.reader._transport.resume_reading()  # type: ignore[attr-defined]
-        reading = asyncio.create_task(client.gone())
+        reading = asyncio.create_task(client.ended())
         assert await asyncio.wait_for(changes.get(), 5) is True
         assert listener.is_writable
         listener.close(1000)

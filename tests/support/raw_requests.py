@@ -22,11 +22,11 @@ class Answer:
         return json.loads(self.body)
 
 
-class RawRequests:
+class RawConnection:
     """A connection to a relay on which every byte is the test's own."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+        self.reader, self.writer = reader, writer
 
     @classmethod
     async def open(cls, port: int, address: str = "127.0.0.1") -> Self:
@@ -36,31 +36,41 @@ class RawRequests:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._writer.transport.abort()
+        self.writer.transport.abort()
 
-    def send(self, data: bytes) -> None:
-        self._writer.write(data)
-
-    async def answer(self) -> Answer:
-        """The next answer."""
+    async def head(self) -> bytes:
+        """The head of the next answer."""
         async with asyncio.timeout(TIMEOUT_S):
-            first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
-            pairs = (line.partition(":") for line in lines if line)
-            headers = {name.lower(): value.strip() for name, _, value in pairs}
-            body = await self._reader.readexactly(int(headers.get("content-length", "0")))
-        return Answer(int(first.split()[1]), headers, body)
+            return await self.reader.readuntil(b"\r\n\r\n")
 
     async def ended(self) -> None:
         """Wait for the other end to close, whatever it sends before."""
         async with asyncio.timeout(TIMEOUT_S):
             with contextlib.suppress(ConnectionError):
-                await self._reader.read()
+                while await self.reader.read(65_536):
+                    pass
+
+
+class RawRequests(RawConnection):
+    """Requests and their answers."""
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self) -> Answer:
+        """The next answer."""
+        first, *lines = (await self.head()).decode("latin-1").splitlines()
+        pairs = (line.partition(":") for line in lines if line)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        async with asyncio.timeout(TIMEOUT_S):
+            body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        return Answer(int(first.split()[1]), headers, body)
 
     async def is_closed(self) -> bool:
         """Wait for the other end to close; False if it sends something first."""
         async with asyncio.timeout(TIMEOUT_S):
             try:
-                return await self._reader.read(1) == b""
+                return await self.reader.read(1) == b""
             except ConnectionError:
                 return True
 

@@ -18,8 +18,8 @@ from relay.errors import RelayError
 from relay.peers.client_socket import Keepalive, check_upgrade, take_over, upgraded_response
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.read_budget import ReadBudget
+from tests.support.raw_requests import TIMEOUT_S, RawConnection
 
-TIMEOUT_S = 10.0
 MAX_BYTES = 1000
 """The message limit of listeners made here; frames may be ten times as long, so that both checks are met."""
 
@@ -129,24 +129,13 @@ def upgrade_request(path: str = "/ws", **changes: str | None) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode()
 
 
-class RawClient:
-    """A connection on which every byte is the test's own."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def open(cls, port: int) -> "RawClient":
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+class RawClient(RawConnection):
+    """A WebSocket client, before and after its upgrade."""
 
     async def upgrade(self, then: bytes = b"", **changes: str | None) -> bytes:
         """Ask for the upgrade, with `then` right behind; returns the head of the answer."""
         self.writer.write(upgrade_request(**changes) + then)
         return await self.head()
-
-    async def head(self) -> bytes:
-        async with asyncio.timeout(TIMEOUT_S):
-            return await self.reader.readuntil(b"\r\n\r\n")
 
     def send(self, *frames: Frame | bytes) -> None:
         self.writer.write(b"".join(masked(frame) for frame in frames))
@@ -173,16 +162,6 @@ class RawClient:
             opcode, payload = await self.frame()
             if opcode == 8:
                 return int.from_bytes(payload[:2]) if payload else 1006
-
-    async def gone(self) -> bool:
-        """Wait for the other side to end the connection."""
-        async with asyncio.timeout(TIMEOUT_S):
-            try:
-                while await self.reader.read(4096):
-                    pass
-            except ConnectionError:
-                pass
-        return True
 
     async def close(self) -> None:
         self.writer.transport.abort()
