@@ -47,8 +47,8 @@ def json_object(raw: bytes) -> dict[str, Any]:
 def json_value(raw: bytes) -> Any:
     """The JSON value that a body is; an empty object if the body is blank.
 
-    Raises BadRequest for no JSON, for too much of it, and for what parsers understand differently (RFC 8259, 4 and
-    8.2): a member that comes twice, half of a surrogate pair, NaN.
+    Raises BadRequest for no JSON, and for too much of it. It also refuses what parsers understand differently (RFC
+    8259, 4 and 8.2): a member that comes twice, half of a surrogate pair, NaN.
     """
     if not raw.strip():
         return {}
