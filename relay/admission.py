@@ -18,7 +18,33 @@ from relay.errors import Full, TooOften
 DEFAULT_SESSIONS_PER_ADDRESS = 50
 DEFAULT_HANDSHAKES_PER_MINUTE = 120
 HANDSHAKES_PER_SECOND = 200
+REQUESTS_OF_ONE = 128
+REQUESTS_IN_ALL = 256
+"""Requests that are being answered at the same time: each takes a descriptor, and perhaps a tool."""
 _ALL = ""
+
+
+class _Turns:
+    """One each time around the loop, so that the sessions that talk come in between."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Wait for one's turn. There must be a bound of those who may."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._next)
+        await turn
+
+    def _next(self) -> None:
+        turn = self._waiting.popleft()
+        if not turn.done():  # who was cancelled does not wait any more
+            turn.set_result(None)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
 
 
 class Admission:
@@ -33,7 +59,8 @@ class Admission:
         self._in_all = TokenBuckets(Rate(in_all, max(settings.max_sessions, in_all // 60)))
         self._sessions: Counter[str] = Counter()
         self._descriptors = Descriptors(None)
-        self._turns: deque[asyncio.Future[None]] = deque()
+        self._requests: Counter[str] = Counter()
+        self._session_turns, self._request_turns = _Turns(), _Turns()
 
     def fit(self, descriptors: Descriptors) -> None:
         """From here on there are no more sessions than fit into the descriptors of this process."""
@@ -60,23 +87,29 @@ class Admission:
             )
 
     async def turn(self) -> None:
-        """Wait for one's turn to begin: one session each time around the loop, so that those that talk come in between.
+        """Wait for one's turn to begin a session; to be awaited by who holds a place."""
+        await self._session_turns.wait()
 
-        To be awaited by who holds a place: there are no more that wait than places.
-        """
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._turns.append(turn)
-        if len(self._turns) == 1:
-            loop.call_soon(self._next_turn)
-        await turn
+    async def request_turn(self) -> None:
+        """Wait for one's turn to begin to answer a request."""
+        await self._request_turns.wait()
 
-    def _next_turn(self) -> None:
-        turn = self._turns.popleft()
-        if not turn.done():  # who was cancelled does not wait any more
-            turn.set_result(None)
-        if self._turns:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+    @contextmanager
+    def request(self, owner: str) -> Iterator[None]:
+        """Count a request that is being answered. Raises TooOften where its owner, or all, have too many."""
+        if self._requests[owner] >= REQUESTS_OF_ONE or self._requests.total() >= REQUESTS_IN_ALL:
+            raise TooOften(
+                f"Too many requests are being answered: at most {REQUESTS_OF_ONE} of one caller, and {REQUESTS_IN_ALL} "
+                "in all. Wait for their answers.",
+                1.0,
+            )
+        self._requests[owner] += 1
+        try:
+            yield
+        finally:
+            self._requests[owner] -= 1
+            if not self._requests[owner]:
+                del self._requests[owner]
 
     @contextmanager
     def session(self, address: str) -> Iterator[None]:

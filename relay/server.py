@@ -197,9 +197,13 @@ def _guarded(route: Route) -> Handler:
                 request[REASON] = str(denied)
                 return signed_out_page(denied.status)
             raise
-        if access is not Access.OPEN:
-            request.app[UNADMITTED].leave(cast(Waiting, request.protocol))
-        return await handler(request, principal)
+        if access is Access.OPEN:
+            return await handler(request, principal)
+        request.app[UNADMITTED].leave(cast(Waiting, request.protocol))
+        if is_upgrade(request):
+            return await handler(request, principal)
+        with relay.admission.request(relay.auth.owner(request, principal)):
+            return await handler(request, principal)
 
     return handle
 
@@ -218,8 +222,12 @@ async def _drain(app: web.Application) -> None:
 
 @web.middleware
 async def _promptly(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Requests are answered at once, whatever the sessions' audio waits for; a WebSocket's are sessions themselves."""
-    with contextlib.nullcontext() if is_upgrade(request) else request.app[RELAY].tick.awake():
+    """Requests are answered one after the other, and wait for no tick; a WebSocket's are sessions themselves."""
+    if is_upgrade(request):
+        return await handler(request)
+    relay = request.app[RELAY]
+    with relay.tick.awake():
+        await relay.admission.request_turn()
         return await handler(request)
 
 

@@ -26,6 +26,9 @@ REQUEST_TIMEOUT_S = 15.0
 """How long a request may take to arrive, from its first byte to the last of its body."""
 KEEPALIVE_TIMEOUT_S = 15.0
 """How long a connection may be idle, before its first request and between two."""
+ANSWER_STALL_S = 10.0
+LEAST_READ_BYTES = 64 * 1024
+"""What a client must read of an answer in `ANSWER_STALL_S`, or it is cut: what it does not read is kept for it."""
 SHUTDOWN_TIMEOUT_S = 2.0
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
 """How long a handshake may take: an ESP32 on poor Wi-Fi or GSM needs more than 5 s.
@@ -50,6 +53,7 @@ class Connection(web.RequestHandler):
         "_is_answering",
         "_n_bytes_when_answered",
         "_relay",
+        "_stall",
         "_timeout_s",
         "_unadmitted",
     )
@@ -67,6 +71,7 @@ class Connection(web.RequestHandler):
         self._unadmitted = unadmitted
         self._timeout_s = request_timeout_s
         self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None
         self._is_answering = False
         self._n_bytes_when_answered = 0
@@ -83,9 +88,21 @@ class Connection(web.RequestHandler):
         """Count the connection no more, and wait no longer for a body."""
         self._unadmitted.leave(self)
         self._end_deadline()
+        self._end_stall()
         if self._body is not None and not self._body.is_eof() and not self._is_answering:
             self._body.set_exception(web.RequestPayloadError("the client has left"))
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answer as fast as it is written."""
+        super().pause_writing()
+        self._end_stall()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        super().resume_writing()
+        self._end_stall()
 
     def make_room(self) -> None:
         """Close the connection at once."""
@@ -123,6 +140,9 @@ class Connection(web.RequestHandler):
         """Send an answer; the connection of a request whose body was not read is closed afterwards."""
         if self._has_unread_body and isinstance(resp, web.StreamResponse):
             resp.force_close()
+        # What is not read takes a descriptor, whoever asked for it.
+        self._unadmitted.wait(self, self._address)
+        self._unadmitted.begin(self)
         finished = await super().finish_response(request, resp, start_time)
         self._is_answering = False
         self._n_bytes_when_answered = self._body.total_bytes if self._body is not None else 0
@@ -158,6 +178,26 @@ class Connection(web.RequestHandler):
             self._deadline.cancel()
             self._deadline = None
 
+    def _watch_reading(self) -> None:
+        unread_bytes = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        self._stall = asyncio.get_running_loop().call_later(ANSWER_STALL_S, self._look_at_reading, unread_bytes)
+
+    def _look_at_reading(self, unread_bytes: int) -> None:
+        self._stall = None
+        if self.transport is None:
+            return
+        if unread_bytes - self.transport.get_write_buffer_size() >= LEAST_READ_BYTES:
+            self._watch_reading()
+            return
+        text = f"The answer is not read: at least {LEAST_READ_BYTES} bytes must be, each {ANSWER_STALL_S:g} s."
+        log_connection_refusal(self._relay, None, self._address, text)
+        self.make_room()
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def _is_too_slow(self) -> None:
         self._deadline = None
         error = RequestTooSlow(f"A request must arrive within {self._timeout_s:g} s, with its body; send it faster.")
@@ -182,7 +222,10 @@ def _answer_408(text: str) -> bytes:
 def _why_no_request(error: HttpProcessingError) -> str:
     if isinstance(error, LineTooLong):
         return f"The first line of a request, and each of its headers, may have at most {_MAX_LINE_BYTES} bytes."
-    return f"This is no HTTP/1.1 request ({type(error).__name__}). Is it TLS, or another protocol?"
+    return (
+        "This is no HTTP/1.1 request: its first line, a header or its body's length is malformed. Is it TLS, or "
+        "another protocol?"
+    )
 
 
 class _Server(web.Server):

@@ -12,7 +12,7 @@ from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
 from relay.auth.local_peer import LocalPeers
 from relay.auth.origins import HostsAndOrigins
 from relay.core.policy import Principal
-from relay.core.quota import is_loopback
+from relay.core.quota import address_key, is_loopback
 from relay.errors import AccessDenied
 from relay.policies import Policies
 
@@ -98,6 +98,11 @@ class Authenticator:
         A Unix socket has no address, "".
         """
         return not address or is_loopback(address) or self._addresses.has_proxy(address)
+
+    def owner(self, request: web.Request, principal: Principal) -> str:
+        """Whose allowance a caller uses: its key's, also with a client secret of it; without a key its address's."""
+        identity = base_identity(principal.identity)
+        return address_key(self.address(request)) if identity == ANONYMOUS else identity
 
     def origin(self, request: web.Request) -> Origin:
         """Whether a page sent the request, and whether its origin is allowed."""

@@ -8,6 +8,7 @@ as nobody. A relay that runs as nobody there treats no peer as local.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import platform
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from relay.auth.addresses import parse_address
+from relay.errors import Full
 
 ESTABLISHED = 1
 ROOT = 0
@@ -85,9 +87,11 @@ class LocalPeers:
             return True
         try:
             owner = await asyncio.to_thread(self.lookup, ends) if self._is_slow else self.lookup(ends)
-        except OSError as error:  # no descriptor left: whoever is not found is not local
+        except OSError as error:
             _log.warning("the owner of a connection cannot be looked up: %s", error.strerror or error)
-            return False
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise Full("The relay has no descriptor left to see who asks; try again later.") from None
+            return False  # whoever is not found is not local
         return owner is not None and self._is_ours(owner)
 
     def _is_ours(self, owner: Owner) -> bool:

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
-from relay.auth.keyring import ANONYMOUS, base_identity
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
-from relay.core.quota import address_key
 from relay.core.realtime_session import RealtimeSession
 from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
@@ -70,9 +68,7 @@ async def _converse(
         if "Origin" not in request.headers:
             await _dial_first(request, live)
         subprotocol = chosen_subprotocol(request)
-        owner = base_identity(principal.identity)
-        if owner == ANONYMOUS:
-            owner = address_key(relay.auth.address(request))
+        owner = relay.auth.owner(request, principal)
         if take_over(
             request,
             socket,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,7 @@ import pytest
 from relay import tool
 from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
+from tests.peers.test_client_socket import until
 from tests.support.raw_requests import RawRequests, ask, head
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
@@ -220,3 +222,91 @@ async def test_a_session_lasts_longer_than_a_request_may_take() -> None:
         await asyncio.gather(as_long_as_idle_ones_last(relay), as_long_as_requests_may_take(relay))
         await client.send(type="hello", v=1)
         await client.expect("ready")
+
+
+# -- answers that are not read ----------------------------------------------------------------------------------------
+
+
+@tool
+def long_text() -> str:
+    """Answers at length."""
+    return "x" * 1_000_000
+
+
+def ask_at_length() -> bytes:
+    body = b'{"function_name": "long_text", "payload": {}}'
+    return head(
+        "POST", "/navai/functions/execute", Content_Type="application/json", Content_Length=str(len(body))
+    ) + body  # fmt: skip
+
+
+@pytest.fixture
+async def talkative(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningRelay]:
+    monkeypatch.setattr("relay.app.connections.ANSWER_STALL_S", 0.1)
+    tools = ToolRegistry([Tool.from_function(long_text)])
+    async with running_relay("ws://127.0.0.1:1", tools) as running:
+        yield running
+
+
+async def slow_client(port: int) -> RawRequests:
+    """A client for which the kernel keeps little of what it does not read."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(line, ("127.0.0.1", port))
+    client = RawRequests(*await asyncio.open_connection(sock=line))
+    client.writer.transport.pause_reading()
+    return client
+
+
+async def test_who_does_not_read_an_answer_is_cut(talkative: RunningRelay, caplog: pytest.LogCaptureFixture) -> None:
+    async with await slow_client(talkative.port) as client:
+        client.send(ask_at_length() * 12)  # the kernel takes the first few, for whoever may read them
+        await until(lambda: bool(refusals(caplog)))
+        [line] = refusals(caplog)
+        assert "The answer is not read: at least 65536 bytes must be, each 0.1 s." in line
+        assert "closed" in line
+        client.writer.transport.resume_reading()
+        await client.ended()
+
+
+async def test_who_reads_an_answer_slowly_has_all_of_it(talkative: RunningRelay) -> None:
+    async with await slow_client(talkative.port) as client:
+        client.send(ask_at_length() * 12)
+        client.writer.transport.resume_reading()
+        for _ in range(12):
+            head_bytes = await client.head()
+            n_bytes = int(head_bytes.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            await client.reader.readexactly(n_bytes)
+            await asyncio.sleep(0.03)  # longer in all than anybody who does not read has
+
+
+async def test_one_caller_has_so_many_requests_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.admission.REQUESTS_OF_ONE", 2)
+    gate, running_calls = asyncio.Event(), asyncio.Semaphore(0)
+
+    @tool
+    async def slow() -> str:
+        """Waits."""
+        running_calls.release()
+        await gate.wait()
+        return "done"
+
+    body = b'{"function_name": "slow", "payload": {}}'
+    call = (
+        head("POST", "/navai/functions/execute", Content_Type="application/json", Content_Length=str(len(body))) + body
+    )
+    async with running_relay("ws://127.0.0.1:1", ToolRegistry([Tool.from_function(slow)])) as relay:
+        clients = [await RawRequests.open(relay.port) for _ in range(2)]
+        for client in clients:
+            client.send(call)
+            await running_calls.acquire()
+        refused = await ask(relay.port, call)
+        assert refused.status == 429
+        assert refused.headers["retry-after"] == "1"
+        assert "at most 2 of one caller" in refused.json()["error"]
+        gate.set()
+        for client in clients:
+            assert (await client.answer()).status == 200
+            client.writer.transport.abort()
+        assert (await ask(relay.port, call)).status == 200

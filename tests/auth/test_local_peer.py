@@ -1,6 +1,7 @@
 """Whose connection it is: asked of the kernel, for sockets that are really there."""
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from relay.auth.local_peer import ESTABLISHED, Ends, LocalPeers, Owner, by_proc, by_sock_diag
+from relay.errors import Full
 
 LOOKUPS = [by_sock_diag, by_proc]
 UID = os.geteuid()
@@ -109,10 +111,18 @@ async def test_another_address_is_not_this_machines(pair: Pair) -> None:
 
 async def test_a_lookup_that_fails_lets_nobody_in(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     def fails(ends: Ends) -> Owner:
-        raise OSError(24, "Too many open files")
+        raise OSError(errno.EPERM, "Operation not permitted")
 
     assert not await LocalPeers(fails).is_local(pair)
-    assert "Too many open files" in caplog.text
+    assert "Operation not permitted" in caplog.text
+
+
+async def test_without_a_descriptor_to_look_it_up_with_the_relay_is_full(pair: Pair) -> None:
+    def fails(ends: Ends) -> Owner:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(Full, match="no descriptor left"):
+        await LocalPeers(fails).is_local(pair)
 
 
 @pytest.mark.skipif(UID != 0, reason="only root can become another user")
