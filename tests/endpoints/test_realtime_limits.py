@@ -76,12 +76,12 @@ async def test_an_event_of_many_members_counts_as_many_events(monkeypatch) -> No
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for number in range(2):
-            tools = [{"type": "function", "name": f"f{number}", "parameters": {"enum": list(range(4000))}}]
+            tools = [{"type": "function", "name": f"f{number}", "parameters": {"enum": list(range(1000))}}]
             await client.send(type="session.update", session={"type": "realtime", "tools": tools})
             await upstream.expect("session.update")
         await client.send(type="input_audio_buffer.clear")
         await upstream.expect("input_audio_buffer.clear")
-        assert loop.time() - began_s > 0.3, "8,000 members are 80 events, 20 more than there are for nothing"
+        assert loop.time() - began_s > 0.3, "2,000 members are 80 events, 20 more than there are for nothing"
 
 
 async def test_an_event_of_too_many_members_is_refused_and_the_session_goes_on() -> None:
@@ -154,7 +154,7 @@ async def test_audio_and_small_events_go_on_while_there_is_no_room_for_long_mess
         await hostile.close()
 
 
-@pytest.mark.parametrize("n_bytes", [100_000, 1_000_000])
+@pytest.mark.parametrize("n_bytes", [100_000, 400_000])
 async def test_a_long_message_passes_whole(n_bytes: int) -> None:
     async with between() as (client, upstream, relay):
         await ready(client, upstream)
