@@ -154,17 +154,19 @@ class Recorder:
         try:
             process = await asyncio.create_subprocess_exec(
                 *python_command("relay.commands.finish_recordings", *arguments), env=python_environment(os.environ),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:
             _log.error("recordings stay unfinished, for no process can be started: %s", error.strerror or error)
             return
         try:
-            _, said = await process.communicate()
+            gone, said = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+        for line in gone.decode(errors="replace").splitlines():
+            _log.info("recording %s", line)
         for line in said.decode(errors="replace").splitlines()[-20:]:
             _log.warning("finishing recordings: %s", line)
 

@@ -228,7 +228,17 @@ class RelayState:
             f"audio pcm16 at 8, 16, 24, 48 kHz, pcmu, pcma · turns {config.turn.kind} · origins {origins}",
             f"tools {', '.join(tool.name for tool in self.registry) or 'none'}",
             f"access {self.auth.describe()} · policies {', '.join(self.auth.policies.names())}",
+            self._describe_bounds(),
         ]
+
+    def _describe_bounds(self) -> str:
+        """How many sessions there may be, how long they last, and what is kept of them."""
+        settings = self.settings
+        parts = [f"sessions {settings.max_sessions}"]
+        parts += [f"idle {settings.max_idle_s:g} s"] if settings.max_idle_s else []
+        parts += [f"at most {settings.max_duration_s:g} s"] if settings.max_duration_s else []
+        kept = f"recordings {settings.record}"
+        return " · ".join([*parts, kept if settings.record == "off" else f"{kept}, in {settings.recordings_dir}"])
 
     def warnings(self) -> list[str]:
         """What the start and a reload say: about access, files that others can get at, and descriptors."""

@@ -33,7 +33,7 @@ from relay.recording.writer import Batch, Files, Writer
 from relay.tape import SessionTape
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
-from tests.support.tapes import microphone, tone
+from tests.support.tapes import make_recording, microphone, tone
 
 
 @asynccontextmanager
@@ -579,3 +579,17 @@ async def test_a_recording_that_waits_for_consent_keeps_nothing_of_what_passes(t
     assert tape.wants
     tape.close()
     assert not tape.wants
+
+
+async def test_what_the_retention_lets_go_is_one_line_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = make_recording(tmp_path, session_id="rs_a"), make_recording(tmp_path, session_id="rs_b")
+    caplog.set_level("INFO", "relay.recordings")
+    recorder = Recorder(tmp_path, "on", max_mb=0.0001)
+    recorder.start()
+    async with asyncio.timeout(10):
+        while "is deleted" not in caplog.text:  # noqa: ASYNC110  # a process of its own does it
+            await asyncio.sleep(0.01)
+    await recorder.stop()
+    assert f"recording {old.name} is deleted: all together are over 0.0001 MB" in caplog.text
+    assert not old.exists()
+    assert new.exists()

@@ -1,6 +1,6 @@
 """Repair and finish recordings: `python -m relay.commands.finish_recordings FOLDER [--max-days N] [--max-mb N]`.
 
-The relay runs it after each session, as a process of its own.
+The relay runs it after each session, as a process of its own, and logs its output: what went, and what failed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> None:
     asked = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(15)  # the sessions that are on now come first
-    failures = finish_all(asked.root, asked.max_days, asked.max_mb)
+    failures = finish_all(asked.root, asked.max_days, asked.max_mb, say)
     for failure in failures:
         say(failure, err=True)
     sys.exit(bool(failures))

@@ -6,7 +6,7 @@ being written is left alone: its writer holds a lock.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -183,8 +183,13 @@ def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
     return left[name] >= 0
 
 
-def finish_all(root: Path, max_days: float | None, max_mb: float | None) -> list[str]:
-    """Repair all that needs it and is not being written, and keep to the retention; the sentences of what failed."""
+def finish_all(
+    root: Path, max_days: float | None, max_mb: float | None, on_pruned: Callable[[str], object] = str
+) -> list[str]:
+    """Repair all that needs it and is not being written, and keep to the retention; the sentences of what failed.
+
+    `on_pruned` is told each recording that went, and why.
+    """
     failures = []
     for folder in all_recordings(root):
         if is_finished(folder) or is_live(folder):
@@ -196,7 +201,8 @@ def finish_all(root: Path, max_days: float | None, max_mb: float | None) -> list
         except Exception as error:  # a fault of ours with one recording must not keep the others from being finished
             failures.append(f"{folder.name}: {type(error).__name__}: {error}")
     try:
-        prune(root, datetime.now(UTC), max_days, max_mb)
+        for pruned in prune(root, datetime.now(UTC), max_days, max_mb):
+            on_pruned(f"{pruned.name} is deleted: {pruned.why}")
     except OSError as error:
         failures.append(f"retention: {error}")
     return failures

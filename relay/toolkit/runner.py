@@ -151,7 +151,8 @@ class ToolRunner:
                 reply, arguments = await self._answer(tool, call, context, audience)
         reply = self._without_secrets(reply, call.name)
         ms = round((time.monotonic() - started) * 1000)
-        log.info("tool %.64r of session %s: %s in %d ms", call.name, context.session_id, reply.status, ms)
+        whose = f"of session {context.session_id}" if context.session_id else "over HTTP"
+        log.info("tool %.64r %s: %s in %d ms", call.name, whose, reply.status, ms)
         return ToolResult(reply.output, reply.status, ms, arguments, reply.code, reply.message, reply.for_client)
 
     def _without_secrets(self, reply: Reply, name: str) -> Reply:
