@@ -80,7 +80,8 @@ class MessageListener(WSListener):
         self._paused_by: frozenset[str] = frozenset()
         self._max_message_bytes = max_message_bytes
         self._fragments: list[bytes] = []
-        self._fragment_bytes = 0
+        self.fragment_bytes = 0
+        """Bytes of the fragments of a message that is not whole yet."""
         self._fragment_type: WSMsgType | None = None
         self._frames_after_close = 0
         self._told_closed = False
@@ -173,7 +174,7 @@ class MessageListener(WSListener):
     @property
     def unfinished_bytes(self) -> int:
         """How much of the peer's messages has come that is not whole yet, or waits to be sent on."""
-        return self.unread_bytes + self._fragment_bytes + self.waiting_bytes()
+        return self.unread_bytes + self.fragment_bytes + self.waiting_bytes()
 
     def send_long_text(self, message: Chunk) -> None:
         """Send one text message without keeping its room: picows' own buffer for what it sends never gets smaller."""
@@ -249,8 +250,8 @@ class MessageListener(WSListener):
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "fragments are out of order")
         if self._fragment_type is None:
             self._fragment_type = kind
-        self._fragment_bytes += frame.payload_size
-        if self._fragment_bytes > self._max_message_bytes:
+        self.fragment_bytes += frame.payload_size
+        if self.fragment_bytes > self._max_message_bytes:
             self._too_big()
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
@@ -260,7 +261,7 @@ class MessageListener(WSListener):
         else:
             kind, payload = self._fragment_type, b"".join(self._fragments)
             self._fragments.clear()
-            self._fragment_bytes, self._fragment_type = 0, None
+            self.fragment_bytes, self._fragment_type = 0, None
             if kind == _TEXT:
                 if self._strict_text:
                     _check_text(memoryview(payload))

@@ -39,7 +39,7 @@ class ReadShare(Holder):
         listener = self._listener
         listener.unread_bytes += n_bytes
         self._parse(n_bytes)
-        if listener.unread_bytes > LONG_READ_BYTES // 2 or listener.unfinished_bytes > FREE_BYTES or self.held_bytes:
+        if listener.unread_bytes > LONG_READ_BYTES // 2 or listener.fragment_bytes or self.held_bytes:
             self._read_in_pieces()
             self.recount()
 
