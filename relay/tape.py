@@ -416,7 +416,7 @@ class RealtimeTape(SessionTape):
             return
         raised = "" if commands is not None else _what_failed()
         told, samples, is_clients = realtime_object(event, now, commands, raised)
-        line = quick_line(told)
+        line = quick_line(told, len(event.raw) if type(event) is UpstreamSaid and not samples else 0)
         if not _was_searched(event, commands):
             line = self._secrets.redact_json(line)
         if samples:

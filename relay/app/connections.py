@@ -2,13 +2,15 @@
 
 aiohttp serves them with its `RequestHandler`; this is a subclass of it. Undocumented parts of aiohttp in use, held by
 tests/app/test_connections.py: `AppRunner._make_server`, `Server._kwargs`, what `TCPSite.start` does, and of
-`RequestHandler` `finish_response`, `handle_error` and `_request_count`.
+`RequestHandler` `finish_response`, `handle_error`, `_request_count`, `_message_tail`, `_reading_paused`
+and `_buffer_paused`.
 """
 
 import asyncio
 import json
 import ssl
 from socket import SO_RCVBUF, SOL_SOCKET
+from time import thread_time
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -35,8 +37,14 @@ TLS_HANDSHAKE_TIMEOUT_S = 10.0
 
 Event loops report a connection only after its handshake, so none is counted before."""
 _MAX_LINE_BYTES = 8190
+PIECE_BYTES = 8 * 1024
+"""What is parsed of a request at once: 1,400 of the shortest chunks."""
+COSTLY_PIECE_S, REST_TIMES = 0.0005, 9
+"""After a piece that took longer, the next one waits for `REST_TIMES` as long: else tiny chunks could fill a core."""
+FULL_BUFFER_S = 0.005
+"""How often is looked whether a route has read what aiohttp keeps of its body."""
 _KERNEL_BUFFER_BYTES = 32 * 1024
-"""What the kernel keeps of a request that is not read yet, and what is parsed at once of thousands of tiny chunks."""
+"""What the kernel keeps of a request that is not read yet."""
 
 
 class Connection(web.RequestHandler):
@@ -50,7 +58,9 @@ class Connection(web.RequestHandler):
         "_address",
         "_body",
         "_deadline",
+        "_held",
         "_is_answering",
+        "_is_resting",
         "_n_bytes_when_answered",
         "_relay",
         "_stall",
@@ -72,6 +82,8 @@ class Connection(web.RequestHandler):
         self._timeout_s = request_timeout_s
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._held = b""
+        self._is_resting = False
         self._body: StreamReader | None = None
         self._is_answering = False
         self._n_bytes_when_answered = 0
@@ -110,10 +122,48 @@ class Connection(web.RequestHandler):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Begin the deadline with the first byte of a request; throw away only so much of a body that nobody reads."""
+        """Begin the deadline with the first byte of a request, and parse what has come piece by piece."""
         if data and self._deadline is None and not self._is_answering and not self._has_unread_body:
             self.keep_alive(True)  # ends aiohttp's timer of idle connections, which would cut a request
             self._begin_deadline()
+        is_first = not self._held
+        self._held += data
+        if is_first:
+            self._take_piece()
+
+    def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
+        """The connection becomes a session's: what has come already comes before all else."""
+        self._message_tail += self._held
+        self._held = b""
+        super().set_parser(parser, data_received_cb)
+
+    def _take_piece(self) -> None:
+        if self.transport is None or not self._held:
+            return
+        if self._is_paused_by_aiohttp:
+            asyncio.get_running_loop().call_later(FULL_BUFFER_S, self._take_piece)
+            return
+        began_s, data, self._held = thread_time(), self._held[:PIECE_BYTES], self._held[PIECE_BYTES:]
+        self._parse(data)
+        if self.transport.is_closing():
+            return
+        if self._held:
+            self._is_resting = True
+            self.transport.pause_reading()
+            cost_s = thread_time() - began_s
+            rest_s = REST_TIMES * cost_s if cost_s > COSTLY_PIECE_S else 0
+            asyncio.get_running_loop().call_later(rest_s, self._take_piece)
+        elif self._is_resting:
+            self._is_resting = False
+            if not self._is_paused_by_aiohttp:
+                self.transport.resume_reading()
+
+    @property
+    def _is_paused_by_aiohttp(self) -> bool:
+        return bool(self._reading_paused or self._buffer_paused)
+
+    def _parse(self, data: bytes) -> None:
+        """Let aiohttp parse; throw away only so much of a body that nobody reads."""
         n_requests = self._request_count
         super().data_received(data)
         if self._body is None or self._body.is_eof():

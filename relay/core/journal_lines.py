@@ -184,10 +184,14 @@ def line_of(line: Obj) -> bytes:
     return _dump(_cleaned_line(line))
 
 
-def quick_line(line: Obj) -> bytes:
-    """The same while a session is recorded: the search of a long line is left to whoever reads or finishes it."""
-    raw = _dump(line)
-    return _UNCLEAN + raw[:-1] + b"}\n" if len(raw) > MAX_QUICK_BYTES else line_of(line)
+def quick_line(line: Obj, n_bytes: int = 0) -> bytes:
+    """The same while a session is recorded: the search of a long line is left to whoever reads or finishes it.
+
+    `n_bytes`: what is known of its length; a long line is then written down once.
+    """
+    if n_bytes <= MAX_QUICK_BYTES and len(_dump(line)) <= MAX_QUICK_BYTES:
+        return line_of(line)
+    return _dump({"unclean": line})
 
 
 def is_unclean(raw: bytes) -> bool:
@@ -197,7 +201,7 @@ def is_unclean(raw: bytes) -> bool:
 
 def cleaned_later(raw: bytes) -> bytes:
     """The line that `quick_line` left to be cleaned. Raises ValueError for what it never wrote."""
-    line = _load(raw[len(_UNCLEAN) : raw.rindex(b"}")])
+    line = _load(raw[len(_UNCLEAN) : raw.rindex(b"}")].lstrip())
     if not isinstance(line, dict):
         raise ValueError("what is to be cleaned is no line")
     try:

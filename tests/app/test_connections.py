@@ -1,6 +1,7 @@
 """Connections on raw sockets: deadlines, and what is no request. Undocumented parts of aiohttp are held here."""
 
 import asyncio
+import base64
 import logging
 import socket
 import ssl
@@ -13,6 +14,7 @@ from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.peers.test_client_socket import until
 from tests.support.raw_requests import RawRequests, ask, head
+from tests.support.raw_websocket import RawClient, masked, text, upgrade_request
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
 TIMEOUT_S = 0.2
@@ -222,6 +224,38 @@ async def test_a_session_lasts_longer_than_a_request_may_take() -> None:
         await asyncio.gather(as_long_as_idle_ones_last(relay), as_long_as_requests_may_take(relay))
         await client.send(type="hello", v=1)
         await client.expect("ready")
+
+
+# -- what comes at once -----------------------------------------------------------------------------------------------
+
+
+async def test_a_body_of_thousands_of_chunks_is_parsed_in_pieces_and_whole() -> None:
+    @tool
+    def echo(text: str) -> str:
+        """Says it again."""
+        return text
+
+    body = b'{"function_name": "echo", "payload": {"text": "%s"}}' % (b"x" * 20_000)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    call = head("POST", "/navai/functions/execute", Content_Type="application/json", Transfer_Encoding="chunked")
+    async with running_relay("ws://127.0.0.1:1", ToolRegistry([Tool.from_function(echo)])) as relay:
+        answer = await ask(relay.port, call + chunks)
+    assert answer.json()["result"] == "x" * 20_000
+
+
+async def test_what_comes_with_an_upgrade_is_the_sessions_in_its_order() -> None:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
+        client = await RawClient.open(relay.port)
+        sound = [bytes([number]) * 960 for number in range(200)]
+        frames = [
+            masked(text(f'{{"type":"input_audio_buffer.append","audio":"{base64.b64encode(one).decode()}"}}'))
+            for one in sound
+        ]
+        client.writer.write(upgrade_request("/v1/realtime") + b"".join(frames))
+        session = await upstream.accept()
+        await session.emit({"type": "session.created", "session": {"type": "realtime"}})
+        assert await session.expect_audio(200 * 960) == b"".join(sound)
+        await client.close()
 
 
 # -- answers that are not read ----------------------------------------------------------------------------------------
