@@ -15,10 +15,10 @@ from aiohttp.typedefs import Handler
 
 from relay.app.answers import answers
 from relay.app.bodies import HANDLER_ARGS, ask_for_body, refuse_compressed
-from relay.app.connections import RelayRunner, RelaySite
 from relay.app.cors import add_cors_headers, answer_preflights
 from relay.app.errors import MAX_BODY_BYTES
 from relay.app.refusals import REASON, log_connection_refusal
+from relay.app.serving import RelayRunner, RelaySite
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment

@@ -1,41 +1,27 @@
 """The relay's HTTP connections: a deadline for each request, JSON for what is no request, and a bound of idle ones.
 
 aiohttp serves them with its `RequestHandler`; this is a subclass of it. Undocumented parts of aiohttp in use, held by
-tests/app/test_connections.py: `AppRunner._make_server`, `Server._kwargs`, what `TCPSite.start` does, and of
-`RequestHandler` `finish_response`, `handle_error`, `_request_count`, `_message_tail`, `_reading_paused`
-and `_buffer_paused`.
+tests/app/test_connections.py: of `RequestHandler` `finish_response`, `handle_error`, `_request_count`, `_message_tail`,
+`_reading_paused` and `_buffer_paused`.
 """
 
 import asyncio
 import json
-import ssl
-from socket import SO_RCVBUF, SOL_SOCKET
 from time import thread_time
 from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.web_runner import BaseSite
 
 from relay.app.bodies import UNREAD_BYTES
-from relay.app.refusals import ServerLog, log_connection_refusal
-from relay.app.unadmitted import UNADMITTED, UnadmittedConnections
-from relay.descriptors import BURST_CONNECTIONS
+from relay.app.refusals import log_connection_refusal
+from relay.app.unadmitted import UnadmittedConnections
 from relay.errors import RequestTooSlow
-from relay.state import RELAY, RelayState
+from relay.state import RelayState
 
-REQUEST_TIMEOUT_S = 15.0
-"""How long a request may take to arrive, from its first byte to the last of its body."""
-KEEPALIVE_TIMEOUT_S = 15.0
-"""How long a connection may be idle, before its first request and between two."""
 ANSWER_STALL_S = 10.0
 LEAST_READ_BYTES = 64 * 1024
 """What a client must read of an answer in `ANSWER_STALL_S`, or it is cut: what it does not read is kept for it."""
-SHUTDOWN_TIMEOUT_S = 2.0
-TLS_HANDSHAKE_TIMEOUT_S = 10.0
-"""How long a handshake may take: an ESP32 on poor Wi-Fi or GSM needs more than 5 s.
-
-Event loops report a connection only after its handshake, so none is counted before."""
 _MAX_LINE_BYTES = 8190
 PIECE_BYTES = 8 * 1024
 """What is parsed of a request at once: 1,400 of the shortest chunks."""
@@ -43,8 +29,6 @@ COSTLY_PIECE_S, REST_TIMES = 0.0005, 9
 """After a piece that took longer, the next one waits for `REST_TIMES` as long: else tiny chunks could fill a core."""
 FULL_BUFFER_S = 0.005
 """How often is looked whether a route has read what aiohttp keeps of its body."""
-_KERNEL_BUFFER_BYTES = 32 * 1024
-"""What the kernel keeps of a request that is not read yet."""
 
 
 class Connection(web.RequestHandler):
@@ -276,79 +260,3 @@ def _why_no_request(error: HttpProcessingError) -> str:
         "This is no HTTP/1.1 request: its first line, a header or its body's length is malformed. Is it TLS, or "
         "another protocol?"
     )
-
-
-class _Server(web.Server):
-    """Makes the connections."""
-
-    def __init__(self, made: web.Server, app: web.Application, request_timeout_s: float) -> None:
-        super().__init__(made.request_handler, request_factory=self._request, loop=asyncio.get_running_loop())
-        self._options = made._kwargs
-        self._make = made.request_factory
-        self._app = app
-        self._timeout_s = request_timeout_s
-
-    def __call__(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        return Connection(self, self._app[RELAY], self._app[UNADMITTED], self._timeout_s, loop=loop, **self._options)
-
-    def _request(
-        self, message: Any, payload: StreamReader, protocol: web.RequestHandler, writer: Any, task: Any
-    ) -> web.BaseRequest:
-        assert isinstance(protocol, Connection)
-        protocol.request_begins(payload)
-        return self._make(message, payload, protocol, writer, task)
-
-
-class RelayRunner(web.AppRunner):
-    """aiohttp's `AppRunner` for an application of `create_app`, with the relay's connections and their log."""
-
-    def __init__(
-        self,
-        app: web.Application,
-        *,
-        request_timeout_s: float = REQUEST_TIMEOUT_S,
-        keepalive_timeout_s: float = KEEPALIVE_TIMEOUT_S,
-    ) -> None:
-        super().__init__(
-            app,
-            keepalive_timeout=keepalive_timeout_s,
-            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-            access_log=None,
-            logger=ServerLog(),
-        )
-        self._request_timeout_s = request_timeout_s
-
-    async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self.app, self._request_timeout_s)
-
-
-class RelaySite(web.TCPSite):
-    """aiohttp's `TCPSite`, with a bound of its own for TLS handshakes: loops wait for a minute."""
-
-    def __init__(
-        self,
-        runner: RelayRunner,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None,
-        handshake_timeout_s: float = TLS_HANDSHAKE_TIMEOUT_S,
-    ) -> None:
-        super().__init__(runner, host, port, ssl_context=tls, backlog=BURST_CONNECTIONS)
-        self._handshake_timeout_s = handshake_timeout_s if tls is not None else None
-
-    async def start(self) -> None:
-        """Listen. Raises OSError if the address cannot be had."""
-        await BaseSite.start(self)
-        server = self._runner.server
-        assert server is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            server,
-            self._host,
-            self._port,
-            ssl=self._ssl_context,
-            backlog=self._backlog,
-            ssl_handshake_timeout=self._handshake_timeout_s,
-        )
-        for listener in self._server.sockets:
-            listener.setsockopt(SOL_SOCKET, SO_RCVBUF, _KERNEL_BUFFER_BYTES)  # connections inherit it

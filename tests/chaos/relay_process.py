@@ -196,7 +196,7 @@ class Waits:
 
 async def _run(look_every_s: float) -> None:
 
-    from relay.app.connections import RelayRunner, RelaySite
+    from relay.app.serving import RelayRunner, RelaySite
     from relay.config import Settings
     from relay.endpoints.navai_options import NavaiOptions
     from relay.logs import setup_logging

@@ -11,7 +11,7 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from relay.app.connections import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
+from relay.app.serving import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
 from relay.auth.admin_login import write_code
 from relay.config import Settings
 from relay.endpoints.navai_options import NavaiOptions
