@@ -349,7 +349,7 @@ def test_a_response_with_thousands_of_calls_takes_linear_time() -> None:
         ]
         stage.upstream(type="response.done", response={"id": "r1", "status": "completed", "output": calls})
 
-    assert_linear(done, 2000)
+    assert_linear(done, 1000)
 
 
 def test_the_clients_follow_up_of_a_mixed_response_waits_for_the_servers_outputs() -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 MOST_FACTOR = 2.5
-REPEATS = 6
+REPEATS = 12
 TOO_SHORT_MS = 10.0
 """What takes less is not compared: so short a time tells nothing on a busy machine."""
 
