@@ -234,9 +234,9 @@ class RelayState:
     def _describe_bounds(self) -> str:
         """How many sessions there may be, how long they last, and what is kept of them."""
         settings = self.settings
-        parts = [f"sessions {settings.max_sessions}"]
-        parts += [f"idle {settings.max_idle_s:g} s"] if settings.max_idle_s else []
-        parts += [f"at most {settings.max_duration_s:g} s"] if settings.max_duration_s else []
+        parts = [f"at most {settings.max_sessions} sessions"]
+        parts += [f"each at most {settings.max_duration_s:g} s"] if settings.max_duration_s else []
+        parts += [f"ended after {settings.max_idle_s:g} s idle"] if settings.max_idle_s else []
         kept = f"recordings {settings.record}"
         return " · ".join([*parts, kept if settings.record == "off" else f"{kept}, in {settings.recordings_dir}"])
 

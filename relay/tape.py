@@ -22,14 +22,14 @@ from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.journal_lines import (
-    MAX_QUICK_BYTES,
+    MAX_LIVE_REDACTED_BYTES,
     audio_line,
     end_line,
     event_line,
     event_object,
     input_lines,
+    live_line,
     passed_lines,
-    quick_line,
     realtime_object,
     sent_line,
     voice_line,
@@ -124,7 +124,7 @@ class SessionTape:
                 self._audio(event, now, commands)
             elif type(event) is ev.VoiceSpoke and commands is not None:
                 self._spoken(event, now, commands)
-            elif type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_QUICK_BYTES:
+            elif type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_LIVE_REDACTED_BYTES:
                 self._note(words_line(event, now, commands), now, 0)
             else:
                 self._other(event, now, commands)
@@ -314,7 +314,7 @@ class SessionTape:
             if type(command) is cmd.UseOptions:
                 self._keeps_sent = _converts(command.options)
         raised = "" if commands is not None else _what_failed()
-        line = quick_line(event_object(event, now, commands, raised))
+        line = live_line(event_object(event, now, commands, raised))
         self._note(self._secrets.redact_json(line), now, 0)
 
     def _note(self, line: bytes, now: float, n_audio_bytes: int) -> None:
@@ -416,7 +416,7 @@ class RealtimeTape(SessionTape):
             return
         raised = "" if commands is not None else _what_failed()
         told, samples, is_clients = realtime_object(event, now, commands, raised)
-        line = quick_line(told, len(event.raw) if type(event) is UpstreamSaid and not samples else 0)
+        line = live_line(told, len(event.raw) if type(event) is UpstreamSaid and not samples else 0)
         if not _was_searched(event, commands):
             line = self._secrets.redact_json(line)
         if samples:

@@ -1,6 +1,7 @@
 """Who gets a session: places in all and for one address, and how often one may knock."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -129,7 +130,10 @@ async def test_an_address_that_is_none_is_counted_all_the_same() -> None:
         door.knock("unix")
 
 
-async def test_sessions_begin_one_by_one_and_those_that_talk_come_in_between() -> None:
+@pytest.mark.parametrize("turn", [Admission.turn, Admission.request_turn], ids=["sessions", "requests"])
+async def test_they_begin_one_by_one_and_sessions_that_talk_come_in_between(
+    turn: Callable[[Admission], Awaitable[None]],
+) -> None:
     door, loop, began = admission(), asyncio.get_running_loop(), list[tuple[int, int]]()
     n_round = 0
 
@@ -140,7 +144,7 @@ async def test_sessions_begin_one_by_one_and_those_that_talk_come_in_between() -
             loop.call_soon(next_round)
 
     async def begin(number: int) -> None:
-        await door.turn()
+        await turn(door)
         began.append((number, n_round))
 
     tasks = [asyncio.create_task(begin(number)) for number in range(5)]
@@ -152,7 +156,7 @@ async def test_sessions_begin_one_by_one_and_those_that_talk_come_in_between() -
     first = began[0][1]
     assert [when - first for _, when in began] == [0, 1, 3, 4], "who left had a turn, too, and nobody is held up by it"
     async with asyncio.timeout(1):
-        await door.turn()
+        await turn(door)
 
 
 async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,18 +158,14 @@ class DeviceSession:
         if self.phase is Phase.ENDED:
             return None
         update_by = self._update_by if self._updates else None
-        times = (self.turns.deadline, update_by, self._ends_at, self._idle_at, self._farewell.deadline)
+        times = (
+            self.turns.deadline,
+            update_by,
+            self._limits.ends_at(self._started_at),
+            self._limits.idle_at(self._quiet_since),
+            self._farewell.deadline,
+        )
         return min((time for time in times if time is not None), default=None)
-
-    @property
-    def _ends_at(self) -> float | None:
-        limit_s = self._limits.max_duration_s
-        return None if limit_s is None else self._started_at + limit_s
-
-    @property
-    def _idle_at(self) -> float | None:
-        limit_s = self._limits.max_idle_s
-        return None if limit_s is None else self._quiet_since + limit_s
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
@@ -497,11 +493,11 @@ class DeviceSession:
             self._quiet_bytes, self._quiet_since = self.turns.input_bytes, now
         else:
             self._quiet_since = max(self._quiet_since, min(self.turns.silent_by, now))
-        if self._ends_at is not None and now >= self._ends_at:
+        if (ends_at := self._limits.ends_at(self._started_at)) is not None and now >= ends_at:
             limit = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._error("limit_reached", limit, True)
             self._end(4002, "session too long")
-        elif self._idle_at is not None and now >= self._idle_at:
+        elif (idle_at := self._limits.idle_at(self._quiet_since)) is not None and now >= idle_at:
             limit = f"Nothing was said for {self._limits.max_idle_s:.0f} s; reconnect to go on."
             self._error("idle", limit, True)
             self._end(4002, "idle")

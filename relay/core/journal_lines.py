@@ -11,7 +11,7 @@
 | `{"now":T,"sent":N,"crc":C}` | N bytes of audio went to the client; `"kept":true`: they stand in `sent.pcm` |
 | `{"gap":{"records":R,"from":T,"to":T}}` | that many records could not be written |
 | `{"now":T,"end":"…"}` | the recording ends here, and why |
-| `{"unclean":{…}}` | a long line, not yet searched for credentials; there is none in a finished recording |
+| `{"unredacted":{…}}` | a long line, not yet searched for credentials; there is none in a finished recording |
 
 A Realtime client's session has lines of its own besides: `relay.core.journal_realtime`.
 
@@ -42,7 +42,7 @@ PASSED_ON: Final = "="
 MAX_LINE_BYTES: Final = 48 * 1024 * 1024
 """A Realtime client's event may have 16 MiB, and stands there twice if the relay changed it."""
 MAX_RAISED_CHARS: Final = 500
-MAX_QUICK_BYTES: Final = 8 * 1024
+MAX_LIVE_REDACTED_BYTES: Final = 8 * 1024
 """A longer line is not searched for credentials while its session goes on: that takes 0.2 µs a byte."""
 MAX_WORDS_CHARS: Final = 400
 """No `delta` of words is longer; one that is holds sound."""
@@ -50,7 +50,7 @@ MAX_WORDS_CHARS: Final = 400
 Obj = dict[str, Any]
 
 _NOT_ORJSON = b'{"now": '
-_UNCLEAN = b'{"unclean":'
+_UNREDACTED = b'{"unredacted":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ Line = Happened | Sent | Gap | End
 
 def done_of(event: Any, commands: Sequence[Any]) -> list[Any]:
     """Commands as they stand in `do`."""
-    return [_cleaned_command(one) for one in _uncleaned(event, commands)]
+    return [_cleaned_command(one) for one in _as_recorded(event, commands)]
 
 
-def _uncleaned(event: Any, commands: Sequence[Any]) -> list[Any]:
+def _as_recorded(event: Any, commands: Sequence[Any]) -> list[Any]:
     return [PASSED_ON if _is_passed_on(event, command) else _command(command) for command in commands]
 
 
@@ -142,12 +142,12 @@ def _member(name: str, value: Any) -> Any:
 
 
 def event_object(event: Event, now: float, commands: Sequence[Command] | None, raised: str = "") -> Obj:
-    """Any event as it came, for `line_of` or `quick_line`; its audio, if it is some, stands in the line."""
+    """Any event as it came, for `line_of` or `live_line`; its audio, if it is some, stands in the line."""
     line: Obj = {"now": now, "event": to_json(event)}
     if commands is None:
         line["raised"] = raised
     elif commands:
-        line["do"] = _uncleaned(event, commands)
+        line["do"] = _as_recorded(event, commands)
     return line
 
 
@@ -160,7 +160,7 @@ def realtime_object(
     if commands is None:
         line["raised"] = raised
     else:
-        do = _uncleaned(event, commands)
+        do = _as_recorded(event, commands)
         if do != ([] if members is None else [PASSED_ON]):
             line["do"] = do
     return line, samples, isinstance(event, Forwarded | ClientSaid)
@@ -184,24 +184,24 @@ def line_of(line: Obj) -> bytes:
     return _dump(_cleaned_line(line))
 
 
-def quick_line(line: Obj, n_bytes: int = 0) -> bytes:
-    """The same while a session is recorded: the search of a long line is left to whoever reads or finishes it.
+def live_line(line: Obj, n_bytes: int = 0) -> bytes:
+    """A line of a running recording. A long one is redacted later, when it is read or the recording is finished.
 
     `n_bytes`: what is known of its length; a long line is then written down once.
     """
-    if n_bytes <= MAX_QUICK_BYTES and len(_dump(line)) <= MAX_QUICK_BYTES:
+    if n_bytes <= MAX_LIVE_REDACTED_BYTES and len(_dump(line)) <= MAX_LIVE_REDACTED_BYTES:
         return line_of(line)
-    return _dump({"unclean": line})
+    return _dump({"unredacted": line})
 
 
-def is_unclean(raw: bytes) -> bool:
+def is_unredacted(raw: bytes) -> bool:
     """Whether a line was left to be cleaned."""
-    return raw.startswith(_UNCLEAN)
+    return raw.startswith(_UNREDACTED)
 
 
-def cleaned_later(raw: bytes) -> bytes:
-    """The line that `quick_line` left to be cleaned. Raises ValueError for what it never wrote."""
-    line = _load(raw[len(_UNCLEAN) : raw.rindex(b"}")].lstrip())
+def redacted_later(raw: bytes) -> bytes:
+    """The line that `live_line` left to be cleaned. Raises ValueError for what it never wrote."""
+    line = _load(raw[len(_UNREDACTED) : raw.rindex(b"}")].lstrip())
     if not isinstance(line, dict):
         raise ValueError("what is to be cleaned is no line")
     try:
@@ -336,7 +336,7 @@ def read_line(raw: bytes) -> Line:
     if len(raw) > MAX_LINE_BYTES:
         raise ValueError(f"the line has {len(raw)} bytes; {MAX_LINE_BYTES} are the most a journal's line may have")
     try:
-        line = _load(cleaned_later(raw) if is_unclean(raw) else raw)
+        line = _load(redacted_later(raw) if is_unredacted(raw) else raw)
     except ValueError as error:
         raise ValueError(f"that is not JSON: {error}") from None
     if not isinstance(line, dict):

@@ -44,6 +44,14 @@ class SessionLimits:
     max_duration_s: float | None = None
     max_idle_s: float | None = None
 
+    def ends_at(self, started_at: float) -> float | None:
+        """When a session that began at `started_at` has lasted as long as it may."""
+        return None if self.max_duration_s is None else started_at + self.max_duration_s
+
+    def idle_at(self, active_at: float) -> float | None:
+        """When a session that was last active at `active_at` has been idle as long as it may."""
+        return None if self.max_idle_s is None else active_at + self.max_idle_s
+
 
 class Allowance:
     """A bucket that fills at `per_s` up to `most`; who takes more than there is must wait.

@@ -153,21 +153,16 @@ class RealtimeSession:
             return self._connect_by
         if self.phase is not Phase.READY:
             return None
-        times = (self.turns.deadline, self._parting.deadline, self._ends_at, self._idle_at)
+        times = (
+            self.turns.deadline,
+            self._parting.deadline,
+            self._limits.ends_at(self._started_at),
+            self._limits.idle_at(self._active_at),
+        )
         return min((time for time in times if time is not None), default=None)
 
-    @property
-    def _ends_at(self) -> float | None:
-        limit_s = self._limits.max_duration_s
-        return None if limit_s is None else self._started_at + limit_s
-
-    @property
-    def _idle_at(self) -> float | None:
-        limit_s = self._limits.max_idle_s
-        return None if limit_s is None else self._active_at + limit_s
-
     def heard_client(self, now: float) -> None:
-        """The client's audio has gone on without being shown to this session."""
+        """The client has sent something, perhaps audio that was forwarded without being shown to this session."""
         self._active_at = now
 
     # -- one event ----------------------------------------------------------------------------------------------------
@@ -177,7 +172,7 @@ class RealtimeSession:
         if self.phase is Phase.ENDED:
             return ()
         if isinstance(event, Forwarded | ClientSaid | ClientBabbled):
-            self._active_at = now
+            self.heard_client(now)
         self._dispatch(event, now)
         if self._parting.is_asked and self.phase is Phase.READY and self._parting.is_due(self.turns, now):
             self._end(1000, self._parting.reason)
@@ -263,10 +258,10 @@ class RealtimeSession:
         """End a session that has lasted, or been idle, too long; returns whether it was."""
         if self.turns.is_owed:
             self._active_at = now
-        if self._ends_at is not None and now >= self._ends_at:
+        if (ends_at := self._limits.ends_at(self._started_at)) is not None and now >= ends_at:
             text = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_limit", text, "session too long")
-        elif self._idle_at is not None and now >= self._idle_at:
+        elif (idle_at := self._limits.idle_at(self._active_at)) is not None and now >= idle_at:
             text = f"No event came and no response ran for {self._limits.max_idle_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_idle", text, "idle")
         return self.phase is Phase.ENDED

@@ -1,4 +1,4 @@
-"""A peer's messages in bursts: who sends thousands of small ones at once is handled a few at a time."""
+"""Limits how many messages of one peer are handled in 10 ms."""
 
 import asyncio
 from collections import deque

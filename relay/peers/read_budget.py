@@ -35,7 +35,7 @@ class Holder:
 
 
 class ReadBudget:
-    """Hands out room for unfinished messages; an owner gets at most half of it, and one message more."""
+    """Limits the buffered bytes of unfinished messages. One owner may hold half of them, and one message more."""
 
     def __init__(self, max_bytes: int = MAX_UNFINISHED_BYTES, patience_s: float = PATIENCE_S) -> None:
         self._max_bytes = max_bytes
@@ -50,7 +50,7 @@ class ReadBudget:
         self._timer: asyncio.TimerHandle | None = None
 
     def hold(self, holder: Holder, n_bytes: int) -> None:
-        """So much of its message has come. The connection is paused if it finds no room for more."""
+        """Count `n_bytes` of its unfinished message as buffered. The connection is paused if the budget is used up."""
         self._count(holder, n_bytes)
         self._holders.setdefault(holder)
         self._holders_of.setdefault(holder.owner, {}).setdefault(holder)
@@ -60,7 +60,7 @@ class ReadBudget:
             self._watch()
 
     def release(self, holder: Holder) -> None:
-        """Its message is whole, or its connection gone: others may go on."""
+        """Its message is complete, or its connection is closed: resume others that now fit."""
         if holder not in self._holders:
             return
         self._count(holder, 0)

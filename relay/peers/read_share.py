@@ -11,7 +11,7 @@ from relay.peers.read_budget import FREE_BYTES, NO_ROOM, Holder, ReadBudget
 
 LONG_READ_BYTES = 8192
 """What one read brings of a client that sends messages of more than half of this: 200 of the shortest events."""
-_GIVE_BACK_BYTES = 256 * 1024
+_LEAST_RELEASED_BYTES = 256 * 1024
 """What is worth a system call."""
 
 
@@ -50,7 +50,7 @@ class ReadShare(Holder):
             self._budget.hold(self, unfinished_bytes)
         elif self.held_bytes:
             self.release()
-            _give_back(self._unused(-1))
+            _release_pages(self._unused(-1))
 
     def release(self) -> None:
         """Hold nothing any more."""
@@ -69,9 +69,9 @@ class ReadShare(Holder):
         self._listener.on_stalled()
 
 
-def _give_back(unused: memoryview) -> None:
+def _release_pages(unused: memoryview) -> None:
     """Give pages that hold nothing back to the system: picows never makes its read buffer smaller."""
-    if sys.platform != "linux" or len(unused) < _GIVE_BACK_BYTES:
+    if sys.platform != "linux" or len(unused) < _LEAST_RELEASED_BYTES:
         return
     address = ctypes.addressof(ctypes.c_char.from_buffer(unused))
     first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,4 +1,4 @@
-"""Reads a client that sends in haste little at a time, so that all others have their turn in between.
+"""Reads a client that sends in bursts in small pieces, so that other connections are served in between.
 
 A reader that is paused still parses all that it has read, and libuv reads a socket up to 32 times in a row while there
 is more. So one piece is read each time around the loop.

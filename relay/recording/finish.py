@@ -18,10 +18,10 @@ from relay.core.journal_lines import (
     Gap,
     Happened,
     Sent,
-    cleaned_later,
     end_line,
-    is_unclean,
+    is_unredacted,
     read_line,
+    redacted_later,
 )
 from relay.private_files import BINARY
 from relay.recording.folder import (
@@ -150,13 +150,13 @@ def _mend(folder: Path) -> Repaired:
 def _clean(folder: Path) -> None:
     """Search the long lines that were left unsearched while the session went on. Raises RecordingError, OSError."""
     with os.fdopen(open_file(folder, JOURNAL), "rb") as file:
-        if not any(is_unclean(raw) for raw in file):
+        if not any(is_unredacted(raw) for raw in file):
             return
         file.seek(0)
         with private_file(folder / JOURNAL) as cleaned:
             for number, raw in enumerate(file, 1):
                 try:
-                    cleaned.write(cleaned_later(raw) if is_unclean(raw) else raw)
+                    cleaned.write(redacted_later(raw) if is_unredacted(raw) else raw)
                 except ValueError as error:
                     raise RecordingError(f"{folder / JOURNAL} line {number}: {error}") from None
 

@@ -183,11 +183,12 @@ def test_cleaning_twice_is_cleaning_once() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"unclean":5}', b'{"unclean":[]}', b'{"unclean":null}', b'{"unclean":', b'{"unclean":}',
-        b'{"unclean":{"now":1,"event":5}}', b'{"unclean":{"now":1,"do":5,"up":{}}}',
-        b'{"unclean":{"now":1,"up":{},"do":[5]}}', b'{"unclean":{"now":1,"up":{},"do":[{"frame":5,"t":"PassDown"}]}}',
-        b'{"unclean":{"now":1,"up":{},"do":[{"frame":"x"}]}}', b'{"unclean":{"now":1,"down":5}}',
-        b'{"unclean":' * 5000 + b'{"now":1,"end":"x"}' + b"}" * 5000,
+        b'{"unredacted":5}', b'{"unredacted":[]}', b'{"unredacted":null}', b'{"unredacted":', b'{"unredacted":}',
+        b'{"unredacted":{"now":1,"event":5}}', b'{"unredacted":{"now":1,"do":5,"up":{}}}',
+        b'{"unredacted":{"now":1,"up":{},"do":[5]}}',
+        b'{"unredacted":{"now":1,"up":{},"do":[{"frame":5,"t":"PassDown"}]}}',
+        b'{"unredacted":{"now":1,"up":{},"do":[{"frame":"x"}]}}', b'{"unredacted":{"now":1,"down":5}}',
+        b'{"unredacted":' * 5000 + b'{"now":1,"end":"x"}' + b"}" * 5000,
         b'{"now": 1,"event":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from relay.core.events import TextDelta
-from relay.core.journal_lines import event_object, quick_line
+from relay.core.journal_lines import event_object, live_line
 from relay.recording.finish import finish_all, is_finished, repair
 from relay.recording.folder import DERIVED, RecordingError
 from relay.recording.lock import is_live
@@ -93,7 +93,7 @@ def test_a_journal_that_another_repair_has_replaced_is_left_alone(
 ) -> None:
     """The second repair has opened the journal when the first one puts the cleaned journal in its place."""
     fcntl = pytest.importorskip("fcntl")
-    long_line = quick_line(event_object(TextDelta("resp_1", "item_a", 0, "word " * 10_000, True), 5005.0, ()))
+    long_line = live_line(event_object(TextDelta("resp_1", "item_a", 0, "word " * 10_000, True), 5005.0, ()))
     folder = make_recording(tmp_path, ended=False, change=lambda raw: raw + long_line)
     flock, cleaned = fcntl.flock, b""
 
@@ -121,7 +121,7 @@ def test_one_bad_recording_does_not_keep_the_others_from_being_finished(tmp_path
 
 def test_a_journal_that_nobody_wrote_keeps_no_other_recording_from_being_finished(tmp_path: Path) -> None:
     bad, good = make_recording(tmp_path, session_id="rs_a"), make_recording(tmp_path, session_id="rs_b")
-    (bad / "journal.jsonl").write_text('{"unclean":5}\n')
+    (bad / "journal.jsonl").write_text('{"unredacted":5}\n')
     (failure,) = finish_all(tmp_path, None, None)
     assert "rs_a" in failure
     assert "line 1" in failure

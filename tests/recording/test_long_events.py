@@ -9,15 +9,15 @@ import pytest
 
 from relay.core.events import TextDelta
 from relay.core.journal_lines import (
-    MAX_QUICK_BYTES,
-    cleaned_later,
+    MAX_LIVE_REDACTED_BYTES,
     event_line,
     event_object,
-    is_unclean,
-    quick_line,
+    is_unredacted,
+    live_line,
     read_line,
     realtime_line,
     realtime_object,
+    redacted_later,
 )
 from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.finish import repair
@@ -47,12 +47,12 @@ DONE = {"type": "response.done", "response": {"output": [{"content": [{"text": L
     ],
     ids=["said", "said, and changed", "audio", "told", "told to nobody", "kept back", "no JSON"],
 )
-def test_a_long_line_that_is_cleaned_later_is_the_one_that_is_cleaned_at_once(event: Any, commands: Any) -> None:
+def test_a_long_line_that_is_redacted_later_is_the_one_that_is_cleaned_at_once(event: Any, commands: Any) -> None:
     told, samples, _ = realtime_object(event, 1.5, commands, "ValueError: x")
-    quick = quick_line(told)
+    quick = live_line(told)
     wanted, wanted_samples, _ = realtime_line(event, 1.5, commands, "ValueError: x")
-    assert is_unclean(quick)
-    assert cleaned_later(quick) == wanted
+    assert is_unredacted(quick)
+    assert redacted_later(quick) == wanted
     assert samples == wanted_samples
     assert read_line(quick) == read_line(wanted)
     assert CREDENTIAL.encode() not in wanted
@@ -60,14 +60,14 @@ def test_a_long_line_that_is_cleaned_later_is_the_one_that_is_cleaned_at_once(ev
 
 def test_a_long_line_of_a_devices_session_too() -> None:
     event = TextDelta("resp_1", "item_1", 0, LONG, True)
-    quick = quick_line(event_object(event, 1.5, ()))
-    assert cleaned_later(quick) == event_line(event, 1.5, ())
+    quick = live_line(event_object(event, 1.5, ()))
+    assert redacted_later(quick) == event_line(event, 1.5, ())
 
 
 def test_a_short_line_is_cleaned_at_once() -> None:
     event = TextDelta("resp_1", "item_1", 0, CREDENTIAL, True)
-    assert quick_line(event_object(event, 1.5, ())) == event_line(event, 1.5, ())
-    assert len(event_line(event, 1.5, ())) < MAX_QUICK_BYTES
+    assert live_line(event_object(event, 1.5, ())) == event_line(event, 1.5, ())
+    assert len(event_line(event, 1.5, ())) < MAX_LIVE_REDACTED_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_finished_recording_holds_no_credential_and_runs_as_before(folder: Pat
     before = [entry.event for entry in Recording(folder).entries()]
     repair(folder, again=True)
     raw = (folder / JOURNAL).read_bytes()
-    assert not any(map(is_unclean, raw.splitlines()))
+    assert not any(map(is_unredacted, raw.splitlines()))
     assert CREDENTIAL.encode() not in raw
     assert (folder / JOURNAL).stat().st_mode & 0o777 == 0o600
     assert [entry.event for entry in Recording(folder).entries()] == before
