@@ -14,6 +14,7 @@ from relay.core.values import (
     ToolStatus,
     Usage,
 )
+from relay.session.common.media_types import InputGate
 
 # -- to the upstream --------------------------------------------------------------------------------------------------
 
@@ -272,6 +273,23 @@ class UseOptions:
     options: DeviceOptions
 
 
+# -- to the uplink ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetInputGate:
+    """From here on this becomes of the client's audio. What was held goes first when the gate opens."""
+
+    gate: InputGate
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseInput:
+    """Send on the held audio that ends at or before this position in the client's stream."""
+
+    until_bytes: int
+
+
 # -- to an external voice ---------------------------------------------------------------------------------------------
 
 
@@ -378,11 +396,13 @@ ClientMessage = (
     | TellGoodbye
 )
 PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
+InputCommand = SetInputGate | ReleaseInput
 VoiceCommand = OpenVoice | SpeakText | SpeakWhole | EndSpeech | HushSpeech | KeepSpeech | CloseVoice
 ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTool | CancelTools
-Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | VoiceCommand | ManageCommand
+Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | InputCommand | VoiceCommand | ManageCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))
 CLIENT_MESSAGES = frozenset(get_args(ClientMessage))
 PLAY_COMMANDS = frozenset(get_args(PlayCommand))
+INPUT_COMMANDS = frozenset(get_args(InputCommand))
 VOICE_COMMANDS = frozenset(get_args(VoiceCommand))

@@ -299,6 +299,15 @@ class TextDone:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputStarted:
+    """The first audio of a content part has come; it goes on to the client if the rules start the part."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+
+
+@dataclass(frozen=True, slots=True)
 class AudioDone:
     """All audio of a content part has been sent."""
 
@@ -356,11 +365,10 @@ class VoiceOpened:
 
 
 class VoiceSpoke(NamedTuple):
-    """Sound of a context: `raw` is base64, valid during the call only; `n_bytes` the length of the audio in it."""
+    """Audio of a context was accepted by the downlink, `n_bytes` long; when its characters are spoken, if it is told."""
 
     context_id: str
     n_bytes: int
-    raw: Chunk
     alignment: Alignment | None = None
 
 
@@ -507,6 +515,7 @@ UpstreamEvent = (
     | OutputItemAdded
     | TextDelta
     | TextDone
+    | OutputStarted
     | AudioDone
     | ResponseDone
     | UpstreamError

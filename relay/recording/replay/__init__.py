@@ -1,0 +1,1 @@
+"""A recording through today's rules."""

@@ -1,0 +1,1 @@
+"""The rules of a session: pure, one event in, commands out."""

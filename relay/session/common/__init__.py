@@ -1,0 +1,1 @@
+"""What the sessions of all kinds of clients share."""

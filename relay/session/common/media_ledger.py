@@ -1,0 +1,75 @@
+"""How much audio came and went, and when: written by the audio lines, read by the rules.
+
+Audio is no event. `Uplink` and `Downlink` count every frame here, and a replay counts what was recorded; the rules look
+at the sums when an event gives them reason to.
+"""
+
+from relay.session.common.media_types import PartKey
+
+MAX_PARTS = 128
+"""Content parts whose audio is counted; the oldest are forgotten. Twice as many as can be playing."""
+
+
+class MediaLedger:
+    """The audio of one session in bytes and seconds of the session's clock."""
+
+    __slots__ = ("_parts", "dropped_input_bytes", "input_at", "input_bytes", "output_at", "output_bytes", "plays_until")
+
+    def __init__(self, started_at: float = 0.0) -> None:
+        self.input_bytes = 0
+        """The client's audio, in its own format, since the session began."""
+        self.input_at = started_at
+        """When the last of it came."""
+        self.dropped_input_bytes = 0
+        """What of it was held back for too long and dropped, always the oldest that was held."""
+        self.output_bytes = 0
+        """The upstream's audio that was accepted, in the upstream's format."""
+        self.output_at = started_at
+        """When the last of it came."""
+        self.plays_until = started_at
+        """When a client that plays at once has played it; counted only where `add_output` is told its length."""
+        self._parts: dict[PartKey, int] = {}
+
+    @property
+    def heard_input_bytes(self) -> int:
+        """The client's audio without what was dropped: what the upstream has heard, or will."""
+        return self.input_bytes - self.dropped_input_bytes
+
+    def received_bytes(self, key: PartKey) -> int:
+        """How much audio of a content part was accepted since it was last started."""
+        return self._parts.get(key, 0)
+
+    # -- for the audio lines ------------------------------------------------------------------------------------------
+
+    def add_input(self, n_bytes: int, now: float) -> None:
+        """The client sent audio."""
+        self.input_bytes += n_bytes
+        self.input_at = now
+
+    def drop_input(self, n_bytes: int) -> None:
+        """The oldest held audio was dropped."""
+        self.dropped_input_bytes += n_bytes
+
+    def start_part(self, key: PartKey) -> None:
+        """The audio of a content part begins, or begins anew."""
+        parts = self._parts
+        parts.pop(key, None)
+        parts[key] = 0
+        if len(parts) > MAX_PARTS:
+            del parts[next(iter(parts))]
+
+    def add_output(self, key: PartKey, n_bytes: int, now: float) -> None:
+        """The upstream sent audio of a part, which was accepted."""
+        self.output_bytes += n_bytes
+        self.output_at = now
+        self._parts[key] = self._parts.get(key, 0) + n_bytes
+
+    def add_played_at_once(self, n_bytes: int, now: float, bytes_per_ms: int) -> None:
+        """The upstream sent audio to a client that plays it at once, behind what it has."""
+        self.output_bytes += n_bytes
+        self.output_at = now
+        self.plays_until = max(self.plays_until, now) + n_bytes / bytes_per_ms / 1000
+
+    def add_speech(self, key: PartKey, n_bytes: int) -> None:
+        """An external voice sent audio of a part, which was accepted."""
+        self._parts[key] = self._parts.get(key, 0) + n_bytes

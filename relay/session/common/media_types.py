@@ -1,0 +1,31 @@
+"""Audio on its way through, as the codecs hand it to the audio lines."""
+
+from typing import Literal, NamedTuple
+
+from audio.framing import Chunk
+
+PartKey = tuple[str, int]
+"""One content part: (item_id, content_index)."""
+
+InputGate = Literal["held", "open", "muted", "closed"]
+"""What becomes of the client's audio: kept for later, sent on, replaced by silence of the same length, or ignored."""
+
+
+class AudioDelta(NamedTuple):
+    """One delta of the upstream's audio. `audio` is base64; a memoryview is valid during the call only."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+    audio: Chunk
+
+
+class AudioFrame(NamedTuple):
+    """An audio delta as a whole event on its way to a Realtime client: `raw` holds `n_bytes` of audio in base64.
+
+    `audio_at` is where the base64 text begins; -1 in an event of another shape than usual.
+    """
+
+    raw: Chunk
+    n_bytes: int
+    audio_at: int
