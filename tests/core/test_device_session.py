@@ -31,7 +31,7 @@ def test_audio_before_the_session_is_ready_is_kept_in_order() -> None:
     early = [microphone(20), microphone(40)]
     assert script.see(*early) == []
     commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
-    assert [one.n_bytes for one in only(commands, ev.Forwarded)] == [one.n_bytes for one in early]
+    assert [one.n_bytes for one in only(commands, InputAudio)] == [one.n_bytes for one in early]
 
 
 def test_too_much_early_audio_loses_its_oldest_part_and_says_so() -> None:
@@ -39,7 +39,7 @@ def test_too_much_early_audio_loses_its_oldest_part_and_says_so() -> None:
     script.see(*[microphone(100) for _ in range(MAX_AUDIO_MS // 100 + 5)])
     script.see(ev.Commit())
     commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
-    kept_ms = sum(one.n_bytes for one in only(commands, ev.Forwarded)) / 32
+    kept_ms = sum(one.n_bytes for one in only(commands, InputAudio)) / 32
     assert kept_ms == MAX_AUDIO_MS
     [error] = only(commands, cmd.TellError)
     assert (error.code, "500 ms" in error.message) == ("audio_backlog", True)

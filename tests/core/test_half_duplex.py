@@ -18,8 +18,8 @@ def half_duplex(fmt: AudioFormat = PCM16_16K) -> Script:
 
 def heard(script: Script) -> bytes:
     """What the model is given of the next piece of microphone audio."""
-    [frame] = script.see(ev.Forwarded("input_audio", "", len(SPEECH), SPEECH))
-    assert isinstance(frame, ev.Forwarded)
+    [frame] = script.see(InputAudio(SPEECH))
+    assert isinstance(frame, InputAudio)
     assert frame.n_bytes == len(SPEECH)
     return bytes(frame.raw)
 
