@@ -14,6 +14,7 @@ from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
 
 APPEND: Final = "input_audio_buffer.append"
 _HEAD, _TAIL = USUAL_HEAD.encode(), USUAL_TAIL.encode()
+_AUDIO = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 _DELTA = re.compile(rb'"delta"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -34,31 +35,18 @@ def members_of(event: ClientSaid | UpstreamSaid) -> tuple[Obj, bytes]:
 
 
 def cut_append(raw: bytes) -> tuple[Obj, bytes] | None:
-    """What is unusual around the audio of an append whose last member it is, and the audio; None for other appends."""
+    """What is unusual around the audio of an append, and the audio; None if the audio is unusual itself."""
     if raw.startswith(_HEAD) and raw.endswith(_TAIL):
         samples = _samples(raw[len(_HEAD) : -len(_TAIL)])
         return None if samples is None else ({}, samples)
-    end = raw.rfind(b'"')
-    return _cut(raw, raw.rfind(b'"', 0, end) + 1, end)
+    return _cut_at(_AUDIO.search(raw), raw)
 
 
 def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes] | None:
     """What is around the audio of a delta, which begins at `start` (-1: somewhere), and the audio; None if unusual."""
     if start >= 0:
         return _cut(raw, start, raw.find(b'"', start))
-    found = _DELTA.search(raw)
-    return None if found is None else _cut(raw, found.start(1), found.end(1))
-
-
-def append_body(raw: bytes) -> Mapping[str, Any]:
-    """An append as the event that it is."""
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        body = None
-    if isinstance(body, dict):
-        return body
-    return {"type": APPEND, "audio": raw[raw.rfind(b'"', 0, raw.rfind(b'"')) + 1 : -2].decode(errors="replace")}
+    return _cut_at(_DELTA.search(raw), raw)
 
 
 def clean_members(line: Obj) -> Obj:
@@ -74,6 +62,10 @@ def clean_frame(text: str) -> str:
         return redact(text, len(text))
     cleaned = clean(body)
     return text if cleaned == body else orjson.dumps(cleaned).decode()
+
+
+def _cut_at(found: "re.Match[bytes] | None", raw: bytes) -> tuple[Obj, bytes] | None:
+    return None if found is None else _cut(raw, found.start(1), found.end(1))
 
 
 def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes] | None:

@@ -16,7 +16,7 @@ from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUps
 from relay.core.redact import clean, redact
 from relay.core.values import Alignment
 from relay.recording.format.lines import Gap
-from relay.recording.format.realtime import append_body, clean_frame, clean_members, cut_append, cut_delta, members_of
+from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, members_of, parsed
 from relay.recording.format.serialize import to_json
 from relay.session.common.media_types import AudioFrame
 
@@ -158,11 +158,12 @@ def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
 def input_frame_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
     """The line of a Realtime client's append that went through the uplink, and the audio in it.
 
-    One whose audio is no usual base64 is written as an event that was passed on, with its audio in the line.
+    One whose audio is no usual base64 is written as an event that was passed on, with its audio in the line. Raises
+    ValueError for a frame that is no event, which the uplink takes for none either.
     """
     cut = cut_append(frame)
     if cut is None:
-        body = append_body(frame)
+        body = parsed(frame)
         return line_of(realtime_object(ClientSaid(body), now, (TellUpstream(body),))[0]), b""
     around, samples = cut
     if not around:
