@@ -11,18 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relay.core.events import VoiceSpoke
-from relay.core.journal_lines import (
-    MAX_LINE_BYTES,
-    End,
-    Gap,
-    Happened,
-    Sent,
-    end_line,
-    is_unredacted,
-    read_line,
-    redacted_later,
-)
 from relay.private_files import BINARY
 from relay.recording.folder import (
     AUDIO,

@@ -1,0 +1,183 @@
+"""A recording written anew, line by line: what is to go is taken out of a line, then the line is rendered.
+
+Its commands are today's, made by a replay of what is left, or the recorded ones without what is to go.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+from zlib import crc32
+
+import orjson
+import pybase64
+
+from audio.formats import AudioFormat
+from relay.core import events as ev
+from relay.core.realtime_events import ClientSaid, UpstreamSaid
+from relay.private_files import create
+from relay.recording.derive.normalize import parsed_event, with_part
+from relay.recording.derive.playout_model import ReconstructedPlayout
+from relay.recording.folder import AUDIO, CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
+from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.serialize import from_json, to_json
+from relay.recording.format.write import done_of, render
+from relay.recording.pieces import words_without
+from relay.recording.reader import Entry, Recording, commands_of
+from relay.recording.redaction import CONTENT, Redaction
+from relay.recording.replay.replayer import Replayer
+
+REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
+"""What holds words in events of the Realtime protocol; audio is not among them here."""
+_SILENCE = {"pcm16": b"\x00", "pcmu": b"\xff", "pcma": b"\xd5"}
+_FILES = {InputAudio: CLIENT_AUDIO, Happened: CLIENT_AUDIO, OutputAudio: UPSTREAM_AUDIO, SpeechAudio: VOICE_AUDIO,
+          Sent: SENT_AUDIO}  # fmt: skip
+
+
+class RedactedCopy:
+    """The journal and the audio without what is to go; `replayer` makes the commands, None keeps the recorded ones."""
+
+    def __init__(self, recording: Recording, target: Path, wanted: Redaction, replayer: Replayer | None) -> None:
+        self.recording = recording
+        self._replayer = replayer
+        self._target = target
+        self._wanted = wanted
+        beginning = recording.header.beginning
+        self._is_device = beginning.realtime is None
+        self._content = CONTENT if self._is_device else REALTIME_CONTENT
+        self._started_at = beginning.started_at
+        self._playout = ReconstructedPlayout(beginning.options)
+        self._spoken_items: dict[str, str] = {}
+        self._telling = _contexts_that_tell(recording, wanted)
+        self._words = words_without(recording, wanted)
+
+    def write(self) -> None:
+        """Write it all. Raises RecordingError, OSError."""
+        there = [name for name in AUDIO if (self.recording.folder / name).exists()]
+        files: dict[str, IO[bytes]] = {name: create(self._target / name) for name in (JOURNAL, *there)}
+        try:
+            for entry in self.recording.entries():
+                copy = self._copy(entry)
+                files[JOURNAL].write(render(copy.line))
+                if copy.samples:
+                    files[_FILES[type(copy.line)]].write(copy.samples)
+        finally:
+            for file in files.values():
+                file.close()
+
+    def _copy(self, entry: Entry) -> Entry:
+        if isinstance(entry.line, Sent):
+            return self._sent(entry, entry.line)
+        entry = self._redacted(entry)
+        entry, commands = self._recorded(entry) if self._replayer is None else self._made_anew(entry, self._replayer)
+        if self._is_device:
+            self._playout.follow(entry.line, entry.samples, commands)
+        return entry
+
+    # -- what follows -------------------------------------------------------------------------------------------------
+
+    def _made_anew(self, entry: Entry, replayer: Replayer) -> tuple[Entry, Any]:
+        replayer.step(entry)
+        line, commands = entry.line, replayer.commands
+        if isinstance(line, Happened) and line.raised is None:
+            return replace(entry, line=replace(line, do=tuple(done_of(line.event, commands)))), commands
+        if isinstance(line, SpeechAudio) and not line.discarded:
+            return replace(entry, line=replace(line, do=tuple(done_of(None, commands)))), commands
+        return entry, ()
+
+    def _recorded(self, entry: Entry) -> tuple[Entry, Any]:
+        """Whatever commands say of silenced spans goes, for it can't be told from the rest."""
+        line, commands = entry.line, commands_of(self.recording, entry)
+        if isinstance(line, Happened | SpeechAudio) and line.do:
+            done = [_with_words(one, self._words.get(entry.number)) for one in line.do]
+            do = tuple(self._wanted.tidy(done, gone=bool(self._wanted.spans), said=self._content))
+            entry = replace(entry, line=replace(line, do=do))
+        return entry, commands
+
+    def _sent(self, entry: Entry, line: Sent) -> Entry:
+        if self._replayer is None:
+            return Entry(entry.number, replace(line, kept=False))
+        samples = b"".join(piece.samples for piece in self._playout.take(line.n_bytes))
+        line = replace(line, n_bytes=len(samples), crc=crc32(samples))
+        return Entry(entry.number, line, samples if line.kept else b"")
+
+    # -- what may stay ------------------------------------------------------------------------------------------------
+
+    def _redacted(self, entry: Entry) -> Entry:
+        line: Line = entry.line
+        samples = bytes(entry.samples)
+        match line:
+            case Happened(frame=None):
+                line = replace(line, event=self._event(entry.number, line.event))
+            case Happened(now=now, frame=frame):
+                samples = self._input(now, samples)
+                body = {**(frame.said or {}), "audio": pybase64.b64encode(samples).decode()}
+                line = replace(line, event=ClientSaid(body))
+            case InputAudio(now=now):
+                samples = self._input(now, samples)
+            case OutputAudio():
+                if with_part(line).item_id in self._wanted.silenced_items:
+                    samples = self._silence(self._playout.options.upstream_output, len(samples))
+            case SpeechAudio():
+                line, samples = self._speech(line, samples)
+        return Entry(entry.number, line, samples)
+
+    def _event(self, number: int, event: Any) -> Any:
+        wanted, words = self._wanted, self._words.get(number)
+        if isinstance(event, ClientSaid):
+            return ClientSaid(wanted.tidy(event.body, said=self._content))
+        if isinstance(event, UpstreamSaid):
+            body = parsed_event(event.raw)
+            if not body:
+                return UpstreamSaid(wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {})
+            tidy = wanted.tidy(body if words is None else body | {"delta": words}, said=self._content)
+            return UpstreamSaid(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
+        told = to_json(event)
+        return from_json(wanted.tidy(told if words is None else told | {"text": words}))
+
+    def _input(self, now: float, samples: bytes) -> bytes:
+        at_ms = (now - self._started_at) * 1000
+        # It was spoken before it arrived, and may have been late: a second on either side goes as well.
+        if any(span.touches(at_ms - 1000, at_ms + 1000) for span in self._wanted.spans):
+            return self._silence(self._playout.options.input, len(samples))
+        return samples
+
+    def _speech(self, line: SpeechAudio, samples: bytes) -> tuple[SpeechAudio, bytes]:
+        """An external voice's audio, and when each character of it is heard, which spells what was said."""
+        if not line.discarded:
+            self._spoken_items[line.context_id] = self._playout.playing or ""
+        item_id = self._spoken_items.get(line.context_id)  # None: nobody heard it, so nobody knows when it was
+        gone = bool(self._wanted.spans) if item_id is None else item_id in self._wanted.silenced_items
+        if gone:
+            samples = self._silence(self._playout.options.upstream_output, len(samples))
+        if gone or line.context_id in self._telling or "text" in self._wanted.fields:
+            line = replace(line, alignment=None)
+        return line, samples
+
+    def _silence(self, sound: AudioFormat, n_bytes: int) -> bytes:
+        self._wanted.removed["ms of sound"] += sound.ms_of(n_bytes)
+        return _SILENCE[sound.encoding] * n_bytes
+
+
+def _with_words(one: Any, words: str | None) -> Any:
+    """A command as stored; of one that tells a piece of a text, whose words stand there again, with `words`."""
+    if words is None or not isinstance(one, dict):
+        return one
+    if "text" in one:
+        return one | {"text": words}
+    body = one.get("body")
+    return one | {"body": body | {"delta": words}} if isinstance(body, dict) and "delta" in body else one
+
+
+def _contexts_that_tell(recording: Recording, wanted: Redaction) -> frozenset[str]:
+    """The contexts of a voice in whose words, put together from their characters, a pattern finds something."""
+    if not wanted.patterns or not (recording.folder / VOICE_AUDIO).exists():
+        return frozenset()
+    words: dict[str, list[str]] = {}
+    for entry in recording.entries():
+        if isinstance(entry.line, SpeechAudio) and entry.line.alignment is not None:
+            words.setdefault(entry.line.context_id, []).extend(entry.line.alignment.chars)
+    return frozenset(
+        context_id
+        for context_id, chars in words.items()
+        if any(one.spans("".join(chars)) for one in wanted.patterns.values())
+    )
