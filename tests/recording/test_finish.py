@@ -11,14 +11,14 @@ import numpy as np
 import orjson
 import pytest
 import soundfile
+from relay.core.journal_lines import event_object, live_line
+from relay.recording.rerun import rerun
 
 from relay.core.events import TextDelta
-from relay.core.journal_lines import event_object, live_line
 from relay.recording.finish import finish_all, is_finished, repair
 from relay.recording.folder import DERIVED, RecordingError
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
 from tests.support.tapes import make_recording
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,17 +11,17 @@ from typing import Any
 import pybase64
 import pytest
 from openai import AsyncOpenAI
+from relay.core.replay import Difference
+from relay.recording.rerun import rerun
 
 from audio.files import read_audio
 from relay import load_tools, tool
 from relay.core import realtime_turns
-from relay.core.replay import Difference
 from relay.recording.bundle import bundle
 from relay.recording.finish import repair
 from relay.recording.folder import all_recordings
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
-from relay.recording.rerun import rerun
 from relay.recording.show import draw
 from relay.recording.timeline import Timeline, listen
 from relay.replaying.against import run

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from relay.recording.rerun import rerun
 
 from audio.formats import AudioFormat
 from relay.core.values import DeviceOptions
@@ -13,7 +14,6 @@ from relay.recording.bundle import bundle
 from relay.recording.finish import repair
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
-from relay.recording.rerun import rerun
 from relay.recording.show import draw
 from relay.recording.timeline import listen
 from tests.support.tapes import make_recording, spoke, voiced_conversation
