@@ -27,6 +27,7 @@ from relay.recording.format.read import read_line
 from relay.recording.format.write import MAX_LINE_BYTES, end_line, is_unredacted, redacted_later
 from relay.recording.header import read_header
 from relay.recording.lock import is_live, take
+from relay.recording.reader import audio_of
 from relay.recording.retention import prune
 from relay.recording.tracks import derive
 
@@ -159,7 +160,7 @@ def _size(folder: Path, name: str) -> int:
 def _is_there(line: Line, left: dict[str, int]) -> bool:
     """Whether a line's audio stands in its file; counts it as read."""
     name, n_bytes = audio_of(line)
-    if not n_bytes:
+    if not name:
         return True
     left[name] -= n_bytes
     return left[name] >= 0

@@ -3,14 +3,13 @@
 Its commands are today's, made by a replay of what is left, or the recorded ones without what is to go.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from zlib import crc32
 
 import orjson
-import pybase64
 
 from audio.formats import AudioFormat
 from relay.core.commands import TellText
@@ -19,9 +18,9 @@ from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.private_files import create
 from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.folder import AUDIO, CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
+from relay.recording.folder import AUDIO, JOURNAL, VOICE_AUDIO
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
-from relay.recording.format.realtime import members_of
+from relay.recording.format.realtime import members_of, with_audio
 from relay.recording.format.serialize import from_json, to_json
 from relay.recording.format.write import (
     PASSED_ON,
@@ -36,15 +35,13 @@ from relay.recording.format.write import (
     words_line,
 )
 from relay.recording.pieces import words_without
-from relay.recording.reader import Entry, Recording, commands_of
+from relay.recording.reader import Entry, Recording, audio_of, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
 
 REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
 """What holds words in events of the Realtime protocol; audio is not among them here."""
 _SILENCE = {"pcm16": b"\x00", "pcmu": b"\xff", "pcma": b"\xd5"}
-_FILES = {InputAudio: CLIENT_AUDIO, Happened: CLIENT_AUDIO, OutputAudio: UPSTREAM_AUDIO, SpeechAudio: VOICE_AUDIO,
-          Sent: SENT_AUDIO}  # fmt: skip
 
 
 class RedactedCopy:
@@ -73,7 +70,7 @@ class RedactedCopy:
                 copy = self._copy(entry)
                 files[JOURNAL].write(rendered(copy.line))
                 if copy.samples:
-                    files[_FILES[type(copy.line)]].write(copy.samples)
+                    files[audio_of(copy.line)[0]].write(copy.samples)
         finally:
             for file in files.values():
                 file.close()
@@ -89,16 +86,22 @@ class RedactedCopy:
 
     # -- what follows -------------------------------------------------------------------------------------------------
 
-    def _made_anew(self, entry: Entry, replayer: Replayer) -> tuple[Entry, Any]:
-        replayer.step(entry)
-        line, commands = entry.line, replayer.commands
-        if isinstance(line, Happened) and line.raised is None:
-            return replace(entry, line=replace(line, do=tuple(encode_commands(line.event, commands)))), commands
-        if isinstance(line, SpeechAudio) and not line.discarded:
-            return replace(entry, line=replace(line, do=tuple(encode_commands(None, commands)))), commands
-        return entry, ()
+    def _made_anew(self, entry: Entry, replayer: Replayer) -> tuple[Entry, Sequence[Any]]:
+        line = entry.line
+        if isinstance(line, SpeechAudio):
+            line = replace(line, discarded=False)  # today's rules decide it again, as they do for all other audio
+        replayer.step(replace(entry, line=line))
+        commands = replayer.commands
+        match line:
+            case Happened(raised=None):
+                line = replace(line, do=tuple(encode_commands(line.event, commands)))
+            case OutputAudio(frame=None):
+                line = replace(line, discarded=replayer.discarded)
+            case SpeechAudio():
+                line = replace(line, discarded=replayer.discarded, do=tuple(encode_commands(None, commands)))
+        return replace(entry, line=line), commands
 
-    def _recorded(self, entry: Entry) -> tuple[Entry, Any]:
+    def _recorded(self, entry: Entry) -> tuple[Entry, Sequence[Any]]:
         """Whatever commands say of silenced spans goes, for it can't be told from the rest."""
         line, commands = entry.line, commands_of(self.recording, entry)
         if isinstance(line, Happened | SpeechAudio) and line.do:
@@ -122,10 +125,9 @@ class RedactedCopy:
         match line:
             case Happened(frame=None):
                 line = replace(line, event=self._event(entry.number, line.event))
-            case Happened(now=now, frame=frame):
+            case Happened(now=now):
                 samples = self._input(now, samples)
-                body = {**(frame.said or {}), "audio": pybase64.b64encode(samples).decode()}
-                line = replace(line, event=ClientSaid(body))
+                line = replace(line, event=with_audio(line.event, samples))
             case InputAudio(now=now):
                 samples = self._input(now, samples)
             case OutputAudio():
