@@ -39,6 +39,7 @@ def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
         header = replace(
             recording.header,
             redacted=True,
+            converted=recording.header.converted and before != "",
             beginning=replace(beginning, config=config, principal=_nobody(beginning.principal)),
         )
         RedactedCopy(recording, Path(made), wanted, Replayer(header.beginning) if before == "" else None).write()
@@ -64,8 +65,8 @@ def _before(recording: Recording) -> str:
 
 
 def _differs_at(recording: Recording) -> int | None:
-    """The line of a recording of format 1 at which today's rules do something else, but for the gates of the input."""
-    if recording.header.format > 1:
+    """Where today's rules do something else than a session of format 1 did, whose input had no gates."""
+    if not recording.header.converted:
         return None  # compared already
     replayer = Replayer(recording.header.beginning)
     for entry in recording.entries():
