@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from relay.core.replay import Difference
+from relay.recording.rerun import AudioDifference, rerun
 
 from relay.core import device_session
 from relay.core.events import Commit
-from relay.core.replay import Difference
 from relay.recording.reader import Recording
-from relay.recording.rerun import AudioDifference, rerun
 from relay.wire.device import DeviceCodec
 
 ROOT = Path(__file__).parent.parent.parent

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from relay.core.events import TextDelta
 from relay.core.journal_lines import (
     MAX_LIVE_REDACTED_BYTES,
     event_line,
@@ -19,11 +17,13 @@ from relay.core.journal_lines import (
     realtime_object,
     redacted_later,
 )
+from relay.recording.rerun import rerun
+
+from relay.core.events import TextDelta
 from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.finish import repair
 from relay.recording.folder import JOURNAL, all_recordings
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
 from tests.recording.test_realtime import append, talking
 from tests.support.tapes import tone
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from relay.recording.rerun import rerun
 
 from relay.recording.finish import repair
 from relay.recording.folder import RecordingError, all_recordings, find
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
 from tests.support.tapes import make_recording
 
 Damage = Callable[[Path], object]
