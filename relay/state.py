@@ -26,14 +26,14 @@ from relay.descriptors import Descriptors
 from relay.engine_process import EngineProcess
 from relay.errors import AccessDenied, ConfigError, Full, ToolError
 from relay.exposed_files import exposed_files
-from relay.live_base import LiveBase, Tap
 from relay.peers.client_socket import Keepalive
 from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
 from relay.peers.read_budget import ReadBudget
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.policies import Policies
-from relay.recorder import Recorder
+from relay.recording.service import RecordingService
+from relay.runtime.base import Observer, SessionRuntime
 from relay.secret_values import secret_values
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
@@ -76,7 +76,7 @@ class RelayState:
     engine: EngineProcess | None
     runner: ToolRunner
     client_secrets: ClientSecrets
-    recorder: Recorder
+    recordings: RecordingService
     mcp: McpServers
     spending: Spending
     read_budget: ReadBudget = field(default_factory=ReadBudget)
@@ -86,12 +86,12 @@ class RelayState:
     credential: AnyCredential | None = None
     azure_credential: AnyCredential | None = None
     library: ToolLibrary | None = None
-    tap: Tap | None = None
+    observer: Observer | None = None
     has_external_voice: bool = False
     """Whether sessions may be spoken by another voice than the model's."""
     draining: bool = False
     refusals: RefusalLog = field(default_factory=RefusalLog)
-    sessions: dict[str, LiveBase[Any]] = field(default_factory=dict)
+    sessions: dict[str, SessionRuntime[Any]] = field(default_factory=dict)
     all_gone: asyncio.Event = field(default_factory=_set_event)
 
     @classmethod
@@ -124,7 +124,7 @@ class RelayState:
             azure_credential=azure_credential(settings, known.learn),
             mcp=McpServers(servers, registry, known.redact),
             library=library,
-            recorder=Recorder(
+            recordings=RecordingService(
                 settings.recordings_dir,
                 settings.record,
                 max_days=settings.recordings_max_days,
@@ -151,7 +151,7 @@ class RelayState:
 
     async def start(self) -> None:
         """Bring up what the sessions need."""
-        self.recorder.start()
+        self.recordings.start()
         await self.load_tools()
         await self.mcp.start()
         if self.engine is not None:
@@ -180,7 +180,7 @@ class RelayState:
         self.fit()  # policies may record sessions now
         revoked = [live for live in self.sessions.values() if self.auth.has_revoked(live.core.principal)]
         for live in revoked:
-            live.feed(KeyRevoked())
+            live.dispatch(KeyRevoked())
         _log.info(
             "SIGHUP: %s, %s, policies %s; %s of revoked keys end",
             counted(len(fresh.api_keys), "key"), counted(len(fresh.admin_keys), "admin key"),
@@ -193,7 +193,7 @@ class RelayState:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
         self.draining = True
         for session in list(self.sessions.values()):
-            session.feed(Draining())
+            session.dispatch(Draining())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self.all_gone.wait()
@@ -203,7 +203,7 @@ class RelayState:
         await self.runner.close(TOOLS_TIMEOUT_S)
         await self.provider.close()
         await self.mcp.stop()
-        await self.recorder.stop()
+        await self.recordings.stop()
         if self.engine is not None:
             await self.engine.stop()
 
@@ -256,13 +256,13 @@ class RelayState:
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
-    def add(self, live: LiveBase[Any]) -> None:
+    def add(self, live: SessionRuntime[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
         self._gather()
         self.all_gone.clear()
 
-    def remove(self, live: LiveBase[Any]) -> None:
+    def remove(self, live: SessionRuntime[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
         self._gather()

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
 from audio.formats import AudioFormat
-from relay.core.events import Forwarded
 from relay.core.values import (
     DeviceOptions,
     ErrorCode,
@@ -399,7 +398,7 @@ PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
 InputCommand = SetInputGate | ReleaseInput
 VoiceCommand = OpenVoice | SpeakText | SpeakWhole | EndSpeech | HushSpeech | KeepSpeech | CloseVoice
 ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTool | CancelTools
-Command = Forwarded | UpstreamCommand | ClientMessage | PlayCommand | InputCommand | VoiceCommand | ManageCommand
+Command = UpstreamCommand | ClientMessage | PlayCommand | InputCommand | VoiceCommand | ManageCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))
 CLIENT_MESSAGES = frozenset(get_args(ClientMessage))

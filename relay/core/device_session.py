@@ -19,6 +19,8 @@ from relay.core.commands import (
     Command,
     CommitInput,
     ConfigureSession,
+    ReleaseInput,
+    SetInputGate,
     SyncPlayhead,
     TellConnected,
     TellError,
@@ -26,15 +28,16 @@ from relay.core.commands import (
     TellReady,
     UseOptions,
 )
-from relay.core.events import Forwarded
 from relay.core.farewell import Farewell
 from relay.core.hello import grant
 from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.server_parts import ServerParts
-from relay.core.startup import Backlog
 from relay.core.turns import MAX_TYPED_TURNS, Turns
 from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
+from relay.session.common.early_events import EarlyEvents
+from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.media_types import InputGate, PartKey
 
 CONNECT_TIMEOUT_S = 20.0
 MAX_FAULTS = 10
@@ -103,8 +106,9 @@ class DeviceSession:
         limits: SessionLimits | None = None,
         started_at: float = 0.0,
         speech: SpeechRules | None = None,
+        ledger: MediaLedger | None = None,
     ) -> None:
-        """`speech`: how external voices speak; None: this relay has none."""
+        """`speech`: how external voices speak; None: this relay has none. `ledger`: what the audio lines count."""
         self.session_id = session_id
         self.principal = principal or Principal()
         self.options = options = replace(options, external_voice=config.external_voice is not None)
@@ -114,9 +118,13 @@ class DeviceSession:
         self._next_id = next_id
         self._commands: list[Command] = []
         self._speech_rules = speech
-        self.turns = Turns(self.config, self._commands.append, next_id, speech, self.policy.allows_tool)
-        """The conversation's state, to look at; an attribute, for every frame of audio looks."""
-        self._backlog = Backlog(options.input)
+        self.ledger = ledger or MediaLedger(started_at)
+        self.turns = Turns(self.config, self._commands.append, next_id, self.ledger, speech, self.policy.allows_tool)
+        """The conversation's state, to look at."""
+        self._early: EarlyEvents[ev.ClientEvent] = EarlyEvents()
+        self._early_at_bytes: int | None = None
+        self._gate: InputGate = "held"
+        self._told_dropped_bytes = 0
         self._started_at = started_at
         self._limits = limits or SessionLimits()
         self._quiet_since = started_at
@@ -129,15 +137,11 @@ class DeviceSession:
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
         self._accepted = (self.config, options)
         self._update_by = 0.0
-        self._audio_flowed = False
+        self._has_spoken = False
         self._announced = False
         self._hellos_owed = 0
         self._commits: deque[str] = deque(maxlen=MAX_COMMITS)
         self._committed_bytes = 0
-        self.streaming_in = False
-        """Whether microphone audio is only counted and passed on: the session is ready and has heard some."""
-        self.streaming_out = False
-        """Whether more of the assistant's audio and text may take the short way: some has come, nothing has ended."""
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
     @property
@@ -169,23 +173,15 @@ class DeviceSession:
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
-        if type(event) is Forwarded:
-            if self.streaming_in and event.kind == "input_audio":
-                self.turns.input_bytes += event.n_bytes
-                return (event,)
-            if self.streaming_out and event.kind == "output_audio":
-                return self.turns.output_audio(event, now) or self._take_commands()
-            return self._audio(event, now)
-        if self.streaming_out and type(event) is ev.TextDelta and not self._commands:
-            told = self.turns.text_delta(event, now)
-            return (*self._take_commands(), *told) if self._commands else told
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
         if self.phase is Phase.READY and self._may_leave(now):
             self._emit(TellGoodbye(self._farewell.reason or ""))
             self._end(1000, self._farewell.reason or "")
-        return self._take_commands()
+        self._set_gate()
+        commands, self._commands[:] = list(self._commands), ()
+        return commands
 
     def _may_leave(self, now: float) -> bool:
         """Whether a tool has asked for the end, and the last word has been said and heard."""
@@ -194,38 +190,53 @@ class DeviceSession:
         unplayed_ms = None if turns.playback.is_idle else turns.playback.unplayed_ms
         return self._farewell.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms)
 
-    def _audio(self, event: Forwarded, now: float) -> Sequence[Command]:
-        """Audio that is the first of its kind, or comes at an unusual time."""
-        if self.phase is Phase.ENDED:
-            return ()
-        self._audio_flowed = True
-        if event.kind == "output_audio":
-            self.streaming_out = True
-            return self.turns.output_audio(event, now) or self._take_commands()
-        if self.phase is Phase.READY:
-            self.streaming_in = not self.options.half_duplex
-            self.turns.input_bytes += event.n_bytes
-            if self._muted:  # silence, not nothing: voice detection only moves with input
-                event = event._replace(raw=self.options.input.silence(event.n_bytes))
-            return (event,)
-        self._backlog.add(event)
-        return ()
+    @property
+    def _heard_bytes(self) -> int:
+        """How much of the client's audio the upstream has heard, by the time that the event at hand was sent."""
+        ledger = self.ledger
+        if self._early_at_bytes is None:
+            return ledger.heard_input_bytes
+        return max(self._early_at_bytes - ledger.dropped_input_bytes, 0)
 
-    def _take_commands(self) -> Sequence[Command]:
-        commands, self._commands[:] = list(self._commands), ()
-        return commands
+    def _set_gate(self) -> None:
+        """Tell the uplink what becomes of the client's audio, if that has changed."""
+        gate: InputGate = "held"
+        if self.phase is Phase.ENDED:
+            gate = "closed"
+        elif self.phase is Phase.READY:  # silence, not nothing: voice detection only moves with input
+            gate = "muted" if self._muted else "open"
+        if gate != self._gate:
+            self._gate = gate
+            self._emit(SetInputGate(gate))
+
+    # -- the gates that the audio lines look at -----------------------------------------------------------------------
+
+    def discards(self, response_id: str) -> bool:
+        """Whether audio of a response is not to be heard any more."""
+        return self.phase is Phase.ENDED or response_id in self.turns.refused
+
+    def plays(self, key: PartKey) -> bool:
+        """Whether a content part has been started, and may still be heard."""
+        return key in self.turns.playback.clips
+
+    def spoken_part(self, context_id: str) -> PartKey | None:
+        """The content part that a context of the external voice speaks; None if nobody waits for it."""
+        if self.phase is Phase.ENDED or self.turns.speech is None:
+            return None
+        utterance = self.turns.speech.voice.speaking(context_id)
+        return None if utterance is None else utterance.key
 
     # -- dispatch -----------------------------------------------------------------------------------------------------
 
     def _dispatch(self, event: ev.Event, now: float) -> None:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
-            self.turns.last_upstream_at = now
+            self.turns.upstream_event_at = now
             self._upstream(self._without_server_texts(cast(ev.UpstreamEvent, event)), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
         elif kind in ev.VOICE_EVENTS:
-            self._audio_flowed = self._audio_flowed or kind is ev.VoiceSpoke
+            self._has_spoken = self._has_spoken or kind is ev.VoiceSpoke
             self.turns.voice_said(cast(ev.VoiceEvent, event), now)
         else:
             self._relay(cast(ev.RelayEvent, event), now)
@@ -235,7 +246,7 @@ class DeviceSession:
     def _client(self, event: ev.ClientEvent, now: float) -> None:
         self._quiet_since = now
         if self.phase is not Phase.READY and isinstance(event, ev.UserText | ev.Commit | ev.Clear | ev.Interrupt):
-            if not self._backlog.add(event):
+            if not self._early.add(event, self.ledger.input_bytes):
                 self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
             return
         match event:
@@ -250,7 +261,7 @@ class DeviceSession:
             case ev.Commit():
                 self._commit(now)
             case ev.Clear():
-                self._committed_bytes = self.turns.input_bytes
+                self._committed_bytes = self._heard_bytes
                 self._emit(ClearInput(self._next_id()))
             case ev.Interrupt():
                 self.turns.interrupt()
@@ -268,8 +279,6 @@ class DeviceSession:
             case ev.ClientStuck():
                 self._error("slow_client", "The client does not read what it is sent; reconnect.", True)
                 self._end(4003, "slow client")
-            case Forwarded():
-                raise AssertionError("audio is handled before")
             case _:
                 assert_never(event)
 
@@ -329,15 +338,15 @@ class DeviceSession:
         turns = self.turns
         match event:
             case ev.TextDelta():
-                self._commands.extend(turns.text_delta(event, now))
+                turns.text_delta(event, now)
             case ev.SpeechStarted():
                 turns.speech_started(now)
             case ev.SpeechStopped():
-                input_ms = turns.input_bytes // self.options.input.bytes_per_ms
+                input_ms = self._heard_bytes // self.options.input.bytes_per_ms
                 turns.speech_stopped(event.audio_end_ms, input_ms, now)
                 turns.settle(now)
             case ev.InputCommitted():
-                self._committed_bytes = self.turns.input_bytes
+                self._committed_bytes = self._heard_bytes
                 self._commits.clear()
                 turns.input_committed(event.item_id, now)
                 turns.settle(now)
@@ -354,6 +363,8 @@ class DeviceSession:
                 turns.response_created(event)
             case ev.TextDone():
                 turns.text_done(event, now)
+            case ev.OutputStarted():
+                turns.output_started(event, now)
             case ev.AudioDone():
                 turns.audio_done(event)
             case ev.ResponseDone():
@@ -399,7 +410,6 @@ class DeviceSession:
         self._updates[event_id] = (config, self.options)
         self._update_by = now + CONNECT_TIMEOUT_S
         self.phase = Phase.CONFIGURING
-        self.streaming_in = False
         self._emit(ConfigureSession(config, event_id, teach=self._teach))
 
     def _configured(self, now: float) -> None:
@@ -421,23 +431,26 @@ class DeviceSession:
         for _ in range(self._hellos_owed):
             self._emit(TellReady(self.options, self.config))
         self._hellos_owed = 0
-        if self._backlog.dropped_bytes:
-            lost_ms = self._backlog.dropped_bytes // self.options.input.bytes_per_ms
+        lost_bytes = self.ledger.dropped_input_bytes - self._told_dropped_bytes
+        if lost_bytes:
+            self._told_dropped_bytes += lost_bytes
+            lost_ms = lost_bytes // self.options.input.bytes_per_ms
             self._error(
                 "audio_backlog",
                 f"The model was not ready in time: the oldest {lost_ms} ms of audio were left out.",
                 False,
             )
-            self._backlog.dropped_bytes = 0
-        for early in self._backlog.take():
-            if type(early) is Forwarded:
-                self._commands.extend(self._audio(early, now))
-            else:
-                self._dispatch(early, now)
+        for input_bytes, early in self._early.take():
+            if input_bytes > (self._early_at_bytes or 0):
+                self._emit(ReleaseInput(input_bytes))
+            self._early_at_bytes = input_bytes
+            self._dispatch(early, now)
+        self._early_at_bytes = None
+        self._set_gate()
         self.turns.settle(now)
 
     def _hello(self, event: ev.Hello, now: float) -> None:
-        if self._audio_flowed:
+        if self._has_spoken or self.ledger.input_bytes or self.ledger.output_bytes:
             self._fault("hello_too_late", "Send hello before the first audio.", None, now)
             return
         if len(self._updates) >= MAX_UPDATES:
@@ -450,7 +463,6 @@ class DeviceSession:
             self._pass_over("(hello fields refused)")
             self._error("not_allowed", message, False, field)
         config, self.options = granted.config, granted.options
-        self._backlog.format = self.options.input
         self._emit(UseOptions(self.options))
         self._hellos_owed += 1
         if self.phase is Phase.CONNECTING:
@@ -489,8 +501,8 @@ class DeviceSession:
 
     def _over_limit(self, now: float) -> bool:
         """End a session that has lasted, or been quiet, too long."""
-        if self.turns.input_bytes != self._quiet_bytes or self.turns.is_owed:
-            self._quiet_bytes, self._quiet_since = self.turns.input_bytes, now
+        if self._heard_bytes != self._quiet_bytes or self.turns.is_owed:
+            self._quiet_bytes, self._quiet_since = self._heard_bytes, now
         else:
             self._quiet_since = max(self._quiet_since, min(self.turns.silent_by, now))
         if (ends_at := self._limits.ends_at(self._started_at)) is not None and now >= ends_at:
@@ -511,7 +523,6 @@ class DeviceSession:
             self.turns.speech.close()
         self._emit(CloseUpstream())
         self.phase = Phase.ENDED
-        self.streaming_in = self.streaming_out = False
 
     # -- the client's words -------------------------------------------------------------------------------------------
 
@@ -540,12 +551,12 @@ class DeviceSession:
         self.turns.settle(now)
 
     def _commit(self, now: float) -> None:
-        if self.turns.input_bytes - self._committed_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
+        if self._heard_bytes - self._committed_bytes < MIN_COMMIT_MS * self.options.input.bytes_per_ms:
             self._error("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit.", False)
             return
         event_id = self._next_id()
         self._commits.append(event_id)
-        self._committed_bytes = self.turns.input_bytes
+        self._committed_bytes = self._heard_bytes
         self._emit(CommitInput(event_id))
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
@@ -592,7 +603,6 @@ class DeviceSession:
         if self._updates:
             return
         self.config, self.options = self._accepted
-        self._backlog.format = self.options.input
         self.turns.keep_voice()
         self._emit(UseOptions(self.options))
         self._ready(now)

@@ -1,4 +1,4 @@
-"""Everything that can happen to a session. `relay.core.commands` holds what can be asked for in return.
+"""Everything that can happen to a session, but for audio. `relay.core.commands` holds what can be asked for in return.
 
 Frozen values; time is not in them: it is the second argument of `handle(event, now)`.
 """
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
 from relay.core.values import (
     Alignment,
     ClipHanded,
@@ -19,22 +18,6 @@ from relay.core.values import (
     TurnKind,
     Usage,
 )
-
-
-class Forwarded(NamedTuple):
-    """A frame of audio on its way through: counted, not parsed. It is an event and, passed on, a command.
-
-    `input_audio`: `raw` is what the client sent, in its own format. `output_audio`: `raw` is the base64 text of the
-    upstream's delta and `n_bytes` the length of the audio in it. A `raw` memoryview is valid during the call only.
-    """
-
-    kind: Literal["input_audio", "output_audio"]
-    item_id: str
-    n_bytes: int
-    raw: Chunk
-    response_id: str = ""
-    content_index: int = 0
-
 
 # -- from a device client ---------------------------------------------------------------------------------------------
 
@@ -365,7 +348,7 @@ class VoiceOpened:
 
 
 class VoiceSpoke(NamedTuple):
-    """Audio of a context was accepted by the downlink, `n_bytes` long; when its characters are spoken, if it is told."""
+    """`n_bytes` of a context's audio go to the client; `alignment` says when its characters are spoken."""
 
     context_id: str
     n_bytes: int
@@ -479,8 +462,7 @@ class Crashed:
 
 
 ClientEvent = (
-    Forwarded
-    | Hello
+    Hello
     | Playback
     | ToolResult
     | UserText
@@ -495,8 +477,7 @@ ClientEvent = (
     | ClientStuck
 )
 UpstreamEvent = (
-    Forwarded
-    | UpstreamOpened
+    UpstreamOpened
     | UpstreamRefused
     | UpstreamClosed
     | UpstreamStuck
@@ -541,4 +522,4 @@ Event = ClientEvent | UpstreamEvent | VoiceEvent | RelayEvent
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))
 UPSTREAM_EVENTS = frozenset(get_args(UpstreamEvent))
 VOICE_EVENTS = frozenset(get_args(VoiceEvent))
-"""The same as sets, for a quick look at whose event it is; `Forwarded` is in both and never asked about."""
+"""The same as sets, for a quick look at whose event it is."""

@@ -111,7 +111,7 @@ class ExternalSpeech:
         if self.voice.utterances and not self.voice.utterances[0].started:
             head = self.voice.utterances[0]
             head.started = True
-            self._playback.received(*head.key, head.response_id, 0, source="tts")
+            self._playback.start(*head.key, head.response_id, source="tts")
             self._items.entry(head.key[0])
             self._emit(PlayStart(*head.key))
             self._release(head)
@@ -140,12 +140,7 @@ class ExternalSpeech:
 
     def _spoke(self, event: ev.VoiceSpoke, now: float) -> Utterance | None:
         utterance = self.voice.spoke(event, now)
-        if utterance is None or not event.n_bytes:
-            return None
-        self._playback.received(*utterance.key, utterance.response_id, event.n_bytes, source="tts")
-        item_id, index = utterance.key
-        self._emit(ev.Forwarded("output_audio", item_id, event.n_bytes, event.raw, utterance.response_id, index))
-        return utterance
+        return utterance if event.n_bytes else None
 
     def finished(self, context_id: str, now: float) -> None:
         """A context is closed: the sound of what it said is complete."""

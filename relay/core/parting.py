@@ -5,6 +5,7 @@ from typing import Any
 
 from relay.core.farewell import Farewell
 from relay.core.realtime_turns import RealtimeTurns
+from relay.session.common.media_ledger import MediaLedger
 
 _BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 
@@ -12,14 +13,16 @@ _BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 class Parting:
     """Whether a Realtime session is to end, and how much of the last words its client still has to play."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: MediaLedger) -> None:
+        self.bytes_per_ms = _BYTES_PER_MS["audio/pcm"]
+        """Of the session's output audio."""
         self._farewell = Farewell()
-        self._bytes_per_ms = _BYTES_PER_MS["audio/pcm"]
-        self._plays_until: float | None = None
+        self._ledger = ledger
+        self._counted_from = 0.0
 
     @property
     def is_asked(self) -> bool:
-        """Whether a tool wants the end: from then on, what is said is measured."""
+        """Whether a tool wants the end: what is said from then on has to be heard."""
         return self._farewell.reason is not None
 
     @property
@@ -36,24 +39,22 @@ class Parting:
         """The session's output format is in force: `{"type": "audio/pcm", …}`."""
         kind = output_format.get("type") if isinstance(output_format, Mapping) else None
         if isinstance(kind, str):
-            self._bytes_per_ms = _BYTES_PER_MS.get(kind, self._bytes_per_ms)
+            self.bytes_per_ms = _BYTES_PER_MS.get(kind, self.bytes_per_ms)
 
     def ask(self, reason: str, now: float) -> None:
         """A tool wants the end."""
+        if not self.is_asked:
+            self.silenced()
         self._farewell.ask(reason, now)
 
-    def spoken(self, delta: Any, now: float) -> None:
-        """More audio in base64 goes to the client, which plays it behind what it has."""
-        if isinstance(delta, str):
-            seconds = len(delta) * 3 // 4 / self._bytes_per_ms / 1000
-            self._plays_until = max(self._plays_until or now, now) + seconds
-
     def silenced(self) -> None:
-        """The client has stopped playing."""
-        self._plays_until = None
+        """The client has stopped playing: only what comes after this is still to be heard."""
+        self._counted_from = self._ledger.plays_until
 
     def is_due(self, turns: RealtimeTurns, now: float) -> bool:
         """Whether the session ends now: all is answered, and the client has had the time to play it."""
-        until = self._plays_until
-        unplayed_ms = None if until is None else round(max(until - now, 0) * 1000)
+        ledger = self._ledger
+        to_play_s = ledger.plays_until - self._counted_from
+        until = min(ledger.plays_until, ledger.output_at + to_play_s)
+        unplayed_ms = round(max(until - now, 0) * 1000) if to_play_s > 0 else None
         return self._farewell.is_due(now, is_owed=turns.is_owed, unplayed_ms=unplayed_ms)

@@ -10,6 +10,7 @@ from typing import Literal
 from audio.formats import AudioFormat
 from relay.core.bounded import RecentSet
 from relay.core.values import AudioSource, ClipHanded
+from relay.session.common.media_ledger import MediaLedger
 
 ACK_FRESH_MS = 100
 """An acknowledgement is taken as it stands for this long: clients send one every 200 to 500 ms."""
@@ -32,7 +33,6 @@ class Clip:
     response_id: str
     bytes_per_ms: int
     source: AudioSource = "model"
-    received_bytes: int = 0
     complete: bool = False
     played_ms: int = 0
     acknowledged_at: float | None = None
@@ -54,10 +54,11 @@ class Cut:
 class Playback:
     """The clips that are not yet known to have been played to their end, in playing order."""
 
-    __slots__ = ("_known", "_unended", "acknowledged_ms", "clips", "format")
+    __slots__ = ("_known", "_ledger", "_unended", "acknowledged_ms", "clips", "format")
 
-    def __init__(self, upstream_format: AudioFormat) -> None:
+    def __init__(self, upstream_format: AudioFormat, ledger: MediaLedger) -> None:
         self.format = upstream_format
+        self._ledger = ledger
         self.acknowledged_ms = 0  # of the item that was acknowledged last
         self.clips: dict[tuple[str, int], Clip] = {}
         self._unended: dict[tuple[str, int], Clip] = {}  # played, but their end comes after the next one's start (D1)
@@ -73,22 +74,15 @@ class Playback:
         """How much of what was received may still have to be played, by what the client has told."""
         return sum(max(self._received_ms(clip) - clip.played_ms, 0) for clip in self.clips.values())
 
-    def received(
-        self, item_id: str, content_index: int, response_id: str, n_bytes: int, source: AudioSource = "model"
-    ) -> bool:
-        """Count audio of a clip. Returns whether it is the clip's first."""
-        clip = self.clips.get((item_id, content_index))
-        if clip is not None:
-            clip.received_bytes += n_bytes
-            return False
+    def start(self, item_id: str, content_index: int, response_id: str, source: AudioSource = "model") -> None:
+        """The audio of a content part begins."""
         for clips in (self.clips, self._unended):
             if len(clips) >= MAX_CLIPS:
                 del clips[next(iter(clips))]
         self._unended.pop((item_id, content_index), None)
-        clip = Clip(item_id, content_index, response_id, self.format.bytes_per_ms, source, n_bytes)
+        clip = Clip(item_id, content_index, response_id, self.format.bytes_per_ms, source)
         self.clips[item_id, content_index] = clip
         self._known.add(item_id)
-        return True
 
     def completed(self, item_id: str, content_index: int) -> int | None:
         """The upstream has sent all of a clip. Returns its length in ms, None for a clip not known or ended before."""
@@ -165,7 +159,7 @@ class Playback:
         return clip.played_ms + int(min(max(age_ms - ACK_FRESH_MS, 0), ACK_HORIZON_MS - ACK_FRESH_MS))
 
     def _received_ms(self, clip: Clip) -> int:
-        return clip.received_bytes // clip.bytes_per_ms
+        return self._ledger.received_bytes((clip.item_id, clip.content_index)) // clip.bytes_per_ms
 
 
 class Playhead:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.events import Forwarded
 
 Obj = dict[str, Any]
 
@@ -73,8 +72,7 @@ class PassDown(NamedTuple):
 
 
 RealtimeEvent = (
-    Forwarded
-    | ClientSaid
+    ClientSaid
     | ClientBabbled
     | UpstreamSaid
     | ev.ClientClosed
@@ -95,10 +93,11 @@ RealtimeEvent = (
     | ev.Crashed
 )
 RealtimeCommand = (
-    Forwarded
-    | TellClient
+    TellClient
     | TellUpstream
     | PassDown
+    | cmd.SetInputGate
+    | cmd.ReleaseInput
     | cmd.RunTool
     | cmd.CancelTool
     | cmd.CancelTools

@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, assert_never
 
-from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS, REVOKED
-from relay.core.events import Forwarded
 from relay.core.hidden import HiddenItems
 from relay.core.limits import SessionLimits
 from relay.core.parting import Parting
@@ -39,8 +37,10 @@ from relay.core.realtime_turns import RealtimeTurns
 from relay.core.realtime_view import ClientView
 from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts
-from relay.core.startup import Backlog
 from relay.core.values import ToolSpec
+from relay.session.common.early_events import EarlyEvents
+from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.media_types import InputGate
 
 OWN_IDS = "relay_"
 """How the ids of the relay's own events begin; a client may not use such ids, and is not told of their errors."""
@@ -94,6 +94,7 @@ class RealtimeSession:
         initial: Mapping[str, Any] | None = None,
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
         started_at: float = 0.0,
+        ledger: MediaLedger | None = None,
     ) -> None:
         self.session_id = session_id
         self.principal = principal
@@ -112,8 +113,9 @@ class RealtimeSession:
         self._parts = ServerParts(self._policy, tools)
         self._hidden = HiddenItems()
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
-        self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create, cancellable)
-        self._parting = Parting()
+        self.ledger = ledger or MediaLedger(started_at)
+        self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create, self.ledger, cancellable)
+        self._parting = Parting(self.ledger)
         self._view = ClientView(self._parts, self._hidden, self.turns)
         self._requests = ClientRequests(
             self._policy,
@@ -126,7 +128,8 @@ class RealtimeSession:
             lambda: f"call_{self._next_shown_id()}",
             model,
         )
-        self._backlog = Backlog(PCM16_24K)
+        self._early: EarlyEvents[ClientSaid] = EarlyEvents()
+        self._gate: InputGate = "held"
         self._created: Mapping[str, Any] | None = None
         self._held: list[UpstreamSaid] = []
         self._has_become_ready = False
@@ -134,17 +137,22 @@ class RealtimeSession:
         self._early_refusals: list[Denied] = []
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
-    # -- what the shell looks at --------------------------------------------------------------------------------------
+    # -- what the codec and the audio lines look at -------------------------------------------------------------------
 
     @property
-    def streaming_up(self) -> bool:
-        """Whether canonical audio of the client's may go on without being shown to this session."""
-        return self.phase is Phase.READY
+    def reads_all(self) -> bool:
+        """Whether `UNTOUCHED` events must be parsed as well."""
+        return self.phase is not Phase.READY or self._hidden.moves_outputs
 
     @property
-    def streaming_down(self) -> bool:
-        """Whether `UNTOUCHED` events may go on without being shown to this session."""
-        return self.phase is Phase.READY and not self._hidden.moves_outputs and not self._parting.is_asked
+    def output_bytes_per_ms(self) -> int:
+        """Of the upstream's audio."""
+        return self._parting.bytes_per_ms
+
+    @property
+    def delta_view(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]] | None:
+        """What rewrites an audio delta, given without its audio, for the client; None: it goes on as it is."""
+        return self._hidden.renumbered if self._hidden.moves_outputs else None
 
     @property
     def deadline(self) -> float | None:
@@ -157,13 +165,14 @@ class RealtimeSession:
             self.turns.deadline,
             self._parting.deadline,
             self._limits.ends_at(self._started_at),
-            self._limits.idle_at(self._active_at),
+            self._limits.idle_at(self._last_active_at),
         )
         return min((time for time in times if time is not None), default=None)
 
-    def heard_client(self, now: float) -> None:
-        """The client has sent something, perhaps audio that was forwarded without being shown to this session."""
-        self._active_at = now
+    @property
+    def _last_active_at(self) -> float:
+        """When the client last sent an event or audio, or was last waited for."""
+        return max(self._active_at, self.ledger.input_at)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
@@ -171,11 +180,12 @@ class RealtimeSession:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
         if self.phase is Phase.ENDED:
             return ()
-        if isinstance(event, Forwarded | ClientSaid | ClientBabbled):
-            self.heard_client(now)
+        if isinstance(event, ClientSaid | ClientBabbled):
+            self._active_at = now
         self._dispatch(event, now)
         if self._parting.is_asked and self.phase is Phase.READY and self._parting.is_due(self.turns, now):
             self._end(1000, self._parting.reason)
+        self._set_gate()
         commands, self._commands[:] = list(self._commands), ()
         return commands
 
@@ -184,8 +194,6 @@ class RealtimeSession:
             case UpstreamSaid():
                 self.turns.heard = True
                 self._upstream(event, now)
-            case Forwarded():
-                self._audio(event)
             case ClientSaid():
                 self._client(event, now)
             case ClientBabbled():
@@ -261,7 +269,7 @@ class RealtimeSession:
         if (ends_at := self._limits.ends_at(self._started_at)) is not None and now >= ends_at:
             text = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_limit", text, "session too long")
-        elif (idle_at := self._limits.idle_at(self._active_at)) is not None and now >= idle_at:
+        elif (idle_at := self._limits.idle_at(self._last_active_at)) is not None and now >= idle_at:
             text = f"No event came and no response ran for {self._limits.max_idle_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_idle", text, "idle")
         return self.phase is Phase.ENDED
@@ -271,14 +279,6 @@ class RealtimeSession:
         self._end(4002, reason)
 
     # -- the client ---------------------------------------------------------------------------------------------------
-
-    def _audio(self, event: Forwarded) -> None:
-        if self.phase is Phase.READY:
-            self._commands.append(event)
-        else:
-            self._backlog.add(event)
-            if self._backlog.dropped_bytes:
-                self.passed_over["(early audio, bytes)"] = self._backlog.dropped_bytes
 
     def _client(self, event: ClientSaid, now: float) -> None:
         event_id = event.body.get("event_id")
@@ -293,7 +293,7 @@ class RealtimeSession:
                 self._refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
             return
         if self.phase is not Phase.READY:
-            if not self._backlog.add(event):
+            if not self._early.add(event, self.ledger.input_bytes):
                 self._refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
             return
         try:
@@ -318,8 +318,8 @@ class RealtimeSession:
         kind = body.get("type")
         rule = _DOWN.get(kind) if isinstance(kind, str) else None
         shown = self._view.shown(body, now) if rule is None else rule(self, body, now)
-        if self._parting.is_asked and shown is not None:
-            self._measure(body, now)
+        if kind == "input_audio_buffer.speech_started":
+            self._parting.silenced()
         if shown is not None and self._hidden.moves_outputs:
             shown = self._hidden.renumbered(shown)
         if shown is body:
@@ -329,13 +329,6 @@ class RealtimeSession:
         if self._has_become_ready:
             self._has_become_ready = False
             self._replay(now)
-
-    def _measure(self, body: Mapping[str, Any], now: float) -> None:
-        """What the last words take to be heard."""
-        if body.get("type") == "response.output_audio.delta":
-            self._parting.spoken(body.get("delta"), now)
-        elif body.get("type") == "input_audio_buffer.speech_started":
-            self._parting.silenced()
 
     def _down_session_created(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         session = body.get("session")
@@ -418,9 +411,16 @@ class RealtimeSession:
         held, self._held = self._held, []
         for event in held:
             self._upstream(event, now)
-        for early in self._backlog.take():
+        if self.ledger.dropped_input_bytes:
+            self.passed_over["(early audio, bytes)"] = self.ledger.dropped_input_bytes
+        released_bytes = 0
+        for input_bytes, early in self._early.take():
+            if input_bytes > released_bytes:
+                self._commands.append(cmd.ReleaseInput(input_bytes))
+                released_bytes = input_bytes
             if self.phase is Phase.READY:
                 self._dispatch(early, now)
+        self._set_gate()
 
     def _down_error(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         """The upstream's own errors pass; those that answer the relay's events are the relay's to deal with (D7)."""
@@ -485,6 +485,13 @@ class RealtimeSession:
         if code is not None:
             self._commands.append(cmd.CloseClient(code, close_reason(reason)))
         self._commands.append(cmd.CloseUpstream())
+
+    def _set_gate(self) -> None:
+        """Tell the uplink what becomes of the client's audio, if that has changed."""
+        gate: InputGate = "closed" if self.phase is Phase.ENDED else "open" if self.phase is Phase.READY else "held"
+        if gate != self._gate:
+            self._gate = gate
+            self._commands.append(cmd.SetInputGate(gate))
 
     def _pass_over(self, what: str) -> None:
         if what in self.passed_over or len(self.passed_over) < 64:

@@ -19,6 +19,7 @@ from relay.core.tool_calls import ToolCalls
 from relay.core.tool_turns import CANCELLED_CALL, TOO_MANY_CALLS
 from relay.core.turns import MAX_SPEECH_S, REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
 from relay.core.values import Item
+from relay.session.common.media_ledger import MediaLedger
 
 MAX_OUT_OF_BAND = 64
 MAX_RESPONSES = 64
@@ -59,8 +60,10 @@ class RealtimeTurns:
         emit: Callable[[RealtimeCommand], None],
         next_id: Callable[[], str],
         refuse: Callable[[str, str, str], None],
+        ledger: MediaLedger,
         cancellable: Collection[str] = (),
     ) -> None:
+        self._ledger = ledger
         self.slot = ResponseSlot()
         self.calls = ToolCalls()
         self.upstream_creates = True
@@ -68,7 +71,7 @@ class RealtimeTurns:
         self.upstream_has_idle_timeout = False
         """Whether responses begin unasked when nobody speaks: its idle timeout says so."""
         self.heard = False
-        """Whether the upstream has said anything since this was last looked at."""
+        """Whether the upstream has sent an event since this was last looked at."""
         self._emit = emit
         self._next_id = next_id
         self._refuse = refuse
@@ -86,6 +89,7 @@ class RealtimeTurns:
         self._speech_ends_by = 0.0
         self._retry_at: float | None = None
         self._stalls_at: float | None = None
+        self._waits_since = 0.0
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -109,7 +113,8 @@ class RealtimeTurns:
             self._retry_at = None
         if self._stalls_at is not None and now >= self._stalls_at:
             self._stalls_at = None
-            if not self.heard and not self.slot.is_free:
+            has_heard = self.heard or self._ledger.output_at > self._waits_since
+            if not has_heard and not self.slot.is_free:
                 self.slot.give_up()  # somebody waits for an end that does not come: let the upstream judge the next one
         self.settle(now)
 
@@ -127,7 +132,7 @@ class RealtimeTurns:
         waits = self._waiting is not None or (self.calls.owes_response and not asks_already)
         if waits and not self.slot.is_free and self._stalls_at is None:
             self.heard = False
-            self._stalls_at = now + STALL_S
+            self._waits_since, self._stalls_at = now, now + STALL_S
 
     @property
     def _is_held(self) -> bool:

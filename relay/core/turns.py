@@ -38,6 +38,7 @@ from relay.core.tool_turns import ToolTurns
 from relay.core.usage import add_usage
 from relay.core.values import Item, ResponseStatus, SessionConfig, SpeechRules, Usage
 from relay.core.voice import Voice
+from relay.session.common.media_ledger import MediaLedger
 
 MAX_TYPED_TURNS = 16
 MAX_RESPONSES = 32
@@ -68,6 +69,7 @@ class Turns:
         config: SessionConfig,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
+        ledger: MediaLedger,
         rules: SpeechRules | None = None,
         offers: Callable[[str], bool] = lambda name: True,
     ) -> None:
@@ -78,15 +80,16 @@ class Turns:
         self._past_speech: ExternalSpeech | None = None
         """What one said that speaks no more: some of it may still be played, and be cut."""
         self.slot = ResponseSlot()
-        self.playback = Playback(config.output_format)
+        self.ledger = ledger
+        self.playback = Playback(config.output_format, ledger)
         self.tools = ToolTurns(config.tools, emit, next_id, offers)
         self.items = ItemLog()
         self.usage = Usage()
         self.refused = RecentSet(64)
         self._billed = RecentSet(64)
         self.typed: deque[str] = deque()
-        self.last_upstream_at = 0.0
-        self.input_bytes = 0
+        self.upstream_event_at = 0.0
+        """When the upstream last sent an event, or was last asked for a response."""
         self.silence_ms = 0
         self._rules = rules or SpeechRules()
         self._emit = emit
@@ -124,6 +127,11 @@ class Turns:
         if self.speech is not None and self.speech.deadline is not None:
             times.append(self.speech.deadline)
         return min(times, default=None)
+
+    @property
+    def last_upstream_at(self) -> float:
+        """When the upstream last sent an event or audio."""
+        return max(self.upstream_event_at, self.ledger.output_at)
 
     @property
     def silent_by(self) -> float:
@@ -169,7 +177,7 @@ class Turns:
             request_id = self._next_id()
             self.slot.request(request_id)
             self._asked_for = (self._wants_response, self.calls.owes_response)
-            self.last_upstream_at = now
+            self.upstream_event_at = now
             self._emit(CreateResponse(request_id, allow_tools=not self.calls.at_round_limit))
 
     def _tell_latency(self) -> None:
@@ -324,58 +332,17 @@ class Turns:
         self._wants_response = False
         self.calls.response_created()
 
-    def more_audio(self, event: ev.Forwarded, now: float) -> bool:
-        """Count audio of a clip that is under way; False if there is none: then it must be handled as an event."""
-        if not self.is_under_way(event):
-            return False
-        self.playback.clips[event.item_id, event.content_index].received_bytes += event.n_bytes
-        self.last_upstream_at = now
-        return True
-
-    def is_under_way(self, event: ev.Forwarded) -> bool:
-        """Whether this is audio of a clip that has begun, goes on, and is wanted."""
-        clip = self.playback.clips.get((event.item_id, event.content_index))
-        return clip is not None and not clip.complete and event.response_id not in self.refused
-
-    def passed_audio(self, item_id: str, content_index: int, n_bytes: int, last: float) -> None:
-        """Count audio of a clip that went on unseen, the last of it at `last`."""
-        self.playback.clips[item_id, content_index].received_bytes += n_bytes
-        self.last_upstream_at = max(self.last_upstream_at, last)
-
-    def more_text(self, event: ev.TextDelta, now: float) -> bool:
-        """Keep text of a response that is under way; False if the text must be handled as an event."""
-        if not self.takes_text(event.response_id):
-            return False
-        response = self._responses[event.response_id]
-        if len(response.text) < MAX_TEXT_CHARS:
-            response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
-        self.items.append_text(event.item_id, event.text)
-        self.last_upstream_at = now
-        return True
-
-    def takes_text(self, response_id: str) -> bool:
-        """Whether a response's text is only kept and passed on."""
-        response = self._responses.get(response_id)
-        return response is not None and response.started and response_id not in self.refused and self.speech is None
-
-    def output_audio(self, event: ev.Forwarded, now: float) -> tuple[Command, ...]:
-        """One frame of the assistant's audio; the hot path returns the frame itself."""
+    def output_started(self, event: ev.OutputStarted, now: float) -> None:
+        """The first audio of a content part has come: announce the part, unless its response was given up."""
         if event.response_id in self.refused:
-            return ()
-        self.last_upstream_at = now
-        clip = self.playback.clips.get((event.item_id, event.content_index))
-        if clip is not None:
-            clip.received_bytes += event.n_bytes
-            return (event,)
-        self.playback.received(event.item_id, event.content_index, event.response_id, event.n_bytes)
+            return
+        self.playback.start(event.item_id, event.content_index, event.response_id)
         self._start(event.response_id)
         self.items.entry(event.item_id)
         clock = self._clock
         if clock is not None and clock.first_delta is None:
             clock.first_delta, clock.item_id = now, event.item_id
         self._emit(PlayStart(event.item_id, event.content_index))
-        self._emit(event)
-        return ()
 
     def audio_done(self, event: ev.AudioDone) -> None:
         """All audio of an item has come."""
@@ -390,11 +357,10 @@ class Turns:
         if clock is not None and clock.item_id == item_id and clock.first_byte is None:
             clock.first_byte = now
 
-    def text_delta(self, event: ev.TextDelta, now: float) -> tuple[Command, ...]:
-        """More of the assistant's words; returns what to tell, after what was emitted."""
+    def text_delta(self, event: ev.TextDelta, now: float) -> None:
+        """More of the assistant's text."""
         if event.response_id in self.refused:
-            return ()
-        self.last_upstream_at = now
+            return
         response = self._responses.get(event.response_id)
         if response is None or not response.started:
             response = self._start(event.response_id)
@@ -405,7 +371,7 @@ class Turns:
             if self._clock is not None and self._clock.first_text is None:
                 self._clock.first_text = now
             self.speech.text(event, now)
-        return (TellText(event.text),)
+        self._emit(TellText(event.text))
 
     def voice_said(self, event: ev.VoiceEvent, now: float) -> None:
         """Sound of an external voice, or how it goes."""

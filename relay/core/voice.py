@@ -206,10 +206,15 @@ class Voice:
             self.link = "up"
             self.pump(now)
 
-    def spoke(self, event: ev.VoiceSpoke, now: float) -> Utterance | None:
-        """Sound came. Returns whose it is; None if nobody wants to hear it any more."""
+    def speaking(self, context_id: str) -> Utterance | None:
+        """What a context speaks; None if nobody wants to hear it any more."""
         head = self.utterances[0] if self.utterances else None
-        if head is None or not head.context_id or head.context_id != event.context_id:
+        return head if head is not None and head.context_id and head.context_id == context_id else None
+
+    def spoke(self, event: ev.VoiceSpoke, now: float) -> Utterance | None:
+        """Audio came. Returns whose it is; None if nobody wants to hear it any more."""
+        head = self.speaking(event.context_id)
+        if head is None:
             return None
         head.spoken.align(event.alignment, head.audio_bytes // self.output.bytes_per_ms)
         head.audio_bytes += event.n_bytes

@@ -19,14 +19,11 @@ from relay.endpoints.permissions import no_default
 from relay.endpoints.session_life import registered
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
-from relay.live_base import Tap, both
-from relay.live_session import LiveSession
-from relay.passing import Listener, Piecewise
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
-from relay.peers.passage import DeviceClientSocket
+from relay.recording.session_recorder import SessionRecorder
+from relay.runtime.device import DeviceRuntime
 from relay.state import RELAY, RelayState
-from relay.tape import SessionTape
 from relay.wire.device_out import encode
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
 
@@ -79,10 +76,10 @@ async def _converse(
     session_id = relay.new_session_id()
     started_at = relay.now()
     limits, rules = relay.settings.session_limits(), voices.rules_for(principal.policy)
-    tape = relay.recorder.tape(
+    recorder = relay.recordings.open(
         session_id, initial.config, options, principal, started_at, relay.now, rules, limits, initial.model
     )
-    socket = DeviceClientSocket(MAX_FRAME_BYTES, tape.sent if tape is not None else None)
+    socket = StrictTextListener(MAX_FRAME_BYTES)
     numbers = itertools.count(1)
     core = DeviceSession(
         session_id,
@@ -94,10 +91,8 @@ async def _converse(
         started_at=started_at,
         speech=rules,
     )
-    live = _live_session(relay, core, initial.model, socket, voices, tape)
-    if tape is not None:
-        tape.catch_up = live.catch_up
-    with registered(relay, live, tape, spend):
+    live = _live_session(relay, core, initial.model, socket, voices, recorder)
+    with registered(relay, live, recorder, spend):
         audio = options.input
         _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, audio.encoding, audio.rate_hz)
         subprotocol = chosen_subprotocol(request)
@@ -146,25 +141,21 @@ def _live_session(
     relay: RelayState,
     core: DeviceSession,
     model: str | None,
-    socket: DeviceClientSocket,
+    socket: StrictTextListener,
     voices: Voices,
-    tape: SessionTape | None,
-) -> LiveSession:
+    recorder: SessionRecorder | None,
+) -> DeviceRuntime:
     tools = relay.tools_for(core.session_id, core.principal, core.config)
     tools.follow(lambda: core.config)
-    return LiveSession(
+    return DeviceRuntime(
         core,
         socket,
         (BetaRealtimeCodec if relay.upstream.speaks_beta else RealtimeCodec)(relay.known_secrets),
         functools.partial(relay.dial, model=model),
         tools,
-        tap=both(relay.tap, tape.tap if tape is not None else None),
-        listeners=_listeners(relay.tap, tape),
+        observer=relay.observer,
+        recorder=recorder,
         max_queued_ms=relay.settings.max_queued_s * 1000,
         voice=voices.way(relay.provider, relay.tick.awake, relay.known_secrets),
         secrets=relay.known_secrets,
     )
-
-
-def _listeners(tap: Tap | None, tape: SessionTape | None) -> list[Listener]:
-    return [*([Piecewise(tap)] if tap is not None else ()), *([tape] if tape is not None else ())]

@@ -20,13 +20,12 @@ from relay.core.values import ToolSpec
 from relay.endpoints.permissions import require_value
 from relay.endpoints.session_life import registered
 from relay.errors import AccessDenied, ApiError, Full
-from relay.live_base import both
-from relay.live_realtime import LiveRealtime
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
-from relay.peers.passage import RealtimeClientSocket
+from relay.peers.frames import StrictTextListener
 from relay.peers.upstream import UpstreamRefusal
+from relay.recording.session_recorder import RealtimeSessionRecorder
+from relay.runtime.realtime import RealtimeRuntime
 from relay.state import RELAY, RelayState
-from relay.tape import SessionTape
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec
 
@@ -58,12 +57,12 @@ async def _converse(
     request: web.Request, relay: RelayState, principal: Principal, model: str, spend: Callable[[], None]
 ) -> web.StreamResponse:
     session_id = relay.new_session_id()
-    socket = RealtimeClientSocket(MAX_MESSAGE_BYTES)
+    socket = StrictTextListener(MAX_MESSAGE_BYTES)
     start, tools, started_at = _start(relay, principal, model), relay.tool_specs(), relay.now()
     limits = relay.settings.session_limits()
-    tape = relay.recorder.realtime_tape(session_id, tools, start, principal, started_at, relay.now, limits)
-    live = _live_session(relay, session_id, principal, start, tools, socket, started_at, tape, speaks_beta(request))
-    with registered(relay, live, tape, spend):
+    recorder = relay.recordings.open_realtime(session_id, tools, start, principal, started_at, relay.now, limits)
+    live = _live_session(relay, session_id, principal, start, tools, socket, started_at, recorder, speaks_beta(request))
+    with registered(relay, live, recorder, spend):
         _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
         if "Origin" not in request.headers:
             await _dial_first(request, live)
@@ -119,7 +118,7 @@ def speaks_beta(request: web.Request) -> bool:
     return request.path.rstrip("/") == "/openai/realtime" and "api-version" in request.query
 
 
-async def _dial_first(request: web.Request, live: LiveRealtime) -> None:
+async def _dial_first(request: web.Request, live: RealtimeRuntime) -> None:
     def is_gone() -> bool:
         return request.transport is None or request.transport.is_closing()
 
@@ -161,11 +160,11 @@ def _live_session(
     principal: Principal,
     start: RealtimeStart,
     tools: tuple[ToolSpec, ...],
-    socket: RealtimeClientSocket,
+    socket: StrictTextListener,
     started_at: float,
-    tape: SessionTape | None,
+    recorder: RealtimeSessionRecorder | None,
     beta: bool,
-) -> LiveRealtime:
+) -> RealtimeRuntime:
     numbers = itertools.count(1)
     core = RealtimeSession(
         session_id,
@@ -177,7 +176,7 @@ def _live_session(
         limits=relay.settings.session_limits(),
         started_at=started_at,
     )
-    return LiveRealtime(
+    return RealtimeRuntime(
         core,
         socket,
         FrontCodec(
@@ -187,6 +186,7 @@ def _live_session(
         ),
         functools.partial(relay.dial, model=start.model or None),
         relay.tools_for(session_id, principal),
-        tap=both(relay.tap, tape.tap if tape is not None else None),
+        observer=relay.observer,
+        recorder=recorder,
         secrets=relay.known_secrets,
     )

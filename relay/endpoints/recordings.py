@@ -46,7 +46,7 @@ async def recordings_page(request: web.Request, principal: Principal) -> web.Str
 
 async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings/list`: the newest recordings, newest first."""
-    root = request.app[RELAY].recorder.root
+    root = request.app[RELAY].recordings.root
     rows = await asyncio.to_thread(_rows, root)
     return web.json_response({"recordings": rows}, headers={"Cache-Control": "no-store"})
 
@@ -54,7 +54,7 @@ async def recordings_list(request: web.Request, principal: Principal) -> web.Str
 async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
     name, file = request.match_info["name"], request.match_info["file"]
-    path = await asyncio.to_thread(_path, request.app[RELAY].recorder.root, name, file)
+    path = await asyncio.to_thread(_path, request.app[RELAY].recordings.root, name, file)
     headers = {"Content-Type": _TYPES[file], "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(path, headers=headers)
 

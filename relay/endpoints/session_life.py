@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from relay.live_base import LiveBase
+from relay.recording.session_recorder import SessionRecorder
+from relay.runtime.base import SessionRuntime
 from relay.state import RelayState
-from relay.tape import SessionTape
 
 _log = logging.getLogger("relay.session")
 
 
 @contextmanager
 def registered(
-    relay: RelayState, live: LiveBase[Any], tape: SessionTape | None, spend: Callable[[], None]
+    relay: RelayState, live: SessionRuntime[Any], recorder: SessionRecorder | None, spend: Callable[[], None]
 ) -> Iterator[None]:
     """Count the session among the relay's. At its end spend its client secret if the client had a session."""
     relay.add(live)
@@ -24,6 +24,6 @@ def registered(
         relay.remove(live)
         if live.core.was_ready:
             spend()
-        if tape is not None:
-            relay.recorder.done(tape)
+        if recorder is not None:
+            relay.recordings.close(recorder)
         _log.info("session %s ends: %s", live.core.session_id, live.ending)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import pybase64
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
@@ -24,6 +23,7 @@ from relay.core.redact import redact
 from relay.errors import UpstreamError
 from relay.no_redirects import NoRedirectConnect, is_redirect
 from relay.peers.provider import REDIRECTED, Call, ProviderClient, error_code
+from relay.session.common.media_types import SpeechDelta
 from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, output_format, socket_url
 
 DIAL_TIMEOUT_S = 5.0
@@ -61,7 +61,7 @@ class ElevenLabsVoice:
         self,
         options: ElevenLabsOptions,
         provider: ProviderClient,
-        feed: Callable[[ev.VoiceEvent], None],
+        feed: Callable[[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta], None],
         meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
@@ -204,7 +204,7 @@ class ElevenLabsVoice:
             async for chunk in stream.chunks():
                 samples = aligner.feed(chunk)
                 if samples:
-                    self._feed(ev.VoiceSpoke(command.context_id, len(samples), pybase64.b64encode(samples)))
+                    self._feed(SpeechDelta(command.context_id, bytes(samples)))
 
     def _call(self, command: cmd.SpeakWhole) -> Call:
         options = self._options

@@ -43,7 +43,7 @@ for _name in ("picows", "picows.server", "picows.client"):
 class MessageListener(WSListener):
     """One WebSocket: whole messages to `on_text` and `on_binary`, its end to `on_closed(code, reason)`, exactly once.
 
-    A message is a memoryview that is valid during the call only. `code` is the peer's close code, 1005 if it gave none,
+    `code` is the peer's close code, 1005 if it gave none,
     1006 if it went without a word; a connection that we closed tells our own code.
     """
 
@@ -55,8 +55,8 @@ class MessageListener(WSListener):
         """Send one text message; without effect before the connection stands and once it is closing."""
         self.send_binary: Callable[[Chunk], None] = _ignore
         """Send one binary message; without effect before the connection stands and once it is closing."""
-        self.on_text: Callable[[memoryview], None] = _ignore
-        self.on_binary: Callable[[memoryview], None] = _ignore
+        self.on_text: Callable[[bytes], None] = _ignore
+        self.on_binary: Callable[[bytes], None] = _ignore
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
         self.on_control: Callable[[], None] = no_matter
@@ -113,13 +113,13 @@ class MessageListener(WSListener):
         ):
             self._not_a_message(kind, transport, frame)
             return
-        payload = frame.get_payload_as_memoryview()
-        if len(payload) > self._max_message_bytes:
+        if frame.payload_size > self._max_message_bytes:
             self._too_big()
+        payload = frame.get_payload_as_bytes()
         if kind is _BINARY:
             self.on_binary(payload)
             return
-        if self._strict_text:
+        if self._strict_text and not payload.isascii():
             _check_text(payload)
         self.on_text(payload)
 
@@ -182,6 +182,13 @@ class MessageListener(WSListener):
             framed = bytearray(_HEADER_BYTES) + message
             self.transport.send_reuse_external_bytearray(_TEXT, framed, _HEADER_BYTES)
 
+    def send_whole_text(self, message: Chunk) -> None:
+        """Send one text message of any length."""
+        if len(message) > LONG_BYTES:
+            self.send_long_text(message)
+        else:
+            self.send_text(message)
+
     def pause_reading(self, why: str) -> None:
         """Read no more until `resume_reading` for the same reason: the peer's own buffers fill, and it must wait."""
         self._paused_by |= {why}
@@ -196,14 +203,6 @@ class MessageListener(WSListener):
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.resume_reading()
             self.on_resumed()
-
-    @property
-    def takes_messages(self) -> bool:
-        """Whether the next frame may be a whole message: none has begun, and the connection is not closing."""
-        transport = self.transport
-        return (
-            self.is_open and self._fragment_type is None and transport is not None and not transport.is_close_frame_sent
-        )
 
     @property
     def has_left(self) -> bool:
@@ -262,12 +261,12 @@ class MessageListener(WSListener):
             kind, payload = self._fragment_type, b"".join(self._fragments)
             self._fragments.clear()
             self.fragment_bytes, self._fragment_type = 0, None
-            if kind == _TEXT:
-                if self._strict_text:
-                    _check_text(memoryview(payload))
-                self.on_text(memoryview(payload))
-            else:
-                self.on_binary(memoryview(payload))
+            if kind == _BINARY:
+                self.on_binary(payload)
+                return
+            if self._strict_text:
+                _check_text(payload)
+            self.on_text(payload)
 
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not transport.is_close_frame_sent:
@@ -285,7 +284,7 @@ class StrictTextListener(MessageListener):
     _strict_text = True
 
 
-def _check_text(payload: memoryview) -> None:
+def _check_text(payload: bytes) -> None:
     try:
         str(payload, "utf-8")
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ class PacedReader:
     def __init__(
         self,
         socket: MessageListener,
-        handle: Callable[[memoryview], None],
+        handle: Callable[[bytes], None],
         closed: Callable[[int, str], None],
         clock: Callable[[], float],
     ) -> None:
@@ -37,10 +37,10 @@ class PacedReader:
         self._n_messages = self._n_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def take(self, message: memoryview) -> None:
+    def take(self, message: bytes) -> None:
         """A message has come."""
         if self._timer is not None:
-            self._waiting.append(bytes(message))
+            self._waiting.append(message)
             return
         self._count(len(message))
         self._handle(message)
@@ -86,7 +86,7 @@ class PacedReader:
         while self._waiting and self._has_room:
             message = self._waiting.popleft()
             self._count(len(message))
-            self._handle(memoryview(message))
+            self._handle(message)
         if not self._has_room and self._waiting:
             self._wait()
         elif self._end is not None:

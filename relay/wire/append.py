@@ -11,7 +11,8 @@ import orjson
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.events import Forwarded, TextDelta
+from relay.core.events import TextDelta
+from relay.session.common.media_types import AudioDelta
 
 APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
 """An event that appends audio, around its base64 text."""
@@ -32,12 +33,8 @@ MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
 
-forwarded: Callable[[tuple[str, str, int, Chunk, str, int]], Forwarded] = partial(tuple.__new__, Forwarded)
-"""`Forwarded` from all its fields in order, without the Python call that its constructor makes."""
-
-
 text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tuple.__new__, TextDelta)
-"""`TextDelta`, by the same means."""
+"""`TextDelta` from all its fields in order, without the Python call that its constructor makes."""
 
 
 def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
@@ -58,17 +55,10 @@ def decoded_length(base64_text: Chunk) -> int:
     return n // 4 * 3 - padding
 
 
-def find_audio_delta(frame: memoryview) -> Forwarded | None:
-    """The audio delta in a text frame; None if it is something else, or of another shape than usual."""
-    raw = bytes(frame)
-    start = _payload_start(raw)
-    return None if start < 0 else _read_head(raw, start, frame)
-
-
 class AudioDeltas:
-    """`find_audio_delta` for the frames of one connection.
+    """Finds the audio delta in text frames of one connection.
 
-    The deltas of an item differ in their `event_id` and their sound alone: where all else is as it was in the frame
+    The deltas of an item differ in their `event_id` and their audio alone: where all else is as it was in the frame
     before, its ids are taken over without reading any JSON.
     """
 
@@ -78,36 +68,23 @@ class AudioDeltas:
         self._known_head = b""
         self._known = ("", "", 0)
 
-    def head_of(self, item_id: str, content_index: int) -> bytes:
-        """What stands between the event's id and the sound in deltas of this part, quotes included; empty if unknown.
-
-        What begins with `USUAL_HEAD` and an id, goes on with this, and holds nothing but base64 up to its quote and
-        its brace, is such a delta.
-        """
-        known_id, _, known_index = self._known
-        return self._known_head if known_id == item_id and known_index == content_index else b""
-
-    def find(self, frame: memoryview, raw: bytes | None = None) -> Forwarded | None:
-        """The audio delta in a text frame (`raw`: its copy, if there is one); None for all else and unusual shapes."""
-        if raw is None:
-            raw = bytes(frame)
+    def find(self, raw: bytes) -> AudioDelta | None:
+        """The audio delta in a text frame; None for all else, and for unusual shapes."""
         event_id_ends = raw.find(b'"', len(USUAL_HEAD), _HEAD_BYTES) if raw.startswith(USUAL_HEAD) else -1
         if event_id_ends > 0 and self._known_head and raw.startswith(self._known_head, event_id_ends):
             start = event_id_ends + len(self._known_head)
             end = len(raw) - 2
-            if raw.find(b'"', start) == end and raw[-1] == _BRACE and raw.find(b"\\", start) < 0 and end - start > 3:
-                n_bytes = (end - start) // 4 * 3 - (raw[end - 1] == _PAD) - (raw[end - 2] == _PAD)
-                item_id, response_id, content_index = self._known
-                return forwarded(("output_audio", item_id, n_bytes, frame[start:end], response_id, content_index))
+            if raw.find(b'"', start) == end and raw[-1] == _BRACE and end - start > 3:
+                return AudioDelta(*self._known, memoryview(raw)[start:end])
         elif event_id_ends < 0 and raw.startswith(_TYPE_FIRST) and not raw.startswith(_TYPE_HERE):
             return None  # something else, by far the most
         start = _payload_start(raw)
         if start < 0:
             return None
-        found = _read_head(raw, start, frame)
+        found = _read_head(raw, start)
         if found is not None and 0 < event_id_ends < start:
             self._known_head = raw[event_id_ends:start]
-            self._known = (found.item_id, found.response_id, found.content_index)
+            self._known = found[:3]
         return found
 
 
@@ -161,7 +138,7 @@ def _payload_start(raw: bytes) -> int:
     return start
 
 
-def _read_head(raw: bytes, start: int, frame: memoryview) -> Forwarded | None:
+def _read_head(raw: bytes, start: int) -> AudioDelta | None:
     try:
         event = orjson.loads(raw[:start] + b'"}')
     except orjson.JSONDecodeError:
@@ -173,5 +150,4 @@ def _read_head(raw: bytes, start: int, frame: memoryview) -> Forwarded | None:
         return None
     if len(item_id) > MAX_ID_CHARS or len(response_id) > MAX_ID_CHARS:
         return None
-    text = frame[start:-2]
-    return Forwarded("output_audio", item_id, decoded_length(text), text, response_id, content_index)
+    return AudioDelta(response_id, item_id, content_index, memoryview(raw)[start:-2])

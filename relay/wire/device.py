@@ -6,7 +6,6 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.values import DeviceOptions
-from relay.wire.append import forwarded
 from relay.wire.device_in import decode
 from relay.wire.device_out import encode, encode_text
 
@@ -51,12 +50,6 @@ class DeviceCodec:
     def gather(self, frame: Chunk) -> bool:
         """Keep a short frame for those that follow; False if it makes `GATHERED_MS` with those before it."""
         return self.aligner.hold(frame, self._gathered_bytes)
-
-    def decode_audio(self, frame: Chunk) -> ev.Forwarded | None:
-        """A binary message as an event, in whole samples; None when it only completes none."""
-        samples = self.aligner.feed(frame)
-        n_bytes = len(samples)
-        return forwarded(("input_audio", "", n_bytes, samples, "", 0)) if n_bytes else None
 
     def decode_text(self, frame: Chunk) -> ev.ClientEvent:
         """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""

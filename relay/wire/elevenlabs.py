@@ -15,7 +15,8 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.core.values import Alignment
-from relay.wire.append import decoded_length
+from relay.session.common.media_types import SpeechDelta
+from relay.wire.append import decode_audio
 
 INACTIVITY_TIMEOUT_S = 180
 """How long a context stays open without text; the most that can be asked for."""
@@ -89,8 +90,8 @@ class ElevenLabsCodec:
         self._begun.discard(context_id)
         return [*([_dump(context_id, **flush)] if flush else []), _dump(context_id, close_context=True)]
 
-    def decode(self, frame: str | bytes) -> list[ev.VoiceEvent]:
-        """One message as events; none for what is no message of the protocol, or of no use."""
+    def decode(self, frame: str | bytes) -> list[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta]:
+        """One message as events and audio; none for what is no message of the protocol, or of no use."""
         try:
             obj = orjson.loads(frame)
         except orjson.JSONDecodeError:
@@ -100,11 +101,14 @@ class ElevenLabsCodec:
         context_id = _text(obj, "contextId") or _text(obj, "context_id")
         if obj.get("error") is not None:
             return [failure_of(obj, context_id, self._secrets)]
-        events: list[ev.VoiceEvent] = []
-        sound = _text(obj, "audio")
-        if sound:
-            raw = sound.encode()
-            events.append(ev.VoiceSpoke(context_id, decoded_length(raw), raw, _alignment(obj.get("alignment"))))
+        events: list[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta] = []
+        audio = _text(obj, "audio")
+        if audio:
+            try:
+                samples = decode_audio(audio.encode())
+                events.append(SpeechDelta(context_id, samples, _alignment(obj.get("alignment"))))
+            except ValueError:
+                events.append(ev.MalformedUpstream("audio that is not base64"))
         if obj.get("isFinal") is True or obj.get("is_final") is True:
             events.append(ev.VoiceFinished(context_id))
         return events

@@ -6,16 +6,19 @@ written anew from what was understood. A dialect (`relay.wire.beta`) may stand b
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
 import pybase64
 
-from relay.core.events import Forwarded, MalformedUpstream
+from audio.framing import Chunk
+from relay.core.events import MalformedUpstream
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
+from relay.session.common.media_types import AudioFrame
+from relay.wire.append import decoded_length
 from relay.wire.beta import BETA_NAMES
 from relay.wire.redaction import redact_event
 from relay.wire.weight import (
@@ -51,8 +54,11 @@ _USUAL_APPENDS = (
     (b'{"audio":"', b'","type":"input_audio_buffer.append"}'),
 )
 """How nearly all appended audio is written: by JavaScript, by Python's `json`, and by pydantic from the API's types."""
+AUDIO_DELTA = "response.output_audio.delta"
+_USUAL_AUDIO = tuple(head for head in USUAL_DELTAS if AUDIO_DELTA.encode() in head)
+_DELTA_KEY = b'"delta"'
+_DELTA_HEAD_BYTES = 512
 _TAIL_BYTES = 64
-_HEAD_BYTES = max(map(len, USUAL_DELTAS))
 _decode = pybase64.b64decode
 _NO_BODY: Mapping[str, Any] = {}
 
@@ -94,12 +100,40 @@ def _audio_of(raw: bytes) -> bytes:
     raise ValueError("no append")
 
 
-def is_untouched(frame: memoryview) -> bool:
+def find_audio(raw: bytes) -> AudioFrame | None:
+    """The audio in an event of the upstream's, if it begins as usual; None for all else."""
+    if not raw.startswith(_USUAL_AUDIO):
+        return None
+    key_at = raw.find(_DELTA_KEY, 0, _DELTA_HEAD_BYTES)
+    audio_at = raw.find(b'"', key_at + len(_DELTA_KEY), key_at + len(_DELTA_KEY) + 4) + 1 if key_at > 0 else 0
+    ends_at = raw.find(b'"', audio_at) if audio_at else -1
+    return AudioFrame(raw, decoded_length(raw[audio_at:ends_at]), audio_at) if ends_at > 0 else None
+
+
+def is_untouched(raw: bytes) -> bool:
     """Whether an event of the upstream's is of a type that no rule looks into."""
-    if bytes(frame[:_HEAD_BYTES]).startswith(USUAL_DELTAS):
+    if raw.startswith(USUAL_DELTAS):
         return True
-    kind = _KIND.match(frame)
+    kind = _KIND.match(raw)
     return kind is not None and kind[1] in _UNTOUCHED
+
+
+def _audio_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | UpstreamSaid:
+    delta = body.get("delta")
+    if body.get("type") != AUDIO_DELTA or not isinstance(delta, str):
+        return UpstreamSaid(raw, body)
+    return find_audio(raw) or AudioFrame(raw, decoded_length(delta.encode()), -1)
+
+
+def _rewritten(frame: AudioFrame, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
+    """An audio delta as `view` shows it; the audio itself is not parsed where its place is known."""
+    raw, audio_at = bytes(frame.raw), frame.audio_at
+    body = orjson.loads(raw if audio_at < 0 else raw[:audio_at] + b'"}')
+    shown = view(body)
+    if shown is body:
+        return raw
+    written = orjson.dumps(shown)
+    return written if audio_at < 0 else written[:-2] + raw[audio_at:]
 
 
 class FrontCodec:
@@ -112,17 +146,11 @@ class FrontCodec:
         self._client = client
         self._upstream = upstream
         self._secrets = secrets
-        self.passes_down = client is None and upstream is None
-        """Whether untouched frames of the upstream's can go to the client as they are."""
 
     # -- from the client ----------------------------------------------------------------------------------------------
 
-    def decode_client(self, frame: memoryview) -> Forwarded | ClientSaid | ClientBabbled:
-        """One text message of the client's as an event."""
-        raw = bytes(frame)
-        n_bytes = canonical_append(raw)
-        if n_bytes >= 0:
-            return Forwarded("input_audio", "", n_bytes, raw)
+    def decode_client(self, raw: bytes) -> ClientSaid | ClientBabbled:
+        """One text message of the client's, which is no canonical append, as an event."""
         n_members = count_members(raw, MAX_CLIENT_MEMBERS)
         if n_members is None:
             text = (
@@ -153,26 +181,29 @@ class FrontCodec:
 
     # -- from the upstream --------------------------------------------------------------------------------------------
 
-    def decode_upstream(self, frame: memoryview, *, read_all: bool) -> list[UpstreamSaid | MalformedUpstream]:
-        """One text message of the upstream's as events; `read_all` parses also what no rule usually looks into."""
-        raw = bytes(frame)
-        if not read_all and self._upstream is None and is_untouched(frame):
-            return [UpstreamSaid(raw, _NO_BODY)]
+    def decode_upstream(self, raw: bytes, *, read_all: bool) -> Sequence[AudioFrame | UpstreamSaid | MalformedUpstream]:
+        """One text message of the upstream's as events, or as audio; `read_all` parses also `UNTOUCHED` events."""
+        if self._upstream is None:
+            audio = find_audio(raw)
+            if audio is not None:
+                return (audio,)
+            if not read_all and is_untouched(raw):
+                return (UpstreamSaid(raw, _NO_BODY),)
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
-            return [MalformedUpstream("too many members")]
+            return (MalformedUpstream("too many members"),)
         try:
             body = orjson.loads(raw)
             if isinstance(body, dict):
                 raw, body = redact_event(raw, body, self._secrets)
         except orjson.JSONDecodeError:
-            return [MalformedUpstream("not JSON")]
+            return (MalformedUpstream("not JSON"),)
         if not isinstance(body, dict):
-            return [MalformedUpstream("not an object")]
+            return (MalformedUpstream("not an object"),)
         if not is_writable(raw, body):
-            return [MalformedUpstream("nested too deeply")]
+            return (MalformedUpstream("nested too deeply"),)
         if self._upstream is None:
-            return [UpstreamSaid(raw, body)]
-        return [UpstreamSaid(orjson.dumps(event), event) for event in self._upstream.down(body)]
+            return (_audio_or_event(raw, body),)
+        return [_audio_or_event(orjson.dumps(event), event) for event in self._upstream.down(body)]
 
     # -- to both ------------------------------------------------------------------------------------------------------
 
@@ -181,7 +212,13 @@ class FrontCodec:
         events = [body] if self._client is None else self._client.down(body)
         return [orjson.dumps(event) for event in events]
 
-    def pass_down(self, raw: bytes | bytearray | memoryview) -> list[bytes | bytearray | memoryview]:
+    def audio_to_client(
+        self, frame: AudioFrame, view: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None
+    ) -> list[Chunk]:
+        """An audio delta as the messages that the client gets for it; `view` rewrites what is around the audio."""
+        return self.pass_down(frame.raw if view is None else _rewritten(frame, view))
+
+    def pass_down(self, raw: Chunk) -> list[Chunk]:
         """An event of the upstream's that nothing was changed in, as the messages that the client gets for it."""
         if self._client is None:
             return [raw]

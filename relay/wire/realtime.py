@@ -10,12 +10,14 @@ from typing import Any, assert_never
 
 import orjson
 
+from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.core.server_parts import tool_object
 from relay.core.values import Item, SessionConfig, TurnDetection, Usage
+from relay.session.common.media_types import AudioDelta
 from relay.wire.append import (
     MAX_ID_CHARS,
     MAX_INT,
@@ -23,7 +25,6 @@ from relay.wire.append import (
     AudioDeltas,
     TranscriptDeltas,
     decode_audio,
-    decoded_length,
     encode_append,
     text_delta,
 )
@@ -52,15 +53,13 @@ class RealtimeCodec:
         """`secrets` are taken out of all events but deltas."""
         self._secrets = secrets
         self._audio = AudioDeltas()
-        self.head_of = self._audio.head_of
         self._words = TranscriptDeltas()
-        self.more_words = self._words.find
 
-    def decode(self, frame: memoryview) -> ev.UpstreamEvent:
-        """One text message of the upstream as an event; audio deltas keep their base64 text as a view of `frame`."""
+    def decode(self, frame: Chunk) -> ev.UpstreamEvent | AudioDelta:
+        """One text message of the upstream as an event, or as audio."""
         raw = bytes(frame)
         is_transcript = raw.startswith(TRANSCRIPT_HEAD)
-        found = self._words.find(raw) if is_transcript else self._audio.find(frame, raw)
+        found = self._words.find(raw) if is_transcript else self._audio.find(raw)
         if found is not None:
             return found
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
@@ -90,8 +89,8 @@ class BetaRealtimeCodec(RealtimeCodec):
         super().__init__(secrets)
         self._beta = BetaUpstream()
 
-    def decode(self, frame: memoryview) -> ev.UpstreamEvent:
-        """One text message of the upstream as an event; what GA says twice counts once."""
+    def decode(self, frame: Chunk) -> ev.UpstreamEvent | AudioDelta:
+        """One text message of the upstream as an event, or as audio; what GA says twice counts once."""
         raw = bytes(frame)
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
             return ev.MalformedUpstream("too many members")
@@ -104,7 +103,7 @@ class BetaRealtimeCodec(RealtimeCodec):
         if not is_writable(raw, body):
             return ev.MalformedUpstream("nested too deeply")
         events = self._beta.down(body)
-        return super().decode(memoryview(orjson.dumps(events[0])))
+        return super().decode(orjson.dumps(events[0]))
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
         """A command as one text message."""
@@ -235,16 +234,9 @@ def _silence_ms(obj: Obj) -> int | None:
     return found if type(found) is int and 0 <= found <= MAX_SILENCE_MS else None
 
 
-def _audio_delta(obj: Obj) -> ev.Forwarded:
-    raw = _text(obj, "delta").encode()
-    return ev.Forwarded(
-        "output_audio",
-        _id(obj, "item_id"),
-        decoded_length(raw),
-        raw,
-        _id(obj, "response_id"),
-        _int(obj, "content_index"),
-    )
+def _audio_delta(obj: Obj) -> AudioDelta:
+    audio = _text(obj, "delta").encode()
+    return AudioDelta(_id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), audio)
 
 
 def _text_delta(spoken: bool) -> Callable[[Obj], ev.TextDelta]:
@@ -266,7 +258,7 @@ def _text_done(key: str, spoken: bool) -> Callable[[Obj], ev.TextDone]:
     )
 
 
-_READERS: dict[str, Callable[[Obj], ev.UpstreamEvent]] = {
+_READERS: dict[str, Callable[[Obj], ev.UpstreamEvent | AudioDelta]] = {
     "session.created": _session_created,
     "session.updated": lambda obj: ev.SessionUpdated(_silence_ms(obj)),
     "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(

@@ -10,6 +10,7 @@ import pybase64
 
 from relay.core import events as ev
 from relay.core.values import Item, Usage
+from relay.session.common.media_types import AudioDelta
 from relay.wire.realtime import REQUEST_KEY
 
 Obj = dict[str, Any]
@@ -24,7 +25,7 @@ class ServerEvents:
         self._indices: dict[str, tuple[str, int]] = {}
         self._counts: dict[str, int] = {}
 
-    def encode(self, event: ev.UpstreamEvent, metadata: Obj | None = None) -> list[Obj]:
+    def encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: Obj | None = None) -> list[Obj]:
         """The server events that say it; `metadata` is what the client gave its `response.create`.
 
         Empty for what is no message: that the connection stands, broke, or carried something unknown.
@@ -35,7 +36,7 @@ class ServerEvents:
             obj["event_id"] = f"event_recorded_{self._n_events}"
         return found
 
-    def _encode(self, event: ev.UpstreamEvent, metadata: Obj | None) -> list[Obj]:
+    def _encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: Obj | None) -> list[Obj]:
         match event:
             case ev.SessionCreated(model, engine, expires_at):
                 told = {"model": model, "engine": engine, "expires_at": expires_at}
@@ -65,7 +66,7 @@ class ServerEvents:
             case _:
                 return self._response(event, metadata)
 
-    def _response(self, event: ev.UpstreamEvent, metadata: Obj | None) -> list[Obj]:
+    def _response(self, event: ev.UpstreamEvent | AudioDelta, metadata: Obj | None) -> list[Obj]:
         match event:
             case ev.ResponseCreated(response_id, request_id):
                 return [{"type": "response.created", "response": _response(response_id, request_id, metadata)}]
@@ -77,8 +78,8 @@ class ServerEvents:
             case ev.TextDone(response_id, item_id, part, text, spoken):
                 key = "transcript" if spoken else "text"
                 return [self._part(_words(spoken, "done"), response_id, item_id, part, **{key: text})]
-            case ev.Forwarded("output_audio", item_id, _, raw, response_id, part):
-                delta = bytes(raw).decode("ascii", "replace")
+            case AudioDelta(response_id, item_id, part, audio):
+                delta = bytes(audio).decode("ascii", "replace")
                 return [self._part("output_audio.delta", response_id, item_id, part, delta=delta)]
             case ev.AudioDone(response_id, item_id, part):
                 return [self._part("output_audio.done", response_id, item_id, part)]

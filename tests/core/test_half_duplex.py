@@ -6,6 +6,7 @@ from audio.formats import PCM16_16K, PCMA, PCMU, AudioFormat
 from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from tests.support.device_script import Script, dropped
+from tests.support.media import InputAudio
 
 SPEECH = b"\x12\x34" * 160
 
@@ -18,8 +19,8 @@ def half_duplex(fmt: AudioFormat = PCM16_16K) -> Script:
 
 def heard(script: Script) -> bytes:
     """What the model is given of the next piece of microphone audio."""
-    [frame] = script.see(ev.Forwarded("input_audio", "", len(SPEECH), SPEECH))
-    assert isinstance(frame, ev.Forwarded)
+    [frame] = script.see(InputAudio(SPEECH))
+    assert isinstance(frame, InputAudio)
     assert frame.n_bytes == len(SPEECH)
     return bytes(frame.raw)
 

@@ -18,9 +18,12 @@ from relay.core import events as ev
 from relay.core.device_session import MAX_UPDATES, DeviceSession, Phase
 from relay.core.limits import SessionLimits
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.common.media_types import AudioDelta
+from relay.wire.append import decode_audio
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 from tests.support.device_schema import check
+from tests.support.media import InputAudio, Media, OutputAudio
 
 Op = tuple[str, int, int, int]
 Key = tuple[str, int]
@@ -46,6 +49,7 @@ class World:
         numbers = itertools.count(1)
         self.limits = limits or SessionLimits()
         self.session = DeviceSession("rs_1", config, options, lambda: f"relay_{next(numbers)}", limits=self.limits)
+        self.media = Media(self.session)
         self.now = 0.0
         self.commands: list[cmd.Command] = []
         self.listeners: list[Callable[[cmd.Command], None]] = []
@@ -54,7 +58,7 @@ class World:
         # the outbox
         self.clip_bytes: dict[Key, int] = {}
         self.handed_quarters = 4
-        self.pending: deque[ev.Event] = deque()
+        self.pending: deque[Any] = deque()
         # what the session has been told
         self.requested: str | None = None
         self.alive: dict[str, None] = {}
@@ -77,7 +81,7 @@ class World:
     def ended(self) -> bool:
         return self.session.phase is Phase.ENDED
 
-    def feed(self, event: ev.Event) -> None:
+    def feed(self, event: Any) -> None:
         """One event, and whatever the outbox has to say about what follows from it."""
         self.pending.append(event)
         while self.pending:
@@ -101,9 +105,9 @@ class World:
         longest_s = self.limits.max_duration_s
         assert longest_s is None or self.ended or self.now < longest_s, "a session that lasts too long"
 
-    def _step(self, event: ev.Event) -> None:
+    def _step(self, event: Any) -> None:
         was_over = self.ended
-        commands = self.session.handle(event, self.now)
+        commands = self.media.handle(event, self.now)
         if was_over:
             assert not commands
             assert self.session.deadline is None
@@ -127,7 +131,7 @@ class World:
         errors = [command.code for command in commands if isinstance(command, cmd.TellError)]
         if self.ended and "too_many_faults" in errors:
             errors.remove("too_many_faults")
-        if type(event) in ev.CLIENT_EVENTS and not isinstance(event, ev.Forwarded):
+        if type(event) in ev.CLIENT_EVENTS:
             self.heard_at = self.now
         match event:
             case ev.ClientFault(code):
@@ -152,7 +156,7 @@ class World:
         items = [command.item for command in commands if isinstance(command, cmd.CreateItem)]
         return [item.call_id for item in items if item.kind == "function_call_output"]
 
-    def _hears(self, command: ev.Forwarded) -> None:
+    def _hears(self, command: InputAudio) -> None:
         """The microphone of a half-duplex device counts as silent while something plays, and only then."""
         silence = self.session.options.input.silence(command.n_bytes)
         assert (bytes(command.raw) == silence) == self.muted
@@ -217,9 +221,9 @@ class World:
 
     def _sounds(self, event: ev.Event, command: cmd.Command) -> None:
         match command:
-            case ev.Forwarded(kind="input_audio"):
+            case InputAudio():
                 self._hears(command)
-            case ev.Forwarded(kind="output_audio"):
+            case OutputAudio():
                 key = (command.item_id, command.content_index)
                 assert command.response_id not in self.silenced, "sound after the silence"
                 assert key in self.open_clips or not self.one_response_at_a_time, "sound outside of its clip"
@@ -270,11 +274,11 @@ class Client:
 
     def mic(self, a: int, b: int) -> None:
         raw = b"ab" * (32 * (a + 1))
-        self.world.feed(ev.Forwarded("input_audio", "", len(raw), memoryview(raw)))
+        self.world.feed(InputAudio(raw))
 
     def long_mic(self, a: int, b: int) -> None:
         raw = b"ab" * 16_000
-        self.world.feed(ev.Forwarded("input_audio", "", len(raw), raw))
+        self.world.feed(InputAudio(raw))
 
     def too_fast(self, a: int, b: int) -> None:
         self.world.feed(ev.ClientTooFast("audio" if b % 2 else "messages"))
@@ -465,7 +469,7 @@ class LikelyUpstream:
     def sound(self, b: int) -> None:
         n_bytes = (b + 1) * 101 * self.world.bytes_per_ms // 2  # odd numbers of half milliseconds
         item_id = self.unfinished[-1]
-        self.world.feed(ev.Forwarded("output_audio", item_id, n_bytes, b"", self.active or "", 0))
+        self.world.feed(OutputAudio(self.active or "", item_id, 0, n_bytes))
 
     def word(self, b: int) -> None:
         self.world.feed(ev.TextDelta(self.active or "", self.unfinished[-1], 0, "some words ", spoken=True))
@@ -491,7 +495,7 @@ class LikelyUpstream:
 
     def call(self, status: str) -> Item:
         call_id = self.new("call")
-        name = "door" if len(call_id) % 2 or self.world.session.turns.input_bytes % 3 else "clock"
+        name = "door" if len(call_id) % 2 or self.world.session.ledger.heard_input_bytes % 3 else "clock"
         return Item(self.new("item"), "function_call", None, status, call_id, name, "{}")
 
     def for_user(self, b: int) -> list[Callable[[], None]]:
@@ -578,8 +582,8 @@ class HostileUpstream:
         items = [Item(item, "message", "assistant"), Item("", "mystery"), *calls]
         code = (None, "conversation_already_has_active_response", "response_cancel_not_active", "odd")[b % 4]
         events: list[ev.Event] = [
-            ev.Forwarded("output_audio", item, (a + 1) * 999, b"", response, part),
-            ev.Forwarded("output_audio", item, b, b"", response, part),
+            OutputAudio(response, item, part, (a + 1) * 999),
+            OutputAudio(response, item, part, b),
             ev.TextDelta(response, item, part, "word", spoken=True),
             ev.TextDone(response, item, part, "words", spoken=False),
             ev.AudioDone(response, item, part),
@@ -697,7 +701,7 @@ def containers(value: object, path: str = "session") -> Iterator[tuple[str, int]
         yield path, len(value)
         for member in value:
             yield from containers(member, f"{path}[]")
-    elif type(value).__module__.startswith("relay.core"):
+    elif type(value).__module__.startswith(("relay.core", "relay.session")):
         names = [*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ())]
         members = {id(one): (name, one) for name in names if (one := getattr(value, name)) is not None}
         for name, one in members.values():  # what goes by two names is kept once
@@ -723,7 +727,7 @@ def weight(value: object, seen: set[int]) -> int:
         total += sum(weight(key, seen) + weight(member, seen) for key, member in value.items())
     elif isinstance(value, list | tuple | set | frozenset | deque):
         total += sum(weight(member, seen) for member in value)
-    if type(value).__module__.startswith("relay.core") and not isinstance(value, Enum):
+    if type(value).__module__.startswith(("relay.core", "relay.session")) and not isinstance(value, Enum):
         slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
         total += sum(weight(getattr(value, name), seen) for name in {*slots, *getattr(value, "__dict__", ())})
     return total
@@ -738,14 +742,17 @@ texts that do, and nothing ever taken back. An ordinary session of two hours hol
 def test_a_flood_of_the_longest_ids_and_texts_is_held_within_its_bound(ready: bool) -> None:
     numbers = itertools.count(1)
     session = DeviceSession("rs_1", SessionConfig(), DeviceOptions(), lambda: f"relay_{next(numbers)}")
-    codec = RealtimeCodec()
-    session.handle(ev.SessionCreated(), 0.0)
+    codec, media = RealtimeCodec(), Media(session)
+    media.handle(ev.SessionCreated(), 0.0)
     if ready:
-        session.handle(ev.SessionUpdated(), 0.0)
+        media.handle(ev.SessionUpdated(), 0.0)
     long = "\U0001f600"
 
     def upstream(kind: str, **fields: Any) -> None:
-        session.handle(codec.decode(memoryview(json.dumps({"type": kind, **fields}).encode())), 1.0)
+        decoded = codec.decode(json.dumps({"type": kind, **fields}).encode())
+        if isinstance(decoded, AudioDelta):
+            decoded = OutputAudio(*decoded[:3], len(decode_audio(decoded.audio)))
+        media.handle(decoded, 1.0)
 
     for n in range(5000):
         item_id, response_id, call_id = (f"{name}{n:06}".ljust(256, long) for name in ("item", "resp", "call"))
@@ -776,26 +783,27 @@ def test_a_flood_of_ever_new_ids_leaves_no_more_than_the_bounds(ready: bool) -> 
     numbers = itertools.count(1)
     config = SessionConfig(turn=TurnDetection("manual"))
     session = DeviceSession("rs_1", config, DeviceOptions(), lambda: f"relay_{next(numbers)}")
-    session.handle(ev.SessionCreated(), 0.0)
+    media = Media(session)
+    media.handle(ev.SessionCreated(), 0.0)
     if ready:
-        session.handle(ev.SessionUpdated(), 0.0)
+        media.handle(ev.SessionUpdated(), 0.0)
     totals = []
     for n in range(3000):
         response, item = f"resp_{n:06}", f"item_{n:06}"
         for event in (
             ev.Hello(("voice",), voice=f"voice_{n}"),
             ev.UserText("hi"),
-            ev.Forwarded("input_audio", "", 6400, bytes(6400)) if n > 100 else ev.UnknownUpstream(f"t{n}"),
+            InputAudio(bytes(6400)) if n > 100 else ev.UnknownUpstream(f"t{n}"),
             ev.Commit(),
             ev.ResponseCreated(response),
-            ev.Forwarded("output_audio", item, 4800, b"", response) if n > 100 else ev.MalformedUpstream(f"t{n}"),
+            OutputAudio(response, item, 0, 4800) if n > 100 else ev.MalformedUpstream(f"t{n}"),
             ev.TextDelta(response, item, 0, "x" * 100, spoken=True),
             ev.Interrupt() if n % 100 == 0 else ev.AudioHanded(item),
             ev.UserTranscript(f"user_{n:06}", "x", final=True),
             ev.UpstreamError(f"code_{n}", "no"),
             ev.ResponseDone(f"gone_{n:06}", "cancelled", output=(Item("i", "function_call", call_id=f"call_{n:06}"),)),
         ):
-            session.handle(event, n * 100.0)
+            media.handle(event, n * 100.0)
         if n % 750 == 749:
             totals.append(kept(session))
     assert session.phase is not Phase.ENDED

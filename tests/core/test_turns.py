@@ -44,8 +44,8 @@ def test_a_spoken_turn_from_end_to_end() -> None:
     assert kinds(script.see(ev.SpeechStarted("item_user"))) == ["TellSpeech"]
     assert kinds(script.see(ev.SpeechStopped("item_user", 900), ev.InputCommitted("item_user"))) == ["TellSpeech"]
     commands = script.speaks(ms=100)
-    assert kinds(commands) == ["TellResponseStart", "TellText", "PlayStart", "Forwarded"]
-    assert kinds(script.see(audio(ms=100))) == ["Forwarded"]
+    assert kinds(commands) == ["TellResponseStart", "TellText", "PlayStart", "OutputAudio"]
+    assert kinds(script.see(audio(ms=100))) == ["OutputAudio"]
     assert script.see(ev.AudioDone("resp_1", "item_1", 0)) == [cmd.PlayEnd("item_1", 0, 200)]
     [end] = script.see(done())
     assert end == cmd.TellResponseEnd("one two three four five six seven eight nine ten", "completed", more=False)
@@ -113,7 +113,7 @@ def test_d2_1_stale_deltas_are_dropped_by_response_id() -> None:
         ev.AudioDone("resp_1", "item_1", 0),
     )
     assert late == []
-    assert kinds(script.speaks("resp_2", "item_2")) == ["TellResponseStart", "TellText", "PlayStart", "Forwarded"]
+    assert kinds(script.speaks("resp_2", "item_2")) == ["TellResponseStart", "TellText", "PlayStart", "OutputAudio"]
 
 
 def test_d2_2_no_cancel_when_the_upstream_interrupts_by_itself() -> None:

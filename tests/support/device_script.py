@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from relay.core import commands as cmd
 from relay.core import events as ev
@@ -12,6 +13,7 @@ from relay.core.policy import Principal
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
 from relay.wire.device import DeviceCodec
 from tests.support.device_schema import check
+from tests.support.media import InputAudio, Media, OutputAudio, SpeechAudio
 
 TOLD = cmd.CLIENT_MESSAGES | {cmd.PlayStart, cmd.PlayEnd}
 MS_BYTES = 48
@@ -39,14 +41,15 @@ class Script:
             limits=limits,
             speech=speech,
         )
+        self.media = Media(self.session)
         self.now = 0.0
 
-    def see(self, *events: ev.Event, after_s: float = 0.0) -> list[cmd.Command]:
-        """Feed events one after the other; all their commands."""
+    def see(self, *events: ev.Event | InputAudio | OutputAudio | SpeechAudio, after_s: float = 0.0) -> list[Any]:
+        """Feed events and audio one after the other; all their commands, and the audio that goes on."""
         self.now += after_s
-        commands: list[cmd.Command] = []
+        commands: list[Any] = []
         for event in events:
-            commands.extend(self.session.handle(event, self.now))
+            commands.extend(self.media.handle(event, self.now))
         check_told(commands)
         return commands
 
@@ -73,15 +76,14 @@ def check_told(commands: Sequence[cmd.Command]) -> None:
             check(json.loads(codec.encode(command)), "toClient")  # type: ignore[arg-type]
 
 
-def audio(response: str = "resp_1", item: str = "item_1", ms: int = 100, part: int = 0) -> ev.Forwarded:
+def audio(response: str = "resp_1", item: str = "item_1", ms: int = 100, part: int = 0) -> OutputAudio:
     """One delta of the assistant's audio."""
-    return ev.Forwarded("output_audio", item, ms * MS_BYTES, b"", response, part)
+    return OutputAudio(response, item, part, ms * MS_BYTES)
 
 
-def microphone(ms: int = 20, rate_khz: int = 16) -> ev.Forwarded:
+def microphone(ms: int = 20, rate_khz: int = 16) -> InputAudio:
     """One chunk of the user's audio."""
-    raw = bytes(ms * rate_khz * 2)
-    return ev.Forwarded("input_audio", "", len(raw), raw)
+    return InputAudio(bytes(ms * rate_khz * 2))
 
 
 def dropped(*clips: tuple[str, int, int]) -> ev.AudioDropped:

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from audio.framing import Chunk
+from relay.core.values import Alignment
 
 PartKey = tuple[str, int]
 """One content part: (item_id, content_index)."""
@@ -12,12 +13,20 @@ InputGate = Literal["held", "open", "muted", "closed"]
 
 
 class AudioDelta(NamedTuple):
-    """One delta of the upstream's audio. `audio` is base64; a memoryview is valid during the call only."""
+    """One delta of the upstream's audio; `audio` is base64."""
 
     response_id: str
     item_id: str
     content_index: int
     audio: Chunk
+
+
+class SpeechDelta(NamedTuple):
+    """Audio of an external voice in the upstream's format, and when its characters are spoken if the voice told it."""
+
+    context_id: str
+    samples: bytes
+    alignment: Alignment | None = None
 
 
 class AudioFrame(NamedTuple):

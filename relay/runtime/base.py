@@ -1,15 +1,15 @@
-"""What every session at run time is made of, whatever its client speaks: one feed, tasks, a timer, an upstream.
+"""What every session is at run time, whatever its client speaks: one writer, tasks, a timer, an upstream.
 
-`feed` is a plain synchronous call: an event goes to the core, and the commands that come back are carried out before
-it returns. What happens meanwhile (the outbox's answers, a tool that fails at once) waits in a deque, so that the core
-sees one event at a time and in order; a queue of asyncio's would cost a task switch per frame.
+`dispatch` is a plain synchronous call: an event goes to the rules, and the commands that come back are carried out
+before it returns. What happens meanwhile (the playout's answers, a tool that fails at once) waits in a deque, so that
+the rules see one event at a time and in order. Audio is no event: `relay.runtime.uplink` and `downlink`.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from relay.core import commands as cmd
 from relay.core import events as ev
@@ -20,6 +20,8 @@ from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.runtime.uplink import Uplink
+from relay.session.common.media_ledger import MediaLedger
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200
@@ -28,21 +30,22 @@ UPSTREAM_STUCK_S = 10.0
 
 _log = logging.getLogger("relay.session")
 
-Tap = Callable[[Any, float, Sequence[Any] | None], None]
-"""Sees every event with its time and the commands it led to, None if our own code failed at it and the exception is
-being handled; `Forwarded.raw` is valid during the call only."""
+Observer = Callable[[Any, float, Sequence[Any] | None], None]
+"""Sees every event with its time and the commands it led to; None if our own code failed at it and the exception is
+being handled."""
 
 
-def both(one: Tap | None, other: Tap | None) -> Tap | None:
-    """One tap for two listeners, either of which may be missing."""
-    if one is None or other is None:
-        return one or other
+def combine_observers(*observers: Observer | None) -> Observer | None:
+    """One observer for several, any of which may be missing."""
+    present = [observer for observer in observers if observer is not None]
+    if len(present) < 2:
+        return present[0] if present else None
 
-    def tap(event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        one(event, now, commands)
-        other(event, now, commands)
+    def observe(event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        for observer in present:
+            observer(event, now, commands)
 
-    return tap
+    return observe
 
 
 class Tools(Protocol):
@@ -63,6 +66,7 @@ class SessionCore(Protocol):
     session_id: str
     principal: Principal
     passed_over: dict[str, int]
+    ledger: MediaLedger
 
     @property
     def was_ready(self) -> bool:
@@ -79,13 +83,10 @@ class SessionCore(Protocol):
 Core = TypeVar("Core", bound=SessionCore)
 
 
-class LiveBase(Generic[Core]):
+class SessionRuntime(Generic[Core]):
     """Joins one client's socket, one upstream and the tools by the rules of a core."""
 
-    can_wait: ClassVar[bool] = False
-    """Whether what comes may be gathered with that of other sessions for a few ms (`relay.tick`)."""
-    _hot: ClassVar[tuple[type, ...]] = ()
-    """Events that come many times a second, and move no deadline forward."""
+    _uplink: Uplink
 
     def __init__(
         self,
@@ -95,17 +96,16 @@ class LiveBase(Generic[Core]):
         tools: Tools,
         *,
         clock: Callable[[], float] | None = None,
-        tap: Tap | None = None,
-        upstream: UpstreamSocket | None = None,
+        observer: Observer | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         self._secrets = secrets
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
-        self._tap = tap
+        self._observer = observer
         self._client = client
-        self._upstream = upstream or UpstreamSocket()
+        self._upstream = UpstreamSocket()
         self._dial = dial
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,7 +115,6 @@ class LiveBase(Generic[Core]):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._stuck_timer: asyncio.TimerHandle | None = None
-        self._dropped_bytes = 0
         self._ended = ("1006", "")
         """How the client's connection ended; 1006 also where it never stood."""
         self._closed = self._loop.create_future()
@@ -155,9 +154,9 @@ class LiveBase(Generic[Core]):
         try:
             await self._dial(self._upstream)
         except UpstreamRefusal as refusal:
-            self.feed(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
+            self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
-            self.feed(ev.UpstreamOpened())
+            self.dispatch(ev.UpstreamOpened())
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # Not a TaskGroup: a task that fails must not take the session's other tasks with it.
@@ -169,19 +168,19 @@ class LiveBase(Generic[Core]):
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a task of session %s failed", self.core.session_id, exc_info=task.exception())
-            self.feed(ev.Crashed("task"))
+            self.dispatch(ev.Crashed("task"))
 
     def _client_closed(self, code: int, reason: str) -> None:
         self._ended = (str(code), reason)
-        self.feed(ev.ClientClosed(code, reason))
+        self.dispatch(ev.ClientClosed(code, reason))
         if not self._closed.done():
             self._closed.set_result(None)
 
-    def _upstream_text(self, frame: memoryview) -> None:
+    def _upstream_text(self, frame: bytes) -> None:
         raise NotImplementedError
 
     def _upstream_closed(self, code: int, reason: str) -> None:
-        self.feed(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
+        self.dispatch(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
 
     # -- how it ended -------------------------------------------------------------------------------------------------
 
@@ -201,39 +200,34 @@ class LiveBase(Generic[Core]):
 
     # -- the one writer of state --------------------------------------------------------------------------------------
 
-    def feed(self, event: Any) -> None:
-        """Let something happen to the session. Never raises: a failure of ours ends this session alone.
-
-        Written flat: at twenty sessions every Python call of an audio frame costs as much as the frame's base64.
-        """
+    def dispatch(self, event: Any) -> None:
+        """Let something happen to the session. Never raises: a failure of ours ends this session alone."""
         pending = self._pending
+        pending.append(event)
         if self._busy:
-            pending.append(event)
             return
         self._busy = True
-        hot = True
-        while True:
+        while pending:
+            event = pending.popleft()
             try:
-                now = self._clock()
-                try:
-                    commands = self.core.handle(event, now)
-                except Exception:
-                    if self._tap is not None:
-                        self._tap(event, now, None)
-                    raise
-                if self._tap is not None:
-                    self._tap(event, now, commands)
-                for command in commands:
-                    self._carry_out(command, now)
+                self._handle(event)
             except Exception:
                 self._failed(event)
-            hot = hot and type(event) in self._hot
-            if not pending:
-                break
-            event = pending.popleft()
         self._busy = False
-        if not hot:
-            self._arm()
+        self._arm()
+
+    def _handle(self, event: Any) -> None:
+        now, observer = self._clock(), self._observer
+        try:
+            commands = self.core.handle(event, now)
+        except Exception:
+            if observer is not None:
+                observer(event, now, None)
+            raise
+        if observer is not None:
+            observer(event, now, commands)
+        for command in commands:
+            self._execute(command, now)
 
     def _failed(self, event: Any) -> None:
         _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)
@@ -243,7 +237,7 @@ class LiveBase(Generic[Core]):
             self._crashed = True
             self._pending.append(ev.Crashed(type(event).__name__))
 
-    def _carry_out(self, command: Any, now: float) -> None:
+    def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError
 
     def _cancel_tasks(self) -> None:
@@ -251,7 +245,7 @@ class LiveBase(Generic[Core]):
             task.cancel()
 
     async def _run_tool(self, command: cmd.RunTool) -> None:
-        self.feed(await self._tools.run(command, self.feed))
+        self.dispatch(await self._tools.run(command, self.dispatch))
 
     # -- an upstream that does not read -------------------------------------------------------------------------------
 
@@ -259,14 +253,12 @@ class LiveBase(Generic[Core]):
         if self._stuck_timer is not None:
             self._stuck_timer.cancel()
             self._stuck_timer = None
-        if is_writable:
-            self._dropped_bytes = 0
-        elif not self._closed.done():
+        if not is_writable and not self._closed.done():
             self._stuck_timer = self._loop.call_later(UPSTREAM_STUCK_S, self._upstream_stuck)
 
     def _upstream_stuck(self) -> None:
         self._stuck_timer = None
-        self.feed(ev.UpstreamStuck(self._dropped_bytes, final=True))
+        self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -282,4 +274,4 @@ class LiveBase(Generic[Core]):
 
     def _tick(self) -> None:
         self._timer = None
-        self.feed(ev.Tick())
+        self.dispatch(ev.Tick())

@@ -5,24 +5,25 @@ nothing for `STUCK_S` ends the session.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, assert_never
+from collections.abc import Awaitable, Callable
+from typing import assert_never
 
-from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.events import Forwarded
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.limits import LEAST_APPEND_BYTES, message_cost, realtime_bytes_allowance, realtime_event_allowance
 from relay.core.realtime_events import ClientBabbled, ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.realtime_session import RealtimeSession
 from relay.core.redact import redact
-from relay.live_base import LiveBase, Tap, Tools
-from relay.peers.frames import LONG_BYTES, MessageListener
-from relay.peers.passage import RealtimeClientSocket, RealtimeUpstreamSocket
+from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
-from relay.wire.front import FrontCodec
+from relay.runtime.base import Observer, SessionRuntime, Tools, combine_observers
+from relay.runtime.downlink import RealtimeDownlink
+from relay.runtime.media_recorder import MediaRecorder
+from relay.runtime.uplink import RealtimeUplink
+from relay.session.common.media_types import AudioFrame
+from relay.wire.front import FrontCodec, canonical_append
 
 STUCK_S = 10.0
 MAX_EARLY_FRAMES = 64
@@ -31,30 +32,31 @@ LOOK_S = 0.5
 """How often is looked whether a client that waits for the dial is still there."""
 
 
-class LiveRealtime(LiveBase[RealtimeSession]):
+class RealtimeRuntime(SessionRuntime[RealtimeSession]):
     """Joins one Realtime client's socket, one upstream and the tools by the rules of `core`.
 
     `dial_first` connects the upstream before the client is accepted, so that a refusal can be an HTTP status; what the
     upstream says until `run` is kept.
     """
 
-    _hot: ClassVar[tuple[type, ...]] = (Forwarded,)
-
     def __init__(
         self,
         core: RealtimeSession,
-        client: RealtimeClientSocket,
+        client: MessageListener,
         codec: FrontCodec,
         dial: Callable[[UpstreamSocket], Awaitable[None]],
         tools: Tools,
         *,
         clock: Callable[[], float] | None = None,
-        tap: Tap | None = None,
+        observer: Observer | None = None,
+        recorder: MediaRecorder | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        self._way_up, self._way_down = client, RealtimeUpstreamSocket()
-        super().__init__(core, client, dial, tools, clock=clock, tap=tap, upstream=self._way_down, secrets=secrets)
+        observer = combine_observers(observer, recorder.event if recorder is not None else None)
+        super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
         self._codec = codec
+        self._uplink = RealtimeUplink(core.ledger, self._upstream, self._clock, recorder)
+        self._downlink = RealtimeDownlink(core, client, codec, self._clock, recorder)
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
         self._client_stuck_timer: asyncio.TimerHandle | None = None
@@ -63,11 +65,11 @@ class LiveRealtime(LiveBase[RealtimeSession]):
             realtime_bytes_allowance(self._clock()),
             LEAST_APPEND_BYTES,
             realtime_event_allowance(self._clock()),
-            self.feed,
+            self.dispatch,
             self._clock,
         )
         client.waiting_bytes = lambda: 0 if self._upstream.is_writable else self._upstream.unsent_bytes
-        client.on_stalled = lambda: self.feed(ev.MessageStalled())
+        client.on_stalled = lambda: self.dispatch(ev.MessageStalled())
         client.on_text = self._client_text
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
@@ -105,13 +107,13 @@ class LiveRealtime(LiveBase[RealtimeSession]):
             return
         self._upstream.on_text = self._paced.take
         self._upstream.on_closed = self._paced.take_end
-        self.feed(ev.UpstreamOpened())
+        self.dispatch(ev.UpstreamOpened())
         early, self._early = self._early, []
         for one in early:
             if isinstance(one, bytes):
-                self._upstream_text(memoryview(one))
+                self._upstream_text(one)
             else:
-                self.feed(one)
+                self.dispatch(one)
 
     def _stop(self) -> None:
         self._throttle.stop()
@@ -122,9 +124,9 @@ class LiveRealtime(LiveBase[RealtimeSession]):
             self._client_stuck_timer.cancel()
             self._client_stuck_timer = None
 
-    def _keep_text(self, frame: memoryview) -> None:
+    def _keep_text(self, message: bytes) -> None:
         if len(self._early) < MAX_EARLY_FRAMES:
-            self._early.append(bytes(frame))
+            self._early.append(message)
         else:
             self._upstream.close(1009, "too much before the session began")
 
@@ -133,70 +135,48 @@ class LiveRealtime(LiveBase[RealtimeSession]):
 
     # -- sockets to events --------------------------------------------------------------------------------------------
 
-    def feed(self, event: Any) -> None:
-        """Let something happen to the session; see `LiveBase.feed`."""
-        self._close_passages()
-        super().feed(event)
-        self._open_passages()
-
-    def _close_passages(self) -> None:
-        self._way_up.close_passage()
-        self._way_down.close_passage()
-        self._count_passed()
-        if self._way_down.has_passed:
-            self._way_down.has_passed = False
-            self.core.turns.heard = True
-
-    def _open_passages(self) -> None:
-        """Let usual audio go on unseen, if the session runs as usual and nobody records it."""
-        if self._busy or self._tap is not None:
+    def _client_text(self, message: bytes) -> None:
+        self._throttle.take(len(message))
+        n_audio_bytes = canonical_append(message)
+        if n_audio_bytes >= 0:
+            self._uplink.push(message, n_audio_bytes)
             return
-        left_bytes = int(self._throttle.audio.left)
-        if self.core.streaming_up and left_bytes > 0:
-            self._way_up.open_for(left_bytes, LEAST_APPEND_BYTES, self._upstream)
-        if self.core.streaming_down and self._codec.passes_down:
-            self._way_down.open_passage(self._client)
-
-    def _count_passed(self) -> None:
-        passed_bytes = self._way_up.take_passed_bytes()
-        if passed_bytes:
-            self._throttle.audio.left -= passed_bytes
-            self.core.heard_client(self._clock())
-
-    def _client_text(self, frame: memoryview) -> None:
-        self._count_passed()
-        self._throttle.take(len(frame))
-        event = self._codec.decode_client(frame)
-        if not isinstance(event, Forwarded):
-            self._count_event(event)
-        self.feed(event)
+        event = self._codec.decode_client(message)
+        self._count_event(event)
+        self.dispatch(event)
 
     def _count_event(self, event: ClientSaid | ClientBabbled) -> None:
         cost = message_cost(event.n_members) if isinstance(event, ClientSaid) else 1
         if cost > 1 or not (isinstance(event, ClientSaid) and event.is_append):
             self._throttle.message(cost)
 
-    def _client_binary(self, frame: memoryview) -> None:
-        self._throttle.take(len(frame))
+    def _client_binary(self, message: bytes) -> None:
+        self._throttle.take(len(message))
         self._throttle.message()
-        self.feed(self._codec.binary())
+        self.dispatch(self._codec.binary())
 
-    def _upstream_text(self, frame: memoryview) -> None:
-        for event in self._codec.decode_upstream(frame, read_all=not self.core.streaming_down):
-            self.feed(event)
+    def _upstream_text(self, message: bytes) -> None:
+        for decoded in self._codec.decode_upstream(message, read_all=self.core.reads_all):
+            if type(decoded) is AudioFrame:
+                self._downlink.push(decoded)
+            else:
+                self.dispatch(decoded)
 
     # -- commands to sockets ------------------------------------------------------------------------------------------
 
-    def _carry_out(self, command: RealtimeCommand, now: float) -> None:
+    def _execute(self, command: RealtimeCommand, now: float) -> None:
         match command:
-            case Forwarded():
-                _send(self._upstream, [command.raw])
             case PassDown():
-                _send(self._client, self._codec.pass_down(command.raw))
+                for message in self._codec.pass_down(command.raw):
+                    self._client.send_whole_text(message)
             case TellClient():
-                _send(self._client, self._codec.to_client(command.body))
+                for message in self._codec.to_client(command.body):
+                    self._client.send_whole_text(message)
             case TellUpstream():
-                _send(self._upstream, self._codec.to_upstream(command.body))
+                for message in self._codec.to_upstream(command.body):
+                    self._upstream.send_whole_text(message)
+            case cmd.SetInputGate() | cmd.ReleaseInput():
+                self._uplink.execute(command)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
             case cmd.CancelTool(call_id):
@@ -224,7 +204,7 @@ class LiveRealtime(LiveBase[RealtimeSession]):
 
     def _client_stuck(self) -> None:
         self._client_stuck_timer = None
-        self.feed(ev.ClientStuck(self._client.unsent_bytes))
+        self.dispatch(ev.ClientStuck(self._client.unsent_bytes))
         self._client.abort()  # a close frame would wait behind what is not read
 
     def _upstream_writable(self, is_writable: bool) -> None:
@@ -236,14 +216,6 @@ class LiveRealtime(LiveBase[RealtimeSession]):
             self._client.resume_reading(_OTHER_END)
         else:
             self._client.pause_reading(_OTHER_END)
-
-
-def _send(socket: MessageListener, messages: Sequence[Chunk]) -> None:
-    for message in messages:
-        if len(message) > LONG_BYTES:
-            socket.send_long_text(message)
-        else:
-            socket.send_text(message)
 
 
 async def _as_coroutine(awaitable: Awaitable[None]) -> None:

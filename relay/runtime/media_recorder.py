@@ -1,0 +1,29 @@
+"""What the audio lines tell the recording of a session, if there is one."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from audio.framing import Chunk
+from relay.session.common.media_types import AudioDelta, AudioFrame
+
+
+class MediaRecorder(Protocol):
+    """One session's recording. None of its methods raises, waits, or calls the session."""
+
+    def event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
+        """An event and its commands; None if our own code raised."""
+
+    def input(self, payload: Chunk, now: float) -> None:
+        """Audio of the client's: whole samples in its format, or a Realtime client's frame."""
+
+    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+        """A delta of the upstream's audio, decoded."""
+
+    def output_frame(self, frame: AudioFrame, now: float) -> None:
+        """A delta of the upstream's audio on its way to a Realtime client."""
+
+    def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
+        """Audio of an external voice; its `VoiceSpoke` follows unless it is `discarded`."""
+
+    def sent(self, samples: Chunk, now: float) -> None:
+        """Audio went to the client's socket."""

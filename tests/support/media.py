@@ -1,0 +1,113 @@
+"""What the uplink and the downlink do with audio, without sockets: for tests of the rules."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from audio.framing import Chunk
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.device_session import DeviceSession
+from relay.core.realtime_session import RealtimeSession
+from relay.core.values import Alignment
+from relay.session.common.held_input import HeldInput
+from relay.session.common.media_types import InputGate
+
+
+class InputAudio(NamedTuple):
+    """Audio of the client's; `raw` as the upstream gets it where it went on."""
+
+    raw: Chunk
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self.raw)
+
+
+class OutputAudio(NamedTuple):
+    """A delta of the upstream's audio."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+    n_bytes: int
+
+
+class SpeechAudio(NamedTuple):
+    """Audio of an external voice."""
+
+    context_id: str
+    n_bytes: int
+    alignment: Alignment | None = None
+
+
+class Media:
+    """Both lines of one session. Audio that goes on stands among the commands, in its place."""
+
+    def __init__(self, session: DeviceSession | RealtimeSession) -> None:
+        self.session: Any = session
+        self.gate: InputGate = "held"
+        self._held = HeldInput()
+
+    def handle(self, event: Any, now: float) -> list[Any]:
+        """Let an event happen, or audio come: the commands that follow, and the audio that goes on, in order."""
+        match event:
+            case InputAudio():
+                return self._input(event, now)
+            case OutputAudio():
+                return self._output(event, now)
+            case SpeechAudio():
+                return self._speech(event, now)
+            case _:
+                return self._executed(self.session.handle(event, now))
+
+    def _executed(self, commands: Sequence[Any]) -> list[Any]:
+        done: list[Any] = []
+        for command in commands:
+            match command:
+                case cmd.SetInputGate(gate):
+                    self.gate = gate
+                    done += self._released(None) if gate != "held" else []
+                case cmd.ReleaseInput(until_bytes):
+                    done += self._released(until_bytes)
+                case _:
+                    if isinstance(command, cmd.PlayStart):
+                        self.session.ledger.start_part((command.item_id, command.content_index))
+                    done.append(command)
+        return done
+
+    def _released(self, until_bytes: int | None) -> list[InputAudio]:
+        return [sent for raw in self._held.take(until_bytes) for sent in self._sent(raw)]
+
+    def _sent(self, raw: Chunk) -> list[InputAudio]:
+        if self.gate == "muted":
+            return [InputAudio(self.session.options.input.silence(len(raw)))]
+        return [] if self.gate == "closed" else [InputAudio(raw)]
+
+    def _input(self, audio: InputAudio, now: float) -> list[Any]:
+        ledger = self.session.ledger
+        ledger.add_input(audio.n_bytes, now)
+        if self.gate != "held":
+            return [*self._sent(audio.raw)]
+        bytes_per_ms = self.session.options.input.bytes_per_ms if isinstance(self.session, DeviceSession) else 48
+        ledger.drop_input(self._held.add(audio.raw, audio.n_bytes, ledger.input_bytes, bytes_per_ms))
+        return []
+
+    def _output(self, audio: OutputAudio, now: float) -> list[Any]:
+        session, key = self.session, (audio.item_id, audio.content_index)
+        if session.discards(audio.response_id):
+            return []
+        done: list[Any] = []
+        if not session.plays(key):
+            done = self._executed(session.handle(ev.OutputStarted(audio.response_id, *key), now))
+        if session.plays(key):
+            session.ledger.add_output(key, audio.n_bytes, now)
+            done.append(audio)
+        return done
+
+    def _speech(self, audio: SpeechAudio, now: float) -> list[Any]:
+        key = self.session.spoken_part(audio.context_id)
+        if key is None:
+            return []
+        self.session.ledger.add_speech(key, audio.n_bytes)
+        done = self._executed(self.session.handle(ev.VoiceSpoke(*audio), now))
+        return [*done, OutputAudio("", *key, audio.n_bytes)] if audio.n_bytes else done
