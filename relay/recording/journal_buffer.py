@@ -7,7 +7,7 @@ with a line that says how many records are missing.
 import logging
 from typing import Final, Literal
 
-from relay.core.journal_lines import end_line, input_lines
+from relay.recording.format.write import end_line, input_lines
 from relay.recording.writer import Batch, Files, Missing, Writer
 
 FLUSH_BYTES: Final = 64 * 1024

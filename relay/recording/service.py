@@ -15,14 +15,14 @@ from relay.child_environment import python_command, python_environment
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.limits import SessionLimits
 from relay.core.policy import Principal, RecordMode
-from relay.core.replay import Beginning, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
+from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
 from relay.recording.writer import Writer
-from relay.recording.session_recorder import BaseRecorder, RealtimeSessionRecorder, SessionRecorder
 
-Recorder = TypeVar("Recorder", bound=BaseRecorder)
+Recorder = TypeVar("Recorder", bound=SessionRecorder)
 
 STOP_TIMEOUT_S = 3.0
 TIDY_EVERY_S = 3600.0
@@ -59,7 +59,7 @@ class RecordingService:
         self._due = asyncio.Event()
         self._tidying: asyncio.Task[None] | None = None
         self._started = False
-        self._recorders: set[BaseRecorder] = set()
+        self._recorders: set[SessionRecorder] = set()
 
     def open(
         self,
@@ -110,7 +110,7 @@ class RecordingService:
         self._recorders.add(recorder)
         return recorder
 
-    def close(self, recorder: BaseRecorder) -> None:
+    def close(self, recorder: SessionRecorder) -> None:
         """The session of a recorder has ended."""
         self._recorders.discard(recorder)
         recorder.close()

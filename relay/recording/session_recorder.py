@@ -17,19 +17,23 @@ from zlib import crc32
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import (
-    MAX_LIVE_REDACTED_BYTES,
-    event_object,
-    live_line,
-    realtime_object,
-    sent_line,
-    voice_line,
-    words_line,
-)
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import PassDown, UpstreamSaid
 from relay.core.values import DeviceOptions
-from relay.recording.consent import DEVICE_CONSENT, REALTIME_CONSENT, ConsentGate, ConsentRules
+from relay.recording.consent import DEVICE_CONSENT, REALTIME_CONSENT, ConsentGate
+from relay.recording.format.realtime import cut_append
+from relay.recording.format.write import (
+    MAX_LIVE_REDACTED_BYTES,
+    event_object,
+    input_frame_line,
+    live_line,
+    output_frame_line,
+    output_line,
+    realtime_object,
+    sent_line,
+    speech_line,
+    words_line,
+)
 from relay.recording.header import Header
 from relay.recording.journal_buffer import CLIENT, SENT, UPSTREAM, VOICE, JournalBuffer, Stream
 from relay.recording.writer import Files, Writer
@@ -41,10 +45,10 @@ FLUSH_S: Final = 0.5
 _log = logging.getLogger("relay.recordings")
 
 
-class BaseRecorder:
-    """The life of a recording, whatever the session's client speaks."""
+class SessionRecorder:
+    """Records the session of a device."""
 
-    _consent_rules: ConsentRules
+    _consent_rules = DEVICE_CONSENT
 
     def __init__(
         self,
@@ -65,6 +69,8 @@ class BaseRecorder:
         self._secrets = secrets
         self._max_bytes = max_bytes
         self._gate = ConsentGate(self._consent_rules, is_open=header.mode != "consent")
+        self._keeps_sent = _converts(header.beginning.options)
+        self._speech = b""
         self._buffer = JournalBuffer(writer, folder.name, max_bytes)
         self._files: Files | None = None
         self._records = False  # between the beginning and the end of the recording
@@ -82,11 +88,68 @@ class BaseRecorder:
             if not self._gate.is_open:
                 if not self._is_closed and self._gate.opens(event, now, commands):
                     self._begin()
-                    self._write(event, now, commands)
+                    self._add_event(event, now, commands)
             elif self._gate.withdraws(event):
                 self._withdraw()
             elif self._records:
-                self._write(event, now, commands)
+                self._add_event(event, now, commands)
+        except Exception:
+            self._give_up()
+
+    def input(self, payload: Chunk, now: float) -> None:
+        """The client sent audio: whole samples in its format."""
+        if not self._records:
+            self._gate.skip_audio()
+            return
+        try:
+            self._add_input(payload if type(payload) is bytes else bytes(payload), now)
+        except Exception:
+            self._give_up()
+
+    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+        """The upstream sent audio, in its format; `discarded`: the rules had given its response up."""
+        if not self._records:
+            self._gate.skip_audio()
+            return
+        try:
+            response_id, item_id, content_index, _ = delta
+            line = output_line(now, len(samples), response_id, item_id, content_index, discarded)
+            self._add(line, now, UPSTREAM, samples)
+        except Exception:
+            self._give_up()
+
+    def output_frame(self, frame: AudioFrame, now: float) -> None:
+        """The upstream sent audio to a Realtime client."""
+        if not self._records:
+            self._gate.skip_audio()
+            return
+        try:
+            line, samples = output_frame_line(now, frame)
+            self._add(self._secrets.redact_json(line), now, UPSTREAM, samples)
+        except Exception:
+            self._give_up()
+
+    def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
+        """An external voice sent audio; if it is not `discarded`, its line is that of the `VoiceSpoke` that follows."""
+        if not self._records:
+            self._gate.skip_audio()
+            return
+        try:
+            if discarded:
+                self._add(speech_line(now, len(samples), context_id, discarded=True), now, VOICE, samples)
+            else:
+                self._speech = samples
+        except Exception:
+            self._give_up()
+
+    def sent(self, samples: Chunk, now: float) -> None:
+        """Audio went to the client's socket, after pacing and conversion."""
+        if not self._records:
+            return
+        try:
+            is_kept = self._keeps_sent
+            line = sent_line(now, len(samples), crc32(samples), kept=is_kept)
+            self._add(line, now, SENT, bytes(samples) if is_kept else b"")
         except Exception:
             self._give_up()
 
@@ -121,7 +184,7 @@ class BaseRecorder:
         self._header = replace(self._header, from_start=self._gate.from_start)
         self._open()
         for event, now, commands in self._gate.take_prelude():
-            self._write(event, now, commands)
+            self._add_event(event, now, commands)
 
     def _open(self) -> None:
         self._files = Files(self.folder, self._secrets.redact_json(self._header.to_json()))
@@ -182,82 +245,19 @@ class BaseRecorder:
 
     # -- lines --------------------------------------------------------------------------------------------------------
 
-    def _write(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        raise NotImplementedError
-
-    def _add(self, line: bytes, now: float, stream: Stream = CLIENT, samples: bytes = b"") -> None:
-        self._buffer.add(line, now, stream, samples)
+    def _add_input(self, payload: bytes, now: float) -> None:
+        self._buffer.add_input(payload, now)
         if self._buffer.is_due:
             self.flush()
 
-
-class SessionRecorder(BaseRecorder):
-    """Records the session of a device."""
-
-    _consent_rules = DEVICE_CONSENT
-
-    def __init__(self, header: Header, *arguments: Any) -> None:
-        """As all recorders."""
-        self._keeps_sent = _converts(header.beginning.options)
-        self._speech = b""
-        self._ids = ("", "", 0)
-        self._names = b""
-        super().__init__(header, *arguments)
-
-    def input(self, samples: Chunk, now: float) -> None:
-        """The client sent audio: whole samples in its format."""
-        if not self._records:
-            self._gate.skip_audio()
-            return
-        try:
-            self._buffer.add_input(samples if type(samples) is bytes else bytes(samples), now)
-            if self._buffer.is_due:
-                self.flush()
-        except Exception:
-            self._give_up()
-
-    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
-        """The upstream sent audio, in its format; `discarded`: the rules had given its response up."""
-        if not self._records:
-            self._gate.skip_audio()
-            return
-        try:
-            self._add(output_line(now, len(samples), delta, discarded=discarded), now, UPSTREAM, samples)
-        except Exception:
-            self._give_up()
-
-    def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
-        """An external voice sent audio; its line is that of the `VoiceSpoke` that follows, if it is not `discarded`."""
-        if not self._records:
-            self._gate.skip_audio()
-            return
-        try:
-            if discarded:
-                self._add(discarded_line(now, len(samples), context_id), now, VOICE, samples)
-            else:
-                self._speech = samples
-        except Exception:
-            self._give_up()
-
-    def sent(self, samples: Chunk, now: float) -> None:
-        """Audio went to the client's socket, after pacing and conversion."""
-        if not self._records:
-            return
-        try:
-            kept = self._keeps_sent
-            line = sent_line(now, len(samples), crc32(samples), kept=kept)
-            self._add(line, now, SENT, bytes(samples) if kept else b"")
-        except Exception:
-            self._give_up()
-
-    def _write(self, event: ev.Event, now: float, commands: Sequence[cmd.Command] | None) -> None:
+    def _add_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
         if type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_LIVE_REDACTED_BYTES:
             self._add(words_line(event, now, commands), now)
             return
         if type(event) is ev.VoiceSpoke:
             samples, self._speech = self._speech, b""
-            if commands is not None:  # else its line is that of any event, which counts no audio
-                self._add(voice_line(event, now, commands), now, VOICE, samples)
+            self._add_speech(event, samples, now, commands)
+            if commands is not None:
                 return
         for command in commands or ():
             if type(command) is cmd.UseOptions:
@@ -265,24 +265,42 @@ class SessionRecorder(BaseRecorder):
         raised = "" if commands is not None else _what_failed()
         self._add(self._secrets.redact_json(live_line(event_object(event, now, commands, raised))), now)
 
+    def _add_speech(
+        self, event: ev.VoiceSpoke, samples: bytes, now: float, commands: Sequence[cmd.Command] | None
+    ) -> None:
+        line = speech_line(
+            now, len(samples), event.context_id, event.alignment, commands or (), discarded=commands is None
+        )
+        self._add(line, now, VOICE, samples)
 
-class RealtimeSessionRecorder(BaseRecorder):
+    def _add(self, line: bytes, now: float, stream: Stream = CLIENT, samples: bytes = b"") -> None:
+        self._buffer.add(line, now, stream, samples)
+        if self._buffer.is_due:
+            self.flush()
+
+
+class RealtimeSessionRecorder(SessionRecorder):
     """Records the session of a Realtime client, whose audio is inside of its events."""
 
     _consent_rules = REALTIME_CONSENT
 
-    def _write(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
+    def _add_input(self, payload: bytes, now: float) -> None:
+        """A whole append."""
+        cut = cut_append(payload)
+        if cut is not None and not cut[0]:
+            super()._add_input(cut[1], now)
+            return
+        line, samples = input_frame_line(now, payload)
+        self._add(self._secrets.redact_json(line), now, CLIENT, samples)
+
+    def _add_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
         raised = "" if commands is not None else _what_failed()
-        members, samples, is_clients = realtime_object(event, now, commands, raised)
-        line = live_line(members, len(event.raw) if type(event) is UpstreamSaid and not samples else 0)
+        line_object, samples = realtime_object(event, now, commands, raised)
+        line = live_line(line_object, len(event.raw) if type(event) is UpstreamSaid else 0)
         if not _was_searched(event, commands):
             line = self._secrets.redact_json(line)
-        self._add(line, now, CLIENT if is_clients else UPSTREAM, samples)
+        self._add(line, now, CLIENT, samples)
 
-
-def output_line(now, n_bytes, delta, *, discarded):
-    import orjson
-    return orjson.dumps({"now":now,"out":n_bytes,"item":delta.item_id,"response":delta.response_id,"part":delta.content_index}) + b"\n"
 
 def _was_searched(event: Any, commands: Sequence[Any] | None) -> bool:
     """Whether the relay's secrets have been taken out already: the codec does so with what it reads of the upstream."""

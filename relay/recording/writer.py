@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.core.journal_lines import Gap, gap_line
 from relay.private_files import BINARY, FILE_MODE, make_folder
 from relay.recording.folder import AUDIO, HEADER, JOURNAL, write_private
+from relay.recording.format.lines import Gap
+from relay.recording.format.write import gap_line
 from relay.recording.lock import take
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
