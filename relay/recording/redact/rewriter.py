@@ -3,34 +3,45 @@
 Its commands are today's, made by a replay of what is left, or the recorded ones without what is to go.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from zlib import crc32
 
 import orjson
-import pybase64
 
 from audio.formats import AudioFormat
-from relay.core import events as ev
+from relay.core.commands import TellText
+from relay.core.events import TextDelta
 from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.private_files import create
 from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.folder import AUDIO, CLIENT_AUDIO, JOURNAL, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
-from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.folder import AUDIO, JOURNAL, VOICE_AUDIO
+from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.realtime import members_of, with_audio
 from relay.recording.format.serialize import from_json, to_json
-from relay.recording.format.write import done_of, render
+from relay.recording.format.write import (
+    PASSED_ON,
+    encode_commands,
+    end_line,
+    gap_line,
+    line_of,
+    load,
+    output_line,
+    sent_line,
+    speech_line,
+    words_line,
+)
 from relay.recording.pieces import words_without
-from relay.recording.reader import Entry, Recording, commands_of
+from relay.recording.reader import Entry, Recording, audio_of, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
 
 REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
 """What holds words in events of the Realtime protocol; audio is not among them here."""
 _SILENCE = {"pcm16": b"\x00", "pcmu": b"\xff", "pcma": b"\xd5"}
-_FILES = {InputAudio: CLIENT_AUDIO, Happened: CLIENT_AUDIO, OutputAudio: UPSTREAM_AUDIO, SpeechAudio: VOICE_AUDIO,
-          Sent: SENT_AUDIO}  # fmt: skip
 
 
 class RedactedCopy:
@@ -57,9 +68,9 @@ class RedactedCopy:
         try:
             for entry in self.recording.entries():
                 copy = self._copy(entry)
-                files[JOURNAL].write(render(copy.line))
+                files[JOURNAL].write(rendered(copy.line))
                 if copy.samples:
-                    files[_FILES[type(copy.line)]].write(copy.samples)
+                    files[audio_of(copy.line)[0]].write(copy.samples)
         finally:
             for file in files.values():
                 file.close()
@@ -75,16 +86,22 @@ class RedactedCopy:
 
     # -- what follows -------------------------------------------------------------------------------------------------
 
-    def _made_anew(self, entry: Entry, replayer: Replayer) -> tuple[Entry, Any]:
-        replayer.step(entry)
-        line, commands = entry.line, replayer.commands
-        if isinstance(line, Happened) and line.raised is None:
-            return replace(entry, line=replace(line, do=tuple(done_of(line.event, commands)))), commands
-        if isinstance(line, SpeechAudio) and not line.discarded:
-            return replace(entry, line=replace(line, do=tuple(done_of(None, commands)))), commands
-        return entry, ()
+    def _made_anew(self, entry: Entry, replayer: Replayer) -> tuple[Entry, Sequence[Any]]:
+        line = entry.line
+        if isinstance(line, SpeechAudio):
+            line = replace(line, discarded=False)  # today's rules decide it again, as they do for all other audio
+        replayer.step(replace(entry, line=line))
+        commands = replayer.commands
+        match line:
+            case Happened(raised=None):
+                line = replace(line, do=tuple(encode_commands(line.event, commands)))
+            case OutputAudio(frame=None):
+                line = replace(line, discarded=replayer.discarded)
+            case SpeechAudio():
+                line = replace(line, discarded=replayer.discarded, do=tuple(encode_commands(None, commands)))
+        return replace(entry, line=line), commands
 
-    def _recorded(self, entry: Entry) -> tuple[Entry, Any]:
+    def _recorded(self, entry: Entry) -> tuple[Entry, Sequence[Any]]:
         """Whatever commands say of silenced spans goes, for it can't be told from the rest."""
         line, commands = entry.line, commands_of(self.recording, entry)
         if isinstance(line, Happened | SpeechAudio) and line.do:
@@ -108,10 +125,9 @@ class RedactedCopy:
         match line:
             case Happened(frame=None):
                 line = replace(line, event=self._event(entry.number, line.event))
-            case Happened(now=now, frame=frame):
+            case Happened(now=now):
                 samples = self._input(now, samples)
-                body = {**(frame.said or {}), "audio": pybase64.b64encode(samples).decode()}
-                line = replace(line, event=ClientSaid(body))
+                line = replace(line, event=with_audio(line.event, samples))
             case InputAudio(now=now):
                 samples = self._input(now, samples)
             case OutputAudio():
@@ -181,3 +197,56 @@ def _contexts_that_tell(recording: Recording, wanted: Redaction) -> frozenset[st
         for context_id, chars in words.items()
         if any(one.spans("".join(chars)) for one in wanted.patterns.values())
     )
+
+
+# -- rendering --------------------------------------------------------------------------------------------------------
+
+
+def rendered(line: Line) -> bytes:
+    """A line as it is stored in format 2."""
+    return _RENDERERS[type(line)](line)
+
+
+def _happened(line: Happened) -> bytes:
+    event, do = line.event, None if line.do is None else list(line.do)
+    if isinstance(event, TextDelta) and do == [to_json(TellText(event.text))]:
+        return words_line(event, line.now, (TellText(event.text),))
+    is_realtime = isinstance(event, ClientSaid | UpstreamSaid)
+    told: dict[str, Any] = {"now": line.now, **(members_of(event)[0] if is_realtime else {"event": to_json(event)})}
+    if do is None:
+        told["raised"] = line.raised or ""
+    elif do != ([PASSED_ON] if is_realtime else []):
+        told["do"] = do
+    return line_of(told)
+
+
+def _input_audio(line: InputAudio) -> bytes:
+    return line_of({"now": line.now, "in": line.n_bytes, **_around(line.frame)})
+
+
+def _output_audio(line: OutputAudio) -> bytes:
+    if line.frame is None:
+        part = line.response_id, line.item_id, line.content_index
+        return output_line(line.now, line.n_bytes, *part, line.discarded)
+    discarded = {"discarded": True} if line.discarded else {}
+    return line_of({"now": line.now, "out": line.n_bytes, **_around(line.frame), **discarded})
+
+
+def _around(frame: Frame | None) -> dict[str, str]:
+    return {} if frame is None or frame == Frame() else {"head": frame.head, "tail": frame.tail}
+
+
+def _speech_audio(line: SpeechAudio) -> bytes:
+    told = load(speech_line(line.now, line.n_bytes, line.context_id, line.alignment, (), line.discarded))
+    return line_of(told | ({"do": list(line.do)} if line.do else {}))
+
+
+_RENDERERS: dict[type, Callable[[Any], bytes]] = {
+    Happened: _happened,
+    InputAudio: _input_audio,
+    OutputAudio: _output_audio,
+    SpeechAudio: _speech_audio,
+    Sent: lambda line: sent_line(line.now, line.n_bytes, line.crc, kept=line.kept),
+    Gap: gap_line,
+    End: lambda line: end_line(line.now, line.reason),
+}

@@ -79,9 +79,9 @@ def _begun(recording: Recording) -> VerifyResult:
         result.notes.append(
             f"recorded on {_words(header.made_on)}, run on {_words(here)}: converted samples may differ by {TOLERANCE}"
         )
-    if header.format == 1:
+    if header.converted:
         result.notes.append(
-            "the recording has format 1, of an earlier Relay: its commands are not compared, only the audio that the "
+            "the recording is of format 1, of an earlier Relay: its commands are not compared, only the audio that the "
             "client was sent"
         )
     return result
@@ -94,7 +94,7 @@ class _Verifier:
         self._recording = recording
         self._result = result
         header: Header = recording.header
-        self._replayer = Replayer(header.beginning) if header.format > 1 else None
+        self._replayer = None if header.converted else Replayer(header.beginning)
         self._playout: ReconstructedPlayout | None = ReconstructedPlayout(header.beginning.options)
 
     def step(self, entry: Entry) -> Difference | AudioDifference | None:
