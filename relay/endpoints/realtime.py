@@ -15,7 +15,7 @@ from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
 from relay.core.realtime_session import RealtimeSession
-from relay.core.replay import RealtimeStart
+from relay.recording.beginning import RealtimeStart
 from relay.core.values import ToolSpec
 from relay.endpoints.permissions import require_value
 from relay.endpoints.session_life import registered

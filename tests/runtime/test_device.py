@@ -175,7 +175,7 @@ async def test_audio_before_the_session_is_ready_is_held_and_keeps_its_place() -
         kinds = [event["type"] for event in stage.asked()]
         assert appended(stage) == b"\1\1" * 480 + b"\2\2" * 480
         assert [kind for kind in kinds if kind != "session.update"] == [
-            "input_audio_buffer.append", "input_audio_buffer.append", "conversation.item.create", "response.create",
+            "input_audio_buffer.append", "conversation.item.create", "response.create", "input_audio_buffer.append",
         ]  # fmt: skip
 
 
