@@ -93,7 +93,6 @@ class Settings(BaseSettings):
     max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
     ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
     pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
-    tick_ms: float = Field(5, alias="RELAY_TICK_MS", ge=0, le=10)
     proxies: CommaList = Field((), alias="RELAY_PROXIES")
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
@@ -412,6 +411,8 @@ class Settings(BaseSettings):
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
             )
         found += self._azure_warnings()
+        if self._environment.get("RELAY_TICK_MS"):
+            found.append("RELAY_TICK_MS has no effect any more and can be removed")
         if self.navai_folders is not None and "tools" in self.model_fields_set:
             found.append(
                 "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"

@@ -82,8 +82,6 @@ Core = TypeVar("Core", bound=SessionCore)
 class LiveBase(Generic[Core]):
     """Joins one client's socket, one upstream and the tools by the rules of a core."""
 
-    can_wait: ClassVar[bool] = False
-    """Whether what comes may be gathered with that of other sessions for a few ms (`relay.tick`)."""
     _hot: ClassVar[tuple[type, ...]] = ()
     """Events that come many times a second, and move no deadline forward."""
 

@@ -43,7 +43,6 @@ class VoicePeer(Protocol):
 class LiveSession(LiveBase[DeviceSession]):
     """Joins one client's socket, one upstream and the tools by the rules of `core`."""
 
-    can_wait = True  # a device plays from a buffer that is many times as long
     _hot = _HOT
 
     def __init__(

@@ -31,7 +31,6 @@ LAYERS: dict[str, set[str]] = {
     "relay.target": {"relay.azure"},
     "relay.config": {"relay.azure", "relay.core", "relay.errors", "relay.target"},
     "relay.spending": {"relay.core", "relay.errors"},
-    "relay.tick": set(),
     "relay.logs": {"relay.core", "relay.escaping", "relay.log_lines"},
     "relay.auth": {
         "relay.config",
@@ -87,7 +86,6 @@ LAYERS: dict[str, set[str]] = {
         "relay.secret_values",
         "relay.session_tools",
         "relay.target",
-        "relay.tick",
         "relay.toolkit",
     },
     "relay.endpoints": {

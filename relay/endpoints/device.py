@@ -161,7 +161,7 @@ def _live_session(
         tap=both(relay.tap, tape.tap if tape is not None else None),
         listeners=_listeners(relay.tap, tape),
         max_queued_ms=relay.settings.max_queued_s * 1000,
-        voice=voices.way(relay.provider, relay.tick.awake, relay.known_secrets),
+        voice=voices.way(relay.provider, relay.known_secrets),
         secrets=relay.known_secrets,
     )
 
