@@ -119,11 +119,6 @@ class ToolRunner:
         """Threads that have not returned yet, those of calls that timed out included."""
         return self._threads.running
 
-    @property
-    def tasks_in_use(self) -> int:
-        """Calls whose tool has not ended yet, those that were given up included."""
-        return len(self._tasks)
-
     async def run(
         self,
         call: ToolCall,
