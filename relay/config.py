@@ -7,7 +7,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
+from relay.loopback import is_loopback_host
 from relay.target import Upstream, is_url, names_model, realtime_url
 
 ENGINE = "local"
@@ -338,12 +339,7 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the listener."""
-        if self.host.lower() == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback_host(self.host)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """The listener's TLS, if it has any. Raises ConfigError for files that are no certificate and key."""
@@ -463,7 +459,7 @@ class Settings(BaseSettings):
         if self.upstream_key is not None:
             return self.upstream_key
         host = urlsplit(url).hostname or ""
-        if host == urlsplit(self.openai_base_url).hostname or host in ("localhost", "127.0.0.1", "::1"):
+        if host == urlsplit(self.openai_base_url).hostname or is_loopback_host(host):
             return self.openai_api_key
         return None
 
