@@ -336,7 +336,7 @@ def test_outputs_behind_a_hidden_one_are_counted_without_it() -> None:
     assert at.take_told()[0]["output_index"] == 1
     at.upstream(done("r1", call, mine))
     assert at.take_told()[0]["response"]["output"] == [mine]
-    assert at.session.streaming_down
+    assert not at.session.reads_all
 
 
 def test_a_response_with_thousands_of_calls_takes_linear_time() -> None:
