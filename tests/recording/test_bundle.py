@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from relay.recording.rerun import rerun
 
 from relay.core import events as ev
 from relay.core import tool_turns
@@ -13,7 +14,10 @@ from relay.recording.folder import RecordingError
 from relay.recording.format.lines import Happened
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
+<<<<<<< HEAD
+=======
 from relay.recording.replay.verify import verify
+>>>>>>> consumers
 from relay.recording.timeline import listen
 from tests.support.tapes import conversation, make_recording
 
