@@ -11,8 +11,6 @@ import numpy as np
 import orjson
 import pytest
 import soundfile
-from relay.core.journal_lines import event_object, live_line
-from relay.recording.rerun import rerun
 
 from relay.core.events import TextDelta
 from relay.recording.finish import finish_all, is_finished, repair
@@ -20,10 +18,7 @@ from relay.recording.folder import DERIVED, RecordingError
 from relay.recording.format.write import event_object, live_line
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
-<<<<<<< HEAD
-=======
 from relay.recording.replay.verify import verify
->>>>>>> consumers
 from tests.support.tapes import make_recording
 
 ROOT = Path(__file__).parent.parent.parent
