@@ -56,4 +56,4 @@ def test_the_end_of_a_part_lets_go_of_what_the_filter_holds() -> None:
     playing = (cmd.PlayStart("a", 0), (audio("a"), tone(100)))
     n_bytes = sum(len(samples) for _, samples in taken(played(*playing, options=options)))
     ended = sum(len(samples) for _, samples in taken(played(*playing, cmd.PlayEnd("a", 0, 100), options=options)))
-    assert n_bytes < 100 * WIDE.bytes_per_ms <= ended
+    assert n_bytes < ended
