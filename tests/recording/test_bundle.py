@@ -15,7 +15,8 @@ from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
 from relay.recording.replay.verify import verify
 from relay.recording.timeline import listen
-from tests.support.tapes import conversation, make_recording
+from tests.support.format1 import make_format_1
+from tests.support.tapes import conversation, make_recording, voiced_conversation
 
 
 def unpacked(archive: Path, to: Path) -> Path:
@@ -98,3 +99,32 @@ def test_pieces_and_matches_that_overlap() -> None:
     assert wanted.pieces(["ab", "c", "", "defg", "bd"]) == ["a[…]", "", "", "fg", "[…]"]
     assert wanted.removed["pattern 1"] == 2
     assert wanted.pieces([]) == []
+
+
+@pytest.mark.parametrize("voice_id", [None, "voice-1"])
+def test_a_recording_of_format_1_is_shown_and_bundled_as_one_of_format_2(voice_id: str | None, tmp_path: Path) -> None:
+    events = conversation() if voice_id is None else voiced_conversation()
+    ours = make_recording(tmp_path / "recordings", events, voice_id=voice_id)
+    former = make_format_1(make_recording(tmp_path / "former", events, voice_id=voice_id))
+    assert listen(Recording(former)).timeline == listen(Recording(ours)).timeline
+    wanted = ["instructions"], ["(?i)noon"], ["2.2-2.5"]
+    report = bundle(former, tmp_path / "f.zip", redaction(*wanted))
+    assert report == bundle(ours, tmp_path / "b.zip", redaction(*wanted))
+    copy, copy_of_former = unpacked(tmp_path / "b.zip", tmp_path / "b"), unpacked(tmp_path / "f.zip", tmp_path / "f")
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {
+        path.name: path.read_bytes() for path in copy_of_former.iterdir()
+    }
+
+
+def test_a_recording_of_format_1_that_differs_keeps_its_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = make_format_1(make_recording(tmp_path / "recordings"))
+    monkeypatch.setattr(tool_turns.ToolTurns, "returned", lambda *_: None)
+    assert "differs from today's rules at line" in bundle(former, tmp_path / "b.zip", redaction([], [], []))[-1]
+    monkeypatch.undo()
+    copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
+    assert b"create_item" in (copy / "journal.jsonl").read_bytes()
+    outcome = verify(Recording(copy))
+    assert outcome.identical
+    assert "its commands are not compared" in outcome.notes[-1]
