@@ -34,19 +34,24 @@ def members_of(event: ClientSaid | UpstreamSaid) -> tuple[Obj, bytes]:
     return {"up": event.body}, b""
 
 
-def cut_append(raw: bytes) -> tuple[Obj, bytes] | None:
-    """What is unusual around the audio of an append, and the audio; None if the audio is unusual itself."""
+def cut_append(raw: bytes) -> tuple[Obj, bytes]:
+    """What is unusual around the audio of an append, and the audio. Raises ValueError if there is none in base64."""
     if raw.startswith(_HEAD) and raw.endswith(_TAIL):
-        samples = _samples(raw[len(_HEAD) : -len(_TAIL)])
-        return None if samples is None else ({}, samples)
-    return _cut_at(_AUDIO.search(raw), raw)
+        return {}, pybase64.b64decode(raw[len(_HEAD) : -len(_TAIL)], validate=True)
+    found = _AUDIO.search(raw)
+    if found is None:
+        raise ValueError("the append has no audio")
+    return _cut(raw, found.start(1), found.end(1))
 
 
-def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes] | None:
-    """What is around the audio of a delta, which begins at `start` (-1: somewhere), and the audio; None if unusual."""
+def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes]:
+    """What is around the audio of a delta, which begins at `start` (-1: unknown), and the audio. Raises ValueError."""
     if start >= 0:
-        return _cut(raw, start, raw.find(b'"', start))
-    return _cut_at(_DELTA.search(raw), raw)
+        return _cut(raw, start, raw.index(b'"', start))
+    found = _DELTA.search(raw)
+    if found is None:
+        raise ValueError("the delta has no audio")
+    return _cut(raw, found.start(1), found.end(1))
 
 
 def clean_members(line: Obj) -> Obj:
@@ -64,19 +69,9 @@ def clean_frame(text: str) -> str:
     return text if cleaned == body else orjson.dumps(cleaned).decode()
 
 
-def _cut_at(found: "re.Match[bytes] | None", raw: bytes) -> tuple[Obj, bytes] | None:
-    return None if found is None else _cut(raw, found.start(1), found.end(1))
-
-
-def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes] | None:
-    """None if the frame would not be the same when it is put together again."""
-    samples = _samples(raw[start:end]) if 0 < start < end else None
-    if samples is None:
-        return None
-    try:
-        return {"head": raw[:start].decode(), "tail": raw[end:].decode()}, samples
-    except UnicodeDecodeError:
-        return None
+def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes]:
+    samples = pybase64.b64decode(raw[start:end], validate=True)
+    return {"head": raw[:start].decode(), "tail": raw[end:].decode()}, samples
 
 
 def _samples(base64_text: bytes) -> bytes | None:

@@ -60,7 +60,7 @@ class ReplayedSession:
         self.ledger.add_output(key, n_bytes, now)
 
     def output_frame(self, n_bytes: int, now: float) -> None:
-        """A delta went to a Realtime client."""
+        """A delta went to a Realtime client; one of text has no bytes."""
         self.ledger.add_played_at_once(n_bytes, now, self.rules.output_bytes_per_ms)
 
     def discards_speech(self, context_id: str) -> bool:

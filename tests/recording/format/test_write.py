@@ -160,14 +160,32 @@ def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
     assert joined(line.frame, samples) == frame
 
 
-@pytest.mark.parametrize("audio", ["AAB=", "", "A"])
-def test_audio_that_is_no_usual_base64_stands_in_its_line(audio: str) -> None:
-    raw, samples = input_frame_line(1.5, (APPEND % audio).encode())
-    body = json.loads(APPEND % audio)
-    assert (read(raw), samples) == (Happened(1.5, rt.ClientSaid(body), ("=",)), b"")
-    frame = (DELTA % audio).encode()
-    raw, samples = output_frame_line(1.5, AudioFrame(frame, 2, DELTA.index("%s")))
+def test_bits_that_base64_does_not_use_are_not_kept() -> None:
+    raw, samples = input_frame_line(1.5, (APPEND % "AAB=").encode())
+    assert (read(raw), samples) == (InputAudio(1.5, 2), bytes(2))
+    raw, samples = output_frame_line(1.5, AudioFrame((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
+    line = read(raw)
+    assert isinstance(line, OutputAudio)
+    assert (line.n_bytes, samples) == (2, bytes(2))
+
+
+def test_an_append_without_audio_is_audio_of_no_length() -> None:
+    assert input_frame_line(1.5, (APPEND % "").encode()) == (b'{"now":1.5,"in":0}\n', b"")
+
+
+@pytest.mark.parametrize("frame", [APPEND % "A", '{"type":"input_audio_buffer.append"}'])
+def test_what_the_uplink_takes_for_no_append_is_no_line(frame: str) -> None:
+    with pytest.raises(ValueError):
+        input_frame_line(1.5, frame.encode())
+
+
+@pytest.mark.parametrize(("delta", "n_bytes"), [("Hello.", 0), ("abcd", 0), ("A", 1), ("é", 1)])
+@pytest.mark.parametrize("is_usual", [True, False])
+def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes: int, is_usual: bool) -> None:
+    frame = (DELTA % delta).encode()
+    raw, samples = output_frame_line(1.5, AudioFrame(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
     assert (read(raw), samples) == (Happened(1.5, rt.UpstreamSaid(frame, {}), ("=",)), b"")
+    assert b"read" not in raw
 
 
 def test_an_event_passed_on_says_so_by_saying_nothing() -> None:

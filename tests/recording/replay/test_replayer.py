@@ -7,9 +7,10 @@ import pytest
 from relay.core import device_session, turns
 from relay.core import events as ev
 from relay.core.policy import Principal
+from relay.core.realtime_events import UpstreamSaid
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
-from relay.recording.beginning import Beginning
-from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
+from relay.recording.beginning import Beginning, RealtimeStart
+from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.read import read_line
 from relay.recording.format.write import event_line
 from relay.recording.reader import Entry
@@ -120,3 +121,14 @@ def test_audio_that_waited_too_long_is_dropped_again() -> None:
     )
     assert replayer.ledger.dropped_input_bytes == 2000 * 32
     assert "2000 ms" in str([entry.line for entry in entries])  # which the client is told
+
+
+def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -> None:
+    replayer = Replayer(replace(BEGINNING, realtime=RealtimeStart()))
+    frame = Frame('{"type":"response.output_audio.delta","delta":"', '"}')
+    assert replayer.step(Entry(1, OutputAudio(T0 + 1, 4800, frame=frame), bytes(4800))) is None
+    assert (replayer.ledger.output_bytes, replayer.ledger.output_at) == (4800, T0 + 1)
+    text = UpstreamSaid(b'{"type":"response.output_audio_transcript.delta","delta":"Hi."}', {})
+    assert replayer.step(Entry(2, Happened(T0 + 2, text, ("=",)))) is None
+    assert (replayer.ledger.output_bytes, replayer.ledger.output_at) == (4800, T0 + 2)
+    assert replayer.commands == ()
