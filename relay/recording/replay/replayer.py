@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.realtime_events import UpstreamSaid
+from relay.core.realtime_events import PassDown, UpstreamSaid
 from relay.core.redact import clean
 from relay.recording.beginning import Beginning
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
@@ -95,6 +95,7 @@ class Replayer:
     def _happened(self, line: Happened) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if isinstance(line.event, UpstreamSaid) and not line.event.body and line.do == (PASSED_ON,):
             self._replayed.output_frame(0, line.now)  # a delta of text, which the rules do not read
+            self.commands = (PassDown(line.event.raw),)
             return None
         recorded = [f"raised {line.raised}"] if line.raised is not None else list(line.do or ())
         try:

@@ -7,7 +7,7 @@ import pytest
 from relay.core import device_session, turns
 from relay.core import events as ev
 from relay.core.policy import Principal
-from relay.core.realtime_events import UpstreamSaid
+from relay.core.realtime_events import PassDown, UpstreamSaid
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
@@ -131,4 +131,4 @@ def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -
     text = UpstreamSaid(b'{"type":"response.output_audio_transcript.delta","delta":"Hi."}', {})
     assert replayer.step(Entry(2, Happened(T0 + 2, text, ("=",)))) is None
     assert (replayer.ledger.output_bytes, replayer.ledger.output_at) == (4800, T0 + 2)
-    assert replayer.commands == ()
+    assert replayer.commands == (PassDown(text.raw),)
