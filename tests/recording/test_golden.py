@@ -6,6 +6,7 @@ Where a rule was changed on purpose: scripts/regold, and review the diff.
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,20 +59,26 @@ def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "other ones today" in difference.what
 
 
-def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path) -> None:
-    golden = tmp_path / "recordings" / "golden" / "manual"
-    shutil.copytree(of("manual-turn"), golden)
-    for name in ("relay", "audio", "tests"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts" / "regold", tmp_path / "scripts")
-    before = (golden / "journal.jsonl").read_bytes()
+def regold_of(root: Path, name: str, recording: Path) -> tuple[Path, Callable[[], str]]:
+    """A copy of a recording under another name, and scripts/regold for it alone."""
+    golden = root / "recordings" / "golden" / name
+    shutil.copytree(recording, golden)
+    for folder in ("relay", "audio", "tests"):
+        (root / folder).symlink_to(ROOT / folder)
+    (root / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "regold", root / "scripts")
 
     def regold() -> str:
         return subprocess.run(
-            [sys.executable, tmp_path / "scripts" / "regold"], capture_output=True, text=True, check=True
+            [sys.executable, root / "scripts" / "regold"], capture_output=True, text=True, check=True
         ).stdout
 
+    return golden, regold
+
+
+def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path) -> None:
+    golden, regold = regold_of(tmp_path, "manual", of("manual-turn"))
+    before = (golden / "journal.jsonl").read_bytes()
     assert regold() == "manual: the same\n"
     (golden / "journal.jsonl").write_bytes(before.replace(b'"commit_input"', b'"clear_input"'))
     assert verify(Recording(golden)).difference is not None
@@ -79,3 +86,20 @@ def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path
     assert "manual: journal.jsonl changed" in told
     assert ", commit(): -clear_input +commit_input" in told
     assert (golden / "journal.jsonl").read_bytes() == before
+
+
+def test_regold_makes_format_2_of_format_1(tmp_path: Path) -> None:
+    golden, regold = regold_of(tmp_path, "former", of("format-1"))
+    told = regold()
+    assert "format 1 becomes format 2" in told
+    assert ", bye(): +set_input_gate" in told  # which format 1 did not have
+    assert Recording(golden).header.format == 2
+    assert verify(Recording(golden)).identical
+    assert (golden / "journal.jsonl").read_bytes() == (of("two-tools") / "journal.jsonl").read_bytes()
+    assert regold() == "former: the same\n"
+
+
+def test_regold_leaves_a_recording_of_format_1_alone_that_is_kept_as_one(tmp_path: Path) -> None:
+    golden, regold = regold_of(tmp_path, "format-1", of("format-1"))
+    assert regold() == ""
+    assert Recording(golden).header.format == 1
