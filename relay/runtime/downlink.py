@@ -77,7 +77,7 @@ class DeviceDownlink:
         self._ledger.add_speech(key, len(samples))
         self._dispatch(VoiceSpoke(context_id, len(samples), alignment))
         if samples:
-            self._playout.play(key, samples, now)
+            self._playout.play(key, samples, self._clock())
 
 
 class RealtimeDownlink:
