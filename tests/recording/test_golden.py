@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from relay.core.replay import Difference
-from relay.recording.rerun import AudioDifference, rerun
 
 from relay.core import device_session
-from relay.core.events import Commit
 from relay.recording.reader import Recording
+from relay.recording.replay.replayer import Difference
+from relay.recording.replay.verify import AudioDifference, verify
 from relay.wire.device import DeviceCodec
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,10 +22,13 @@ GOLDEN = sorted(path for path in (ROOT / "recordings" / "golden").iterdir() if p
 
 @pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
 def test_golden_recordings_are_identical(folder: Path) -> None:
-    outcome = rerun(Recording(folder))
+    outcome = verify(Recording(folder))
     assert outcome.difference is None
     assert outcome.events > 100
     assert outcome.sent_bytes > 10_000
+    is_of_format_1 = folder.name.startswith("format-1")
+    assert Recording(folder).header.format == (1 if is_of_format_1 else 2)
+    assert any("format 1" in note and "not compared" in note for note in outcome.notes) == is_of_format_1
 
 
 def of(name: str) -> Path:
@@ -35,11 +37,11 @@ def of(name: str) -> Path:
 
 def test_one_changed_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_session, "MIN_COMMIT_MS", 60_000)
-    difference = rerun(Recording(of("manual-turn"))).difference
+    difference = verify(Recording(of("manual-turn"))).difference
     assert isinstance(difference, Difference)
-    assert difference.event == f"{Commit.__name__}()"
-    assert [one["t"] for one in difference.recorded] == ["CommitInput"]
-    assert [one["t"] for one in difference.today] == ["TellError"]
+    assert difference.event == "commit()"
+    assert [one["t"] for one in difference.recorded] == ["commit_input"]
+    assert [one["t"] for one in difference.today] == ["send_error"]
 
 
 def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +53,7 @@ def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         self.to_client = lambda chunk: bytes(feed(chunk)[:-1]) + b"\x01"
 
     monkeypatch.setattr(DeviceCodec, "use", louder)
-    difference = rerun(Recording(of("plain-turn"))).difference
+    difference = verify(Recording(of("plain-turn"))).difference
     assert isinstance(difference, AudioDifference)
     assert "other ones today" in difference.what
 
@@ -71,7 +73,9 @@ def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path
         ).stdout
 
     assert regold() == "manual: the same\n"
-    (golden / "journal.jsonl").write_bytes(before.replace(b'"CommitInput"', b'"ClearInput"'))
-    assert rerun(Recording(golden)).difference is not None
-    assert "1 of" in regold()
+    (golden / "journal.jsonl").write_bytes(before.replace(b'"commit_input"', b'"clear_input"'))
+    assert verify(Recording(golden)).difference is not None
+    told = regold()
+    assert "manual: journal.jsonl changed" in told
+    assert ", commit(): -clear_input +commit_input" in told
     assert (golden / "journal.jsonl").read_bytes() == before
