@@ -148,7 +148,7 @@ class RedactedCopy:
             body = parsed_event(event.raw)
             if not body:
                 return UpstreamSaid(wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {})
-            tidy = wanted.tidy(body if words is None else body | {"delta": words}, said=self._content)
+            tidy = wanted.tidy(body if words is None else {**body, "delta": words}, said=self._content)
             return UpstreamSaid(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
         if isinstance(event, VoiceSpoke):  # it was not heard, so nothing follows from what its times would spell
             event = event._replace(alignment=None)
