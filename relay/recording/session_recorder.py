@@ -113,8 +113,8 @@ class SessionRecorder:
             return
         try:
             response_id, item_id, content_index, _ = delta
-            line = output_line(now, len(samples), response_id, item_id, content_index, discarded)
-            self._add(line, now, UPSTREAM, samples)
+            if self._buffer.add_output(samples, now, response_id, item_id, content_index, discarded):
+                self.flush()
         except Exception:
             self._give_up()
 
@@ -147,9 +147,8 @@ class SessionRecorder:
         if not self._records:
             return
         try:
-            is_kept = self._keeps_sent
-            line = sent_line(now, len(samples), crc32(samples), kept=is_kept)
-            self._add(line, now, SENT, bytes(samples) if is_kept else b"")
+            if self._buffer.add_sent(samples if type(samples) is bytes else bytes(samples), now, is_kept=self._keeps_sent):
+                self.flush()
         except Exception:
             self._give_up()
 
@@ -246,13 +245,13 @@ class SessionRecorder:
     # -- lines --------------------------------------------------------------------------------------------------------
 
     def _add_input(self, payload: bytes, now: float) -> None:
-        self._buffer.add_input(payload, now)
-        if self._buffer.is_due:
+        if self._buffer.add_input(payload, now):
             self.flush()
 
     def _add_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
         if type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_LIVE_REDACTED_BYTES:
-            self._add(words_line(event, now, commands), now)
+            if self._buffer.add_text(event, now, commands):
+                self.flush()
             return
         if type(event) is ev.VoiceSpoke:
             samples, self._speech = self._speech, b""
@@ -274,8 +273,7 @@ class SessionRecorder:
         self._add(line, now, VOICE, samples)
 
     def _add(self, line: bytes, now: float, stream: Stream = CLIENT, samples: bytes = b"") -> None:
-        self._buffer.add(line, now, stream, samples)
-        if self._buffer.is_due:
+        if self._buffer.add_line(line, now, stream, samples):
             self.flush()
 
 

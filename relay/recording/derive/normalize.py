@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import orjson
-
 from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.core import commands as cmd
@@ -20,6 +18,7 @@ from relay.core.latency import TurnClock
 from relay.core.realtime_events import ClientSaid, Obj, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
+from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.texts import ItemTexts
 from relay.wire.realtime import RealtimeCodec
@@ -62,13 +61,12 @@ def with_part(line: OutputAudio) -> OutputAudio:
     return replace(line, response_id=response_id, item_id=item_id, content_index=index if type(index) is int else 0)
 
 
-def parsed_event(raw: Chunk) -> Obj:
+def parsed_event(raw: Chunk) -> Mapping[str, Any]:
     """An event of the upstream's; empty if it is none."""
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return parsed(bytes(raw))
+    except ValueError:
         return {}
-    return body if isinstance(body, dict) else {}
 
 
 class RealtimeNormalizer:

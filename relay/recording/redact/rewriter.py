@@ -3,7 +3,7 @@
 Its commands are today's, made by a replay of what is left, or the recorded ones without what is to go.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +13,7 @@ import orjson
 
 from audio.formats import AudioFormat
 from relay.core.commands import TellText
-from relay.core.events import TextDelta
+from relay.core.events import TextDelta, VoiceSpoke
 from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.private_files import create
 from relay.recording.derive.normalize import parsed_event, with_part
@@ -41,14 +41,13 @@ from relay.recording.replay.replayer import Replayer
 
 REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
 """What holds words in events of the Realtime protocol; audio is not among them here."""
-_SILENCE = {"pcm16": b"\x00", "pcmu": b"\xff", "pcma": b"\xd5"}
 
 
 class RedactedCopy:
     """The journal and the audio without what is to go; `replayer` makes the commands, None keeps the recorded ones."""
 
     def __init__(self, recording: Recording, target: Path, wanted: Redaction, replayer: Replayer | None) -> None:
-        self.recording = recording
+        self._recording = recording
         self._replayer = replayer
         self._target = target
         self._wanted = wanted
@@ -63,10 +62,10 @@ class RedactedCopy:
 
     def write(self) -> None:
         """Write it all. Raises RecordingError, OSError."""
-        there = [name for name in AUDIO if (self.recording.folder / name).exists()]
+        there = [name for name in AUDIO if (self._recording.folder / name).exists()]
         files: dict[str, IO[bytes]] = {name: create(self._target / name) for name in (JOURNAL, *there)}
         try:
-            for entry in self.recording.entries():
+            for entry in self._recording.entries():
                 copy = self._copy(entry)
                 files[JOURNAL].write(rendered(copy.line))
                 if copy.samples:
@@ -103,7 +102,7 @@ class RedactedCopy:
 
     def _recorded(self, entry: Entry) -> tuple[Entry, Sequence[Any]]:
         """Whatever commands say of silenced spans goes, for it can't be told from the rest."""
-        line, commands = entry.line, commands_of(self.recording, entry)
+        line, commands = entry.line, commands_of(self._recording, entry)
         if isinstance(line, Happened | SpeechAudio) and line.do:
             done = [_with_words(one, self._words.get(entry.number)) for one in line.do]
             do = tuple(self._wanted.tidy(done, gone=bool(self._wanted.spans), said=self._content))
@@ -121,41 +120,45 @@ class RedactedCopy:
 
     def _redacted(self, entry: Entry) -> Entry:
         line: Line = entry.line
-        samples = bytes(entry.samples)
+        samples, options = bytes(entry.samples), self._playout.options
         match line:
             case Happened(frame=None):
-                line = replace(line, event=self._event(entry.number, line.event))
-            case Happened(now=now):
-                samples = self._input(now, samples)
+                line = replace(line, event=self._event(entry.number, line))
+            case Happened():
+                samples = self._silenced(samples, options.input, self._was_spoken_in_a_span(line.now))
                 line = replace(line, event=with_audio(line.event, samples))
-            case InputAudio(now=now):
-                samples = self._input(now, samples)
+            case InputAudio():
+                samples = self._silenced(samples, options.input, self._was_spoken_in_a_span(line.now))
             case OutputAudio():
-                if with_part(line).item_id in self._wanted.silenced_items:
-                    samples = self._silence(self._playout.options.upstream_output, len(samples))
+                gone = with_part(line).item_id in self._wanted.silenced_items
+                samples = self._silenced(samples, options.upstream_output, gone)
             case SpeechAudio():
                 line, samples = self._speech(line, samples)
         return Entry(entry.number, line, samples)
 
-    def _event(self, number: int, event: Any) -> Any:
-        wanted, words = self._wanted, self._words.get(number)
+    def _event(self, number: int, line: Happened) -> Any:
+        wanted, words, event = self._wanted, self._words.get(number), line.event
         if isinstance(event, ClientSaid):
-            return ClientSaid(wanted.tidy(event.body, said=self._content))
+            body = wanted.tidy(event.body, said=self._content)
+            # Audio in unusual base64 stands in its event.
+            return ClientSaid(
+                body | {"audio": ""} if event.is_append and self._was_spoken_in_a_span(line.now) else body
+            )
         if isinstance(event, UpstreamSaid):
             body = parsed_event(event.raw)
             if not body:
                 return UpstreamSaid(wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {})
-            tidy = wanted.tidy(body if words is None else body | {"delta": words}, said=self._content)
+            tidy = wanted.tidy(body if words is None else {**body, "delta": words}, said=self._content)
             return UpstreamSaid(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
+        if isinstance(event, VoiceSpoke):  # it was not heard, so nothing follows from what its times would spell
+            event = event._replace(alignment=None)
         told = to_json(event)
         return from_json(wanted.tidy(told if words is None else told | {"text": words}))
 
-    def _input(self, now: float, samples: bytes) -> bytes:
+    def _was_spoken_in_a_span(self, now: float) -> bool:
+        """Whether a client's audio was: before it arrived, maybe long before, so a second on either side goes too."""
         at_ms = (now - self._started_at) * 1000
-        # It was spoken before it arrived, and may have been late: a second on either side goes as well.
-        if any(span.touches(at_ms - 1000, at_ms + 1000) for span in self._wanted.spans):
-            return self._silence(self._playout.options.input, len(samples))
-        return samples
+        return any(span.touches(at_ms - 1000, at_ms + 1000) for span in self._wanted.spans)
 
     def _speech(self, line: SpeechAudio, samples: bytes) -> tuple[SpeechAudio, bytes]:
         """An external voice's audio, and when each character of it is heard, which spells what was said."""
@@ -163,15 +166,16 @@ class RedactedCopy:
             self._spoken_items[line.context_id] = self._playout.playing or ""
         item_id = self._spoken_items.get(line.context_id)  # None: nobody heard it, so nobody knows when it was
         gone = bool(self._wanted.spans) if item_id is None else item_id in self._wanted.silenced_items
-        if gone:
-            samples = self._silence(self._playout.options.upstream_output, len(samples))
+        samples = self._silenced(samples, self._playout.options.upstream_output, gone)
         if gone or line.context_id in self._telling or "text" in self._wanted.fields:
             line = replace(line, alignment=None)
         return line, samples
 
-    def _silence(self, sound: AudioFormat, n_bytes: int) -> bytes:
-        self._wanted.removed["ms of sound"] += sound.ms_of(n_bytes)
-        return _SILENCE[sound.encoding] * n_bytes
+    def _silenced(self, samples: bytes, sound: AudioFormat, gone: bool) -> bytes:
+        """Audio as it may stay: silence, if it is to be `gone`."""
+        if gone:
+            self._wanted.removed["ms of sound"] += sound.ms_of(len(samples))
+        return sound.silence(len(samples)) if gone else samples
 
 
 def _with_words(one: Any, words: str | None) -> Any:
@@ -204,7 +208,25 @@ def _contexts_that_tell(recording: Recording, wanted: Redaction) -> frozenset[st
 
 def rendered(line: Line) -> bytes:
     """A line as it is stored in format 2."""
-    return _RENDERERS[type(line)](line)
+    match line:
+        case Happened():
+            return _happened(line)
+        case InputAudio(now, n_bytes, frame):
+            return line_of({"now": now, "in": n_bytes, **_around(frame)})
+        case OutputAudio(frame=None):
+            part = line.response_id, line.item_id, line.content_index
+            return output_line(line.now, line.n_bytes, *part, line.discarded)
+        case OutputAudio(now, n_bytes, discarded=discarded, frame=frame):
+            return line_of({"now": now, "out": n_bytes, **_around(frame), **({"discarded": True} if discarded else {})})
+        case SpeechAudio(now, n_bytes, context_id, alignment, discarded, do):
+            told = load(speech_line(now, n_bytes, context_id, alignment, (), discarded))
+            return line_of(told | ({"do": list(do)} if do else {}))
+        case Sent(now, n_bytes, crc, kept):
+            return sent_line(now, n_bytes, crc, kept=kept)
+        case Gap():
+            return gap_line(line)
+        case End(now, reason):
+            return end_line(now, reason)
 
 
 def _happened(line: Happened) -> bytes:
@@ -220,33 +242,5 @@ def _happened(line: Happened) -> bytes:
     return line_of(told)
 
 
-def _input_audio(line: InputAudio) -> bytes:
-    return line_of({"now": line.now, "in": line.n_bytes, **_around(line.frame)})
-
-
-def _output_audio(line: OutputAudio) -> bytes:
-    if line.frame is None:
-        part = line.response_id, line.item_id, line.content_index
-        return output_line(line.now, line.n_bytes, *part, line.discarded)
-    discarded = {"discarded": True} if line.discarded else {}
-    return line_of({"now": line.now, "out": line.n_bytes, **_around(line.frame), **discarded})
-
-
 def _around(frame: Frame | None) -> dict[str, str]:
     return {} if frame is None or frame == Frame() else {"head": frame.head, "tail": frame.tail}
-
-
-def _speech_audio(line: SpeechAudio) -> bytes:
-    told = load(speech_line(line.now, line.n_bytes, line.context_id, line.alignment, (), line.discarded))
-    return line_of(told | ({"do": list(line.do)} if line.do else {}))
-
-
-_RENDERERS: dict[type, Callable[[Any], bytes]] = {
-    Happened: _happened,
-    InputAudio: _input_audio,
-    OutputAudio: _output_audio,
-    SpeechAudio: _speech_audio,
-    Sent: lambda line: sent_line(line.now, line.n_bytes, line.crc, kept=line.kept),
-    Gap: gap_line,
-    End: lambda line: end_line(line.now, line.reason),
-}
