@@ -44,7 +44,8 @@ _APPEND = r'"type" : "input_audio_buffer\.append" , '
 _APPEND_HEAD = re.compile(_pattern(rf'{{ (?:{_ID}{_APPEND}|{_APPEND}(?:{_ID})?)"audio" : "'))
 _TAIL = re.compile(_pattern('" } '))
 _KIND = re.compile(_pattern(r'{ (?:"event_id" : "[^"\\]*" , )?"type" : "([^"\\]*)"'))
-_UNTOUCHED = frozenset(kind.encode() for kind in UNTOUCHED)
+AUDIO_DELTA = "response.output_audio.delta"
+_UNTOUCHED = frozenset(kind.encode() for kind in UNTOUCHED - {AUDIO_DELTA})
 USUAL_DELTAS = tuple(b'{"type":' + space + b'"' + kind + b'"' for kind in _UNTOUCHED for space in (b"", b" "))
 """How nearly all events begin that nobody looks into: found several times as fast as by the pattern, which stays the
 measure."""
@@ -54,9 +55,10 @@ _USUAL_APPENDS = (
     (b'{"audio":"', b'","type":"input_audio_buffer.append"}'),
 )
 """How nearly all appended audio is written: by JavaScript, by Python's `json`, and by pydantic from the API's types."""
-AUDIO_DELTA = "response.output_audio.delta"
-_USUAL_AUDIO = tuple(head for head in USUAL_DELTAS if AUDIO_DELTA.encode() in head)
-_DELTA_KEY = b'"delta"'
+_USUAL_AUDIO = (b'{"type":"response.output_audio.delta"', b'{"type": "response.output_audio.delta"')
+"""How nearly all audio of the upstream's begins."""
+_AUDIO_KEY, _SPACED_AUDIO_KEY = b',"delta":"', b', "delta": "'
+_BLANK_AT = len(b'{"type":')
 _DELTA_HEAD_BYTES = 512
 _TAIL_BYTES = 64
 _decode = pybase64.b64decode
@@ -104,14 +106,19 @@ def find_audio(raw: bytes) -> AudioFrame | None:
     """The audio in an event of the upstream's, if it begins as usual; None for all else."""
     if not raw.startswith(_USUAL_AUDIO):
         return None
-    key_at = raw.find(_DELTA_KEY, 0, _DELTA_HEAD_BYTES)
-    audio_at = raw.find(b'"', key_at + len(_DELTA_KEY), key_at + len(_DELTA_KEY) + 4) + 1 if key_at > 0 else 0
-    ends_at = raw.find(b'"', audio_at) if audio_at else -1
-    return AudioFrame(raw, decoded_length(raw[audio_at:ends_at]), audio_at) if ends_at > 0 else None
+    key = _SPACED_AUDIO_KEY if raw.startswith(b" ", _BLANK_AT) else _AUDIO_KEY
+    audio_at = raw.find(key, 0, _DELTA_HEAD_BYTES) + len(key)
+    ends_at = raw.find(b'"', audio_at)
+    if audio_at < len(key) or ends_at < 0:
+        return None
+    # After another brace it may be the delta of another object; with an escape in it, it is no base64 yet.
+    if raw.find(b"{", 1, audio_at) > 0 or raw.find(b"\\", audio_at, ends_at) > 0:
+        return None
+    return AudioFrame(raw, decoded_length(raw[audio_at:ends_at]), audio_at)
 
 
 def is_untouched(raw: bytes) -> bool:
-    """Whether an event of the upstream's is of a type that no rule looks into."""
+    """Whether an event of the upstream's is of a type that no rule looks into, and no audio: that is counted."""
     if raw.startswith(USUAL_DELTAS):
         return True
     kind = _KIND.match(raw)
@@ -125,15 +132,27 @@ def _audio_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | Upstrea
     return find_audio(raw) or AudioFrame(raw, decoded_length(delta.encode()), -1)
 
 
-def _rewritten(frame: AudioFrame, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
-    """An audio delta as `view` shows it; the audio itself is not parsed where its place is known."""
+def _around(frame: AudioFrame) -> Mapping[str, Any] | None:
+    """An audio delta with no audio in it; None if the audio is not the last of its members, or it is no delta."""
     raw, audio_at = bytes(frame.raw), frame.audio_at
-    body = orjson.loads(raw if audio_at < 0 else raw[:audio_at] + b'"}')
+    if audio_at < 0 or not raw.endswith(b'"}') or raw.find(b'"', audio_at) != len(raw) - 2:
+        return None
+    try:
+        body = orjson.loads(raw[:audio_at] + b'"}')
+    except orjson.JSONDecodeError:
+        return None
+    return body if body.get("type") == AUDIO_DELTA else None
+
+
+def _rewritten(frame: AudioFrame, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
+    """An audio delta as `view` shows it; the audio itself is not parsed where it is the last of the members."""
+    around = _around(frame)
+    body = orjson.loads(frame.raw) if around is None else around
     shown = view(body)
     if shown is body:
-        return raw
+        return frame.raw
     written = orjson.dumps(shown)
-    return written if audio_at < 0 else written[:-2] + raw[audio_at:]
+    return written if around is None else written[:-2] + bytes(frame.raw)[frame.audio_at :]
 
 
 class FrontCodec:
@@ -185,7 +204,7 @@ class FrontCodec:
         """One text message of the upstream's as events, or as audio; `read_all` parses also `UNTOUCHED` events."""
         if self._upstream is None:
             audio = find_audio(raw)
-            if audio is not None:
+            if audio is not None and not (read_all and _around(audio) is None):
                 return (audio,)
             if not read_all and is_untouched(raw):
                 return (UpstreamSaid(raw, _NO_BODY),)
@@ -215,7 +234,10 @@ class FrontCodec:
     def audio_to_client(
         self, frame: AudioFrame, view: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None
     ) -> list[Chunk]:
-        """An audio delta as the messages that the client gets for it; `view` rewrites what is around the audio."""
+        """An audio delta as the messages that the client gets for it; `view` rewrites what is around the audio.
+
+        With a view, `frame` is one that `decode_upstream` made with `read_all`: it has been found to be JSON.
+        """
         return self.pass_down(frame.raw if view is None else _rewritten(frame, view))
 
     def pass_down(self, raw: Chunk) -> list[Chunk]:
