@@ -36,11 +36,6 @@ class SampleAligner:
         self.carry += chunk
         return True
 
-    @property
-    def carried_bytes(self) -> int:
-        """Bytes that wait for the next chunk."""
-        return len(self.carry)
-
     def reset(self) -> None:
         """Forget the carried bytes: the next chunk starts a stream of its own."""
         self.carry = b""

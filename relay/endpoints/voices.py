@@ -1,7 +1,6 @@
 """The external voices of the device sessions: what the settings say of them, checked, and the way to them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self
 
@@ -75,14 +74,11 @@ class Voices:
         return replace(rules, fallback_voice=policy.default_voice(rules.fallback_voice, kind="model"))
 
     def way(
-        self,
-        provider: ProviderClient,
-        meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
-        secrets: KnownSecrets = NO_SECRETS,
+        self, provider: ProviderClient, secrets: KnownSecrets = NO_SECRETS
     ) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
-        """What makes a session's connection to a voice; `meanwhile` is entered while one is dialled."""
+        """What makes a session's connection to a voice."""
         options = self.options
-        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, meanwhile, secrets)
+        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, secrets)
 
     @property
     def names(self) -> dict[str, str]:

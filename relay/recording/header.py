@@ -10,16 +10,18 @@ import numpy as np
 import orjson
 
 from relay import __version__
-from relay.core.journal import build, plain
 from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.redact import clean
-from relay.core.replay import Beginning, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
 from relay.escaping import escape_json
+from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.folder import HEADER, RecordingError, read_json
+from relay.recording.format.serialize import FORMAT_2, plain
+from relay.recording.format.version1 import FORMAT_1
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""What is written; format 1 is read as well."""
 
 
 def this_platform() -> dict[str, str]:
@@ -45,6 +47,8 @@ class Header:
     relay: str = __version__
     made_on: dict[str, str] = field(default_factory=this_platform)
     redacted: bool = False
+    format: int = FORMAT
+    """What it was read from; what is written is always of `FORMAT`."""
 
     @property
     def stamp(self) -> str:
@@ -84,12 +88,8 @@ class Header:
 def read_header(folder: Path) -> Header:
     """The header of a recording. Raises RecordingError naming the file and what is wrong in it."""
     obj = read_json(folder, HEADER)
-    found = obj.get("format")
-    if found != FORMAT:
-        raise RecordingError(
-            f"{folder / HEADER}: the recording has format {found!r:.20}, "
-            f"this relay ({__version__}) reads format {FORMAT}"
-        )
+    format_ = _format(obj, folder / HEADER)
+    build = (FORMAT_1 if format_ == 1 else FORMAT_2).build
     if obj.get("kind") not in ("device", "realtime"):
         raise RecordingError(f"{folder / HEADER}: sessions of kind {obj.get('kind')!r:.20} are not known to this relay")
     try:
@@ -106,7 +106,7 @@ def read_header(folder: Path) -> Header:
                 float(started_at),
                 None if speech is None else build(SpeechRules, speech),
                 build(SessionLimits, obj.get("limits") or {}),
-                build(RealtimeStart, obj["realtime"]) if obj["kind"] == "realtime" else None,
+                _realtime_start(obj["realtime"]) if obj["kind"] == "realtime" else None,
             ),
             started=datetime.fromisoformat(_text(obj, "started")),
             upstream=_text(obj, "upstream"),
@@ -116,11 +116,35 @@ def read_header(folder: Path) -> Header:
             relay=_text(obj, "relay"),
             made_on={str(key): str(value) for key, value in dict(obj["made_on"]).items()},
             redacted=obj.get("redacted") is True,
+            format=format_,
         )
     except KeyError as error:
         raise RecordingError(f"{folder / HEADER}: {error.args[0]} is missing") from None
     except (ValueError, TypeError) as error:
         raise RecordingError(f"{folder / HEADER}: {error}") from None
+
+
+def _format(obj: dict[str, Any], path: Path) -> int:
+    """The number of the format. Raises RecordingError for one that this relay does not read."""
+    found = obj.get("format")
+    if type(found) is int and 1 <= found <= FORMAT:
+        return found
+    if type(found) is int and found > FORMAT:
+        raise RecordingError(
+            f"{path}: the recording has format {found} and was made by Relay {obj.get('relay')!s:.40}. "
+            f"This is Relay {__version__}, which reads formats 1 to {FORMAT}: update it to that version or a later one"
+        )
+    raise RecordingError(f"{path}: the format must be a whole number from 1 to {FORMAT}, not {found!r:.20}")
+
+
+def _realtime_start(obj: Any) -> RealtimeStart:
+    """How the session of a Realtime client began. Raises ValueError."""
+    if not isinstance(obj, dict):
+        raise ValueError("realtime must be an object")
+    initial = obj.get("initial")
+    if initial is not None and not isinstance(initial, dict):
+        raise ValueError("realtime: initial must be an object")
+    return RealtimeStart(_text(obj, "model"), initial)
 
 
 def _text(obj: dict[str, Any], name: str) -> str:

@@ -2,19 +2,13 @@
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pybase64
-
 from audio.framing import Chunk
-from relay.core.events import Forwarded, VoiceSpoke
-from relay.core.journal import from_json
-from relay.core.journal_lines import MAX_LINE_BYTES, PASSED_ON, End, Gap, Happened, Line, Sent, read_line
-from relay.core.journal_realtime import Frame, with_sound
 from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.folder import (
     AUDIO,
@@ -26,51 +20,47 @@ from relay.recording.folder import (
     RecordingError,
     open_file,
 )
+from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.read import read_line
+from relay.recording.format.realtime import joined, with_audio
+from relay.recording.format.serialize import from_json
+from relay.recording.format.write import MAX_LINE_BYTES, PASSED_ON
 from relay.recording.header import Header, read_header
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line with its number; `event` is whole, with its audio, and `samples` are the audio in its own format."""
+    """One line with its number in the file.
+
+    `samples` are its audio, in its own format. `raw` is the whole Realtime event where the line holds audio in one.
+    """
 
     number: int
     line: Line
-    event: Any = None
     samples: Chunk = b""
+    raw: bytes = b""
 
 
 def commands_of(recording: "Recording", entry: Entry) -> list[Any]:
-    """The commands that followed an event then; early microphone audio that was passed on later is left out."""
+    """The commands that followed an event, or an external voice's audio, as they were recorded."""
     line = entry.line
-    if not isinstance(line, Happened) or entry.event is None:
+    if not isinstance(line, Happened | SpeechAudio):
         return []
-    found: list[Any] = []
-    for one in line.do or ():
-        if one == PASSED_ON:
-            found.append(_passed_on(entry.event))
-        elif "crc" not in one or isinstance(entry.event, VoiceSpoke):
-            try:
-                found.append(_command(one, entry.event))
-            except ValueError as error:
-                raise recording.wrong(entry.number, str(error)) from None
-    return found
+    event = line.event if isinstance(line, Happened) else None
+    try:
+        return [_passed_on(event) if command == PASSED_ON else from_json(command) for command in line.do or ()]
+    except ValueError as error:
+        raise recording.wrong(entry.number, str(error)) from None
 
 
 def _passed_on(event: Any) -> Any:
-    """The command that passes an event on: itself if it is sound, else what tells it to the other end."""
-    if isinstance(event, UpstreamSaid):
-        return PassDown(event.raw)
-    return TellUpstream(event.body) if isinstance(event, ClientSaid) else event
-
-
-def _command(told: dict[str, Any], event: Any) -> Any:
-    """A command of a line; the sound that an external voice's led to is that voice's."""
-    if told.get("t") == "Forwarded" and isinstance(event, VoiceSpoke):
-        told = {name: member for name, member in told.items() if name != "crc"} | {"raw": ""}
-        sound = from_json(told)
-        assert isinstance(sound, Forwarded)
-        return sound._replace(raw=event.raw)
-    return from_json(told)
+    """The command that passes an event of one end on to the other. Raises ValueError."""
+    match event:
+        case UpstreamSaid(raw):
+            return PassDown(raw)
+        case ClientSaid(body):
+            return TellUpstream(body)
+    raise ValueError("only an event of the Realtime protocol can be passed on")
 
 
 class AudioFile:
@@ -130,18 +120,16 @@ class Recording(AbstractContextManager["Recording"]):
             last = float("-inf")
             for number, raw in self._raw_lines(stack):
                 try:
-                    line = read_line(raw)
-                    now = last if isinstance(line, Gap) else line.now
-                    if now < last:
-                        raise ValueError(f"time runs backwards, from {last} to {now}")
-                    if ended:
-                        raise ValueError("there is a line behind the end")
-                    last = now
-                    entry = _entry(number, line, audio, is_realtime)
+                    for line in read_line(raw, self.header.format):
+                        now = last if isinstance(line, Gap) else line.now
+                        if now < last:
+                            raise ValueError(f"time runs backwards, from {last} to {now}")
+                        if ended:
+                            raise ValueError("there is a line behind the end")
+                        last, ended = now, isinstance(line, End)
+                        yield _entry(number, line, audio, is_realtime)
                 except ValueError as error:
                     raise self.wrong(number, str(error)) from None
-                ended = isinstance(line, End)
-                yield entry
             self.ended = ended
 
     def wrong(self, number: int, what: str) -> RecordingError:
@@ -158,22 +146,23 @@ class Recording(AbstractContextManager["Recording"]):
             yield number, raw
 
 
-def _entry(number: int, line: Line, audio: dict[str, AudioFile], is_realtime: bool) -> Entry:
-    if isinstance(line, Sent):
-        return Entry(number, line, samples=audio[SENT_AUDIO].take(line.n_bytes) if line.kept else b"")
-    if not isinstance(line, Happened):
-        return Entry(number, line)
-    event: Any = line.event
-    if line.n_audio_bytes and (line.frame is not None or is_realtime):
-        samples = audio[CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO].take(line.n_audio_bytes)
-        return Entry(number, line, with_sound(event, line.frame or Frame(), samples), samples)
-    if line.n_audio_bytes and isinstance(event, VoiceSpoke):
-        samples = audio[VOICE_AUDIO].take(line.n_audio_bytes)
-        return Entry(number, line, event._replace(raw=pybase64.b64encode(samples)), samples)
-    if line.n_audio_bytes and isinstance(event, Forwarded):
-        if event.kind == "input_audio":
+def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime: bool) -> Entry:
+    """The line with its audio."""
+    match line:
+        case Sent(_, n_bytes, _, kept):
+            return Entry(number, line, audio[SENT_AUDIO].take(n_bytes) if kept else b"")
+        case SpeechAudio(_, n_bytes):
+            return Entry(number, line, audio[VOICE_AUDIO].take(n_bytes))
+        case InputAudio(_, n_bytes, frame):
+            samples = audio[CLIENT_AUDIO].take(n_bytes)
+            if not is_realtime:
+                return Entry(number, line, samples)
+            frame = frame or Frame()
+            return Entry(number, replace(line, frame=frame), samples, joined(frame, samples))
+        case OutputAudio(_, n_bytes, frame=frame):
+            samples = audio[UPSTREAM_AUDIO].take(n_bytes)
+            return Entry(number, line, samples, joined(frame, samples) if frame is not None else b"")
+        case Happened(frame=Frame()):
             samples = audio[CLIENT_AUDIO].take(line.n_audio_bytes)
-            return Entry(number, line, event._replace(raw=samples), samples)
-        samples = audio[UPSTREAM_AUDIO].take(line.n_audio_bytes)
-        return Entry(number, line, event._replace(raw=pybase64.b64encode(samples)), samples)
-    return Entry(number, line, event)
+            return Entry(number, replace(line, event=with_audio(line.event, samples)), samples)
+    return Entry(number, line)

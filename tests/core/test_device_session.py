@@ -1,12 +1,14 @@
 """The life of a device session: start, hello, faults, errors, end (D5, D7; §5 and §13 of the protocol)."""
 
+from relay.session.common.held_input import MAX_HELD_MS
+
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import MAX_FAULTS, Phase
 from relay.core.policy import Policy, Principal
-from relay.core.startup import MAX_AUDIO_MS
 from relay.core.values import AudioFormat, DeviceOptions, Item, SessionConfig
 from tests.support.device_script import MANUAL, Script, kinds, microphone, only
+from tests.support.media import InputAudio
 
 
 def test_the_session_is_configured_when_the_upstream_has_introduced_itself() -> None:
@@ -36,11 +38,11 @@ def test_audio_before_the_session_is_ready_is_kept_in_order() -> None:
 
 def test_too_much_early_audio_loses_its_oldest_part_and_says_so() -> None:
     script = Script(MANUAL)
-    script.see(*[microphone(100) for _ in range(MAX_AUDIO_MS // 100 + 5)])
+    script.see(*[microphone(100) for _ in range(MAX_HELD_MS // 100 + 5)])
     script.see(ev.Commit())
     commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
     kept_ms = sum(one.n_bytes for one in only(commands, InputAudio)) / 32
-    assert kept_ms == MAX_AUDIO_MS
+    assert kept_ms == MAX_HELD_MS
     [error] = only(commands, cmd.TellError)
     assert (error.code, "500 ms" in error.message) == ("audio_backlog", True)
     assert only(commands, cmd.CommitInput), "control messages are never dropped"

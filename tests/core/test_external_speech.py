@@ -9,6 +9,7 @@ from relay.core.speech import SpokenText, Utterance
 from relay.core.values import Alignment, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
 from relay.core.voice import MAX_CONTEXTS, STALL_S
 from tests.support.device_script import Script, done, dropped, kinds, only
+from tests.support.media import OutputAudio, SpeechAudio
 
 PCM24K = AudioFormat("pcm16", 24_000)
 TEXT = "One two three. "
@@ -25,8 +26,8 @@ def aligned(text: str, ms: int) -> Alignment:
     return Alignment(tuple(text), tuple(n * step for n in range(len(text))), tuple(step for _ in text))
 
 
-def sound(context: str, text: str = "", ms: int = 1000, times: Alignment | None = None) -> ev.VoiceSpoke:
-    return ev.VoiceSpoke(context, ms * 48, b"", times or (aligned(text, ms) if text else None))
+def sound(context: str, text: str = "", ms: int = 1000, times: Alignment | None = None) -> SpeechAudio:
+    return SpeechAudio(context, ms * 48, times or (aligned(text, ms) if text else None))
 
 
 def words(text: str, response: str = "resp_1", item: str = "item_1") -> ev.TextDelta:
@@ -111,7 +112,7 @@ def test_the_sound_is_the_items_and_ends_with_the_context() -> None:
     assert kinds(told)[-3:] == ["SpeakText", "PlayStart", "TellText"]
     context = context_of(told)
     [forwarded] = s.see(sound(context, "One. ", 400))
-    assert forwarded == ev.Forwarded("output_audio", "item_1", 400 * 48, b"", "resp_1", 0)
+    assert forwarded == OutputAudio("", "item_1", 0, 400 * 48)
     ended = s.see(end())
     assert [type(c) for c in ended if type(c) in cmd.VOICE_COMMANDS] == [cmd.SpeakText, cmd.EndSpeech]
     s.see(sound(context, "Two ", 400))

@@ -13,6 +13,7 @@ from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.values import Alignment, ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules
 from relay.core.voice import MAX_CONTEXTS
+from tests.support.media import Media, OutputAudio, SpeechAudio
 
 MS_PER_LETTER = 50
 BYTES = MS_PER_LETTER * 48
@@ -43,7 +44,7 @@ class Speaker:
             case cmd.CloseVoice():
                 self.open.clear()
 
-    def say(self, which: int, letters: int) -> ev.VoiceEvent | None:
+    def say(self, which: int, letters: int) -> ev.VoiceEvent | SpeechAudio | None:
         """More sound of a context, also of a closed one; or its end, when all is said."""
         if not self.open:
             return None
@@ -54,7 +55,7 @@ class Speaker:
             times = Alignment(
                 tuple(said), tuple(n * MS_PER_LETTER for n in range(len(said))), tuple(MS_PER_LETTER for _ in said)
             )
-            return ev.VoiceSpoke(context_id, len(said) * BYTES, b"", times if self.times else None)
+            return SpeechAudio(context_id, len(said) * BYTES, times if self.times else None)
         if context_id in self.closing | self.hushed:
             del self.open[context_id]
             return ev.VoiceFinished(context_id)
@@ -71,6 +72,7 @@ class Conversation:
         self.session = DeviceSession(
             "rs", config, DeviceOptions(output=PCM16_24K), lambda: f"relay_{next(numbers)}", speech=rules
         )
+        self.media = Media(self.session)
         self.now = 0.0
         self.voice = Speaker(times)
         self.history: dict[str, str] = {}
@@ -94,10 +96,10 @@ class Conversation:
         for event in (ev.SessionCreated(), ev.SessionUpdated(), ev.VoiceOpened()):
             self.feed(event)
 
-    def feed(self, event: ev.Event) -> None:
+    def feed(self, event: Any) -> None:
         pending = deque([event])
         while pending:
-            for command in self.session.handle(pending.popleft(), self.now):
+            for command in self.media.handle(pending.popleft(), self.now):
                 self.voice.take(command)
                 match command:
                     case cmd.DropAudio():
@@ -107,7 +109,7 @@ class Conversation:
                         self.handed.clear()
                         self.clips.clear()
                         pending.append(ev.AudioDropped(tuple(clips)))
-                    case ev.Forwarded(kind="output_audio", item_id=item_id, n_bytes=n_bytes):
+                    case OutputAudio(item_id=item_id, n_bytes=n_bytes):
                         assert item_id not in self.silent, "sound of a closed context"
                         assert self.clips.get(item_id) is True
                         self.handed[item_id] = self.handed.get(item_id, 0) + n_bytes // 48

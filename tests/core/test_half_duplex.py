@@ -6,6 +6,7 @@ from audio.formats import PCM16_16K, PCMA, PCMU, AudioFormat
 from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from tests.support.device_script import Script, dropped
+from tests.support.media import InputAudio
 
 SPEECH = b"\x12\x34" * 160
 

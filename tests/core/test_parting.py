@@ -48,7 +48,6 @@ def test_a_session_ends_after_the_answer() -> None:
 @pytest.mark.parametrize(("kind", "bytes_per_ms"), [("audio/pcm", 48), ("audio/pcmu", 8)])
 def test_the_client_has_the_time_to_play_the_answer(kind: str, bytes_per_ms: int) -> None:
     at = asked(audio={"output": {"format": {"type": kind}}})
-    assert not at.session.streaming_down, "what is said from here on is measured"
     at.returns("c1").upstream(created("r2"), audio(1500 * bytes_per_ms), audio(1500 * bytes_per_ms), done("r2"))
     wait(at, 2.9)
     assert at.ends == []

@@ -2,25 +2,21 @@
 
 from relay.core.playback import ACK_FRESH_MS, Cut, Playback, Playhead
 from relay.core.values import UPSTREAM_PCM, ClipHanded
+from relay.session.common.media_ledger import MediaLedger
 from tests.support.device_script import MS_BYTES
 
 
 def playback_with(*clips: tuple[str, int]) -> Playback:
-    playback = Playback(UPSTREAM_PCM)
+    ledger = MediaLedger()
+    playback = Playback(UPSTREAM_PCM, ledger)
     for item_id, ms in clips:
-        playback.received(item_id, 0, "resp_1", ms * MS_BYTES)
+        playback.start(item_id, 0, "resp_1")
+        ledger.add_output((item_id, 0), ms * MS_BYTES, 0.0)
     return playback
 
 
 def handed(item_id: str, handed_ms: int, estimated_ms: int) -> ClipHanded:
     return ClipHanded(item_id, 0, handed_ms, estimated_ms)
-
-
-def test_the_first_bytes_of_a_clip_are_told_apart() -> None:
-    playback = Playback(UPSTREAM_PCM)
-    assert playback.received("item_1", 0, "resp_1", 480) is True
-    assert playback.received("item_1", 0, "resp_1", 480) is False
-    assert playback.received("item_1", 1, "resp_1", 480) is True, "another part is another clip"
 
 
 def test_length_is_counted_as_the_upstream_sent_it() -> None:
@@ -106,8 +102,10 @@ def test_late_and_unknown_items_are_told_apart() -> None:
 def test_g711_is_counted_by_its_own_rate() -> None:
     from audio.formats import AudioFormat
 
-    playback = Playback(AudioFormat("pcmu", 8000))
-    playback.received("item_1", 0, "resp_1", 8000)
+    ledger = MediaLedger()
+    playback = Playback(AudioFormat("pcmu", 8000), ledger)
+    playback.start("item_1", 0, "resp_1")
+    ledger.add_output(("item_1", 0), 8000, 0.0)
     assert playback.completed("item_1", 0) == 1000
 
 

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.core.events import Forwarded
 from relay.core.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.realtime_events import ClientBabbled, ClientSaid, TellUpstream, UpstreamSaid
 from relay.core.realtime_session import Phase, RealtimeSession
 from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec
+from relay.wire.front import FrontCodec, canonical_append
 from tests.support.realtime_stage import CLOCK, DICE, LAMP
 
 Obj = dict[str, Any]
@@ -249,9 +248,10 @@ class Way:
         assert self.session.phase is Phase.READY
 
     def say(self, frame: bytes) -> None:
-        self.feed(self.codec.decode_client(memoryview(frame)))
+        if canonical_append(frame) < 0:
+            self.feed(self.codec.decode_client(frame))
 
-    def feed(self, event: ClientSaid | ClientBabbled | Forwarded | UpstreamSaid) -> None:
+    def feed(self, event: ClientSaid | ClientBabbled | UpstreamSaid) -> None:
         for command in self.session.handle(event, 0.0):
             if isinstance(command, TellUpstream):
                 for frame in self.codec.to_upstream(command.body):

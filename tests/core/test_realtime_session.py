@@ -341,12 +341,12 @@ def test_outputs_behind_a_hidden_one_are_counted_without_it() -> None:
     at.upstream(created("r1"), *call_events("r1", call, 0), *call_events("r1", mine, 1, "item_c1"))
     told = [event for event in at.take_told() if "output_index" in event]
     assert {event["output_index"] for event in told} == {0}
-    assert not at.session.streaming_down, "deltas of this response have to be counted anew as well"
+    assert at.session.reads_all, "deltas of this response have to be counted anew as well"
     at.upstream(type="response.output_audio.delta", response_id="r1", item_id="m", output_index=2, delta="AAAA")
     assert at.take_told()[0]["output_index"] == 1
     at.upstream(done("r1", call, mine))
     assert at.take_told()[0]["response"]["output"] == [mine]
-    assert at.session.streaming_down
+    assert not at.session.reads_all
 
 
 def test_a_response_with_thousands_of_calls_takes_linear_time() -> None:

@@ -1,5 +1,6 @@
 """A Realtime session between two lists: what the client says and the upstream says in, what each is sent out."""
 
+import base64
 import itertools
 import json
 from typing import Any
@@ -31,6 +32,7 @@ class RealtimeStage:
         self.raw: list[bytes] = []
         self.ran: list[cmd.RunTool] = []
         self.ends: list[RealtimeCommand] = []
+        self.gates: list[cmd.InputCommand] = []
 
     def ready(self, **session: Any) -> "RealtimeStage":
         """The upstream introduces itself, and takes the configuration if there is one."""
@@ -47,7 +49,25 @@ class RealtimeStage:
 
     def upstream(self, *events: Obj, **event: Any) -> "RealtimeStage":
         for one in (*events, *((event,) if event else ())):
-            self.feed(UpstreamSaid(json.dumps(one).encode(), one))
+            if one["type"] == "response.output_audio.delta":
+                self._audio(one)
+            else:
+                self.feed(UpstreamSaid(json.dumps(one).encode(), one))
+        return self
+
+    def _audio(self, delta: Obj) -> None:
+        """What the downlink does with a delta of audio."""
+        session, view = self.session, self.session.delta_view
+        n_bytes = len(base64.b64decode(delta["delta"]))
+        session.ledger.add_played_at_once(n_bytes, self.now, session.output_bytes_per_ms)
+        shown = delta if view is None else view(delta)
+        self.told.append(dict(shown))
+        if shown is delta:
+            self.raw.append(json.dumps(delta).encode())
+
+    def microphone(self, n_bytes: int = 960) -> "RealtimeStage":
+        """What the uplink does with an append of audio."""
+        self.session.ledger.add_input(n_bytes, self.now)
         return self
 
     def returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":
@@ -66,6 +86,8 @@ class RealtimeStage:
                     self.sent.append(dict(body))
                 case cmd.RunTool():
                     self.ran.append(command)
+                case cmd.SetInputGate() | cmd.ReleaseInput():
+                    self.gates.append(command)
                 case _:
                     self.ends.append(command)
 

@@ -1,0 +1,162 @@
+"""A Realtime client's events as lines: events of both ends as they came, audio cut out of them and put back."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+import pybase64
+
+from audio.framing import Chunk
+from relay.core.realtime_events import ClientSaid, Obj, UpstreamSaid
+from relay.core.redact import clean, redact
+from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
+
+APPEND: Final = "input_audio_buffer.append"
+_HEAD, _TAIL = USUAL_HEAD.encode(), USUAL_TAIL.encode()
+_DELTA = re.compile(rb'"delta"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def members_of(event: ClientSaid | UpstreamSaid) -> tuple[Obj, bytes]:
+    """The members of an event's line, and the client's audio in it."""
+    if isinstance(event, UpstreamSaid):
+        read: Obj = {"read": True} if event.body else {}
+        return {"down": bytes(event.raw).decode(errors="replace"), **read}, b""
+    audio = event.body.get("audio")
+    if event.body.get("type") == APPEND and isinstance(audio, str):
+        samples = _samples(audio.encode(errors="replace"))
+        if samples is not None:
+            rest = {name: member for name, member in event.body.items() if name != "audio"}
+            return {"in": len(samples), "said": rest}, samples
+    return {"up": event.body}, b""
+
+
+def cut_append(raw: bytes) -> tuple[Obj, bytes] | None:
+    """What is unusual around the audio of an append whose last member it is, and the audio; None for other appends."""
+    if raw.startswith(_HEAD) and raw.endswith(_TAIL):
+        samples = _samples(raw[len(_HEAD) : -len(_TAIL)])
+        return None if samples is None else ({}, samples)
+    end = raw.rfind(b'"')
+    return _cut(raw, raw.rfind(b'"', 0, end) + 1, end)
+
+
+def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes] | None:
+    """What is around the audio of a delta, which begins at `start` (-1: somewhere), and the audio; None if unusual."""
+    if start >= 0:
+        return _cut(raw, start, raw.find(b'"', start))
+    found = _DELTA.search(raw)
+    return None if found is None else _cut(raw, found.start(1), found.end(1))
+
+
+def append_body(raw: bytes) -> Mapping[str, Any]:
+    """An append as the event that it is."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        body = None
+    if isinstance(body, dict):
+        return body
+    return {"type": APPEND, "audio": raw[raw.rfind(b'"', 0, raw.rfind(b'"')) + 1 : -2].decode(errors="replace")}
+
+
+def clean_members(line: Obj) -> Obj:
+    """A line whose members of this module have nothing in them that looks like a credential."""
+    return {name: _CLEANERS[name](member) if name in _CLEANERS else member for name, member in line.items()}
+
+
+def clean_frame(text: str) -> str:
+    """An event as text, without anything that looks like a credential."""
+    try:
+        body = orjson.loads(text)
+    except ValueError:
+        return redact(text, len(text))
+    cleaned = clean(body)
+    return text if cleaned == body else orjson.dumps(cleaned).decode()
+
+
+def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes] | None:
+    """None if the frame would not be the same when it is put together again."""
+    samples = _samples(raw[start:end]) if 0 < start < end else None
+    if samples is None:
+        return None
+    try:
+        return {"head": raw[:start].decode(), "tail": raw[end:].decode()}, samples
+    except UnicodeDecodeError:
+        return None
+
+
+def _samples(base64_text: bytes) -> bytes | None:
+    """The audio in base64; None if there is none, or if encoding it again would not give the same text."""
+    try:
+        samples = pybase64.b64decode(base64_text, validate=True)
+    except ValueError:
+        return None
+    return samples if samples and pybase64.b64encode(samples) == base64_text else None
+
+
+def _clean_text(text: str) -> str:
+    return redact(text, len(text))
+
+
+_CLEANERS: Mapping[str, Callable[[Any], Any]] = {
+    "up": clean, "said": clean, "down": clean_frame, "head": _clean_text, "tail": _clean_text
+}  # fmt: skip
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def is_event(line: Mapping[str, Any]) -> bool:
+    """Whether a line is an event of a Realtime client's session that has a form of its own."""
+    return "up" in line or "down" in line or "said" in line
+
+
+def read_event(line: Mapping[str, Any]) -> ClientSaid | UpstreamSaid:
+    """The event of such a line; a client's audio is not in it yet. Raises ValueError."""
+    if "up" in line:
+        return ClientSaid(_object(line, "up"))
+    if "said" in line:
+        return ClientSaid(_object(line, "said"))
+    raw = _text(line, "down").encode()
+    return UpstreamSaid(raw, parsed(raw) if line.get("read") is True else {})
+
+
+def read_frame(line: Mapping[str, Any]) -> Frame | None:
+    """What is around the audio of a line, if it says so. Raises ValueError."""
+    return Frame(_text(line, "head"), _text(line, "tail")) if "head" in line else None
+
+
+def with_audio(event: ClientSaid, samples: Chunk) -> ClientSaid:
+    """A client's event with its audio in it."""
+    return ClientSaid({**event.body, "audio": pybase64.b64encode_as_string(samples)})
+
+
+def joined(frame: Frame, samples: Chunk) -> bytes:
+    """The whole event around audio."""
+    return b"".join((frame.head.encode(), pybase64.b64encode(samples), frame.tail.encode()))
+
+
+def parsed(raw: bytes) -> Mapping[str, Any]:
+    """The event in a frame. Raises ValueError."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"the event in it is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise ValueError("the event in it is no object")
+    return body
+
+
+def _object(line: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = line[name]
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be an event, not {value!r:.40}")
+    return value
+
+
+def _text(line: Mapping[str, Any], name: str) -> str:
+    value = line.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a text, not {value!r:.40}")
+    return value

@@ -1,0 +1,150 @@
+"""Events, commands and settings as JSON and back, by the stored names of `relay.recording.format.tags`.
+
+The round trip is exact. A field that is None, and is None by default, is not stored. The bytes of a Realtime event are
+stored as text.
+"""
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Final, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from audio.framing import Chunk
+from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
+
+Value = TypeVar("Value")
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+class _Field(NamedTuple):
+    name: str
+    """In Python."""
+    stored: str
+    hint: Any
+    is_required: bool
+    is_left_out: bool
+    """Where it is None."""
+
+
+class Vocabulary:
+    """The stored names of one format, and what they stand for."""
+
+    def __init__(self, tagged: Iterable[Row], values: Iterable[Row]) -> None:
+        """`tagged`: events and commands. `values`: what they are made of, known by their place."""
+        self._tagged = {row.tag: row for row in tagged}
+        self._rows = {row.kind: row for row in (*self._tagged.values(), *values)}
+        self._fields = {kind: _fields(row) for kind, row in self._rows.items()}
+
+    def to_json(self, value: Any) -> dict[str, Any]:
+        """One event or command as a JSON object."""
+        return {"t": self._rows[type(value)].tag, **self._members(value)}
+
+    def from_json(self, obj: Any) -> Any:
+        """The event or command of a JSON object. Raises ValueError naming what is wrong."""
+        if not isinstance(obj, Mapping):
+            raise ValueError(f"an event or command is a JSON object, not {obj!r:.80}")
+        tag = obj.get("t")
+        row = self._tagged.get(tag) if isinstance(tag, str) else None
+        if row is None:
+            raise ValueError(f"unknown event or command {tag!r:.80}")
+        return self.build(row.kind, {name: member for name, member in obj.items() if name != "t"})
+
+    def plain(self, value: Any) -> Any:
+        """Any value of the table, or of JSON, as JSON."""
+        if type(value) in _SCALARS:
+            return value
+        if type(value) in self._rows:
+            return self._members(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value).decode(errors="replace")
+        if isinstance(value, frozenset):
+            return sorted(self.plain(member) for member in value)
+        if isinstance(value, tuple | list):
+            return [self.plain(member) for member in value]
+        if isinstance(value, Mapping):
+            return {key: self.plain(member) for key, member in value.items()}
+        return value
+
+    def build(self, kind: type[Value], obj: Any) -> Value:
+        """The value of class `kind` of a JSON object made by `plain`. Raises ValueError naming what is wrong."""
+        try:
+            return self._build(kind, obj)  # type: ignore[no-any-return]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self._rows[kind].tag}: {error}") from error
+
+    def _members(self, value: Any) -> dict[str, Any]:
+        members = {}
+        for field in self._fields[type(value)]:
+            member = getattr(value, field.name)
+            if member is not None or not field.is_left_out:
+                members[field.stored] = self.plain(member)
+        return members
+
+    def _build(self, kind: Any, obj: Any) -> Any:
+        _expect(Mapping, "an object", obj)
+        known = self._fields[kind]
+        unknown = obj.keys() - {field.stored for field in known}
+        if unknown:
+            raise ValueError(f"{self._rows[kind].tag} has no field {min(map(str, unknown))!r:.80}")
+        members: dict[str, Any] = {}
+        for field in known:
+            if field.stored in obj:
+                members[field.name] = self._typed(field.hint, obj[field.stored])
+            elif field.is_required:
+                raise ValueError(f"{field.stored} is missing")
+        return kind(**members)
+
+    def _typed(self, hint: Any, value: Any) -> Any:
+        if hint in self._rows:
+            return self._build(hint, value)
+        if hint == Chunk:
+            _expect(str, "a text", value)
+            return value.encode()
+        origin, arguments = get_origin(hint), get_args(hint)
+        if origin in (Union, types.UnionType):
+            if value is None and type(None) in arguments:
+                return None
+            return self._typed(next(choice for choice in arguments if choice is not type(None)), value)
+        if origin in (tuple, frozenset):
+            _expect(list, "a list", value)
+            return origin(self._typed(arguments[0], member) for member in value)
+        if origin is Literal:
+            if value not in arguments:
+                raise ValueError(f"{value!r:.80} is none of {', '.join(map(repr, arguments))}")
+            return value
+        if hint is float and type(value) is int:
+            return value
+        if hint in (int, float, str, bool) and type(value) is not hint:
+            raise TypeError(f"{value!r:.80} is not of type {hint.__name__}")
+        if origin is Mapping:
+            _expect(Mapping, "an object", value)
+        return value
+
+
+def _fields(row: Row) -> tuple[_Field, ...]:
+    hints, defaults = get_type_hints(row.kind), _defaults(row.kind)
+    return tuple(
+        _Field(name, stored, hints[name], name not in defaults, defaults.get(name, MISSING) is None)
+        for name, stored in row.fields.items()
+    )
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    """The fields that need not be given."""
+    if not is_dataclass(kind):
+        return dict(kind._field_defaults)
+    return {
+        field.name: field.default
+        for field in fields(kind)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+
+
+def _expect(kind: Any, name: str, value: Any) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r:.80} is not {name}")
+
+
+FORMAT_2: Final = Vocabulary((*EVENTS, *COMMANDS), VALUES)
+to_json, from_json = FORMAT_2.to_json, FORMAT_2.from_json
+plain, build = FORMAT_2.plain, FORMAT_2.build

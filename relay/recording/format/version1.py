@@ -1,0 +1,182 @@
+"""Reads journals of format 1 into the lines of format 2.
+
+In format 1 audio was an event, `Forwarded`, that the rules passed on as a command. Here it is a line of its own again;
+what else the rules did at it becomes the outcome of an `OutputStarted` before it. Names are those of format 1's classes
+and fields, frozen: this table does not follow the code.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relay.core import events as ev
+from relay.core.commands import TellText
+from relay.core.realtime_events import Obj
+from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, SpeechAudio
+from relay.recording.format.members import alignment, count, done, happened, texts, words
+from relay.recording.format.realtime import is_event, read_event, read_frame
+from relay.recording.format.serialize import Vocabulary, to_json
+from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
+from relay.recording.format.write import PASSED_ON
+
+CLASSES: Final[Mapping[str, str]] = {
+    "hello": "Hello", "playback": "Playback", "tool_result": "ToolResult", "user_text": "UserText", "commit": "Commit",
+    "clear": "Clear", "interrupt": "Interrupt", "consent": "Consent", "bye": "Bye",
+    "client_protocol_error": "ClientFault", "client_closed": "ClientClosed", "client_rate_limited": "ClientTooFast",
+    "client_message_stalled": "MessageStalled", "client_backpressure": "ClientStuck",
+    "upstream_opened": "UpstreamOpened", "upstream_refused": "UpstreamRefused", "upstream_closed": "UpstreamClosed",
+    "upstream_backpressure": "UpstreamStuck", "session_created": "SessionCreated", "session_updated": "SessionUpdated",
+    "speech_started": "SpeechStarted", "speech_stopped": "SpeechStopped", "input_committed": "InputCommitted",
+    "input_cleared": "InputCleared", "user_transcript": "UserTranscript",
+    "user_transcript_failed": "UserTranscriptFailed", "item_added": "ItemAdded", "item_deleted": "ItemDeleted",
+    "item_truncated": "ItemTruncated", "response_created": "ResponseCreated", "output_item_added": "OutputItemAdded",
+    "text_delta": "TextDelta", "text_done": "TextDone", "audio_done": "AudioDone", "response_done": "ResponseDone",
+    "upstream_error": "UpstreamError", "unknown_upstream_event": "UnknownUpstream",
+    "malformed_upstream_message": "MalformedUpstream", "voice_connected": "VoiceOpened", "voice_audio": "VoiceSpoke",
+    "voice_context_done": "VoiceFinished", "voice_failed": "VoiceFailed", "deadline_reached": "Tick",
+    "first_audio_sent": "AudioHanded", "playout_finished": "PlayedOut", "playout_cleared": "AudioDropped",
+    "playout_overflow": "AudioOverflow", "tool_call_finished": "ToolReturned", "tool_call_progress": "ToolProgressed",
+    "end_requested": "EndAsked", "server_draining": "Draining", "key_revoked": "KeyRevoked",
+    "internal_failure": "Crashed", "client_event": "ClientSaid", "upstream_event": "UpstreamSaid",
+    "invalid_client_message": "ClientBabbled",
+    "configure_session": "ConfigureSession", "commit_input": "CommitInput", "clear_input": "ClearInput",
+    "create_item": "CreateItem", "delete_item": "DeleteItem", "truncate_item": "TruncateItem",
+    "create_response": "CreateResponse", "cancel_response": "CancelResponse", "close_upstream": "CloseUpstream",
+    "send_connected": "TellConnected", "send_ready": "TellReady", "send_speech": "TellSpeech",
+    "send_response_start": "TellResponseStart", "send_response_end": "TellResponseEnd", "send_text_delta": "TellText",
+    "send_transcript": "TellTranscript", "send_tool": "TellTool", "send_tool_call": "TellToolCall",
+    "send_interrupted": "TellInterrupted", "send_usage": "TellUsage", "send_latency": "TellLatency",
+    "send_error": "TellError", "send_goodbye": "TellGoodbye", "close_client": "CloseClient",
+    "audio_start": "PlayStart", "audio_end": "PlayEnd", "clear_playout": "DropAudio", "sync_playout": "SyncPlayhead",
+    "apply_options": "UseOptions", "connect_voice": "OpenVoice", "speak_sentence": "SpeakText",
+    "speak_text": "SpeakWhole", "finish_voice_context": "EndSpeech", "cancel_voice_context": "HushSpeech",
+    "keep_voice_context": "KeepSpeech", "disconnect_voice": "CloseVoice", "run_tool": "RunTool",
+    "cancel_tool": "CancelTool", "cancel_all_tools": "CancelTools", "send_to_client": "TellClient",
+    "send_to_upstream": "TellUpstream", "forward_to_client": "PassDown",
+}  # fmt: skip
+"""The tags of format 2 and the names of format 1 for the same."""
+FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "hello": {"fields": "given"},
+    "upstream_backpressure": {"fatal": "final"},
+    "upstream_event": {"frame": "raw"},
+    "playout_cleared": {"parts": "clips"},
+    "configure_session": {"include_examples": "teach"},
+    "forward_to_client": {"frame": "raw"},
+    "sent_part": {"sent_ms": "handed_ms", "played_ms": "estimated_ms"},
+}
+"""The fields that had another name in format 1, by tag."""
+_AUDIO: Final = "Forwarded"
+_DELTA: Final = "response.output_audio.delta"
+
+
+def _row_of_format_1(row: Row) -> Row:
+    former = FIELDS.get(row.tag, {})
+    fields = {name: former.get(stored, stored) for name, stored in row.fields.items()}
+    return Row(row.kind, CLASSES.get(row.tag, row.tag), fields)
+
+
+FORMAT_1: Final = Vocabulary(
+    [_row_of_format_1(row) for row in (*EVENTS, *COMMANDS) if row.tag in CLASSES], map(_row_of_format_1, VALUES)
+)
+
+
+def read(line: Obj, now: float) -> list[Line]:
+    """An event or audio, as one line or two of format 2. Raises ValueError naming what is wrong with it."""
+    if is_event(line):
+        return _realtime_event(line, now)
+    if "in" in line:
+        return _input(line, now)
+    if "out" in line:
+        return _output(line, now)
+    if "voice" in line:
+        return _speech(line, now)
+    if "event" in line:
+        return _event(line, now)
+    if "words" in line:
+        event = words(line)
+        return [Happened(now, event, (to_json(TellText(event.text)),))]
+    raise ValueError("there is none of event, in, out, voice, words, sent, gap, end in it")
+
+
+def _realtime_event(line: Obj, now: float) -> list[Line]:
+    event = read_event(line)
+    if "said" in line:
+        frame = Frame(said=event.body)
+        return [_converted(happened(line, now, event, (PASSED_ON,), count(line, "in"), frame))]
+    return [_converted(happened(line, now, event, (PASSED_ON,)))]
+
+
+def _input(line: Obj, now: float) -> list[Line]:
+    audio = InputAudio(now, count(line, "in"), read_frame(line))
+    return [*_besides(line, now, ev.Tick()), audio]
+
+
+def _output(line: Obj, now: float) -> list[Line]:
+    n_bytes, frame = count(line, "out"), read_frame(line)
+    discarded = done(line, (PASSED_ON,)) == ()
+    if frame is not None:
+        return [*_besides(line, now, ev.Tick()), OutputAudio(now, n_bytes, discarded=discarded, frame=frame)]
+    item_id, response_id = texts(line, "item", "response")
+    audio = OutputAudio(now, n_bytes, response_id, item_id, count(line, "part"), discarded)
+    return [*_besides(line, now, ev.OutputStarted(response_id, item_id, audio.content_index)), audio]
+
+
+def _besides(line: Obj, now: float, event: ev.Event) -> list[Line]:
+    """What followed audio besides passing it on, as what followed `event`."""
+    if line.get("raised") is not None:
+        return [happened(line, now, event)]
+    do = _commands(done(line, ()))
+    return [Happened(now, event, do)] if do else []
+
+
+def _speech(line: Obj, now: float) -> list[Line]:
+    n_bytes, (context_id,) = count(line, "voice"), texts(line, "context")
+    stored, told = done(line, ()), alignment(line)
+    do = _commands(stored)
+    is_heard = any(_is_audio(command) for command in stored)
+    audio = SpeechAudio(now, n_bytes, context_id, told, not is_heard, do if is_heard else ())
+    if do and not is_heard:
+        return [audio, Happened(now, ev.VoiceSpoke(context_id, n_bytes, told), do)]
+    return [audio]
+
+
+def _event(line: Obj, now: float) -> list[Line]:
+    obj = line["event"]
+    name = obj.get("t") if isinstance(obj, Mapping) else None
+    if name == _AUDIO:  # its audio was no usual base64, or our own code failed at it
+        return _besides(line, now, _started(obj))
+    if name == CLASSES["voice_audio"]:
+        obj = {member: value for member, value in obj.items() if member != "raw"}
+    return [_converted(happened(line, now, FORMAT_1.from_json(obj)))]
+
+
+def _started(obj: Mapping[str, Any]) -> ev.Event:
+    if obj.get("kind") != "output_audio":
+        return ev.Tick()
+    item_id, response_id = texts(obj, "item_id", "response_id")
+    return ev.OutputStarted(response_id, item_id, count(obj, "content_index"))
+
+
+def _converted(line: Happened) -> Happened:
+    if line.do is None:
+        return line
+    return Happened(line.now, line.event, _commands(line.do, keep=True), None, line.n_audio_bytes, line.frame)
+
+
+def _commands(do: tuple[Any, ...], *, keep: bool = False) -> tuple[Any, ...]:
+    """Commands as format 2 stores them, but for audio and events that were held back; `keep`: with "="."""
+    commands: list[Any] = []
+    for command in do:
+        if command == PASSED_ON:
+            commands += [command] if keep else []
+        elif not _is_audio(command) and command.get("t") != CLASSES["forward_to_client"]:
+            commands.append(to_json(FORMAT_1.from_json(command)))
+    return tuple(commands)
+
+
+def _is_audio(command: Any) -> bool:
+    """Whether a command passed audio on: as it came, or in an event with another number in it."""
+    if command == PASSED_ON:
+        return True
+    body = command.get("body")
+    is_delta = isinstance(body, Mapping) and body.get("type") == _DELTA
+    return command.get("t") == _AUDIO or (is_delta and command.get("t") == CLASSES["send_to_client"])

@@ -1,0 +1,275 @@
+"""Writes the lines of a journal of format 2, one JSON object each; `docs/recording-format.md` is their table.
+
+A line without what looks like a credential is `line_of`; while a session goes on, `live_line` leaves long ones for
+later. `now` is the session's clock, in seconds.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from relay.core.commands import TellText
+from relay.core.events import TextDelta
+from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.core.redact import clean, redact
+from relay.core.values import Alignment
+from relay.recording.format.lines import Gap
+from relay.recording.format.realtime import append_body, clean_frame, clean_members, cut_append, cut_delta, members_of
+from relay.recording.format.serialize import to_json
+from relay.session.common.media_types import AudioFrame
+
+PASSED_ON: Final = "="
+"""In `do`: the event itself, passed on."""
+MAX_LINE_BYTES: Final = 48 * 1024 * 1024
+"""A Realtime client's event may have 16 MiB, and stands there twice if the relay changed it."""
+MAX_RAISED_CHARS: Final = 500
+MAX_LIVE_REDACTED_BYTES: Final = 8 * 1024
+"""A longer line is not searched for credentials while its session goes on: that takes 0.2 µs a byte."""
+MAX_TEXT_CHARS: Final = 400
+"""No `delta` of text is longer; one that is holds audio."""
+
+Obj = dict[str, Any]
+
+_NOT_ORJSON = b'{"now": '
+_UNREDACTED = b'{"unredacted":'
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> Obj:
+    """Any event, for `line_of` or `live_line`; `commands` None: our own code `raised`."""
+    return _with_outcome({"now": now, "event": to_json(event)}, event, commands, raised, [])
+
+
+def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> bytes:
+    """The line of any event."""
+    return line_of(event_object(event, now, commands, raised))
+
+
+def realtime_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
+    """An event of a Realtime client's session, and the client's audio in it, which is written elsewhere."""
+    if not isinstance(event, ClientSaid | UpstreamSaid):
+        return event_object(event, now, commands, raised), b""
+    members, samples = members_of(event)
+    return _with_outcome({"now": now, **members}, event, commands, raised, [PASSED_ON]), samples
+
+
+def words_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
+    """The line of more of the assistant's text; short where nothing followed but sending it to the client."""
+    if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
+        return event_line(event, now, commands)
+    response_id, item_id, part, text, spoken = event
+    words = redact(text, len(text)) if len(text) > 6 else text
+    return _dump({"now": now, "words": words, "item": item_id, "response": response_id, "part": part, "spoken": spoken})
+
+
+def encode_commands(event: Any, commands: Sequence[Any]) -> list[Any]:
+    """Commands as they stand in `do`, without what looks like a credential."""
+    return [_cleaned_command(command) for command in _as_stored(event, commands)]
+
+
+def _with_outcome(line: Obj, event: Any, commands: Sequence[Any] | None, raised: str, usual: list[Any]) -> Obj:
+    if commands is None:
+        line["raised"] = raised
+    else:
+        do = _as_stored(event, commands)
+        if do != usual:
+            line["do"] = do
+    return line
+
+
+def _as_stored(event: Any, commands: Sequence[Any]) -> list[Any]:
+    return [PASSED_ON if _is_passed_on(event, command) else _command(command) for command in commands]
+
+
+def _is_passed_on(event: Any, command: Any) -> bool:
+    if isinstance(event, UpstreamSaid):
+        return type(command) is PassDown and command.raw == event.raw
+    return isinstance(event, ClientSaid) and type(command) is TellUpstream and command.body == event.body
+
+
+def _command(command: Any) -> Obj:
+    obj = to_json(command)
+    if type(command) in (TellClient, TellUpstream):
+        obj["body"] = {name: _without_audio(name, member) for name, member in obj["body"].items()}
+    return obj
+
+
+def _without_audio(name: str, value: Any) -> Any:
+    """A member of an event that was written anew; audio is stored once, with the event that brought it."""
+    if name in ("audio", "delta") and isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
+        return f"{len(value)} characters"
+    return value
+
+
+# -- audio ------------------------------------------------------------------------------------------------------------
+
+
+def input_lines(times: Sequence[float], n_bytes: int) -> bytes:
+    """The lines of the client's audio that came at these times, `n_bytes` each.
+
+    Fifty a second in each session: orjson writes a float ten times as fast as `repr`, and in a list all at once.
+    """
+    end = b',"in":%d}\n' % n_bytes
+    return b'{"now":' + orjson.dumps(times)[1:-1].replace(b",", end + b'{"now":') + end
+
+
+def output_line(
+    now: float, n_bytes: int, response_id: str, item_id: str, content_index: int, discarded: bool = False
+) -> bytes:
+    """The line of the upstream's audio; `discarded`: it went no further."""
+    line: Obj = {"now": now, "out": n_bytes, "item": item_id, "response": response_id, "part": content_index}
+    if discarded:
+        line["discarded"] = True
+    return _dump(line)
+
+
+def speech_line(
+    now: float,
+    n_bytes: int,
+    context_id: str,
+    alignment: Alignment | None = None,
+    commands: Sequence[Any] = (),
+    discarded: bool = False,
+) -> bytes:
+    """The line of an external voice's audio and of the event that followed; `discarded`: none did."""
+    line: Obj = {"now": now, "voice": n_bytes, "context": context_id}
+    if alignment is not None and not _spells_a_secret(alignment):
+        line |= {"chars": alignment.chars, "starts": alignment.starts_ms, "lengths": alignment.durations_ms}
+    if discarded:
+        line["discarded"] = True
+    elif commands:
+        line["do"] = encode_commands(None, commands)
+    return _dump(line)
+
+
+def _spells_a_secret(alignment: Alignment) -> bool:
+    text = "".join(alignment.chars)
+    return redact(text, len(text)) != text
+
+
+def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
+    """The line of audio that went to the client's socket; `kept`: it is written to `sent.pcm`."""
+    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (orjson.dumps(now), n_bytes, crc, b',"kept":true' if kept else b"")
+
+
+def input_frame_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
+    """The line of a Realtime client's append that went through the uplink, and the audio in it.
+
+    One whose audio is no usual base64 is written as an event that was passed on, with its audio in the line.
+    """
+    cut = cut_append(frame)
+    if cut is None:
+        body = append_body(frame)
+        return line_of(realtime_object(ClientSaid(body), now, (TellUpstream(body),))[0]), b""
+    around, samples = cut
+    if not around:
+        return input_lines([now], len(samples)), samples
+    return line_of({"now": now, "in": len(samples), **around}), samples
+
+
+def output_frame_line(now: float, frame: AudioFrame) -> tuple[bytes, bytes]:
+    """The line of an audio delta that went to a Realtime client, and the audio in it; unusual base64 as above."""
+    raw = bytes(frame.raw)
+    cut = cut_delta(raw, frame.audio_at)
+    if cut is None:
+        return line_of(realtime_object(UpstreamSaid(raw, {}), now, (PassDown(raw),))[0]), b""
+    around, samples = cut
+    return line_of({"now": now, "out": len(samples), **around}), samples
+
+
+# -- the journal ------------------------------------------------------------------------------------------------------
+
+
+def gap_line(gap: Gap) -> bytes:
+    """The line that stands for lines that could not be written."""
+    return _dump({"gap": {"records": gap.records, "from": gap.first, "to": gap.last}})
+
+
+def end_line(now: float, reason: str) -> bytes:
+    """The last line."""
+    return _dump({"now": now, "end": reason})
+
+
+# -- redaction --------------------------------------------------------------------------------------------------------
+
+
+def line_of(line: Obj) -> bytes:
+    """A line without anything that looks like a credential."""
+    return _dump(_cleaned_line(line))
+
+
+def live_line(line: Obj, n_bytes: int = 0) -> bytes:
+    """A line of a running recording. A long one is redacted later, when it is read or the recording is finished.
+
+    `n_bytes`: what is known of its length; a long line is then encoded once.
+    """
+    if n_bytes <= MAX_LIVE_REDACTED_BYTES and len(_dump(line)) <= MAX_LIVE_REDACTED_BYTES:
+        return line_of(line)
+    return _dump({"unredacted": line})
+
+
+def is_unredacted(raw: bytes) -> bool:
+    """Whether a line was left to be redacted later."""
+    return raw.startswith(_UNREDACTED)
+
+
+def redacted_later(raw: bytes) -> bytes:
+    """The line that `live_line` left to be redacted, of either format. Raises ValueError for what it never wrote."""
+    line = load(raw[len(_UNREDACTED) : raw.rindex(b"}")].lstrip())
+    if not isinstance(line, dict):
+        raise ValueError("what is to be cleaned is no line")
+    try:
+        return line_of(line)
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"a line that is to be cleaned is none of ours: {type(error).__name__}") from None
+
+
+def _cleaned_line(line: Obj) -> Obj:
+    cleaned = clean_members(line)
+    if "event" in cleaned:
+        cleaned["event"] = clean(_expect_object(cleaned["event"]))
+    if "raised" in cleaned:
+        cleaned["raised"] = redact(cleaned["raised"], MAX_RAISED_CHARS)
+    if "do" in cleaned:
+        cleaned["do"] = [_cleaned_command(command) for command in cleaned["do"]]
+    return cleaned
+
+
+def _cleaned_command(command: Any) -> Any:
+    if command == PASSED_ON:
+        return command
+    cleaned = clean(_expect_object(command))
+    if "frame" in command:
+        cleaned["frame"] = clean_frame(command["frame"])
+    return cleaned
+
+
+def _expect_object(value: Any) -> Obj:
+    if not isinstance(value, dict) or "t" not in value:
+        raise TypeError("no event or command")
+    return value
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def load(raw: bytes) -> Any:
+    """The JSON of a line. Raises ValueError.
+
+    What orjson could not write it does not read either: it would round whole numbers over 64 bits. The blank after the
+    colon tells such lines apart.
+    """
+    try:
+        return json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _dump(line: Obj) -> bytes:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # beyond orjson: numbers over 64 bits, lone surrogates, deep nesting
+        return json.dumps(line, ensure_ascii=True, default=str).encode() + b"\n"
