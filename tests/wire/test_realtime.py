@@ -16,7 +16,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import UPSTREAM_PCM, AudioFormat, Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.session.common.media_types import AudioDelta
-from relay.wire.append import MAX_ID_CHARS
+from relay.wire.append import MAX_ID_CHARS, decode_audio, encode_append
 from relay.wire.realtime import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, REQUEST_KEY, RealtimeCodec
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
@@ -200,10 +200,9 @@ def test_no_command_to_the_upstream_is_missing_here() -> None:
 
 
 def test_audio_is_an_append() -> None:
-    codec = RealtimeCodec()
-    event = CLIENT_EVENT.validate_json(codec.encode_audio(b"\x01\x02\x03"), strict=True)
+    event = CLIENT_EVENT.validate_json(encode_append(b"\x01\x02\x03"), strict=True)
     assert event.type == "input_audio_buffer.append"
-    assert codec.decode_audio(event.audio.encode()) == b"\x01\x02\x03"
+    assert decode_audio(event.audio.encode()) == b"\x01\x02\x03"
 
 
 # -- decoding: what OpenAI's types know --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from openai.types.realtime import RealtimeServerEvent
 from relay.core import events as ev
 from relay.core.values import Item, Usage
 from relay.session.common.media_types import AudioDelta
+from relay.wire.append import encode_append
 from relay.wire.realtime import REQUEST_KEY, RealtimeCodec
 from relay.wire.realtime_server import ServerEvents, append_of
 
@@ -88,7 +89,7 @@ def test_what_is_no_message_is_none(event: ev.UpstreamEvent) -> None:
 @given(st.binary(max_size=30))
 @settings(max_examples=20)
 def test_appended_audio_is_read(pcm: bytes) -> None:
-    frame = orjson.loads(RealtimeCodec.encode_audio(pcm))
+    frame = orjson.loads(encode_append(pcm))
     assert append_of(frame) == pcm
     assert append_of({"type": "input_audio_buffer.append", "audio": "ä"}) is None
     assert append_of({"type": "input_audio_buffer.append"}) is None
