@@ -9,18 +9,24 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
-from relay.core.journal_lines import Gap, gap_line
 from relay.private_files import BINARY, FILE_MODE, make_folder
 from relay.recording.folder import AUDIO, HEADER, JOURNAL, write_private
+from relay.recording.format.lines import Gap
+from relay.recording.format.write import gap_line
 from relay.recording.lock import take
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """What all sessions together may have waiting for the disk; further batches become gaps."""
+LINGER_S = 0.05
+"""How long the thread lets batches come together before it waits to be woken."""
 
 _log = logging.getLogger("relay.recordings")
 
@@ -79,6 +85,10 @@ class Files:
     write: Callable[[int, bytes | bytearray], int] = os.write
     missing: Missing = field(default_factory=Missing)
     told: bool = False
+    accepted_bytes: int = 0
+    """What the writer took for them; the loop's side adds to it."""
+    written_bytes: int = 0
+    """What of it is done with; the writer's thread adds to it."""
     _journal: int | None = None
     _sizes: dict[str, int] = field(default_factory=dict)
     """What each file holds of whole batches."""
@@ -169,20 +179,23 @@ class _Lane:
     """What waits for the disk of one recording."""
 
     files: Files | None
-    jobs: deque[tuple[Callable[[], None], int]] = field(default_factory=deque)
-    queued_bytes: int = 0
+    jobs: deque[Callable[[], None]] = field(default_factory=deque)
 
 
 class Writer:
-    """The thread and its queues, one for each recording; `put` is called from the loop and never waits."""
+    """The thread and its queues, one for each recording; `put` and `do` are called from the loop and never wait.
+
+    Jobs reach the thread by a queue, and the lanes are the thread's own. How much waits is counted without a lock:
+    each sum of bytes has one thread that adds to it.
+    """
 
     def __init__(self, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
         self._max_queued_bytes = max_queued_bytes
-        self._queued_bytes = 0
+        self._accepted_bytes = self._written_bytes = 0
+        self._jobs: SimpleQueue[tuple[Files | None, Callable[[], None]] | None] = SimpleQueue()  # None: the end
         self._lanes: dict[Files | None, _Lane] = {}  # those with jobs, and the one whose job is being done
         self._turns: deque[_Lane] = deque()
-        self._stopping = False
-        self._changed = threading.Condition()
+        self._is_stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -193,26 +206,22 @@ class Writer:
     def put(self, files: Files, batch: Batch) -> bool:
         """Write a batch soon. Returns False, and forgets it, when the disk is that far behind for this recording."""
         n_bytes = batch.n_bytes
-        with self._changed:
-            lane = self._lanes.get(files)
-            if not self._has_room(n_bytes, lane.queued_bytes if lane is not None else 0):
-                return False
-            self._queued_bytes += n_bytes
-            self._add(files, lambda: files.put(batch), n_bytes)
+        if not self._has_room(n_bytes, files.accepted_bytes - files.written_bytes):
+            return False
+        self._accepted_bytes += n_bytes
+        files.accepted_bytes += n_bytes
+        self._jobs.put((files, partial(self._write, files, batch, n_bytes)))
         return True
 
     def do(self, job: Callable[[], None], files: Files | None = None) -> None:
         """Run something else, after all that was put before it for the same files."""
-        with self._changed:
-            self._add(files, job, 0)
+        self._jobs.put((files, job))
 
     def stop(self, timeout_s: float) -> bool:
         """Write what is left, then end the thread; False if the disk did not take it in time."""
         if self._thread is None:
             return True
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        self._jobs.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -222,46 +231,48 @@ class Writer:
         It may have as much as it leaves free of three quarters of the room, so that no recording fills them alone. One
         batch is taken in any case, if it fits in there. The last quarter is for recordings that have little waiting.
         """
-        own_bytes_then, all_bytes = own_bytes + n_bytes, self._queued_bytes + n_bytes
+        own_bytes_then, all_bytes = own_bytes + n_bytes, self._accepted_bytes - self._written_bytes + n_bytes
         if own_bytes_then <= self._max_queued_bytes // 64:
             return all_bytes <= self._max_queued_bytes
         free_bytes = self._max_queued_bytes * 3 // 4 - all_bytes
         return free_bytes >= (own_bytes_then if own_bytes else 0)
 
-    def _add(self, files: Files | None, job: Callable[[], None], n_bytes: int) -> None:
-        lane = self._lanes.get(files)
-        if lane is None:
-            lane = self._lanes[files] = _Lane(files)
-            self._turns.append(lane)
-        lane.jobs.append((job, n_bytes))
-        lane.queued_bytes += n_bytes
-        self._changed.notify()
+    # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (lane := self._next()) is not None:
-            job, n_bytes = lane.jobs[0]
+        while self._collect():
+            lane = self._turns.popleft()
             try:
-                job()
+                lane.jobs.popleft()()
             except Exception:  # one session's files must not end the others' thread
                 _log.exception("a recording could not be written")
-            del job  # and the batch that it holds
-            self._done(lane, n_bytes)
-
-    def _next(self) -> _Lane | None:
-        """Whose turn it is, when there is one; None at the end."""
-        with self._changed:
-            while not self._turns:
-                if self._stopping:
-                    return None
-                self._changed.wait()
-            return self._turns.popleft()
-
-    def _done(self, lane: _Lane, n_bytes: int) -> None:
-        with self._changed:
-            lane.jobs.popleft()
-            lane.queued_bytes -= n_bytes
-            self._queued_bytes -= n_bytes
             if lane.jobs:
                 self._turns.append(lane)
             else:
                 del self._lanes[lane.files]
+
+    def _collect(self) -> bool:
+        """Take over all that has been put; if there is nothing to do, wait for it. False: the end."""
+        jobs = self._jobs
+        if not self._turns and jobs.empty() and not self._is_stopping:
+            # Whoever hands over next need not wake this thread, and finds many batches to be written in one go.
+            time.sleep(LINGER_S)
+        while not jobs.empty() or not (self._turns or self._is_stopping):
+            queued = jobs.get()
+            if queued is None:
+                self._is_stopping = True
+                continue
+            files, job = queued
+            lane = self._lanes.get(files)
+            if lane is None:
+                lane = self._lanes[files] = _Lane(files)
+                self._turns.append(lane)
+            lane.jobs.append(job)
+        return bool(self._turns)
+
+    def _write(self, files: Files, batch: Batch, n_bytes: int) -> None:
+        try:
+            files.put(batch)
+        finally:
+            files.written_bytes += n_bytes
+            self._written_bytes += n_bytes

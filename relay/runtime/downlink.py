@@ -99,8 +99,8 @@ class DeviceDownlink:
             return
         self._ledger.add_speech(key, len(samples))
         self._dispatch(VoiceSpoke(context_id, len(samples), alignment))
-        if samples:
-            self._playout.play(key, samples, now)
+        if samples:  # later than the event: a recording's times never run backwards
+            self._playout.play(key, samples, self._clock())
 
 
 class RealtimeDownlink:

@@ -1,4 +1,4 @@
-"""All recordings of one relay: who gets a tape, who finishes what was recorded, and how long it is kept."""
+"""All recordings of one relay: which sessions are recorded, who finishes the recordings, and how long they are kept."""
 
 import asyncio
 import contextlib
@@ -8,18 +8,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from audio.formats import PCM16_24K
 from relay.child_environment import python_command, python_environment
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.limits import SessionLimits
 from relay.core.policy import Principal, RecordMode
-from relay.core.replay import Beginning, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
+from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
 from relay.recording.writer import Writer
-from relay.tape import RealtimeTape, SessionTape
+
+Recorder = TypeVar("Recorder", bound=SessionRecorder)
 
 STOP_TIMEOUT_S = 3.0
 TIDY_EVERY_S = 3600.0
@@ -27,8 +30,8 @@ TIDY_EVERY_S = 3600.0
 _log = logging.getLogger("relay.recordings")
 
 
-class Recorder:
-    """All recordings of one relay: makes tapes, has the finished ones tidied up, keeps to the retention."""
+class RecordingService:
+    """All recordings of one relay: makes recorders, has recordings finished, keeps to the retention."""
 
     def __init__(
         self,
@@ -56,9 +59,9 @@ class Recorder:
         self._due = asyncio.Event()
         self._tidying: asyncio.Task[None] | None = None
         self._started = False
-        self._tapes: set[SessionTape] = set()
+        self._recorders: set[SessionRecorder] = set()
 
-    def tape(
+    def open(
         self,
         session_id: str,
         config: SessionConfig,
@@ -69,15 +72,15 @@ class Recorder:
         speech: SpeechRules | None = None,
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
         model: str | None = None,
-    ) -> SessionTape | None:
-        """A tape for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded.
+    ) -> SessionRecorder | None:
+        """A recorder for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded.
 
         `model`: another one than the settings' is dialled.
         """
         beginning = Beginning(session_id, config, options, principal, started_at, speech, limits)
-        return self._tape(SessionTape, beginning, model or self._model, clock)
+        return self._open(SessionRecorder, beginning, model or self._model, clock)
 
-    def realtime_tape(
+    def open_realtime(
         self,
         session_id: str,
         tools: tuple[ToolSpec, ...],
@@ -86,15 +89,15 @@ class Recorder:
         started_at: float,
         clock: Callable[[], float],
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
-    ) -> SessionTape | None:
+    ) -> RealtimeSessionRecorder | None:
         """The same for a Realtime client's session, to which the relay brings `tools`."""
         config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
         beginning = Beginning(session_id, config, options, principal, started_at, limits=limits, realtime=start)
-        return self._tape(RealtimeTape, beginning, start.model or self._model, clock)
+        return self._open(RealtimeSessionRecorder, beginning, start.model or self._model, clock)
 
-    def _tape(
-        self, kind: type[SessionTape], beginning: Beginning, model: str, clock: Callable[[], float]
-    ) -> SessionTape | None:
+    def _open(
+        self, kind: type[Recorder], beginning: Beginning, model: str, clock: Callable[[], float]
+    ) -> Recorder | None:
         mode = beginning.principal.policy.record or self.mode
         if mode == "off":
             return None
@@ -103,14 +106,14 @@ class Recorder:
         loop = asyncio.get_running_loop()
         folder = self.root / folder_name(header.stamp, beginning.session_id)
         on_closed = partial(_call, loop, self._due.set)
-        tape = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
-        self._tapes.add(tape)
-        return tape
+        recorder = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
+        self._recorders.add(recorder)
+        return recorder
 
-    def done(self, tape: SessionTape) -> None:
-        """The session of a tape has ended."""
-        self._tapes.discard(tape)
-        tape.close()
+    def close(self, recorder: SessionRecorder) -> None:
+        """The session of a recorder has ended."""
+        self._recorders.discard(recorder)
+        recorder.close()
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -123,8 +126,8 @@ class Recorder:
 
     async def stop(self) -> None:
         """Write what is left, in bounded time; what is not finished then is finished at the next start."""
-        for tape in list(self._tapes):
-            self.done(tape)
+        for recorder in list(self._recorders):
+            self.close(recorder)
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.wait([self._tidying])
