@@ -138,7 +138,7 @@ def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | Upstrea
 
 
 def _rewritten(raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
-    """A delta as `view` shows it; audio that is the last of its members is not parsed. What is no JSON stays as it is."""
+    """A delta as `view` shows it; audio that is its last member is not parsed. What is no JSON stays as it is."""
     starts_at = audio_at(raw) if delta_bytes(raw) > 0 and raw.endswith(b'"}') else -1
     is_apart = starts_at > 0 and raw.find(b'"', starts_at) == len(raw) - 2
     try:

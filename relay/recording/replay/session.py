@@ -47,13 +47,13 @@ class ReplayedSession:
     def input(self, n_bytes: int, now: float) -> None:
         """Audio of the client's came."""
         ledger = self.ledger
-        ledger.add_input(n_bytes, now)
+        ledger.add_input(n_bytes)
         if self._gate == "held":
             ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
 
     def discards_output(self, response_id: str, key: PartKey) -> bool:
         """Whether a delta of the upstream's goes no further; its `OutputStarted` has happened, if it was the first."""
-        return bool(self.rules.discards(response_id) or not self.rules.plays(key))
+        return response_id in self.rules.discarded or key not in self.rules.started
 
     def output(self, key: PartKey, n_bytes: int, now: float) -> None:
         """A delta of the upstream's audio was accepted."""
@@ -61,7 +61,7 @@ class ReplayedSession:
 
     def output_frame(self, n_bytes: int, now: float) -> None:
         """A delta went to a Realtime client; one of text has no bytes."""
-        self.ledger.add_played_at_once(n_bytes, now, self.rules.output_bytes_per_ms)
+        self.ledger.add_played_at_once(n_bytes, now, self.rules.deltas.bytes_per_ms)
 
     def discards_speech(self, context_id: str) -> bool:
         """Whether nobody waits for audio of a context."""
