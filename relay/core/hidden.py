@@ -84,13 +84,13 @@ class HiddenItems:
         order, known = self._order, self._known
         if item_id in known:
             return
-        known.add(item_id)
         if previous_item_id is None:
             order.insert(0, item_id)
         elif order and order[-1] != previous_item_id and previous_item_id in known:
             order.insert(order.index(previous_item_id) + 1, item_id)
         else:
             order.append(item_id)
+        known.add(item_id)
         if len(order) > MAX_ORDERED:
             known.discard(order.pop(0))
 

@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from aiohttp import web
 
-from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE, SpeechRules
@@ -14,6 +13,7 @@ from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import ConfigError
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.peers.provider import ProviderClient
+from relay.wire.elevenlabs import VoiceOutput
 
 DEFAULT_MODEL = "eleven_flash_v2_5"
 """The one with the least delay."""
@@ -75,7 +75,7 @@ class Voices:
 
     def way(
         self, provider: ProviderClient, secrets: KnownSecrets = NO_SECRETS
-    ) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
+    ) -> Callable[[Callable[[VoiceOutput], None]], ElevenLabsVoice] | None:
         """What makes a session's connection to a voice."""
         options = self.options
         return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, secrets)

@@ -24,7 +24,7 @@ from relay.errors import UpstreamError
 from relay.no_redirects import NoRedirectConnect, is_redirect
 from relay.peers.provider import REDIRECTED, Call, ProviderClient, error_code
 from relay.session.common.media_types import SpeechDelta
-from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, output_format, socket_url
+from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, VoiceOutput, output_format, socket_url
 
 DIAL_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 20.0
@@ -61,7 +61,7 @@ class ElevenLabsVoice:
         self,
         options: ElevenLabsOptions,
         provider: ProviderClient,
-        feed: Callable[[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta], None],
+        feed: Callable[[VoiceOutput], None],
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`secrets` stay out of its errors."""

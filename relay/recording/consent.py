@@ -59,10 +59,6 @@ class ConsentGate:
             self._prelude = None
         return False
 
-    def skip_audio(self) -> None:
-        """Audio came before consent: it is not kept."""
-        self._prelude = None
-
     def take_prelude(self) -> list[Record]:
         """What happened before consent and may be recorded."""
         prelude, self._prelude = self._prelude or [], []

@@ -1,57 +1,59 @@
-"""What one session has recorded and not yet handed over: its records in order, and the audio in them.
+"""What one session has recorded and not yet handed over to the thread that writes.
 
-While the session goes on, a record is hardly more than a reference that is kept; lines are made of all of them at once
-when they are handed over, with code and data in the processor's caches. Audio is never copied on the way to the file.
 A batch that finds no room with the writer becomes a gap: the next one begins with a line that says how many records
 are missing.
 """
 
 import logging
-from typing import Any, Final, Literal
-from zlib import crc32
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from relay.core.events import TextDelta
-from relay.recording.format.write import end_line, input_lines, output_line, sent_line, words_line
+from audio.framing import Chunk
+from relay.recording.batch_builder import BatchBuilder, NewBuilder, Record
+from relay.recording.format.write import end_line
 from relay.recording.writer import Batch, Files, Missing, Writer
+from relay.session.common.media_types import AudioDelta, AudioFrame
 
 FLUSH_BYTES: Final = 64 * 1024
 """A buffer that holds more is handed over at once. A conversation at 24 kHz has as much in 0.7 s."""
 RECORD_BYTES: Final = 160
 """What a record takes besides its audio, about."""
-
-Stream = Literal[0, 1, 2, 3]
-"""A file of audio: an index into `relay.recording.folder.AUDIO`."""
-CLIENT: Final = 0
-UPSTREAM: Final = 1
-VOICE: Final = 2
-SENT: Final = 3
-
-_LINE, _OUTPUT, _SENT, _TEXT = range(4)
+EVENT_BYTES: Final = 1024
+"""What an event counts as, so that the number of those that wait is bounded."""
 
 _log = logging.getLogger("relay.recordings")
 
 
 class JournalBuffer:
-    """The records of one session from one hand-over to the next. Nothing in here waits.
+    """The records of one session from one hand-over to the next, while it `is_open`. Nothing in here waits.
 
-    What adds a record returns whether there is so much that it is not to wait for the next flush.
+    The methods that add a record are called up to fifty times a second: each does as little as it can.
     """
 
     __slots__ = (
-        "_first", "_has_begun", "_last", "_lines", "_max_bytes", "_missing", "_name", "_n_records", "_pending_bytes",
-        "_audio", "_records", "_times", "_total_bytes", "_writer",
+        "_has_begun", "_max_bytes", "_missing", "_n_bytes", "_name", "_new_builder", "_on_due", "_records", "_times",
+        "_total_bytes", "_writer", "has_skipped", "is_open", "keeps_sent",
     )  # fmt: skip
 
-    def __init__(self, writer: Writer, name: str, max_bytes: float | None = None) -> None:
-        """`name`: the recording, for the log. `max_bytes`: all that may be handed over; see `is_full`."""
+    def __init__(
+        self, writer: Writer, name: str, max_bytes: float | None, new_builder: NewBuilder, on_due: Callable[[], None]
+    ) -> None:
+        """`name`: the recording, for the log. `max_bytes`: all that may be handed over. `on_due`: flush it now."""
+        self.is_open = False
+        self.has_skipped = False
+        """Whether audio came while it was not open."""
+        self.keeps_sent = False
+        """Whether the audio that is sent is not the upstream's as it came."""
         self._writer = writer
         self._name = name
         self._max_bytes = max_bytes
+        self._new_builder = new_builder
+        self._on_due = on_due
+        self._records: list[Record] = []
+        self._times: list[float] = []
+        self._n_bytes = 0
         self._total_bytes = 0
         self._missing = Missing()
-        self._records: list[Any] = []  # bytes: a frame of input; else a tuple
-        self._times: list[float] = []
-        self._pending_bytes = 0
         self._has_begun = False
 
     @property
@@ -64,49 +66,85 @@ class JournalBuffer:
         """Whether the recording has reached its bound; the batch that reaches it is still written whole."""
         return self._max_bytes is not None and self._total_bytes >= self._max_bytes
 
-    # -- what is recorded ---------------------------------------------------------------------------------------------
+    # -- records ------------------------------------------------------------------------------------------------------
 
-    def add_input(self, samples: bytes, now: float) -> bool:
-        """Audio of the client's, fifty times a second."""
-        self._records.append(samples)
+    def input(self, payload: Chunk, now: float) -> None:
+        """The client sent audio: whole samples in its format; a Realtime client's as a whole append."""
+        if not self.is_open:
+            self.has_skipped = True
+            return
+        self._records.append(payload if type(payload) is bytes else bytes(payload))
         self._times.append(now)
-        self._pending_bytes = pending_bytes = self._pending_bytes + len(samples) + RECORD_BYTES
-        return pending_bytes > FLUSH_BYTES
+        self._n_bytes += len(payload)
+        if self._n_bytes > FLUSH_BYTES:
+            self._on_due()
 
-    def add_output(
-        self, samples: bytes, now: float, response_id: str, item_id: str, content_index: int, discarded: bool
-    ) -> bool:
-        """Audio of the upstream's."""
-        return self._add((_OUTPUT, samples, response_id, item_id, content_index, discarded), now, len(samples))
+    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+        """The upstream sent audio, in its format; `discarded`: the rules had given its response up."""
+        self._add((BatchBuilder.output, samples, delta[:3], discarded), now, len(samples))
 
-    def add_sent(self, samples: bytes, now: float, *, is_kept: bool) -> bool:
-        """Audio that went to the client; `is_kept`: it is not the upstream's as it came."""
-        return self._add((_SENT, samples, is_kept), now, len(samples) if is_kept else 0)
+    def output_frame(self, frame: AudioFrame, now: float) -> None:
+        """The upstream sent audio to a Realtime client."""
+        if type(frame.raw) is not bytes:
+            frame = frame._replace(raw=bytes(frame.raw))
+        self._add((BatchBuilder.output_frame, frame), now, len(frame.raw))
 
-    def add_text(self, event: TextDelta, now: float, commands: Any) -> bool:
-        """More of the assistant's text."""
-        return self._add((_TEXT, event, commands), now, len(event.text))
+    def discarded_speech(self, context_id: str, samples: bytes, now: float) -> None:
+        """An external voice sent audio that nobody waited for."""
+        self._add((BatchBuilder.discarded_speech, samples, context_id), now, len(samples))
 
-    def add_line(self, line: bytes, now: float, stream: Stream = CLIENT, samples: bytes = b"") -> bool:
-        """Anything else, and the audio that its line counts."""
-        return self._add((_LINE, line, stream, samples), now, len(line) + len(samples))
+    def sent(self, samples: Chunk, now: float) -> None:
+        """Audio went to the client's socket, after pacing and conversion."""
+        samples = samples if type(samples) is bytes else bytes(samples)
+        self._add((BatchBuilder.sent, samples, self.keeps_sent), now, len(samples) if self.keeps_sent else 0)
 
-    def _add(self, record: tuple[Any, ...], now: float, n_bytes: int) -> bool:
+    def event(self, event: Any, now: float, commands: Sequence[Any] | None, raised: str, speech: bytes) -> None:
+        """Something happened, and these commands followed."""
+        self._add((BatchBuilder.event, event, commands, raised, speech), now, EVENT_BYTES + len(speech))
+
+    def line(self, line: bytes, now: float, samples: bytes) -> None:
+        """The same as a line, and the client's audio that it counts."""
+        self._add((BatchBuilder.line, line, samples), now, len(line) + len(samples))
+
+    def _add(self, record: Record, now: float, n_bytes: int) -> None:
+        if not self.is_open:
+            self.has_skipped = True
+            return
         self._records.append(record)
         self._times.append(now)
-        self._pending_bytes = pending_bytes = self._pending_bytes + n_bytes + RECORD_BYTES
-        return pending_bytes > FLUSH_BYTES
+        self._n_bytes += n_bytes + RECORD_BYTES
+        if self._n_bytes > FLUSH_BYTES:
+            self._on_due()
 
     # -- to the writer ------------------------------------------------------------------------------------------------
 
     def hand_over(self, files: Files) -> None:
-        """Give all of it to the writer's thread."""
+        """Give all of it to the writer's thread; what cannot be written down raises, and what came before it goes."""
         if not self._records:
             return
-        self._has_begun = True
-        missing = Missing(self._missing.records, self._missing.first, self._missing.last)
-        batch = self._batch(missing.take())
+        records, times, builder = self._records, self._times, self._new_builder()
         self.clear()
+        self._has_begun = True
+        try:
+            builder.add(records, times)
+        finally:
+            missing = Missing(self._missing.records, self._missing.first, self._missing.last)
+            self._put(files, builder.batch(times, missing.take()))
+
+    def end(self, files: Files, now: float, reason: str) -> None:
+        """Hand over what is left, and the last line."""
+        try:
+            self.hand_over(files)
+        finally:
+            # Not by `put`: a gap and an end are so small that they need no room, whatever waits already.
+            batch = Batch((b"", b"", b"", b""), self._missing.take() + end_line(now, reason), 1, now, now)
+            self._writer.do(lambda: files.put(batch), files)
+
+    def clear(self) -> None:
+        """Forget all that was not handed over."""
+        self._records, self._times, self._n_bytes = [], [], 0
+
+    def _put(self, files: Files, batch: Batch) -> None:
         if self._writer.put(files, batch):
             self._missing.records = 0
             self._total_bytes += batch.n_bytes
@@ -114,54 +152,3 @@ class JournalBuffer:
         if not self._missing.records:
             _log.error("recording %s has a gap: the disk is too slow", self._name)
         self._missing.add(batch)
-
-    def end(self, files: Files, now: float, reason: str) -> None:
-        """Hand over what is left, and the last line."""
-        self.hand_over(files)
-        # Not by `put`: a gap and an end are so small that they need no room, whatever waits already.
-        batch = Batch((b"", b"", b"", b""), self._missing.take() + end_line(now, reason), 1, now, now)
-        self._writer.do(lambda: files.put(batch), files)
-
-    def clear(self) -> None:
-        """Forget all that was not handed over."""
-        self._records, self._times = [], []
-        self._pending_bytes = 0
-
-    def _batch(self, beginning: bytes) -> Batch:
-        """All records as lines, behind `beginning`, and their audio."""
-        times, lines = self._times, [beginning]
-        audio: tuple[list[bytes], ...] = ([], [], [], [])
-        client, run, run_bytes = audio[CLIENT], 0, 0
-        for n, record in enumerate(self._records):
-            if type(record) is bytes:  # frames of one length in a row become lines together
-                if len(record) != run_bytes and run:
-                    lines.append(input_lines(times[n - run : n], run_bytes))
-                    run = 0
-                run, run_bytes = run + 1, len(record)
-                client.append(record)
-                continue
-            if run:
-                lines.append(input_lines(times[n - run : n], run_bytes))
-                run = 0
-            now = times[n]
-            kind = record[0]
-            if kind == _OUTPUT:
-                _, samples, response_id, item_id, content_index, discarded = record
-                lines.append(output_line(now, len(samples), response_id, item_id, content_index, discarded))
-                audio[UPSTREAM].append(samples)
-            elif kind == _SENT:
-                _, samples, is_kept = record
-                lines.append(sent_line(now, len(samples), crc32(samples), kept=is_kept))
-                if is_kept:
-                    audio[SENT].append(samples)
-            elif kind == _TEXT:
-                lines.append(words_line(record[1], now, record[2]))
-            else:
-                _, line, stream, samples = record
-                lines.append(line)
-                if samples:
-                    audio[stream].append(samples)
-        if run:
-            lines.append(input_lines(times[-run:], run_bytes))
-        joined = tuple(map(b"".join, audio))
-        return Batch(joined, b"".join(lines), len(times), times[0], times[-1])

@@ -19,6 +19,7 @@ from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_types import SpeechDelta
 from relay.wire.device import DeviceCodec
+from relay.wire.elevenlabs import VoiceOutput
 from relay.wire.realtime import RealtimeCodec
 from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
@@ -51,8 +52,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         observer: Observer | None = None,
         recorder: MediaRecorder | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
-        voice: Callable[[Callable[[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta], None]], VoicePeer]
-        | None = None,
+        voice: Callable[[Callable[[VoiceOutput], None]], VoicePeer] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`voice` makes the way to an external voice, given where its events and its audio go."""
@@ -111,7 +111,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self._device_uplink.flush()
         self.dispatch(self._client_codec.decode_text(message))
 
-    def _take_voice(self, said: ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta) -> None:
+    def _take_voice(self, said: VoiceOutput) -> None:
         if type(said) is SpeechDelta:
             self._downlink.speak(said)
         else:

@@ -56,7 +56,8 @@ _USUAL_APPENDS = (
 """How nearly all appended audio is written: by JavaScript, by Python's `json`, and by pydantic from the API's types."""
 AUDIO_DELTA = "response.output_audio.delta"
 _USUAL_AUDIO = tuple(head for head in USUAL_DELTAS if AUDIO_DELTA.encode() in head)
-_DELTA_KEY = b'"delta"'
+_AUDIO_KEY, _SPACED_AUDIO_KEY = b'"delta":"', b'"delta": "'
+_BLANK_AT = len(b'{"type":')
 _DELTA_HEAD_BYTES = 512
 _PAD = ord("=")
 _TAIL_BYTES = 64
@@ -101,9 +102,12 @@ def _audio_of(raw: bytes) -> bytes:
 
 
 def audio_at(raw: bytes) -> int:
-    """Where the base64 text of an audio delta begins that `delta_bytes` knows; -1 if it stands elsewhere."""
-    key_at = raw.find(_DELTA_KEY, 0, _DELTA_HEAD_BYTES)
-    return raw.find(b'"', key_at + len(_DELTA_KEY), key_at + len(_DELTA_KEY) + 4) + 1 if key_at > 0 else -1
+    """Where the base64 text begins in an audio delta of the usual shape; -1 if it is none."""
+    key = _SPACED_AUDIO_KEY if raw.startswith(b" ", _BLANK_AT) else _AUDIO_KEY
+    key_at = raw.find(key, 0, _DELTA_HEAD_BYTES)
+    starts_at = key_at + len(key)
+    # After another brace it may be the delta of another object.
+    return starts_at if key_at > 0 and raw.find(b"{", 1, starts_at) < 0 else -1
 
 
 def delta_bytes(raw: bytes) -> int:
@@ -113,7 +117,7 @@ def delta_bytes(raw: bytes) -> int:
     starts_at = audio_at(raw)
     ends_at = raw.find(b'"', starts_at) if starts_at > 0 else -1
     n_chars = ends_at - starts_at
-    if ends_at < 0 or n_chars < 4:
+    if ends_at < 0 or n_chars < 4 or raw.find(b"\\", starts_at, ends_at) > 0:  # an escape is no base64 yet
         return -1
     return n_chars // 4 * 3 - (raw[ends_at - 1] == _PAD) - (raw[ends_at - 2] == _PAD)
 
@@ -134,14 +138,18 @@ def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | Upstrea
 
 
 def _rewritten(raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
-    """A delta as `view` shows it; audio is not parsed where its place is known."""
-    starts_at = audio_at(raw) if delta_bytes(raw) > 0 else -1
-    body = orjson.loads(raw if starts_at < 0 else raw[:starts_at] + b'"}')
+    """A delta as `view` shows it; audio that is its last member is not parsed. What is no JSON stays as it is."""
+    starts_at = audio_at(raw) if delta_bytes(raw) > 0 and raw.endswith(b'"}') else -1
+    is_apart = starts_at > 0 and raw.find(b'"', starts_at) == len(raw) - 2
+    try:
+        body = orjson.loads(raw[:starts_at] + b'"}' if is_apart else raw)
+    except orjson.JSONDecodeError:
+        return raw
     shown = view(body)
     if shown is body:
         return raw
     written = orjson.dumps(shown)
-    return written if starts_at < 0 else written[:-2] + raw[starts_at:]
+    return written[:-2] + raw[starts_at:] if is_apart else written
 
 
 class FrontCodec:

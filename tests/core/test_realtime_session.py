@@ -314,6 +314,16 @@ def test_what_is_put_behind_an_item_goes_behind_the_hidden_ones_that_follow_it()
     assert at.take_told()[-1]["previous_item_id"] is None, "nothing that is visible stands before it any more"
 
 
+def test_an_item_that_is_said_to_stand_behind_itself_stands_at_the_end() -> None:
+    at = stage(CLOCK)
+    call = call_item("c1", "clock")
+    at.upstream(user_item("u1"), user_item("u2", "u2"), created("r1"), *call_events("r1", call, previous="u2"))
+    at.upstream(done("r1", call), *output_added("c1", "o1", "item_c1"))
+    at.clear()
+    at.upstream(user_item("u3", "o1"))
+    assert at.take_told()[-1]["previous_item_id"] == "u2"
+
+
 def test_several_calls_in_one_response_get_one_output_each_and_one_follow_up() -> None:
     at = stage(CLOCK, DICE)
     calls = [call_item("c1", "clock"), call_item("c2", "dice"), call_item("c3", "clock")]

@@ -71,7 +71,7 @@ _steps = st.lists(
 
 
 class Model:
-    """What must come of the steps, said in a few lines: every whole sample goes on, in order, unless it is discarded."""
+    """What must come of the steps: every whole sample goes on, in order, unless it is discarded."""
 
     def __init__(self, stage: RuntimeStage, rate_hz: int) -> None:
         self._stage = stage
@@ -85,7 +85,7 @@ class Model:
 
     def audio(self, response: int, item: int, pcm: bytes) -> None:
         """To be called after the delta came: whether it was given up is the rules' decision."""
-        if self._stage.core.discards(f"resp_{response}"):
+        if f"resp_{response}" in self._stage.core.discarded:
             self.discarded += pcm
         elif pcm:
             self.accepted += pcm

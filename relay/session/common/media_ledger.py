@@ -39,6 +39,10 @@ class MediaLedger:
 
     # -- for the audio lines ------------------------------------------------------------------------------------------
 
+    def add_input(self, n_bytes: int) -> None:
+        """The client sent audio."""
+        self.input_bytes += n_bytes
+
     def drop_input(self, n_bytes: int) -> None:
         """The oldest held audio was dropped."""
         self.dropped_input_bytes += n_bytes
