@@ -1,7 +1,7 @@
 """The stored names of format 2: one row for each event, each command and each value that they hold.
 
-A row names the class, its tag, and for each field the name it is stored under. A stored name never changes: recordings
-hold it. To rename a class or a field, change the Python side of its row, and nothing else.
+A row names the class, its tag, and the name that each field is stored under. A stored name never changes: recordings
+hold it. Rename a class on the Python side of its row. A field that gets another name stands there as `name=stored`.
 
 Adding a row, or a field that has a default, keeps older recordings readable. All else needs a new format.
 """
@@ -36,224 +36,179 @@ class Row(NamedTuple):
     fields: Mapping[str, str]
 
 
-def _row(kind: Any, tag: str, /, **fields: str) -> Row:
-    return Row(kind, tag, fields)
+def _row(kind: Any, tag: str, fields: str = "") -> Row:
+    """`fields`: the stored names; `python=stored` where Python has another one."""
+    names = (field.split("=") for field in fields.split())
+    return Row(kind, tag, {name[0]: name[-1] for name in names})
 
 
 EVENTS = (
     # from a device client
     _row(
-        ev.Hello, "hello", given="fields", input="input", output="output", max_ahead_ms="max_ahead_ms", voice="voice",
-        instructions="instructions", language="language", turn="turn", half_duplex="half_duplex", tools="tools",
-        consent="consent",
+        ev.Hello,
+        "hello",
+        "given=fields input output max_ahead_ms voice instructions language turn half_duplex tools consent",
     ),
-    _row(ev.Playback, "playback", item_id="item_id", played_ms="played_ms"),
-    _row(ev.ToolResult, "tool_result", call_id="call_id", output="output", failed="failed"),
-    _row(ev.UserText, "user_text", text="text"),
+    _row(ev.Playback, "playback", "item_id played_ms"),
+    _row(ev.ToolResult, "tool_result", "call_id output failed"),
+    _row(ev.UserText, "user_text", "text"),
     _row(ev.Commit, "commit"),
     _row(ev.Clear, "clear"),
     _row(ev.Interrupt, "interrupt"),
-    _row(ev.Consent, "consent", consent="consent"),
+    _row(ev.Consent, "consent", "consent"),
     _row(ev.Bye, "bye"),
-    _row(ev.ClientFault, "client_protocol_error", code="code", message="message", field="field"),
+    _row(ev.ClientFault, "client_protocol_error", "code message field"),
     # from any client
-    _row(ev.ClientClosed, "client_closed", code="code", reason="reason"),
-    _row(ev.ClientTooFast, "client_rate_limited", what="what"),
+    _row(ev.ClientClosed, "client_closed", "code reason"),
+    _row(ev.ClientTooFast, "client_rate_limited", "what"),
     _row(ev.MessageStalled, "client_message_stalled"),
-    _row(ev.ClientStuck, "client_backpressure", unsent_bytes="unsent_bytes"),
+    _row(ev.ClientStuck, "client_backpressure", "unsent_bytes"),
     # from the upstream
     _row(ev.UpstreamOpened, "upstream_opened"),
-    _row(ev.UpstreamRefused, "upstream_refused", status="status", message="message", retryable="retryable"),
-    _row(ev.UpstreamClosed, "upstream_closed", code="code", reason="reason"),
-    _row(ev.UpstreamStuck, "upstream_backpressure", dropped_bytes="dropped_bytes", final="fatal"),
-    _row(ev.SessionCreated, "session_created", model="model", engine="engine", expires_at="expires_at"),
-    _row(ev.SessionUpdated, "session_updated", silence_ms="silence_ms"),
-    _row(ev.SpeechStarted, "speech_started", item_id="item_id", audio_start_ms="audio_start_ms"),
-    _row(ev.SpeechStopped, "speech_stopped", item_id="item_id", audio_end_ms="audio_end_ms"),
-    _row(ev.InputCommitted, "input_committed", item_id="item_id", previous_item_id="previous_item_id"),
+    _row(ev.UpstreamRefused, "upstream_refused", "status message retryable"),
+    _row(ev.UpstreamClosed, "upstream_closed", "code reason"),
+    _row(ev.UpstreamStuck, "upstream_backpressure", "dropped_bytes final=fatal"),
+    _row(ev.SessionCreated, "session_created", "model engine expires_at"),
+    _row(ev.SessionUpdated, "session_updated", "silence_ms"),
+    _row(ev.SpeechStarted, "speech_started", "item_id audio_start_ms"),
+    _row(ev.SpeechStopped, "speech_stopped", "item_id audio_end_ms"),
+    _row(ev.InputCommitted, "input_committed", "item_id previous_item_id"),
     _row(ev.InputCleared, "input_cleared"),
-    _row(ev.UserTranscript, "user_transcript", item_id="item_id", text="text", final="final"),
-    _row(ev.UserTranscriptFailed, "user_transcript_failed", item_id="item_id", message="message"),
-    _row(ev.ItemAdded, "item_added", item="item", previous_item_id="previous_item_id"),
-    _row(ev.ItemDeleted, "item_deleted", item_id="item_id"),
-    _row(ev.ItemTruncated, "item_truncated", item_id="item_id", audio_end_ms="audio_end_ms"),
-    _row(ev.ResponseCreated, "response_created", response_id="response_id", request_id="request_id"),
-    _row(ev.OutputItemAdded, "output_item_added", response_id="response_id", item="item"),
+    _row(ev.UserTranscript, "user_transcript", "item_id text final"),
+    _row(ev.UserTranscriptFailed, "user_transcript_failed", "item_id message"),
+    _row(ev.ItemAdded, "item_added", "item previous_item_id"),
+    _row(ev.ItemDeleted, "item_deleted", "item_id"),
+    _row(ev.ItemTruncated, "item_truncated", "item_id audio_end_ms"),
+    _row(ev.ResponseCreated, "response_created", "response_id request_id"),
+    _row(ev.OutputItemAdded, "output_item_added", "response_id item"),
+    _row(ev.TextDelta, "text_delta", "response_id item_id content_index text spoken"),
+    _row(ev.TextDone, "text_done", "response_id item_id content_index text spoken"),
+    _row(ev.OutputStarted, "output_started", "response_id item_id content_index"),
+    _row(ev.AudioDone, "audio_done", "response_id item_id content_index"),
     _row(
-        ev.TextDelta, "text_delta", response_id="response_id", item_id="item_id", content_index="content_index",
-        text="text", spoken="spoken",
+        ev.ResponseDone,
+        "response_done",
+        "response_id status reason error_code error_message output usage request_id",
     ),
-    _row(
-        ev.TextDone, "text_done", response_id="response_id", item_id="item_id", content_index="content_index",
-        text="text", spoken="spoken",
-    ),
-    _row(
-        ev.OutputStarted, "output_started", response_id="response_id", item_id="item_id",
-        content_index="content_index",
-    ),
-    _row(ev.AudioDone, "audio_done", response_id="response_id", item_id="item_id", content_index="content_index"),
-    _row(
-        ev.ResponseDone, "response_done", response_id="response_id", status="status", reason="reason",
-        error_code="error_code", error_message="error_message", output="output", usage="usage",
-        request_id="request_id",
-    ),
-    _row(
-        ev.UpstreamError, "upstream_error", code="code", message="message", type="type", param="param",
-        event_id="event_id",
-    ),
-    _row(ev.UnknownUpstream, "unknown_upstream_event", type="type", known="known"),
-    _row(ev.MalformedUpstream, "malformed_upstream_message", what="what"),
+    _row(ev.UpstreamError, "upstream_error", "code message type param event_id"),
+    _row(ev.UnknownUpstream, "unknown_upstream_event", "type known"),
+    _row(ev.MalformedUpstream, "malformed_upstream_message", "what"),
     # from an external voice
     _row(ev.VoiceOpened, "voice_connected"),
-    _row(ev.VoiceSpoke, "voice_audio", context_id="context_id", n_bytes="n_bytes", alignment="alignment"),
-    _row(ev.VoiceFinished, "voice_context_done", context_id="context_id"),
-    _row(
-        ev.VoiceFailed, "voice_failed", message="message", code="code", retryable="retryable", context_id="context_id"
-    ),
+    _row(ev.VoiceSpoke, "voice_audio", "context_id n_bytes alignment"),
+    _row(ev.VoiceFinished, "voice_context_done", "context_id"),
+    _row(ev.VoiceFailed, "voice_failed", "message code retryable context_id"),
     # from the relay itself
     _row(ev.Tick, "deadline_reached"),
-    _row(ev.AudioHanded, "first_audio_sent", item_id="item_id"),
+    _row(ev.AudioHanded, "first_audio_sent", "item_id"),
     _row(ev.PlayedOut, "playout_finished"),
-    _row(ev.AudioDropped, "playout_cleared", clips="parts"),
-    _row(ev.AudioOverflow, "playout_overflow", item_id="item_id", dropped_ms="dropped_ms"),
-    _row(
-        ev.ToolReturned, "tool_call_finished", call_id="call_id", status="status", output="output", ms="ms",
-        arguments="arguments", for_client="for_client",
-    ),
-    _row(ev.ToolProgressed, "tool_call_progress", call_id="call_id", text="text", ms="ms"),
-    _row(ev.EndAsked, "end_requested", call_id="call_id", reason="reason"),
-    _row(ev.Draining, "server_draining", reason="reason"),
+    _row(ev.AudioDropped, "playout_cleared", "clips=parts"),
+    _row(ev.AudioOverflow, "playout_overflow", "item_id dropped_ms"),
+    _row(ev.ToolReturned, "tool_call_finished", "call_id status output ms arguments for_client"),
+    _row(ev.ToolProgressed, "tool_call_progress", "call_id text ms"),
+    _row(ev.EndAsked, "end_requested", "call_id reason"),
+    _row(ev.Draining, "server_draining", "reason"),
     _row(ev.KeyRevoked, "key_revoked"),
-    _row(ev.Crashed, "internal_failure", where="where"),
+    _row(ev.Crashed, "internal_failure", "where"),
     # of a Realtime client's session; the first two have lines of their own
-    _row(rt.ClientSaid, "client_event", body="body"),
-    _row(rt.UpstreamSaid, "upstream_event", raw="frame", body="body"),
-    _row(
-        rt.ClientBabbled, "invalid_client_message", message="message", code="code", param="param", event_id="event_id"
-    ),
-)  # fmt: skip
+    _row(rt.ClientSaid, "client_event", "body"),
+    _row(rt.UpstreamSaid, "upstream_event", "raw=frame body"),
+    _row(rt.ClientBabbled, "invalid_client_message", "message code param event_id"),
+)
 
 COMMANDS = (
     # to the upstream
-    _row(cmd.ConfigureSession, "configure_session", config="config", event_id="event_id", teach="include_examples"),
-    _row(cmd.CommitInput, "commit_input", event_id="event_id"),
-    _row(cmd.ClearInput, "clear_input", event_id="event_id"),
-    _row(cmd.CreateItem, "create_item", item="item", event_id="event_id", after="after"),
-    _row(cmd.DeleteItem, "delete_item", item_id="item_id", event_id="event_id"),
-    _row(
-        cmd.TruncateItem, "truncate_item", item_id="item_id", content_index="content_index",
-        audio_end_ms="audio_end_ms", event_id="event_id",
-    ),
-    _row(cmd.CreateResponse, "create_response", event_id="event_id", allow_tools="allow_tools"),
-    _row(cmd.CancelResponse, "cancel_response", response_id="response_id", event_id="event_id"),
+    _row(cmd.ConfigureSession, "configure_session", "config event_id teach=include_examples"),
+    _row(cmd.CommitInput, "commit_input", "event_id"),
+    _row(cmd.ClearInput, "clear_input", "event_id"),
+    _row(cmd.CreateItem, "create_item", "item event_id after"),
+    _row(cmd.DeleteItem, "delete_item", "item_id event_id"),
+    _row(cmd.TruncateItem, "truncate_item", "item_id content_index audio_end_ms event_id"),
+    _row(cmd.CreateResponse, "create_response", "event_id allow_tools"),
+    _row(cmd.CancelResponse, "cancel_response", "response_id event_id"),
     _row(cmd.CloseUpstream, "close_upstream"),
     # to a device client
-    _row(cmd.TellConnected, "send_connected", session_id="session_id", options="options"),
-    _row(cmd.TellReady, "send_ready", options="options", config="config"),
-    _row(cmd.TellSpeech, "send_speech", started="started"),
+    _row(cmd.TellConnected, "send_connected", "session_id options"),
+    _row(cmd.TellReady, "send_ready", "options config"),
+    _row(cmd.TellSpeech, "send_speech", "started"),
     _row(cmd.TellResponseStart, "send_response_start"),
-    _row(cmd.TellResponseEnd, "send_response_end", final_text="final_text", status="status", more="more"),
-    _row(cmd.TellText, "send_text_delta", text="text"),
+    _row(cmd.TellResponseEnd, "send_response_end", "final_text status more"),
+    _row(cmd.TellText, "send_text_delta", "text"),
+    _row(cmd.TellTranscript, "send_transcript", "role item_id order text final"),
+    _row(cmd.TellTool, "send_tool", "call_id name status ms arguments output text"),
+    _row(cmd.TellToolCall, "send_tool_call", "call_id name arguments timeout_ms"),
+    _row(cmd.TellInterrupted, "send_interrupted", "item_id played_ms heard_text estimated"),
+    _row(cmd.TellUsage, "send_usage", "usage"),
     _row(
-        cmd.TellTranscript, "send_transcript", role="role", item_id="item_id", order="order", text="text",
-        final="final",
+        cmd.TellLatency,
+        "send_latency",
+        "item_id speech_stopped_ms first_delta_ms first_byte_ms first_played_ms total_ms first_text_ms voice_ms",
     ),
-    _row(
-        cmd.TellTool, "send_tool", call_id="call_id", name="name", status="status", ms="ms", arguments="arguments",
-        output="output", text="text",
-    ),
-    _row(
-        cmd.TellToolCall, "send_tool_call", call_id="call_id", name="name", arguments="arguments",
-        timeout_ms="timeout_ms",
-    ),
-    _row(
-        cmd.TellInterrupted, "send_interrupted", item_id="item_id", played_ms="played_ms", heard_text="heard_text",
-        estimated="estimated",
-    ),
-    _row(cmd.TellUsage, "send_usage", usage="usage"),
-    _row(
-        cmd.TellLatency, "send_latency", item_id="item_id", speech_stopped_ms="speech_stopped_ms",
-        first_delta_ms="first_delta_ms", first_byte_ms="first_byte_ms", first_played_ms="first_played_ms",
-        total_ms="total_ms", first_text_ms="first_text_ms", voice_ms="voice_ms",
-    ),
-    _row(cmd.TellError, "send_error", code="code", message="message", field="field", retryable="retryable"),
-    _row(cmd.TellGoodbye, "send_goodbye", reason="reason"),
-    _row(cmd.CloseClient, "close_client", code="code", reason="reason"),
+    _row(cmd.TellError, "send_error", "code message field retryable"),
+    _row(cmd.TellGoodbye, "send_goodbye", "reason"),
+    _row(cmd.CloseClient, "close_client", "code reason"),
     # to the playout
-    _row(cmd.PlayStart, "audio_start", item_id="item_id", content_index="content_index"),
-    _row(cmd.PlayEnd, "audio_end", item_id="item_id", content_index="content_index", total_ms="total_ms"),
+    _row(cmd.PlayStart, "audio_start", "item_id content_index"),
+    _row(cmd.PlayEnd, "audio_end", "item_id content_index total_ms"),
     _row(cmd.DropAudio, "clear_playout"),
-    _row(cmd.SyncPlayhead, "sync_playout", item_id="item_id", played_ms="played_ms"),
-    _row(cmd.UseOptions, "apply_options", options="options"),
+    _row(cmd.SyncPlayhead, "sync_playout", "item_id played_ms"),
+    _row(cmd.UseOptions, "apply_options", "options"),
     # to the uplink
-    _row(cmd.SetInputGate, "set_input_gate", gate="gate"),
-    _row(cmd.ReleaseInput, "release_input", until_bytes="until_bytes"),
+    _row(cmd.SetInputGate, "set_input_gate", "gate"),
+    _row(cmd.ReleaseInput, "release_input", "until_bytes"),
     # to an external voice
-    _row(cmd.OpenVoice, "connect_voice", voice_id="voice_id", output="output"),
-    _row(cmd.SpeakText, "speak_sentence", context_id="context_id", text="text"),
-    _row(
-        cmd.SpeakWhole, "speak_text", context_id="context_id", voice_id="voice_id", output="output", text="text"
-    ),
-    _row(cmd.EndSpeech, "finish_voice_context", context_id="context_id"),
-    _row(cmd.HushSpeech, "cancel_voice_context", context_id="context_id"),
-    _row(cmd.KeepSpeech, "keep_voice_context", context_id="context_id"),
+    _row(cmd.OpenVoice, "connect_voice", "voice_id output"),
+    _row(cmd.SpeakText, "speak_sentence", "context_id text"),
+    _row(cmd.SpeakWhole, "speak_text", "context_id voice_id output text"),
+    _row(cmd.EndSpeech, "finish_voice_context", "context_id"),
+    _row(cmd.HushSpeech, "cancel_voice_context", "context_id"),
+    _row(cmd.KeepSpeech, "keep_voice_context", "context_id"),
     _row(cmd.CloseVoice, "disconnect_voice"),
     # to the tools
-    _row(cmd.RunTool, "run_tool", call_id="call_id", name="name", arguments="arguments"),
-    _row(cmd.CancelTool, "cancel_tool", call_id="call_id"),
+    _row(cmd.RunTool, "run_tool", "call_id name arguments"),
+    _row(cmd.CancelTool, "cancel_tool", "call_id"),
     _row(cmd.CancelTools, "cancel_all_tools"),
     # of a Realtime client's session
-    _row(rt.TellClient, "send_to_client", body="body"),
-    _row(rt.TellUpstream, "send_to_upstream", body="body"),
-    _row(rt.PassDown, "forward_to_client", raw="frame"),
-)  # fmt: skip
+    _row(rt.TellClient, "send_to_client", "body"),
+    _row(rt.TellUpstream, "send_to_upstream", "body"),
+    _row(rt.PassDown, "forward_to_client", "raw=frame"),
+)
 
 VALUES = (
-    _row(AudioFormat, "audio_format", encoding="encoding", rate_hz="rate_hz"),
+    _row(AudioFormat, "audio_format", "encoding rate_hz"),
+    _row(Item, "item", "id kind role status call_id name arguments text"),
     _row(
-        Item, "item", id="id", kind="kind", role="role", status="status", call_id="call_id", name="name",
-        arguments="arguments", text="text",
+        Usage,
+        "usage",
+        "input_tokens output_tokens total_tokens input_audio_tokens input_text_tokens cached_tokens "
+        "output_audio_tokens output_text_tokens",
+    ),
+    _row(Alignment, "alignment", "chars starts_ms durations_ms"),
+    _row(ClipHanded, "sent_part", "item_id content_index handed_ms=sent_ms estimated_ms=played_ms"),
+    _row(
+        ToolSpec,
+        "tool",
+        "name description parameters examples shown protected cancel_on_interrupt of_client timeout_ms",
     ),
     _row(
-        Usage, "usage", input_tokens="input_tokens", output_tokens="output_tokens", total_tokens="total_tokens",
-        input_audio_tokens="input_audio_tokens", input_text_tokens="input_text_tokens",
-        cached_tokens="cached_tokens", output_audio_tokens="output_audio_tokens",
-        output_text_tokens="output_text_tokens",
-    ),
-    _row(Alignment, "alignment", chars="chars", starts_ms="starts_ms", durations_ms="durations_ms"),
-    _row(
-        ClipHanded, "sent_part", item_id="item_id", content_index="content_index", handed_ms="sent_ms",
-        estimated_ms="played_ms",
+        TurnDetection,
+        "turn_detection",
+        "kind threshold prefix_padding_ms silence_duration_ms eagerness create_response interrupt_response",
     ),
     _row(
-        ToolSpec, "tool", name="name", description="description", parameters="parameters", examples="examples",
-        shown="shown", protected="protected", cancel_on_interrupt="cancel_on_interrupt", of_client="of_client",
-        timeout_ms="timeout_ms",
+        SessionConfig,
+        "config",
+        "voice instructions language voice_accent voice_tone turn transcription_model noise_reduction input_format "
+        "output_format tools max_output_tokens effort",
     ),
+    _row(DeviceOptions, "options", "input output max_ahead_ms half_duplex external_voice"),
+    _row(SpeechRules, "speech", "mode fallback_voice"),
+    _row(SessionLimits, "limits", "max_duration_s max_idle_s"),
     _row(
-        TurnDetection, "turn_detection", kind="kind", threshold="threshold", prefix_padding_ms="prefix_padding_ms",
-        silence_duration_ms="silence_duration_ms", eagerness="eagerness", create_response="create_response",
-        interrupt_response="interrupt_response",
+        RealtimePolicy,
+        "realtime_policy",
+        "instructions tools show_tools models voices transcription_models max_output_tokens max_effort allow "
+        "denied_fields",
     ),
-    _row(
-        SessionConfig, "config", voice="voice", instructions="instructions", language="language",
-        voice_accent="voice_accent", voice_tone="voice_tone", turn="turn", transcription_model="transcription_model",
-        noise_reduction="noise_reduction", input_format="input_format", output_format="output_format", tools="tools",
-        max_output_tokens="max_output_tokens", effort="effort",
-    ),
-    _row(
-        DeviceOptions, "options", input="input", output="output", max_ahead_ms="max_ahead_ms",
-        half_duplex="half_duplex", external_voice="external_voice",
-    ),
-    _row(SpeechRules, "speech", mode="mode", fallback_voice="fallback_voice"),
-    _row(SessionLimits, "limits", max_duration_s="max_duration_s", max_idle_s="max_idle_s"),
-    _row(
-        RealtimePolicy, "realtime_policy", instructions="instructions", tools="tools", show_tools="show_tools",
-        models="models", voices="voices", transcription_models="transcription_models",
-        max_output_tokens="max_output_tokens", max_effort="max_effort", allow="allow", denied_fields="denied_fields",
-    ),
-    _row(
-        Policy, "policy", name="name", hello_fields="hello_fields", record="record", realtime="realtime",
-        voice="voice", scopes="scopes", may_mint="may_mint",
-    ),
-)  # fmt: skip
+    _row(Policy, "policy", "name hello_fields record realtime voice scopes may_mint"),
+)
