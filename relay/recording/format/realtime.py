@@ -94,26 +94,6 @@ _CLEANERS: Mapping[str, Callable[[Any], Any]] = {
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def is_event(line: Mapping[str, Any]) -> bool:
-    """Whether a line is an event of a Realtime client's session that has a form of its own."""
-    return "up" in line or "down" in line or "said" in line
-
-
-def read_event(line: Mapping[str, Any]) -> ClientSaid | UpstreamSaid:
-    """The event of such a line; a client's audio is not in it yet. Raises ValueError."""
-    if "up" in line:
-        return ClientSaid(_object(line, "up"))
-    if "said" in line:
-        return ClientSaid(_object(line, "said"))
-    raw = _text(line, "down").encode()
-    return UpstreamSaid(raw, parsed(raw) if line.get("read") is True else {})
-
-
-def read_frame(line: Mapping[str, Any]) -> Frame | None:
-    """What is around the audio of a line, if it says so. Raises ValueError."""
-    return Frame(_text(line, "head"), _text(line, "tail")) if "head" in line else None
-
-
 def with_audio(event: ClientSaid, samples: Chunk) -> ClientSaid:
     """A client's event with its audio in it."""
     return ClientSaid({**event.body, "audio": pybase64.b64encode_as_string(samples)})
@@ -133,17 +113,3 @@ def parsed(raw: bytes) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise ValueError("the event in it is no object")
     return body
-
-
-def _object(line: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = line[name]
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be an event, not {value!r:.40}")
-    return value
-
-
-def _text(line: Mapping[str, Any], name: str) -> str:
-    value = line.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a text, not {value!r:.40}")
-    return value

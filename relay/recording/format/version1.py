@@ -6,16 +6,16 @@ and fields, frozen: this table does not follow the code.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from relay.core import events as ev
-from relay.core.commands import TellText
 from relay.core.realtime_events import Obj
-from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, SpeechAudio
-from relay.recording.format.members import alignment, count, done, happened, texts, words
-from relay.recording.format.realtime import is_event, read_event, read_frame
+from relay.recording.format import version2
+from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import Vocabulary, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
+from relay.recording.format.version2 import count, done, happened, texts
 from relay.recording.format.write import PASSED_ON
 
 CLASSES: Final[Mapping[str, str]] = {
@@ -65,6 +65,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """The fields that had another name in format 1, by tag."""
 _AUDIO: Final = "Forwarded"
+_AS_IN_FORMAT_2: Final = frozenset({"in", "out", "voice", "words", "up", "down"})
 _DELTA: Final = "response.output_audio.delta"
 
 
@@ -81,43 +82,23 @@ FORMAT_1: Final = Vocabulary(
 
 def read(line: Obj, now: float) -> list[Line]:
     """An event or audio, as one line or two of format 2. Raises ValueError naming what is wrong with it."""
-    if is_event(line):
-        return _realtime_event(line, now)
-    if "in" in line:
-        return _input(line, now)
-    if "out" in line:
-        return _output(line, now)
-    if "voice" in line:
-        return _speech(line, now)
     if "event" in line:
         return _event(line, now)
-    if "words" in line:
-        event = words(line)
-        return [Happened(now, event, (to_json(TellText(event.text)),))]
-    raise ValueError("there is none of event, in, out, voice, words, sent, gap, end in it")
-
-
-def _realtime_event(line: Obj, now: float) -> list[Line]:
-    event = read_event(line)
-    if "said" in line:
-        frame = Frame(said=event.body)
-        return [_converted(happened(line, now, event, (PASSED_ON,), count(line, "in"), frame))]
-    return [_converted(happened(line, now, event, (PASSED_ON,)))]
-
-
-def _input(line: Obj, now: float) -> list[Line]:
-    audio = InputAudio(now, count(line, "in"), read_frame(line))
-    return [*_besides(line, now, ev.Tick()), audio]
-
-
-def _output(line: Obj, now: float) -> list[Line]:
-    n_bytes, frame = count(line, "out"), read_frame(line)
-    discarded = done(line, (PASSED_ON,)) == ()
-    if frame is not None:
-        return [*_besides(line, now, ev.Tick()), OutputAudio(now, n_bytes, discarded=discarded, frame=frame)]
-    item_id, response_id = texts(line, "item", "response")
-    audio = OutputAudio(now, n_bytes, response_id, item_id, count(line, "part"), discarded)
-    return [*_besides(line, now, ev.OutputStarted(response_id, item_id, audio.content_index)), audio]
+    if not line.keys() & _AS_IN_FORMAT_2:
+        raise ValueError("there is none of event, in, out, voice, words, sent, gap, end in it")
+    found = version2.read(line, now)
+    match found:
+        case Happened() if "words" not in line:
+            return [_converted(found)]
+        case InputAudio():
+            return [*_besides(line, now, ev.Tick()), found]
+        case OutputAudio():
+            part = found.response_id, found.item_id, found.content_index
+            event = ev.OutputStarted(*part) if found.frame is None else ev.Tick()
+            return [*_besides(line, now, event), replace(found, discarded=done(line, (PASSED_ON,)) == ())]
+        case SpeechAudio():
+            return _speech(found)
+    return [found]
 
 
 def _besides(line: Obj, now: float, event: ev.Event) -> list[Line]:
@@ -128,15 +109,12 @@ def _besides(line: Obj, now: float, event: ev.Event) -> list[Line]:
     return [Happened(now, event, do)] if do else []
 
 
-def _speech(line: Obj, now: float) -> list[Line]:
-    n_bytes, (context_id,) = count(line, "voice"), texts(line, "context")
-    stored, told = done(line, ()), alignment(line)
-    do = _commands(stored)
-    is_heard = any(_is_audio(command) for command in stored)
-    audio = SpeechAudio(now, n_bytes, context_id, told, not is_heard, do if is_heard else ())
-    if do and not is_heard:
-        return [audio, Happened(now, ev.VoiceSpoke(context_id, n_bytes, told), do)]
-    return [audio]
+def _speech(audio: SpeechAudio) -> list[Line]:
+    do, is_heard = _commands(audio.do), any(map(_is_audio, audio.do))
+    if is_heard or not do:
+        return [replace(audio, discarded=not is_heard, do=do)]
+    event = ev.VoiceSpoke(audio.context_id, audio.n_bytes, audio.alignment)
+    return [replace(audio, discarded=True, do=()), Happened(audio.now, event, do)]
 
 
 def _event(line: Obj, now: float) -> list[Line]:
@@ -157,9 +135,7 @@ def _started(obj: Mapping[str, Any]) -> ev.Event:
 
 
 def _converted(line: Happened) -> Happened:
-    if line.do is None:
-        return line
-    return Happened(line.now, line.event, _commands(line.do, keep=True), None, line.n_audio_bytes, line.frame)
+    return line if line.do is None else replace(line, do=_commands(line.do, keep=True))
 
 
 def _commands(do: tuple[Any, ...], *, keep: bool = False) -> tuple[Any, ...]:
