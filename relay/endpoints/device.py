@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import itertools
 import logging
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
+from relay.recording.beginning import Beginning
 from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.device import DeviceRuntime
 from relay.state import RELAY, RelayState
@@ -73,25 +73,12 @@ async def _converse(
     voices: Voices,
     spend: Callable[[], None],
 ) -> None:
-    session_id = relay.new_session_id()
-    started_at = relay.now()
-    limits, rules = relay.settings.session_limits(), voices.rules_for(principal.policy)
-    recorder = relay.recordings.open(
-        session_id, initial.config, options, principal, started_at, relay.now, rules, limits, initial.model
-    )
+    session_id, limits = relay.new_session_id(), relay.settings.session_limits()
+    rules = voices.rules_for(principal.policy)
+    beginning = Beginning(session_id, initial.config, options, principal, relay.now(), rules, limits)
+    recorder = relay.recordings.open(beginning, relay.now, initial.model)
     socket = StrictTextListener(MAX_FRAME_BYTES)
-    numbers = itertools.count(1)
-    core = DeviceSession(
-        session_id,
-        initial.config,
-        options,
-        lambda: f"relay_{next(numbers)}",
-        principal=principal,
-        limits=limits,
-        started_at=started_at,
-        speech=rules,
-    )
-    live = _live_session(relay, core, initial.model, socket, voices, recorder)
+    live = _live_session(relay, beginning.device_session(), initial.model, socket, voices, recorder)
     with registered(relay, live, recorder, spend):
         audio = options.input
         _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, audio.encoding, audio.rate_hz)

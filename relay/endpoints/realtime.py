@@ -5,7 +5,6 @@ sees a refused upgrade as nothing but 1006, so it is accepted first and told in 
 """
 
 import functools
-import itertools
 import logging
 from collections.abc import Callable
 
@@ -15,15 +14,14 @@ from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
 from relay.core.realtime_session import RealtimeSession
-from relay.core.values import ToolSpec
 from relay.endpoints.permissions import require_value
 from relay.endpoints.session_life import registered
 from relay.errors import AccessDenied, ApiError, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
 from relay.peers.upstream import UpstreamRefusal
-from relay.recording.beginning import RealtimeStart
-from relay.recording.session_recorder import RealtimeSessionRecorder
+from relay.recording.beginning import Beginning, RealtimeStart
+from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.realtime import RealtimeRuntime
 from relay.state import RELAY, RelayState
 from relay.wire.beta import BetaClient, BetaUpstream
@@ -56,12 +54,13 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
 async def _converse(
     request: web.Request, relay: RelayState, principal: Principal, model: str, spend: Callable[[], None]
 ) -> web.StreamResponse:
-    session_id = relay.new_session_id()
+    session_id, start = relay.new_session_id(), _start(relay, principal, model)
+    beginning = Beginning.of_realtime(
+        session_id, relay.tool_specs(), start, principal, relay.now(), relay.settings.session_limits()
+    )
+    recorder = relay.recordings.open(beginning, relay.now, start.model)
     socket = StrictTextListener(MAX_MESSAGE_BYTES)
-    start, tools, started_at = _start(relay, principal, model), relay.tool_specs(), relay.now()
-    limits = relay.settings.session_limits()
-    recorder = relay.recordings.open_realtime(session_id, tools, start, principal, started_at, relay.now, limits)
-    live = _live_session(relay, session_id, principal, start, tools, socket, started_at, recorder, speaks_beta(request))
+    live = _live_session(relay, beginning.realtime_session(), start.model, socket, recorder, speaks_beta(request))
     with registered(relay, live, recorder, spend):
         _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
         if "Origin" not in request.headers:
@@ -156,26 +155,12 @@ def _start(relay: RelayState, principal: Principal, model: str) -> RealtimeStart
 
 def _live_session(
     relay: RelayState,
-    session_id: str,
-    principal: Principal,
-    start: RealtimeStart,
-    tools: tuple[ToolSpec, ...],
+    core: RealtimeSession,
+    model: str,
     socket: StrictTextListener,
-    started_at: float,
-    recorder: RealtimeSessionRecorder | None,
+    recorder: SessionRecorder | None,
     beta: bool,
 ) -> RealtimeRuntime:
-    numbers = itertools.count(1)
-    core = RealtimeSession(
-        session_id,
-        principal,
-        tools,
-        lambda: str(next(numbers)),
-        model=start.model,
-        initial=start.initial,
-        limits=relay.settings.session_limits(),
-        started_at=started_at,
-    )
     return RealtimeRuntime(
         core,
         socket,
@@ -184,8 +169,8 @@ def _live_session(
             BetaUpstream() if relay.upstream.speaks_beta else None,
             relay.known_secrets,
         ),
-        functools.partial(relay.dial, model=start.model or None),
-        relay.tools_for(session_id, principal),
+        functools.partial(relay.dial, model=model or None),
+        relay.tools_for(core.session_id, core.principal),
         observer=relay.observer,
         recorder=recorder,
         secrets=relay.known_secrets,

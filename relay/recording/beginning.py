@@ -1,12 +1,16 @@
 """What a session was made of, so that it can be made again; `session.json` holds it."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from relay.core.device_session import DeviceSession
 from relay.core.limits import SessionLimits
 from relay.core.policy import Principal
-from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
+from relay.core.realtime_session import RealtimeSession
+from relay.core.values import UPSTREAM_PCM, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.common.media_ledger import MediaLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,51 @@ class Beginning:
     limits: SessionLimits = SessionLimits()  # frozen
     realtime: RealtimeStart | None = None
 
+    @classmethod
+    def of_realtime(
+        cls,
+        session_id: str,
+        tools: tuple[ToolSpec, ...],
+        start: RealtimeStart,
+        principal: Principal,
+        started_at: float,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
+    ) -> Self:
+        """That of a Realtime client's session, to which the relay brings `tools`."""
+        config, options = SessionConfig(tools=tools), DeviceOptions(UPSTREAM_PCM, UPSTREAM_PCM, max_ahead_ms=None)
+        return cls(session_id, config, options, principal, started_at, limits=limits, realtime=start)
+
     @property
     def kind(self) -> str:
         """Whose session it was: "device", or "realtime"."""
         return "device" if self.realtime is None else "realtime"
+
+    def device_session(self, ledger: MediaLedger | None = None) -> DeviceSession:
+        """A device's session as it is before anything has happened; its ids are counted."""
+        numbers = itertools.count(1)
+        return DeviceSession(
+            self.session_id,
+            self.config,
+            self.options,
+            lambda: f"relay_{next(numbers)}",
+            principal=self.principal,
+            limits=self.limits,
+            started_at=self.started_at,
+            speech=self.speech,
+            ledger=ledger,
+        )
+
+    def realtime_session(self, ledger: MediaLedger | None = None) -> RealtimeSession:
+        """A Realtime client's session as it is before anything has happened; its ids are counted."""
+        numbers, start = itertools.count(1), self.realtime or RealtimeStart()
+        return RealtimeSession(
+            self.session_id,
+            self.principal,
+            self.config.tools,
+            lambda: str(next(numbers)),
+            model=start.model,
+            initial=start.initial,
+            limits=self.limits,
+            started_at=self.started_at,
+            ledger=ledger,
+        )

@@ -8,21 +8,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from audio.formats import PCM16_24K
 from relay.child_environment import python_command, python_environment
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.limits import SessionLimits
-from relay.core.policy import Principal, RecordMode
-from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
-from relay.recording.beginning import Beginning, RealtimeStart
+from relay.core.policy import RecordMode
+from relay.recording.beginning import Beginning
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
 from relay.recording.writer import Writer
-
-Recorder = TypeVar("Recorder", bound=SessionRecorder)
 
 STOP_TIMEOUT_S = 3.0
 TIDY_EVERY_S = 3600.0
@@ -62,47 +56,18 @@ class RecordingService:
         self._recorders: set[SessionRecorder] = set()
 
     def open(
-        self,
-        session_id: str,
-        config: SessionConfig,
-        options: DeviceOptions,
-        principal: Principal,
-        started_at: float,
-        clock: Callable[[], float],
-        speech: SpeechRules | None = None,
-        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
-        model: str | None = None,
+        self, beginning: Beginning, clock: Callable[[], float], model: str | None = None
     ) -> SessionRecorder | None:
         """A recorder for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded.
 
         `model`: another one than the settings' is dialled.
         """
-        beginning = Beginning(session_id, config, options, principal, started_at, speech, limits)
-        return self._open(SessionRecorder, beginning, model or self._model, clock)
-
-    def open_realtime(
-        self,
-        session_id: str,
-        tools: tuple[ToolSpec, ...],
-        start: RealtimeStart,
-        principal: Principal,
-        started_at: float,
-        clock: Callable[[], float],
-        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
-    ) -> RealtimeSessionRecorder | None:
-        """The same for a Realtime client's session, to which the relay brings `tools`."""
-        config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
-        beginning = Beginning(session_id, config, options, principal, started_at, limits=limits, realtime=start)
-        return self._open(RealtimeSessionRecorder, beginning, start.model or self._model, clock)
-
-    def _open(
-        self, kind: type[Recorder], beginning: Beginning, model: str, clock: Callable[[], float]
-    ) -> Recorder | None:
         mode = beginning.principal.policy.record or self.mode
         if mode == "off":
             return None
         self._start_once()
-        header = Header(beginning, started=datetime.now(UTC), upstream=self._upstream, model=model, mode=mode)
+        kind = SessionRecorder if beginning.realtime is None else RealtimeSessionRecorder
+        header = Header(beginning, datetime.now(UTC), self._upstream, model or self._model, mode)
         loop = asyncio.get_running_loop()
         folder = self.root / folder_name(header.stamp, beginning.session_id)
         on_closed = partial(_call, loop, self._due.set)

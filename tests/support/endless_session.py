@@ -18,9 +18,9 @@ async def main(root: Path) -> None:
     from tests.support.tapes import microphone, voice
 
     loop = asyncio.get_running_loop()
-    config, options, started_at = SessionConfig(), DeviceOptions(), loop.time()
-    session = ReplayedSession(Beginning("rs_endless", config, options, Principal(), started_at))
-    recorder = RecordingService(root, "on").open("rs_endless", config, options, Principal(), started_at, loop.time)
+    beginning = Beginning("rs_endless", SessionConfig(), DeviceOptions(), Principal(), loop.time())
+    session = ReplayedSession(beginning)
+    recorder = RecordingService(root, "on").open(beginning, loop.time)
     assert recorder is not None
     said, delta = microphone(20), voice(40, "item_1")
     samples, part = decode_audio(delta.audio), (delta.item_id, delta.content_index)

@@ -3,21 +3,17 @@
 Pure as the rules are: ids come from a counter that starts where the recorded one did, time from the journal.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
-from relay.core.realtime_session import RealtimeSession
 from relay.core.values import UPSTREAM_PCM, Alignment
 from relay.recording.beginning import Beginning
 from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
-
-ID_PREFIX = "relay_"
 
 
 class ReplayedSession:
@@ -25,7 +21,8 @@ class ReplayedSession:
 
     def __init__(self, beginning: Beginning) -> None:
         self.ledger = MediaLedger(beginning.started_at)
-        self.rules: Any = new_session(beginning, self.ledger)
+        new_session = beginning.device_session if beginning.realtime is None else beginning.realtime_session
+        self.rules: Any = new_session(self.ledger)
         self._gate: InputGate = "held"
         self._held = HeldInput()
 
@@ -76,31 +73,3 @@ class ReplayedSession:
     def _input_bytes_per_ms(self) -> int:
         rules = self.rules
         return (rules.options.input if isinstance(rules, DeviceSession) else UPSTREAM_PCM).bytes_per_ms
-
-
-def new_session(beginning: Beginning, ledger: MediaLedger | None = None) -> DeviceSession | RealtimeSession:
-    """The session as it was before anything happened."""
-    numbers = itertools.count(1)
-    if beginning.realtime is not None:
-        return RealtimeSession(
-            beginning.session_id,
-            beginning.principal,
-            beginning.config.tools,
-            lambda: str(next(numbers)),
-            model=beginning.realtime.model,
-            initial=beginning.realtime.initial,
-            limits=beginning.limits,
-            started_at=beginning.started_at,
-            ledger=ledger,
-        )
-    return DeviceSession(
-        beginning.session_id,
-        beginning.config,
-        beginning.options,
-        lambda: f"{ID_PREFIX}{next(numbers)}",
-        principal=beginning.principal,
-        limits=beginning.limits,
-        started_at=beginning.started_at,
-        speech=beginning.speech,
-        ledger=ledger,
-    )
