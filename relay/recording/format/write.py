@@ -38,22 +38,34 @@ _UNREDACTED = b'{"unredacted":'
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
+def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: str) -> tuple[Obj, bytes]:
+    """Any event, for `line_of` or `live_line`, and a client's audio in it, which is written elsewhere.
+
+    `do` are its commands as stored, None: our own code `raised`.
+    """
+    is_realtime = isinstance(event, ClientSaid | UpstreamSaid)
+    members, samples = members_of(event) if is_realtime else ({"event": to_json(event)}, b"")
+    line: Obj = {"now": now, **members}
+    if do is None:
+        line["raised"] = raised
+    elif do != ([PASSED_ON] if is_realtime else []):
+        line["do"] = do
+    return line, samples
+
+
+def realtime_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
+    """An event and its commands, and a client's audio in it; `commands` None: our own code `raised`."""
+    return happened_object(event, now, None if commands is None else _as_stored(event, commands), raised)
+
+
 def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> Obj:
-    """Any event, for `line_of` or `live_line`; `commands` None: our own code `raised`."""
-    return _with_outcome({"now": now, "event": to_json(event)}, event, commands, raised, [])
+    """The same for an event that holds no audio."""
+    return realtime_object(event, now, commands, raised)[0]
 
 
 def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> bytes:
     """The line of any event."""
     return line_of(event_object(event, now, commands, raised))
-
-
-def realtime_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
-    """An event of a Realtime client's session, and the client's audio in it, which is written elsewhere."""
-    if not isinstance(event, ClientSaid | UpstreamSaid):
-        return event_object(event, now, commands, raised), b""
-    members, samples = members_of(event)
-    return _with_outcome({"now": now, **members}, event, commands, raised, [PASSED_ON]), samples
 
 
 def words_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
@@ -68,16 +80,6 @@ def words_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
 def encode_commands(event: Any, commands: Sequence[Any]) -> list[Any]:
     """Commands as they stand in `do`, without what looks like a credential."""
     return [_cleaned_command(command) for command in _as_stored(event, commands)]
-
-
-def _with_outcome(line: Obj, event: Any, commands: Sequence[Any] | None, raised: str, usual: list[Any]) -> Obj:
-    if commands is None:
-        line["raised"] = raised
-    else:
-        do = _as_stored(event, commands)
-        if do != usual:
-            line["do"] = do
-    return line
 
 
 def _as_stored(event: Any, commands: Sequence[Any]) -> list[Any]:

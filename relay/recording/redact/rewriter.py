@@ -20,13 +20,13 @@ from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.folder import AUDIO, JOURNAL, VOICE_AUDIO
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
-from relay.recording.format.realtime import members_of, with_audio
+from relay.recording.format.realtime import with_audio
 from relay.recording.format.serialize import from_json, to_json
 from relay.recording.format.write import (
-    PASSED_ON,
     encode_commands,
     end_line,
     gap_line,
+    happened_object,
     line_of,
     load,
     output_line,
@@ -233,13 +233,7 @@ def _happened(line: Happened) -> bytes:
     event, do = line.event, None if line.do is None else list(line.do)
     if isinstance(event, TextDelta) and do == [to_json(TellText(event.text))]:
         return words_line(event, line.now, (TellText(event.text),))
-    is_realtime = isinstance(event, ClientSaid | UpstreamSaid)
-    told: dict[str, Any] = {"now": line.now, **(members_of(event)[0] if is_realtime else {"event": to_json(event)})}
-    if do is None:
-        told["raised"] = line.raised or ""
-    elif do != ([PASSED_ON] if is_realtime else []):
-        told["do"] = do
-    return line_of(told)
+    return line_of(happened_object(event, line.now, do, line.raised or "")[0])
 
 
 def _around(frame: Frame | None) -> dict[str, str]:
