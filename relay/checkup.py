@@ -97,18 +97,14 @@ async def _check_model(settings: Settings, provider: ProviderClient, today: date
 
 
 def _openai_hint(error: UpstreamError, settings: Settings) -> str:
-    match error.upstream_status:
-        case 401:
-            return "OPENAI_API_KEY is not accepted"
-        case 403:
-            return f"OPENAI_API_KEY may not use {settings.model}; change the key's rights or OPENAI_REALTIME_MODEL"
-        case 404:
-            return f"there is no model {settings.model} for this key; change OPENAI_REALTIME_MODEL"
-        case 429:
-            return "too many requests or no quota left for OPENAI_API_KEY; look at the account's billing"
-        case None:
-            return "nobody answers properly at OPENAI_BASE_URL; change it, or look at the network"
-    return "OPENAI_BASE_URL answers with an error"
+    hints = {
+        401: "OPENAI_API_KEY is not accepted",
+        403: f"OPENAI_API_KEY may not use {settings.model}; change the key's rights or OPENAI_REALTIME_MODEL",
+        404: f"there is no model {settings.model} for this key; change OPENAI_REALTIME_MODEL",
+        429: "too many requests or no quota left for OPENAI_API_KEY; look at the account's billing",
+        None: "nobody answers properly at OPENAI_BASE_URL; change it, or look at the network",
+    }
+    return hints.get(error.upstream_status, "OPENAI_BASE_URL answers with an error")
 
 
 def _shutdown(model: str, told: object, today: date) -> Finding:
@@ -135,7 +131,7 @@ async def _check_session(settings: Settings) -> Finding:
     try:
         if engine is not None:
             await engine.start()
-        url = upstream.url or (engine.url if engine is not None else None)
+        url = engine.url if engine is not None else upstream.url
         assert url is not None
         return await _dial_and_configure(settings, url)
     except RuntimeError as error:
@@ -190,16 +186,13 @@ def _dial_hint(status: int | None, settings: Settings) -> str:
         "local": ("nothing", "nothing", "nothing"),
     }
     key, model, address = names[kind]
-    match status:
-        case 401:
-            return f"the key is not accepted; change {key}"
-        case 403:
-            return f"the key may not do this; change the rights of {key}, or {model}"
-        case 404:
-            return f"there is no such model or address; change {model} or {address}"
-        case 429:
-            return f"too many requests, or no quota left for {key}"
-    return f"change {address}, or look at the network"
+    hints = {
+        401: f"the key is not accepted; change {key}",
+        403: f"the key may not do this; change the rights of {key}, or {model}",
+        404: f"there is no such model or address; change {model} or {address}",
+        429: f"too many requests, or no quota left for {key}",
+    }
+    return hints.get(status or 0, f"change {address}, or look at the network")
 
 
 # -- Azure's pages and ElevenLabs -------------------------------------------------------------------------------------
@@ -238,18 +231,14 @@ async def _other_protocol_works(resource: AzureResource, credential: AnyCredenti
 
 
 def _azure_hint(status: int | None) -> str:
-    match status:
-        case 401:
-            return "change AZURE_OPENAI_API_KEY, or what RELAY_AZURE_TOKEN gives"
-        case 403:
-            return "the resource refuses this key or this network; look at its roles and its firewall"
-        case 404 | 400:
-            return "there is no such deployment; change AZURE_OPENAI_DEPLOYMENT or AZURE_OPENAI_ENDPOINT"
-        case 429:
-            return "the deployment has no quota left"
-        case None:
-            return "change AZURE_OPENAI_ENDPOINT, or look at the network"
-    return "AZURE_OPENAI_ENDPOINT answers with an error"
+    hints = {
+        401: "change AZURE_OPENAI_API_KEY, or what RELAY_AZURE_TOKEN gives",
+        403: "the resource refuses this key or this network; look at its roles and its firewall",
+        429: "the deployment has no quota left",
+        None: "change AZURE_OPENAI_ENDPOINT, or look at the network",
+    }
+    no_deployment = "there is no such deployment; change AZURE_OPENAI_DEPLOYMENT or AZURE_OPENAI_ENDPOINT"
+    return hints.get(status, no_deployment if status in (400, 404) else "AZURE_OPENAI_ENDPOINT answers with an error")
 
 
 async def _check_elevenlabs(

@@ -110,6 +110,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.runtime",
         "relay.spending",
         "relay.state",
+        "relay.target",
         "relay.toolkit",
         "relay.web",
         "relay.wire",

@@ -7,14 +7,14 @@ what can be ignored is a sentence in `warnings`.
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast
-from urllib.parse import urlsplit
 
 from relay.auth.origins import host_in
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
+from relay.target import is_url
 
 DEFAULT_MODEL = "gpt-realtime"
 DEFAULT_VOICE = "marin"
@@ -99,8 +99,10 @@ class NavaiOptions:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, default in _TEXTS.items():  # blank is unset, for explicit options as for the environment
-            object.__setattr__(self, name, _text(getattr(self, name)) or default)
+        for one in fields(self):  # a blank text is unset, for explicit options as for the environment
+            value = getattr(self, one.name)
+            if isinstance(value, str | None) and isinstance(one.default, str | None):
+                object.__setattr__(self, one.name, _text(value) or one.default)
         problems = self._problems()
         if problems:
             raise ConfigError("\n".join(problems))
@@ -120,7 +122,7 @@ class NavaiOptions:
         problems += [
             f"{name} is no URL; write it like https://api.example.com."
             for name in ("openai_base_url", "elevenlabs_base_url")
-            if not _is_url(getattr(self, name))
+            if not is_url(getattr(self, name), ("http", "https", "ws", "wss"))
         ]
         if not self.upstream_timeout_s > 0:
             problems.append(f"upstream_timeout_s must be above 0, not {self.upstream_timeout_s}.")
@@ -173,25 +175,6 @@ class NavaiOptions:
             upstream_timeout_s=upstream_timeout_s,
             warnings=tuple(read.warnings),
         )
-
-
-_TEXTS: dict[str, str | None] = {
-    "openai_api_key": None,
-    "openai_base_url": DEFAULT_OPENAI_BASE_URL,
-    "default_model": DEFAULT_MODEL,
-    "default_voice": DEFAULT_VOICE,
-    "default_instructions": DEFAULT_INSTRUCTIONS,
-    "default_language": None,
-    "default_voice_accent": None,
-    "default_voice_tone": None,
-    "functions_folders": None,
-    "agents_folders": None,
-    "elevenlabs_api_key": None,
-    "elevenlabs_voice_id": None,
-    "elevenlabs_model_id": None,
-    "elevenlabs_output_format": None,
-    "elevenlabs_base_url": DEFAULT_ELEVENLABS_BASE_URL,
-}
 
 
 class _Reader:
@@ -249,11 +232,3 @@ class _Reader:
 
 def _text(value: str | None) -> str | None:
     return (value or "").strip() or None
-
-
-def _is_url(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
-        return False
