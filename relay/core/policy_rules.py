@@ -118,6 +118,11 @@ def scalar(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return value
 
 
+def scalar_members(*names: str) -> Table:
+    """The rows of members that are scalars."""
+    return dict.fromkeys(names, scalar)
+
+
 def scalars(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """One of them, or a list of them."""
     for index, member in enumerate(value if isinstance(value, list) else ()):

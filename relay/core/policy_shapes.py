@@ -20,6 +20,7 @@ from relay.core.policy_rules import (
     one_of,
     require,
     scalar,
+    scalar_members,
     scalar_or,
     scalars,
     shape,
@@ -88,14 +89,10 @@ _PART_TYPES = (
     "input_text", "input_audio", "input_image", "output_text", "output_audio", "text", "audio", "item_reference"
 )  # fmt: skip
 _PART: Table = {
+    **scalar_members("text", "audio", "transcript", "detail", "id"),
     "type": one_of(*_PART_TYPES),
-    "text": scalar,
-    "audio": scalar,
-    "transcript": scalar,
     "image_url": _image_url,
-    "detail": scalar,
-    "id": scalar,
-    "prompt_cache_breakpoint": scalar_or({"mode": scalar, "ttl": scalar}),
+    "prompt_cache_breakpoint": scalar_or(scalar_members("mode", "ttl")),
 }
 _EACH_PART = each(part)
 
@@ -127,9 +124,9 @@ def _check_role(role: Any, policy: RealtimePolicy, path: str) -> None:
     _ROLE(role, policy, path)
 
 
-_COMMON: Table = {"id": text, "type": scalar, "object": scalar, "status": scalar}
+_COMMON: Table = {"id": text, **scalar_members("type", "object", "status")}
 _ELSEWHERE: Table = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null)
-_MCP_ERROR: Table = {"type": scalar, "code": scalar, "message": scalar}
+_MCP_ERROR: Table = scalar_members("type", "code", "message")
 _MCP_LISTED: Table = {"name": scalar, "description": scalar, "input_schema": anything, "annotations": anything}
 
 
@@ -142,17 +139,13 @@ _ITEMS: Mapping[str, Table] = {
     "function_call": {**_COMMON, **_ELSEWHERE, "call_id": text, "name": text, "arguments": scalar},
     "function_call_output": {**_COMMON, **_ELSEWHERE, "call_id": text, "output": _output},
     "item_reference": {**_COMMON, **_ELSEWHERE},
-    "mcp_approval_request": {**_COMMON, "server_label": scalar, "name": scalar, "arguments": scalar},
-    "mcp_approval_response": {**_COMMON, "approval_request_id": scalar, "approve": scalar, "reason": scalar},
+    "mcp_approval_request": {**_COMMON, **scalar_members("server_label", "name", "arguments")},
+    "mcp_approval_response": {**_COMMON, **scalar_members("approval_request_id", "approve", "reason")},
     "mcp_list_tools": {**_COMMON, "server_label": scalar, "tools": each(_listed)},
     "mcp_call": {
         **_COMMON,
-        "server_label": scalar,
-        "name": scalar,
-        "arguments": scalar,
-        "approval_request_id": scalar,
+        **scalar_members("server_label", "name", "arguments", "approval_request_id", "output"),
         "error": scalar_or(_MCP_ERROR),
-        "output": scalar,
     },
 }
 """Every type of item, all of its members."""
@@ -185,22 +178,16 @@ def _allowed_tools(value: Any, policy: RealtimePolicy, path: str) -> Any:
 _TOOLS: Mapping[str, tuple[str, Table]] = {
     "function": (
         "client_tools",
-        {"type": scalar, "name": scalar, "description": scalar, "parameters": _schema, "strict": scalar},
+        {**scalar_members("type", "name", "description", "strict"), "parameters": _schema},
     ),
     "mcp": (
         "mcp",
         {
-            "type": scalar,
-            "server_label": scalar,
-            "server_url": scalar,
-            "server_description": scalar,
-            "connector_id": scalar,
-            "tunnel_id": scalar,
-            "authorization": scalar,
+            **scalar_members("type", "server_label", "server_url", "server_description", "connector_id", "tunnel_id"),
+            **scalar_members("authorization", "defer_loading"),
             "headers": _headers,
             "allowed_callers": scalars,
             "allowed_tools": _allowed_tools,
-            "defer_loading": scalar,
             "require_approval": scalar_or(_APPROVAL),
         },
     ),

@@ -25,6 +25,7 @@ from relay.core.policy_rules import (
     reasoning,
     require,
     scalar,
+    scalar_members,
     scalar_or,
     scalars,
     text,
@@ -76,23 +77,16 @@ def _metadata(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 # -- tables -----------------------------------------------------------------------------------------------------------
 
-_FORMAT: Table = {"type": scalar, "rate": scalar}
+_FORMAT: Table = scalar_members("type", "rate")
 _TURN_DETECTION: Table = {
-    "type": scalar,
-    "threshold": scalar,
-    "prefix_padding_ms": scalar,
-    "silence_duration_ms": scalar,
-    "eagerness": scalar,
-    "create_response": scalar,
-    "interrupt_response": scalar,
+    **scalar_members("type", "threshold", "prefix_padding_ms", "silence_duration_ms", "eagerness"),
+    **scalar_members("create_response", "interrupt_response"),
     "idle_timeout_ms": needs("idle_responses", scalar),
 }
 _TRANSCRIPTION: Table = {
     "model": named(lambda policy: policy.transcription_models),
-    "language": scalar,
+    **scalar_members("language", "prompt", "delay"),
     "languages": scalars,
-    "prompt": scalar,
-    "delay": scalar,
     "keywords": scalars,
 }
 _AUDIO: Table = {
@@ -111,42 +105,31 @@ _AUDIO_OUTPUT: Table = {
     "speed": scalar,
 }
 
-SESSION: Table = {
-    "type": one_of("realtime", "transcription"),
-    "object": scalar,
-    "id": scalar,
-    "expires_at": scalar,
-    "model": named(lambda policy: policy.models),
+_ANSWERS: Table = {
     "instructions": needs("instructions", text),
     "tools": each(tool),
     "tool_choice": tool_choice,
     "parallel_tool_calls": scalar,
     "prompt": needs("prompt", prompt),
-    "tracing": needs("tracing", scalar_or({"workflow_name": scalar, "group_id": scalar, "metadata": anything})),
     "max_output_tokens": max_tokens,
     "output_modalities": scalars,
     "reasoning": reasoning,
+    "audio": nested(lambda: _AUDIO, may_reset=False),
+}
+"""How the model answers: in a session, and for one response."""
+SESSION: Table = {
+    **_ANSWERS,
+    **scalar_members("object", "id", "expires_at"),
+    "type": one_of("realtime", "transcription"),
+    "model": named(lambda policy: policy.models),
+    "tracing": needs("tracing", scalar_or({**scalar_members("workflow_name", "group_id"), "metadata": anything})),
     "truncation": scalar_or(
         {"type": scalar, "retention_ratio": scalar, "token_limits": scalar_or({"post_instructions": scalar})}
     ),
     "include": scalars,
-    "audio": nested(lambda: _AUDIO, may_reset=False),
 }
-RESPONSE: Table = {
-    "instructions": needs("instructions", text),
-    "tools": each(tool),
-    "tool_choice": tool_choice,
-    "parallel_tool_calls": scalar,
-    "prompt": needs("prompt", prompt),
-    "max_output_tokens": max_tokens,
-    "output_modalities": scalars,
-    "reasoning": reasoning,
-    "metadata": _metadata,
-    "conversation": _conversation,
-    "input": each(item),
-    "audio": nested(lambda: _AUDIO, may_reset=False),
-}
-_ANY: Table = {"type": scalar, "event_id": scalar}
+RESPONSE: Table = {**_ANSWERS, "metadata": _metadata, "conversation": _conversation, "input": each(item)}
+_ANY: Table = scalar_members("type", "event_id")
 EVENTS: Mapping[str, Table] = {
     "session.update": {**_ANY, "session": nested(lambda: SESSION, may_reset=False)},
     "input_audio_buffer.append": {**_ANY, "audio": scalar},
