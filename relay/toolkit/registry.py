@@ -12,7 +12,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, overload
 
 from relay.errors import ToolError
@@ -60,6 +60,8 @@ class ToolOptions:
     concurrency: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "examples", tuple(self.examples))
+        object.__setattr__(self, "expose", frozenset(self.expose))
         if self.name is not None:
             check_name(self.name)
         if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
@@ -89,19 +91,7 @@ def tool(
 ) -> Callable[[F], F]: ...
 
 
-def tool(
-    function: F | None = None,
-    /,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    examples: Iterable[str] = (),
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-    expose: Iterable[str] = DEFAULT_EXPOSE,
-    protected: bool = False,
-    cancel_on_interrupt: bool = False,
-    concurrency: int | None = None,
-) -> F | Callable[[F], F]:
+def tool(function: F | None = None, /, **given: Any) -> F | Callable[[F], F]:
     """Marks a function as a tool; usable bare and with options. The function itself is returned.
 
     `examples` are sentences a user might say, with `{parameter}` for values. `expose` says who may see and
@@ -110,18 +100,9 @@ def tool(
     running call. At most `concurrency` calls of it run at a time; one more is answered "busy". On a class the options
     hold for all its methods. Raises ToolError for options that make no sense.
     """
-    if isinstance(examples, str) or isinstance(expose, str):
+    if isinstance(given.get("examples"), str) or isinstance(given.get("expose"), str):
         raise ToolError("@tool: examples and expose are lists of strings, not one string.")
-    options = ToolOptions(
-        name=name,
-        description=description,
-        examples=tuple(examples),
-        timeout_s=timeout_s,
-        expose=frozenset(expose),
-        protected=protected,
-        cancel_on_interrupt=cancel_on_interrupt,
-        concurrency=concurrency,
-    )
+    options = ToolOptions(**given)
 
     def mark(function: F) -> F:
         setattr(function, _OPTIONS, options)
@@ -138,7 +119,7 @@ def options_of(function: object) -> ToolOptions | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tool:
+class Tool(ToolOptions):
     """One tool, ready to be offered and run; `parameters` is its JSON Schema, `source` where it came from.
 
     `is_void`: the function is declared to return nothing, so that over HTTP it has no result at all.
@@ -151,13 +132,10 @@ class Tool:
     signature: Binder = field(repr=False)
     is_async: bool
     source: str
-    examples: tuple[str, ...] = ()
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    expose: frozenset[str] = DEFAULT_EXPOSE
-    protected: bool = False
-    cancel_on_interrupt: bool = False
-    concurrency: int | None = None
     is_void: bool = False
+
+    __eq__ = object.__eq__  # no two of them are the same, whatever their options
+    __hash__ = object.__hash__
 
     @classmethod
     def from_function(
@@ -167,15 +145,14 @@ class Tool:
         name: str | None = None,
         source: str = "",
         description: str | None = None,
-        options: ToolOptions | None = None,
     ) -> "Tool":
         """Describes a function, decorated or not.
 
         Its name is that given to `@tool`, else `name`, else its own; `description` serves where neither `@tool` nor
-        the docstring gives one, `options` where it was not decorated. Raises ToolError where it has no name that is
-        allowed, where a parameter cannot be described, or where an example names no parameter.
+        the docstring gives one. Raises ToolError where it has no name that is allowed, where a parameter cannot be
+        described, or where an example names no parameter.
         """
-        options = options_of(function) or options or ToolOptions()
+        options = options_of(function) or ToolOptions()
         own_name = options.name or name or str(getattr(function, "__name__", type(function).__name__))
         check_name(own_name)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -206,34 +183,22 @@ class Tool:
     ) -> "Tool":
         """A tool of parts: what `function` takes is whatever `signature` binds. Raises ToolError for bad examples."""
         _check_examples(options.examples, signature, name)
+        own = {one.name: getattr(options, one.name) for one in fields(ToolOptions)}
+        own |= {"name": name, "description": options.description or description}
         return cls(
-            name=name,
-            description=options.description or description,
+            **own,
             parameters=signature.parameters,
             function=function,
             signature=signature,
             is_async=is_async,
             source=source,
-            examples=options.examples,
-            timeout_s=options.timeout_s,
-            expose=options.expose,
-            protected=options.protected,
-            cancel_on_interrupt=options.cancel_on_interrupt,
-            concurrency=options.concurrency,
             is_void=is_void,
         )
 
-    def definition(self, *, with_examples: bool = False) -> dict[str, Any]:
-        """The tool as `session.update` takes it; `with_examples` adds "x-examples" for the local engine."""
+    def definition(self) -> dict[str, Any]:
+        """The tool as `session.update` takes it."""
         parameters = dict(self.parameters)
-        if with_examples and self.examples:
-            parameters["x-examples"] = list(self.examples)
-        return {
-            "type": "function",
-            "name": self.name,
-            "description": self.description,
-            "parameters": parameters,
-        }
+        return {"type": "function", "name": self.name, "description": self.description, "parameters": parameters}
 
 
 class ToolRegistry:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from relay.core.server_parts import tool_object
 from relay.local_engine.asr import Heard, Recogniser
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.speech import flite
+from relay.session_tools import tool_specs
+from relay.toolkit.registry import ToolRegistry
 from tests.support.tool_folders import load_folder
 
 VOICES = ("slt", "rms", "kal16", "awb")
@@ -69,7 +72,8 @@ UNKNOWN = (
 
 def shipped_grammar() -> Grammar:
     """What a session with the shipped tools listens for."""
-    return Grammar([tool.definition(with_examples=True) for tool in load_folder(SHIPPED).tools])
+    specs = tool_specs(ToolRegistry(load_folder(SHIPPED).tools))
+    return Grammar([tool_object(spec, teach=True) for spec in specs])
 
 
 def said(sentence: str, voice: str, noise_db: float | None = None) -> bytes:

@@ -69,14 +69,12 @@ def test_an_undecorated_function_is_a_tool_too() -> None:
     assert not made.is_async
 
 
-def test_the_definition_for_a_session_and_for_the_local_engine() -> None:
+def test_the_definition_has_no_examples() -> None:
     made = Tool.from_function(tool(examples=["weather in {city}"])(functools.partial(weather)), name="weather")
     plain = made.definition()
     assert plain["type"] == "function"
     assert (plain["name"], plain["parameters"]) == ("weather", made.parameters)
     assert "x-examples" not in plain["parameters"]
-    assert made.definition(with_examples=True)["parameters"]["x-examples"] == ["weather in {city}"]
-    assert "x-examples" not in made.parameters
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ñandú", "x" * 65, "a\n", "a.b"])
