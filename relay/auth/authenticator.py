@@ -36,7 +36,6 @@ class Authenticator:
         policies: Policies | None = None,
         client_secrets: ClientSecrets | None = None,
         logins: "AdminLogins | None" = None,
-        local_peers: LocalPeers | None = None,
     ) -> None:
         self.client_secrets = client_secrets or ClientSecrets()
         self._sites = HostsAndOrigins(
@@ -44,7 +43,7 @@ class Authenticator:
         )
         self._addresses = ClientAddresses(settings.proxies)
         self._logins = logins
-        self.local_peers = local_peers or LocalPeers.of_this_system()
+        self.local_peers = LocalPeers.of_this_system()
         self.rules = Rules(
             is_loopback=settings.is_loopback,
             is_open=settings.open_access,

@@ -224,8 +224,8 @@ class Voice:
     def finished(self, context_id: str) -> Utterance | ev.VoiceFailed | None:
         """A context is closed. Returns the utterance whose sound is complete by it; then call `pump`."""
         self._contexts.pop(context_id, None)
-        head = self.utterances[0] if self.utterances else None
-        if head is None or not head.context_id or head.context_id != context_id:
+        head = self.speaking(context_id)
+        if head is None:
             return None
         if not head.ended:
             return ev.VoiceFailed("The voice ended before its text did.", "ended_early", context_id=context_id)

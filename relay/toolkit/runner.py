@@ -185,7 +185,9 @@ class ToolRunner:
     async def _answer(
         self, tool: Tool, call: ToolCall, context: ToolContext, audience: Audience
     ) -> tuple[Reply, dict[str, Any] | None]:
-        encode = _http_result if audience == "http" else partial(result, max_bytes=self._max_result_bytes)
+        encode: Encode = partial(result, max_bytes=self._max_result_bytes)
+        if audience == "http":
+            encode = partial(json_result, max_bytes=MAX_HTTP_RESULT_BYTES)
         progress = ProgressRelay(context.on_progress)
         bound = _bind(tool, call.arguments, replace(context, on_progress=progress.report))
         if isinstance(bound, Reply):
@@ -255,10 +257,6 @@ class ToolRunner:
         known = [one.name for one in self._registry.exposed_to(audience) if offers is None or offers(one.name)]
         names = ", ".join(known[:MAX_NAMES_SHOWN]) or "none"
         return failure("unknown_tool", f'There is no tool "{name[:64]}". The tools are: {names}.')
-
-
-def _http_result(value: object) -> Reply:
-    return json_result(value, MAX_HTTP_RESULT_BYTES)
 
 
 def _bind(tool: Tool, arguments: str | Payload, context: ToolContext) -> Bound | Reply:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from relay.errors import ToolError
 from relay.toolkit.names import reading_order
-from relay.toolkit.trust import distrust, open_parents
+from relay.toolkit.trust import distrust, mode_of, open_parents
 
 FALLBACK_FOLDER = "src/ai/functions-modules"
 SKIPPED_FOLDERS = frozenset({"node_modules", "dist", ".venv", "__pycache__"})
@@ -208,7 +208,7 @@ def _warnings_of_modes(places: list[Place]) -> Iterator[str]:
     for why in open_parents(folder for place in places for folder in (place.root, *place.ways)):
         yield f"Others could replace your tools: {why}."
     for place in places:
-        if _mode(place.root) & stat.S_IWGRP:
+        if mode_of(place.root) & stat.S_IWGRP:
             yield f"The tools folder {place.label} may be written by its group; `chmod g-w` on it keeps it yours."
 
 
@@ -244,10 +244,6 @@ def _walk(place: Place, folder: Path, prefix: str) -> Iterator[str]:
             yield from _walk(place, folder / entry.name, f"{path}/")
         elif entry.name.lower().endswith(".py") and place.wants(path) and entry.is_file():
             yield path
-
-
-def _mode(path: Path) -> int:
-    return path.stat().st_mode if os.name == "posix" else 0
 
 
 def _once(files: Iterable[SourceFile]) -> list[SourceFile]:

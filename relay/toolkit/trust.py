@@ -19,7 +19,7 @@ def distrust(path: Path, root: Path) -> str | None:
     if not real.is_relative_to(root):
         return f"{path} is a link that leads out of {root}; put the file itself there"
     way = dict.fromkeys([*_down_to(path, root), *_down_to(real, root)])
-    return next((_clause(one) for one in way if _mode(one) & stat.S_IWOTH), None)
+    return next((_clause(one) for one in way if mode_of(one) & stat.S_IWOTH), None)
 
 
 def open_parents(folders: Iterable[Path]) -> list[str]:
@@ -29,7 +29,7 @@ def open_parents(folders: Iterable[Path]) -> list[str]:
     of Windows hosts are open to everyone, and often nobody can change that.
     """
     parents = dict.fromkeys(parent for folder in folders for parent in folder.parents)
-    return [_clause(one) for one in parents if _mode(one) & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH]
+    return [_clause(one) for one in parents if mode_of(one) & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH]
 
 
 def _down_to(path: Path, root: Path) -> Iterator[Path]:
@@ -41,12 +41,12 @@ def _down_to(path: Path, root: Path) -> Iterator[Path]:
 
 def _clause(path: Path) -> str:
     return (
-        f"{path} may be written by everyone on this machine (mode {stat.S_IMODE(_mode(path)):04o}); "
+        f"{path} may be written by everyone on this machine (mode {stat.S_IMODE(mode_of(path)):04o}); "
         f"correct that with `chmod o-w {shlex.quote(str(path))}`"
     )
 
 
-def _mode(path: Path) -> int:
+def mode_of(path: Path) -> int:
     """A file's mode; 0 where modes mean nothing, and for what lies in an archive, whose own mode counts."""
     try:
         return path.stat().st_mode if os.name == "posix" else 0
