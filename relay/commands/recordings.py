@@ -10,7 +10,6 @@ from relay.terminal import confirm, say, say_lines
 
 if TYPE_CHECKING:
     from relay.core.values import DeviceOptions
-    from relay.recording.timeline import Timeline
 
 app = typer.Typer(
     name="recordings",
@@ -63,9 +62,13 @@ def show(
     """Draw a conversation: who spoke when, tools, barge-ins, latency of each turn with p50 and p95."""
     import shutil
 
+    from relay.recording.folder import find
+    from relay.recording.reader import Recording
     from relay.recording.show import draw
+    from relay.recording.timeline import listen
 
-    for line in draw(_timeline(folder, asked), width or shutil.get_terminal_size((100, 24)).columns):
+    timeline = listen(Recording(find(root_of(folder), asked))).timeline
+    for line in draw(timeline, width or shutil.get_terminal_size((100, 24)).columns):
         say(line)
 
 
@@ -81,6 +84,8 @@ def export(
     With an external voice that is the voice's (ID.voice.pcm), and the model's where it spoke itself (ID.pcm).
     """
     from relay.errors import RelayError
+    from relay.recording.finish import is_finished
+    from relay.recording.finish import repair as finish
     from relay.recording.folder import ASSISTANT_TRACK, TRANSCRIPT, USER_TRACK, find
 
     path = find(root_of(folder), asked)
@@ -89,7 +94,8 @@ def export(
     if raw:
         names = _names_of_raw_audio(path)
     else:
-        _finished(path)
+        if not is_finished(path):
+            finish(path)
         names = {name: f"{path.name}.{name}" for name in (USER_TRACK, ASSISTANT_TRACK, TRANSCRIPT)}
     for name, new in names.items():
         _copy(path, name, to / new)
@@ -193,23 +199,6 @@ def repair(
         sys.exit(2)
 
 
-def _timeline(folder: Path | None, asked: str) -> "Timeline":
-    from relay.recording.folder import find
-    from relay.recording.reader import Recording
-    from relay.recording.timeline import listen
-
-    with Recording(find(root_of(folder), asked)) as recording:
-        return listen(recording).timeline
-
-
-def _finished(path: Path) -> None:
-    from relay.recording.finish import is_finished
-    from relay.recording.finish import repair as run
-
-    if not is_finished(path):
-        run(path)
-
-
 def _names_of_raw_audio(path: Path) -> dict[str, str]:
     """The files of what was generated, and what to call them elsewhere; says what is in them."""
     from dataclasses import replace
@@ -231,7 +220,6 @@ def _names_of_raw_audio(path: Path) -> dict[str, str]:
 
 def _copy(path: Path, name: str, target: Path) -> None:
     """Copy one file of a recording, for its owner alone; what exists is never written over."""
-    import os
     import shutil
 
     from relay.errors import RelayError
@@ -242,7 +230,7 @@ def _copy(path: Path, name: str, target: Path) -> None:
         raise RelayError(f"{target} exists already")
     if not (path / name).exists():
         raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
-    with os.fdopen(open_file(path, name), "rb") as recorded, create(target) as file:
+    with open_file(path, name) as recorded, create(target) as file:
         shutil.copyfileobj(recorded, file)
     say(str(target))
 
@@ -252,9 +240,8 @@ def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
     from relay.recording.derive.normalize import normalized_entries
     from relay.recording.reader import Recording
 
-    with Recording(path) as recording:
-        for _, _, commands in normalized_entries(recording):
-            for command in commands:
-                if isinstance(command, UseOptions):
-                    options = command.options
+    for _, _, commands in normalized_entries(Recording(path)):
+        for command in commands:
+            if isinstance(command, UseOptions):
+                options = command.options
     return options

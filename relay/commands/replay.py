@@ -11,7 +11,7 @@ from relay.terminal import say
 
 if TYPE_CHECKING:
     from relay.recording.replay.replayer import Difference, Neighbour
-    from relay.recording.replay.verify import AudioDifference, VerifyResult
+    from relay.recording.replay.verify import VerifyResult
 
 
 def replay(
@@ -82,10 +82,10 @@ def _journal(path: Path) -> None:
     from relay.recording.reader import Recording
     from relay.recording.replay.verify import verify
 
-    with Recording(path) as recording:
-        result = verify(recording)
-        for line in describe(path, result, recording.header.beginning.started_at):
-            say(line)
+    recording = Recording(path)
+    result = verify(recording)
+    for line in describe(path, result, recording.header.beginning.started_at):
+        say(line)
     if not result.identical:
         raise typer.Exit(1)
 
@@ -101,17 +101,14 @@ def describe(path: Path, result: "VerifyResult", started_at: float) -> list[str]
     return [*lines, *_neighbourhood(difference, started_at)]
 
 
-def _neighbourhood(difference: "Difference | AudioDifference", started_at: float) -> list[str]:
-    from relay.recording.replay.replayer import Difference
-
+def _neighbourhood(difference: "Difference", started_at: float) -> list[str]:
     def line(near: "Neighbour") -> str:
         return f"  {near.number:>7}  {near.now - started_at:9.3f} s  {near.text}"
 
     lines = [line(near) for near in difference.before]
-    if not isinstance(difference, Difference):
-        return [*lines, f"> {difference.number:>7}  {difference.now - started_at:9.3f} s  {difference.what}"]
-    lines.append(f"> {difference.number:>7}  {difference.now - started_at:9.3f} s  {difference.event}")
-    lines += _diff([*map(_command, difference.recorded)], [*map(_command, difference.today)])
+    lines.append(f"> {difference.number:>7}  {difference.now - started_at:9.3f} s  {difference.what}")
+    if difference.recorded is not None:
+        lines += _diff([*map(_command, difference.recorded)], [*map(_command, difference.today)])
     return lines
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.escaping import escape_controls
 from relay.private_files import create
@@ -30,7 +29,8 @@ def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
     """Write the bundle; returns the report. Raises RecordingError, OSError."""
     if target.exists():
         raise RecordingError(f"{target} exists already; name another file with --to")
-    with Recording(folder) as recording, tempfile.TemporaryDirectory() as made:
+    recording = Recording(folder)
+    with tempfile.TemporaryDirectory() as made:
         before = _before(recording)
         timeline = listen(recording).timeline
         wanted.silenced_items = silenced(timeline, wanted.spans)
@@ -40,7 +40,7 @@ def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
             recording.header,
             redacted=True,
             converted=recording.header.converted and before != "",
-            beginning=replace(beginning, config=config, principal=_nobody(beginning.principal)),
+            beginning=replace(beginning, config=config, principal=replace(beginning.principal, identity="redacted")),
         )
         RedactedCopy(recording, Path(made), wanted, Replayer(header.beginning) if before == "" else None).write()
         report = _report(recording, wanted, before)
@@ -73,17 +73,13 @@ def _differs_at(recording: Recording) -> int | None:
         difference = replayer.step(entry)
         if difference is None:
             continue
-        if list(difference.recorded) != [one for one in difference.today if not _is_gate(one)]:
+        if list(difference.recorded or ()) != [one for one in difference.today if not _is_gate(one)]:
             return entry.number
     return None
 
 
 def _is_gate(command: Any) -> bool:
     return isinstance(command, dict) and command["t"] in ("set_input_gate", "release_input")
-
-
-def _nobody(principal: Principal) -> Principal:
-    return replace(principal, identity="redacted")
 
 
 def _report(recording: Recording, wanted: Redaction, before: str) -> list[str]:

@@ -83,17 +83,15 @@ def repair(folder: Path, *, again: bool = False) -> Repaired:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    descriptor = open_file(folder, JOURNAL)
-    try:
-        take(descriptor)
-        if not os.path.samestat(os.fstat(descriptor), os.lstat(folder / JOURNAL)):
-            # Another repair put a cleaned journal in the place of the one that was opened: this lock keeps nobody out.
-            raise BlockingIOError
-        yield
-    except BlockingIOError:
-        raise RecordingError(f"{folder.name} is being repaired by somebody else; try again in a moment") from None
-    finally:
-        os.close(descriptor)
+    with open_file(folder, JOURNAL) as file:
+        try:
+            take(file.fileno())
+            if not os.path.samestat(os.fstat(file.fileno()), os.lstat(folder / JOURNAL)):
+                # Another repair put a cleaned journal in the place of the opened one: this lock keeps nobody out.
+                raise BlockingIOError
+            yield
+        except BlockingIOError:
+            raise RecordingError(f"{folder.name} is being repaired by somebody else; try again in a moment") from None
 
 
 def _mend(folder: Path) -> Repaired:
@@ -104,7 +102,7 @@ def _mend(folder: Path) -> Repaired:
     good = number = 0
     last, ended = header.beginning.started_at, False
     cut_lines = 0
-    with os.fdopen(open_file(folder, JOURNAL), "rb") as file:
+    with open_file(folder, JOURNAL) as file:
         while raw := file.readline(MAX_LINE_BYTES + 2):
             if not raw.endswith(b"\n"):
                 if len(raw) > MAX_LINE_BYTES:
@@ -138,7 +136,7 @@ def _mend(folder: Path) -> Repaired:
 
 def _clean(folder: Path) -> None:
     """Search the long lines that were left unsearched while the session went on. Raises RecordingError, OSError."""
-    with os.fdopen(open_file(folder, JOURNAL), "rb") as file:
+    with open_file(folder, JOURNAL) as file:
         if not any(is_unredacted(raw) for raw in file):
             return
         file.seek(0)
@@ -153,7 +151,7 @@ def _clean(folder: Path) -> None:
 def _size(folder: Path, name: str) -> int:
     if not os.path.lexists(folder / name):
         return 0  # where nothing was said there is no file
-    with os.fdopen(open_file(folder, name), "rb") as file:
+    with open_file(folder, name) as file:
         return os.fstat(file.fileno()).st_size
 
 

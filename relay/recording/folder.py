@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, BinaryIO, Final
 
 import orjson
 
@@ -77,8 +77,8 @@ def find(root: Path, asked: str) -> Path:
     return matching[0]
 
 
-def open_file(folder: Path, name: str) -> int:
-    """A file descriptor to read a recording's own file; a link to anywhere else is refused. Raises RecordingError."""
+def open_file(folder: Path, name: str) -> BinaryIO:
+    """A recording's own file, to be read; a link to anywhere else is refused. Raises RecordingError."""
     path = folder / name
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -90,12 +90,12 @@ def open_file(folder: Path, name: str) -> int:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise RecordingError(f"{path}: that is not a file")
-    return descriptor
+    return os.fdopen(descriptor, "rb")
 
 
 def read_small(folder: Path, name: str, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
     """A whole file of bounded size. Raises RecordingError."""
-    with os.fdopen(open_file(folder, name), "rb") as file:
+    with open_file(folder, name) as file:
         raw = file.read(max_bytes + 1)
     if len(raw) > max_bytes:
         raise RecordingError(f"{folder / name}: the file has more than {max_bytes} bytes")

@@ -1,6 +1,5 @@
 """The lock on a recording's journal: whoever holds it writes the recording, or repairs it."""
 
-import os
 from pathlib import Path
 
 from relay.recording.folder import JOURNAL, RecordingError, open_file
@@ -24,12 +23,12 @@ def is_live(folder: Path) -> bool:
     if not HAS_LOCKS:
         return False
     try:
-        descriptor = open_file(folder, JOURNAL)
+        file = open_file(folder, JOURNAL)
     except RecordingError:
         return False
-    with os.fdopen(descriptor):
+    with file:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
         return False

@@ -3,7 +3,7 @@
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,9 @@ class AudioFile:
         self._map: mmap.mmap | None = None
         if not self.path.exists() and not self.path.is_symlink():
             return
-        descriptor = open_file(folder, name)
-        try:
-            if os.fstat(descriptor).st_size:
-                self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
+        with open_file(folder, name) as file:
+            if os.fstat(file.fileno()).st_size:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     @property
     def n_bytes(self) -> int:
@@ -98,17 +95,14 @@ class AudioFile:
             self._map.close()
 
 
-class Recording(AbstractContextManager["Recording"]):
-    """One recording, open for reading. Raises RecordingError, which names the file and the line."""
+class Recording:
+    """One recording, to be read; nothing stays open between two passes. Its RecordingErrors name file and line."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.header: Header = read_header(folder)
         self.journal_path = folder / JOURNAL
         self.ended = False
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing stays open between two passes."""
 
     def entries(self) -> Iterator[Entry]:
         """The journal from its first line to its last, each with its audio."""
@@ -137,7 +131,7 @@ class Recording(AbstractContextManager["Recording"]):
         return RecordingError(f"{self.journal_path} line {number}: {what}")
 
     def _raw_lines(self, stack: ExitStack) -> Iterator[tuple[int, bytes]]:
-        file = stack.enter_context(os.fdopen(open_file(self.folder, JOURNAL), "rb"))
+        file = stack.enter_context(open_file(self.folder, JOURNAL))
         number = 0
         while raw := file.readline(MAX_LINE_BYTES + 2):
             number += 1

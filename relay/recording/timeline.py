@@ -80,19 +80,11 @@ class BargeIn:
     estimated: bool
 
 
-@dataclass(slots=True)
-class Latency:
-    """One turn's ledger, as the client was told it; where another voice spoke, with its share and the model's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency(cmd.TellLatency):
+    """One turn's ledger, as the client was told it."""
 
     at_ms: float
-    item_id: str
-    speech_stopped_ms: int | None
-    first_delta_ms: int
-    first_byte_ms: int
-    first_played_ms: int | None
-    total_ms: int
-    first_text_ms: int | None = None
-    voice_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -273,8 +265,7 @@ class _Listener:
                 timeline.barge_ins.append(BargeIn(at_ms, item_id, played_ms, estimated))
                 self._heard_texts[item_id] = heard_text
             case cmd.TellLatency():
-                steps = {name: value for name, value in asdict(command).items() if name != "item_id"}
-                timeline.latencies.append(Latency(at_ms, command.item_id, **steps))
+                timeline.latencies.append(Latency(**asdict(command), at_ms=at_ms))
             case cmd.TellError(code, message):
                 self._mark(now, "error", f"{code}: {message}")
             case cmd.TellUsage(usage):

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import orjson
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from audio.formats import AudioFormat
 from audio.g711 import alaw_decode, ulaw_decode
 from relay.escaping import escape_json
-from relay.private_files import create
 from relay.recording.folder import (
     ASSISTANT_TRACK,
     CLIENT_AUDIO,
@@ -23,6 +22,7 @@ from relay.recording.folder import (
     TRANSCRIPT,
     USER_TRACK,
     open_file,
+    private_file,
     write_private,
 )
 from relay.recording.placing import Runs
@@ -39,12 +39,10 @@ Samples = NDArray[np.int16]
 
 def derive(folder: Path) -> Timeline:
     """Make all derived files of a recording. Raises RecordingError, or OSError where they can't be written."""
-    with Recording(folder) as recording, tempfile.TemporaryFile(dir=folder) as heard, ExitStack() as stack:
-        found = listen(recording, heard)
+    with tempfile.TemporaryFile(dir=folder) as heard, ExitStack() as stack:
+        found = listen(Recording(folder), heard)
         heard.flush()
-        client: Any = None
-        if found.user.runs:
-            client = stack.enter_context(_open(folder, CLIENT_AUDIO))
+        client = stack.enter_context(open_file(folder, CLIENT_AUDIO)) if found.user.runs else None
         seconds = found.timeline.duration_ms / 1000
         user = _write_track(folder / USER_TRACK, found.user, client, seconds)
         assistant = _write_track(folder / ASSISTANT_TRACK, found.assistant, heard, seconds)
@@ -57,25 +55,16 @@ def derive(folder: Path) -> Timeline:
     return found.timeline
 
 
-def _open(folder: Path, name: str) -> BinaryIO:
-    import os
-
-    return os.fdopen(open_file(folder, name), "rb")
-
-
 def _write_track(path: Path, runs: Runs, source: BinaryIO | None, seconds: float) -> bytes:
     """Write one side as FLAC; returns its outline: for every fiftieth of a second the least and the greatest sample."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)
     outline = _Outline(runs.sound.rate_hz // PEAKS_PER_S)
     with (
-        create(temporary) as handle,
+        private_file(path) as handle,
         soundfile.SoundFile(handle, "w", runs.sound.rate_hz, 1, "PCM_16", format="FLAC") as file,
     ):
         for samples in _samples(runs, source, round(seconds * runs.sound.rate_hz)):
             file.write(samples)
             outline.add(samples)
-    temporary.replace(path)
     return outline.finish()
 
 

@@ -285,11 +285,11 @@ async def run(folder: Path, url: str, speed: float | None, save: Path | None) ->
     speed = speed or TOP_SPEED
     if save is not None and not await asyncio.to_thread(save.is_dir):
         raise RecordingError(f"--save {save}: there is no such folder")
-    with Recording(folder) as recording:
-        timeline = listen(recording).timeline
-        options, hello = _wishes(recording)
-        async with _device_address(url) as address:
-            live = await _converse(recording, timeline, address, options, hello, speed)
+    recording = Recording(folder)
+    timeline = listen(recording).timeline
+    options, hello = _wishes(recording)
+    async with _device_address(url) as address:
+        live = await _converse(recording, timeline, address, options, hello, speed)
     comparison = Comparison(recorded(timeline), live.exchanges, live.notes)
     if save is not None:
         write_private(save / f"{folder.name}.comparison.json", comparison.to_json())

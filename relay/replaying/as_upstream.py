@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.recording.derive.normalize import normalized_entries
+from relay.recording.derive.normalize import item_of, normalized_entries
 from relay.recording.folder import RecordingError
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio
 from relay.recording.reader import Recording
@@ -277,10 +277,7 @@ class Performance:
         command = step.command
         if not isinstance(command, cmd.CreateItem):
             return
-        item = message.get("item") or {}
-        text = item.get("output")
-        if text is None:
-            text = "".join(part.get("text") or "" for part in item.get("content") or () if isinstance(part, dict))
+        text = item_of(message.get("item") or {}).text
         if text != command.item.text:
             what = f"output of {command.item.call_id}" if command.item.call_id else "text"
             self._depart(f"the client's {what} is {text!r:.120}, it was {command.item.text!r:.120}", step.at)

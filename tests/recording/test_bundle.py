@@ -86,8 +86,8 @@ def test_what_comes_in_pieces_is_found_as_well(tmp_path: Path) -> None:
     folder = make_recording(tmp_path / "recordings", in_pieces())
     bundle(folder, tmp_path / "b.zip", redaction([], [], []))
     copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
-    with Recording(copy) as recording:
-        events = [entry.line.event for entry in recording.entries() if isinstance(entry.line, Happened)]
+    recording = Recording(copy)
+    events = [entry.line.event for entry in recording.entries() if isinstance(entry.line, Happened)]
     deltas = [event.text for event in events if isinstance(event, ev.TextDelta)]
     assert deltas == ["Call […]", "", " or […]", "", " at noon."]
     assert b"4567" not in (copy / "journal.jsonl").read_bytes()

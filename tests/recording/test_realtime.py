@@ -132,7 +132,7 @@ def test_a_changed_rule_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(realtime_turns.RealtimeTurns, "tool_returned", lambda *_: None)
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
-    assert difference.event.startswith("tool_call_finished(")
+    assert difference.what.startswith("tool_call_finished(")
     assert difference.recorded[0]["t"] == "send_to_upstream"
 
 

@@ -152,7 +152,7 @@ class RealtimeNormalizer:
             case "conversation.item.create" if item and item.get("type") == "function_call_output":
                 return ev.ToolResult(str(item.get("call_id")), str(item.get("output"))), []
             case "conversation.item.create" if item and item.get("role") == "user":
-                text = _item(item).text
+                text = item_of(item).text
                 if not text:
                     return None, []
                 self._clock = TurnClock(now)
@@ -252,7 +252,7 @@ def _to_model(body: Mapping[str, Any]) -> list[Any]:
         case "input_audio_buffer.clear":
             return [cmd.ClearInput(event_id)]
         case "conversation.item.create":
-            return [cmd.CreateItem(_item(_member(body, "item")), event_id)]
+            return [cmd.CreateItem(item_of(_member(body, "item")), event_id)]
         case "response.create":
             return [cmd.CreateResponse(event_id)]
         case _:
@@ -265,7 +265,8 @@ def _errors(body: Mapping[str, Any]) -> list[Any]:
     return [cmd.TellError(error.get("code") or "error", str(error.get("message")))] if error else []  # type: ignore[arg-type]
 
 
-def _item(item: Mapping[str, Any]) -> Item:
+def item_of(item: Mapping[str, Any]) -> Item:
+    """An item that the model was sent."""
     parts = item.get("content") if isinstance(item.get("content"), list) else []
     texts = [part.get("text") for part in parts or () if isinstance(part, Mapping)] + [item.get("output")]
     return Item(

@@ -16,7 +16,6 @@ from relay.recording.format.serialize import to_json
 from relay.recording.format.write import PASSED_ON, encode_commands
 from relay.recording.reader import Entry
 from relay.recording.replay.session import ReplayedSession
-from relay.session.common.media_ledger import MediaLedger
 
 NEIGHBOURS = 3
 
@@ -32,13 +31,16 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first line at which today's rules do something else; `before` are the lines that led to it."""
+    """The first line that is not the same today; `before` are the lines that led to it.
+
+    `recorded` and `today` are what the rules did; None where the audio for the client is another one.
+    """
 
     number: int
     now: float
-    event: str
-    recorded: Sequence[Any]
-    today: Sequence[Any]
+    what: str
+    recorded: Sequence[Any] | None = None
+    today: Sequence[Any] = ()
     before: Sequence[Neighbour] = ()
 
 
@@ -52,18 +54,8 @@ class Replayer:
         self.beginning = beginning
         self.commands: Sequence[Any] = ()
         self.discarded = False
-        self._replayed = ReplayedSession(beginning)
+        self.session = ReplayedSession(beginning)
         self._before: deque[tuple[int, Line]] = deque(maxlen=NEIGHBOURS)
-
-    @property
-    def session(self) -> Any:
-        """The rules: a DeviceSession, or a RealtimeSession."""
-        return self._replayed.rules
-
-    @property
-    def ledger(self) -> MediaLedger:
-        """What the rules read of the audio."""
-        return self._replayed.ledger
 
     @property
     def before(self) -> tuple[Neighbour, ...]:
@@ -78,7 +70,7 @@ class Replayer:
             case Happened():
                 outcome = self._happened(line)
             case InputAudio():
-                self._replayed.input(line.n_bytes)
+                self.session.input(line.n_bytes)
                 outcome = None
             case OutputAudio():
                 outcome = self._output(line)
@@ -94,12 +86,12 @@ class Replayer:
 
     def _happened(self, line: Happened) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if isinstance(line.event, UpstreamSaid) and not line.event.body and line.do == (PASSED_ON,):
-            self._replayed.output_frame(0, line.now)  # a delta of text, which the rules do not read
+            self.session.output_frame(0, line.now)  # a delta of text, which the rules do not read
             self.commands = (PassDown(line.event.raw),)
             return None
         recorded = [f"raised {line.raised}"] if line.raised is not None else list(line.do or ())
         try:
-            self.commands = self._replayed.handle(line.event, line.now)
+            self.commands = self.session.handle(line.event, line.now)
         except Exception as error:  # what our rules raised then is compared like all else
             is_same = line.raised is not None and line.raised.partition(":")[0] == type(error).__name__
             return None if is_same else (recorded, [f"raised {type(error).__name__}: {error}"])
@@ -109,19 +101,19 @@ class Replayer:
 
     def _output(self, line: OutputAudio) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if line.frame is not None:
-            self._replayed.output_frame(line.n_bytes, line.now)
+            self.session.output_frame(line.n_bytes, line.now)
             return None
         key = line.item_id, line.content_index
-        self.discarded = self._replayed.discards_output(line.response_id, key)
+        self.discarded = self.session.discards_output(line.response_id, key)
         if not self.discarded:
-            self._replayed.output(key, line.n_bytes, line.now)
+            self.session.output(key, line.n_bytes, line.now)
         return self._gates(line.discarded)
 
     def _speech(self, line: SpeechAudio) -> tuple[Sequence[Any], Sequence[Any]] | None:
-        self.discarded = self._replayed.discards_speech(line.context_id)
+        self.discarded = self.session.discards_speech(line.context_id)
         if self.discarded or line.discarded:
             return self._gates(line.discarded)
-        self.commands = self._replayed.speech(line.context_id, line.n_bytes, line.alignment, line.now)
+        self.commands = self.session.speech(line.context_id, line.n_bytes, line.alignment, line.now)
         today = encode_commands(None, self.commands)
         return None if today == _settled(line.do) else (line.do, today)
 

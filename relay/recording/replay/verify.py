@@ -1,6 +1,5 @@
 """`relay replay`: a recording's journal through today's rules, and its audio through today's codec."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -13,20 +12,10 @@ from relay.recording.folder import RecordingError
 from relay.recording.format.lines import Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.header import Header, this_platform
 from relay.recording.reader import Entry, Recording, commands_of
-from relay.recording.replay.replayer import Difference, Neighbour, Replayer
+from relay.recording.replay.replayer import Difference, Replayer
 
 TOLERANCE = 1
 """On another platform or with other library versions a converted sample may differ by this much (of 32768)."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioDifference:
-    """The first audio for the client that is not what it was then."""
-
-    number: int
-    now: float
-    what: str
-    before: Sequence[Neighbour] = ()
 
 
 @dataclass(slots=True)
@@ -38,7 +27,7 @@ class VerifyResult:
 
     events: int = 0
     sent_bytes: int = 0
-    difference: Difference | AudioDifference | None = None
+    difference: Difference | None = None
     exact: bool = True
     notes: list[str] = field(default_factory=list)
 
@@ -97,7 +86,7 @@ class _Verifier:
         self._replayer = None if header.converted else Replayer(header.beginning)
         self._playout: ReconstructedPlayout | None = ReconstructedPlayout(header.beginning.options)
 
-    def step(self, entry: Entry) -> Difference | AudioDifference | None:
+    def step(self, entry: Entry) -> Difference | None:
         """One line; the difference, if there is one."""
         line, result = entry.line, self._result
         if isinstance(line, Sent):
@@ -119,7 +108,7 @@ class _Verifier:
             self._playout.follow(line, entry.samples, commands)
         return difference
 
-    def _sent(self, entry: Entry, line: Sent, playout: ReconstructedPlayout) -> AudioDifference | None:
+    def _sent(self, entry: Entry, line: Sent, playout: ReconstructedPlayout) -> Difference | None:
         samples = b"".join(piece.samples for piece in playout.take(line.n_bytes))
         if len(samples) < line.n_bytes:
             what = f"{line.n_bytes} bytes went to the client, today it would be {len(samples)}"
@@ -133,7 +122,7 @@ class _Verifier:
                     return None
                 what += f" (by at most {distance} of 32768)"
         before = self._replayer.before if self._replayer is not None else ()
-        return AudioDifference(entry.number, line.now, what, before)
+        return Difference(entry.number, line.now, what, before=before)
 
 
 def _distance(then: Any, now: bytes, encoding: str) -> int:

@@ -49,7 +49,7 @@ def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(turns.Turns, "acknowledged", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
-    assert "playback" in found.event
+    assert "playback" in found.what
     assert any("send_latency" in str(one) for one in found.recorded)
     assert not any("send_latency" in str(one) for one in found.today)
     assert [near.number for near in found.before] == [found.number - 3, found.number - 2, found.number - 1]
@@ -91,12 +91,12 @@ def test_audio_that_was_discarded_and_is_not_today_is_a_difference() -> None:
     entries, number = with_discarded(journal(conversation()), OutputAudio)
     found = first_difference(BEGINNING, entries)
     assert found is not None
-    assert (found.number, found.event) == (number, "audio of item_a, 48000 bytes")
+    assert (found.number, found.what) == (number, "audio of item_a, 48000 bytes")
     assert (found.recorded, found.today) == (["the audio is discarded"], ["the audio goes on"])
     entries, number = with_discarded(journal(voiced_conversation(), VOICED), SpeechAudio)
     found = first_difference(VOICED, entries)
     assert found is not None
-    assert (found.number, found.event) == (number, "audio of the voice's relay_3, 64000 bytes")
+    assert (found.number, found.what) == (number, "audio of the voice's relay_3, 64000 bytes")
 
 
 def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +116,10 @@ def test_audio_that_waited_too_long_is_dropped_again() -> None:
     entries = journal([*((n / 10, microphone(100)) for n in range(120)), *greeting, (12.4, microphone(100))])
     replayer = Replayer(BEGINNING)
     assert not any(map(replayer.step, entries))
-    assert replayer.ledger.input_bytes == sum(
+    assert replayer.session.ledger.input_bytes == sum(
         entry.line.n_bytes for entry in entries if isinstance(entry.line, InputAudio)
     )
-    assert replayer.ledger.dropped_input_bytes == 2000 * 32
+    assert replayer.session.ledger.dropped_input_bytes == 2000 * 32
     assert "2000 ms" in str([entry.line for entry in entries])  # which the client is told
 
 
@@ -127,8 +127,8 @@ def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -
     replayer = Replayer(replace(BEGINNING, realtime=RealtimeStart()))
     frame = Frame('{"type":"response.output_audio.delta","delta":"', '"}')
     assert replayer.step(Entry(1, OutputAudio(T0 + 1, 4800, frame=frame), bytes(4800))) is None
-    assert (replayer.ledger.output_bytes, replayer.ledger.output_at) == (4800, T0 + 1)
+    assert (replayer.session.ledger.output_bytes, replayer.session.ledger.output_at) == (4800, T0 + 1)
     text = UpstreamSaid(b'{"type":"response.output_audio_transcript.delta","delta":"Hi."}', {})
     assert replayer.step(Entry(2, Happened(T0 + 2, text, ("=",)))) is None
-    assert (replayer.ledger.output_bytes, replayer.ledger.output_at) == (4800, T0 + 2)
+    assert (replayer.session.ledger.output_bytes, replayer.session.ledger.output_at) == (4800, T0 + 2)
     assert replayer.commands == (PassDown(text.raw),)
