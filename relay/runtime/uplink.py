@@ -69,12 +69,12 @@ class Uplink:
 
     def execute(self, command: cmd.InputCommand) -> None:
         """Carry out what the rules want of the client's audio."""
+        self._send_text = self._upstream.send_text  # looked up once: there is one since the connection stands
         if isinstance(command, cmd.ReleaseInput):
             self._release(command.until_bytes)
             return
         self._gate = command.gate
         self._is_open = command.gate == "open"
-        self._send_text = self._upstream.send_text  # looked up once: there is one since the connection stands
         if command.gate != "held":
             self._release(None)
 
