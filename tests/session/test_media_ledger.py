@@ -17,8 +17,8 @@ def test_a_session_begins_with_nothing_at_the_time_it_begins() -> None:
 
 def test_input_is_summed_and_what_was_dropped_of_it_was_never_heard() -> None:
     ledger = MediaLedger()
-    ledger.add_input(640)
-    ledger.add_input(320)
+    ledger.input_bytes += 640
+    ledger.input_bytes += 320
     ledger.drop_input(640)
     ledger.drop_input(0)
     assert (ledger.input_bytes, ledger.dropped_input_bytes, ledger.heard_input_bytes) == (960, 640, 320)
