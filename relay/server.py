@@ -146,7 +146,7 @@ def create_app(
     Raises ConfigError or ToolError before anything is started.
     """
     settings = settings or Settings.load()
-    state = RelayState.build(settings, registry)
+    state = RelayState(settings, registry)
     app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES, handler_args=HANDLER_ARGS)
     app[RELAY] = state
     app[LOGIN_ATTEMPTS] = login_attempts()

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from relay.runtime.base import Observer, SessionRuntime
 from relay.secret_values import secret_values
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
-from relay.target import Upstream, with_model
+from relay.target import with_model
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
@@ -55,83 +55,53 @@ def _ignore(_token: str) -> None:
     """Ignore a fetched token."""
 
 
-def _set_event() -> asyncio.Event:
-    event = asyncio.Event()
-    event.set()
-    return event
-
-
-@dataclass
 class RelayState:
     """One relay; lives in the application under `RELAY`."""
 
-    settings: Settings
-    registry: ToolRegistry
-    auth: Authenticator
-    logins: AdminLogins
-    admission: Admission
-    upstream: Upstream
-    engine: EngineProcess | None
-    runner: ToolRunner
-    client_secrets: ClientSecrets
-    recordings: RecordingService
-    mcp: McpServers
-    spending: Spending
-    read_budget: ReadBudget = field(default_factory=ReadBudget)
-    known_secrets: KnownSecrets = field(default_factory=KnownSecrets)
-    """What is taken out of everything that leaves the relay, but for the model's deltas."""
-    provider: ProviderClient = field(default_factory=ProviderClient)
-    credential: AnyCredential | None = None
-    azure_credential: AnyCredential | None = None
-    library: ToolLibrary | None = None
-    observer: Observer | None = None
-    has_external_voice: bool = False
-    """Whether sessions may be spoken by another voice than the model's."""
-    draining: bool = False
-    refusals: RefusalLog = field(default_factory=RefusalLog)
-    sessions: dict[str, SessionRuntime[Any]] = field(default_factory=dict)
-    all_gone: asyncio.Event = field(default_factory=_set_event)
-
-    @classmethod
-    def build(cls, settings: Settings, registry: ToolRegistry | None) -> "RelayState":
+    def __init__(self, settings: Settings, registry: ToolRegistry | None) -> None:
         """The relay that `settings` describe; nothing is started, and no tool loaded yet unless it is given."""
-        upstream = settings.resolve_upstream()
-        minted_bytes = round(settings.minted_max_mb * 1024 * 1024)
-        client_secrets = ClientSecrets(settings.ticket_keys, minted_bytes=minted_bytes)
-        logins = AdminLogins(settings.ticket_keys)
-        library = None
+        self.settings = settings
+        self.upstream = settings.resolve_upstream()
+        self.engine = EngineProcess() if self.upstream.url is None else None
         servers = mcp_servers(settings)
-        known = KnownSecrets(secret_values(settings, servers))
+        self.known_secrets = known = KnownSecrets(secret_values(settings, servers))
+        """What is taken out of everything that leaves the relay, but for the model's deltas."""
+        self.library: ToolLibrary | None = None
         if registry is None:
             registry = ToolRegistry()
-            library = ToolLibrary(tool_sources(settings), registry)
-        return cls(
-            settings=settings,
-            registry=registry,
-            auth=Authenticator(settings, Policies.load(settings.policies), client_secrets, logins),
-            logins=logins,
-            client_secrets=client_secrets,
-            admission=Admission(settings),
-            upstream=upstream,
-            engine=EngineProcess() if upstream.url is None else None,
-            runner=ToolRunner(registry, redact=known.redact),
-            spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
-            known_secrets=known,
-            credential=upstream_credential(settings, known.learn),
-            azure_credential=azure_credential(settings, known.learn),
-            mcp=McpServers(servers, registry, known.redact),
-            library=library,
-            recordings=RecordingService(
-                settings.recordings_dir,
-                settings.record,
-                max_days=settings.recordings_max_days,
-                max_mb=settings.recordings_max_mb,
-                recording_max_mb=settings.recording_max_mb,
-                upstream=upstream.label,
-                model=settings.model if upstream.url is not None else "local engine",
-                secrets=known,
-            ),
+            self.library = ToolLibrary(tool_sources(settings), registry)
+        self.registry = registry
+        self.mcp = McpServers(servers, registry, known.redact)
+        self.runner = ToolRunner(registry, redact=known.redact)
+        self.logins = AdminLogins(settings.ticket_keys)
+        self.client_secrets = ClientSecrets(
+            settings.ticket_keys, minted_bytes=round(settings.minted_max_mb * 1024 * 1024)
         )
+        self.auth = Authenticator(settings, Policies.load(settings.policies), self.client_secrets, self.logins)
+        self.admission = Admission(settings)
+        self.spending = Spending(settings.mints_per_minute, settings.speech_per_minute)
+        self.read_budget = ReadBudget()
+        self.provider = ProviderClient()
+        self.credential = upstream_credential(settings, known.learn)
+        self.azure_credential = azure_credential(settings, known.learn)
+        self.recordings = RecordingService(
+            settings.recordings_dir,
+            settings.record,
+            max_days=settings.recordings_max_days,
+            max_mb=settings.recordings_max_mb,
+            recording_max_mb=settings.recording_max_mb,
+            upstream=self.upstream.label,
+            model=settings.model if self.upstream.url is not None else "local engine",
+            secrets=known,
+        )
+        self.observer: Observer | None = None
+        self.has_external_voice = False
+        """Whether sessions may be spoken by another voice than the model's."""
+        self.draining = False
+        self.refusals = RefusalLog()
+        self.sessions: dict[str, SessionRuntime[Any]] = {}
+        self.all_gone = asyncio.Event()
+        self.all_gone.set()
 
     @property
     def may_record(self) -> bool:

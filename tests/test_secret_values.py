@@ -70,7 +70,7 @@ async def test_a_fetched_token_is_known_from_its_first_use() -> None:
     settings = settings_for(
         "azure", azure_endpoint="https://r.example.com", azure_deployment="d", azure_token=lambda: "fetched-token-1"
     )
-    state = RelayState.build(settings, ToolRegistry())
+    state = RelayState(settings, ToolRegistry())
     assert state.credential is not None
     assert state.known_secrets.redact("fetched-token-1") == "fetched-token-1"
     await state.credential.headers()

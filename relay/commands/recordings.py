@@ -170,8 +170,8 @@ def prune(
         for path, why in due(root, datetime.now(UTC), *limits):
             say(f"would delete {path.name}: {why}")
         return
-    for gone in run(root, datetime.now(UTC), *limits):
-        say(f"deleted {gone.name}: {gone.why}")
+    for path, why in run(root, datetime.now(UTC), *limits):
+        say(f"deleted {path.name}: {why}")
 
 
 @app.command()

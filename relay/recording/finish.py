@@ -182,8 +182,8 @@ def finish_all(
         except Exception as error:  # a fault of ours with one recording must not keep the others from being finished
             failures.append(f"{folder.name}: {type(error).__name__}: {error}")
     try:
-        for pruned in prune(root, datetime.now(UTC), max_days, max_mb):
-            on_pruned(f"{pruned.name} is deleted: {pruned.why}")
+        for folder, why in prune(root, datetime.now(UTC), max_days, max_mb):
+            on_pruned(f"{folder.name} is deleted: {why}")
     except OSError as error:
         failures.append(f"retention: {error}")
     return failures

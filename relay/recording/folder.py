@@ -29,7 +29,7 @@ AUDIO: Final = (CLIENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, SENT_AUDIO)
 DERIVED: Final = (USER_TRACK, ASSISTANT_TRACK, PEAKS, TRANSCRIPT, TIMELINE)
 """The timeline is made last: where it is, the others are."""
 
-MAX_HEADER_BYTES: Final = 8 * 1024 * 1024
+MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 _LIVE_NAME = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.-]{1,80}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 
@@ -93,18 +93,12 @@ def open_file(folder: Path, name: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_small(folder: Path, name: str, max_bytes: int = MAX_HEADER_BYTES) -> bytes:
-    """A whole file of bounded size. Raises RecordingError."""
-    with open_file(folder, name) as file:
-        raw = file.read(max_bytes + 1)
-    if len(raw) > max_bytes:
-        raise RecordingError(f"{folder / name}: the file has more than {max_bytes} bytes")
-    return raw
-
-
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """A JSON object from a file of bounded size. Raises RecordingError."""
-    raw = read_small(folder, name, 64 * 1024 * 1024)
+    with open_file(folder, name) as file:
+        raw = file.read(MAX_JSON_BYTES + 1)
+    if len(raw) > MAX_JSON_BYTES:
+        raise RecordingError(f"{folder / name}: the file has more than {MAX_JSON_BYTES} bytes")
     try:
         obj = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -9,7 +9,6 @@ clients are one identity.
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,14 +20,6 @@ from relay.recording.folder import (
     size_bytes,
 )
 from relay.recording.lock import is_live
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """A recording that went, and why."""
-
-    name: str
-    why: str
 
 
 def remove(folder: Path) -> None:
@@ -81,12 +72,11 @@ def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
         yield folder
 
 
-def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[Pruned]:
-    """Delete what is due. Raises OSError."""
-    pruned = []
-    for folder, why in due(root, now, max_days, max_mb):
+def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[tuple[Path, str]]:
+    """Delete what is due; returns it. Raises OSError."""
+    pruned = due(root, now, max_days, max_mb)
+    for folder, _ in pruned:
         remove(folder)
-        pruned.append(Pruned(folder.name, why))
     return pruned
 
 
