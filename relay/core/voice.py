@@ -10,16 +10,7 @@ from typing import Literal
 
 from audio.formats import AudioFormat
 from relay.core import events as ev
-from relay.core.commands import (
-    CloseVoice,
-    Command,
-    EndSpeech,
-    HushSpeech,
-    KeepSpeech,
-    OpenVoice,
-    SpeakText,
-    SpeakWhole,
-)
+from relay.core.commands import CloseVoice, Command, EndSpeech, HushSpeech, KeepSpeech, OpenVoice, SpeakText, SpeakWhole
 from relay.core.speech import Utterance
 from relay.core.values import SpeechRules
 

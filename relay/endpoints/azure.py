@@ -17,16 +17,15 @@ from aiohttp import web
 
 from relay.azure import AzureResource
 from relay.core.policy import PROVIDER_SECRET, Policy, Principal
-from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
+from relay.endpoints.navai_functions import why_not
 from relay.endpoints.permissions import no_default, permitted, permitted_instructions, require_value
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient
 from relay.state import RELAY
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
-from relay.toolkit.scrub import without_paths
 
 TIMEOUT_S = 15.0
 DEFAULT_VOICE = "alloy"
@@ -37,11 +36,6 @@ NOT_CONFIGURED = (
     "RELAY_AZURE_TOKEN)."
 )
 GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
-
-MAX_DETAILS_CHARS = 1_000
-
-_TOOL_STATUS = {"invalid_arguments": 400, "busy": 429, "timeout": 504, "shutdown": 503}
-"""Statuses of calls without a result; all others are 500: the tool itself failed."""
 
 Obj = dict[str, Any]
 
@@ -177,8 +171,8 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
     call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
     result = await relay.runner.run(call, context, audience="http", offers=principal.policy.allows_tool)
     if result.code is not None:
-        details = redact(without_paths(result.message), MAX_DETAILS_CHARS)
-        return _failed("Tool execution failed", details, _TOOL_STATUS.get(result.code, 500))
+        status, details = why_not(result)
+        return _failed("Tool execution failed", details, status)
     return web.json_response({"output": json.loads(result.output)})
 
 

@@ -15,12 +15,7 @@ from relay.core.policy import Policy, Principal
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, text_of
 from relay.endpoints.navai_backend import NavaiBackend, read_body
 from relay.endpoints.navai_options import NavaiOptions
-from relay.endpoints.permissions import (
-    permitted,
-    permitted_instructions,
-    permitted_words,
-    require_value,
-)
+from relay.endpoints.permissions import permitted, permitted_instructions, permitted_words, require_value
 from relay.errors import AccessDenied, NotConfigured
 from relay.peers.provider import Call, ProviderClient
 

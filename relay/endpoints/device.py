@@ -56,7 +56,7 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
             relay.client_secrets.in_use(principal.secret_id) as spend,
         ):
             await relay.turn(principal)
-            await _converse(request, relay, principal, options, initial, voices, spend)
+            await _converse(request, principal, options, initial, spend)
     except Full as full:
         if "Origin" not in request.headers:
             raise
@@ -66,13 +66,12 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
 
 async def _converse(
     request: web.Request,
-    relay: RelayState,
     principal: Principal,
     options: DeviceOptions,
     initial: InitialSession,
-    voices: Voices,
     spend: Callable[[], None],
 ) -> None:
+    relay, voices = request.app[RELAY], request.app[VOICES]
     session_id, limits = relay.new_session_id(), relay.settings.session_limits()
     rules = voices.rules_for(principal.policy)
     beginning = Beginning(session_id, initial.config, options, principal, relay.now(), rules, limits)

@@ -91,8 +91,13 @@ def _answer(tool: Tool, result: ToolResult) -> web.Response:
         is_nothing = tool.is_void and result.output == "null"
         text = head if is_nothing else f'{head[:-1]}, "result": {result.output}}}'
         return web.Response(text=text, content_type="application/json")
-    status = _STATUS.get(result.code, 500)
-    error = {"error": redact(without_paths(result.message), MAX_ERROR_CHARS)}
+    status, message = why_not(result)
+    error = {"error": message}
     if result.code == "invalid_arguments":
         error["field"] = "payload"
     return web.json_response(error, status=status, headers={"Retry-After": str(RETRY_AFTER_S)} if status == 429 else {})
+
+
+def why_not(result: ToolResult) -> tuple[int, str]:
+    """The status and the message that answer a call without a result."""
+    return _STATUS.get(result.code or "", 500), redact(without_paths(result.message), MAX_ERROR_CHARS)

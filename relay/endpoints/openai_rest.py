@@ -10,11 +10,10 @@ from aiohttp import web
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
 from relay.core.policy import Policy, Principal, names_among
 from relay.core.policy_table import Denied, check_session
-from relay.endpoints.bodies import NO_OBJECT, json_value
+from relay.endpoints.bodies import NO_OBJECT, NO_STORE, json_value
 from relay.errors import ApiError, BadRequest
 from relay.state import RELAY, RelayState
 
-NO_STORE = {"Cache-Control": "no-store"}
 MAX_IDENTITY_CHARS = 128
 _BODY_FIELDS = frozenset({"expires_after", "session", "policy", "identity", "single_use"})
 

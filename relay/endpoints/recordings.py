@@ -7,6 +7,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from relay.core.policy import Principal
+from relay.endpoints.bodies import NO_STORE
 from relay.recording.finish import is_finished
 from relay.recording.folder import (
     ASSISTANT_TRACK,
@@ -48,14 +49,14 @@ async def recordings_list(request: web.Request, principal: Principal) -> web.Str
     """`GET /recordings/list`: the newest recordings, newest first."""
     root = request.app[RELAY].recordings.root
     rows = await asyncio.to_thread(_rows, root)
-    return web.json_response({"recordings": rows}, headers={"Cache-Control": "no-store"})
+    return web.json_response({"recordings": rows}, headers=NO_STORE)
 
 
 async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
     name, file = request.match_info["name"], request.match_info["file"]
     path = await asyncio.to_thread(_path, request.app[RELAY].recordings.root, name, file)
-    headers = {"Content-Type": _TYPES[file], "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    headers = NO_STORE | {"Content-Type": _TYPES[file], "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(path, headers=headers)
 
 
