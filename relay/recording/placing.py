@@ -94,17 +94,12 @@ class Clip:
             self.started_s = start_s if self.started_s is None else min(self.started_s, start_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """When a clip was heard."""
+def place_clips(clips: Iterable[Clip], sound: AudioFormat) -> tuple[Runs, dict[str, tuple[float, float]]]:
+    """What the client's speaker gave, up to where it was cut, in the order in which it was sent; and each clip's time.
 
-    start_s: float
-    end_s: float
-
-
-def place_clips(clips: Iterable[Clip], sound: AudioFormat) -> tuple[Runs, dict[str, Span]]:
-    """What the client's speaker gave, up to where it was cut; in the order in which it was sent."""
-    runs, spans = Runs(sound), {}
+    From its start to its end, in seconds; a clip that was not sent has none.
+    """
+    runs, spans = Runs(sound), dict[str, tuple[float, float]]()
     for clip in clips:
         if not clip.pieces:
             continue
@@ -118,5 +113,5 @@ def place_clips(clips: Iterable[Clip], sound: AudioFormat) -> tuple[Runs, dict[s
                 break
             left -= n_bytes
             at_s = runs.add(max(at_s, sent_s), offset, n_bytes)
-        spans[clip.item_id] = Span(start_s, max(at_s, start_s))
+        spans[clip.item_id] = start_s, max(at_s, start_s)
     return runs, spans

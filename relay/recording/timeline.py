@@ -311,10 +311,8 @@ class _Listener:
         user = place_input(self.chunks, self.options.input)
         assistant, spans = place_clips(self.clips.values(), self.options.output)
         timeline = self.timeline
-        for item_id, clip in self.clips.items():
-            span = spans.get(item_id)
-            if span is None:
-                continue
+        for item_id, (start_s, heard_until_s) in spans.items():
+            clip = self.clips[item_id]
             voice = self._voices.get(item_id, "")
             others = [one for one in self._items.get(clip.response_id, ()) if voice and one != item_id]
             text = "\n".join(filter(None, (self._texts.get(one) for one in (item_id, *others))))
@@ -323,8 +321,8 @@ class _Listener:
                 Heard(
                     item_id,
                     clip.response_id,
-                    round(span.start_s * 1000, 1),
-                    round(span.end_s * 1000, 1),
+                    round(start_s * 1000, 1),
+                    round(heard_until_s * 1000, 1),
                     text,
                     heard_text,
                     clip.cut_ms,

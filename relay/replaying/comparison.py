@@ -4,6 +4,7 @@ import textwrap
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import orjson
@@ -90,7 +91,7 @@ class Comparison:
         for number, (one, other) in enumerate(self._pairs(), 1):
             yield f"turn {number}"
             yield from _row("user", one.user, other.user, _aspect(one, "user") == _aspect(other, "user"))
-            for then, now in _zip(one.calls, other.calls):
+            for then, now in zip_longest(one.calls, other.calls):
                 yield from _row("tool", _call(then), _call(now), then == now)
             same = _aspect(one, "assistant") == _aspect(other, "assistant")
             yield from _row("assistant", one.assistant, other.assistant, same)
@@ -108,21 +109,13 @@ class Comparison:
         return escape_json(raw.decode()).encode()
 
     def _pairs(self) -> list[tuple[Exchange, Exchange]]:
-        return [(one or Exchange(), other or Exchange()) for one, other in _zip(self.then, self.now)]
-
-
-def _zip(one: Sequence[Any], other: Sequence[Any]) -> list[tuple[Any, Any]]:
-    from itertools import zip_longest
-
-    return list(zip_longest(one, other))
+        return [(one or Exchange(), other or Exchange()) for one, other in zip_longest(self.then, self.now)]
 
 
 def _aspect(exchange: Exchange, aspect: str) -> Any:
     match aspect:
-        case "user":
-            return _plain(exchange.user)
-        case "assistant":
-            return _plain(exchange.assistant)
+        case "user" | "assistant":
+            return _plain(getattr(exchange, aspect))
         case "tools":
             return sorted(call.name for call in exchange.calls)
         case _:
@@ -138,7 +131,7 @@ def _plain(text: str) -> list[str]:
 
 def _row(label: str, then: str, now: str, same: bool) -> Iterator[str]:
     left, right = (textwrap.wrap(escape_controls(" ".join(text.split())), _COLUMN - 2) or ["–"] for text in (then, now))
-    for index, (one, other) in enumerate(_zip(left, right)):
+    for index, (one, other) in enumerate(zip_longest(left, right)):
         sign = " " if same or index else "≠"
         yield f"  {label if not index else '':<10}{one or '':<{_COLUMN}}{sign} {other or ''}".rstrip()
 

@@ -30,7 +30,7 @@ def test_a_file_sent_at_once_begins_where_it_can() -> None:
 
 
 def spans(*clips: Clip) -> dict[str, tuple[float, float]]:
-    return {item: (round(span.start_s, 3), round(span.end_s, 3)) for item, span in place_clips(clips, TEN)[1].items()}
+    return {item: (round(start_s, 3), round(end_s, 3)) for item, (start_s, end_s) in place_clips(clips, TEN)[1].items()}
 
 
 def test_clips_follow_each_other_and_end_where_they_were_cut() -> None:
