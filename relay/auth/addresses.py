@@ -35,10 +35,6 @@ class ClientAddresses:
         """Whether the settings name any proxy."""
         return bool(self._networks)
 
-    def is_proxy(self, request: web.Request) -> bool:
-        """Whether the request's peer is one of the proxies."""
-        return self.has_proxy(request.remote or "")
-
     def has_proxy(self, address: str) -> bool:
         """Whether an address is one of the proxies."""
         found = parse_address(address)

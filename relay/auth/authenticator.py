@@ -168,7 +168,7 @@ class Authenticator:
             return False
         if caller.credential not in ("none", "unknown"):
             return False
-        return not (is_forwarded(request) or self._addresses.is_proxy(request))
+        return not (is_forwarded(request) or self._addresses.has_proxy(request.remote or ""))
 
 
 def counted(n: int, noun: str) -> str:

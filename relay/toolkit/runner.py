@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ProgressRelay, ToolContext
-from relay.toolkit.outputs import MIN_RESULT_BYTES, Failure, Reply, Status, failure, json_result, raised, result
+from relay.toolkit.outputs import MIN_RESULT_BYTES, Reply, failure, json_result, raised, result
 from relay.toolkit.payload import bind_payload
 from relay.toolkit.registry import Audience, Tool, ToolRegistry
 from relay.toolkit.schema import Bound
@@ -56,20 +56,12 @@ class ToolCall:
     arguments: str | Payload
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """How a call ended; `output` is the one string for the model, `arguments` None where they did not fit.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult(Reply):
+    """How a call ended, and how long it took; `arguments` None where they did not fit."""
 
-    `code` and `message` say why there is no result; `for_client` is a result that the model is not given.
-    """
-
-    output: str
-    status: Status
     ms: int
     arguments: dict[str, Any] | None
-    code: Failure | None = None
-    message: str = ""
-    for_client: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +136,8 @@ class ToolRunner:
         ms = round((time.monotonic() - started) * 1000)
         whose = f"of session {context.session_id}" if context.session_id else "over HTTP"
         log.info("tool %.64r %s: %s in %d ms", call.name, whose, reply.status, ms)
-        return ToolResult(reply.output, reply.status, ms, arguments, reply.code, reply.message, reply.for_client)
+        told = reply.output, reply.status, reply.code, reply.message, reply.for_client
+        return ToolResult(*told, ms=ms, arguments=arguments)
 
     def _without_secrets(self, reply: Reply, name: str) -> Reply:
         """Neither a client nor the model, which would say it aloud, is to learn a secret of the relay's from a tool."""

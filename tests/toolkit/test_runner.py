@@ -71,7 +71,7 @@ async def greet(name: str, context: ToolContext) -> str:
 
 async def test_a_blocking_tool() -> None:
     result = await call(runner_of(add), "add", '{"a": 2, "b": "3"}')
-    assert result == ToolResult('{"sum": 5}', "done", result.ms, {"a": 2, "b": "3"})
+    assert result == ToolResult('{"sum": 5}', "done", ms=result.ms, arguments={"a": 2, "b": "3"})
     assert 0 <= result.ms < 10_000
 
 
