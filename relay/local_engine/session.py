@@ -14,7 +14,6 @@ from aiohttp import WSMsgType, web
 
 from relay.errors import ConfigError
 from relay.faults import FaultSpec, FaultyLine, Misbehaviour, parse_faults
-from relay.local_engine.beta import Dialect
 from relay.local_engine.conversation import Conversation
 from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.effects import (
@@ -32,6 +31,7 @@ from relay.local_engine.effects import (
 from relay.local_engine.protocol import Fault, Obj
 from relay.local_engine.senses import Senses, SensesLost
 from relay.local_engine.speech.pieces import pieces
+from relay.wire.beta import BetaClient, Event
 
 MOST_UNSENT_BYTES = 64 * 1024 * 1024
 """A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
@@ -83,7 +83,7 @@ class Session:
         self._shared = shared
         expires_at = int(time.time() + shared.longest_s)
         self._conversation = Conversation(terms.model, _new_id, kind=terms.kind, expires_at=expires_at)
-        self._dialect = Dialect(self._conversation.conversation_id) if terms.is_beta else None
+        self._beta = BetaClient() if terms.is_beta else None
         self._misbehaviour = Misbehaviour(terms.faults)
         self._line: FaultyLine | None = None
         if terms.faults:
@@ -124,8 +124,8 @@ class Session:
         if len(message) < _LONGEST_CONTROL and _is_control(message):
             await self._add_faults(orjson.loads(message))
             return
-        if self._dialect is not None:
-            message = self._dialect.to_ga(message)
+        if self._beta is not None:
+            message = _as_ga(self._beta, message)
         self._do(self._conversation.receive(message))
         if self._to_hear:
             audio, self._to_hear = self._to_hear, b""
@@ -150,8 +150,7 @@ class Session:
         for effect in effects:
             match effect:
                 case Send(event):
-                    for translated in [event] if self._dialect is None else self._dialect.from_ga(event):
-                        self._post(translated)
+                    self._tell(event)
                 case Configure():
                     self._settings = effect
                     self._configure()
@@ -279,7 +278,17 @@ class Session:
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 
-    def _post(self, event: Obj) -> None:
+    def _tell(self, event: Obj) -> None:
+        if self._beta is None:
+            self._post(event)
+            return
+        for translated in self._beta.down(event):
+            self._post(translated)
+        if event["type"] == "session.created":  # GA does not tell of the conversation
+            conversation = {"id": self._conversation.conversation_id, "object": "realtime.conversation"}
+            self._post({"type": "conversation.created", "event_id": _new_id("event"), "conversation": conversation})
+
+    def _post(self, event: Event) -> None:
         data = orjson.dumps(event)
         self._unsent.append(data)
         self._unsent_bytes += len(data)
@@ -322,6 +331,15 @@ class _Wire:
     async def close(self, code: int, reason: str) -> None:
         """Close with a close frame."""
         await self._socket.close(code=code, message=reason.encode())
+
+
+def _as_ga(beta: BetaClient, message: str | bytes) -> str | bytes:
+    """A beta client's message in GA; what is no event goes on as it is, and is refused."""
+    try:
+        event = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return message
+    return orjson.dumps(beta.up(event)[0]) if isinstance(event, dict) else message
 
 
 def _is_control(message: str | bytes) -> bool:
