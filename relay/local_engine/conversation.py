@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import orjson
 
+from audio.formats import REALTIME_FORMATS
 from relay.local_engine.audio_shelf import AudioShelf
 from relay.local_engine.effects import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
-from relay.local_engine.input_turns import BYTES_PER_MS, InputTurns
+from relay.local_engine.input_turns import InputTurns
 from relay.local_engine.item_desk import ItemDesk
 from relay.local_engine.items import Items
 from relay.local_engine.protocol import Fault, Obj, a_text, an_object, error_object, need, only
@@ -109,7 +110,7 @@ class Conversation:
     def _item_create(self, event: Obj) -> None:
         record, audio = self._desk.create(event)
         if audio:
-            record.audio_ms = round(len(audio) / BYTES_PER_MS[self._input["format"]["type"]])
+            record.audio_ms = round(len(audio) / REALTIME_FORMATS[self._input["format"]["type"]].bytes_per_ms)
             self._shelf.add(record.id, audio)
             self._recognise(record.id, then_respond=False, clip=audio)
 

@@ -17,7 +17,6 @@ from relay.local_engine.elevenlabs_contexts import (
     Context,
     Contexts,
     Problem,
-    SpeechFormat,
     SpeechTerms,
     read_format,
     read_speed,
@@ -104,7 +103,8 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
         speed = read_speed(body.get("voice_settings"))
     except Problem as problem:
         return _refused(problem)
-    response = web.StreamResponse(headers={"Content-Type": terms.format.mime_type})
+    mime_type = "audio/pcm" if terms.format.encoding == "pcm16" else "audio/basic"
+    response = web.StreamResponse(headers={"Content-Type": mime_type})
     if not whole:
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -157,10 +157,7 @@ def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
 
 
 async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed: float) -> TimedSpeech:
-    form: SpeechFormat = terms.format
-    work = app[_EXECUTOR].submit(
-        lambda: timed_voice().speak(sentence, terms.voice_id, form.encoding, form.rate_hz, speed)
-    )
+    work = app[_EXECUTOR].submit(lambda: timed_voice().speak(sentence, terms.voice_id, terms.format, speed))
     return await asyncio.wrap_future(work)
 
 
@@ -282,7 +279,7 @@ class Speaker:
     async def _send_sound(self, context: Context, speech: TimedSpeech) -> None:
         """A sentence in pieces; the characters of a piece have their times from its beginning."""
         per_ms = self._terms.format.bytes_per_ms
-        step = int(CHUNK_MS * per_ms) // 2 * 2
+        step = CHUNK_MS * per_ms
         at_char = 0
         for start in range(0, len(speech.audio), step):
             piece = speech.audio[start : start + step]

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
+
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
 """Of one context, and of one request."""
@@ -13,8 +15,8 @@ MAX_SENTENCE_CHARS = 400
 _MARK = re.compile(r"[.!?…。！？]++[\"'”’)\]]*+(\s*+)|\n++")
 _MORE_OF_MARK = re.compile(r"[.!?…。！？]*+[\"'”’)\]]*+(\s*+)")
 """Both with the spaces behind: a mark without any ends no sentence, a line's end always does."""
-_FORMAT = re.compile(r"(pcm|ulaw|alaw)_(\d{4,5})")
-_RATES_HZ = {"pcm": (8000, 16000, 24000, 48000), "ulaw": (8000,), "alaw": (8000,)}
+_FORMATS = {f"pcm_{rate_hz}": AudioFormat("pcm16", rate_hz) for rate_hz in RATES_HZ["pcm16"]}
+_FORMATS |= {"ulaw_8000": PCMU, "alaw_8000": PCMA}
 _ENCODED = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
 
 Obj = dict[str, Any]
@@ -30,36 +32,17 @@ class Problem(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechFormat:
-    """One of ElevenLabs' formats that need no encoder."""
-
-    encoding: str
-    rate_hz: int
-
-    @property
-    def bytes_per_ms(self) -> float:
-        """16 bits a sample, or 8 of G.711."""
-        return self.rate_hz * (2 if self.encoding == "pcm" else 1) / 1000
-
-    @property
-    def mime_type(self) -> str:
-        """As HTTP names it."""
-        return "audio/pcm" if self.encoding == "pcm" else "audio/basic"
-
-
-@dataclass(frozen=True, slots=True)
 class SpeechTerms:
     """Who speaks, and in which format."""
 
     voice_id: str
-    format: SpeechFormat
+    format: AudioFormat
 
 
-def read_format(text: str) -> SpeechFormat:
+def read_format(text: str) -> AudioFormat:
     """`pcm_24000` and the like. Raises Problem; mp3 and opus need encoders that the engine does not have."""
-    found = _FORMAT.fullmatch(text)
-    if found is not None and int(found[2]) in _RATES_HZ[found[1]]:
-        return SpeechFormat(found[1], int(found[2]))
+    if text in _FORMATS:
+        return _FORMATS[text]
     if _ENCODED.fullmatch(text) or text.startswith("pcm_"):
         message = "The local engine speaks pcm_8000, pcm_16000, pcm_24000, pcm_48000, ulaw_8000 and alaw_8000 only."
         raise Problem(message, "unsupported_output_format", 400)

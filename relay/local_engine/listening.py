@@ -11,14 +11,10 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
-from relay.local_engine.asr import LONGEST_MS, RATE_HZ, Recogniser, RecogniserPool
+from relay.local_engine.asr import LONGEST_BYTES, STEP_BYTES, Recogniser, RecogniserPool
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.situation import grammar_of
 from relay.local_engine.vad import Completeness
-
-_BYTES_PER_MS = RATE_HZ * 2 // 1000
-_STEP_BYTES = 100 * _BYTES_PER_MS
-_LONGEST_BYTES = LONGEST_MS * _BYTES_PER_MS
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +73,7 @@ class Utterance:
 
     def feed(self, pcm: bytes) -> None:
         """More sound; what is beyond LONGEST_MS is dropped."""
-        pcm = pcm[: max(_LONGEST_BYTES - self._taken_bytes, 0)]
+        pcm = pcm[: max(LONGEST_BYTES - self._taken_bytes, 0)]
         self._taken_bytes += len(pcm)
         self._waiting += pcm
 
@@ -97,8 +93,8 @@ class Utterance:
             self._recogniser = pool.take(self._grammar)
             self._recogniser.start(self._sound, narrow=self._narrow)
         elif self._waiting:
-            self._recogniser.feed(bytes(self._waiting[:_STEP_BYTES]))
-            del self._waiting[:_STEP_BYTES]
+            self._recogniser.feed(bytes(self._waiting[:STEP_BYTES]))
+            del self._waiting[:STEP_BYTES]
         elif self._asked:
             completeness = self._recogniser.completeness(self._silence_ms)
             for answer in self._asked:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pybase64
 
+from audio.formats import REALTIME_FORMATS
 from relay.local_engine.items import Record, heard_until
 from relay.local_engine.protocol import Obj
 
@@ -17,7 +18,6 @@ CHUNK_MS = 100
 _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
-_BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 
 Emit = Callable[[Obj], None]
 
@@ -216,7 +216,7 @@ class Response:
 
     @property
     def _bytes_per_ms(self) -> int:
-        return _BYTES_PER_MS[self.settings["output"]["format"]["type"]]
+        return REALTIME_FORMATS[self.settings["output"]["format"]["type"]].bytes_per_ms
 
     def _tokens(self) -> tuple[int, int]:
         return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self._audio_ms // _AUDIO_MS_PER_TOKEN)

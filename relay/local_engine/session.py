@@ -12,6 +12,7 @@ from typing import assert_never
 import orjson
 from aiohttp import WSMsgType, web
 
+from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
 from relay.faults import FaultSpec, FaultyLine, Misbehaviour, parse_faults
 from relay.local_engine.conversation import Conversation
@@ -91,7 +92,7 @@ class Session:
         self._ears: Ears | None = None
         self._to_hear = b""
         self._recognising: set[asyncio.Task[None]] = set()
-        self._settings: Configure | None = None
+        self._settings = Configure("audio/pcm", None, b"[]")
         self._speaking: dict[str, asyncio.Task[None]] = {}
         self._silence: asyncio.Task[None] | None = None
         self._unsent: deque[bytes | HangUp] = deque()
@@ -178,15 +179,15 @@ class Session:
     def _hearing(self, audio: bytes = b"") -> Ears:
         """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
         if self._ears is None:
-            rate = 48 if self._settings is None or self._settings.input_format == "audio/pcm" else 8
-            start_ms = self._conversation.position_ms - len(audio) // rate
+            sent_ms = REALTIME_FORMATS[self._settings.input_format].ms_of(len(audio))
+            start_ms = self._conversation.position_ms - sent_ms
             self._ears = Ears(self._shared.senses.listener(), start_ms)
             self._configure()
         return self._ears
 
     def _configure(self) -> None:
         settings = self._settings
-        if self._ears is not None and settings is not None:
+        if self._ears is not None:
             self._ears.configure(settings.input_format, settings.turn_detection, settings.tools)
 
     async def _listen(self, audio: bytes) -> None:
@@ -234,7 +235,7 @@ class Session:
             for piece in pieces(task.sentences):
                 await self._keep_pace(start, made_ms)
                 audio = await self._shared.senses.speak(piece, task.output, is_first=made_ms == 0)
-                made_ms += len(audio) / (48 if task.output["format"]["type"] == "audio/pcm" else 8)
+                made_ms += len(audio) / REALTIME_FORMATS[task.output["format"]["type"]].bytes_per_ms
                 self._do(self._conversation.sound(task.response_id, piece, audio))
             self._do(self._conversation.spoken(task.response_id))
         except Exception as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from audio.formats import REALTIME_FORMATS
 from relay.local_engine.protocol import (
     Fault,
     Obj,
@@ -21,7 +22,6 @@ from relay.local_engine.protocol import (
 
 MOST_TOOLS = 128
 LARGEST_TOOLS_BYTES = 1_000_000
-FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 MODALITIES = ("audio", "text")
 DEFAULT_VOICE = "marin"
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
@@ -46,7 +46,7 @@ def wire_format(value: Any, param: str) -> Obj:
     """A format of audio on the wire."""
     value = an_object(given(value, {}), param)
     only(value, ("type", "rate"), f"{param}.")
-    kind = one_of(given(value.get("type"), "audio/pcm"), f"{param}.type", FORMATS)
+    kind = one_of(given(value.get("type"), "audio/pcm"), f"{param}.type", REALTIME_FORMATS)
     if kind != "audio/pcm":
         return {"type": kind}
     rate = value.get("rate")
