@@ -144,6 +144,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.local_engine": {
         "audio",
         "relay.child_environment",
+        "relay.core",  # for relay.core.sentences alone, which imports nothing of ours
         "relay.errors",
         "relay.faults",
         "relay.log_lines",

@@ -6,6 +6,7 @@ every voice id has a voice, but those that begin with "missing"; models are thos
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import orjson
@@ -42,10 +43,10 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/v1/voices", _voices)
     app.router.add_get("/v1/voices/{voice_id}", _voice)
     app.router.add_get("/v1/models", _models)
-    app.router.add_post("/v1/text-to-speech/{voice_id}", _whole)
-    app.router.add_post("/v1/text-to-speech/{voice_id}/stream", _stream)
-    app.router.add_get("/v1/text-to-speech/{voice_id}/stream-input", _stream_input)
-    app.router.add_get("/v1/text-to-speech/{voice_id}/multi-stream-input", _multi_stream_input)
+    app.router.add_post("/v1/text-to-speech/{voice_id}", partial(_speak_body, whole=True))
+    app.router.add_post("/v1/text-to-speech/{voice_id}/stream", partial(_speak_body, whole=False))
+    app.router.add_get("/v1/text-to-speech/{voice_id}/stream-input", partial(_converse, multi=False))
+    app.router.add_get("/v1/text-to-speech/{voice_id}/multi-stream-input", partial(_converse, multi=True))
     app.on_shutdown.append(_close_sockets)
     app.on_cleanup.append(_let_the_thread_end)
 
@@ -83,14 +84,6 @@ def _refused(problem: Problem) -> web.Response:
     return web.json_response({"detail": {"status": problem.code, "message": str(problem)}}, status=problem.status)
 
 
-async def _whole(request: web.Request) -> web.StreamResponse:
-    return await _speak_body(request, whole=True)
-
-
-async def _stream(request: web.Request) -> web.StreamResponse:
-    return await _speak_body(request, whole=False)
-
-
 async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamResponse:
     try:
         body = await _body(request)
@@ -109,10 +102,8 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
         response.enable_chunked_encoding()
         await response.prepare(request)
     sound = bytearray()
-    context = Context("", speed)
-    context.add(text)
     try:
-        for sentence in context.take(flush=True):
+        for sentence in Context("", speed).add(text, flush=True):
             audio = (await _spoken(request.app, terms, sentence, speed)).audio
             if whole:
                 sound += audio
@@ -162,14 +153,6 @@ async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed
 
 
 # -- the WebSockets ---------------------------------------------------------------------------------------------------
-
-
-async def _stream_input(request: web.Request) -> web.WebSocketResponse:
-    return await _converse(request, multi=False)
-
-
-async def _multi_stream_input(request: web.Request) -> web.WebSocketResponse:
-    return await _converse(request, multi=True)
 
 
 async def _converse(request: web.Request, *, multi: bool) -> web.WebSocketResponse:

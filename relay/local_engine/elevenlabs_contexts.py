@@ -7,14 +7,11 @@ from typing import Any
 import orjson
 
 from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
+from relay.core.sentences import SentenceSplitter
 
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
 """Of one context, and of one request."""
-MAX_SENTENCE_CHARS = 400
-_MARK = re.compile(r"[.!?…。！？]++[\"'”’)\]]*+(\s*+)|\n++")
-_MORE_OF_MARK = re.compile(r"[.!?…。！？]*+[\"'”’)\]]*+(\s*+)")
-"""Both with the spaces behind: a mark without any ends no sentence, a line's end always does."""
 _FORMATS = {f"pcm_{rate_hz}": AudioFormat("pcm16", rate_hz) for rate_hz in RATES_HZ["pcm16"]}
 _FORMATS |= {"ulaw_8000": PCMU, "alaw_8000": PCMA}
 _ENCODED = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
@@ -72,41 +69,19 @@ class Context:
         self.id = context_id
         self.speed = speed
         self.flushed = False
-        self._text = ""
-        self._looked_at = 0
-        self._is_in_mark = False
+        self._splitter = SentenceSplitter()
         self._n_chars = 0
 
-    def add(self, text: str) -> None:
-        """More text. Raises Problem over the bound."""
+    def add(self, text: str, *, flush: bool) -> list[str]:
+        """More text; returns what can be spoken, with `flush` all that there is. Raises Problem over the bound."""
         self._n_chars += len(text)
         if self._n_chars > MAX_TEXT_CHARS:
             message = f"A context may have {MAX_TEXT_CHARS} characters."
             raise Problem(message, "max_character_limit_exceeded", 400)
-        self._text += text
-
-    def take(self, *, flush: bool) -> list[str]:
-        """The sentences that can be spoken; `flush`: all that there is. What was looked at is not looked at again."""
-        text, pieces, begin, at = self._text, [], 0, self._looked_at
-        find = _MORE_OF_MARK.match if self._is_in_mark else _MARK.search
-        self._is_in_mark = False
-        while (mark := find(text, at)) is not None:
-            find, at = _MARK.search, mark.end()
-            if mark[1] != "":
-                pieces.append(text[begin:at])
-                begin = at
-            elif at == len(text):
-                self._is_in_mark = True
-                break
-        self._text, self._looked_at = text[begin:], len(text) - begin
+        sentences = self._splitter.feed(text)
         if flush:
-            pieces.append(self._text)
-            self._text, self._looked_at, self._is_in_mark = "", 0, False
-        return [part for piece in pieces for part in _short(piece) if part.strip()]
-
-
-def _short(piece: str) -> list[str]:
-    return [piece[start : start + MAX_SENTENCE_CHARS] for start in range(0, len(piece), MAX_SENTENCE_CHARS)]
+            sentences.append(self._splitter.flush())
+        return [sentence for sentence in sentences if sentence.strip()]
 
 
 @dataclass(slots=True)
@@ -145,10 +120,9 @@ class Contexts:
         if text == "" and not self._multi:
             return self._end(known)
         context = known or self._begin(context_id, obj)
-        context.add(text)
         flush = obj.get("flush") is True or obj.get("try_trigger_generation") is True
         context.flushed = context.flushed or flush
-        return Did(speak=context, sentences=context.take(flush=flush))
+        return Did(speak=context, sentences=context.add(text, flush=flush))
 
     def finished(self, context: Context) -> None:
         """Everything of a context has been sent."""
@@ -189,7 +163,7 @@ class Contexts:
             return Did()
         del self._open[context.id]
         self._closing.add(context)
-        return Did(speak=context, sentences=context.take(flush=True), ended=context)
+        return Did(speak=context, sentences=context.add("", flush=True), ended=context)
 
     def _close_all(self) -> Did:
         did = Did(end_socket=True, hushed=[context for context in self._open.values() if not context.flushed])
