@@ -221,7 +221,7 @@ class OwnListener:
     def so_far(self, silence_ms: int) -> asyncio.Future[Completeness]:
         """What the words of the turn are by now."""
         if self._turn is None:
-            return _known("unknown")
+            return known("unknown")
         self._recognition.go_on()
         return self._turn.ask(silence_ms)
 
@@ -229,7 +229,7 @@ class OwnListener:
         """The turn is over."""
         turn, self._turn = self._turn, None
         if turn is None:
-            return _known("")
+            return known("")
         turn.is_ended = True
         self._recognition.go_on()
         return turn.words
@@ -274,7 +274,8 @@ def _words(recogniser: Recogniser) -> Generator[None, None, str | None]:
 _T = TypeVar("_T")
 
 
-def _known(value: _T) -> "asyncio.Future[_T]":
+def known(value: _T) -> "asyncio.Future[_T]":
+    """A future that is over already."""
     future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
     future.set_result(value)
     return future
