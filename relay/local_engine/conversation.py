@@ -38,7 +38,7 @@ class Conversation:
         self._recognising: dict[str, bool] = {}
         self._desk = ItemDesk(self._items, self._shelf, self._send, new_id)
         self._turns = InputTurns(self._items, self._shelf, self._send, new_id)
-        self._responses = ResponseDesk(self._items, self._send, self._effects_append, new_id, self._finished)
+        self._responses = ResponseDesk(self._items, self._send, self._effects.append, new_id, self._finished)
         self._owes_response = False
         self._has_spoken = False
         self._is_awaiting = False
@@ -253,11 +253,9 @@ class Conversation:
         kind = event.pop("type")
         self._effects.append(Send({"type": kind, "event_id": self._new_id("event"), **event}))
 
-    def _effects_append(self, effect: Effect) -> None:
-        self._effects.append(effect)
-
     def _taken(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
+        effects = self._effects.copy()
+        self._effects.clear()
         return effects
 
 

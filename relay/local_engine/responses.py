@@ -26,7 +26,8 @@ class Response:
     """A response under way; every method emits the events of its step.
 
     `add_item` puts an item into the conversation and returns the id of the one before it; it is None for a response
-    outside the conversation. `input_tokens` are (text, audio).
+    outside the conversation. `input_tokens` are (text, audio);
+    `audio_ms` is how long its audio lasts so far.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Response:
         self._open: Record | None = None
         self._previous: str | None = None
         self._text_chars = 0
-        self._audio_ms = 0
+        self.audio_ms = 0
         emit({"type": "response.created", "response": self._object("in_progress", None, usage=False)})
 
     @property
@@ -65,23 +66,13 @@ class Response:
 
     @property
     def open_item_id(self) -> str | None:
-        """The message that is being said."""
+        """The message that was begun and not ended."""
         return self._open.id if self._open is not None else None
-
-    @property
-    def audio_ms(self) -> int:
-        """How long its audio lasts so far."""
-        return self._audio_ms
 
     @property
     def total_tokens(self) -> int:
         """What it cost so far."""
         return int(self._usage()["total_tokens"])
-
-    @property
-    def has_open_message(self) -> bool:
-        """Whether a message was begun and not ended."""
-        return self._open is not None
 
     def call(self, name: str, arguments: dict[str, Any]) -> None:
         """A complete function call."""
@@ -138,7 +129,7 @@ class Response:
             # `delta` comes last: clients find the audio of such an event without parsing it.
             sound = pybase64.b64encode(audio[start : start + step]).decode()
             self._emit({"type": "response.output_audio.delta", **self._place(), "delta": sound})
-        self._audio_ms += length_ms
+        self.audio_ms += length_ms
         self._text_chars += len(delta)
         record.spoken.append((sentence, length_ms))
         record.audio_ms += length_ms
@@ -219,7 +210,7 @@ class Response:
         return REALTIME_FORMATS[self.settings["output"]["format"]["type"]].bytes_per_ms
 
     def _tokens(self) -> tuple[int, int]:
-        return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self._audio_ms // _AUDIO_MS_PER_TOKEN)
+        return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self.audio_ms // _AUDIO_MS_PER_TOKEN)
 
     def _room(self) -> int:
         """Tokens left under max_output_tokens; of a spoken answer only the audio counts."""
