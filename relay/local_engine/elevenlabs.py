@@ -22,7 +22,8 @@ from relay.local_engine.elevenlabs_contexts import (
     read_format,
     read_speed,
 )
-from relay.local_engine.speech.timed import TimedSpeech, timed_voice
+from relay.local_engine.speech import timed
+from relay.local_engine.speech.timed import TimedSpeech
 
 CHUNK_MS = 200
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -64,7 +65,7 @@ async def _let_the_thread_end(app: web.Application) -> None:
 
 
 async def _voices(request: web.Request) -> web.Response:
-    voices = [{"voice_id": name, "name": name} for name in timed_voice().names]
+    voices = [{"voice_id": name, "name": name} for name in timed.voice().names]
     return web.json_response({"voices": voices})
 
 
@@ -148,7 +149,7 @@ def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
 
 
 async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed: float) -> TimedSpeech:
-    work = app[_EXECUTOR].submit(lambda: timed_voice().speak(sentence, terms.voice_id, terms.format, speed))
+    work = app[_EXECUTOR].submit(lambda: timed.speak(sentence, terms.voice_id, terms.format, speed))
     return await asyncio.wrap_future(work)
 
 

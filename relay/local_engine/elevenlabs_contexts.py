@@ -115,10 +115,8 @@ class Contexts:
         text = obj.get("text", "")
         if not isinstance(text, str):
             raise Problem("text must be a string.", "invalid_input_message", 422)
-        if text == "" and known is None:
-            return Did()
-        if text == "" and not self._multi:
-            return self._end(known)
+        if text == "" and (known is None or not self._multi):
+            return Did() if known is None else self._end(known)
         context = known or self._begin(context_id, obj)
         flush = obj.get("flush") is True or obj.get("try_trigger_generation") is True
         context.flushed = context.flushed or flush
@@ -158,9 +156,7 @@ class Contexts:
         self._closing.add(context)
         return Did(hushed=[context])
 
-    def _end(self, context: Context | None) -> Did:
-        if context is None:
-            return Did()
+    def _end(self, context: Context) -> Did:
         del self._open[context.id]
         self._closing.add(context)
         return Did(speak=context, sentences=context.add("", flush=True), ended=context)

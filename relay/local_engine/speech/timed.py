@@ -1,6 +1,5 @@
 """The machine's voices with the time of every word: flite tells its own, for other voices it goes by the letters."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,26 +20,21 @@ class TimedSpeech:
     durations_ms: list[int]
 
 
-class TimedVoice:
-    """The voices of this machine, with times. Raises ConfigError if there is none."""
+@lru_cache(maxsize=1)
+def voice() -> Voice:
+    """The voice of this process. Raises ConfigError if there is none."""
+    return Voice()
 
-    def __init__(self) -> None:
-        self._voice = Voice()
 
-    @property
-    def names(self) -> Sequence[str]:
-        """The names that have a voice of their own."""
-        return self._voice.names
-
-    def speak(self, text: str, name: str, audio_format: AudioFormat, speed: float = 1.0) -> TimedSpeech:
-        """Speak `text` in the voice that plays `name`. May block."""
-        spoken, times = plain(text), None
-        pcm, source_hz = b"", audio_format.rate_hz
-        if any(char.isalnum() for char in spoken):
-            pcm, source_hz, times = self._voice.synthesise(spoken, self._voice.of(name), speed)
-        total_ms = len(pcm) / 2 / source_hz * 1000
-        pcm = resample(pcm, source_hz, audio_format.rate_hz)
-        return TimedSpeech(encode(pcm, audio_format), *_spread(text, times, total_ms))
+def speak(text: str, name: str, audio_format: AudioFormat, speed: float = 1.0) -> TimedSpeech:
+    """Speak `text` in the voice that plays `name`. May block. Raises ConfigError if there is none."""
+    spoken, times = plain(text), None
+    pcm, source_hz = b"", audio_format.rate_hz
+    if any(char.isalnum() for char in spoken):
+        pcm, source_hz, times = voice().synthesise(spoken, voice().of(name), speed)
+    total_ms = len(pcm) / 2 / source_hz * 1000
+    pcm = resample(pcm, source_hz, audio_format.rate_hz)
+    return TimedSpeech(encode(pcm, audio_format), *_spread(text, times, total_ms))
 
 
 def _spread(text: str, times: Times | None, total_ms: float) -> tuple[list[str], list[int], list[int]]:
@@ -81,9 +75,3 @@ def _by_letters(words: list[str], total_ms: float) -> Times:
         times.append((at, end))
         at = end
     return times
-
-
-@lru_cache(maxsize=1)
-def timed_voice() -> TimedVoice:
-    """The voice of this process. Raises ConfigError if there is none."""
-    return TimedVoice()
