@@ -7,7 +7,6 @@ pocketsphinx holds the interpreter's lock while it works (0.025 s for a second o
 chunks. A decoder takes some 12 MB; idle ones are shared by all sessions with the same grammar.
 """
 
-import importlib.util
 import math
 import re
 import tempfile
@@ -18,7 +17,6 @@ from functools import lru_cache
 from typing import Any
 
 from audio.formats import PCM16_16K
-from relay.errors import ConfigError
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.lexicon import Lexicon, english
 from relay.local_engine.network import Network
@@ -56,12 +54,6 @@ class Heard:
 class _Guess:
     text: str
     score: float
-
-
-def check() -> None:
-    """Raises ConfigError if the recogniser is not installed."""
-    if importlib.util.find_spec("pocketsphinx") is None:
-        raise ConfigError("The local engine needs pocketsphinx. Install it with: pip install 'relay-voice[local]'")
 
 
 class Recogniser:

@@ -68,6 +68,12 @@ class Record:
         parts = self.item.get("content", [])
         return fields + sum(len(part.get(key) or "") for part in parts for key in ("text", "transcript", "image_url"))
 
+    def cut_transcript(self) -> None:
+        """Leave of what was spoken what was heard, if it was truncated."""
+        if self.truncated_ms is not None and self.item["content"]:
+            heard = heard_until(self.spoken, self.truncated_ms)
+            self.item["content"] = [self.item["content"][0] | {"transcript": heard}]
+
 
 class Items:
     """The items in their order."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
-from relay.local_engine.asr import LONGEST_BYTES, STEP_BYTES, Recogniser, RecogniserPool
+from relay.local_engine.asr import LONGEST_BYTES, STEP_BYTES, Heard, Recogniser, RecogniserPool
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.situation import grammar_of
 from relay.local_engine.vad import Completeness
@@ -59,7 +59,7 @@ class Utterance:
         self._waiting = bytearray()
         self._taken_bytes = 0
         self._recogniser: Recogniser | None = None
-        self._last_work: Generator[None, None, str | None] | None = None
+        self._last_work: Generator[None, None, Heard] | None = None
 
     @property
     def is_urgent(self) -> bool:
@@ -115,14 +115,14 @@ class Utterance:
 
     def _end_step(self, recogniser: Recogniser, pool: RecogniserPool) -> bool:
         if self._last_work is None:
-            self._last_work = _words(recogniser)
+            self._last_work = recogniser.finish()
         try:
             next(self._last_work)
         except StopIteration as end:
             self._settle(recogniser.sound)
             pool.give_back(recogniser)
             self._recogniser = None
-            _resolve(self.words, end.value)
+            _resolve(self.words, end.value.text)
             return True
         return False
 
@@ -264,11 +264,6 @@ class OwnListener:
 
     def _settle(self, sound: str) -> None:
         self._sound = sound
-
-
-def _words(recogniser: Recogniser) -> Generator[None, None, str | None]:
-    heard = yield from recogniser.finish()
-    return heard.text
 
 
 _T = TypeVar("_T")

@@ -127,7 +127,7 @@ class Parser:
             if at < len(self._words) and self._words[at].text in element.words:
                 yield from self._match(elements, index + 1, at + 1)
             yield from self._match(elements, index + 1, at)
-        elif at < len(self._words) and _same(self._words[at].text, element):
+        elif at < len(self._words) and stem(self._words[at].text) == stem(element):
             yield from self._match(elements, index + 1, at + 1)
         elif not self._strict:
             yield from self._match_loosely(elements, index, at)
@@ -160,11 +160,6 @@ class Parser:
         while start < len(self._words) and self._words[start].text in _LINKS:
             start += 1
         return start
-
-
-def _same(one: str, other: str) -> bool:
-    """The same word, give or take the plural's s."""
-    return stem(one) == stem(other)
 
 
 def _first_word(clause: Clause) -> str:

@@ -133,14 +133,8 @@ class ResponseDesk:
         )
         self._requests += 1
         limits = (("requests", REQUESTS_LIMIT, self._requests), ("tokens", TOKENS_LIMIT, self._tokens))
-        self._send(
-            {
-                "type": "rate_limits.updated",
-                "rate_limits": [
-                    {"name": name, "limit": limit, "remaining": max(limit - used, 0)} for name, limit, used in limits
-                ],
-            }
-        )
+        told = [{"name": name, "limit": limit, "remaining": max(limit - used, 0)} for name, limit, used in limits]
+        self._send({"type": "rate_limits.updated", "rate_limits": told})
         return response
 
     def _inputs(self, given: Sequence[Any]) -> list[Record]:
