@@ -120,7 +120,9 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-_kinds = st.sampled_from(sorted({event["type"] for pair in GOLDEN["server"] for event in pair["beta"] + pair["ga"]}))
+_SERVER = {event["type"] for pair in GOLDEN["server"] for event in pair["beta"] + pair["ga"]}
+_CLIENT = {pair[dialect]["type"] for pair in GOLDEN["client"] for dialect in ("beta", "ga")}
+_kinds = st.sampled_from(sorted(_SERVER | _CLIENT))
 _members = st.sampled_from(["session", "response", "item", "item_id", "previous_item_id", "part", "event_id", "name"])
 
 
