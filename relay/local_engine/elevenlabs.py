@@ -149,8 +149,8 @@ def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
 
 
 async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed: float) -> TimedSpeech:
-    work = app[_EXECUTOR].submit(lambda: timed.speak(sentence, terms.voice_id, terms.format, speed))
-    return await asyncio.wrap_future(work)
+    speak = partial(timed.speak, sentence, terms.voice_id, terms.format, speed)
+    return await asyncio.get_running_loop().run_in_executor(app[_EXECUTOR], speak)
 
 
 # -- the WebSockets ---------------------------------------------------------------------------------------------------

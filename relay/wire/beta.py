@@ -208,29 +208,7 @@ def _response(
     return _with(changed, items, lambda found: _items(found, content_types)) if isinstance(changed, dict) else changed
 
 
-# -- server events ----------------------------------------------------------------------------------------------------
-
-
-def server_event_to_beta(event: Event) -> list[Event]:
-    """A server's event, GA to beta: one, or none where beta has no such thing."""
-    kind = event.get("type")
-    if not isinstance(kind, str):
-        return [event]
-    if kind in BETA_NAMES:
-        return [{**event, "type": BETA_NAMES[kind]}]
-    if kind == "conversation.item.added":
-        return [{**_beta_items(event), "type": "conversation.item.created"}]
-    if kind == "conversation.item.done":
-        return []
-    if kind == "session.created":
-        return [_with(event, "session", lambda session: _to_beta(session, SESSION))]
-    if kind == "session.updated":
-        return [_session_to_beta(event)]
-    if kind in ("response.created", "response.done"):
-        return [_with(event, "response", partial(_response, _to_beta, RESPONSE, "output", _BETA_CONTENT))]
-    if kind == "response.function_call_arguments.done":
-        return [{key: value for key, value in event.items() if key != "name"}]
-    return [_beta_items(event)]
+# -- the two ends -----------------------------------------------------------------------------------------------------
 
 
 class BetaClient:
@@ -241,8 +219,25 @@ class BetaClient:
         return [client_event_to_ga(event)]
 
     def down(self, event: Event) -> list[Event]:
-        """What the client is told, in beta."""
-        return server_event_to_beta(event)
+        """What the client is told, in beta: one event, or none where beta has no such thing."""
+        kind = event.get("type")
+        if not isinstance(kind, str):
+            return [event]
+        if kind in BETA_NAMES:
+            return [{**event, "type": BETA_NAMES[kind]}]
+        if kind == "conversation.item.added":
+            return [{**_beta_items(event), "type": "conversation.item.created"}]
+        if kind == "conversation.item.done":
+            return []
+        if kind == "session.created":
+            return [_with(event, "session", lambda session: _to_beta(session, SESSION))]
+        if kind == "session.updated":
+            return [_session_to_beta(event)]
+        if kind in ("response.created", "response.done"):
+            return [_with(event, "response", partial(_response, _to_beta, RESPONSE, "output", _BETA_CONTENT))]
+        if kind == "response.function_call_arguments.done":
+            return [{key: value for key, value in event.items() if key != "name"}]
+        return [_beta_items(event)]
 
 
 class BetaUpstream:
