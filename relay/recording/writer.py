@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,8 +24,6 @@ from relay.recording.lock import take
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """What all sessions together may have waiting for the disk; further batches become gaps."""
-LINGER_S = 0.05
-"""How long the thread lets batches come together before it waits to be woken."""
 
 _log = logging.getLogger("relay.recordings")
 
@@ -254,9 +251,6 @@ class Writer:
     def _collect(self) -> bool:
         """Take over all that has been put; if there is nothing to do, wait for it. False: the end."""
         jobs = self._jobs
-        if not self._turns and jobs.empty() and not self._is_stopping:
-            # Whoever hands over next need not wake this thread, and finds many batches to be written in one go.
-            time.sleep(LINGER_S)
         while not jobs.empty() or not (self._turns or self._is_stopping):
             queued = jobs.get()
             if queued is None:
