@@ -10,12 +10,12 @@ class SampleAligner:
     back as the very same object.
     """
 
-    __slots__ = ("_sample_bytes", "carry")
+    __slots__ = ("carry", "sample_bytes")
 
     def __init__(self, sample_bytes: int = 2) -> None:
         if sample_bytes < 1:
             raise ValueError(f"a sample has at least one byte, not {sample_bytes}")
-        self._sample_bytes = sample_bytes
+        self.sample_bytes = sample_bytes
         self.carry = b""
 
     def feed(self, chunk: Chunk) -> Chunk:
@@ -23,7 +23,7 @@ class SampleAligner:
         if self.carry:
             chunk = self.carry + chunk
             self.carry = b""
-        extra_bytes = len(chunk) % self._sample_bytes
+        extra_bytes = len(chunk) % self.sample_bytes
         if extra_bytes:
             self.carry = bytes(chunk[-extra_bytes:])
             return chunk[:-extra_bytes]
@@ -35,11 +35,6 @@ class SampleAligner:
             return False
         self.carry += chunk
         return True
-
-    @property
-    def carried_bytes(self) -> int:
-        """Bytes that wait for the next chunk."""
-        return len(self.carry)
 
     def reset(self) -> None:
         """Forget the carried bytes: the next chunk starts a stream of its own."""

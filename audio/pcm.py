@@ -1,7 +1,6 @@
 """Small helpers over PCM16: signed 16-bit little-endian mono samples in bytes."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,11 +13,6 @@ _FULL_SCALE = 32768.0
 def bytes_of_ms(ms: int, rate_hz: int) -> int:
     """Bytes that `ms` milliseconds take at `rate_hz`, rounded down to whole samples."""
     return ms * rate_hz // 1000 * BYTES_PER_SAMPLE
-
-
-def ms_of_bytes(n_bytes: int, rate_hz: int) -> int:
-    """Whole milliseconds that `n_bytes` last at `rate_hz`, rounded down."""
-    return n_bytes // BYTES_PER_SAMPLE * 1000 // rate_hz
 
 
 def silence(ms: int, rate_hz: int) -> bytes:
@@ -36,10 +30,3 @@ def level_dbfs(pcm: bytes | bytearray | memoryview) -> float:
         return SILENCE_DBFS
     mean_square = float(samples.dot(samples)) / samples.size
     return 10 * math.log10(mean_square / _FULL_SCALE**2) if mean_square else SILENCE_DBFS
-
-
-def split_frames(pcm: bytes, frame_bytes: int) -> Iterator[bytes]:
-    """Cut `pcm` into frames of `frame_bytes`; the last one may be shorter. ValueError unless `frame_bytes` > 0."""
-    if frame_bytes <= 0:
-        raise ValueError(f"a frame needs at least one byte, not {frame_bytes}")
-    return (pcm[start : start + frame_bytes] for start in range(0, len(pcm), frame_bytes))

@@ -6,8 +6,9 @@ https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-previe
 """
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
+
+from relay.loopback import is_loopback_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def azure_endpoint(value: str) -> str:
         raise ValueError(
             "must be the resource alone, like https://my-resource.openai.azure.com, without ?… or /realtime"
         )
-    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+    if parts.scheme == "http" and not is_loopback_host(parts.hostname):
         raise ValueError("must begin with https://, for the key is sent there")
     return text.removesuffix("/openai/v1").removesuffix("/openai")
 
@@ -70,10 +71,3 @@ def is_azure_preview(url: str) -> bool:
     """Whether a WebSocket URL is one of the preview protocol: `/openai/realtime?api-version=…`."""
     parts = urlsplit(url)
     return parts.path.rstrip("/").endswith("/openai/realtime") and "api-version=" in parts.query
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -23,6 +23,7 @@ from relay.peers.elevenlabs import ElevenLabsOptions
 from relay.peers.provider import Call, ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.policies import Policies
+from relay.session.common.media_types import AudioDelta
 from relay.state import azure_credential, upstream_credential
 from relay.wire.realtime import RealtimeCodec
 
@@ -148,7 +149,7 @@ async def _dial_and_configure(settings: Settings, url: str) -> Finding:
     credential = upstream_credential(settings)
     label = settings.resolve_upstream().label
     socket = UpstreamSocket()
-    answers: asyncio.Queue[ev.UpstreamEvent] = asyncio.Queue()
+    answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
     codec = RealtimeCodec()
     socket.on_text = lambda frame: answers.put_nowait(codec.decode(frame))
     socket.on_closed = lambda code, reason: answers.put_nowait(ev.UpstreamClosed(code, reason))
@@ -168,7 +169,7 @@ async def _dial_and_configure(settings: Settings, url: str) -> Finding:
         socket.close(1000)
 
 
-def _read_answer(event: ev.UpstreamEvent, label: str, settings: Settings) -> Finding | None:
+def _read_answer(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Settings) -> Finding | None:
     match event:
         case ev.SessionUpdated():
             return Finding("ok", "session", f"{label} took the settings, voice {settings.voice}")

@@ -7,7 +7,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
+from relay.loopback import is_loopback_host
 from relay.target import Upstream, is_url, names_model, realtime_url
 
 ENGINE = "local"
@@ -93,7 +94,6 @@ class Settings(BaseSettings):
     max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
     ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
     pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
-    tick_ms: float = Field(5, alias="RELAY_TICK_MS", ge=0, le=10)
     proxies: CommaList = Field((), alias="RELAY_PROXIES")
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
@@ -339,12 +339,7 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the listener."""
-        if self.host.lower() == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback_host(self.host)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """The listener's TLS, if it has any. Raises ConfigError for files that are no certificate and key."""
@@ -412,6 +407,8 @@ class Settings(BaseSettings):
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
             )
         found += self._azure_warnings()
+        if self._environment.get("RELAY_TICK_MS"):
+            found.append("RELAY_TICK_MS has no effect any more and can be removed")
         if self.navai_folders is not None and "tools" in self.model_fields_set:
             found.append(
                 "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
@@ -462,7 +459,7 @@ class Settings(BaseSettings):
         if self.upstream_key is not None:
             return self.upstream_key
         host = urlsplit(url).hostname or ""
-        if host == urlsplit(self.openai_base_url).hostname or host in ("localhost", "127.0.0.1", "::1"):
+        if host == urlsplit(self.openai_base_url).hostname or is_loopback_host(host):
             return self.openai_api_key
         return None
 

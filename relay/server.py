@@ -222,13 +222,10 @@ async def _drain(app: web.Application) -> None:
 
 @web.middleware
 async def _promptly(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Requests are answered one after the other, and wait for no tick; a WebSocket's are sessions themselves."""
-    if is_upgrade(request):
-        return await handler(request)
-    relay = request.app[RELAY]
-    with relay.tick.awake():
-        await relay.admission.request_turn()
-        return await handler(request)
+    """Answer requests one after the other; an upgrade to WebSocket becomes a session and waits for its own turn."""
+    if not is_upgrade(request):
+        await request.app[RELAY].admission.request_turn()
+    return await handler(request)
 
 
 _MIDDLEWARES = (answers, refuse_compressed, _promptly, answer_preflights)

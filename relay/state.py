@@ -38,7 +38,6 @@ from relay.secret_values import secret_values
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
 from relay.target import Upstream, with_model
-from relay.tick import Tick
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
@@ -71,7 +70,6 @@ class RelayState:
     auth: Authenticator
     logins: AdminLogins
     admission: Admission
-    tick: Tick
     upstream: Upstream
     engine: EngineProcess | None
     runner: ToolRunner
@@ -101,7 +99,7 @@ class RelayState:
         minted_bytes = round(settings.minted_max_mb * 1024 * 1024)
         client_secrets = ClientSecrets(settings.ticket_keys, minted_bytes=minted_bytes)
         logins = AdminLogins(settings.ticket_keys)
-        tick, library = Tick(settings.tick_ms), None
+        library = None
         servers = mcp_servers(settings)
         known = KnownSecrets(secret_values(settings, servers))
         if registry is None:
@@ -114,10 +112,9 @@ class RelayState:
             logins=logins,
             client_secrets=client_secrets,
             admission=Admission(settings),
-            tick=tick,
             upstream=upstream,
             engine=EngineProcess() if upstream.url is None else None,
-            runner=ToolRunner(registry, meanwhile=tick.awake, redact=known.redact),
+            runner=ToolRunner(registry, redact=known.redact),
             spending=Spending(settings.mints_per_minute, settings.speech_per_minute),
             known_secrets=known,
             credential=upstream_credential(settings, known.learn),
@@ -259,25 +256,17 @@ class RelayState:
     def add(self, live: SessionRuntime[Any]) -> None:
         """A session begins."""
         self.sessions[live.core.session_id] = live
-        self._gather()
         self.all_gone.clear()
 
     def remove(self, live: SessionRuntime[Any]) -> None:
         """A session has ended."""
         del self.sessions[live.core.session_id]
-        self._gather()
         if not self.sessions:
             self.all_gone.set()
 
-    def _gather(self) -> None:
-        """Gather wake-ups while every session's audio may wait a little."""
-        can_wait = all(live.can_wait for live in self.sessions.values())
-        self.tick.sessions(len(self.sessions) if can_wait else 0)
-
     async def turn(self, principal: Principal) -> None:
         """Wait for a turn to begin a session, while holding a session slot. Raises as `check_still_admitted` does."""
-        with self.tick.awake():
-            await self.admission.turn()
+        await self.admission.turn()
         self.check_still_admitted(principal)
 
     def check_still_admitted(self, principal: Principal) -> None:
@@ -324,8 +313,7 @@ class RelayState:
             url = with_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        with self.tick.awake():
-            await dial(url, self.credential.headers if self.credential is not None else {}, socket)
+        await dial(url, self.credential.headers if self.credential is not None else {}, socket)
 
 
 RELAY = web.AppKey("relay", RelayState)

@@ -16,7 +16,7 @@ from relay.admission import (
 )
 from relay.endpoints import realtime
 from relay.errors import Full, TooOften
-from relay.live_realtime import LiveRealtime
+from relay.runtime.realtime import RealtimeRuntime
 from relay.testing import ScriptedUpstream
 from tests.support.raw_websocket import RawClient, upgrade_request
 from tests.support.relay_server import running_relay, settings_for
@@ -194,7 +194,7 @@ async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch
 async def test_who_leaves_before_the_dial_costs_nothing_at_the_models_end(monkeypatch: pytest.MonkeyPatch) -> None:
     here, over, dial_first = asyncio.Event(), asyncio.Event(), realtime._dial_first
 
-    async def late(request: web.Request, live: LiveRealtime) -> None:
+    async def late(request: web.Request, live: RealtimeRuntime) -> None:
         if not here.is_set():
             here.set()
             while not (request.transport is None or request.transport.is_closing()):  # noqa: ASYNC110  # untold

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from relay.recorder import Recorder
 
 from relay.child_environment import TLS, child_environment, python_command, python_environment
 from relay.engine_process import EngineProcess
 from relay.local_engine.workers.pool import WorkerProcess
-from relay.recorder import Recorder
 
 ROOT = Path(__file__).parent.parent
 SECRETS = {

@@ -16,7 +16,7 @@ def clean(monkeypatch, tmp_path):
     for field in Settings.model_fields.values():
         if field.alias:
             monkeypatch.delenv(field.alias, raising=False)
-    for name in [one for one in os.environ if one.startswith(("NAVAI_", "ELEVENLABS_", "OPENAI_"))]:
+    for name in [one for one in os.environ if one.startswith(("NAVAI_", "ELEVENLABS_", "OPENAI_", "RELAY_"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return monkeypatch
@@ -149,6 +149,19 @@ def test_a_model_that_is_shut_down_soon_is_warned_about(clean, model, warned) ->
     clean.setenv("OPENAI_API_KEY", "sk-x")
     clean.setenv("OPENAI_REALTIME_MODEL", model)
     assert bool(Settings.load().warnings()) is warned
+
+
+@pytest.mark.parametrize(("value", "warned"), [("5", 1), ("0", 1), ("often", 1), ("", 0), (None, 0)])
+def test_a_setting_without_effect_is_warned_of_where_it_has_a_value(clean, value, warned) -> None:
+    if value is not None:
+        clean.setenv("RELAY_TICK_MS", value)
+    found = [one for one in Settings.load().warnings() if "RELAY_TICK_MS" in one]
+    assert found == ["RELAY_TICK_MS has no effect any more and can be removed"] * warned
+
+
+def test_a_setting_without_effect_is_warned_of_in_a_dotenv_file_too(tmp_path) -> None:
+    (tmp_path / ".env").write_text("RELAY_TICK_MS=5\n")
+    assert Settings.load().warnings() == ["RELAY_TICK_MS has no effect any more and can be removed"]
 
 
 @pytest.mark.parametrize("url", ["ws://host:99999", "ws://[", "https://h/v1?api-key=SUPERSECRET", "ws://"])

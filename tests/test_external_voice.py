@@ -86,6 +86,23 @@ async def test_sound_leaves_after_the_first_sentence_and_ends_after_the_last() -
         assert client.audio == b"\x01\x00" * (700 * 16)
 
 
+async def test_audio_that_is_not_base64_costs_the_voice_that_one_message() -> None:
+    async with talking() as (client, session, voices, _):
+        voice = await voices.accept()
+        await client.send(type="text", text="hello")
+        await session.expect("response.create")
+        await write(session, "Hello there.")
+        await end(session)
+        context = (await voice.expect("text"))["context_id"]
+        await voice.speak(context, "Hello ", 100)
+        await voice.send({"audio": "n*pe", "contextId": context})
+        await voice.speak(context, "there.", 200)
+        await voice.send({"audio": "AAA", "contextId": context, "isFinal": True})
+        assert (await client.expect("audioEnd"))["totalMs"] == 300
+        assert client.audio == b"\x01\x00" * (300 * 24)
+        assert "error" not in client.kinds()
+
+
 async def test_the_latency_says_what_the_model_took_and_what_the_voice() -> None:
     async with talking() as (client, session, voices, _):
         voice = await voices.accept()

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from relay.recording.rerun import rerun
 
 from relay.core import voice as voice_rules
 from relay.peers import elevenlabs
 from relay.recording.folder import all_recordings
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
 from relay.recording.timeline import listen
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay

@@ -11,26 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from relay.core.journal_lines import End, Gap, Happened
+from relay.core.passed import Passed
+from relay.core.replay import Difference, RealtimeStart
+from relay.recorder import Recorder
+from relay.recording.rerun import rerun
+from relay.tape import SessionTape
 
 from audio.formats import AudioFormat
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
-from relay.core.journal_lines import End, Gap, Happened
 from relay.core.known_secrets import KnownSecrets
-from relay.core.passed import Passed
 from relay.core.policy import Policy, Principal
 from relay.core.realtime_events import ClientSaid, TellUpstream, UpstreamSaid
-from relay.core.replay import Difference, RealtimeStart
 from relay.core.values import DeviceOptions, SessionConfig
-from relay.recorder import Recorder
 from relay.recording import writer as writing
 from relay.recording.finish import is_finished
 from relay.recording.folder import all_recordings, size_bytes
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
 from relay.recording.writer import Batch, Files, Writer
-from relay.tape import SessionTape
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.tapes import make_recording, microphone, tone

@@ -28,6 +28,17 @@ async def test_the_start_says_what_is_in_force_and_no_key(tmp_path) -> None:
             assert "sk-secret" not in served.log
 
 
+async def test_a_setting_without_effect_is_one_warning_a_start(tmp_path) -> None:
+    async with ScriptedUpstream() as upstream:
+        settings = {"RELAY_UPSTREAM": upstream.url, "RELAY_UPSTREAM_KEY": "sk-secret-0123456789"}
+        async with serving(tmp_path, RELAY_TICK_MS="5", **settings) as served:
+            served.process.send_signal(signal.SIGHUP)
+            await served.read_until("SIGHUP: tools")
+            lines = [line for line in served.log.splitlines() if "RELAY_TICK_MS" in line]
+            assert len(lines) == 1
+            assert lines[0].endswith("WARNING RELAY_TICK_MS has no effect any more and can be removed")
+
+
 async def test_sigterm_says_goodbye_and_exits_0_in_bounded_time_and_what_is_left_is_its_own(tmp_path) -> None:
     """It runs under a umask of nothing; what others may open is named once at the start, and stays as it is."""
     (tmp_path / "open").mkdir()

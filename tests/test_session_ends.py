@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from relay.live_base import MAX_REASON_CHARS
+from relay.runtime.base import MAX_REASON_CHARS
 from relay.testing import ScriptedUpstream
 from tests.support.relay_server import RunningRelay, running_relay
 

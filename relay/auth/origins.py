@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from relay.auth.access import Host, Origin
+from relay.loopback import is_loopback_host
 
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
 _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://.*", re.I)
@@ -84,4 +85,4 @@ def is_address(host: str) -> bool:
 
 def is_machine_name(host: str) -> bool:
     """Whether `host` is a loopback name or address: localhost, a name below it, 127.0.0.0/8 or ::1."""
-    return host == "localhost" or host.endswith(".localhost") or (is_address(host) and ip_address(host).is_loopback)
+    return is_loopback_host(host) or host.endswith(".localhost")

@@ -249,12 +249,12 @@ def _copy(path: Path, name: str, target: Path) -> None:
 
 def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
     from relay.core.commands import UseOptions
-    from relay.recording.dialogue import dialogue
+    from relay.recording.derive.normalize import normalized_entries
     from relay.recording.reader import Recording
 
     with Recording(path) as recording:
-        for said in dialogue(recording):
-            for command in said.commands:
+        for _, _, commands in normalized_entries(recording):
+            for command in commands:
                 if isinstance(command, UseOptions):
                     options = command.options
     return options

@@ -10,8 +10,8 @@ from relay.commands.recordings import Dir, Id, root_of
 from relay.terminal import say
 
 if TYPE_CHECKING:
-    from relay.core.replay import Difference, Neighbour
-    from relay.recording.rerun import AudioDifference, Outcome
+    from relay.recording.replay.replayer import Difference, Neighbour
+    from relay.recording.replay.verify import AudioDifference, VerifyResult
 
 
 def replay(
@@ -80,29 +80,29 @@ def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) ->
 
 def _journal(path: Path) -> None:
     from relay.recording.reader import Recording
-    from relay.recording.rerun import rerun
+    from relay.recording.replay.verify import verify
 
     with Recording(path) as recording:
-        outcome = rerun(recording)
-        for line in describe(path, outcome, recording.header.beginning.started_at):
+        result = verify(recording)
+        for line in describe(path, result, recording.header.beginning.started_at):
             say(line)
-    if not outcome.identical:
+    if not result.identical:
         raise typer.Exit(1)
 
 
-def describe(path: Path, outcome: "Outcome", started_at: float) -> list[str]:
-    """What a re-run found, as lines for the terminal."""
-    lines = [f"note: {note}" for note in outcome.notes]
-    difference = outcome.difference
+def describe(path: Path, result: "VerifyResult", started_at: float) -> list[str]:
+    """What a replay found, as lines for the terminal."""
+    lines = [f"note: {note}" for note in result.notes]
+    difference = result.difference
     if difference is None:
-        how = "identical" if outcome.exact else "identical within the tolerance"
-        return [*lines, f"{how}: {outcome.events} events, {outcome.sent_bytes} bytes of sound to the client"]
+        how = "identical" if result.exact else "identical within the tolerance"
+        return [*lines, f"{how}: {result.events} events and frames, {result.sent_bytes} bytes of audio to the client"]
     lines.append(f"different: {path / 'journal.jsonl'} line {difference.number}, {difference.now - started_at:.3f} s")
     return [*lines, *_neighbourhood(difference, started_at)]
 
 
 def _neighbourhood(difference: "Difference | AudioDifference", started_at: float) -> list[str]:
-    from relay.core.replay import Difference
+    from relay.recording.replay.replayer import Difference
 
     def line(near: "Neighbour") -> str:
         return f"  {near.number:>7}  {near.now - started_at:9.3f} s  {near.text}"

@@ -5,7 +5,7 @@
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import assert_never, cast
@@ -176,9 +176,9 @@ class DeviceSession:
         if self.phase is Phase.ENDED:
             return ()
         self._dispatch(event, now)
-        if self.phase is Phase.READY and self._may_leave(now):
-            self._emit(TellGoodbye(self._farewell.reason or ""))
-            self._end(1000, self._farewell.reason or "")
+        if self._farewell.reason is not None and self.phase is Phase.READY and self._may_leave(now):
+            self._emit(TellGoodbye(self._farewell.reason))
+            self._end(1000, self._farewell.reason)
         self._set_gate()
         commands, self._commands[:] = list(self._commands), ()
         return commands
@@ -211,13 +211,15 @@ class DeviceSession:
 
     # -- the gates that the audio lines look at -----------------------------------------------------------------------
 
-    def discards(self, response_id: str) -> bool:
-        """Whether audio of a response is not to be heard any more."""
-        return self.phase is Phase.ENDED or response_id in self.turns.refused
+    @property
+    def discarded(self) -> Container[str]:
+        """The responses whose audio is not to be heard any more; always the same object."""
+        return self.turns.refused
 
-    def plays(self, key: PartKey) -> bool:
-        """Whether a content part has been started, and may still be heard."""
-        return key in self.turns.playback.clips
+    @property
+    def started(self) -> Container[PartKey]:
+        """The content parts that have been started, and may still be heard; always the same object."""
+        return self.turns.playback.clips
 
     def spoken_part(self, context_id: str) -> PartKey | None:
         """The content part that a context of the external voice speaks; None if nobody waits for it."""
@@ -232,7 +234,7 @@ class DeviceSession:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
             self.turns.upstream_event_at = now
-            self._upstream(self._without_server_texts(cast(ev.UpstreamEvent, event)), now)
+            self._upstream(cast(ev.UpstreamEvent, event), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
         elif kind in ev.VOICE_EVENTS:
@@ -336,9 +338,11 @@ class DeviceSession:
 
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
         turns = self.turns
+        if type(event) is ev.TextDelta:  # several a second
+            turns.text_delta(event, now)
+            return
+        event = self._without_server_texts(event)
         match event:
-            case ev.TextDelta():
-                turns.text_delta(event, now)
             case ev.SpeechStarted():
                 turns.speech_started(now)
             case ev.SpeechStopped():

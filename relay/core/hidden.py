@@ -29,7 +29,8 @@ class HiddenItems:
         self._clients = RecentSet(MAX_IDS)
         self._clients_calls = RecentSet(MAX_IDS)
         self._expected = RecentSet(MAX_IDS)
-        self._outputs: OrderedDict[str, set[int]] = OrderedDict()
+        self.outputs: OrderedDict[str, set[int]] = OrderedDict()
+        """The hidden outputs of responses that are under way."""
 
     def hide(self, item_id: Any) -> None:
         """From here on the client does not see this item."""
@@ -83,13 +84,13 @@ class HiddenItems:
         order, known = self._order, self._known
         if item_id in known:
             return
-        known.add(item_id)
         if previous_item_id is None:
             order.insert(0, item_id)
         elif order and order[-1] != previous_item_id and previous_item_id in known:
             order.insert(order.index(previous_item_id) + 1, item_id)
         else:
             order.append(item_id)
+        known.add(item_id)
         if len(order) > MAX_ORDERED:
             known.discard(order.pop(0))
 
@@ -126,23 +127,18 @@ class HiddenItems:
     def hide_output(self, response_id: Any, output_index: Any) -> None:
         """An output of a response is hidden: those behind it move up, so that the client sees no gap."""
         if isinstance(response_id, str) and type(output_index) is int:
-            self._outputs.setdefault(response_id, set()).add(output_index)
-            if len(self._outputs) > MAX_RESPONSES:
-                self._outputs.popitem(last=False)
+            self.outputs.setdefault(response_id, set()).add(output_index)
+            if len(self.outputs) > MAX_RESPONSES:
+                self.outputs.popitem(last=False)
 
     def ended(self, response_id: str) -> None:
         """A response is over: no more of its outputs come."""
-        self._outputs.pop(response_id, None)
-
-    @property
-    def moves_outputs(self) -> bool:
-        """Whether some response under way has hidden outputs."""
-        return bool(self._outputs)
+        self.outputs.pop(response_id, None)
 
     def renumbered(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """The event with its `output_index` as the client counts; the same object if that is what it has."""
         response_id, index = event.get("response_id"), event.get("output_index")
-        hidden = self._outputs.get(response_id) if isinstance(response_id, str) else None
+        hidden = self.outputs.get(response_id) if isinstance(response_id, str) else None
         if not hidden or type(index) is not int:
             return event
         moved = sum(1 for other in hidden if other < index)

@@ -1,21 +1,14 @@
 """The end that a tool asked for, of a session whose client plays at its own pace and tells nothing of it."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from relay.core.farewell import Farewell
 from relay.core.realtime_turns import RealtimeTurns
 from relay.session.common.media_ledger import MediaLedger
-
-_BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 
 
 class Parting:
     """Whether a Realtime session is to end, and how much of the last words its client still has to play."""
 
     def __init__(self, ledger: MediaLedger) -> None:
-        self.bytes_per_ms = _BYTES_PER_MS["audio/pcm"]
-        """Of the session's output audio."""
         self._farewell = Farewell()
         self._ledger = ledger
         self._counted_from = 0.0
@@ -34,12 +27,6 @@ class Parting:
     def deadline(self) -> float | None:
         """When `is_due` is to be asked again."""
         return self._farewell.deadline
-
-    def learn(self, output_format: Any) -> None:
-        """The session's output format is in force: `{"type": "audio/pcm", …}`."""
-        kind = output_format.get("type") if isinstance(output_format, Mapping) else None
-        if isinstance(kind, str):
-            self.bytes_per_ms = _BYTES_PER_MS.get(kind, self.bytes_per_ms)
 
     def ask(self, reason: str, now: float) -> None:
         """A tool wants the end."""

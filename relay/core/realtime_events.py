@@ -45,7 +45,7 @@ class ClientBabbled:
 
 
 class UpstreamSaid(NamedTuple):
-    """An event of the upstream's; `body` is empty where no rule looks into it, and `raw` goes on as it is."""
+    """An event of the upstream's, as it came and parsed."""
 
     raw: Chunk
     body: Mapping[str, Any]

@@ -41,6 +41,7 @@ from relay.core.values import ToolSpec
 from relay.session.common.early_events import EarlyEvents
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
+from relay.session.realtime.delta_view import DeltaView
 
 OWN_IDS = "relay_"
 """How the ids of the relay's own events begin; a client may not use such ids, and is not told of their errors."""
@@ -56,7 +57,7 @@ UNTOUCHED = frozenset(
         "conversation.item.input_audio_transcription.delta",
     }
 )
-"""What comes many times a second: no rule looks into it unless outputs of a response under way have been hidden."""
+"""What comes many times a second: it goes by the downlink, and no rule looks into it."""
 
 _TOO_FAST = {
     "audio": "Over 16 MB of audio came faster than 2 MB or 600 events a second; it is read no faster.",
@@ -108,10 +109,13 @@ class RealtimeSession:
         self._initial = initial
         self._limits = limits
         self._started_at = self._active_at = started_at
+        self._quiet_bytes = 0
         self._connect_by = started_at + CONNECT_TIMEOUT_S
         self._commands: list[RealtimeCommand] = []
         self._parts = ServerParts(self._policy, tools)
         self._hidden = HiddenItems()
+        self.deltas = DeltaView(self._hidden)
+        """How the downlink shows deltas to the client."""
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
         self.ledger = ledger or MediaLedger(started_at)
         self.turns = RealtimeTurns(self._commands.append, self._next_id, self._refuse_create, self.ledger, cancellable)
@@ -137,22 +141,7 @@ class RealtimeSession:
         self._early_refusals: list[Denied] = []
         self._faults: deque[float] = deque(maxlen=MAX_FAULTS)
 
-    # -- what the codec and the audio lines look at -------------------------------------------------------------------
-
-    @property
-    def reads_all(self) -> bool:
-        """Whether `UNTOUCHED` events must be parsed as well."""
-        return self.phase is not Phase.READY or self._hidden.moves_outputs
-
-    @property
-    def output_bytes_per_ms(self) -> int:
-        """Of the upstream's audio."""
-        return self._parting.bytes_per_ms
-
-    @property
-    def delta_view(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]] | None:
-        """What rewrites an audio delta, given without its audio, for the client; None: it goes on as it is."""
-        return self._hidden.renumbered if self._hidden.moves_outputs else None
+    # -- time ---------------------------------------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float | None:
@@ -165,14 +154,9 @@ class RealtimeSession:
             self.turns.deadline,
             self._parting.deadline,
             self._limits.ends_at(self._started_at),
-            self._limits.idle_at(self._last_active_at),
+            self._limits.idle_at(self._active_at),
         )
         return min((time for time in times if time is not None), default=None)
-
-    @property
-    def _last_active_at(self) -> float:
-        """When the client last sent an event or audio, or was last waited for."""
-        return max(self._active_at, self.ledger.input_at)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
@@ -264,12 +248,12 @@ class RealtimeSession:
 
     def _is_over_limit(self, now: float) -> bool:
         """End a session that has lasted, or been idle, too long; returns whether it was."""
-        if self.turns.is_owed:
-            self._active_at = now
+        if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
+            self._active_at, self._quiet_bytes = now, self.ledger.input_bytes
         if (ends_at := self._limits.ends_at(self._started_at)) is not None and now >= ends_at:
             text = f"A session may last {self._limits.max_duration_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_limit", text, "session too long")
-        elif (idle_at := self._limits.idle_at(self._last_active_at)) is not None and now >= idle_at:
+        elif (idle_at := self._limits.idle_at(self._active_at)) is not None and now >= idle_at:
             text = f"No event came and no response ran for {self._limits.max_idle_s:.0f} s; reconnect to go on."
             self._end_at_limit("session_idle", text, "idle")
         return self.phase is Phase.ENDED
@@ -312,15 +296,12 @@ class RealtimeSession:
             else:
                 self._pass_over("(before the session was ready)")
             return
-        if not body:
-            self._commands.append(PassDown(event.raw))
-            return
         kind = body.get("type")
         rule = _DOWN.get(kind) if isinstance(kind, str) else None
         shown = self._view.shown(body, now) if rule is None else rule(self, body, now)
         if kind == "input_audio_buffer.speech_started":
             self._parting.silenced()
-        if shown is not None and self._hidden.moves_outputs:
+        if shown is not None and self._hidden.outputs:
             shown = self._hidden.renumbered(shown)
         if shown is body:
             self._commands.append(PassDown(event.raw))
@@ -396,7 +377,7 @@ class RealtimeSession:
         audio = session.get("audio")
         given, taken = (audio.get(way) for way in ("input", "output")) if isinstance(audio, Mapping) else (None, None)
         if isinstance(taken, Mapping):
-            self._parting.learn(taken.get("format"))
+            self.deltas.learn(taken.get("format"))
         if isinstance(given, Mapping) and "turn_detection" in given:
             turn = given["turn_detection"]
             turn = turn if isinstance(turn, Mapping) else {"create_response": False}

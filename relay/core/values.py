@@ -1,4 +1,4 @@
-"""The values that events and commands are made of; all frozen, all JSON-able through `relay.core.journal`."""
+"""The values that events and commands are made of; all frozen, all storable by `relay.recording.format.tags`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -94,9 +94,6 @@ class ToolSpec:
 Effort = Literal["minimal", "low", "medium", "high", "xhigh"]
 """How much a model reasons before it answers."""
 
-ONLY_IF_SET = {"only_if_set": True}
-"""Metadata of fields that recordings hold only where they are not None: older recordings do not have them."""
-
 EXTERNAL_VOICE = "elevenlabs:"
 """How the name of a voice begins that is not the model's own: the id of an ElevenLabs voice follows."""
 
@@ -128,8 +125,8 @@ class SessionConfig:
     input_format: AudioFormat = UPSTREAM_PCM
     output_format: AudioFormat = UPSTREAM_PCM
     tools: tuple[ToolSpec, ...] = ()
-    max_output_tokens: int | None = field(default=None, metadata=ONLY_IF_SET)
-    effort: Effort | None = field(default=None, metadata=ONLY_IF_SET)
+    max_output_tokens: int | None = None
+    effort: Effort | None = None
 
     @property
     def external_voice(self) -> str | None:

@@ -156,6 +156,6 @@ def _live_session(
         observer=relay.observer,
         recorder=recorder,
         max_queued_ms=relay.settings.max_queued_s * 1000,
-        voice=voices.way(relay.provider, relay.tick.awake, relay.known_secrets),
+        voice=voices.way(relay.provider, relay.known_secrets),
         secrets=relay.known_secrets,
     )

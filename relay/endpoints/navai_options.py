@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
+from relay.auth.origins import host_in
 from relay.errors import ConfigError
+from relay.loopback import is_loopback_host
 
 DEFAULT_MODEL = "gpt-realtime"
 DEFAULT_VOICE = "marin"
@@ -137,7 +139,7 @@ class NavaiOptions:
         read = _Reader(os.environ if env is None else env)
         key = read.text("OPENAI_API_KEY")
         base_dir = read.text("NAVAI_FUNCTIONS_BASE_DIR")
-        own_engine = _is_loopback(read.text("ELEVENLABS_BASE_URL"))
+        own_engine = is_loopback_host(host_in(read.text("ELEVENLABS_BASE_URL") or ""))
         voice_settings = ElevenLabsVoiceSettings(
             stability=read.number("ELEVENLABS_STABILITY"),
             similarity_boost=read.number("ELEVENLABS_SIMILARITY_BOOST"),
@@ -243,13 +245,6 @@ class _Reader:
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
             return cast(int, text)  # refused with all other mistakes, as it was received
         return int(text)
-
-
-def _is_loopback(url: str | None) -> bool:
-    try:
-        return url is not None and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    except ValueError:
-        return False
 
 
 def _text(value: str | None) -> str | None:

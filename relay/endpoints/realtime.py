@@ -15,7 +15,6 @@ from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
 from relay.core.realtime_session import RealtimeSession
-from relay.core.replay import RealtimeStart
 from relay.core.values import ToolSpec
 from relay.endpoints.permissions import require_value
 from relay.endpoints.session_life import registered
@@ -23,6 +22,7 @@ from relay.errors import AccessDenied, ApiError, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
 from relay.peers.upstream import UpstreamRefusal
+from relay.recording.beginning import RealtimeStart
 from relay.recording.session_recorder import RealtimeSessionRecorder
 from relay.runtime.realtime import RealtimeRuntime
 from relay.state import RELAY, RelayState

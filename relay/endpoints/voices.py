@@ -1,13 +1,11 @@
 """The external voices of the device sessions: what the settings say of them, checked, and the way to them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self
 
 from aiohttp import web
 
-from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE, SpeechRules
@@ -15,6 +13,7 @@ from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import ConfigError
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.peers.provider import ProviderClient
+from relay.wire.elevenlabs import VoiceOutput
 
 DEFAULT_MODEL = "eleven_flash_v2_5"
 """The one with the least delay."""
@@ -75,14 +74,11 @@ class Voices:
         return replace(rules, fallback_voice=policy.default_voice(rules.fallback_voice, kind="model"))
 
     def way(
-        self,
-        provider: ProviderClient,
-        meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
-        secrets: KnownSecrets = NO_SECRETS,
-    ) -> Callable[[Callable[[ev.VoiceEvent], None]], ElevenLabsVoice] | None:
-        """What makes a session's connection to a voice; `meanwhile` is entered while one is dialled."""
+        self, provider: ProviderClient, secrets: KnownSecrets = NO_SECRETS
+    ) -> Callable[[Callable[[VoiceOutput], None]], ElevenLabsVoice] | None:
+        """What makes a session's connection to a voice."""
         options = self.options
-        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, meanwhile, secrets)
+        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, secrets)
 
     @property
     def names(self) -> dict[str, str]:

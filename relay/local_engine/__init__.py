@@ -3,7 +3,7 @@
 It is a rehearsal partner and says so: it understands sentences made from the session's tools and some small talk, in
 English, and answers with a synthetic voice. Start it with `python -m relay.local_engine`.
 
-What it does not do, although the protocol has it: it follows no instructions (they are kept and echoed), sees no
-images, calls no MCP servers, gives back no audio of items, has no transcription sessions and no idle timeout, and its
-token counts are estimates. Semantic turn detection is played by a pause that fits the eagerness.
+It has conversation and transcription sessions, `idle_timeout_ms`, and items that are retrieved with their audio while
+that is kept. `semantic_vad` judges a pause by the words recognized before it. Two things of the protocol are kept and
+echoed, but have no effect: instructions and images. MCP tools are refused. Token counts are estimates.
 """

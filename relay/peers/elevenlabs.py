@@ -24,7 +24,7 @@ from relay.errors import UpstreamError
 from relay.no_redirects import NoRedirectConnect, is_redirect
 from relay.peers.provider import REDIRECTED, Call, ProviderClient, error_code
 from relay.session.common.media_types import SpeechDelta
-from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, output_format, socket_url
+from relay.wire.elevenlabs import FINAL_CODES, ElevenLabsCodec, VoiceOutput, output_format, socket_url
 
 DIAL_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 20.0
@@ -61,16 +61,14 @@ class ElevenLabsVoice:
         self,
         options: ElevenLabsOptions,
         provider: ProviderClient,
-        feed: Callable[[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta], None],
-        meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        feed: Callable[[VoiceOutput], None],
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`meanwhile`: entered while the voice is dialled, or a sentence fetched. `secrets` stay out of its errors."""
+        """`secrets` stay out of its errors."""
         self._secrets = secrets
         self._options = options
         self._provider = provider
         self._feed = feed
-        self._meanwhile = meanwhile
         self._codec = ElevenLabsCodec(secrets=secrets)
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._link: asyncio.Task[None] | None = None
@@ -143,19 +141,18 @@ class ElevenLabsVoice:
     ) -> ev.VoiceFailed:
         options = self._options
         url = socket_url(options.base_url, voice_id, output, options.model_id)
-        with self._meanwhile():
-            line = await NoRedirectConnect(
-                url,
-                additional_headers=options.headers,
-                open_timeout=DIAL_TIMEOUT_S,
-                ping_interval=PING_INTERVAL_S,
-                ping_timeout=PING_INTERVAL_S,
-                close_timeout=CLOSE_TIMEOUT_S,
-                max_size=MAX_MESSAGE_BYTES,
-                compression=None,
-                proxy=None,
-            )
-        async with line as socket:
+        connection = NoRedirectConnect(
+            url,
+            additional_headers=options.headers,
+            open_timeout=DIAL_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_INTERVAL_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            max_size=MAX_MESSAGE_BYTES,
+            compression=None,
+            proxy=None,
+        )
+        async with connection as socket:
             self._feed(ev.VoiceOpened())
             sender = self._spawn(_send_all(socket, outbox))
             try:
@@ -187,8 +184,7 @@ class ElevenLabsVoice:
     async def _speak_whole(self, command: cmd.SpeakWhole) -> None:
         context_id = command.context_id
         try:
-            with self._meanwhile():
-                await self._fetch(command)
+            await self._fetch(command)
             end: ev.VoiceEvent = ev.VoiceFinished(context_id)
         except UpstreamError as error:
             status = error.upstream_status

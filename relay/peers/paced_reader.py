@@ -14,7 +14,7 @@ _BURST = "a burst of messages"
 
 
 class PacedReader:
-    """Hands messages, and the end of the connection, to `handle` and `closed` in their order.
+    """Hands messages to `handle`, and the end of the connection to `closed`, in their order.
 
     Beyond `BURST_MESSAGES` or `BURST_BYTES` in `TURN_S` they wait, and the peer is not read. No more wait than one read
     has brought.
@@ -23,12 +23,11 @@ class PacedReader:
     def __init__(
         self,
         socket: MessageListener,
-        handle: Callable[[bytes], None],
         closed: Callable[[int, str], None],
         clock: Callable[[], float],
     ) -> None:
         self._socket = socket
-        self._handle = handle
+        self.handle: Callable[[bytes], None] = _ignore
         self._closed = closed
         self._clock = clock
         self._waiting: deque[bytes] = deque()
@@ -42,9 +41,10 @@ class PacedReader:
         if self._timer is not None:
             self._waiting.append(message)
             return
-        self._count(len(message))
-        self._handle(message)
-        if self._timer is None and not self._has_room:
+        self._n_messages += 1
+        self._n_bytes += len(message)
+        self.handle(message)
+        if (self._n_messages >= BURST_MESSAGES or self._n_bytes >= BURST_BYTES) and not self._took_its_time():
             self._socket.pause_reading(_BURST)
             self._wait()
 
@@ -66,12 +66,13 @@ class PacedReader:
     def _has_room(self) -> bool:
         return self._n_messages < BURST_MESSAGES and self._n_bytes < BURST_BYTES
 
-    def _count(self, n_bytes: int) -> None:
+    def _took_its_time(self) -> bool:
+        """Whether the burst that is full took longer than `TURN_S`, so that the next one may begin."""
         now = self._clock()
-        if now - self._began > TURN_S:
+        took_its_time = now - self._began > TURN_S * max(1.0, self._n_bytes / BURST_BYTES)
+        if took_its_time:
             self._begin(now)
-        self._n_messages += 1
-        self._n_bytes += n_bytes
+        return took_its_time
 
     def _begin(self, now: float) -> None:
         self._began, self._n_messages, self._n_bytes = now, 0, 0
@@ -85,11 +86,15 @@ class PacedReader:
         self._begin(self._clock())
         while self._waiting and self._has_room:
             message = self._waiting.popleft()
-            self._count(len(message))
-            self._handle(message)
+            self._n_messages += 1
+            self._n_bytes += len(message)
+            self.handle(message)
         if not self._has_room and self._waiting:
             self._wait()
         elif self._end is not None:
             self._closed(*self._end)
         else:
             self._socket.resume_reading(_BURST)
+
+
+def _ignore(_: bytes) -> None: ...

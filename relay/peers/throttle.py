@@ -40,11 +40,6 @@ class ReadThrottle:
         client.on_control = self.message
         client.on_fragment = self.fragment
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the client is not read for now."""
-        return self._timer is not None
-
     def use(self, audio: Allowance, least_bytes: int) -> None:
         """The client's audio comes in another format from here on."""
         self.audio, self.least_bytes = audio, least_bytes

@@ -2,7 +2,7 @@
 
 recordings/<started>-<session id>/
     session.json     the header: versions, settings, tools, policy, who
-    journal.jsonl    events and commands with their times (relay.core.journal_lines)
+    journal.jsonl    events, commands and audio with their times (relay.recording.format)
     client.pcm       what the client sent, as it came
     upstream.pcm     what the model sent, decoded from base64 and otherwise as it came
     voice.pcm        what an external voice spoke, in the same way

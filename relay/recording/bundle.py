@@ -8,18 +8,19 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from relay.core.journal import build, plain
 from relay.core.policy import Principal
-from relay.core.replay import Rerun
 from relay.core.values import SessionConfig
 from relay.escaping import escape_controls
 from relay.private_files import create
 from relay.recording.folder import HEADER, RecordingError, write_private
+from relay.recording.format.serialize import build, plain
 from relay.recording.reader import Recording
+from relay.recording.redact.rewriter import RedactedCopy
 from relay.recording.redaction import Redaction, silenced
-from relay.recording.rerun import rerun
-from relay.recording.rewrite import Copy
+from relay.recording.replay.replayer import Replayer
+from relay.recording.replay.verify import verify
 from relay.recording.timeline import listen
 
 REPORT = "REDACTED.txt"
@@ -38,9 +39,10 @@ def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
         header = replace(
             recording.header,
             redacted=True,
+            converted=recording.header.converted and before != "",
             beginning=replace(beginning, config=config, principal=_nobody(beginning.principal)),
         )
-        Copy(recording, Path(made), wanted, Rerun(header.beginning) if before == "" else None).run()
+        RedactedCopy(recording, Path(made), wanted, Replayer(header.beginning) if before == "" else None).write()
         report = _report(recording, wanted, before)
         write_private(Path(made) / HEADER, header.to_json())
         write_private(Path(made) / REPORT, ("\n".join(report) + "\n").encode())
@@ -53,12 +55,31 @@ def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
 def _before(recording: Recording) -> str:
     """Why the commands can't be made anew; empty if they can."""
     try:
-        outcome = rerun(recording)
+        result = verify(recording)
     except RecordingError as error:
         return str(error)
-    if outcome.difference is not None:
-        return f"it differs from today's rules at line {outcome.difference.number}"
+    differs_at = _differs_at(recording) if result.difference is None else result.difference.number
+    if differs_at is not None:
+        return f"it differs from today's rules at line {differs_at}"
     return "" if recording.ended else "it has a gap or no end"
+
+
+def _differs_at(recording: Recording) -> int | None:
+    """Where today's rules do something else than a session of format 1 did, whose input had no gates."""
+    if not recording.header.converted:
+        return None  # compared already
+    replayer = Replayer(recording.header.beginning)
+    for entry in recording.entries():
+        difference = replayer.step(entry)
+        if difference is None:
+            continue
+        if list(difference.recorded) != [one for one in difference.today if not _is_gate(one)]:
+            return entry.number
+    return None
+
+
+def _is_gate(command: Any) -> bool:
+    return isinstance(command, dict) and command["t"] in ("set_input_gate", "release_input")
 
 
 def _nobody(principal: Principal) -> Principal:

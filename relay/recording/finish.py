@@ -11,35 +11,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relay.core.events import VoiceSpoke
-from relay.core.journal_lines import (
-    MAX_LINE_BYTES,
-    End,
-    Gap,
-    Happened,
-    Sent,
-    end_line,
-    is_unredacted,
-    read_line,
-    redacted_later,
-)
 from relay.private_files import BINARY
 from relay.recording.folder import (
     AUDIO,
-    CLIENT_AUDIO,
     DERIVED,
     JOURNAL,
-    SENT_AUDIO,
     TIMELINE,
-    UPSTREAM_AUDIO,
-    VOICE_AUDIO,
     RecordingError,
     all_recordings,
     open_file,
     private_file,
 )
+from relay.recording.format.lines import End, Gap, Line
+from relay.recording.format.read import read_line
+from relay.recording.format.write import MAX_LINE_BYTES, end_line, is_unredacted, redacted_later
 from relay.recording.header import read_header
 from relay.recording.lock import is_live, take
+from relay.recording.reader import audio_of
 from relay.recording.retention import prune
 from relay.recording.tracks import derive
 
@@ -112,8 +100,9 @@ def _mend(folder: Path) -> Repaired:
     """Keep the journal as far as it is whole and its audio is there, and end it."""
     sizes = {name: _size(folder, name) for name in AUDIO}
     path = folder / JOURNAL
+    header = read_header(folder)
     good = number = 0
-    last, ended = read_header(folder).beginning.started_at, False
+    last, ended = header.beginning.started_at, False
     cut_lines = 0
     with os.fdopen(open_file(folder, JOURNAL), "rb") as file:
         while raw := file.readline(MAX_LINE_BYTES + 2):
@@ -123,15 +112,15 @@ def _mend(folder: Path) -> Repaired:
                 break
             number += 1
             try:
-                line = read_line(raw)
+                lines = read_line(raw, header.format)
             except ValueError as error:
                 raise RecordingError(f"{path} line {number}: {error}; it is left as it is") from None
-            if not _is_there(line, sizes):
+            if not all(_is_there(line, sizes) for line in lines):
                 cut_lines = 1 + sum(1 for _ in file)
                 break
             good += len(raw)
-            last = line.last if isinstance(line, Gap) else line.now
-            ended = isinstance(line, End)
+            last = max(line.last if isinstance(line, Gap) else line.now for line in lines)
+            ended = isinstance(lines[-1], End)
         file.seek(0, os.SEEK_END)
         cut_bytes = file.tell() - good
     if ended and not cut_bytes:
@@ -168,15 +157,9 @@ def _size(folder: Path, name: str) -> int:
         return os.fstat(file.fileno()).st_size
 
 
-def _is_there(line: Happened | Sent | Gap | End, left: dict[str, int]) -> bool:
+def _is_there(line: Line, left: dict[str, int]) -> bool:
     """Whether a line's audio stands in its file; counts it as read."""
-    name, n_bytes = "", 0
-    if isinstance(line, Happened) and line.n_audio_bytes:
-        name, n_bytes = CLIENT_AUDIO if line.is_input else UPSTREAM_AUDIO, line.n_audio_bytes
-        if isinstance(line.event, VoiceSpoke):
-            name = VOICE_AUDIO
-    elif isinstance(line, Sent) and line.kept:
-        name, n_bytes = SENT_AUDIO, line.n_bytes
+    name, n_bytes = audio_of(line)
     if not name:
         return True
     left[name] -= n_bytes

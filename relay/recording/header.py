@@ -49,6 +49,8 @@ class Header:
     redacted: bool = False
     format: int = FORMAT
     """What it was read from; what is written is always of `FORMAT`."""
+    converted: bool = False
+    """Whether the commands are those of a session that was recorded in format 1: today's rules have others besides."""
 
     @property
     def stamp(self) -> str:
@@ -71,6 +73,7 @@ class Header:
             "mode": self.mode,
             "from_start": self.from_start,
             "redacted": self.redacted,
+            **({"converted": True} if self.converted else {}),
             "identity": beginning.principal.identity,
             "scopes": sorted(beginning.principal.scopes),
             "policy": plain(beginning.principal.policy),
@@ -117,6 +120,7 @@ def read_header(folder: Path) -> Header:
             made_on={str(key): str(value) for key, value in dict(obj["made_on"]).items()},
             redacted=obj.get("redacted") is True,
             format=format_,
+            converted=format_ == 1 or obj.get("converted") is True,
         )
     except KeyError as error:
         raise RecordingError(f"{folder / HEADER}: {error.args[0]} is missing") from None

@@ -3,11 +3,10 @@
 from collections.abc import Hashable
 from typing import Any
 
-import orjson
-
 from relay.core import events as ev
-from relay.core.journal_lines import Happened
 from relay.core.realtime_events import UpstreamSaid
+from relay.recording.derive.normalize import parsed_event
+from relay.recording.format.lines import Happened
 from relay.recording.reader import Entry, Recording
 from relay.recording.redaction import Redaction
 
@@ -29,14 +28,14 @@ def words_without(recording: Recording, wanted: Redaction) -> dict[int, str]:
 
 def _piece(entry: Entry) -> tuple[Hashable, str] | None:
     """The text that a line's event belongs to, and its words."""
-    event: Any = entry.event
+    event: Any = entry.line.event if isinstance(entry.line, Happened) else None
     if isinstance(event, ev.TextDelta):
         return (event.response_id, event.item_id, event.content_index), event.text
     if isinstance(event, ev.UserTranscript) and not event.final:
         return event.item_id, event.text
-    if not isinstance(event, UpstreamSaid) or (isinstance(entry.line, Happened) and entry.line.n_audio_bytes):
+    if not isinstance(event, UpstreamSaid):
         return None
-    body = event.body or orjson.loads(event.raw)
+    body = event.body or parsed_event(event.raw)
     words = body.get("delta")
     if not isinstance(words, str):
         return None

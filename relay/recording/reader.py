@@ -148,21 +148,28 @@ class Recording(AbstractContextManager["Recording"]):
 
 def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime: bool) -> Entry:
     """The line with its audio."""
+    name, n_bytes = audio_of(line)
+    samples = audio[name].take(n_bytes) if name else b""
     match line:
-        case Sent(_, n_bytes, _, kept):
-            return Entry(number, line, audio[SENT_AUDIO].take(n_bytes) if kept else b"")
-        case SpeechAudio(_, n_bytes):
-            return Entry(number, line, audio[VOICE_AUDIO].take(n_bytes))
-        case InputAudio(_, n_bytes, frame):
-            samples = audio[CLIENT_AUDIO].take(n_bytes)
-            if not is_realtime:
-                return Entry(number, line, samples)
+        case InputAudio(frame=frame) if is_realtime:
             frame = frame or Frame()
             return Entry(number, replace(line, frame=frame), samples, joined(frame, samples))
-        case OutputAudio(_, n_bytes, frame=frame):
-            samples = audio[UPSTREAM_AUDIO].take(n_bytes)
-            return Entry(number, line, samples, joined(frame, samples) if frame is not None else b"")
+        case OutputAudio(frame=Frame() as frame):
+            return Entry(number, line, samples, joined(frame, samples))
         case Happened(frame=Frame()):
-            samples = audio[CLIENT_AUDIO].take(line.n_audio_bytes)
             return Entry(number, replace(line, event=with_audio(line.event, samples)), samples)
-    return Entry(number, line)
+    return Entry(number, line, samples)
+
+
+def audio_of(line: Line) -> tuple[str, int]:
+    """The file that holds the audio of a line, and how many bytes of it; no name if there is none."""
+    match line:
+        case InputAudio(n_bytes=n_bytes) | Happened(n_audio_bytes=n_bytes, frame=Frame()):
+            return CLIENT_AUDIO, n_bytes
+        case OutputAudio(n_bytes=n_bytes):
+            return UPSTREAM_AUDIO, n_bytes
+        case SpeechAudio(n_bytes=n_bytes):
+            return VOICE_AUDIO, n_bytes
+        case Sent(n_bytes=n_bytes, kept=True):
+            return SENT_AUDIO, n_bytes
+    return "", 0

@@ -7,11 +7,11 @@ from typing import Any, BinaryIO
 from audio.formats import AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import End, Gap, Happened, Sent
 from relay.core.usage import add_usage
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, Usage
-from relay.recording.client_stream import ClientStream
-from relay.recording.dialogue import Said, dialogue
+from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
+from relay.recording.derive.playout_model import ReconstructedPlayout
+from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.placing import Clip, Runs, place_clips, place_input
 from relay.recording.reader import Recording
 from relay.recording.texts import MAX_TEXT_CHARS, ItemTexts
@@ -157,7 +157,7 @@ class _Listener:
         self.last = self.started_at
         self._heard = heard
         self._heard_bytes = 0
-        self._stream = ClientStream(self.options)
+        self._playout = ReconstructedPlayout(self.options)
         self.chunks: list[tuple[float, int]] = []
         self.clips: dict[str, Clip] = {}
         self._speech: dict[str, Speech] = {}
@@ -166,24 +166,36 @@ class _Listener:
         self._texts = ItemTexts()
         self._heard_texts: dict[str, str] = {}
         self._items: dict[str, dict[str, None]] = {}
+        self._responses: dict[str, str] = {}
         self._voice = ""
         self._voices: dict[str, str] = {}
         self._turn_from: float | None = None
 
-    def take(self, said: Said) -> None:
-        line = said.entry.line
+    def take(self, normalized: NormalizedEntry) -> None:
+        entry, event, commands = normalized
+        line = entry.line
+        if isinstance(line, Gap):
+            self._mark(line.first, "gap", f"{line.records} records were not written, until {line.last:.3f}")
+            return
+        self.last = line.now
+        at_ms = self._ms(line.now)
+        self._playout.follow(line, entry.samples, commands)
         match line:
             case Happened():
-                self.last = line.now
-                self._event(said.event, said.commands, line, self._ms(line.now))
+                self._seen(event, line, at_ms, commands)
+            case InputAudio():
+                self.chunks.append((line.now - self.started_at, line.n_bytes))
+                self._turn_from = at_ms if self._turn_from is None else self._turn_from
+            case OutputAudio(item_id=item_id, response_id=response_id):
+                self._clip(item_id).response_id = response_id
+            case SpeechAudio(discarded=False):
+                self._spoken(self._playout.playing or "")
             case Sent():
-                self.last = line.now
                 self._sent(line)
-            case Gap():
-                self._mark(line.first, "gap", f"{line.records} records were not written, until {line.last:.3f}")
             case End():
-                self.last = line.now
                 self.timeline.end = line.reason
+        for command in commands:
+            self._did(command, line.now, at_ms)
 
     def _ms(self, now: float) -> float:
         return round((now - self.started_at) * 1000, 1)
@@ -191,42 +203,28 @@ class _Listener:
     def _mark(self, now: float, kind: str, text: str) -> None:
         self.timeline.marks.append(Mark(self._ms(now), kind, text[:500]))
 
-    # -- sound --------------------------------------------------------------------------------------------------------
+    # -- audio --------------------------------------------------------------------------------------------------------
 
     def _sent(self, line: Sent) -> None:
-        for piece in self._stream.take(line.n_bytes):
-            clip = self.clips.setdefault(piece.item_id, Clip(piece.item_id))
-            clip.pieces.append((line.now - self.started_at, self._heard_bytes, len(piece.samples)))
-            self._heard_bytes += len(piece.samples)
+        for item_id, samples in self._playout.take(line.n_bytes):
+            self._clip(item_id).pieces.append((line.now - self.started_at, self._heard_bytes, len(samples)))
+            self._heard_bytes += len(samples)
             if self._heard is not None:
-                self._heard.write(piece.samples)
+                self._heard.write(samples)
+
+    def _clip(self, item_id: str) -> Clip:
+        return self.clips.setdefault(item_id, Clip(item_id))
+
+    def _spoken(self, item_id: str) -> None:
+        """An external voice spoke an item."""
+        self._clip(item_id).response_id = self._responses.get(item_id, "")
+        self._voices[item_id] = self._voice
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def _event(self, event: Any, commands: Sequence[Any], line: Happened, at_ms: float) -> None:
-        if type(event) is ev.Forwarded:
-            if event.kind == "input_audio":
-                self.chunks.append((line.now - self.started_at, event.n_bytes))
-                self._turn_from = at_ms if self._turn_from is None else self._turn_from
-                return
-            self.clips.setdefault(event.item_id, Clip(event.item_id)).response_id = event.response_id
+    def _seen(self, event: Any, line: Happened, at_ms: float, commands: Sequence[Any]) -> None:
         if line.raised is not None:
             self._mark(line.now, "failure", f"the relay failed at {type(event).__name__}: {line.raised}")
-        if type(event) is ev.VoiceSpoke:
-            self._voiced(commands)
-        if event is not None:
-            self._stream.run(event, commands)
-            self._seen(event, line.now, at_ms, commands)
-        for command in commands:
-            self._did(command, line.now, at_ms)
-
-    def _voiced(self, commands: Sequence[cmd.Command]) -> None:
-        for command in commands:
-            if isinstance(command, ev.Forwarded):
-                self.clips.setdefault(command.item_id, Clip(command.item_id)).response_id = command.response_id
-                self._voices[command.item_id] = self._voice
-
-    def _seen(self, event: ev.Event, now: float, at_ms: float, commands: Sequence[cmd.Command]) -> None:
         match event:
             case ev.SpeechStarted(item_id):
                 self._spoke(item_id, at_ms)
@@ -247,8 +245,9 @@ class _Listener:
             case ev.TextDelta(response_id, item_id, _, text):
                 self._texts.add(item_id, text)
                 self._items.setdefault(response_id, {})[item_id] = None
+                self._responses[item_id] = response_id
             case ev.Playback(item_id, played_ms) if item_id in self.clips:
-                self.clips[item_id].acknowledged(now - self.started_at, played_ms)
+                self.clips[item_id].acknowledged(line.now - self.started_at, played_ms)
             case ev.AudioDropped(clips):
                 self._cut([clip.item_id for clip in clips], commands)
             case ev.ToolReturned(call_id, status, output):
@@ -313,8 +312,7 @@ class _Listener:
         if told is None or told.item_id not in item_ids:
             return
         for item_id in item_ids[item_ids.index(told.item_id) :]:  # what came behind the cut was not heard at all
-            clip = self.clips.setdefault(item_id, Clip(item_id))
-            clip.cut_ms = told.played_ms if item_id == told.item_id else 0
+            self._clip(item_id).cut_ms = told.played_ms if item_id == told.item_id else 0
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -352,8 +350,8 @@ class _Listener:
 def listen(recording: Recording, heard: BinaryIO | None = None) -> Listening:
     """Read a recording from end to end; what the client was sent goes to `heard`. Raises RecordingError."""
     listener = _Listener(recording, heard)
-    for said in dialogue(recording):
-        listener.take(said)
+    for normalized in normalized_entries(recording):
+        listener.take(normalized)
     return listener.result()
 
 

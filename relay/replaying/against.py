@@ -23,8 +23,9 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from relay.errors import RelayError
-from relay.recording.dialogue import dialogue
+from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
 from relay.recording.folder import RecordingError, write_private
+from relay.recording.format.lines import InputAudio
 from relay.recording.reader import Recording
 from relay.recording.timeline import Timeline, listen
 from relay.replaying.comparison import Call, Comparison, Exchange, recorded
@@ -68,8 +69,8 @@ def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
     holds = deque((turn.start_ms - LEAD_MS, Hold(_into_answer(timeline, turn.start_ms))) for turn in turns)
     if holds:
         holds[0] = (holds[0][0], Hold(None))
-    for said in dialogue(recording):
-        what, now = _said(said.event), getattr(said.entry.line, "now", 0.0)
+    for normalized in normalized_entries(recording):
+        what, now = _said(normalized), getattr(normalized.entry.line, "now", 0.0)
         if what is None:
             continue
         at_ms = (now - started_at) * 1000
@@ -80,10 +81,10 @@ def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
         yield Act(now, what)
 
 
-def _said(event: ev.Event | None) -> bytes | Message | None:
-    match event:
-        case ev.Forwarded(kind="input_audio", raw=samples):
-            return bytes(samples)
+def _said(normalized: NormalizedEntry) -> bytes | Message | None:
+    if isinstance(normalized.entry.line, InputAudio):
+        return bytes(normalized.entry.samples)
+    match normalized.event:
         case ev.UserText(text):
             return {"type": "text", "text": text}
         case ev.Commit():
@@ -360,18 +361,18 @@ def _wishes(recording: Recording) -> tuple[DeviceOptions, Message]:
     """What the recorded client asked for: the formats, and a hello with the rest of it."""
     options = recording.header.beginning.options
     hello: Message = {"type": "hello", "v": 1}
-    for said in dialogue(recording):
-        if isinstance(said.event, ev.Hello):
+    for _, event, commands in normalized_entries(recording):
+        if isinstance(event, ev.Hello):
             for name in ("voice", "instructions", "language", "turn"):
-                value = getattr(said.event, name)
-                if name in said.event.given and value is not None:
+                value = getattr(event, name)
+                if name in event.given and value is not None:
                     hello[name] = value
-            if said.event.tools:
+            if event.tools:
                 hello["tools"] = [
                     {"name": one.name, "description": one.description, "parameters": dict(one.parameters)}
-                    for one in said.event.tools
+                    for one in event.tools
                 ]
-        for command in said.commands:
+        for command in commands:
             if isinstance(command, cmd.UseOptions):
                 options = command.options
     form = {"format": options.output.encoding, "rate": options.output.rate_hz}

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import orjson
+import pybase64
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import Happened
-from relay.recording.dialogue import dialogue
+from relay.recording.derive.normalize import normalized_entries
 from relay.recording.folder import RecordingError
+from relay.recording.format.lines import Happened, InputAudio, OutputAudio
 from relay.recording.reader import Recording
+from relay.session.common.media_types import AudioDelta
 from relay.wire.realtime_server import ServerEvents, append_of
 
 PATIENCE_S = 10.0
@@ -46,7 +48,7 @@ _EXPECTED = {
 _AT_WILL = frozenset({"conversation.item.truncate", "conversation.item.delete", "conversation.item.retrieve"})
 """What depends on playback, to the millisecond: neither waited for nor missed."""
 _BY_EAR = (ev.SpeechStarted, ev.SpeechStopped, ev.InputCommitted)
-_NO_MESSAGE = (ev.UpstreamOpened, ev.UpstreamStuck, ev.UnknownUpstream, ev.MalformedUpstream)
+_NO_MESSAGE = (ev.UpstreamOpened, ev.OutputStarted, ev.UpstreamStuck, ev.UnknownUpstream, ev.MalformedUpstream)
 
 
 def parse_speed(text: str) -> float | None:
@@ -67,7 +69,7 @@ class Emit:
     """The model said this, `at` that time, after `input_ms` of the user's audio."""
 
     at: float
-    event: ev.UpstreamEvent
+    event: ev.UpstreamEvent | AudioDelta
     input_ms: int
 
 
@@ -83,16 +85,17 @@ def steps(recording: Recording) -> Iterator[Emit | Expect]:
     """The model's side of a recording, in order. Raises RecordingError."""
     input_bytes = 0
     options = recording.header.beginning.options
-    for said in dialogue(recording):
-        line, event, commands = said.entry.line, said.event, said.commands
-        if not isinstance(line, Happened):
-            continue
-        if isinstance(event, ev.Forwarded) and event.kind == "input_audio":
-            input_bytes += event.n_bytes
-            continue
-        if type(event) in ev.UPSTREAM_EVENTS:
-            yield Emit(line.now, event, input_bytes // options.input.bytes_per_ms)
-        if type(event) is ev.TextDelta or line.n_audio_bytes:
+    for entry, event, commands in normalized_entries(recording):
+        line, input_ms = entry.line, input_bytes // options.input.bytes_per_ms
+        match line:
+            case InputAudio(n_bytes=n_bytes):
+                input_bytes += n_bytes
+            case OutputAudio(now, _, response_id, item_id, content_index):
+                audio = pybase64.b64encode(entry.samples)
+                yield Emit(now, AudioDelta(response_id, item_id, content_index, audio), input_ms)
+            case Happened(now) if type(event) in ev.UPSTREAM_EVENTS:
+                yield Emit(now, event, input_ms)
+        if not isinstance(line, Happened) or isinstance(event, ev.TextDelta):
             continue  # so frequent, and nothing that the client does follows
         for command in commands:
             if isinstance(command, cmd.UseOptions):
@@ -179,7 +182,7 @@ class Performance:
         self._depart(f"the client cancelled {response_id}")
         await self._tell(ev.ResponseDone(response_id, "cancelled", reason="client_cancelled"))
 
-    async def _tell(self, event: ev.UpstreamEvent) -> None:
+    async def _tell(self, event: ev.UpstreamEvent | AudioDelta) -> None:
         for obj in self._encoder.encode(event, self._metadata):
             await self.send(orjson.dumps(obj).decode())
 

@@ -118,7 +118,7 @@ class SessionRuntime(Generic[Core]):
         self._ended = ("1006", "")
         """How the client's connection ended; 1006 also where it never stood."""
         self._closed = self._loop.create_future()
-        self._paced = PacedReader(self._upstream, self._upstream_text, self._upstream_closed, self._clock)
+        self._paced = PacedReader(self._upstream, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
         self._upstream.on_closed = self._paced.take_end
         self._upstream.on_writable = self._upstream_writable
@@ -176,9 +176,6 @@ class SessionRuntime(Generic[Core]):
         if not self._closed.done():
             self._closed.set_result(None)
 
-    def _upstream_text(self, frame: bytes) -> None:
-        raise NotImplementedError
-
     def _upstream_closed(self, code: int, reason: str) -> None:
         self.dispatch(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
 
@@ -202,32 +199,34 @@ class SessionRuntime(Generic[Core]):
 
     def dispatch(self, event: Any) -> None:
         """Let something happen to the session. Never raises: a failure of ours ends this session alone."""
-        pending = self._pending
-        pending.append(event)
         if self._busy:
+            self._pending.append(event)
             return
         self._busy = True
-        while pending:
-            event = pending.popleft()
-            try:
-                self._handle(event)
-            except Exception:
-                self._failed(event)
+        moves_a_deadline = type(event) is not ev.TextDelta  # several a second, and it only puts deadlines off
+        self._handle(event)
+        while self._pending:
+            moves_a_deadline = True
+            self._handle(self._pending.popleft())
         self._busy = False
-        self._arm()
+        if moves_a_deadline:
+            self._arm()
 
     def _handle(self, event: Any) -> None:
         now, observer = self._clock(), self._observer
         try:
-            commands = self.core.handle(event, now)
-        except Exception:
+            try:
+                commands = self.core.handle(event, now)
+            except Exception:
+                if observer is not None:
+                    observer(event, now, None)
+                raise
             if observer is not None:
-                observer(event, now, None)
-            raise
-        if observer is not None:
-            observer(event, now, commands)
-        for command in commands:
-            self._execute(command, now)
+                observer(event, now, commands)
+            for command in commands:
+                self._execute(command, now)
+        except Exception:
+            self._failed(event)
 
     def _failed(self, event: Any) -> None:
         _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)

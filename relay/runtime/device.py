@@ -17,8 +17,9 @@ from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
-from relay.session.common.media_types import AudioDelta, SpeechDelta
+from relay.session.common.media_types import SpeechDelta
 from relay.wire.device import DeviceCodec
+from relay.wire.elevenlabs import VoiceOutput
 from relay.wire.realtime import RealtimeCodec
 from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
@@ -51,8 +52,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         observer: Observer | None = None,
         recorder: MediaRecorder | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
-        voice: Callable[[Callable[[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta], None]], VoicePeer]
-        | None = None,
+        voice: Callable[[Callable[[VoiceOutput], None]], VoicePeer] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`voice` makes the way to an external voice, given where its events and its audio go."""
@@ -60,7 +60,6 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
         self._client_codec = DeviceCodec(core.options, secrets)
         self._upstream_codec = upstream_codec
-        self._decode = upstream_codec.decode
         self._throttle = ReadThrottle(
             client,
             *self._allowance_of(core.options.input),
@@ -78,9 +77,10 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             recorder.sent if recorder is not None else None,
         )
         self._uplink = self._device_uplink = DeviceUplink(
-            core.ledger, self._upstream, self._clock, recorder, self._client_codec, self._throttle, self.dispatch
+            core.ledger, self._upstream, self._throttle, self._clock, recorder, self._client_codec, self.dispatch
         )
-        self._downlink = DeviceDownlink(core, self._playout, self._clock, self.dispatch, recorder)
+        self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
+        self._paced.handle = self._downlink.take
         self._voice = voice(self._take_voice) if voice is not None else None
         client.on_text = self._client_text
         client.on_binary = self._device_uplink.take
@@ -111,14 +111,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self._device_uplink.flush()
         self.dispatch(self._client_codec.decode_text(message))
 
-    def _upstream_text(self, message: bytes) -> None:
-        decoded = self._decode(message)
-        if type(decoded) is AudioDelta:
-            self._downlink.push(decoded)
-        else:
-            self.dispatch(decoded)
-
-    def _take_voice(self, said: ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta) -> None:
+    def _take_voice(self, said: VoiceOutput) -> None:
         if type(said) is SpeechDelta:
             self._downlink.speak(said)
         else:

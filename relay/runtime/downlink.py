@@ -1,9 +1,10 @@
-"""The upstream's audio on its way to the client, the only one there is.
+"""The upstream's deltas on their way to the client, the only one there is.
 
     decode → discard or count → recorder → playout → client
 
 The rules start a content part when its first audio comes (`OutputStarted`), and give up a response; both are looked up
-here for every delta. A Realtime client plays at its own pace: there the step of playout is empty.
+here for every delta. A Realtime client plays at its own pace: there the step of playout is empty, and deltas of text go
+the same way as those of audio.
 """
 
 from collections.abc import Callable
@@ -11,41 +12,64 @@ from collections.abc import Callable
 from relay.core.device_session import DeviceSession
 from relay.core.events import Event, MalformedUpstream, OutputStarted, VoiceSpoke
 from relay.core.realtime_session import RealtimeSession
-from relay.peers.frames import MessageListener
+from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
 from relay.session.common.media_types import AudioDelta, AudioFrame, SpeechDelta
 from relay.wire.append import decode_audio
-from relay.wire.front import FrontCodec
+from relay.wire.front import FrontCodec, audio_at
+from relay.wire.realtime import RealtimeCodec
 
 MAX_DELTA_CHARS = 64 * 1024
 """48 KiB of audio: a longer delta is taken apart, so that little is in hand at once, and little goes at once."""
 
 
 class DeviceDownlink:
-    """From the deltas of the upstream and of an external voice to the playout of a device."""
+    """From the messages of the upstream, and of an external voice, to the playout of a device."""
+
+    __slots__ = (
+        "_clock",
+        "_decode",
+        "_discarded",
+        "_dispatch",
+        "_ledger",
+        "_playout",
+        "_recorder",
+        "_session",
+        "_started",
+    )
 
     def __init__(
         self,
         session: DeviceSession,
+        codec: RealtimeCodec,
         playout: PlayoutQueue,
         clock: Callable[[], float],
         dispatch: Callable[[Event], None],
         recorder: MediaRecorder | None,
     ) -> None:
         self._session = session
+        self._discarded, self._started = session.discarded, session.started
         self._ledger = session.ledger
+        self._decode = codec.decode
         self._playout = playout
         self._clock = clock
         self._dispatch = dispatch
         self._recorder = recorder
 
-    def push(self, delta: AudioDelta) -> None:
-        """Take one delta of the upstream's."""
+    def take(self, message: bytes) -> None:
+        """One text message of the upstream's."""
+        decoded = self._decode(message)
+        if type(decoded) is AudioDelta:
+            self._push(decoded)
+        else:
+            self._dispatch(decoded)  # type: ignore[arg-type]  # mypy does not narrow a union by `type(…) is`
+
+    def _push(self, delta: AudioDelta) -> None:
         response_id, item_id, content_index, audio = delta
         if len(audio) > MAX_DELTA_CHARS:
             for start in range(0, len(audio), MAX_DELTA_CHARS):
-                self.push(delta._replace(audio=audio[start : start + MAX_DELTA_CHARS]))
+                self._push(delta._replace(audio=audio[start : start + MAX_DELTA_CHARS]))
             return
         try:
             samples = decode_audio(audio)
@@ -54,11 +78,10 @@ class DeviceDownlink:
             return
         if not samples:
             return
-        key, session = (item_id, content_index), self._session
-        is_wanted = not session.discards(response_id)
-        if is_wanted and not session.plays(key):
+        key, is_wanted = (item_id, content_index), response_id not in self._discarded
+        if is_wanted and key not in self._started:
             self._dispatch(OutputStarted(response_id, item_id, content_index))
-            is_wanted = session.plays(key)
+            is_wanted = key in self._started
         now = self._clock()
         if self._recorder is not None:
             self._recorder.output(delta, samples, now, discarded=not is_wanted)
@@ -76,12 +99,14 @@ class DeviceDownlink:
             return
         self._ledger.add_speech(key, len(samples))
         self._dispatch(VoiceSpoke(context_id, len(samples), alignment))
-        if samples:
-            self._playout.play(key, samples, now)
+        if samples:  # later than the event: a recording's times never run backwards
+            self._playout.play(key, samples, self._clock())
 
 
 class RealtimeDownlink:
-    """From the upstream's deltas to a Realtime client, rewritten around the audio where the rules want it."""
+    """From the upstream's deltas to a Realtime client, rewritten around their text where the rules want it."""
+
+    __slots__ = ("_client", "_clock", "_codec", "_dispatch", "_ledger", "_passes", "_record", "_view")
 
     def __init__(
         self,
@@ -89,20 +114,39 @@ class RealtimeDownlink:
         client: MessageListener,
         codec: FrontCodec,
         clock: Callable[[], float],
+        dispatch: Callable[[object], None],
         recorder: MediaRecorder | None,
     ) -> None:
-        self._session = session
+        self._view = session.deltas
         self._ledger = session.ledger
         self._client = client
         self._codec = codec
         self._clock = clock
-        self._recorder = recorder
+        self._dispatch = dispatch
+        self._record = recorder.output_frame if recorder is not None else None
+        self._passes = codec.passes_deltas
 
-    def push(self, frame: AudioFrame) -> None:
-        """Take one delta."""
-        session, now = self._session, self._clock()
-        self._ledger.add_played_at_once(frame.n_bytes, now, session.output_bytes_per_ms)
-        if self._recorder is not None:
-            self._recorder.output_frame(frame, now)
-        for message in self._codec.audio_to_client(frame, session.delta_view):
-            self._client.send_whole_text(message)
+    def take(self, message: bytes) -> None:
+        """One text message of the upstream's."""
+        n_bytes = self._codec.delta_bytes(message)
+        if n_bytes >= 0:
+            self._push(message, n_bytes)
+            return
+        for decoded in self._codec.decode_upstream(message):
+            if type(decoded) is AudioFrame:
+                self._push(bytes(decoded.raw), decoded.n_bytes)
+            else:
+                self._dispatch(decoded)
+
+    def _push(self, message: bytes, n_bytes: int) -> None:
+        now, view, ledger = self._clock(), self._view, self._ledger
+        ledger.output_bytes += n_bytes
+        ledger.output_at = now
+        ledger.plays_until = max(ledger.plays_until, now) + n_bytes / view.bytes_per_ms / 1000
+        if self._record is not None:
+            self._record(AudioFrame(message, n_bytes, audio_at(message) if n_bytes else -1), now)
+        if self._passes and not view.hidden_outputs and len(message) <= LONG_BYTES:
+            self._client.send_text(message)
+            return
+        for shown in self._codec.delta_to_client(message, view.rewrite if view.hidden_outputs else None):
+            self._client.send_whole_text(shown)

@@ -22,8 +22,7 @@ from relay.runtime.base import Observer, SessionRuntime, Tools, combine_observer
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.uplink import RealtimeUplink
-from relay.session.common.media_types import AudioFrame
-from relay.wire.front import FrontCodec, canonical_append
+from relay.wire.front import FrontCodec
 
 STUCK_S = 10.0
 MAX_EARLY_FRAMES = 64
@@ -55,8 +54,6 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         observer = combine_observers(observer, recorder.event if recorder is not None else None)
         super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
         self._codec = codec
-        self._uplink = RealtimeUplink(core.ledger, self._upstream, self._clock, recorder)
-        self._downlink = RealtimeDownlink(core, client, codec, self._clock, recorder)
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
         self._client_stuck_timer: asyncio.TimerHandle | None = None
@@ -68,9 +65,14 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             self.dispatch,
             self._clock,
         )
+        self._uplink = uplink = RealtimeUplink(
+            core.ledger, self._upstream, self._throttle, self._clock, recorder, self._client_event
+        )
+        self._downlink = RealtimeDownlink(core, client, codec, self._clock, self.dispatch, recorder)
+        self._paced.handle = self._downlink.take
         client.waiting_bytes = lambda: 0 if self._upstream.is_writable else self._upstream.unsent_bytes
         client.on_stalled = lambda: self.dispatch(ev.MessageStalled())
-        client.on_text = self._client_text
+        client.on_text = uplink.take
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
         self._upstream.on_text = self._paced.take
@@ -111,7 +113,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         early, self._early = self._early, []
         for one in early:
             if isinstance(one, bytes):
-                self._upstream_text(one)
+                self._downlink.take(one)
             else:
                 self.dispatch(one)
 
@@ -135,12 +137,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     # -- sockets to events --------------------------------------------------------------------------------------------
 
-    def _client_text(self, message: bytes) -> None:
-        self._throttle.take(len(message))
-        n_audio_bytes = canonical_append(message)
-        if n_audio_bytes >= 0:
-            self._uplink.push(message, n_audio_bytes)
-            return
+    def _client_event(self, message: bytes) -> None:
         event = self._codec.decode_client(message)
         self._count_event(event)
         self.dispatch(event)
@@ -154,13 +151,6 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._throttle.take(len(message))
         self._throttle.message()
         self.dispatch(self._codec.binary())
-
-    def _upstream_text(self, message: bytes) -> None:
-        for decoded in self._codec.decode_upstream(message, read_all=self.core.reads_all):
-            if type(decoded) is AudioFrame:
-                self._downlink.push(decoded)
-            else:
-                self.dispatch(decoded)
 
     # -- commands to sockets ------------------------------------------------------------------------------------------
 

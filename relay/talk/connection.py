@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 
 from audio.formats import AudioFormat
 from relay.errors import RelayError
+from relay.loopback import is_loopback_host
 from relay.no_redirects import NoRedirectConnect, is_redirect
 
 # Audio comes in pieces of some 100 ms, but an unpaced relay may pass on what the model sent in one piece.
@@ -90,7 +90,7 @@ async def dial(target: Target, key: str, timeout_s: float) -> AsyncIterator[Clie
             target.url,
             additional_headers={"Authorization": f"Bearer {key}"} if key else None,
             compression=None,  # sound does not shrink, and small JSON is not worth the memory
-            proxy=None if _is_loopback(target.host) else True,
+            proxy=None if is_loopback_host(target.host) or target.host.endswith(".localhost") else True,
             open_timeout=timeout_s,
             close_timeout=1,
             max_size=MAX_MESSAGE_BYTES,
@@ -156,10 +156,3 @@ def _why_unreachable(error: OSError | ImportError) -> str:
     if getattr(error, "errno", None) == errno.ECONNREFUSED or "refused" in str(error).lower():
         return "nothing listens there; is the relay running?"
     return getattr(error, "strerror", None) or str(error)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
 from relay.toolkit.exports import Exports
@@ -41,11 +40,6 @@ def load_sources(sources: ToolSources) -> LoadResult:
     for warning in exports.warnings:
         log.warning("%s", warning)
     return LoadResult(tuple(exports.tools.values()), tuple(exports.warnings))
-
-
-def load_folder(path: Path) -> LoadResult:
-    """The tools of one folder and what is below it. Raises ToolError as `load_sources` does."""
-    return load_sources(ToolSources(folders=f"{path}/...", base_dir=path.parent))
 
 
 def _load(file: SourceFile, warnings: list[str]) -> ModuleType | None:

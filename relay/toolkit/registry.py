@@ -273,13 +273,6 @@ class ToolRegistry:
         self._tools[name] = tool
         return tool
 
-    def replace(self, tool: Tool) -> Tool | None:
-        """Puts a tool in the place of the one with its name, or at the end; returns the one it replaced."""
-        check_name(tool.name)
-        old = self._tools.get(tool.name)
-        self._tools[tool.name] = tool
-        return old
-
     def get(self, name: str) -> Tool | None:
         """The tool of that name, if there is one."""
         return self._tools.get(name)

@@ -11,7 +11,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -100,10 +99,9 @@ class ToolRunner:
         max_threads: int = 64,
         max_tasks: int = 256,
         max_result_bytes: int = 16_384,
-        meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
         redact: Callable[[str], str] = str,
     ) -> None:
-        """`meanwhile`: entered while a call runs. `redact` takes the relay's secrets out of every output."""
+        """`redact` takes the relay's secrets out of every output."""
         if max_result_bytes < MIN_RESULT_BYTES:
             raise ValueError(f"max_result_bytes must be at least {MIN_RESULT_BYTES}")
         self._registry = registry
@@ -113,7 +111,6 @@ class ToolRunner:
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._tasks: set[asyncio.Task[Reply]] = set()
         self._running: Counter[str] = Counter()
-        self._meanwhile = meanwhile
         self._redact = redact
         self._closed = False
 
@@ -121,11 +118,6 @@ class ToolRunner:
     def threads_in_use(self) -> int:
         """Threads that have not returned yet, those of calls that timed out included."""
         return self._threads.running
-
-    @property
-    def tasks_in_use(self) -> int:
-        """Calls whose tool has not ended yet, those that were given up included."""
-        return len(self._tasks)
 
     async def run(
         self,
@@ -142,13 +134,12 @@ class ToolRunner:
         context is `context` with the id of this call.
         """
         started = time.monotonic()
-        with self._meanwhile():
-            context = replace(context, call_id=call.call_id)
-            tool = self._registry.get(call.name)
-            if tool is None or audience not in tool.expose or (offers is not None and not offers(tool.name)):
-                reply, arguments = self._unknown(call.name, audience, offers), None
-            else:
-                reply, arguments = await self._answer(tool, call, context, audience)
+        context = replace(context, call_id=call.call_id)
+        tool = self._registry.get(call.name)
+        if tool is None or audience not in tool.expose or (offers is not None and not offers(tool.name)):
+            reply, arguments = self._unknown(call.name, audience, offers), None
+        else:
+            reply, arguments = await self._answer(tool, call, context, audience)
         reply = self._without_secrets(reply, call.name)
         ms = round((time.monotonic() - started) * 1000)
         whose = f"of session {context.session_id}" if context.session_id else "over HTTP"

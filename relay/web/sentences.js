@@ -65,14 +65,12 @@ const CLOSES = {
     again: true,
   },
   1013: { title: "The relay is full", text: "Try again in a moment.", again: true },
-  4001: { title: "This session goes on elsewhere", text: "Another connection took it over.", again: true },
   4002: { title: "A limit of this session was reached", text: "Reconnect to begin a new one.", again: true },
   4003: {
     title: "The connection was too slow",
     text: "Audio could not be delivered in time. Reconnect on a better network.",
     again: true,
   },
-  4004: { title: "The session can no longer be resumed", text: "Reconnect to begin a new one.", again: true },
 };
 
 /** @param {import("./client.js").Ending} ending @param {string} host @returns {Notice} */

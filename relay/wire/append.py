@@ -25,7 +25,7 @@ _TYPE_FIRST, _TYPE_HERE = b'{"type":"', b'{"type":"response.output_audio.delta"'
 _HEAD_BYTES = 512
 TRANSCRIPT_HEAD = b'{"type":"response.output_audio_transcript.delta","event_id":"'
 """How the frames begin that `TranscriptDeltas` is for."""
-_BRACE, _PAD = b"}="
+_BRACE = ord("}")
 MAX_ID_CHARS = 256
 """Longer ids are nothing that a client could acknowledge; what carries one is passed over."""
 MAX_TEXT_FRAME_BYTES = 65_536
@@ -74,7 +74,7 @@ class AudioDeltas:
         if event_id_ends > 0 and self._known_head and raw.startswith(self._known_head, event_id_ends):
             start = event_id_ends + len(self._known_head)
             end = len(raw) - 2
-            if raw.find(b'"', start) == end and raw[-1] == _BRACE and end - start > 3:
+            if raw.find(b'"', start) == end and raw[-1] == _BRACE and end - start > 3 and raw.find(b"\\", start) < 0:
                 return AudioDelta(*self._known, memoryview(raw)[start:end])
         elif event_id_ends < 0 and raw.startswith(_TYPE_FIRST) and not raw.startswith(_TYPE_HERE):
             return None  # something else, by far the most

@@ -67,4 +67,5 @@ class DeviceCodec:
 
     def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
         """A message to the client as one text message."""
-        return self._secrets.redact_json(encode(message))
+        raw = encode(message)
+        return raw if type(message) is cmd.TellText else self._secrets.redact_json(raw)

@@ -66,13 +66,6 @@ def _hello(obj: Obj) -> ev.Hello:
     version = obj.get("v", PROTOCOL_VERSION)
     if version is True or version != PROTOCOL_VERSION:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
-    for field in ("resume",):
-        if obj.get(field) not in (None, False):
-            raise MessageError(
-                f"{field} is not supported by this version of the relay; leave it out.",
-                field,
-                "hello_refused",
-            )
     given = [name for name in _HELLO_READERS if name in obj and (obj[name] is not None or name == "maxAheadMs")]
     values = {_SNAKE.get(name, name): _HELLO_READERS[name](obj, name) for name in given}
     return ev.Hello(given=tuple(given), **values)

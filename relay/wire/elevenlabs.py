@@ -54,6 +54,10 @@ def socket_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str |
     return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
 
 
+VoiceOutput = ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta
+"""What comes of an external voice: how it goes, and its audio."""
+
+
 class ElevenLabsCodec:
     """One connection's codec; `voice_settings` go with the first message of every context."""
 
@@ -90,7 +94,7 @@ class ElevenLabsCodec:
         self._begun.discard(context_id)
         return [*([_dump(context_id, **flush)] if flush else []), _dump(context_id, close_context=True)]
 
-    def decode(self, frame: str | bytes) -> list[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta]:
+    def decode(self, frame: str | bytes) -> list[VoiceOutput]:
         """One message as events and audio; none for what is no message of the protocol, or of no use."""
         try:
             obj = orjson.loads(frame)
@@ -101,7 +105,7 @@ class ElevenLabsCodec:
         context_id = _text(obj, "contextId") or _text(obj, "context_id")
         if obj.get("error") is not None:
             return [failure_of(obj, context_id, self._secrets)]
-        events: list[ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta] = []
+        events: list[VoiceOutput] = []
         audio = _text(obj, "audio")
         if audio:
             try:

@@ -56,11 +56,12 @@ _USUAL_APPENDS = (
 """How nearly all appended audio is written: by JavaScript, by Python's `json`, and by pydantic from the API's types."""
 AUDIO_DELTA = "response.output_audio.delta"
 _USUAL_AUDIO = tuple(head for head in USUAL_DELTAS if AUDIO_DELTA.encode() in head)
-_DELTA_KEY = b'"delta"'
+_AUDIO_KEY, _SPACED_AUDIO_KEY = b'"delta":"', b'"delta": "'
+_BLANK_AT = len(b'{"type":')
 _DELTA_HEAD_BYTES = 512
+_PAD = ord("=")
 _TAIL_BYTES = 64
 _decode = pybase64.b64decode
-_NO_BODY: Mapping[str, Any] = {}
 
 
 class Dialect(Protocol):
@@ -100,40 +101,55 @@ def _audio_of(raw: bytes) -> bytes:
     raise ValueError("no append")
 
 
-def find_audio(raw: bytes) -> AudioFrame | None:
-    """The audio in an event of the upstream's, if it begins as usual; None for all else."""
+def audio_at(raw: bytes) -> int:
+    """Where the base64 text begins in an audio delta of the usual shape; -1 if it is none."""
+    key = _SPACED_AUDIO_KEY if raw.startswith(b" ", _BLANK_AT) else _AUDIO_KEY
+    key_at = raw.find(key, 0, _DELTA_HEAD_BYTES)
+    starts_at = key_at + len(key)
+    # After another brace it may be the delta of another object.
+    return starts_at if key_at > 0 and raw.find(b"{", 1, starts_at) < 0 else -1
+
+
+def delta_bytes(raw: bytes) -> int:
+    """How much audio is in an event of the upstream's that is a delta of the usual shape, 0 in one of text; else -1."""
     if not raw.startswith(_USUAL_AUDIO):
-        return None
-    key_at = raw.find(_DELTA_KEY, 0, _DELTA_HEAD_BYTES)
-    audio_at = raw.find(b'"', key_at + len(_DELTA_KEY), key_at + len(_DELTA_KEY) + 4) + 1 if key_at > 0 else 0
-    ends_at = raw.find(b'"', audio_at) if audio_at else -1
-    return AudioFrame(raw, decoded_length(raw[audio_at:ends_at]), audio_at) if ends_at > 0 else None
+        return 0 if raw.startswith(USUAL_DELTAS) else -1
+    starts_at = audio_at(raw)
+    ends_at = raw.find(b'"', starts_at) if starts_at > 0 else -1
+    n_chars = ends_at - starts_at
+    if ends_at < 0 or n_chars < 4 or raw.find(b"\\", starts_at, ends_at) > 0:  # an escape is no base64 yet
+        return -1
+    return n_chars // 4 * 3 - (raw[ends_at - 1] == _PAD) - (raw[ends_at - 2] == _PAD)
 
 
-def is_untouched(raw: bytes) -> bool:
-    """Whether an event of the upstream's is of a type that no rule looks into."""
-    if raw.startswith(USUAL_DELTAS):
-        return True
-    kind = _KIND.match(raw)
-    return kind is not None and kind[1] in _UNTOUCHED
+def _no_delta(raw: bytes) -> int:
+    """What another dialect calls a delta has to be read."""
+    return -1
 
 
-def _audio_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | UpstreamSaid:
-    delta = body.get("delta")
-    if body.get("type") != AUDIO_DELTA or not isinstance(delta, str):
+def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | UpstreamSaid:
+    delta, kind = body.get("delta"), body.get("type")
+    if not isinstance(delta, str) or kind not in UNTOUCHED:
         return UpstreamSaid(raw, body)
-    return find_audio(raw) or AudioFrame(raw, decoded_length(delta.encode()), -1)
+    is_audio, n_bytes = kind == AUDIO_DELTA, delta_bytes(raw)
+    if n_bytes >= 0:
+        return AudioFrame(raw, n_bytes, audio_at(raw) if is_audio else -1)
+    return AudioFrame(raw, decoded_length(delta.encode()) if is_audio else 0, -1)
 
 
-def _rewritten(frame: AudioFrame, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
-    """An audio delta as `view` shows it; the audio itself is not parsed where its place is known."""
-    raw, audio_at = bytes(frame.raw), frame.audio_at
-    body = orjson.loads(raw if audio_at < 0 else raw[:audio_at] + b'"}')
+def _rewritten(raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
+    """A delta as `view` shows it; audio that is its last member is not parsed. What is no JSON stays as it is."""
+    starts_at = audio_at(raw) if delta_bytes(raw) > 0 and raw.endswith(b'"}') else -1
+    is_apart = starts_at > 0 and raw.find(b'"', starts_at) == len(raw) - 2
+    try:
+        body = orjson.loads(raw[:starts_at] + b'"}' if is_apart else raw)
+    except orjson.JSONDecodeError:
+        return raw
     shown = view(body)
     if shown is body:
         return raw
     written = orjson.dumps(shown)
-    return written if audio_at < 0 else written[:-2] + raw[audio_at:]
+    return written[:-2] + raw[starts_at:] if is_apart else written
 
 
 class FrontCodec:
@@ -146,6 +162,9 @@ class FrontCodec:
         self._client = client
         self._upstream = upstream
         self._secrets = secrets
+        self.delta_bytes = delta_bytes if upstream is None else _no_delta
+        self.passes_deltas = client is None
+        """Whether deltas of the upstream's are the client's as they are."""
 
     # -- from the client ----------------------------------------------------------------------------------------------
 
@@ -181,14 +200,8 @@ class FrontCodec:
 
     # -- from the upstream --------------------------------------------------------------------------------------------
 
-    def decode_upstream(self, raw: bytes, *, read_all: bool) -> Sequence[AudioFrame | UpstreamSaid | MalformedUpstream]:
-        """One text message of the upstream's as events, or as audio; `read_all` parses also `UNTOUCHED` events."""
-        if self._upstream is None:
-            audio = find_audio(raw)
-            if audio is not None:
-                return (audio,)
-            if not read_all and is_untouched(raw):
-                return (UpstreamSaid(raw, _NO_BODY),)
+    def decode_upstream(self, raw: bytes) -> Sequence[AudioFrame | UpstreamSaid | MalformedUpstream]:
+        """One text message of the upstream's that `delta_bytes` does not know, as events, or as an unusual delta."""
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
             return (MalformedUpstream("too many members"),)
         try:
@@ -202,8 +215,8 @@ class FrontCodec:
         if not is_writable(raw, body):
             return (MalformedUpstream("nested too deeply"),)
         if self._upstream is None:
-            return (_audio_or_event(raw, body),)
-        return [_audio_or_event(orjson.dumps(event), event) for event in self._upstream.down(body)]
+            return (_delta_or_event(raw, body),)
+        return [_delta_or_event(orjson.dumps(event), event) for event in self._upstream.down(body)]
 
     # -- to both ------------------------------------------------------------------------------------------------------
 
@@ -212,11 +225,9 @@ class FrontCodec:
         events = [body] if self._client is None else self._client.down(body)
         return [orjson.dumps(event) for event in events]
 
-    def audio_to_client(
-        self, frame: AudioFrame, view: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None
-    ) -> list[Chunk]:
-        """An audio delta as the messages that the client gets for it; `view` rewrites what is around the audio."""
-        return self.pass_down(frame.raw if view is None else _rewritten(frame, view))
+    def delta_to_client(self, raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> list[Chunk]:
+        """A delta as the messages that the client gets for it; `view` rewrites what is around it."""
+        return self.pass_down(raw if view is None else _rewritten(raw, view))
 
     def pass_down(self, raw: Chunk) -> list[Chunk]:
         """An event of the upstream's that nothing was changed in, as the messages that the client gets for it."""

@@ -24,8 +24,6 @@ from relay.wire.append import (
     TRANSCRIPT_HEAD,
     AudioDeltas,
     TranscriptDeltas,
-    decode_audio,
-    encode_append,
     text_delta,
 )
 from relay.wire.beta import BetaUpstream, client_event_to_beta
@@ -45,9 +43,6 @@ Obj = dict[str, Any]
 
 class RealtimeCodec:
     """One connection's codec; the relay is the client of the upstream."""
-
-    encode_audio = staticmethod(encode_append)
-    decode_audio = staticmethod(decode_audio)
 
     def __init__(self, secrets: KnownSecrets = NO_SECRETS) -> None:
         """`secrets` are taken out of all events but deltas."""

@@ -6,7 +6,6 @@ from audio import pcm
 
 def test_silence_lasts_as_long_as_asked() -> None:
     assert pcm.silence(20, 24000) == bytes(960)
-    assert pcm.ms_of_bytes(960, 24000) == 20
     assert pcm.silence(1, 22050) == bytes(44)  # whole samples only
 
 
@@ -27,10 +26,3 @@ def test_level(samples: list[int], dbfs: float) -> None:
 def test_a_full_scale_sine_is_three_decibels_down() -> None:
     sine = 32767 * np.sin(2 * np.pi * 1000 * np.arange(24000) / 24000)
     assert pcm.level_dbfs(sine.astype("<i2").tobytes()) == pytest.approx(-3.01, abs=0.01)
-
-
-def test_frames_join_to_the_whole() -> None:
-    assert list(pcm.split_frames(b"abcdefg", 3)) == [b"abc", b"def", b"g"]
-    assert list(pcm.split_frames(b"", 3)) == []
-    with pytest.raises(ValueError, match="at least one byte"):
-        pcm.split_frames(b"abc", 0)

@@ -75,9 +75,9 @@ def test_replay_is_identical_or_says_where_it_is_not(root: Path, monkeypatch: py
     monkeypatch.setattr(tool_turns.ToolTurns, "_output", lambda *_: None)
     different = run("replay", "rs_tape", "--dir", root, code=1)
     assert "different: " in different
-    assert "1.650 s  ToolReturned(" in different
-    assert "recorded  CreateItem(" in different
-    assert "both      TellTool(" in different
+    assert "1.650 s  tool_call_finished(" in different
+    assert "recorded  create_item(" in different
+    assert "both      send_tool(" in different
     assert different.count("\n  ") >= 3
 
 

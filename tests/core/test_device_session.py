@@ -1,12 +1,11 @@
 """The life of a device session: start, hello, faults, errors, end (D5, D7; §5 and §13 of the protocol)."""
 
-from relay.session.common.held_input import MAX_HELD_MS
-
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import MAX_FAULTS, Phase
 from relay.core.policy import Policy, Principal
 from relay.core.values import AudioFormat, DeviceOptions, Item, SessionConfig
+from relay.session.common.held_input import MAX_HELD_MS
 from tests.support.device_script import MANUAL, Script, kinds, microphone, only
 from tests.support.media import InputAudio
 

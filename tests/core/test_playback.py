@@ -1,6 +1,6 @@
 """What was played, by acknowledgement or by estimate, and where a barge-in cuts (D1, D2)."""
 
-from relay.core.playback import ACK_FRESH_MS, Cut, Playback, Playhead
+from relay.core.playback import ACK_FRESH_MS, Cut, Playback
 from relay.core.values import UPSTREAM_PCM, ClipHanded
 from relay.session.common.media_ledger import MediaLedger
 from tests.support.device_script import MS_BYTES
@@ -107,27 +107,3 @@ def test_g711_is_counted_by_its_own_rate() -> None:
     playback.start("item_1", 0, "resp_1")
     ledger.add_output(("item_1", 0), 8000, 0.0)
     assert playback.completed("item_1", 0) == 1000
-
-
-def test_the_playhead_runs_in_real_time_and_stops_when_the_client_runs_dry() -> None:
-    head = Playhead()
-    head.handed(1000, now=0.0)
-    assert head.position_ms(0.05) == 0, "the client fills its jitter buffer first"
-    assert round(head.position_ms(0.6)) == 500
-    assert head.position_ms(5.0) == 1000
-    head.handed(1000, now=5.0)
-    assert round(head.position_ms(5.6)) == 1500
-
-
-def test_the_playhead_believes_the_client() -> None:
-    head = Playhead()
-    head.handed(2000, now=0.0)
-    head.sync(200, now=1.0)
-    assert round(head.ahead_ms(1.5)) == 1300
-
-
-def test_the_playhead_forgets_what_was_dropped() -> None:
-    head = Playhead()
-    head.handed(2000, now=0.0)
-    head.drop(now=1.1)
-    assert head.ahead_ms(1.1) == 0

@@ -314,6 +314,16 @@ def test_what_is_put_behind_an_item_goes_behind_the_hidden_ones_that_follow_it()
     assert at.take_told()[-1]["previous_item_id"] is None, "nothing that is visible stands before it any more"
 
 
+def test_an_item_that_is_said_to_stand_behind_itself_stands_at_the_end() -> None:
+    at = stage(CLOCK)
+    call = call_item("c1", "clock")
+    at.upstream(user_item("u1"), user_item("u2", "u2"), created("r1"), *call_events("r1", call, previous="u2"))
+    at.upstream(done("r1", call), *output_added("c1", "o1", "item_c1"))
+    at.clear()
+    at.upstream(user_item("u3", "o1"))
+    assert at.take_told()[-1]["previous_item_id"] == "u2"
+
+
 def test_several_calls_in_one_response_get_one_output_each_and_one_follow_up() -> None:
     at = stage(CLOCK, DICE)
     calls = [call_item("c1", "clock"), call_item("c2", "dice"), call_item("c3", "clock")]
@@ -331,12 +341,12 @@ def test_outputs_behind_a_hidden_one_are_counted_without_it() -> None:
     at.upstream(created("r1"), *call_events("r1", call, 0), *call_events("r1", mine, 1, "item_c1"))
     told = [event for event in at.take_told() if "output_index" in event]
     assert {event["output_index"] for event in told} == {0}
-    assert at.session.reads_all, "deltas of this response have to be counted anew as well"
+    assert at.session.deltas.hidden_outputs, "deltas of this response have to be counted anew as well"
     at.upstream(type="response.output_audio.delta", response_id="r1", item_id="m", output_index=2, delta="AAAA")
     assert at.take_told()[0]["output_index"] == 1
     at.upstream(done("r1", call, mine))
     assert at.take_told()[0]["response"]["output"] == [mine]
-    assert at.session.streaming_down
+    assert not at.session.deltas.hidden_outputs
 
 
 def test_a_response_with_thousands_of_calls_takes_linear_time() -> None:

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 from websockets.utils import accept_key
 
-from relay.live_session import MAX_UNSENT_UPSTREAM_BYTES
+from relay.runtime.uplink import MAX_UNSENT_BYTES
 from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
@@ -305,7 +305,7 @@ async def test_an_upstream_that_does_not_read_costs_audio_and_then_the_session_b
             while not (told := [one["code"] for one in client.messages if one["type"] == "error"]):
                 for _ in range(10):
                     await client.speak(bytes(32_000))
-                assert live._upstream.unsent_bytes < 3 * MAX_UNSENT_UPSTREAM_BYTES
+                assert live._upstream.unsent_bytes < 3 * MAX_UNSENT_BYTES
             assert told == ["audio_backlog"]
             live._upstream_stuck()  # ten seconds later
             assert (await client.expect("error"))["code"] == "audio_backlog"

@@ -13,7 +13,7 @@ import numpy as np
 from relay.local_engine.asr import Heard, Recogniser
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.speech import flite
-from relay.toolkit.discovery import load_folder
+from tests.support.tool_folders import load_folder
 
 VOICES = ("slt", "rms", "kal16", "awb")
 SHIPPED = Path(__file__).parents[2] / "tools"

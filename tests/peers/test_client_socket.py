@@ -97,8 +97,8 @@ class Patient(RecordingListener):
         self.paused = asyncio.Event()
         self.on_binary = self._take
 
-    def _take(self, message: memoryview) -> None:
-        self.messages.append(bytes(message))
+    def _take(self, message: bytes) -> None:
+        self.messages.append(message)
         if len(self.messages) == 10:
             self.pause_reading("test")
             self.paused.set()
@@ -332,7 +332,7 @@ async def test_a_sparing_reader_that_is_paused_has_little_left_to_parse(end: Rel
         listener.read_sparingly()
         listener.on_control = lambda: listener.pause_reading("test")
         seen = []
-        listener.on_text = lambda message: seen.append(bytes(message))
+        listener.on_text = seen.append
         client.send(ping(), *[text("x")] * 5000, close(1000))
         assert (await client.frame())[0] == 10
         assert len(seen) < 200
@@ -353,7 +353,7 @@ async def rounds_of(
         n_round += 1
         loop.call_soon(next_round)
 
-    def count(_: memoryview) -> None:
+    def count(_: bytes) -> None:
         rounds[n_round] += 1
         on_text()
 
@@ -405,7 +405,7 @@ async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whol
     ):
         both = asyncio.Event()
         listener.on_text = lambda message: (
-            listener.messages.append(bytes(message)),
+            listener.messages.append(message),
             both.set() if len(message) == 9 else None,
         )
         client.send(text("x" * 2_000_000), text("a" * 9))

@@ -14,7 +14,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from relay.peers import frames
-from relay.peers.frames import MAX_FRAGMENTS, MessageListener
+from relay.peers.frames import LONG_BYTES, MAX_FRAGMENTS, MessageListener
 from tests.support.hostile_frames import Stream, Verdict, as_the_relay_sees_it, stream
 from tests.support.raw_websocket import (
     MAX_BYTES,
@@ -73,6 +73,7 @@ async def test_whole_messages_reach_the_owner(end: RelayEnd, sent: list[Frame], 
         assert await client.close_code() == 1000
         assert await listener.end() == (1000, "")
         assert listener.messages == messages
+        assert all(type(message) in (str, bytes) for message in listener.messages), "the owner may keep it"
 
 
 async def test_a_message_in_many_reads_is_one_message(end: RelayEnd) -> None:
@@ -233,6 +234,16 @@ async def test_a_reason_is_cut_to_what_a_close_frame_can_hold(end: RelayEnd) -> 
         assert (client.close_code, client.close_reason) == (4003, "ä" * 61)
 
 
+@pytest.mark.parametrize("n_bytes", [0, 1, LONG_BYTES, LONG_BYTES + 1, 1_000_000])
+async def test_a_text_of_any_length_arrives_whole_and_in_its_place(end: RelayEnd, n_bytes: int) -> None:
+    async with connect(f"ws://127.0.0.1:{end.port}/ws", max_size=None) as client:
+        listener = await end.listener()
+        listener.send_text(b"before")
+        listener.send_whole_text(b"x" * n_bytes)
+        listener.send_whole_text(memoryview(b"after"))
+        assert [await client.recv() for _ in range(3)] == ["before", "x" * n_bytes, "after"]
+
+
 async def test_what_was_sent_before_the_close_arrives_and_what_is_sent_after_does_not(end: RelayEnd) -> None:
     async with raw_client(end) as (client, listener):
         listener.send_text(b"before")
@@ -271,6 +282,8 @@ async def test_a_listener_that_was_never_connected_bears_everything() -> None:
     listener = RecordingListener()
     listener.send_text(b"x")
     listener.send_binary(b"x")
+    listener.send_whole_text(b"x")
+    listener.send_whole_text(b"x" * (LONG_BYTES + 1))
     listener.close(1000)
     listener.abort()
     assert listener.unsent_bytes == 0

@@ -20,14 +20,14 @@ class Reader:
         self.paced = PacedReader(self.socket, self._handle, lambda *end: self.seen.append(end), self.clock)
         self.done = asyncio.Event()
 
-    def _handle(self, message: memoryview) -> None:
-        self.seen.append(int(bytes(message)))
+    def _handle(self, message: bytes) -> None:
+        self.seen.append(int(message))
         if self.seen[-1] == 99:
             self.done.set()
 
     def take(self, *numbers: int) -> None:
         for number in numbers:
-            self.paced.take(memoryview(b"%d" % number))
+            self.paced.take(b"%d" % number)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ async def test_after_a_long_message_the_next_one_waits_in_proportion(monkeypatch
     monkeypatch.setattr(paced_reader, "BURST_BYTES", 10)
     reader, loop = Reader(), asyncio.get_running_loop()
     began_s = loop.time()
-    reader.paced.take(memoryview(b"0" * 200))
+    reader.paced.take(b"0" * 200)
     reader.take(99)
     assert reader.seen == [0]
     assert reader.socket.is_paused

@@ -54,7 +54,7 @@ async def test_messages_go_both_ways_and_the_key_arrives() -> None:
         line = UpstreamSocket()
         heard: asyncio.Queue[str] = asyncio.Queue()
         ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        line.on_text = lambda message: heard.put_nowait(bytes(message).decode())
+        line.on_text = lambda message: heard.put_nowait(message.decode())
         line.on_closed = lambda code, reason: ended.set_result((code, reason))
         await dial(f"ws://127.0.0.1:{port_of(server)}/v1/realtime?model=m", HEADERS, line)
         async with asyncio.timeout(TIMEOUT_S):
@@ -89,7 +89,7 @@ async def test_tls_with_a_certificate_that_is_trusted(monkeypatch: pytest.Monkey
     async with serve(handle, "127.0.0.1", 0, ssl=server_context()) as server:
         line = UpstreamSocket()
         heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        line.on_text = lambda message: heard.set_result(bytes(message))
+        line.on_text = heard.set_result
         await dial(f"wss://localhost:{port_of(server)}/", HEADERS, line)
         async with asyncio.timeout(TIMEOUT_S):
             assert await heard == b"hello"

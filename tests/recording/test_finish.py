@@ -13,12 +13,12 @@ import pytest
 import soundfile
 
 from relay.core.events import TextDelta
-from relay.core.journal_lines import event_object, live_line
 from relay.recording.finish import finish_all, is_finished, repair
 from relay.recording.folder import DERIVED, RecordingError
+from relay.recording.format.write import event_object, live_line
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
+from relay.recording.replay.verify import verify
 from tests.support.tapes import make_recording
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,7 +59,7 @@ def test_a_half_written_line_goes_and_the_end_comes(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, ended=False, change=lambda raw: raw[:-20])
     done = repair(folder)
     assert (done.cut_bytes > 0, done.cut_lines, done.ended) == (True, 0, True)
-    outcome = rerun(Recording(folder))
+    outcome = verify(Recording(folder))
     assert outcome.identical
     assert outcome.notes == []
 
@@ -70,7 +70,7 @@ def test_lines_whose_sound_is_not_there_go(tmp_path: Path) -> None:
         file.truncate(60_000)  # the second of two seconds is missing
     done = repair(folder)
     assert done.cut_lines > 3
-    assert rerun(Recording(folder)).identical
+    assert verify(Recording(folder)).identical
 
 
 def test_what_is_being_recorded_is_left_alone(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
     (folder,) = folders
     repair(folder)
     recording = Recording(folder)
-    assert rerun(recording).identical
+    assert verify(recording).identical
     started_at = recording.header.beginning.started_at
     last = max(entry.line.now for entry in recording.entries() if hasattr(entry.line, "now"))
     fed = told[-1] if told else started_at

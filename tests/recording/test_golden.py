@@ -6,15 +6,15 @@ Where a rule was changed on purpose: scripts/regold, and review the diff.
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from relay.core import device_session
-from relay.core.events import Commit
-from relay.core.replay import Difference
 from relay.recording.reader import Recording
-from relay.recording.rerun import AudioDifference, rerun
+from relay.recording.replay.replayer import Difference
+from relay.recording.replay.verify import AudioDifference, verify
 from relay.wire.device import DeviceCodec
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,10 +23,13 @@ GOLDEN = sorted(path for path in (ROOT / "recordings" / "golden").iterdir() if p
 
 @pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
 def test_golden_recordings_are_identical(folder: Path) -> None:
-    outcome = rerun(Recording(folder))
+    outcome = verify(Recording(folder))
     assert outcome.difference is None
     assert outcome.events > 100
     assert outcome.sent_bytes > 10_000
+    is_of_format_1 = folder.name.startswith("format-1")
+    assert Recording(folder).header.format == (1 if is_of_format_1 else 2)
+    assert any("format 1" in note and "not compared" in note for note in outcome.notes) == is_of_format_1
 
 
 def of(name: str) -> Path:
@@ -35,11 +38,11 @@ def of(name: str) -> Path:
 
 def test_one_changed_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_session, "MIN_COMMIT_MS", 60_000)
-    difference = rerun(Recording(of("manual-turn"))).difference
+    difference = verify(Recording(of("manual-turn"))).difference
     assert isinstance(difference, Difference)
-    assert difference.event == f"{Commit.__name__}()"
-    assert [one["t"] for one in difference.recorded] == ["CommitInput"]
-    assert [one["t"] for one in difference.today] == ["TellError"]
+    assert difference.event == "commit()"
+    assert [one["t"] for one in difference.recorded] == ["commit_input"]
+    assert [one["t"] for one in difference.today] == ["send_error"]
 
 
 def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,27 +54,52 @@ def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         self.to_client = lambda chunk: bytes(feed(chunk)[:-1]) + b"\x01"
 
     monkeypatch.setattr(DeviceCodec, "use", louder)
-    difference = rerun(Recording(of("plain-turn"))).difference
+    difference = verify(Recording(of("plain-turn"))).difference
     assert isinstance(difference, AudioDifference)
     assert "other ones today" in difference.what
 
 
-def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path) -> None:
-    golden = tmp_path / "recordings" / "golden" / "manual"
-    shutil.copytree(of("manual-turn"), golden)
-    for name in ("relay", "audio", "tests"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts" / "regold", tmp_path / "scripts")
-    before = (golden / "journal.jsonl").read_bytes()
+def regold_of(root: Path, name: str, recording: Path) -> tuple[Path, Callable[[], str]]:
+    """A copy of a recording under another name, and scripts/regold for it alone."""
+    golden = root / "recordings" / "golden" / name
+    shutil.copytree(recording, golden)
+    for folder in ("relay", "audio", "tests"):
+        (root / folder).symlink_to(ROOT / folder)
+    (root / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "regold", root / "scripts")
 
     def regold() -> str:
         return subprocess.run(
-            [sys.executable, tmp_path / "scripts" / "regold"], capture_output=True, text=True, check=True
+            [sys.executable, root / "scripts" / "regold"], capture_output=True, text=True, check=True
         ).stdout
 
+    return golden, regold
+
+
+def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path) -> None:
+    golden, regold = regold_of(tmp_path, "manual", of("manual-turn"))
+    before = (golden / "journal.jsonl").read_bytes()
     assert regold() == "manual: the same\n"
-    (golden / "journal.jsonl").write_bytes(before.replace(b'"CommitInput"', b'"ClearInput"'))
-    assert rerun(Recording(golden)).difference is not None
-    assert "1 of" in regold()
+    (golden / "journal.jsonl").write_bytes(before.replace(b'"commit_input"', b'"clear_input"'))
+    assert verify(Recording(golden)).difference is not None
+    told = regold()
+    assert "manual: journal.jsonl changed" in told
+    assert ", commit(): -clear_input +commit_input" in told
     assert (golden / "journal.jsonl").read_bytes() == before
+
+
+def test_regold_makes_format_2_of_format_1(tmp_path: Path) -> None:
+    golden, regold = regold_of(tmp_path, "former", of("format-1"))
+    told = regold()
+    assert "format 1 becomes format 2" in told
+    assert ", bye(): +set_input_gate" in told  # which format 1 did not have
+    assert Recording(golden).header.format == 2
+    assert verify(Recording(golden)).identical
+    assert (golden / "journal.jsonl").read_bytes() == (of("two-tools") / "journal.jsonl").read_bytes()
+    assert regold() == "former: the same\n"
+
+
+def test_regold_leaves_a_recording_of_format_1_alone_that_is_kept_as_one(tmp_path: Path) -> None:
+    golden, regold = regold_of(tmp_path, "format-1", of("format-1"))
+    assert regold() == ""
+    assert Recording(golden).header.format == 1

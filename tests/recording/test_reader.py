@@ -8,7 +8,7 @@ import pytest
 from relay.recording.finish import repair
 from relay.recording.folder import RecordingError, all_recordings, find
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
+from relay.recording.replay.verify import verify
 from tests.support.tapes import make_recording
 
 Damage = Callable[[Path], object]
@@ -48,10 +48,10 @@ BAD: dict[str, tuple[Damage, str]] = {
     "no JSON": (journal(lambda raw: raw.replace(b'{"now":', b'{now:', 1)), r"journal.jsonl line 1: that is not JSON"),
     "binary": (journal(lambda raw: b"\x00\xff\n" + raw), r"journal.jsonl line 1: that is not JSON"),
     "unknown event": (
-        journal(lambda raw: raw.replace(b"SpeechStarted", b"Levitated")), r"line \d+: unknown event .*Lev"
+        journal(lambda raw: raw.replace(b"speech_started", b"levitated")), r"line \d+: unknown event .*lev"
     ),
     "wrong type": (
-        journal(lambda raw: raw.replace(b'"played_ms":300', b'"played_ms":"x"')), r"line \d+: Playback: 'x'"
+        journal(lambda raw: raw.replace(b'"played_ms":300', b'"played_ms":"x"')), r"line \d+: playback: 'x'"
     ),
     "wrong order": (journal(swap_lines), r"journal.jsonl line 6: time runs backwards"),
     "behind the end": (
@@ -61,12 +61,16 @@ BAD: dict[str, tuple[Damage, str]] = {
     "short audio": (cut_audio, r"journal.jsonl line \d+: it speaks of client.pcm up to byte 6400, which has only 5000"),
     "a link": (link_audio, r"upstream.pcm: it is a link"),
     "foreign version": (
-        header('"format": 1', '"format": 9'), r"session.json: the recording has format 9, .* reads format 1"
+        header('"format": 2', '"format": 9'),
+        r"session.json: the recording has format 9 .* Relay \d.* reads formats 1 to 2: update it"
+    ),
+    "no version": (
+        header('"format": 2,', ""), r"session.json: the format must be a whole number from 1 to 2, not None"
     ),
     "foreign kind": (header('"kind": "device"', '"kind": "fax"'), r"session.json: sessions of kind 'fax'"),
     "no JSON header": (header("{", "[", ), r"session.json line \d+: that is not JSON"),
     "header without": (header('"config"', '"conf"'), r"session.json: config is missing"),
-    "header rate": (header('"rate_hz": 16000', '"rate_hz": 7'), r"session.json: DeviceOptions: rate of pcm16"),
+    "header rate": (header('"rate_hz": 16000', '"rate_hz": 7'), r"session.json: options: rate of pcm16"),
     "header date": (header("2026-11-20T", "yesterday T"), r"session.json: .*isoformat"),
 }  # fmt: skip
 
@@ -82,7 +86,7 @@ def test_what_is_wrong_is_named(name: str, tmp_path: Path) -> None:
     damage(folder)
     before = contents(folder)
     with pytest.raises(RecordingError, match=words):
-        rerun(Recording(folder))
+        verify(Recording(folder))
     assert contents(folder) == before
 
 

@@ -15,13 +15,13 @@ from openai import AsyncOpenAI
 from audio.files import read_audio
 from relay import load_tools, tool
 from relay.core import realtime_turns
-from relay.core.replay import Difference
 from relay.recording.bundle import bundle
 from relay.recording.finish import repair
 from relay.recording.folder import all_recordings
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
-from relay.recording.rerun import rerun
+from relay.recording.replay.replayer import Difference
+from relay.recording.replay.verify import verify
 from relay.recording.show import draw
 from relay.recording.timeline import Timeline, listen
 from relay.replaying.against import run
@@ -118,7 +118,7 @@ def timeline_of(folder: Path) -> Timeline:
 
 
 def test_what_was_recorded_runs_identically_and_holds_all_sound(folder: Path) -> None:
-    outcome = rerun(Recording(folder))
+    outcome = verify(Recording(folder))
     assert (outcome.difference, outcome.notes, outcome.sent_bytes) == (None, [], 1200 * 48)
     assert (folder / "client.pcm").read_bytes() == tone(400)
     assert (folder / "upstream.pcm").stat().st_size == 1200 * 48
@@ -130,10 +130,10 @@ def test_what_was_recorded_runs_identically_and_holds_all_sound(folder: Path) ->
 
 def test_a_changed_rule_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realtime_turns.RealtimeTurns, "tool_returned", lambda *_: None)
-    difference = rerun(Recording(folder)).difference
+    difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
-    assert difference.event.startswith("ToolReturned(")
-    assert difference.recorded[0]["t"] == "TellUpstream"
+    assert difference.event.startswith("tool_call_finished(")
+    assert difference.recorded[0]["t"] == "send_to_upstream"
 
 
 def test_it_is_drawn_as_a_conversation(folder: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_bundle_runs_identically_too(folder: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         archive.extractall(tmp_path)
     copy = tmp_path / folder.name
-    assert rerun(Recording(copy)).difference is None
+    assert verify(Recording(copy)).difference is None
     journal = (copy / "journal.jsonl").read_text()
     assert "ann@example.com" not in journal
     assert "light" not in journal
@@ -198,7 +198,7 @@ async def test_consent_from_the_start_and_taken_back(tmp_path: Path) -> None:
         await client.send(**append(tone(40)))
         await session.expect_audio(1920)
     (folder,) = all_recordings(tmp_path)
-    assert rerun(Recording(folder)).identical
+    assert verify(Recording(folder)).identical
     async with talking(tmp_path, "on") as (client, session):
         await client.send(**append(tone(40)))
         await session.expect_audio(1920)
@@ -230,7 +230,7 @@ async def test_the_official_client_with_the_local_engine(tmp_path: Path) -> None
                     break
         await sdk.close()
     (folder,) = all_recordings(tmp_path)
-    assert rerun(Recording(folder)).difference is None
+    assert verify(Recording(folder)).difference is None
     timeline = timeline_of(folder)
     assert sorted(run.name for run in timeline.tools) == ["current_time", "roll_dice"]
     assert timeline.heard

@@ -11,11 +11,13 @@ from audio.formats import AudioFormat
 from relay.core.values import DeviceOptions
 from relay.recording.bundle import bundle
 from relay.recording.finish import repair
+from relay.recording.format.lines import SpeechAudio
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
-from relay.recording.rerun import rerun
+from relay.recording.replay.verify import verify
 from relay.recording.show import draw
 from relay.recording.timeline import listen
+from relay.session.common.media_types import SpeechDelta
 from tests.support.tapes import make_recording, spoke, voiced_conversation
 
 FIRST, SECOND = spoke("One two three four. ", 2000), spoke("Call 030 1234567. ", 1800)
@@ -27,23 +29,30 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_voice_stands_in_a_file_of_its_own_and_runs_identically(folder: Path) -> None:
-    assert (folder / "voice.pcm").stat().st_size == FIRST.n_bytes + SECOND.n_bytes
+    assert (folder / "voice.pcm").stat().st_size == len(FIRST.samples) + len(SECOND.samples)
     assert not (folder / "upstream.pcm").exists(), "the model did not speak"
-    outcome = rerun(Recording(folder))
+    outcome = verify(Recording(folder))
     assert outcome.difference is None
-    assert outcome.sent_bytes == FIRST.n_bytes + SECOND.n_bytes
+    assert outcome.sent_bytes == len(FIRST.samples) + len(SECOND.samples)
+
+
+def spoken(folder: Path) -> list[SpeechDelta]:
+    return [
+        SpeechDelta(entry.line.context_id, bytes(entry.samples), entry.line.alignment)
+        for entry in Recording(folder).entries()
+        if isinstance(entry.line, SpeechAudio)
+    ]
 
 
 def test_the_voice_comes_back_as_it_was(folder: Path) -> None:
-    said = [entry.event for entry in Recording(folder).entries() if type(entry.event) is type(FIRST)]
-    assert said == [FIRST, SECOND]
+    assert spoken(folder) == [FIRST, SECOND]
 
 
 def test_one_other_sample_of_the_voice_is_found(folder: Path) -> None:
     with (folder / "voice.pcm").open("r+b") as file:
         file.seek(1000)
         file.write(b"\x55\x55")
-    difference = rerun(Recording(folder)).difference
+    difference = verify(Recording(folder)).difference
     assert difference is not None
     assert difference.now == 5001.8
 
@@ -54,7 +63,7 @@ def test_a_client_of_another_rate_is_sent_the_same_again(tmp_path: Path) -> None
         tmp_path, _at_24k(), voice_id="voice-1", options=DeviceOptions(AudioFormat("pcm16", 16_000), wide)
     )
     assert (folder / "sent.pcm").stat().st_size > 3000 * wide.bytes_per_ms
-    assert rerun(Recording(folder)).difference is None
+    assert verify(Recording(folder)).difference is None
 
 
 def _at_24k() -> list:  # the voice has no 48 kHz: it is asked for 24
@@ -82,11 +91,11 @@ def test_the_heard_track_holds_the_voice_as_far_as_it_was_heard(folder: Path) ->
 
 def test_a_voice_that_is_not_whole_on_the_disk_is_cut_off(folder: Path) -> None:
     with (folder / "voice.pcm").open("r+b") as file:
-        file.truncate(FIRST.n_bytes + 10)
+        file.truncate(len(FIRST.samples) + 10)
     repaired = repair(folder)
     assert repaired.cut_lines > 1
-    assert rerun(Recording(folder)).difference is None
-    assert [entry.event for entry in Recording(folder).entries() if type(entry.event) is type(FIRST)] == [FIRST]
+    assert verify(Recording(folder)).difference is None
+    assert spoken(folder) == [FIRST]
 
 
 def bundled(folder: Path, tmp_path: Path, *spans: str) -> Path:
@@ -101,7 +110,7 @@ def test_what_a_pattern_takes_out_of_the_words_the_times_do_not_spell(folder: Pa
     assert "1234567" not in journal
     assert '"chars"' not in journal
     assert (copy / "voice.pcm").read_bytes() == (folder / "voice.pcm").read_bytes()
-    assert rerun(Recording(copy)).difference is None
+    assert verify(Recording(copy)).difference is None
 
 
 def test_a_silenced_span_takes_the_voice_with_it(folder: Path, tmp_path: Path) -> None:
@@ -110,7 +119,7 @@ def test_a_silenced_span_takes_the_voice_with_it(folder: Path, tmp_path: Path) -
     journal = (copy / "journal.jsonl").read_text()
     assert "One two" not in journal
     assert '"chars"' not in journal
-    assert rerun(Recording(copy)).difference is None
+    assert verify(Recording(copy)).difference is None
 
 
 def test_where_nothing_is_to_be_taken_out_the_times_stay(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from relay.recording.reader import Recording
-from relay.recording.rerun import rerun
+from relay.recording.replay.verify import verify
 from relay.replaying.against import run
 from relay.replaying.as_upstream import RecordedUpstream
 from tests.support.conversations import CONVERSATIONS, ROOT, record_conversations
@@ -17,7 +17,7 @@ GOLDEN = ROOT / "recordings" / "golden"
 async def test_what_was_recorded_just_now_runs_identically(tmp_path: Path) -> None:
     """All of them at once, in one relay: they take as long as the longest."""
     for name, folder in (await record_conversations(CONVERSATIONS, tmp_path, at_once=True)).items():
-        outcome = rerun(Recording(folder))
+        outcome = verify(Recording(folder))
         assert (name, outcome.difference, outcome.notes) == (name, None, [])
         assert outcome.sent_bytes > 10_000
 

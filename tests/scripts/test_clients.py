@@ -86,7 +86,7 @@ async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path
                 all_listen.set()
 
     async with local_relay() as local, AsyncExitStack() as stack:
-        local.state.tap = watch
+        local.state.observer = watch
         story = sample("tell-a-story")
         clients = [await stack.enter_async_context(client(name, local.ws(), story, tmp_path)) for name in NAMES]
         async with asyncio.timeout(30):

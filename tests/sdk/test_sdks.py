@@ -184,11 +184,11 @@ async def drive_agents(agents: Path, spoken: Path, url: str, **variables: str) -
 
 
 class Watch:
-    """What the relay sends to its Realtime clients, seen from inside: for SDKs that do not show it."""
+    """What the relay sends to its Realtime clients but audio, seen from inside: for SDKs that do not show it."""
 
     def __init__(self, relay: RunningRelay) -> None:
         self.events: list[Obj] = []
-        relay.state.tap = self
+        relay.state.observer = self
 
     def __call__(self, event: Any, now: float, commands: Sequence[Any]) -> None:
         for command in commands:

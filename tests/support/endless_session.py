@@ -1,4 +1,4 @@
-"""Records one session without end and prints the time of each event that was fed, until somebody kills it."""
+"""Records one session without end and prints the time of each thing that was recorded, until somebody kills it."""
 
 import asyncio
 import sys
@@ -9,32 +9,41 @@ ROOT = Path(__file__).resolve().parents[2]
 
 async def main(root: Path) -> None:
     from relay.core import events as ev
-    from relay.core.device_session import DeviceSession
     from relay.core.policy import Principal
     from relay.core.values import DeviceOptions, SessionConfig
-    from relay.recorder import Recorder
+    from relay.recording.beginning import Beginning
+    from relay.recording.replay.session import ReplayedSession
+    from relay.recording.service import RecordingService
+    from relay.wire.append import decode_audio
     from tests.support.tapes import microphone, voice
 
     loop = asyncio.get_running_loop()
-    recorder = Recorder(root, "on")
-    config, options = SessionConfig(), DeviceOptions()
-    numbers = iter(range(1, 1 << 30))
-    started_at = loop.time()
-    core = DeviceSession("rs_endless", config, options, lambda: f"relay_{next(numbers)}", started_at=started_at)
-    tape = recorder.tape("rs_endless", config, options, Principal(), started_at, loop.time)
-    assert tape is not None
+    config, options, started_at = SessionConfig(), DeviceOptions(), loop.time()
+    session = ReplayedSession(Beginning("rs_endless", config, options, Principal(), started_at))
+    recorder = RecordingService(root, "on").open("rs_endless", config, options, Principal(), started_at, loop.time)
+    assert recorder is not None
+    said, delta = microphone(20), voice(40, "item_1")
+    samples, part = decode_audio(delta.audio), (delta.item_id, delta.content_index)
 
     def feed(event: ev.Event) -> None:
         now = loop.time()
-        tape.tap(event, now, core.handle(event, now))
+        recorder.event(event, now, session.handle(event, now))
+        print(now, flush=True)
+
+    def feed_audio() -> None:
+        now = loop.time()
+        session.input(len(said), now)
+        recorder.input(said, now)
+        session.output(part, len(samples), now)
+        recorder.output(delta, samples, now, discarded=False)
         print(now, flush=True)
 
     print("recording", flush=True)
-    for event in (ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated(), ev.ResponseCreated("resp_1")):
+    for event in (ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated(), ev.ResponseCreated(delta.response_id)):
         feed(event)
+    feed(ev.OutputStarted(delta.response_id, *part))
     while True:
-        feed(microphone(20))
-        feed(voice(40, "item_1"))
+        feed_audio()
         await asyncio.sleep(0.02)
 
 

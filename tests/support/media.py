@@ -85,7 +85,7 @@ class Media:
 
     def _input(self, audio: InputAudio, now: float) -> list[Any]:
         ledger = self.session.ledger
-        ledger.add_input(audio.n_bytes, now)
+        ledger.add_input(audio.n_bytes)
         if self.gate != "held":
             return [*self._sent(audio.raw)]
         bytes_per_ms = self.session.options.input.bytes_per_ms if isinstance(self.session, DeviceSession) else 48
@@ -94,12 +94,12 @@ class Media:
 
     def _output(self, audio: OutputAudio, now: float) -> list[Any]:
         session, key = self.session, (audio.item_id, audio.content_index)
-        if session.discards(audio.response_id):
+        if audio.response_id in session.discarded:
             return []
         done: list[Any] = []
-        if not session.plays(key):
+        if key not in session.started:
             done = self._executed(session.handle(ev.OutputStarted(audio.response_id, *key), now))
-        if session.plays(key):
+        if key in session.started:
             session.ledger.add_output(key, audio.n_bytes, now)
             done.append(audio)
         return done

@@ -32,8 +32,8 @@ class RecordingListener(StrictTextListener):
         self.messages: list[str | bytes] = []
         self.ends: list[tuple[int, str]] = []
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self.on_text = lambda message: self.messages.append(bytes(message).decode(errors="replace"))
-        self.on_binary = lambda message: self.messages.append(bytes(message))
+        self.on_text = lambda message: self.messages.append(message.decode(errors="replace"))
+        self.on_binary = self.messages.append
         self.on_closed = self._ended
 
     def _ended(self, code: int, reason: str) -> None:

@@ -57,17 +57,17 @@ class RealtimeStage:
 
     def _audio(self, delta: Obj) -> None:
         """What the downlink does with a delta of audio."""
-        session, view = self.session, self.session.delta_view
+        session, view = self.session, self.session.deltas
         n_bytes = len(base64.b64decode(delta["delta"]))
-        session.ledger.add_played_at_once(n_bytes, self.now, session.output_bytes_per_ms)
-        shown = delta if view is None else view(delta)
+        session.ledger.add_played_at_once(n_bytes, self.now, view.bytes_per_ms)
+        shown = view.rewrite(delta)
         self.told.append(dict(shown))
         if shown is delta:
             self.raw.append(json.dumps(delta).encode())
 
     def microphone(self, n_bytes: int = 960) -> "RealtimeStage":
         """What the uplink does with an append of audio."""
-        self.session.ledger.add_input(n_bytes, self.now)
+        self.session.ledger.add_input(n_bytes)
         return self
 
     def returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":

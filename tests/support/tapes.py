@@ -11,9 +11,7 @@ import pybase64
 
 from audio.formats import AudioFormat
 from relay.core import events as ev
-from relay.core.journal_lines import audio_line, end_line, event_line, sent_line, voice_line, words_line
 from relay.core.policy import Principal
-from relay.core.replay import Beginning, new_session
 from relay.core.values import (
     Alignment,
     ClipHanded,
@@ -24,16 +22,29 @@ from relay.core.values import (
     ToolSpec,
     Usage,
 )
-from relay.recording.client_stream import ClientStream
-from relay.recording.folder import AUDIO, folder_name
+from relay.recording.beginning import Beginning
+from relay.recording.derive.playout_model import ReconstructedPlayout
+from relay.recording.folder import AUDIO, CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, folder_name
+from relay.recording.format.lines import InputAudio, Line, OutputAudio, SpeechAudio
+from relay.recording.format.write import (
+    end_line,
+    event_line,
+    input_lines,
+    output_line,
+    sent_line,
+    speech_line,
+    words_line,
+)
 from relay.recording.header import Header
+from relay.recording.replay.session import ReplayedSession
 from relay.recording.writer import Batch, Files
-from relay.wire.append import decode_audio
+from relay.session.common.media_types import AudioDelta, SpeechDelta
 
 T0 = 5000.0
 STARTED = datetime(2026, 11, 20, 10, 15, 30, tzinfo=UTC)
 SIXTEEN = AudioFormat("pcm16", 16_000)
-Event = tuple[float, ev.Event]
+Event = tuple[float, ev.Event | AudioDelta | SpeechDelta | bytes]
+"""What happens after so many seconds; bytes are the client's audio."""
 
 
 def tone(ms: int, rate_hz: int = 24_000, hz: float = 440.0) -> bytes:
@@ -42,14 +53,14 @@ def tone(ms: int, rate_hz: int = 24_000, hz: float = 440.0) -> bytes:
     return (3000 * np.sin(2 * np.pi * hz * t)).astype("<i2").tobytes()
 
 
-def microphone(ms: int, rate_hz: int = 16_000) -> ev.Forwarded:
-    raw = tone(ms, rate_hz, 200.0)
-    return ev.Forwarded("input_audio", "", len(raw), raw)
+def microphone(ms: int, rate_hz: int = 16_000) -> bytes:
+    """Audio of a device's."""
+    return tone(ms, rate_hz, 200.0)
 
 
-def voice(ms: int, item: str = "item_a", response: str = "resp_1") -> ev.Forwarded:
-    raw = tone(ms)
-    return ev.Forwarded("output_audio", item, len(raw), pybase64.b64encode(raw), response, 0)
+def voice(ms: int, item: str = "item_a", response: str = "resp_1") -> AudioDelta:
+    """Audio of the model's."""
+    return AudioDelta(response, item, 0, pybase64.b64encode(tone(ms)))
 
 
 def conversation() -> list[Event]:
@@ -87,11 +98,11 @@ def conversation() -> list[Event]:
     return sorted([*greeting, *spoken, *turn], key=lambda one: one[0])
 
 
-def spoke(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> ev.VoiceSpoke:
+def spoke(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> SpeechDelta:
     """An external voice says a text at an even pace."""
-    raw, step = tone(ms, rate_hz, 330.0), ms // len(text)
+    step = ms // len(text)
     told = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
-    return ev.VoiceSpoke(context, len(raw), pybase64.b64encode(raw), told)
+    return SpeechDelta(context, tone(ms, rate_hz, 330.0), told)
 
 
 def voiced_conversation() -> list[Event]:
@@ -129,6 +140,70 @@ def voiced_conversation() -> list[Event]:
     return sorted([*turn, *spoken], key=lambda one: one[0])
 
 
+class Tape:
+    """A session and what is written of it; what goes to the client goes at once."""
+
+    def __init__(self, beginning: Beginning) -> None:
+        self.journal = bytearray()
+        self.audio: dict[str, bytearray] = {name: bytearray() for name in AUDIO}
+        self.session = ReplayedSession(beginning)
+        self._playout = ReconstructedPlayout(beginning.options)
+
+    def add(self, happening: ev.Event | AudioDelta | SpeechDelta | bytes, now: float) -> None:
+        """Let an event happen, or audio come."""
+        match happening:
+            case bytes(samples):
+                self.session.input(len(samples), now)
+                self._write(input_lines([now], len(samples)), CLIENT_AUDIO, samples)
+            case AudioDelta():
+                self._output(happening, now)
+            case SpeechDelta():
+                self._speech(happening, now)
+            case _:
+                self._event(happening, now)
+        self._sent(now)
+
+    def _write(self, line: bytes, name: str = "", samples: bytes = b"") -> None:
+        self.journal += line
+        if name:
+            self.audio[name] += samples
+
+    def _event(self, event: ev.Event, now: float) -> None:
+        commands = self.session.handle(event, now)
+        if isinstance(event, ev.TextDelta):
+            self._write(words_line(event, now, commands))
+        else:
+            self._write(event_line(event, now, commands))
+        self._playout.follow(InputAudio(now, 0), b"", commands)
+
+    def _output(self, delta: AudioDelta, now: float) -> None:
+        key, samples = (delta.item_id, delta.content_index), pybase64.b64decode(delta.audio)
+        rules = self.session.rules
+        if not rules.discards(delta.response_id) and not rules.plays(key):
+            self._event(ev.OutputStarted(delta.response_id, *key), now)
+        discarded = self.session.discards_output(delta.response_id, key)
+        if not discarded:
+            self.session.output(key, len(samples), now)
+        line = OutputAudio(now, len(samples), delta.response_id, *key, discarded)
+        self._write(output_line(now, len(samples), delta.response_id, *key, discarded), UPSTREAM_AUDIO, samples)
+        self._playout.follow(line, samples, ())
+
+    def _speech(self, delta: SpeechDelta, now: float) -> None:
+        context_id, samples, told = delta
+        discarded = self.session.discards_speech(context_id)
+        commands = () if discarded else self.session.speech(context_id, len(samples), told, now)
+        line: Line = SpeechAudio(now, len(samples), context_id, told, discarded)
+        self._write(speech_line(now, len(samples), context_id, told, commands, discarded), VOICE_AUDIO, samples)
+        self._playout.follow(line, samples, commands)
+
+    def _sent(self, now: float) -> None:
+        samples = b"".join(piece.samples for piece in self._playout.take(1 << 30))
+        if samples:
+            options = self._playout.options
+            kept = options.output != options.upstream_output
+            self._write(sent_line(now, len(samples), crc32(samples), kept=kept), SENT_AUDIO if kept else "", samples)
+
+
 def make_recording(
     root: Path,
     events: Iterable[Event] | None = None,
@@ -141,7 +216,7 @@ def make_recording(
     change: Callable[[bytes], bytes] = bytes,
     voice_id: str | None = None,
 ) -> Path:
-    """Write a recording of `events`; what goes to the client goes at once. `change` edits the journal."""
+    """Write a recording of `events`; `change` edits the journal."""
     options = options or DeviceOptions(SIXTEEN, SIXTEEN)
     config = SessionConfig(
         voice=f"elevenlabs:{voice_id}" if voice_id else None,
@@ -152,32 +227,13 @@ def make_recording(
     beginning = Beginning(session_id, config, options, Principal(identity), T0, SpeechRules() if voice_id else None)
     header = Header(beginning, started, "url (example)", "scripted")
     folder = root / folder_name(header.stamp, session_id)
-    session, stream = new_session(beginning), ClientStream(options)
-    audio, journal, now = [bytearray() for _ in AUDIO], bytearray(), T0
-    for after_s, event in events if events is not None else conversation():
+    tape, now = Tape(beginning), T0
+    for after_s, happening in events if events is not None else conversation():
         now = T0 + after_s
-        commands = session.handle(event, now)
-        if isinstance(event, ev.Forwarded):
-            is_input = event.kind == "input_audio"
-            audio[0 if is_input else 1] += bytes(event.raw) if is_input else decode_audio(event.raw)
-            journal += audio_line(event, now, commands)
-        elif isinstance(event, ev.VoiceSpoke):
-            audio[2] += decode_audio(event.raw)
-            journal += voice_line(event, now, commands)
-        elif isinstance(event, ev.TextDelta):
-            journal += words_line(event, now, commands)
-        else:
-            journal += event_line(event, now, commands)
-        stream.run(event, commands)
-        samples = b"".join(piece.samples for piece in stream.take(1 << 30))
-        if samples:
-            kept = options.output != options.upstream_output
-            audio[3] += samples if kept else b""
-            journal += sent_line(now, len(samples), crc32(samples), kept=kept)
-    if ended:
-        journal += end_line(now, "closed")
+        tape.add(happening, now)
+    journal = bytes(tape.journal) + (end_line(now, "closed") if ended else b"")
     files = Files(folder, header.to_json())
-    client, model, spoken, sent = map(bytes, audio)
-    files.put(Batch((client, model, spoken, sent), change(bytes(journal)), 1, T0, now))
+    client, model, spoken, sent = (bytes(tape.audio[name]) for name in AUDIO)
+    files.put(Batch((client, model, spoken, sent), change(journal), 1, T0, now))
     files.close()
     return folder

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from relay.errors import ToolError
-from relay.toolkit.discovery import LoadResult, load_folder
+from relay.toolkit.discovery import LoadResult
+from tests.support.tool_folders import load_folder
 
 
 @pytest.fixture

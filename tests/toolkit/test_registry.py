@@ -163,16 +163,6 @@ def test_a_taken_name_of_full_length_stays_within_it() -> None:
     assert registry.names() == ("x" * 64, "x" * 62 + "_2")
 
 
-def test_replace_puts_a_tool_where_the_old_one_was() -> None:
-    registry = ToolRegistry([named("a"), named("b")])
-    old, new = registry.get("a"), named("a", description="Newer.")
-    assert registry.replace(new) is old
-    assert registry.names() == ("a", "b")
-    assert registry.get("a") is new
-    assert registry.replace(named("c")) is None
-    assert registry.warnings == []
-
-
 def test_each_audience_sees_its_own() -> None:
     registry = ToolRegistry(
         [named("both"), named("spoken", expose={"model"}), named("shown", expose={"http", "client"})]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.toolkit.discovery import LoadResult, load_folder, load_sources
+from relay.toolkit.discovery import LoadResult, load_sources
 from relay.toolkit.sources import ToolSources
 from tests.support.navai_project import write
+from tests.support.tool_folders import load_folder
 
 GOOD = "def good() -> str: return 'good'"
 PLANTED = "import builtins\nbuiltins.planted_code_ran = True\nVALUE = 1\n"

@@ -12,7 +12,7 @@ from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from relay.recording.finish import repair
 from tests.support.relay_server import console_link, running_relay
-from tests.support.tapes import make_recording, voiced_conversation
+from tests.support.tapes import Event, make_recording, voiced_conversation
 from tests.web.chromium import page_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -93,9 +93,8 @@ async def test_another_voice_is_named_and_has_its_share_of_the_delay(browser: Br
 
 
 async def test_an_hour_is_drawn_in_a_moment(browser: Browser, tmp_path: Path) -> None:
-    raw = bytes(range(256)) * 313  # ten seconds of G.711: half the work of 16 kHz
-    chunk = ev.Forwarded("input_audio", "", len(raw), raw)
-    hour: list[tuple[float, ev.Event]] = [
+    chunk = bytes(range(256)) * 313  # ten seconds of G.711: half the work of 16 kHz
+    hour: list[Event] = [
         (0.0, ev.UpstreamOpened()), (0.1, ev.SessionCreated()), (0.2, ev.SessionUpdated(500)),
         *((10.1 + 10 * n, chunk) for n in range(360)),
     ]  # fmt: skip

@@ -13,9 +13,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, WebSocket, expect
 
 from audio.files import read_audio, write_wav
-from relay.toolkit.discovery import load_folder
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import RunningRelay, running_relay
+from tests.support.tool_folders import load_folder
 from tests.web.chromium import MICROPHONE_RATE_HZ, chromium, page_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.core.events import Forwarded, MalformedUpstream
-from relay.wire.append import AudioDeltas, decode_audio, decoded_length, encode_append, find_audio_delta
+from relay.core.events import MalformedUpstream
+from relay.session.common.media_types import AudioDelta
+from relay.wire.append import AudioDeltas, decode_audio, decoded_length, encode_append
 from relay.wire.realtime import RealtimeCodec
 
 PCM = bytes(range(256)) * 4
@@ -26,13 +27,18 @@ DELTA: dict[str, Any] = {
 COMPACT = (",", ":")
 
 
-def frame_of(event: object, separators: tuple[str, str] = COMPACT, **options: Any) -> memoryview:
-    return memoryview(json.dumps(event, separators=separators, **options).encode())
+def frame_of(event: object, separators: tuple[str, str] = COMPACT, **options: Any) -> bytes:
+    return json.dumps(event, separators=separators, **options).encode()
 
 
-def slowly(frame: memoryview) -> object:
+def find_audio_delta(frame: bytes) -> AudioDelta | None:
+    """What is found in the first frame of a connection."""
+    return AudioDeltas().find(frame)
+
+
+def slowly(frame: bytes) -> object:
     """What the full decoder makes of a frame: with a line end behind it, it has not the usual shape."""
-    padded = memoryview(bytes(frame) + b"\n")
+    padded = frame + b"\n"
     assert find_audio_delta(padded) is None
     return RealtimeCodec().decode(padded)
 
@@ -40,10 +46,10 @@ def slowly(frame: memoryview) -> object:
 def test_the_usual_frame_is_found_and_its_text_is_a_view_of_it() -> None:
     frame = frame_of(DELTA)
     found = find_audio_delta(frame)
-    assert found == Forwarded("output_audio", "item_1", len(PCM), TEXT.encode(), "resp_1", 1)
-    assert isinstance(found.raw, memoryview)
-    assert found.raw.obj is frame.obj
-    assert decode_audio(found.raw) == PCM
+    assert found == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
+    assert isinstance(found.audio, memoryview)
+    assert found.audio.obj is frame
+    assert decode_audio(found.audio) == PCM
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 2, 3, 4, 960, 961, 962])
@@ -52,7 +58,7 @@ def test_any_padding_has_the_right_length(n_bytes: int) -> None:
     found = find_audio_delta(frame)
     assert found is not None
     assert found == slowly(frame)
-    assert found.n_bytes == len(decode_audio(found.raw)) == n_bytes
+    assert decoded_length(found.audio) == len(decode_audio(found.audio)) == n_bytes
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ def test_every_order_of_keys_and_every_spacing_decodes_alike(order: list[str], s
     frame = frame_of({key: DELTA[key] for key in order}, separators)
     assert find_audio_delta(frame) in (None, slowly(frame))
     decoded = RealtimeCodec().decode(frame)
-    assert decoded == Forwarded("output_audio", "item_1", len(PCM), TEXT.encode(), "resp_1", 1)
+    assert decoded == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
 
 
 @pytest.mark.parametrize(
@@ -73,17 +79,23 @@ def test_every_order_of_keys_and_every_spacing_decodes_alike(order: list[str], s
 def test_keys_behind_the_audio_are_not_taken_for_audio(more: dict[str, Any]) -> None:
     frame = frame_of(DELTA | more)
     decoded = RealtimeCodec().decode(frame)
-    assert isinstance(decoded, Forwarded)
-    assert decode_audio(decoded.raw) == PCM
-    assert decoded.n_bytes == len(PCM)
+    assert isinstance(decoded, AudioDelta)
+    assert decode_audio(decoded.audio) == PCM
 
 
 def test_a_slash_may_be_escaped() -> None:
     pcm = b"\xff" * 30
-    frame = memoryview(frame_of(DELTA | {"delta": base64.b64encode(pcm).decode()}).tobytes().replace(b"/", rb"\/"))
+    frame = frame_of(DELTA | {"delta": base64.b64encode(pcm).decode()}).replace(b"/", rb"\/")
     decoded = RealtimeCodec().decode(frame)
-    assert isinstance(decoded, Forwarded)
-    assert decode_audio(decoded.raw) == pcm
+    assert isinstance(decoded, AudioDelta)
+    assert decode_audio(decoded.audio) == pcm
+
+
+def test_a_slash_may_be_escaped_behind_deltas_that_have_none() -> None:
+    codec, pcm = RealtimeCodec(), b"\xff" * 30
+    assert codec.decode(frame_of(DELTA)) == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
+    escaped = frame_of(DELTA | {"delta": base64.b64encode(pcm).decode()}).replace(b"/", rb"\/")
+    assert codec.decode(escaped) == AudioDelta("resp_1", "item_1", 1, base64.b64encode(pcm))
 
 
 def test_a_missing_content_index_is_the_first_part() -> None:
@@ -124,7 +136,7 @@ def test_ids_that_are_no_strings_make_no_delta(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("index", [None, "0", [0], {}, True, -1, 1.5, 10**30])
 def test_a_content_index_that_is_no_index_never_leaves_the_decoder(index: object) -> None:
     decoded = RealtimeCodec().decode(frame_of(DELTA | {"content_index": index}))
-    assert isinstance(decoded, Forwarded)
+    assert isinstance(decoded, AudioDelta)
     assert type(decoded.content_index) is int
     assert 0 <= decoded.content_index < 2**53
 
@@ -132,18 +144,18 @@ def test_a_content_index_that_is_no_index_never_leaves_the_decoder(index: object
 @pytest.mark.parametrize("text", ["AAA", "A", "AAAA=", "A===", "AA=A", "AA AA", "AAAA\n", "ÄÄÄÄ", "AAA*", "AAAAAA"])
 def test_what_is_not_base64_is_found_out_at_decoding_only(text: str) -> None:
     decoded = RealtimeCodec().decode(frame_of(DELTA | {"delta": text}, ensure_ascii=False))
-    assert isinstance(decoded, Forwarded)
+    assert isinstance(decoded, AudioDelta)
     with pytest.raises(ValueError):
-        decode_audio(decoded.raw)
+        decode_audio(decoded.audio)
 
 
 def test_an_invalid_byte_within_the_text_is_found_out_at_decoding() -> None:
     frame = bytearray(frame_of(DELTA))
     frame[-10] = 0xFF
-    decoded = RealtimeCodec().decode(memoryview(frame))
-    assert isinstance(decoded, Forwarded)
+    decoded = RealtimeCodec().decode(bytes(frame))
+    assert isinstance(decoded, AudioDelta)
     with pytest.raises(ValueError):
-        decode_audio(decoded.raw)
+        decode_audio(decoded.audio)
 
 
 @given(pcm=st.binary(max_size=400), index=st.integers(0, 9), item=st.text(max_size=20), spaced=st.booleans())
@@ -154,7 +166,7 @@ def test_fast_and_full_decoder_agree(pcm: bytes, index: int, item: str, spaced: 
     event = DELTA | {"item_id": item, "content_index": index, "delta": base64.b64encode(pcm).decode()}
     frame = frame_of(event, (", ", ": ") if spaced else COMPACT)
     fast, full = find_audio_delta(frame), slowly(frame)
-    assert full == Forwarded("output_audio", item, len(pcm), base64.b64encode(pcm), "resp_1", index)
+    assert full == AudioDelta("resp_1", item, index, base64.b64encode(pcm))
     assert fast in (None, full)
     assert spaced or fast is not None or len(json.dumps(item)) > 300
 
@@ -166,7 +178,7 @@ CHANGES = st.fixed_dictionaries(
         "item_id": st.sampled_from(["item_1", "item_2", 'item","x":"', 7, None]),
         "response_id": st.sampled_from(["resp_1", "resp_2"]),
         "content_index": st.sampled_from([0, 1, "1", 2**60]),
-        "delta": st.text(st.sampled_from("AB+/= "), max_size=9) | st.just(TEXT),
+        "delta": st.text(st.sampled_from("AB+/= \\"), max_size=9) | st.just(TEXT),
         "type": st.sampled_from(["response.output_text.delta", "x.output_audio.delta", "error"]),
         "more": st.just("x"),
     },
@@ -189,8 +201,9 @@ def test_deltas_of_one_item_are_found_by_what_is_known_of_it() -> None:
     for number, item in enumerate(["item_1", "item_1", "item_2", "item_2", "item_1"]):
         frame = frame_of(DELTA | {"event_id": f"event_{number}", "item_id": item})
         found = deltas.find(frame)
-        assert found == Forwarded("output_audio", item, len(PCM), TEXT.encode(), "resp_1", 1)
-        assert found.raw.obj is frame.obj
+        assert found == AudioDelta("resp_1", item, 1, TEXT.encode())
+        assert isinstance(found.audio, memoryview)
+        assert found.audio.obj is frame
 
 
 @given(data=st.data())
@@ -200,13 +213,13 @@ def test_a_damaged_frame_is_no_audio_of_another_kind(data: st.DataObject) -> Non
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(frame) - 1))
         frame[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
-    fast = find_audio_delta(memoryview(frame))
+    fast = find_audio_delta(bytes(frame))
     if fast is None:
         return
-    full = slowly(memoryview(frame))
+    full = slowly(bytes(frame))
     if isinstance(full, MalformedUpstream):  # JSON forbids what base64 forbids too: found out at decoding
         with pytest.raises(ValueError):
-            decode_audio(fast.raw)
+            decode_audio(fast.audio)
     else:
         assert fast == full
 
@@ -251,5 +264,5 @@ _texts = st.sampled_from(
 def test_remembered_transcripts_are_read_as_the_full_decoder_reads_them(frames: list[tuple[bytes, bytes]]) -> None:
     codec = RealtimeCodec()
     for number, (response_id, text) in enumerate(frames):
-        frame = memoryview(_WORDS % (number, response_id, text))
+        frame = _WORDS % (number, response_id, text)
         assert codec.decode(frame) == RealtimeCodec().decode(frame)

@@ -8,6 +8,7 @@ from audio.formats import PCM16_16K, PCMA, PCMU
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import Alignment
+from relay.session.common.media_types import SpeechDelta
 from relay.wire.elevenlabs import ElevenLabsCodec, socket_url
 
 
@@ -39,11 +40,11 @@ def test_silence_and_keeping() -> None:
     ]
 
 
-def test_sound_with_its_times_and_the_end() -> None:
+def test_audio_with_its_times_and_the_end() -> None:
     alignment = {"chars": ["H", "i"], "charStartTimesMs": [0, 3.0], "charDurationsMs": [3, 4]}
     message = {"audio": "AAAA", "contextId": "c1", "alignment": alignment, "normalizedAlignment": None}
     [spoke] = ElevenLabsCodec().decode(json.dumps(message))
-    assert spoke == ev.VoiceSpoke("c1", 3, b"AAAA", Alignment(("H", "i"), (0, 3), (3, 4)))
+    assert spoke == SpeechDelta("c1", b"\0\0\0", Alignment(("H", "i"), (0, 3), (3, 4)))
     assert ElevenLabsCodec().decode('{"isFinal": true, "contextId": "c1"}') == [ev.VoiceFinished("c1")]
 
 
@@ -56,7 +57,14 @@ def test_sound_with_its_times_and_the_end() -> None:
 )  # fmt: skip
 def test_times_of_another_shape_are_left_out(alignment: object) -> None:
     [spoke] = ElevenLabsCodec().decode(json.dumps({"audio": "AAAA", "contextId": "c1", "alignment": alignment}))
-    assert spoke == ev.VoiceSpoke("c1", 3, b"AAAA", None)
+    assert spoke == SpeechDelta("c1", b"\0\0\0", None)
+
+
+@pytest.mark.parametrize("audio", ["AAA", "A===", "AA AA", "n*pe", "ÄÄÄÄ"])
+def test_audio_that_is_not_base64_is_told_and_what_came_with_it_is_not_lost(audio: str) -> None:
+    message = {"audio": audio, "contextId": "c1", "isFinal": True}
+    told = ElevenLabsCodec().decode(json.dumps(message))
+    assert told == [ev.MalformedUpstream("audio that is not base64"), ev.VoiceFinished("c1")]
 
 
 @pytest.mark.parametrize("frame", ["", "no", "[]", "1", '{"audio": 1}', '{"contextId": "c1"}'])

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from relay.core import events as ev
-from relay.core.events import Forwarded
 from relay.core.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.realtime_session import Phase, RealtimeSession
+from relay.session.common.media_types import AudioFrame
 from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec
+from relay.wire.front import FrontCodec, canonical_append
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
+from tests.support.media import InputAudio, Media
 from tests.support.realtime_stage import CLOCK, DICE
 
 Obj = dict[str, Any]
@@ -63,6 +64,9 @@ def texts(*kinds: str) -> dict[str, list[bytes]]:
 CLIENT, SERVER = texts("client"), texts("server")
 for _frames in CLIENT.values():
     _frames += [json.dumps(wish, separators=(",", ":")).encode() for wish in WISHES * 3]
+for _frames in SERVER.values():
+    _deltas = [json.loads(frame) for frame in _frames if b"audio.delta" in frame]
+    _frames += [json.dumps({"type": delta["type"], **delta}, separators=(",", ":")).encode() for delta in _deltas * 3]
 
 
 class Fuzz:
@@ -84,6 +88,7 @@ class Fuzz:
         self.policy = self.source.choice(POLICIES)
         principal = Principal(policy=Policy(realtime=self.policy))
         self.session = RealtimeSession("rs_1", principal, (CLOCK, DICE), lambda: str(next(numbers)))
+        self.media = Media(self.session)
         self.now = 0.0
         self.upstream(b'{"type":"session.created","session":{"type":"realtime"}}')
         self.upstream(b'{"type":"session.updated","session":{"type":"realtime"}}')
@@ -145,20 +150,23 @@ class Fuzz:
     # -- the two ends -------------------------------------------------------------------------------------------------
 
     def client(self, raw: bytes) -> None:
-        event = self.codec.decode_client(memoryview(raw))
+        event = InputAudio(raw) if canonical_append(raw) >= 0 else self.codec.decode_client(raw)
         self.outcomes[type(event).__name__] += 1
         self.feed(event)
 
     def upstream(self, raw: bytes) -> None:
-        self.device_codec.decode(memoryview(raw))
-        for event in self.codec.decode_upstream(memoryview(raw), read_all=not self.session.streaming_down):
+        self.device_codec.decode(raw)
+        for event in self.codec.decode_upstream(raw, read_all=self.session.reads_all):
             self.outcomes[type(event).__name__] += 1
-            self.feed(event)
+            if isinstance(event, AudioFrame):
+                self.codec.audio_to_client(event, self.session.delta_view)
+            else:
+                self.feed(event)
 
     def feed(self, event: Any) -> None:
-        for command in self.session.handle(event, self.now):
+        for command in self.media.handle(event, self.now):
             match command:
-                case Forwarded(raw=raw):
+                case InputAudio(raw):
                     self.goes_up(bytes(raw))
                 case TellUpstream(body):
                     for message in self.codec.to_upstream(body):
@@ -169,7 +177,7 @@ class Fuzz:
                     self.codec.pass_down(raw)
         deadline = self.session.deadline
         if deadline is not None and deadline <= self.now:
-            self.session.handle(ev.Tick(), self.now)
+            self.media.handle(ev.Tick(), self.now)
 
     def goes_up(self, message: bytes) -> None:
         """Every member is named once, and no wish of the client's has come through that the policy does not grant."""
@@ -195,7 +203,7 @@ def hold(seed: int, runs: int) -> None:
     fuzz = Fuzz(seed)
     fuzz.run(runs)
     assert fuzz.slowest_s < SLOWEST_S
-    for outcome in ("ClientSaid", "ClientBabbled", "Forwarded", "UpstreamSaid", "MalformedUpstream"):
+    for outcome in ("ClientSaid", "ClientBabbled", "InputAudio", "AudioFrame", "UpstreamSaid", "MalformedUpstream"):
         assert fuzz.outcomes[outcome] > runs / 100, f"hardly anything was tried: {fuzz.outcomes}"
     assert fuzz.outcomes["up session.update"] > runs / 200
     assert fuzz.outcomes["up response.create"] > runs / 200
@@ -233,11 +241,12 @@ MIB = 1 << 20
 def test_the_largest_frames_take_bounded_time(raw: bytes, beta: bool) -> None:
     codec = FrontCodec(BetaClient(), BetaUpstream()) if beta else FrontCodec()
     began = time.process_time()
-    event = codec.decode_client(memoryview(raw))
+    canonical_append(raw)
+    event = codec.decode_client(raw)
     if isinstance(event, ClientSaid):
         codec.to_upstream(event.body)
-    for told in codec.decode_upstream(memoryview(raw), read_all=True):
+    for told in codec.decode_upstream(raw, read_all=True):
         if isinstance(told, UpstreamSaid):
             codec.pass_down(told.raw)
-    (BetaRealtimeCodec() if beta else RealtimeCodec()).decode(memoryview(raw))
+    (BetaRealtimeCodec() if beta else RealtimeCodec()).decode(raw)
     assert time.process_time() - began < 2 * SLOWEST_S

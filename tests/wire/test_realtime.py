@@ -15,7 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import UPSTREAM_PCM, AudioFormat, Item, SessionConfig, ToolSpec, TurnDetection, Usage
-from relay.wire.append import MAX_ID_CHARS
+from relay.session.common.media_types import AudioDelta
+from relay.wire.append import MAX_ID_CHARS, decode_audio, encode_append
 from relay.wire.realtime import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, REQUEST_KEY, RealtimeCodec
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
@@ -43,8 +44,8 @@ def unknown_keys(value: object, path: str = "") -> Iterator[str]:
             yield from unknown_keys(member, f"{path}[]")
 
 
-def decoded(event: object) -> ev.UpstreamEvent:
-    return RealtimeCodec().decode(memoryview(json.dumps(event).encode()))
+def decoded(event: object) -> ev.UpstreamEvent | AudioDelta:
+    return RealtimeCodec().decode(json.dumps(event).encode())
 
 
 # -- encoding ---------------------------------------------------------------------------------------------------------
@@ -199,10 +200,9 @@ def test_no_command_to_the_upstream_is_missing_here() -> None:
 
 
 def test_audio_is_an_append() -> None:
-    codec = RealtimeCodec()
-    event = CLIENT_EVENT.validate_json(codec.encode_audio(b"\x01\x02\x03"), strict=True)
+    event = CLIENT_EVENT.validate_json(encode_append(b"\x01\x02\x03"), strict=True)
     assert event.type == "input_audio_buffer.append"
-    assert codec.decode_audio(event.audio.encode()) == b"\x01\x02\x03"
+    assert decode_audio(event.audio.encode()) == b"\x01\x02\x03"
 
 
 # -- decoding: what OpenAI's types know --------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ USED = {
     "conversation.item.truncated": ev.ItemTruncated,
     "response.created": ev.ResponseCreated,
     "response.output_item.added": ev.OutputItemAdded,
-    "response.output_audio.delta": ev.Forwarded,
+    "response.output_audio.delta": AudioDelta,
     "response.output_audio.done": ev.AudioDone,
     "response.output_audio_transcript.delta": ev.TextDelta,
     "response.output_audio_transcript.done": ev.TextDone,
@@ -391,7 +391,7 @@ def test_a_session_says_what_engine_it_is() -> None:
 def test_numbers_beyond_all_measure_are_cut_so_that_sums_and_json_hold_them() -> None:
     usage = b'{"input_tokens":1e308,"output_tokens":-5,"total_tokens":18446744073709551615}'
     frame = b'{"type":"response.done","response":{"id":"r","usage":' + usage + b"}}"
-    event = RealtimeCodec().decode(memoryview(frame))
+    event = RealtimeCodec().decode(frame)
     assert isinstance(event, ev.ResponseDone)
     assert event.usage == Usage(input_tokens=2**53 - 1, total_tokens=2**53 - 1)
 
@@ -443,7 +443,7 @@ def test_numbers_beyond_all_measure_are_cut_so_that_sums_and_json_hold_them() ->
     ids=lambda frame: frame[:60].decode(errors="replace") or "empty",
 )
 def test_what_is_no_event_is_malformed(frame: bytes) -> None:
-    event = RealtimeCodec().decode(memoryview(frame))
+    event = RealtimeCodec().decode(frame)
     assert isinstance(event, ev.MalformedUpstream | ev.UnknownUpstream), event
     assert isinstance(event, ev.MalformedUpstream) or event.type == "None"
     assert len(getattr(event, "what", "")) <= 200
@@ -490,7 +490,7 @@ def test_words_beyond_the_bound_are_left_out() -> None:
     codec = RealtimeCodec()
     for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):  # the second one by the short way
         delta = '{"type":"response.output_audio_transcript.delta","event_id":"e","response_id":"r","item_id":"i",'
-        event = codec.decode(memoryview(f'{delta}"content_index":0,"delta":"{"x" * n_chars}"}}'.encode()))
+        event = codec.decode(f'{delta}"content_index":0,"delta":"{"x" * n_chars}"}}'.encode())
         assert isinstance(event, ev.TextDelta)
         assert len(event.text) == n_kept
     ids = {"response_id": "r", "item_id": "i"}
@@ -500,7 +500,7 @@ def test_words_beyond_the_bound_are_left_out() -> None:
 
 
 def test_of_two_equal_keys_the_last_one_counts_as_in_any_json_reader() -> None:
-    event = RealtimeCodec().decode(memoryview(b'{"type":"error","type":"session.updated"}'))
+    event = RealtimeCodec().decode(b'{"type":"error","type":"session.updated"}')
     assert event == ev.SessionUpdated()
 
 
@@ -545,16 +545,16 @@ def test_no_mutation_of_an_event_gets_past_the_decoder_as_an_exception(data: st.
     if data.draw(st.booleans()):
         cut = data.draw(st.integers(0, len(frame)))
         frame = frame[:cut] + data.draw(st.binary(max_size=4)) + frame[cut + data.draw(st.integers(0, 4)) :]
-    well_typed(RealtimeCodec().decode(memoryview(frame)))
+    well_typed(RealtimeCodec().decode(frame))
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_no_bytes_get_past_the_decoder_as_an_exception(frame: bytes) -> None:
-    assert isinstance(RealtimeCodec().decode(memoryview(frame)), ev.MalformedUpstream | ev.UnknownUpstream)
+    assert isinstance(RealtimeCodec().decode(frame), ev.MalformedUpstream | ev.UnknownUpstream)
 
 
-def well_typed(event: ev.UpstreamEvent) -> None:
+def well_typed(event: ev.UpstreamEvent | AudioDelta) -> None:
     """Ids are strings and counts are small integers, whatever was sent: the core may use them as keys and add them."""
     for name in ("item_id", "response_id", "text", "message", "what"):
         assert isinstance(getattr(event, name, ""), str)

@@ -14,6 +14,7 @@ from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
 
 APPEND: Final = "input_audio_buffer.append"
 _HEAD, _TAIL = USUAL_HEAD.encode(), USUAL_TAIL.encode()
+_AUDIO = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 _DELTA = re.compile(rb'"delta"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -33,32 +34,24 @@ def members_of(event: ClientSaid | UpstreamSaid) -> tuple[Obj, bytes]:
     return {"up": event.body}, b""
 
 
-def cut_append(raw: bytes) -> tuple[Obj, bytes] | None:
-    """What is unusual around the audio of an append whose last member it is, and the audio; None for other appends."""
+def cut_append(raw: bytes) -> tuple[Obj, bytes]:
+    """What is unusual around the audio of an append, and the audio. Raises ValueError if there is none in base64."""
     if raw.startswith(_HEAD) and raw.endswith(_TAIL):
-        samples = _samples(raw[len(_HEAD) : -len(_TAIL)])
-        return None if samples is None else ({}, samples)
-    end = raw.rfind(b'"')
-    return _cut(raw, raw.rfind(b'"', 0, end) + 1, end)
+        return {}, pybase64.b64decode(raw[len(_HEAD) : -len(_TAIL)], validate=True)
+    found = _AUDIO.search(raw)
+    if found is None:
+        raise ValueError("the append has no audio")
+    return _cut(raw, found.start(1), found.end(1))
 
 
-def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes] | None:
-    """What is around the audio of a delta, which begins at `start` (-1: somewhere), and the audio; None if unusual."""
+def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes]:
+    """What is around the audio of a delta, which begins at `start` (-1: unknown), and the audio. Raises ValueError."""
     if start >= 0:
-        return _cut(raw, start, raw.find(b'"', start))
+        return _cut(raw, start, raw.index(b'"', start))
     found = _DELTA.search(raw)
-    return None if found is None else _cut(raw, found.start(1), found.end(1))
-
-
-def append_body(raw: bytes) -> Mapping[str, Any]:
-    """An append as the event that it is."""
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        body = None
-    if isinstance(body, dict):
-        return body
-    return {"type": APPEND, "audio": raw[raw.rfind(b'"', 0, raw.rfind(b'"')) + 1 : -2].decode(errors="replace")}
+    if found is None:
+        raise ValueError("the delta has no audio")
+    return _cut(raw, found.start(1), found.end(1))
 
 
 def clean_members(line: Obj) -> Obj:
@@ -76,15 +69,9 @@ def clean_frame(text: str) -> str:
     return text if cleaned == body else orjson.dumps(cleaned).decode()
 
 
-def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes] | None:
-    """None if the frame would not be the same when it is put together again."""
-    samples = _samples(raw[start:end]) if 0 < start < end else None
-    if samples is None:
-        return None
-    try:
-        return {"head": raw[:start].decode(), "tail": raw[end:].decode()}, samples
-    except UnicodeDecodeError:
-        return None
+def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes]:
+    samples = pybase64.b64decode(raw[start:end], validate=True)
+    return {"head": raw[:start].decode(), "tail": raw[end:].decode()}, samples
 
 
 def _samples(base64_text: bytes) -> bytes | None:

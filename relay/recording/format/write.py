@@ -16,7 +16,7 @@ from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUps
 from relay.core.redact import clean, redact
 from relay.core.values import Alignment
 from relay.recording.format.lines import Gap
-from relay.recording.format.realtime import append_body, clean_frame, clean_members, cut_append, cut_delta, members_of
+from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, members_of
 from relay.recording.format.serialize import to_json
 from relay.session.common.media_types import AudioFrame
 
@@ -158,26 +158,28 @@ def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
 def input_frame_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
     """The line of a Realtime client's append that went through the uplink, and the audio in it.
 
-    One whose audio is no usual base64 is written as an event that was passed on, with its audio in the line.
+    Raises ValueError for what the uplink does not take for an append.
     """
-    cut = cut_append(frame)
-    if cut is None:
-        body = append_body(frame)
-        return line_of(realtime_object(ClientSaid(body), now, (TellUpstream(body),))[0]), b""
-    around, samples = cut
+    around, samples = cut_append(frame)
     if not around:
         return input_lines([now], len(samples)), samples
     return line_of({"now": now, "in": len(samples), **around}), samples
 
 
 def output_frame_line(now: float, frame: AudioFrame) -> tuple[bytes, bytes]:
-    """The line of an audio delta that went to a Realtime client, and the audio in it; unusual base64 as above."""
+    """The line of a delta that went to a Realtime client, and the audio in it.
+
+    A delta of text, or with audio that is no base64, is written like any event that the rules did not read.
+    """
     raw = bytes(frame.raw)
-    cut = cut_delta(raw, frame.audio_at)
-    if cut is None:
-        return line_of(realtime_object(UpstreamSaid(raw, {}), now, (PassDown(raw),))[0]), b""
-    around, samples = cut
-    return line_of({"now": now, "out": len(samples), **around}), samples
+    if frame.n_bytes:
+        try:
+            around, samples = cut_delta(raw, frame.audio_at)
+        except ValueError:
+            pass
+        else:
+            return line_of({"now": now, "out": len(samples), **around}), samples
+    return line_of(realtime_object(UpstreamSaid(raw, {}), now, (PassDown(raw),))[0]), b""
 
 
 # -- the journal ------------------------------------------------------------------------------------------------------

@@ -13,13 +13,11 @@ MAX_PARTS = 128
 class MediaLedger:
     """The audio of one session in bytes and seconds of the session's clock."""
 
-    __slots__ = ("_parts", "dropped_input_bytes", "input_at", "input_bytes", "output_at", "output_bytes", "plays_until")
+    __slots__ = ("_parts", "dropped_input_bytes", "input_bytes", "output_at", "output_bytes", "plays_until")
 
     def __init__(self, started_at: float = 0.0) -> None:
         self.input_bytes = 0
         """The client's audio, in its own format, since the session began."""
-        self.input_at = started_at
-        """When the last of it came."""
         self.dropped_input_bytes = 0
         """What of it was held back for too long and dropped, always the oldest that was held."""
         self.output_bytes = 0
@@ -41,10 +39,9 @@ class MediaLedger:
 
     # -- for the audio lines ------------------------------------------------------------------------------------------
 
-    def add_input(self, n_bytes: int, now: float) -> None:
+    def add_input(self, n_bytes: int) -> None:
         """The client sent audio."""
         self.input_bytes += n_bytes
-        self.input_at = now
 
     def drop_input(self, n_bytes: int) -> None:
         """The oldest held audio was dropped."""

@@ -30,9 +30,9 @@ class SpeechDelta(NamedTuple):
 
 
 class AudioFrame(NamedTuple):
-    """An audio delta as a whole event on its way to a Realtime client: `raw` holds `n_bytes` of audio in base64.
+    """A delta as a whole event on its way to a Realtime client: `raw` holds `n_bytes` of audio in base64, or text.
 
-    `audio_at` is where the base64 text begins; -1 in an event of another shape than usual.
+    `audio_at` is where its text begins; -1 in an event of another shape than usual.
     """
 
     raw: Chunk

@@ -1,22 +1,24 @@
 """A recorded conversation in one language, whoever the client was: events and commands as device sessions have them.
 
-A Realtime client's session is translated: the model's events as the upstream's codec reads them, the client's as what a
-device would have done, its truncation as a barge-in. What only the protocol has is left out. Sound that was handed to a
+A Realtime client's session is translated: the upstream's events as the codec reads them, the client's as what a device
+would have done, its truncation as a barge-in. What only the protocol has is left out. Audio that was handed to a
 Realtime client is told by a `Sent` of its own.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from audio.formats import AudioFormat
+from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.journal_lines import Happened, Sent
 from relay.core.latency import TurnClock
-from relay.core.realtime_events import ClientSaid, Obj, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_events import ClientSaid, Obj, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
+from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
+from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.texts import ItemTexts
 from relay.wire.realtime import RealtimeCodec
@@ -28,27 +30,46 @@ _FORMATS = {
 }
 
 
-class Said(NamedTuple):
-    """One thing that happened, and what followed; `event` is None for lines that are none."""
+class NormalizedEntry(NamedTuple):
+    """A line with its audio; `event` where it tells one, and the commands that followed."""
 
     entry: Entry
     event: Any = None
-    commands: Any = ()
+    commands: Sequence[Any] = ()
 
 
-def dialogue(recording: Recording) -> Iterator[Said]:
+def normalized_entries(recording: Recording) -> Iterator[NormalizedEntry]:
     """A recording from its first line to its last. Raises RecordingError."""
-    interpreter = Interpreter(recording) if recording.header.beginning.realtime is not None else None
+    if recording.header.beginning.realtime is not None:
+        normalizer = RealtimeNormalizer(recording)
+        for entry in recording.entries():
+            yield from normalizer.normalized(entry)
+        return
     for entry in recording.entries():
-        if not isinstance(entry.line, Happened):
-            yield Said(entry)
-        elif interpreter is not None:
-            yield from interpreter.take(entry, entry.line)
-        else:
-            yield Said(entry, entry.event, commands_of(recording, entry))
+        event = entry.line.event if isinstance(entry.line, Happened) else None
+        yield NormalizedEntry(entry, event, commands_of(recording, entry))
 
 
-class Interpreter:
+def with_part(line: OutputAudio) -> OutputAudio:
+    """Audio with the ids that the event around it tells; discarded where no client could have read them."""
+    if line.frame is None:
+        return line
+    body = parsed_event((line.frame.head + line.frame.tail).encode())
+    response_id, item_id, index = (body.get(name) for name in ("response_id", "item_id", "content_index"))
+    if not (isinstance(response_id, str) and isinstance(item_id, str)):
+        return replace(line, discarded=True)
+    return replace(line, response_id=response_id, item_id=item_id, content_index=index if type(index) is int else 0)
+
+
+def parsed_event(raw: Chunk) -> Mapping[str, Any]:
+    """An event of the upstream's; empty if it is none."""
+    try:
+        return parsed(bytes(raw))
+    except ValueError:
+        return {}
+
+
+class RealtimeNormalizer:
     """Translates one Realtime client's session, line by line."""
 
     def __init__(self, recording: Recording) -> None:
@@ -62,26 +83,59 @@ class Interpreter:
         self._silence_ms = 0
         self._clock: TurnClock | None = None
 
-    def take(self, entry: Entry, line: Happened) -> Iterator[Said]:
-        """What a line says, in the devices' language."""
+    def normalized(self, entry: Entry) -> Iterator[NormalizedEntry]:
+        """What a line says, as a device's session would."""
+        match entry.line:
+            case Happened() as line:
+                yield self._happened(entry, line)
+            case InputAudio(now, n_bytes):
+                yield self._input(entry, now, n_bytes)
+            case OutputAudio() as line:
+                yield from self._output(entry, line)
+            case _:
+                yield NormalizedEntry(entry)
+
+    def _happened(self, entry: Entry, line: Happened) -> NormalizedEntry:
+        if line.n_audio_bytes:
+            return self._input(entry, line.now, line.n_audio_bytes)
         commands = commands_of(self._recording, entry)
-        event = entry.event
-        to_model = [one for command in commands if isinstance(command, TellUpstream) for one in _to_model(command.body)]
-        kept = [one for one in commands if isinstance(one, cmd.RunTool | cmd.CloseUpstream | cmd.CloseClient)]
-        told = [one for command in commands if isinstance(command, TellClient) for one in _errors(command.body)]
-        if line.n_audio_bytes and line.is_input:
-            event = ev.Forwarded("input_audio", "", line.n_audio_bytes, entry.samples)
-            self._input_ends.append((self._input_ends[-1] if self._input_ends else 0) + line.n_audio_bytes)
-            self._input_times.append(line.now)
-            yield Said(entry, event, [event, *to_model])
-        elif isinstance(event, ClientSaid):
-            own, follows = self._client(event.body, line.now)
-            yield Said(entry, own, [*follows, *to_model, *kept, *told])
+        event = line.event
+        follows = [one for command in commands if isinstance(command, TellUpstream) for one in _to_model(command.body)]
+        follows += [one for one in commands if isinstance(one, cmd.RunTool | cmd.CloseUpstream | cmd.CloseClient)]
+        follows += [one for command in commands if isinstance(command, TellClient) for one in _errors(command.body)]
+        if isinstance(event, ClientSaid):
+            event, own = self._client(event.body, line.now)
+            follows = [*own, *follows]
         elif isinstance(event, UpstreamSaid):
-            reaches_client = any(isinstance(one, PassDown | TellClient) for one in commands)
-            yield from self._model(entry, line, event, [*to_model, *kept, *told], reaches_client)
-        else:
-            yield Said(entry, event, [*to_model, *kept, *told])
+            event, own = self._model(event, line.now, follows)
+            follows = [*own, *follows]
+        return NormalizedEntry(entry, event, follows)
+
+    # -- audio --------------------------------------------------------------------------------------------------------
+
+    def _input(self, entry: Entry, now: float, n_bytes: int) -> NormalizedEntry:
+        self._input_ends.append((self._input_ends[-1] if self._input_ends else 0) + n_bytes)
+        self._input_times.append(now)
+        return NormalizedEntry(Entry(entry.number, InputAudio(now, n_bytes), entry.samples))
+
+    def _output(self, entry: Entry, line: OutputAudio) -> Iterator[NormalizedEntry]:
+        line = with_part(line)
+        audio = Entry(entry.number, line, entry.samples)
+        if line.discarded:
+            yield NormalizedEntry(audio)
+            return
+        self._item_bytes[line.item_id] = self._item_bytes.get(line.item_id, 0) + line.n_bytes
+        yield NormalizedEntry(audio, None, self._latency(line.item_id, line.now))
+        yield NormalizedEntry(Entry(entry.number, Sent(line.now, line.n_bytes, 0)))
+
+    def _latency(self, item_id: str, now: float) -> list[Any]:
+        clock, self._clock = self._clock, None
+        if clock is None:
+            return []
+        clock.first_delta = clock.first_byte = now  # what was passed on at once
+        clock.item_id = item_id
+        report = clock.report()
+        return [report] if report is not None else []
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -120,50 +174,32 @@ class Interpreter:
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def _model(
-        self, entry: Entry, line: Happened, said: UpstreamSaid, follows: list[Any], reaches_client: bool
-    ) -> Iterator[Said]:
-        event = self._codec.decode(memoryview(said.raw))
-        now = line.now
+    def _model(self, said: UpstreamSaid, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
+        event: Any = self._codec.decode(memoryview(said.raw))
+        own: list[Any] = []
         match event:
-            case ev.Forwarded():
-                event = event._replace(raw=bytes(event.raw))
-                if reaches_client:
-                    follows = [event, *self._latency(event.item_id, now), *follows]
-                    self._item_bytes[event.item_id] = self._item_bytes.get(event.item_id, 0) + event.n_bytes
             case ev.SessionCreated() | ev.SessionUpdated():
                 self._silence_ms = getattr(event, "silence_ms", None) or 0
-                follows = [*self._formats(_member(said.body, "session")), *follows]
+                own = self._formats(_member(said.body, "session"))
             case ev.SpeechStopped(_, audio_end_ms):
                 self._clock = TurnClock(min(self._arrival(audio_end_ms - self._silence_ms, now), now), now)
             case ev.UserTranscript(item_id, text, True):
-                follows = [cmd.TellTranscript("user", item_id, 0, text, True), *follows]
+                own = [cmd.TellTranscript("user", item_id, 0, text, True)]
             case ev.TextDelta(_, item_id, _, text):
                 self._texts.add(item_id, text)
             case ev.ResponseDone():
-                follows = [cmd.TellUsage(event.usage), *self._clients_calls(event, follows), *follows]
+                own = [cmd.TellUsage(event.usage), *self._clients_calls(event, follows)]
             case ev.UpstreamError(code, message):
-                follows = [cmd.TellError(code or "error", message), *follows]  # type: ignore[arg-type]  # the model's
+                own = [cmd.TellError(code or "error", message)]  # type: ignore[arg-type]  # the model's
             case _:
                 pass
-        yield Said(entry, event, follows)
-        if isinstance(event, ev.Forwarded) and reaches_client:
-            yield Said(Entry(entry.number, Sent(now, event.n_bytes, 0)))
+        return event, own
 
-    def _clients_calls(self, event: ev.ResponseDone, follows: list[Any]) -> list[Any]:
+    def _clients_calls(self, event: ev.ResponseDone, follows: Sequence[Any]) -> list[Any]:
         ours = {one.call_id for one in follows if isinstance(one, cmd.RunTool)}
         calls = [one for one in event.output if one.kind == "function_call" and one.call_id not in ours]
         done = event.status == "completed"
         return [cmd.TellToolCall(one.call_id or "", one.name or "", one.arguments or "", 0) for one in calls if done]
-
-    def _latency(self, item_id: str, now: float) -> list[Any]:
-        clock, self._clock = self._clock, None
-        if clock is None:
-            return []
-        clock.first_delta = clock.first_byte = now  # what was passed on at once
-        clock.item_id = item_id
-        report = clock.report()
-        return [report] if report is not None else []
 
     def _arrival(self, audio_ms: int, otherwise: float) -> float:
         """When so much of the client's audio had arrived."""

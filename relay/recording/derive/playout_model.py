@@ -1,0 +1,84 @@
+"""The audio that a client was sent, made again from the commands: part by part, through today's codec.
+
+How much went out when was up to the clock and the network, and stands in the journal. What it was follows from the
+commands and the accepted audio, bit for bit on the same platform.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from audio.framing import Chunk
+from relay.core import commands as cmd
+from relay.core.values import DeviceOptions
+from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
+from relay.wire.device import DeviceCodec
+
+
+class Piece(NamedTuple):
+    """Samples of one item, in the client's format."""
+
+    item_id: str
+    samples: Chunk
+
+
+class ReconstructedPlayout:
+    """What waits for the client; `take` is what the journal says went out."""
+
+    def __init__(self, options: DeviceOptions) -> None:
+        self.options = options
+        self.playing: str | None = None
+        """The item whose audio comes now."""
+        self._codec = DeviceCodec(options)
+        self._queue: deque[Piece] = deque()
+
+    def follow(self, line: Line, samples: Chunk, commands: Iterable[Any]) -> None:
+        """Carry out the commands of a line, then queue its audio if it was accepted."""
+        for command in commands:
+            self._carry_out(command)
+        match line:
+            case OutputAudio(item_id=item_id, discarded=False):
+                self._append(item_id, self._codec.to_client(samples))
+            case SpeechAudio(discarded=False):  # an external voice speaks one part at a time
+                self._append(self.playing or "", self._codec.to_client(samples))
+            case _:
+                pass
+
+    def take(self, n_bytes: int) -> list[Piece]:
+        """The next bytes of the stream; fewer if there are no more."""
+        taken: list[Piece] = []
+        while n_bytes > 0 and self._queue:
+            item_id, samples = self._queue.popleft()
+            if len(samples) > n_bytes:
+                rest = memoryview(samples)
+                self._queue.appendleft(Piece(item_id, rest[n_bytes:]))
+                samples = rest[:n_bytes]
+            n_bytes -= len(samples)
+            taken.append(Piece(item_id, samples))
+        return taken
+
+    def _carry_out(self, command: Any) -> None:
+        match command:
+            case cmd.PlayStart(item_id):
+                self._finish()
+                self.playing = item_id
+            case cmd.PlayEnd(item_id) if item_id == self.playing:
+                self._finish()
+            case cmd.DropAudio():
+                self._queue.clear()
+                self._codec.drop_item()
+                self.playing = None
+            case cmd.UseOptions(options):
+                self.options = options
+                self._codec.use(options)
+            case _:
+                pass
+
+    def _finish(self) -> None:
+        if self.playing is not None:
+            self._append(self.playing, self._codec.end_item())
+        self.playing = None
+
+    def _append(self, item_id: str, samples: Chunk) -> None:
+        if samples:
+            self._queue.append(Piece(item_id, samples))

@@ -1,0 +1,1 @@
+"""A recording without what must not go to somebody else."""

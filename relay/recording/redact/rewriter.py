@@ -1,0 +1,246 @@
+"""A recording written anew, line by line: what is to go is taken out of a line, then the line is rendered.
+
+Its commands are today's, made by a replay of what is left, or the recorded ones without what is to go.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+from zlib import crc32
+
+import orjson
+
+from audio.formats import AudioFormat
+from relay.core.commands import TellText
+from relay.core.events import TextDelta, VoiceSpoke
+from relay.core.realtime_events import ClientSaid, UpstreamSaid
+from relay.private_files import create
+from relay.recording.derive.normalize import parsed_event, with_part
+from relay.recording.derive.playout_model import ReconstructedPlayout
+from relay.recording.folder import AUDIO, JOURNAL, VOICE_AUDIO
+from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.realtime import members_of, with_audio
+from relay.recording.format.serialize import from_json, to_json
+from relay.recording.format.write import (
+    PASSED_ON,
+    encode_commands,
+    end_line,
+    gap_line,
+    line_of,
+    load,
+    output_line,
+    sent_line,
+    speech_line,
+    words_line,
+)
+from relay.recording.pieces import words_without
+from relay.recording.reader import Entry, Recording, audio_of, commands_of
+from relay.recording.redaction import CONTENT, Redaction
+from relay.recording.replay.replayer import Replayer
+
+REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
+"""What holds words in events of the Realtime protocol; audio is not among them here."""
+
+
+class RedactedCopy:
+    """The journal and the audio without what is to go; `replayer` makes the commands, None keeps the recorded ones."""
+
+    def __init__(self, recording: Recording, target: Path, wanted: Redaction, replayer: Replayer | None) -> None:
+        self._recording = recording
+        self._replayer = replayer
+        self._target = target
+        self._wanted = wanted
+        beginning = recording.header.beginning
+        self._is_device = beginning.realtime is None
+        self._content = CONTENT if self._is_device else REALTIME_CONTENT
+        self._started_at = beginning.started_at
+        self._playout = ReconstructedPlayout(beginning.options)
+        self._spoken_items: dict[str, str] = {}
+        self._telling = _contexts_that_tell(recording, wanted)
+        self._words = words_without(recording, wanted)
+
+    def write(self) -> None:
+        """Write it all. Raises RecordingError, OSError."""
+        there = [name for name in AUDIO if (self._recording.folder / name).exists()]
+        files: dict[str, IO[bytes]] = {name: create(self._target / name) for name in (JOURNAL, *there)}
+        try:
+            for entry in self._recording.entries():
+                copy = self._copy(entry)
+                files[JOURNAL].write(rendered(copy.line))
+                if copy.samples:
+                    files[audio_of(copy.line)[0]].write(copy.samples)
+        finally:
+            for file in files.values():
+                file.close()
+
+    def _copy(self, entry: Entry) -> Entry:
+        if isinstance(entry.line, Sent):
+            return self._sent(entry, entry.line)
+        entry = self._redacted(entry)
+        entry, commands = self._recorded(entry) if self._replayer is None else self._made_anew(entry, self._replayer)
+        if self._is_device:
+            self._playout.follow(entry.line, entry.samples, commands)
+        return entry
+
+    # -- what follows -------------------------------------------------------------------------------------------------
+
+    def _made_anew(self, entry: Entry, replayer: Replayer) -> tuple[Entry, Sequence[Any]]:
+        line = entry.line
+        if isinstance(line, SpeechAudio):
+            line = replace(line, discarded=False)  # today's rules decide it again, as they do for all other audio
+        replayer.step(replace(entry, line=line))
+        commands = replayer.commands
+        match line:
+            case Happened(raised=None):
+                line = replace(line, do=tuple(encode_commands(line.event, commands)))
+            case OutputAudio(frame=None):
+                line = replace(line, discarded=replayer.discarded)
+            case SpeechAudio():
+                line = replace(line, discarded=replayer.discarded, do=tuple(encode_commands(None, commands)))
+        return replace(entry, line=line), commands
+
+    def _recorded(self, entry: Entry) -> tuple[Entry, Sequence[Any]]:
+        """Whatever commands say of silenced spans goes, for it can't be told from the rest."""
+        line, commands = entry.line, commands_of(self._recording, entry)
+        if isinstance(line, Happened | SpeechAudio) and line.do:
+            done = [_with_words(one, self._words.get(entry.number)) for one in line.do]
+            do = tuple(self._wanted.tidy(done, gone=bool(self._wanted.spans), said=self._content))
+            entry = replace(entry, line=replace(line, do=do))
+        return entry, commands
+
+    def _sent(self, entry: Entry, line: Sent) -> Entry:
+        if self._replayer is None:
+            return Entry(entry.number, replace(line, kept=False))
+        samples = b"".join(piece.samples for piece in self._playout.take(line.n_bytes))
+        line = replace(line, n_bytes=len(samples), crc=crc32(samples))
+        return Entry(entry.number, line, samples if line.kept else b"")
+
+    # -- what may stay ------------------------------------------------------------------------------------------------
+
+    def _redacted(self, entry: Entry) -> Entry:
+        line: Line = entry.line
+        samples, options = bytes(entry.samples), self._playout.options
+        match line:
+            case Happened(frame=None):
+                line = replace(line, event=self._event(entry.number, line))
+            case Happened():
+                samples = self._silenced(samples, options.input, self._was_spoken_in_a_span(line.now))
+                line = replace(line, event=with_audio(line.event, samples))
+            case InputAudio():
+                samples = self._silenced(samples, options.input, self._was_spoken_in_a_span(line.now))
+            case OutputAudio():
+                gone = with_part(line).item_id in self._wanted.silenced_items
+                samples = self._silenced(samples, options.upstream_output, gone)
+            case SpeechAudio():
+                line, samples = self._speech(line, samples)
+        return Entry(entry.number, line, samples)
+
+    def _event(self, number: int, line: Happened) -> Any:
+        wanted, words, event = self._wanted, self._words.get(number), line.event
+        if isinstance(event, ClientSaid):
+            body = wanted.tidy(event.body, said=self._content)
+            # Audio in unusual base64 stands in its event.
+            return ClientSaid(
+                body | {"audio": ""} if event.is_append and self._was_spoken_in_a_span(line.now) else body
+            )
+        if isinstance(event, UpstreamSaid):
+            body = parsed_event(event.raw)
+            if not body:
+                return UpstreamSaid(wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {})
+            tidy = wanted.tidy(body if words is None else {**body, "delta": words}, said=self._content)
+            return UpstreamSaid(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
+        if isinstance(event, VoiceSpoke):  # it was not heard, so nothing follows from what its times would spell
+            event = event._replace(alignment=None)
+        told = to_json(event)
+        return from_json(wanted.tidy(told if words is None else told | {"text": words}))
+
+    def _was_spoken_in_a_span(self, now: float) -> bool:
+        """Whether a client's audio was: before it arrived, maybe long before, so a second on either side goes too."""
+        at_ms = (now - self._started_at) * 1000
+        return any(span.touches(at_ms - 1000, at_ms + 1000) for span in self._wanted.spans)
+
+    def _speech(self, line: SpeechAudio, samples: bytes) -> tuple[SpeechAudio, bytes]:
+        """An external voice's audio, and when each character of it is heard, which spells what was said."""
+        if not line.discarded:
+            self._spoken_items[line.context_id] = self._playout.playing or ""
+        item_id = self._spoken_items.get(line.context_id)  # None: nobody heard it, so nobody knows when it was
+        gone = bool(self._wanted.spans) if item_id is None else item_id in self._wanted.silenced_items
+        samples = self._silenced(samples, self._playout.options.upstream_output, gone)
+        if gone or line.context_id in self._telling or "text" in self._wanted.fields:
+            line = replace(line, alignment=None)
+        return line, samples
+
+    def _silenced(self, samples: bytes, sound: AudioFormat, gone: bool) -> bytes:
+        """Audio as it may stay: silence, if it is to be `gone`."""
+        if gone:
+            self._wanted.removed["ms of sound"] += sound.ms_of(len(samples))
+        return sound.silence(len(samples)) if gone else samples
+
+
+def _with_words(one: Any, words: str | None) -> Any:
+    """A command as stored; of one that tells a piece of a text, whose words stand there again, with `words`."""
+    if words is None or not isinstance(one, dict):
+        return one
+    if "text" in one:
+        return one | {"text": words}
+    body = one.get("body")
+    return one | {"body": body | {"delta": words}} if isinstance(body, dict) and "delta" in body else one
+
+
+def _contexts_that_tell(recording: Recording, wanted: Redaction) -> frozenset[str]:
+    """The contexts of a voice in whose words, put together from their characters, a pattern finds something."""
+    if not wanted.patterns or not (recording.folder / VOICE_AUDIO).exists():
+        return frozenset()
+    words: dict[str, list[str]] = {}
+    for entry in recording.entries():
+        if isinstance(entry.line, SpeechAudio) and entry.line.alignment is not None:
+            words.setdefault(entry.line.context_id, []).extend(entry.line.alignment.chars)
+    return frozenset(
+        context_id
+        for context_id, chars in words.items()
+        if any(one.spans("".join(chars)) for one in wanted.patterns.values())
+    )
+
+
+# -- rendering --------------------------------------------------------------------------------------------------------
+
+
+def rendered(line: Line) -> bytes:
+    """A line as it is stored in format 2."""
+    match line:
+        case Happened():
+            return _happened(line)
+        case InputAudio(now, n_bytes, frame):
+            return line_of({"now": now, "in": n_bytes, **_around(frame)})
+        case OutputAudio(frame=None):
+            part = line.response_id, line.item_id, line.content_index
+            return output_line(line.now, line.n_bytes, *part, line.discarded)
+        case OutputAudio(now, n_bytes, discarded=discarded, frame=frame):
+            return line_of({"now": now, "out": n_bytes, **_around(frame), **({"discarded": True} if discarded else {})})
+        case SpeechAudio(now, n_bytes, context_id, alignment, discarded, do):
+            told = load(speech_line(now, n_bytes, context_id, alignment, (), discarded))
+            return line_of(told | ({"do": list(do)} if do else {}))
+        case Sent(now, n_bytes, crc, kept):
+            return sent_line(now, n_bytes, crc, kept=kept)
+        case Gap():
+            return gap_line(line)
+        case End(now, reason):
+            return end_line(now, reason)
+
+
+def _happened(line: Happened) -> bytes:
+    event, do = line.event, None if line.do is None else list(line.do)
+    if isinstance(event, TextDelta) and do == [to_json(TellText(event.text))]:
+        return words_line(event, line.now, (TellText(event.text),))
+    is_realtime = isinstance(event, ClientSaid | UpstreamSaid)
+    told: dict[str, Any] = {"now": line.now, **(members_of(event)[0] if is_realtime else {"event": to_json(event)})}
+    if do is None:
+        told["raised"] = line.raised or ""
+    elif do != ([PASSED_ON] if is_realtime else []):
+        told["do"] = do
+    return line_of(told)
+
+
+def _around(frame: Frame | None) -> dict[str, str]:
+    return {} if frame is None or frame == Frame() else {"head": frame.head, "tail": frame.tail}

@@ -1,0 +1,162 @@
+"""A recorded journal through today's rules: the same events at the same times must lead to the same commands.
+
+What the rules decide about audio must be the same as well: which of it is discarded.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.realtime_events import PassDown, UpstreamSaid
+from relay.core.redact import clean
+from relay.recording.beginning import Beginning
+from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
+from relay.recording.format.serialize import to_json
+from relay.recording.format.write import PASSED_ON, encode_commands
+from relay.recording.reader import Entry
+from relay.recording.replay.session import ReplayedSession
+from relay.session.common.media_ledger import MediaLedger
+
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A line near a difference, in short."""
+
+    number: int
+    now: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first line at which today's rules do something else; `before` are the lines that led to it."""
+
+    number: int
+    now: float
+    event: str
+    recorded: Sequence[Any]
+    today: Sequence[Any]
+    before: Sequence[Neighbour] = ()
+
+
+class Replayer:
+    """One session again. Feed it the journal's entries in order.
+
+    `commands` are those of the last entry; none followed where it was `discarded`, by today's rules.
+    """
+
+    def __init__(self, beginning: Beginning) -> None:
+        self.beginning = beginning
+        self.commands: Sequence[Any] = ()
+        self.discarded = False
+        self._replayed = ReplayedSession(beginning)
+        self._before: deque[tuple[int, Line]] = deque(maxlen=NEIGHBOURS)
+
+    @property
+    def session(self) -> Any:
+        """The rules: a DeviceSession, or a RealtimeSession."""
+        return self._replayed.rules
+
+    @property
+    def ledger(self) -> MediaLedger:
+        """What the rules read of the audio."""
+        return self._replayed.ledger
+
+    @property
+    def before(self) -> tuple[Neighbour, ...]:
+        """The last lines that were the same."""
+        return tuple(Neighbour(number, line.now, shown(line)) for number, line in self._before)  # type: ignore[union-attr]
+
+    def step(self, entry: Entry) -> Difference | None:
+        """Let what is in a line happen again; the difference, if there is one."""
+        line = entry.line
+        self.commands, self.discarded = (), False
+        match line:
+            case Happened():
+                outcome = self._happened(line)
+            case InputAudio(now, n_bytes):
+                self._replayed.input(n_bytes, now)
+                outcome = None
+            case OutputAudio():
+                outcome = self._output(line)
+            case SpeechAudio():
+                outcome = self._speech(line)
+            case _:
+                return None
+        if outcome is not None:
+            recorded, today = outcome
+            return Difference(entry.number, line.now, shown(line), recorded, today, self.before)
+        self._before.append((entry.number, line))
+        return None
+
+    def _happened(self, line: Happened) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        if isinstance(line.event, UpstreamSaid) and not line.event.body and line.do == (PASSED_ON,):
+            self._replayed.output_frame(0, line.now)  # a delta of text, which the rules do not read
+            self.commands = (PassDown(line.event.raw),)
+            return None
+        recorded = [f"raised {line.raised}"] if line.raised is not None else list(line.do or ())
+        try:
+            self.commands = self._replayed.handle(line.event, line.now)
+        except Exception as error:  # what our rules raised then is compared like all else
+            is_same = line.raised is not None and line.raised.partition(":")[0] == type(error).__name__
+            return None if is_same else (recorded, [f"raised {type(error).__name__}: {error}"])
+        today = encode_commands(line.event, self.commands)
+        is_same = line.do is not None and today == _settled(line.do)
+        return None if is_same else (recorded, today)
+
+    def _output(self, line: OutputAudio) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        if line.frame is not None:
+            self._replayed.output_frame(line.n_bytes, line.now)
+            return None
+        key = line.item_id, line.content_index
+        self.discarded = self._replayed.discards_output(line.response_id, key)
+        if not self.discarded:
+            self._replayed.output(key, line.n_bytes, line.now)
+        return self._gates(line.discarded)
+
+    def _speech(self, line: SpeechAudio) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        self.discarded = self._replayed.discards_speech(line.context_id)
+        if self.discarded or line.discarded:
+            return self._gates(line.discarded)
+        self.commands = self._replayed.speech(line.context_id, line.n_bytes, line.alignment, line.now)
+        today = encode_commands(None, self.commands)
+        return None if today == _settled(line.do) else (line.do, today)
+
+    def _gates(self, was_discarded: bool) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        if was_discarded == self.discarded:
+            return None
+        return [_gate(was_discarded)], [_gate(self.discarded)]
+
+
+def _gate(is_discarded: bool) -> str:
+    return "the audio is discarded" if is_discarded else "the audio goes on"
+
+
+def _settled(do: Sequence[Any]) -> list[Any]:
+    # What was redacted when it was written is redacted in today's as well; a journal that was redacted later
+    # may hold more of it.
+    return [command if command == PASSED_ON else clean(command) for command in do]
+
+
+def shown(line: Line) -> str:
+    """A line in short: its event's name and fields, or how much audio it is."""
+    match line:
+        case InputAudio(_, n_bytes) | Happened(n_audio_bytes=n_bytes) if n_bytes:
+            return f"the client's audio, {n_bytes} bytes"
+        case OutputAudio(_, n_bytes, _, item_id):
+            return f"audio of {item_id or 'the model'}, {n_bytes} bytes"
+        case SpeechAudio(_, n_bytes, context_id):
+            return f"audio of the voice's {context_id}, {n_bytes} bytes"
+        case Happened(event=UpstreamSaid(raw)):
+            return f"the model's {bytes(raw).decode(errors='replace'):.160}"
+        case Happened(event=event):
+            return _shown_event(clean(to_json(event)))
+    return type(line).__name__
+
+
+def _shown_event(obj: dict[str, Any]) -> str:
+    fields = ", ".join(f"{name}={value!r:.60}" for name, value in obj.items() if name != "t" and value is not None)
+    return f"{obj['t']}({fields})"

@@ -1,0 +1,106 @@
+"""A session made again, with what its audio lines did besides sending: counting, holding back, discarding.
+
+Pure as the rules are: ids come from a counter that starts where the recorded one did, time from the journal.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.device_session import DeviceSession
+from relay.core.realtime_session import RealtimeSession
+from relay.core.values import UPSTREAM_PCM, Alignment
+from relay.recording.beginning import Beginning
+from relay.session.common.held_input import HeldInput
+from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.media_types import InputGate, PartKey
+
+ID_PREFIX = "relay_"
+
+
+class ReplayedSession:
+    """The rules of one session, and the gates and sums between them and the audio. Nothing is sent anywhere."""
+
+    def __init__(self, beginning: Beginning) -> None:
+        self.ledger = MediaLedger(beginning.started_at)
+        self.rules: Any = new_session(beginning, self.ledger)
+        self._gate: InputGate = "held"
+        self._held = HeldInput()
+
+    def handle(self, event: Any, now: float) -> Sequence[Any]:
+        """Let an event happen; the commands that follow, of which those for the audio lines are carried out."""
+        commands: Sequence[Any] = self.rules.handle(event, now)
+        for command in commands:
+            match command:
+                case cmd.PlayStart(item_id, content_index):
+                    self.ledger.start_part((item_id, content_index))
+                case cmd.SetInputGate(gate):
+                    self._gate = gate
+                    if gate != "held":
+                        self._held.take()
+                case cmd.ReleaseInput(until_bytes):
+                    self._held.take(until_bytes)
+        return commands
+
+    def input(self, n_bytes: int, now: float) -> None:
+        """Audio of the client's came."""
+        ledger = self.ledger
+        ledger.add_input(n_bytes)
+        if self._gate == "held":
+            ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
+
+    def discards_output(self, response_id: str, key: PartKey) -> bool:
+        """Whether a delta of the upstream's goes no further; its `OutputStarted` has happened, if it was the first."""
+        return response_id in self.rules.discarded or key not in self.rules.started
+
+    def output(self, key: PartKey, n_bytes: int, now: float) -> None:
+        """A delta of the upstream's audio was accepted."""
+        self.ledger.add_output(key, n_bytes, now)
+
+    def output_frame(self, n_bytes: int, now: float) -> None:
+        """A delta went to a Realtime client; one of text has no bytes."""
+        self.ledger.add_played_at_once(n_bytes, now, self.rules.deltas.bytes_per_ms)
+
+    def discards_speech(self, context_id: str) -> bool:
+        """Whether nobody waits for audio of a context."""
+        return self.rules.spoken_part(context_id) is None
+
+    def speech(self, context_id: str, n_bytes: int, alignment: Alignment | None, now: float) -> Sequence[Any]:
+        """Audio of an external voice was accepted; the commands of its event."""
+        self.ledger.add_speech(self.rules.spoken_part(context_id), n_bytes)
+        return self.handle(ev.VoiceSpoke(context_id, n_bytes, alignment), now)
+
+    @property
+    def _input_bytes_per_ms(self) -> int:
+        rules = self.rules
+        return (rules.options.input if isinstance(rules, DeviceSession) else UPSTREAM_PCM).bytes_per_ms
+
+
+def new_session(beginning: Beginning, ledger: MediaLedger | None = None) -> DeviceSession | RealtimeSession:
+    """The session as it was before anything happened."""
+    numbers = itertools.count(1)
+    if beginning.realtime is not None:
+        return RealtimeSession(
+            beginning.session_id,
+            beginning.principal,
+            beginning.config.tools,
+            lambda: str(next(numbers)),
+            model=beginning.realtime.model,
+            initial=beginning.realtime.initial,
+            limits=beginning.limits,
+            started_at=beginning.started_at,
+            ledger=ledger,
+        )
+    return DeviceSession(
+        beginning.session_id,
+        beginning.config,
+        beginning.options,
+        lambda: f"{ID_PREFIX}{next(numbers)}",
+        principal=beginning.principal,
+        limits=beginning.limits,
+        started_at=beginning.started_at,
+        speech=beginning.speech,
+        ledger=ledger,
+    )

@@ -1,0 +1,242 @@
+"""The way of everything to a device client: messages at once, audio in order and paced.
+
+`relay.session.device.playout_pacing` decides how much audio may go. What may not go yet waits here. So the client never
+holds more than `max_ahead_ms`, and even one that ignores `interrupted` falls silent within that time.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from audio.framing import Chunk
+from relay.core import commands as cmd
+from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
+from relay.core.values import DeviceOptions
+from relay.peers.frames import MessageListener
+from relay.runtime.half_duplex import PlayedOutWait
+from relay.runtime.stall_watch import StallWatch
+from relay.session.common.media_types import PartKey
+from relay.session.device.playout_pacing import PlayoutPacing
+from relay.wire.device import DeviceCodec
+
+MAX_QUEUED_MS = 300_000
+"""Audio that may wait; over it the oldest is dropped."""
+MAX_QUEUED = 20_000
+"""Chunks of audio, starts and ends that may wait: 300 s in chunks of 15 ms, far shorter than any model sends."""
+
+
+class PlayoutQueue:
+    """What one device client is sent. `dispatch` takes the events that come of it; `clock` is the session's."""
+
+    def __init__(
+        self,
+        socket: MessageListener,
+        codec: DeviceCodec,
+        options: DeviceOptions,
+        dispatch: Callable[[Event], None],
+        clock: Callable[[], float],
+        max_queued_ms: float = MAX_QUEUED_MS,
+        on_sent: Callable[[Chunk, float], None] | None = None,
+    ) -> None:
+        """`on_sent` is called with all audio that goes to the socket, and the time."""
+        self._socket = socket
+        self._codec = codec
+        self._dispatch = dispatch
+        self._clock = clock
+        self._max_queued_ms = max_queued_ms
+        self._on_sent = on_sent
+        self._pacing = PlayoutPacing(options)
+        self._bytes_per_ms = options.output.bytes_per_ms
+        self._half_duplex = options.half_duplex
+        self._queue: deque[tuple[PartKey, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
+        self._queued_bytes = 0
+        self._open_part: PartKey | None = None  # the codec's filter may hold the end of its audio
+        self._overflowed_part: PartKey | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._stall_watch = StallWatch(socket, lambda unsent_bytes: dispatch(ClientStuck(unsent_bytes)))
+        self._played_out_wait = PlayedOutWait(self._unplayed_ms, lambda: dispatch(PlayedOut()))
+        socket.on_writable = self._set_writable
+
+    @property
+    def n_queued(self) -> int:
+        """Chunks of audio, starts and ends that wait."""
+        return len(self._queue)
+
+    # -- at once ------------------------------------------------------------------------------------------------------
+
+    def send_now(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> None:
+        """Send a message; it overtakes audio that waits."""
+        self._socket.send_text(self._codec.encode(message))
+        if not self._socket.is_writable:
+            self._stall_watch.check_unsent()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the client's connection."""
+        self.stop()
+        self._socket.close(code, reason)
+
+    def stop(self) -> None:
+        """Let no timer outlive the session."""
+        self._socket.on_writable = _ignore
+        self._stall_watch.stop()
+        self._played_out_wait.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    def use(self, options: DeviceOptions) -> None:
+        """Pace and encode by `options` from here on."""
+        self._codec.use(options)
+        self._pacing.use(options)
+        self._bytes_per_ms = options.output.bytes_per_ms
+        self._half_duplex = options.half_duplex
+
+    # -- in order -----------------------------------------------------------------------------------------------------
+
+    def start(self, command: cmd.PlayStart) -> None:
+        """The audio of a part follows."""
+        self._flush_filter()
+        self._open_part = (command.item_id, command.content_index)
+        self._enqueue(command)
+
+    def play(self, key: PartKey, samples: Chunk, now: float) -> None:
+        """More audio of a part: whole samples in the upstream's format, in memory that may be kept."""
+        codec = self._codec
+        if not codec.passes_down:
+            samples = codec.to_client(samples)
+        n_bytes = len(samples)
+        if not n_bytes:
+            return
+        socket = self._socket
+        # By far the most usual case, ten times a second for each session.
+        if not self._queue and socket.is_writable and self._pacing.send_more(key, n_bytes, now):
+            socket.send_binary(samples)
+            if self._on_sent is not None:
+                self._on_sent(samples, now)
+        else:
+            self._enqueue_audio(key, samples, now)
+
+    def end(self, command: cmd.PlayEnd) -> None:
+        """The audio of a part is complete."""
+        if self._open_part == (command.item_id, command.content_index):
+            self._flush_filter()
+        self._enqueue(command)
+
+    def sync(self, item_id: str, played_ms: int) -> None:
+        """The client told its position."""
+        now = self._clock()
+        self._pacing.sync(item_id, played_ms, now)
+        self._drain(now)
+
+    def clear(self) -> None:
+        """Drop all audio that waits; answers with `AudioDropped`."""
+        handed = self._pacing.clear(self._clock(), self._queued_parts())
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._codec.drop_item()
+        self._open_part = self._overflowed_part = None
+        self._dispatch(AudioDropped(handed))
+
+    # -- the queue ----------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, message: cmd.PlayStart | cmd.PlayEnd) -> None:
+        now = self._clock()
+        if self._queue:
+            self._queue.append(message)
+            self._drop_oldest(None, now)
+        else:
+            self._send_boundary(message, now)
+
+    def _enqueue_audio(self, key: PartKey, samples: Chunk, now: float) -> None:
+        self._queue.append((key, samples))
+        self._queued_bytes += len(samples)
+        self._drain(now)
+        self._drop_oldest(key, now)
+
+    def _flush_filter(self) -> None:
+        key, self._open_part = self._open_part, None
+        if key is not None and (rest := self._codec.end_item()):
+            self._enqueue_audio(key, rest, self._clock())
+
+    def _queued_parts(self) -> Iterator[PartKey]:
+        for waiting in self._queue:
+            yield waiting[0] if isinstance(waiting, tuple) else (waiting.item_id, waiting.content_index)
+
+    def _drop_oldest(self, key: PartKey | None, now: float) -> None:
+        """Let the oldest go while too much waits: audio is dropped; starts and ends are sent, they are never lost."""
+        max_bytes = self._max_queued_ms * self._bytes_per_ms
+        dropped_bytes = 0
+        while self._queued_bytes > max_bytes or len(self._queue) > MAX_QUEUED:
+            oldest = self._queue.popleft()
+            if isinstance(oldest, tuple):
+                self._queued_bytes -= len(oldest[1])
+                dropped_bytes += len(oldest[1])
+                key = key or oldest[0]
+            else:
+                self._send_boundary(oldest, now)
+        if key is not None and dropped_bytes and self._overflowed_part != key:
+            self._overflowed_part = key
+            self._dispatch(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
+
+    def _drain(self, now: float) -> None:
+        """Send what may go now; sleep until more may."""
+        while self._queue and self._socket.is_writable:
+            waiting = self._queue[0]
+            if not isinstance(waiting, tuple):
+                self._queue.popleft()
+                self._send_boundary(waiting, now)
+                continue
+            key, samples = waiting
+            previous_part = self._pacing.latest_part
+            n_bytes = self._pacing.send(key, len(samples), now)
+            if not n_bytes:
+                self._wake_at(self._pacing.next_piece_at(len(samples), now))
+                return
+            if n_bytes < len(samples):
+                whole = memoryview(samples)
+                samples, self._queue[0] = whole[:n_bytes], (key, whole[n_bytes:])
+            else:
+                self._queue.popleft()
+            self._queued_bytes -= n_bytes
+            self._socket.send_binary(samples)
+            if self._on_sent is not None:
+                self._on_sent(samples, now)
+            if previous_part != key:
+                self._dispatch(AudioHanded(key[0]))
+
+    def _send_boundary(self, message: cmd.PlayStart | cmd.PlayEnd, now: float) -> None:
+        if isinstance(message, cmd.PlayEnd):
+            self._pacing.end((message.item_id, message.content_index))
+            if self._half_duplex:
+                self._played_out_wait.start(self._pacing.ahead_ms(now))
+        self.send_now(message)
+
+    # -- what wakes it ------------------------------------------------------------------------------------------------
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = asyncio.get_running_loop().call_later(when - self._clock(), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._drain(self._clock())
+
+    def _set_writable(self, is_writable: bool) -> None:
+        self._stall_watch.set_writable(is_writable)
+        if is_writable:
+            self._drain(self._clock())
+
+    def _unplayed_ms(self) -> float | None:
+        is_more_to_come = self._queue or self._open_part is not None
+        return None if is_more_to_come else self._pacing.ahead_ms(self._clock())
+
+
+def _ignore(_: bool) -> None:
+    """The session is over: how fast the client reads matters no more."""

@@ -1,0 +1,1 @@
+"""The rules of a Realtime client's session."""

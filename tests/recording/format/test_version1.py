@@ -1,0 +1,164 @@
+"""Lines of format 1, as they were written, in the terms of format 2."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audio.formats import AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core import realtime_events as rt
+from relay.core.limits import SessionLimits
+from relay.core.policy import Policy, RealtimePolicy
+from relay.core.values import (
+    Alignment,
+    ClipHanded,
+    DeviceOptions,
+    Item,
+    SessionConfig,
+    SpeechRules,
+    ToolSpec,
+    TurnDetection,
+    Usage,
+)
+from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.read import read_line
+from relay.recording.format.serialize import to_json
+from relay.recording.format.version1 import FORMAT_1
+
+NAMES: dict[str, list[str]] = json.loads((Path(__file__).parent / "names_of_format_1.json").read_text())
+"""Its classes and their fields, complete."""
+AUDIO: dict[str, Any] = {"t": "Forwarded", "kind": "output_audio", "item_id": "i", "n_bytes": 2, "response_id": "r",
+         "content_index": 0, "crc": 7}  # fmt: skip
+EARLY = AUDIO | {"kind": "input_audio", "item_id": "", "response_id": ""}
+GONE = {("VoiceSpoke", "raw"), ("ClientSaid", "n_members")}
+"""Read apart, and never written."""
+VALUE_CLASSES: dict[str, type] = {
+    "Alignment": Alignment, "AudioFormat": AudioFormat, "ClipHanded": ClipHanded, "DeviceOptions": DeviceOptions,
+    "Item": Item, "Policy": Policy, "RealtimePolicy": RealtimePolicy, "SessionConfig": SessionConfig,
+    "SessionLimits": SessionLimits, "SpeechRules": SpeechRules, "ToolSpec": ToolSpec, "TurnDetection": TurnDetection,
+    "Usage": Usage,
+}  # fmt: skip
+STARTED = ev.OutputStarted("r", "i", 0)
+BODY = {"type": "response.create"}
+
+
+def read(line: dict[str, Any]) -> list[Line]:
+    return read_line(json.dumps({"now": 1.5} | line).encode(), 1)
+
+
+def started(*commands: Any) -> Happened:
+    return Happened(1.5, STARTED, tuple(map(to_json, commands)))
+
+
+OUT = {"out": 2, "item": "i", "response": "r", "part": 0}
+START = {"t": "PlayStart", "item_id": "i", "content_index": 0}
+TRANSLATED: list[tuple[dict[str, Any], list[Line]]] = [
+    ({"in": 640}, [InputAudio(1.5, 640)]),
+    ({"in": 640, "do": []}, [InputAudio(1.5, 640)]),
+    ({"in": 640, "do": [EARLY]}, [InputAudio(1.5, 640)]),  # silence in its place
+    (OUT, [OutputAudio(1.5, 2, "r", "i", 0)]),
+    (OUT | {"do": []}, [OutputAudio(1.5, 2, "r", "i", 0, discarded=True)]),
+    (OUT | {"do": [START, "="]}, [started(cmd.PlayStart("i", 0)), OutputAudio(1.5, 2, "r", "i", 0)]),
+    ({"voice": 2, "context": "c", "do": [AUDIO]}, [SpeechAudio(1.5, 2, "c")]),
+    ({"voice": 2, "context": "c"}, [SpeechAudio(1.5, 2, "c", discarded=True)]),
+    (
+        {"voice": 2, "context": "c", "chars": ["x"], "starts": [0], "lengths": [5], "do": [START, AUDIO]},
+        [SpeechAudio(1.5, 2, "c", Alignment(("x",), (0,), (5,)), do=(to_json(cmd.PlayStart("i", 0)),))],
+    ),
+    (
+        {"voice": 2, "context": "c", "do": [{"t": "CloseVoice"}]},
+        [
+            SpeechAudio(1.5, 2, "c", discarded=True),
+            Happened(1.5, ev.VoiceSpoke("c", 2), (to_json(cmd.CloseVoice()),)),
+        ],
+    ),
+    (
+        {"event": {"t": "SessionUpdated", "silence_ms": None}, "do": [{"t": "TellSpeech", "started": True}, EARLY]},
+        [Happened(1.5, ev.SessionUpdated(), (to_json(cmd.TellSpeech(True)),))],
+    ),
+    ({"event": {"t": "Tick"}, "raised": "KeyError: 'x'"}, [Happened(1.5, ev.Tick(), None, "KeyError: 'x'")]),
+    ({"event": AUDIO | {"raw": "AAA="}, "raised": "KeyError"}, [Happened(1.5, STARTED, None, "KeyError")]),
+    ({"event": EARLY | {"raw": "AAA="}, "raised": "KeyError"}, [Happened(1.5, ev.Tick(), None, "KeyError")]),
+    ({"event": AUDIO | {"raw": "A"}, "do": ["="]}, []),  # no base64: nobody could hear it
+    (
+        {"event": {"t": "VoiceSpoke", "context_id": "c", "n_bytes": 2, "raw": "AAA=", "alignment": None}},
+        [Happened(1.5, ev.VoiceSpoke("c", 2))],
+    ),
+    (
+        {"words": "Hi.", "item": "i", "response": "r", "part": 0, "spoken": True},
+        [Happened(1.5, ev.TextDelta("r", "i", 0, "Hi.", True), (to_json(cmd.TellText("Hi.")),))],
+    ),
+    ({"sent": 2, "crc": 7, "kept": True}, [Sent(1.5, 2, 7, True)]),
+    ({"up": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",))]),
+    ({"up": BODY, "do": []}, [Happened(1.5, rt.ClientSaid(BODY), ())]),
+    (
+        {"down": "{}", "read": True, "do": [{"t": "TellClient", "body": BODY}, {"t": "PassDown", "crc": 7}]},
+        [Happened(1.5, rt.UpstreamSaid(b"{}", {}), (to_json(rt.TellClient(BODY)),))],
+    ),
+    ({"in": 2, "head": "<", "tail": ">"}, [InputAudio(1.5, 2, Frame("<", ">"))]),
+    ({"in": 2, "said": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",), None, 2, Frame(said=BODY))]),
+    ({"out": 2, "head": "<", "tail": ">", "read": True}, [OutputAudio(1.5, 2, frame=Frame("<", ">"))]),
+    (
+        {"out": 2, "head": "<", "tail": ">", "do": [{"t": "TellClient", "body": {
+            "type": "response.output_audio.delta", "delta": "800 characters, CRC-32 7"}}]},
+        [OutputAudio(1.5, 2, frame=Frame("<", ">"))],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"), TRANSLATED, ids=lambda one: json.dumps(one) if isinstance(one, dict) else ""
+)
+def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any], lines: list[Line]) -> None:
+    assert read(line) == lines
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"event": {"t": "Levitated"}}, "unknown event or command 'Levitated'"),
+        ({"event": {"t": "speech_started", "item_id": "i"}}, "unknown event or command 'speech_started'"),
+        ({"event": {"t": "Playback", "item_id": "i", "played_ms": "x"}}, "Playback: 'x' is not of type int"),
+        ({"event": {"t": "AudioDropped", "parts": []}}, "AudioDropped has no field 'parts'"),
+        ({"event": 7}, "a JSON object"),
+        ({"event": {"t": "Forwarded", "kind": "output_audio"}}, "item_id, response_id must be texts"),
+        ({"event": {"t": "Tick"}, "do": [{"t": "Nope"}]}, "unknown event or command 'Nope'"),
+        ({"event": {"t": "Tick"}, "do": 7}, "do must be a list"),
+        ({"in": -1}, "in must be a whole number"),
+        ({"out": 1}, "item, response must be texts"),
+        ({"voice": 1}, "context must be a text"),
+        ({}, "none of event, in, out, voice"),
+    ],
+)
+def test_what_is_no_line_is_refused_by_name(line: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read(line)
+
+
+def refusal(kind: str, fields: list[str]) -> str:
+    """What is said of an event, command or value whose fields are all null."""
+    obj = dict.fromkeys(fields)
+    try:
+        if kind in VALUE_CLASSES:
+            FORMAT_1.build(VALUE_CLASSES[kind], obj)
+        else:
+            FORMAT_1.from_json({"t": kind} | obj)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("kind", sorted(NAMES.keys() - {"Forwarded"}))
+def test_every_name_of_format_1_is_known(kind: str) -> None:
+    fields = [name for name in NAMES[kind] if (kind, name) not in GONE]
+    assert "unknown event or command" not in refusal(kind, fields)
+    assert "has no field" not in refusal(kind, fields)
+    assert "has no field 'levity'" in refusal(kind, [*fields, "levity"])
+
+
+@pytest.mark.parametrize("kind", ["OutputStarted", "output_started", "SetInputGate", "set_input_gate", "release_input"])
+def test_what_came_later_is_not_in_format_1(kind: str) -> None:
+    assert "unknown event or command" in refusal(kind, [])

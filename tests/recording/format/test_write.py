@@ -1,0 +1,289 @@
+"""The journal's lines: every event and command comes back from its line, and what is no line is refused by name."""
+
+import contextlib
+import json
+from typing import Any
+
+import pybase64
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core import realtime_events as rt
+from relay.core.redact import clean
+from relay.core.values import Alignment
+from relay.recording.format.lines import (
+    End,
+    Frame,
+    Gap,
+    Happened,
+    InputAudio,
+    Line,
+    OutputAudio,
+    Sent,
+    SpeechAudio,
+)
+from relay.recording.format.read import read_line
+from relay.recording.format.realtime import joined
+from relay.recording.format.serialize import from_json, to_json
+from relay.recording.format.tags import COMMANDS, EVENTS
+from relay.recording.format.write import (
+    encode_commands,
+    end_line,
+    event_line,
+    gap_line,
+    input_frame_line,
+    input_lines,
+    line_of,
+    output_frame_line,
+    output_line,
+    realtime_object,
+    sent_line,
+    speech_line,
+    words_line,
+)
+from relay.session.common.media_types import AudioFrame
+from tests.recording.format.test_serialize import any_of
+
+LINED_EVENTS = [row.kind for row in EVENTS if row.kind not in (rt.ClientSaid, rt.UpstreamSaid)]
+"""Those two have lines of their own."""
+
+
+def read(raw: bytes) -> Line:
+    (line,) = read_line(raw, 2)
+    return line
+
+
+@pytest.mark.parametrize("kind", LINED_EVENTS, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+@settings(max_examples=5, deadline=None)
+def test_every_event_comes_back_from_its_line(kind: type, data: st.DataObject) -> None:
+    event = data.draw(any_of(kind))
+    line = read(event_line(event, 12.25, ()))
+    assert isinstance(line, Happened)
+    assert (line.now, line.do) == (12.25, ())
+    assert to_json(line.event) == json.loads(json.dumps(clean(to_json(event))))
+
+
+@pytest.mark.parametrize("kind", [row.kind for row in COMMANDS], ids=lambda kind: kind.__name__)
+@given(data=st.data())
+@settings(max_examples=5, deadline=None)
+def test_every_command_comes_back_from_do(kind: type, data: st.DataObject) -> None:
+    command = data.draw(any_of(kind))
+    line = read(event_line(ev.Tick(), 1.0, (command,)))
+    assert isinstance(line, Happened)
+    assert line.do is not None
+    assert list(line.do) == json.loads(json.dumps(encode_commands(ev.Tick(), (command,))))
+    assert to_json(from_json(line.do[0])) == line.do[0]
+
+
+@given(now=st.floats(-1e11, 1e11, allow_nan=False), n=st.integers(0, 1 << 40))
+def test_times_and_numbers_are_exact(now: float, n: int) -> None:
+    assert read(sent_line(now, n, 7, kept=False)) == Sent(now, n, 7)
+    assert read(end_line(now, "closed")) == End(now, "closed")
+    assert read(input_lines([now], n)) == InputAudio(now, n)
+    assert read(output_line(now, n, "resp_1", "item_1", 3)) == OutputAudio(now, n, "resp_1", "item_1", 3)
+
+
+@given(st.lists(st.floats(-1e11, 1e11, allow_nan=False), min_size=1), st.integers(0, 1 << 40))
+def test_the_clients_audio_is_written_many_lines_at_once(times: list[float], n: int) -> None:
+    lines = input_lines(times, n).splitlines(keepends=True)
+    assert [read(raw) for raw in lines] == [InputAudio(now, n) for now in times]
+
+
+def test_audio_is_short() -> None:
+    assert input_lines([1.5], 640) == b'{"now":1.5,"in":640}\n'
+    assert json.loads(output_line(2, 480, "resp_1", "item_1", 1)) == {
+        "now": 2, "out": 480, "item": "item_1", "response": "resp_1", "part": 1
+    }  # fmt: skip
+    assert json.loads(output_line(2, 480, "resp_1", "item_1", 1, True))["discarded"] is True
+
+
+@given(any_of(Alignment) | st.none(), st.integers(0, 1 << 40), st.booleans(), st.booleans())
+def test_what_a_voice_spoke_comes_back_but_for_its_audio(
+    told: Alignment | None, n: int, is_last: bool, discarded: bool
+) -> None:
+    commands = (cmd.PlayEnd("item_1", 0, 900),) if is_last and not discarded else ()
+    line = read(speech_line(2.5, n, "ctx", told, commands, discarded))
+    assert line == SpeechAudio(2.5, n, "ctx", told, discarded, tuple(encode_commands(None, commands)))
+
+
+def test_when_the_characters_of_a_secret_sound_is_not_written() -> None:
+    told = Alignment(tuple("key sk-abcdefgh"), tuple(range(15)), (1,) * 15)
+    assert b"chars" not in speech_line(1.0, 2, "ctx", told)
+    assert b"chars" in speech_line(1.0, 2, "ctx", Alignment(("h",), (0,), (1,)))
+
+
+@given(st.text(max_size=20), st.booleans())
+def test_words_that_are_only_told_are_short(text: str, spoken: bool) -> None:
+    event = ev.TextDelta("resp_1", "item_1", 1, text, spoken)
+    raw = words_line(event, 2.5, (cmd.TellText(text),))
+    assert b"send_text_delta" not in raw
+    assert read(raw) == Happened(2.5, event, ({"t": "send_text_delta", "text": text},))
+    assert read(words_line(event, 2.5, ())) == read(event_line(event, 2.5, ()))
+
+
+APPEND = '{"type":"input_audio_buffer.append","audio":"%s"}'
+DELTA = '{"type":"response.output_audio.delta","event_id":"e","item_id":"i","delta":"%s"}'
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        APPEND,
+        '{"type": "input_audio_buffer.append", "audio": "%s"}',
+        '{"audio":"%s","type":"input_audio_buffer.append"}',
+        '{"event_id":"é","type":"input_audio_buffer.append","audio":"%s"}\n',
+    ],
+)
+@given(samples=st.binary(min_size=1, max_size=40))
+def test_an_append_comes_back_as_it_was(shape: str, samples: bytes) -> None:
+    frame = (shape % pybase64.b64encode_as_string(samples)).encode()
+    raw, cut = input_frame_line(1.5, frame)
+    line = read(raw)
+    assert isinstance(line, InputAudio)
+    assert (cut, line.n_bytes) == (samples, len(samples))
+    assert joined(line.frame or Frame(), samples) == frame
+    assert (line.frame is None) == (shape == APPEND)
+
+
+@given(samples=st.binary(min_size=1, max_size=40), is_usual=st.booleans())
+def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
+    frame = (DELTA % pybase64.b64encode_as_string(samples)).encode()
+    raw, cut = output_frame_line(1.5, AudioFrame(frame, len(samples), DELTA.index("%s") if is_usual else -1))
+    line = read(raw)
+    assert isinstance(line, OutputAudio)
+    assert (cut, line.n_bytes, line.discarded) == (samples, len(samples), False)
+    assert line.frame is not None
+    assert joined(line.frame, samples) == frame
+
+
+def test_bits_that_base64_does_not_use_are_not_kept() -> None:
+    raw, samples = input_frame_line(1.5, (APPEND % "AAB=").encode())
+    assert (read(raw), samples) == (InputAudio(1.5, 2), bytes(2))
+    raw, samples = output_frame_line(1.5, AudioFrame((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
+    line = read(raw)
+    assert isinstance(line, OutputAudio)
+    assert (line.n_bytes, samples) == (2, bytes(2))
+
+
+def test_an_append_without_audio_is_audio_of_no_length() -> None:
+    assert input_frame_line(1.5, (APPEND % "").encode()) == (b'{"now":1.5,"in":0}\n', b"")
+
+
+@pytest.mark.parametrize("frame", [APPEND % "A", '{"type":"input_audio_buffer.append"}'])
+def test_what_the_uplink_takes_for_no_append_is_no_line(frame: str) -> None:
+    with pytest.raises(ValueError):
+        input_frame_line(1.5, frame.encode())
+
+
+@pytest.mark.parametrize(("delta", "n_bytes"), [("Hello.", 0), ("abcd", 0), ("A", 1), ("é", 1)])
+@pytest.mark.parametrize("is_usual", [True, False])
+def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes: int, is_usual: bool) -> None:
+    frame = (DELTA % delta).encode()
+    raw, samples = output_frame_line(1.5, AudioFrame(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
+    assert (read(raw), samples) == (Happened(1.5, rt.UpstreamSaid(frame, {}), ("=",)), b"")
+    assert b"read" not in raw
+
+
+def test_an_event_passed_on_says_so_by_saying_nothing() -> None:
+    said = rt.ClientSaid({"type": "response.create"})
+    line, samples = realtime_object(said, 1.5, (rt.TellUpstream(said.body),))
+    assert (line, samples) == ({"now": 1.5, "up": {"type": "response.create"}}, b"")
+    assert read(line_of(line)) == Happened(1.5, said, ("=",))
+    heard = rt.UpstreamSaid(b'{"type":"x"}', {"type": "x"})
+    line, _ = realtime_object(heard, 1.5, ())
+    assert line == {"now": 1.5, "down": '{"type":"x"}', "read": True, "do": []}
+    assert read(line_of(line)) == Happened(1.5, heard, ())
+
+
+def test_audio_in_an_event_that_was_read_stands_apart() -> None:
+    body = {"type": "input_audio_buffer.append", "audio": "AAAA", "event_id": "e1"}
+    line, samples = realtime_object(rt.ClientSaid(body), 1.5, (rt.TellUpstream({**body, "audio": "AAAA" * 200}),))
+    assert samples == bytes(3)
+    assert line["said"] == {"type": "input_audio_buffer.append", "event_id": "e1"}
+    assert line["do"][0]["body"]["audio"] == "800 characters"
+    back = read(line_of(line))
+    assert isinstance(back, Happened)
+    assert (back.n_audio_bytes, back.event) == (3, rt.ClientSaid(line["said"]))
+
+
+def test_gaps_and_failures() -> None:
+    assert read(gap_line(Gap(3, 1.0, 2.0))) == Gap(3, 1.0, 2.0)
+    failed = read(event_line(ev.Tick(), 1.0, None, "ValueError: sk-abcdefgh"))
+    assert isinstance(failed, Happened)
+    assert (failed.do, failed.raised) == (None, "ValueError: […]")
+
+
+def test_no_credential_gets_into_a_line() -> None:
+    line = event_line(
+        ev.ToolReturned(
+            "call_1", "done", '{"api_key": "abcdef"} Bearer abcdefgh', 1, {"password": "xyzzy", "city": "Rome"}
+        ),
+        1.0,
+        (cmd.TellError("upstream_error", "key=abcdef123"),),
+    )
+    for secret in (b"abcdef", b"xyzzy"):
+        assert secret not in line
+    assert b"Rome" in line
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "a JSON object"),
+        (b"{}", "now must be a time"),
+        (b'{"now":"x"}', "now must be a time"),
+        (b'{"now":true,"end":""}', "now must be a time"),
+        (b'{"now":1}', "none of event, said, up, down, in, out, voice"),
+        (b'{"now":1,"in":-1}', "in must be a whole number"),
+        (b'{"now":1,"in":1.5}', "in must be a whole number"),
+        (b'{"now":1,"out":1}', "item, response must be texts"),
+        (b'{"now":1,"sent":1}', "crc must be"),
+        (b'{"now":1,"voice":-1,"context":"c"}', "voice must be a whole number"),
+        (b'{"now":1,"voice":1}', "context must be a text"),
+        (b'{"now":1,"voice":1,"context":"c","chars":"x"}', "alignment: 'x' is not a list"),
+        (b'{"now":1,"voice":1,"context":"c","chars":["x"]}', "alignment: None is not a list"),
+        (b'{"gap":7}', "records must be"),
+        (b'{"now":1,"words":7}', "must be texts"),
+        (b'{"now":1,"event":{"t":"nope"}}', "unknown event or command"),
+        (b'{"now":1,"event":{"t":"deadline_reached"},"do":7}', "do must be a list"),
+        (b'{"now":1,"event":{"t":"deadline_reached"},"do":[7]}', "do must be a list"),
+        (b'{"now":1e300,"end":""}', "now must be a time"),
+        (b"\xff", "not JSON"),
+    ],
+)
+def test_what_is_no_line_is_refused_by_name(raw: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read(raw)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps({"now": 1, "event": text}).encode()))
+def test_no_line_raises_anything_but_a_value_error(raw: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        read(raw)
+
+
+def test_cleaning_twice_is_cleaning_once() -> None:
+    value: Any = {"text": "token=abc and sk-12345678", "token": "abc", "list": ["Bearer abcdefgh"]}
+    assert clean(clean(value)) == clean(value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"unredacted":5}', b'{"unredacted":[]}', b'{"unredacted":null}', b'{"unredacted":', b'{"unredacted":}',
+        b'{"unredacted":{"now":1,"event":5}}', b'{"unredacted":{"now":1,"do":5,"up":{}}}',
+        b'{"unredacted":{"now":1,"up":{},"do":[5]}}',
+        b'{"unredacted":{"now":1,"up":{},"do":[{"frame":5,"t":"forward_to_client"}]}}',
+        b'{"unredacted":{"now":1,"up":{},"do":[{"frame":"x"}]}}', b'{"unredacted":{"now":1,"down":5}}',
+        b'{"unredacted":' * 5000 + b'{"now":1,"end":"x"}' + b"}" * 5000,
+        b'{"now": 1,"event":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)  # fmt: skip
+def test_a_line_that_nobody_wrote_is_a_value_error_and_nothing_else(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        read(line + b"\n")

@@ -1,0 +1,46 @@
+"""Recordings as format 1 had them: audio as an event that is passed on, classes and fields of Python as names."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from relay.recording.folder import HEADER, JOURNAL
+from relay.recording.format.version1 import CLASSES, FIELDS
+
+SENT_AUDIO = {"item_id": "item_a", "n_bytes": 0, "response_id": "resp_1", "content_index": 0, "crc": 0}
+"""The command that passed audio of an external voice on, whose members nobody reads."""
+
+
+def make_format_1(folder: Path) -> Path:
+    """Turn a device's recording of format 2 into one of format 1."""
+    header = orjson.loads((folder / HEADER).read_bytes())
+    (folder / HEADER).write_bytes(orjson.dumps(header | {"format": 1}))
+    told, started = [], None
+    for line in map(orjson.loads, (folder / JOURNAL).read_bytes().splitlines()):
+        if "do" in line:
+            line["do"] = [_renamed(one) for one in line["do"] if one["t"] not in ("set_input_gate", "release_input")]
+        if line.get("event", {}).get("t") == "output_started":
+            started = line.get("do", [])
+            continue
+        if "event" in line:
+            line["event"] = _renamed(line["event"])
+        if line.pop("discarded", False):
+            line["do"] = []
+        elif "voice" in line:
+            line["do"] = [*line.get("do", []), {"t": "Forwarded", "kind": "output_audio", **SENT_AUDIO}]
+        elif "out" in line and started:
+            line["do"] = [*started, "="]
+        started = None
+        told.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    (folder / JOURNAL).write_bytes(b"".join(told))
+    return folder
+
+
+def _renamed(obj: dict[str, Any]) -> dict[str, Any]:
+    names = FIELDS.get(obj["t"], {})
+    renamed = {names.get(name, name): member for name, member in obj.items()} | {"t": CLASSES[obj["t"]]}
+    if "clips" in renamed:
+        clips = FIELDS["sent_part"]
+        renamed["clips"] = [{clips.get(name, name): one for name, one in clip.items()} for clip in renamed["clips"]]
+    return renamed

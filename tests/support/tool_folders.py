@@ -1,0 +1,11 @@
+"""The tools of one folder, found the way the relay finds them."""
+
+from pathlib import Path
+
+from relay.toolkit.discovery import LoadResult, load_sources
+from relay.toolkit.sources import ToolSources
+
+
+def load_folder(path: Path) -> LoadResult:
+    """The tools of a folder and what is below it."""
+    return load_sources(ToolSources(folders=f"{path}/...", base_dir=path.parent))

@@ -1,0 +1,200 @@
+"""The upstream's audio between two ends that both speak the protocol: counted, rewritten around, and never read."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from relay.core.events import MalformedUpstream
+from relay.core.realtime_events import UpstreamSaid
+from relay.session.common.media_types import AudioFrame
+from relay.wire.beta import BetaClient, BetaUpstream
+from relay.wire.front import FrontCodec, find_audio
+
+PCM = bytes(range(250))
+AUDIO = base64.b64encode(PCM).decode()
+KIND = "response.output_audio.delta"
+DELTA: dict[str, Any] = {
+    "type": KIND,
+    "event_id": "event_1",
+    "response_id": "resp_1",
+    "item_id": "item_1",
+    "output_index": 2,
+    "content_index": 0,
+    "delta": AUDIO,
+}
+COMPACT, SPACED = (",", ":"), (", ", ": ")
+separators = pytest.mark.parametrize("separators", [COMPACT, SPACED], ids=["compact", "spaced"])
+
+
+def frame_of(event: object, separators: tuple[str, str] = COMPACT) -> bytes:
+    return json.dumps(event, separators=separators).encode()
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in DELTA.items() if name != key}
+
+
+def decoded(raw: bytes, *, read_all: bool = False) -> AudioFrame | UpstreamSaid | MalformedUpstream:
+    [event] = FrontCodec().decode_upstream(raw, read_all=read_all)
+    return event
+
+
+@separators
+@pytest.mark.parametrize("tail", [{}, {"obfuscation": "x"}, {"more": {"delta": "AAAA"}}, {"delta_2": "AAAA"}])
+def test_audio_is_found_in_its_usual_shapes(separators: tuple[str, str], tail: dict[str, Any]) -> None:
+    raw = frame_of(DELTA | tail, separators)
+    found = find_audio(raw)
+    assert found == AudioFrame(raw, len(PCM), raw.index(AUDIO.encode()))
+    assert found.raw is raw
+    assert decoded(raw) == decoded(raw, read_all=True) == found
+
+
+@given(pcm=st.binary(max_size=400), spaced=st.booleans(), tail=st.booleans())
+def test_the_length_of_found_audio_is_its_decoded_length(pcm: bytes, spaced: bool, tail: bool) -> None:
+    event = DELTA | {"delta": base64.b64encode(pcm).decode()} | ({"more": "AAAA"} if tail else {})
+    found = find_audio(frame_of(event, SPACED if spaced else COMPACT))
+    assert found is not None
+    assert found.n_bytes == len(pcm)
+    assert bytes(found.raw[found.audio_at :]).startswith(base64.b64encode(pcm) + b'"')
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        frame_of(dict(reversed(DELTA.items()))),
+        frame_of({"event_id": "event_1"} | without("event_id")),
+        frame_of(DELTA, (" , ", " : ")),
+        frame_of(DELTA | {"delta": base64.b64encode(b"\xff" * 30).decode()}).replace(b"/", rb"\/"),
+        frame_of({"type": KIND, "item_id": "x" * 600} | without("item_id")),
+        frame_of({"type": KIND, "part": {"n": 1, "delta": "AAAA"}} | DELTA),
+    ],
+    ids=["type last", "id first", "wide", "escaped slashes", "long id", "delta of another object"],
+)
+@pytest.mark.parametrize("read_all", [False, True])
+def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes, read_all: bool) -> None:
+    event = decoded(raw, read_all=read_all)
+    n_bytes = len(base64.b64decode(json.loads(raw)["delta"]))
+    assert event == AudioFrame(raw, n_bytes, -1)
+    assert FrontCodec().audio_to_client(event, None) == [raw]
+
+
+@separators
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": KIND, "item_id": "delta", "content_index": 0},
+        {"type": KIND, "item_id": "delta", "content_index": "AAAA"},
+        {"type": KIND, "item_id": '","delta":"AAAA'},
+        {"type": KIND, 'x"delta': "AAAA"},
+        {"type": KIND, "part": {"n": 1, "delta": "AAAA"}},
+        {"type": KIND, "delta": None},
+        {"type": KIND, "delta": ["AAAA"]},
+        {"type": "response.output_text.delta", "delta": "AAAA"},
+        {"type": "response.output_audio.delta.x", "delta": "AAAA"},
+        {"note": "response.output_audio.delta", "delta": "AAAA"},
+        {"type": "error", "error": {"type": KIND, "delta": "AAAA"}},
+    ],
+)
+def test_what_is_no_audio_is_no_audio(separators: tuple[str, str], event: dict[str, Any]) -> None:
+    raw = frame_of(event, separators)
+    assert find_audio(raw) is None
+    assert decoded(raw, read_all=True) == UpstreamSaid(raw, event)
+
+
+names = st.sampled_from(["delta", "type", "item_id", "part", '","delta":"AAAA', 'x"delta', "{", "\\", ",", "é"])
+members = st.dictionaries(
+    names,
+    st.recursive(
+        names | st.none() | st.integers(0, 9) | st.just(AUDIO),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner, max_size=2),
+        max_leaves=4,
+    ),
+    max_size=5,
+)
+
+
+@given(kind=st.sampled_from([KIND, "response.output_text.delta", "error"]), more=members, spaced=st.booleans())
+def test_nothing_but_audio_deltas_is_ever_found(kind: str, more: dict[str, Any], spaced: bool) -> None:
+    event = {"type": kind} | more
+    raw = frame_of(event, SPACED if spaced else COMPACT)
+    found = find_audio(raw)
+    if found is not None:
+        assert event["type"] == KIND
+        assert bytes(found.raw[found.audio_at :]).startswith(frame_of(event["delta"])[1:])
+    is_audio = event["type"] == KIND and isinstance(event.get("delta"), str)
+    assert isinstance(decoded(raw, read_all=True), AudioFrame) == is_audio
+    assert isinstance(decoded(raw), AudioFrame) == is_audio
+
+
+def renumbered(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A view that moves what has an `output_index`, and leaves alone what has none."""
+    index = event.get("output_index")
+    return {**event, "output_index": index - 1} if type(index) is int else event
+
+
+@given(
+    order=st.permutations(list(without("type"))),
+    dropped=st.sets(st.sampled_from(["output_index", "event_id", "content_index"])),
+    item_id=st.text(max_size=8),
+    pcm=st.binary(max_size=60),
+    spaced=st.booleans(),
+    dialects=st.tuples(st.booleans(), st.booleans()),
+)
+@example(["delta"], set(), "", PCM, False, (False, False))
+@example(["output_index", "delta"], set(), "", PCM, False, (False, False))
+@example(["delta", "output_index"], set(), "", PCM, True, (True, False))
+@example(["output_index", "response_id", "item_id", "content_index", "delta"], set(), "", PCM, True, (True, True))
+def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
+    order: list[str], dropped: set[str], item_id: str, pcm: bytes, spaced: bool, dialects: tuple[bool, bool]
+) -> None:
+    has_beta_client, has_beta_upstream = dialects
+    codec = FrontCodec(BetaClient() if has_beta_client else None, BetaUpstream() if has_beta_upstream else None)
+    audio = base64.b64encode(pcm).decode()
+    event = {"type": KIND} | {
+        key: {"item_id": item_id, "delta": audio}.get(key, DELTA[key]) for key in order if key not in dropped
+    }
+    is_audio = "delta" in event
+    said = event | ({"type": "response.audio.delta"} if has_beta_upstream else {})
+    for frame in codec.decode_upstream(frame_of(said, SPACED if spaced else COMPACT), read_all=True):
+        assert isinstance(frame, AudioFrame) == is_audio
+        if isinstance(frame, AudioFrame):
+            assert frame.n_bytes == len(pcm)
+            [message] = codec.audio_to_client(frame, renumbered)
+            shown = {**renumbered(event)} | ({"type": "response.audio.delta"} if has_beta_client else {})
+            assert json.loads(bytes(message)) == shown
+            assert bytes(message).count(b'"' + audio.encode() + b'"') >= 1, "the audio is untouched"
+
+
+@separators
+def test_audio_at_the_end_of_its_event_is_rewritten_without_being_read(separators: tuple[str, str]) -> None:
+    raw = frame_of(DELTA | {"delta": "no base64, and @ is not even text"}, separators).replace(b"@", b"\xff")
+    frame = decoded(raw, read_all=True)
+    assert isinstance(frame, AudioFrame)
+    [message] = FrontCodec().audio_to_client(frame, renumbered)
+    assert message == frame_of(DELTA | {"output_index": 1, "delta": ""})[:-2] + raw[frame.audio_at :]
+
+
+def test_audio_that_the_view_leaves_alone_is_not_written_anew() -> None:
+    for raw in (frame_of(DELTA), frame_of(dict(reversed(DELTA.items())))):
+        frame = decoded(raw, read_all=True)
+        assert isinstance(frame, AudioFrame)
+        [message] = FrontCodec().audio_to_client(frame, lambda event: event)
+        assert message is raw
+
+
+@given(data=st.data())
+def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
+    raw = bytearray(frame_of(DELTA | data.draw(st.sampled_from([{}, {"more": [1]}, {"output_index": "x"}]))))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(raw) - 1) | st.integers(0, 160))
+        piece = data.draw(st.binary(max_size=2) | st.sampled_from([b'"delta":"', b'"type":"x",', b"[" * 300, b'"}']))
+        raw[at : at + data.draw(st.integers(0, 2))] = piece
+    codec = FrontCodec(BetaClient() if data.draw(st.booleans()) else None)
+    for told in codec.decode_upstream(bytes(raw), read_all=True):
+        if isinstance(told, AudioFrame):
+            assert len(codec.audio_to_client(told, renumbered)) == 1
