@@ -137,6 +137,7 @@ class Files:
             try:
                 take(descriptor)
                 write_private(self.folder / HEADER, self.header)  # a recording from here on, and locked
+                self.header = b""
             except OSError:
                 os.close(descriptor)
                 raise
