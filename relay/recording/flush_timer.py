@@ -56,6 +56,6 @@ class FlushTimer:
 
     def _flush(self, turn: int, at: float) -> None:
         self._turn, self._turn_at = turn, max(at, asyncio.get_running_loop().time() - FLUSH_S)
-        for recorder in self._groups[turn]:
+        for recorder in tuple(self._groups[turn]):
             recorder.flush()
         self._arm()

@@ -152,9 +152,9 @@ class RecordingService:
                 async with asyncio.timeout(TIDY_EVERY_S):
                     await self._due.wait()
             self._due.clear()
-            await self._run_finish()
+            await self.finish_recordings()
 
-    async def _run_finish(self) -> None:
+    async def finish_recordings(self) -> None:
         arguments = [str(self.root)]
         for name, limit in zip(("--max-days", "--max-mb"), self._limits, strict=True):
             if limit is not None:
