@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from relay.recording.rerun import rerun
 
 from relay.core import voice as voice_rules
 from relay.peers import elevenlabs
 from relay.recording.folder import all_recordings
 from relay.recording.reader import Recording
+from relay.recording.replay.verify import verify
 from relay.recording.timeline import listen
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay
@@ -271,7 +271,7 @@ async def test_a_recorded_voice_runs_identically(tmp_path: Path, rate: int, per_
     (folder,) = all_recordings(tmp_path)
     assert (folder / "voice.pcm").read_bytes() == b"\x01\x00" * (1300 * per_ms // 2)
     recording = Recording(folder)
-    outcome = rerun(recording)
+    outcome = verify(recording)
     assert outcome.difference is None
     assert outcome.sent_bytes == len(client.audio)
     (heard,) = listen(recording).timeline.heard

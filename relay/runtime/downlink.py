@@ -139,10 +139,8 @@ class RealtimeDownlink:
                 self._dispatch(decoded)
 
     def _push(self, message: bytes, n_bytes: int) -> None:
-        now, view, ledger = self._clock(), self._view, self._ledger
-        ledger.output_bytes += n_bytes
-        ledger.output_at = now
-        ledger.plays_until = max(ledger.plays_until, now) + n_bytes / view.bytes_per_ms / 1000
+        now, view = self._clock(), self._view
+        self._ledger.add_played_at_once(n_bytes, now, view.bytes_per_ms)
         if self._record is not None:
             self._record(AudioFrame(message, n_bytes, audio_at(message) if n_bytes else -1), now)
         if self._passes and not view.hidden_outputs and len(message) <= LONG_BYTES:

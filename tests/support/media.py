@@ -85,7 +85,7 @@ class Media:
 
     def _input(self, audio: InputAudio, now: float) -> list[Any]:
         ledger = self.session.ledger
-        ledger.add_input(audio.n_bytes)
+        ledger.input_bytes += audio.n_bytes
         if self.gate != "held":
             return [*self._sent(audio.raw)]
         bytes_per_ms = self.session.options.input.bytes_per_ms if isinstance(self.session, DeviceSession) else 48

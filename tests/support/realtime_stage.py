@@ -67,7 +67,7 @@ class RealtimeStage:
 
     def microphone(self, n_bytes: int = 960) -> "RealtimeStage":
         """What the uplink does with an append of audio."""
-        self.session.ledger.add_input(n_bytes)
+        self.session.ledger.input_bytes += n_bytes
         return self
 
     def returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":

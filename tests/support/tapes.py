@@ -153,7 +153,7 @@ class Tape:
         """Let an event happen, or audio come."""
         match happening:
             case bytes(samples):
-                self.session.input(len(samples), now)
+                self.session.input(len(samples))
                 self._write(input_lines([now], len(samples)), CLIENT_AUDIO, samples)
             case AudioDelta():
                 self._output(happening, now)
@@ -179,7 +179,7 @@ class Tape:
     def _output(self, delta: AudioDelta, now: float) -> None:
         key, samples = (delta.item_id, delta.content_index), pybase64.b64decode(delta.audio)
         rules = self.session.rules
-        if not rules.discards(delta.response_id) and not rules.plays(key):
+        if delta.response_id not in rules.discarded and key not in rules.started:
             self._event(ev.OutputStarted(delta.response_id, *key), now)
         discarded = self.session.discards_output(delta.response_id, key)
         if not discarded:

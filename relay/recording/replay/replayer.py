@@ -77,8 +77,8 @@ class Replayer:
         match line:
             case Happened():
                 outcome = self._happened(line)
-            case InputAudio(now, n_bytes):
-                self._replayed.input(n_bytes, now)
+            case InputAudio():
+                self._replayed.input(line.n_bytes)
                 outcome = None
             case OutputAudio():
                 outcome = self._output(line)

@@ -44,10 +44,10 @@ class ReplayedSession:
                     self._held.take(until_bytes)
         return commands
 
-    def input(self, n_bytes: int, now: float) -> None:
+    def input(self, n_bytes: int) -> None:
         """Audio of the client's came."""
         ledger = self.ledger
-        ledger.add_input(n_bytes)
+        ledger.input_bytes += n_bytes
         if self._gate == "held":
             ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
 

@@ -17,7 +17,7 @@ class MediaLedger:
 
     def __init__(self, started_at: float = 0.0) -> None:
         self.input_bytes = 0
-        """The client's audio, in its own format, since the session began."""
+        """The client's audio, in its own format, since the session began; the uplink adds each frame."""
         self.dropped_input_bytes = 0
         """What of it was held back for too long and dropped, always the oldest that was held."""
         self.output_bytes = 0
@@ -38,10 +38,6 @@ class MediaLedger:
         return self._parts.get(key, 0)
 
     # -- for the audio lines ------------------------------------------------------------------------------------------
-
-    def add_input(self, n_bytes: int) -> None:
-        """The client sent audio."""
-        self.input_bytes += n_bytes
 
     def drop_input(self, n_bytes: int) -> None:
         """The oldest held audio was dropped."""

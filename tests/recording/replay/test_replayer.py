@@ -104,8 +104,8 @@ def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.Monke
     entries = journal(sorted([*conversation(), late], key=lambda event: event[0]))  # after the barge-in
     assert [entry.line.discarded for entry in entries if isinstance(entry.line, OutputAudio)] == [False, False, True]
     assert first_difference(BEGINNING, entries) is None
-    monkeypatch.setattr(device_session.DeviceSession, "discards", lambda *_: False)
-    monkeypatch.setattr(device_session.DeviceSession, "plays", lambda *_: True)
+    monkeypatch.setattr(device_session.DeviceSession, "discarded", ())
+    monkeypatch.setattr(device_session.DeviceSession, "started", {("item_a", 0)})
     found = first_difference(BEGINNING, entries)
     assert found is not None
     assert (found.recorded, found.today) == (["the audio is discarded"], ["the audio goes on"])
