@@ -127,9 +127,9 @@ class RealtimeBatchBuilder(BatchBuilder):
         ]
 
     def _cut_frame(self, frame: bytes, now: float) -> Record:
-        cut = cut_append(frame)
-        if cut is not None and not cut[0]:
-            return cut[1]
+        around, cut_samples = cut_append(frame)
+        if not around:
+            return cut_samples
         line, samples = input_frame_line(now, frame)
         return BatchBuilder.line, self._secrets.redact_json(line), samples
 

@@ -96,7 +96,6 @@ def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
     buffer = stage.buffer
     buffer.input(b'{"type":"input_audio_buffer.append","audio":"AAAA"}', 10.0)
     buffer.input(b'{"type": "input_audio_buffer.append", "audio": "AQEB"}', 10.1)
-    buffer.input(b'{"type":"input_audio_buffer.append","audio":"AQF="}', 10.2)  # a decoder would ignore the last bits
     raw = b'{"type":"response.output_audio.delta","delta":"AgIC","n":1}'
     buffer.output_frame(AudioFrame(memoryview(raw), 3, raw.index(b"AgIC")), 10.3)
     buffer.input(b'{"type":"input_audio_buffer.append","audio":"AwMD"}', 10.4)
@@ -104,7 +103,6 @@ def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
     assert batch.journal.decode().splitlines() == [
         '{"now":10.0,"in":3}',
         '{"now":10.1,"in":3,"head":"{\\"type\\": \\"input_audio_buffer.append\\", \\"audio\\": \\"","tail":"\\"}"}',
-        '{"now":10.2,"up":{"type":"input_audio_buffer.append","audio":"AQF="}}',
         '{"now":10.3,"out":3,"head":"{\\"type\\":\\"response.output_audio.delta\\",\\"delta\\":\\"",'
         '"tail":"\\",\\"n\\":1}"}',
         '{"now":10.4,"in":3}',

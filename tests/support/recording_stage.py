@@ -71,7 +71,7 @@ class RecordedSession:
         for happening in happenings:
             self.now += 0.02
             if isinstance(happening, bytes):
-                self.rules.input(len(happening), self.now)
+                self.rules.input(len(happening))
                 self.recorder.input(happening, self.now)
             else:
                 self.recorder.event(happening, self.now, self.rules.handle(happening, self.now))
