@@ -526,6 +526,7 @@ class DeviceSession:
         if self.turns.speech is not None:
             self.turns.speech.close()
         self._emit(CloseUpstream())
+        self.turns.playback.clips.clear()  # what still comes is for nobody
         self.phase = Phase.ENDED
 
     # -- the client's words -------------------------------------------------------------------------------------------

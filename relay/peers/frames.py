@@ -50,13 +50,21 @@ class MessageListener(WSListener):
     _strict_text = False
 
     def __init__(self, max_message_bytes: int) -> None:
-        self.transport: WSTransport | None = None
+        # What a message needs stands together at the beginning: an instance's attributes lie in this order in memory.
+        self.unread_bytes = 0
+        """Bytes that have come since the last whole frame; counted for those whose messages are long."""
+        self._fragment_type: WSMsgType | None = None
+        self._max_message_bytes = max_message_bytes
+        self.on_text: Callable[[bytes], None] = _ignore
+        self.on_binary: Callable[[bytes], None] = _ignore
         self.send_text: Callable[[Chunk], None] = _ignore
         """Send one text message; without effect before the connection stands and once it is closing."""
         self.send_binary: Callable[[Chunk], None] = _ignore
         """Send one binary message; without effect before the connection stands and once it is closing."""
-        self.on_text: Callable[[bytes], None] = _ignore
-        self.on_binary: Callable[[bytes], None] = _ignore
+        self.is_writable = True
+        self.fragment_bytes = 0
+        """Bytes of the fragments of a message that is not whole yet."""
+        self.transport: WSTransport | None = None
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
         self.on_control: Callable[[], None] = no_matter
@@ -74,15 +82,8 @@ class MessageListener(WSListener):
         self.on_resumed: Callable[[], None] = no_matter
         """The peer is read again."""
         self.is_open = False
-        self.is_writable = True
-        self.unread_bytes = 0
-        """Bytes that have come since the last whole frame; counted for those whose messages are long."""
         self._paused_by: frozenset[str] = frozenset()
-        self._max_message_bytes = max_message_bytes
         self._fragments: list[bytes] = []
-        self.fragment_bytes = 0
-        """Bytes of the fragments of a message that is not whole yet."""
-        self._fragment_type: WSMsgType | None = None
         self._frames_after_close = 0
         self._told_closed = False
         self._own_close: tuple[int, str] | None = None

@@ -106,7 +106,7 @@ class DeviceDownlink:
 class RealtimeDownlink:
     """From the upstream's deltas to a Realtime client, rewritten around their text where the rules want it."""
 
-    __slots__ = ("_client", "_clock", "_codec", "_dispatch", "_ledger", "_passes", "_record", "_view")
+    __slots__ = ("_client", "_clock", "_codec", "_delta_bytes", "_dispatch", "_ledger", "_passes", "_record", "_view")
 
     def __init__(
         self,
@@ -125,10 +125,11 @@ class RealtimeDownlink:
         self._dispatch = dispatch
         self._record = recorder.output_frame if recorder is not None else None
         self._passes = codec.passes_deltas
+        self._delta_bytes = codec.delta_bytes
 
     def take(self, message: bytes) -> None:
         """One text message of the upstream's."""
-        n_bytes = self._codec.delta_bytes(message)
+        n_bytes = self._delta_bytes(message)
         if n_bytes >= 0:
             self._push(message, n_bytes)
             return

@@ -69,14 +69,18 @@ class Uplink:
 
     def execute(self, command: cmd.InputCommand) -> None:
         """Carry out what the rules want of the client's audio."""
+        self._send_text = self._upstream.send_text  # bound once the connection stands, as it does by now
         if isinstance(command, cmd.ReleaseInput):
             self._release(command.until_bytes)
             return
         self._gate = command.gate
         self._is_open = command.gate == "open"
-        self._send_text = self._upstream.send_text  # looked up once: there is one since the connection stands
         if command.gate != "held":
             self._release(None)
+
+    def upstream_reads_again(self) -> None:
+        """What is dropped from here on is told again."""
+        self.dropped_bytes = 0
 
     def _keep_back(self, payload: Chunk, n_bytes: int) -> None:
         """Audio came while the gate is not open."""

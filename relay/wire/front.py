@@ -56,7 +56,8 @@ _USUAL_APPENDS = (
 """How nearly all appended audio is written: by JavaScript, by Python's `json`, and by pydantic from the API's types."""
 AUDIO_DELTA = "response.output_audio.delta"
 _USUAL_AUDIO = tuple(head for head in USUAL_DELTAS if AUDIO_DELTA.encode() in head)
-_AUDIO_KEY, _SPACED_AUDIO_KEY = b'"delta":"', b'"delta": "'
+_AUDIO_KEY, _SPACED_AUDIO_KEY = b',"delta":"', b', "delta": "'  # with the comma: else it may be the end of another key
+_EMPTY_DELTA = b',"delta":""}'
 _BLANK_AT = len(b'{"type":')
 _DELTA_HEAD_BYTES = 512
 _PAD = ord("=")
@@ -129,7 +130,7 @@ def _no_delta(raw: bytes) -> int:
 
 def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | UpstreamSaid:
     delta, kind = body.get("delta"), body.get("type")
-    if not isinstance(delta, str) or kind not in UNTOUCHED:
+    if not isinstance(delta, str) or not isinstance(kind, str) or kind not in UNTOUCHED:
         return UpstreamSaid(raw, body)
     is_audio, n_bytes = kind == AUDIO_DELTA, delta_bytes(raw)
     if n_bytes >= 0:
@@ -138,18 +139,27 @@ def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | Upstrea
 
 
 def _rewritten(raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
-    """A delta as `view` shows it; audio that is its last member is not parsed. What is no JSON stays as it is."""
+    """A delta as `view` shows it; audio that is its last member is not parsed.
+
+    What is no JSON stays as it is, and so does what could not be written anew.
+    """
     starts_at = audio_at(raw) if delta_bytes(raw) > 0 and raw.endswith(b'"}') else -1
     is_apart = starts_at > 0 and raw.find(b'"', starts_at) == len(raw) - 2
+    around = raw[:starts_at] + b'"}' if is_apart else raw
+    if has_too_many_members(around, MAX_UPSTREAM_MEMBERS):
+        return raw
     try:
-        body = orjson.loads(raw[:starts_at] + b'"}' if is_apart else raw)
+        body = orjson.loads(around)
     except orjson.JSONDecodeError:
         return raw
     shown = view(body)
-    if shown is body:
+    if shown is body or not is_writable(around, body):
         return raw
     written = orjson.dumps(shown)
-    return written[:-2] + raw[starts_at:] if is_apart else written
+    if not is_apart:
+        return written
+    # A delta that is named twice is written where it was first named.
+    return written[:-2] + raw[starts_at:] if written.endswith(_EMPTY_DELTA) else raw
 
 
 class FrontCodec:

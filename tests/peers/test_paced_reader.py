@@ -17,7 +17,8 @@ class Reader:
         self.clock = FakeClock()
         self.socket = MessageListener(1000)
         self.seen: list[object] = []
-        self.paced = PacedReader(self.socket, self._handle, lambda *end: self.seen.append(end), self.clock)
+        self.paced = PacedReader(self.socket, lambda *end: self.seen.append(end), self.clock)
+        self.paced.handle = self._handle
         self.done = asyncio.Event()
 
     def _handle(self, message: bytes) -> None:

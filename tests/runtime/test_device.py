@@ -239,6 +239,10 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -
         stage.upstream.resume_writing()
         stage.say(bytes(960))
         assert appended(stage) == bytes(960)
+        stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
+        stage.upstream.pause_writing()
+        stage.say(bytes(960))
+        assert [one["code"] for one in stage.messages()] == ["audio_backlog"] * 2, "told again the next time"
 
 
 # -- the downlink -----------------------------------------------------------------------------------------------------
@@ -269,6 +273,20 @@ async def test_audio_of_a_response_that_was_given_up_is_recorded_and_goes_no_fur
         assert stage.heard() == bytes(4800)
         assert stage.recorder.all("output")[-1][1:3] == (b"\1\1" * 100, True)
         assert stage.core.ledger.output_bytes == 4800
+
+
+@in_virtual_time
+async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> None:
+    async with running() as stage:
+        stage.ready()
+        stage.hear(delta(1, 1, bytes(480)))
+        stage.tell({"type": "bye"})
+        stage.sent.clear()
+        stage.runtime.dispatch(ev.Tick())
+        stage.upstream_transport.is_close_frame_sent = False  # as for what was read before, and waits its turn
+        stage.hear(delta(1, 1, bytes(480)), delta(2, 2, bytes(480)))
+        assert stage.heard() == b""
+        assert [entry[2] for entry in stage.recorder.all("output")] == [False, True, True]
 
 
 @in_virtual_time

@@ -7,10 +7,12 @@ from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
+from relay.core.realtime_events import UpstreamSaid
 from relay.core.realtime_session import RealtimeSession
 from relay.core.values import Alignment
 from relay.session.common.held_input import HeldInput
-from relay.session.common.media_types import InputGate
+from relay.session.common.media_types import AudioFrame, InputGate
+from relay.wire.front import FrontCodec, audio_at
 
 
 class InputAudio(NamedTuple):
@@ -38,6 +40,14 @@ class SpeechAudio(NamedTuple):
     context_id: str
     n_bytes: int
     alignment: Alignment | None = None
+
+
+def deltas_and_events(codec: FrontCodec, raw: bytes) -> list[AudioFrame | UpstreamSaid | ev.MalformedUpstream]:
+    """What the downlink of a Realtime client makes of a message of the upstream's."""
+    n_bytes = codec.delta_bytes(raw)
+    if n_bytes >= 0:
+        return [AudioFrame(raw, n_bytes, audio_at(raw) if n_bytes else -1)]
+    return [*codec.decode_upstream(raw)]
 
 
 class Media:

@@ -1,11 +1,11 @@
-"""A device session at run time between two sockets that only remember what they are given to send."""
+"""A session at run time between two sockets that only remember what they are given to send."""
 
 import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from picows import WSMsgType
 from picows.picows import _make_test_ws_frame  # type: ignore[attr-defined]  # not in the stubs
@@ -15,16 +15,21 @@ from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
-from relay.core.values import DeviceOptions, SessionConfig
+from relay.core.policy import Policy, Principal
+from relay.core.realtime_session import RealtimeSession
+from relay.core.values import DeviceOptions, SessionConfig, ToolSpec
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
+from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
+from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.wire.front import FrontCodec
 from relay.wire.realtime import RealtimeCodec
 
 
 class Transport:
-    """A transport of picows' that keeps what it should send in `log`, and is never full."""
+    """A transport of picows' that keeps what it should send in `log`, and is never full; its peer is always there."""
 
     is_close_frame_sent = is_disconnected = False
 
@@ -33,16 +38,32 @@ class Transport:
         self.name = name
         self.underlying_transport = self
         self.unsent_bytes = 0
+        self.is_paused = False
+        """Whether its peer is not read."""
+        self.long_bytes = 0
+        """How much was sent from a buffer of the sender's own."""
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.is_paused = True
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def get_extra_info(self, name: str) -> "Transport":
+        return self
+
+    def getsockopt(self, *_: int) -> int:
+        return 1  # TCP_ESTABLISHED
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
 
     def send(self, kind: WSMsgType, message: Any) -> None:
         self.log.append((f"{self.name} {kind.name.lower()}", bytes(message)))
+
+    def send_reuse_external_bytearray(self, kind: WSMsgType, framed: bytearray, offset: int) -> None:
+        self.long_bytes += len(framed) - offset
+        self.send(kind, framed[offset:])
 
     def send_close(self, code: int, reason: bytes) -> None:
         self.is_close_frame_sent = True
@@ -88,52 +109,41 @@ class ListRecorder:
         return [entry for entry in self.entries if entry[0] == kind]
 
 
-class RuntimeStage:
-    """Both ends by hand; `sent` is what both were sent, in order."""
+class FrameRecorder(ListRecorder):
+    """A recording of a Realtime session: ("input", frame), ("frame", delta)."""
 
-    def __init__(self, rate_hz: int = 24_000, *, tools: Any = None, **options: Any) -> None:
-        pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
-        numbers = itertools.count(1)
-        clock = asyncio.get_running_loop().time
-        self.core = DeviceSession(
-            "rs_test", SessionConfig(), DeviceOptions(pcm, pcm), lambda: f"relay_{next(numbers)}", started_at=clock()
-        )
+    def output_frame(self, frame: AudioFrame, now: float) -> None:
+        self.entries.append(("frame", frame, now))
+
+
+class TwoEnds:
+    """Both ends of a session by hand; `sent` is what both were sent, in order."""
+
+    runtime: SessionRuntime[Any]
+
+    def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
-        self.recorder: ListRecorder = options.setdefault("recorder", ListRecorder())
         self.client = StrictTextListener(1 << 20)
         self.client_transport = Transport(self.sent, "client")
         self.client.on_ws_connected(self.client_transport)  # type: ignore[arg-type]
         self.upstream: UpstreamSocket
         self.upstream_transport = Transport(self.sent, "upstream")
         self.is_dialled = asyncio.Event()
-        self.runtime = DeviceRuntime(self.core, self.client, RealtimeCodec(), self._dial, tools or NoTools(), **options)
 
     async def _dial(self, socket: UpstreamSocket) -> None:
         self.upstream = socket
         socket.on_ws_connected(self.upstream_transport)  # type: ignore[arg-type]
         self.is_dialled.set()
 
-    def ready(self) -> "RuntimeStage":
-        """The upstream takes the session's configuration."""
-        self.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
-        self.sent.clear()
-        self.recorder.entries.clear()
-        return self
+    def tell(self, *messages: dict[str, Any] | str | bytes) -> None:
+        """Text messages of the client's."""
+        for message in messages:
+            self._take(self.client, self.client_transport, WSMsgType.TEXT, _encoded(message))
 
-    def say(self, samples: bytes) -> None:
-        """Audio of the client's."""
-        self._take(self.client, self.client_transport, WSMsgType.BINARY, samples)
-
-    def tell(self, message: dict[str, Any] | str) -> None:
-        """A text message of the client's."""
-        text = message if isinstance(message, str) else json.dumps(message)
-        self._take(self.client, self.client_transport, WSMsgType.TEXT, text.encode())
-
-    def hear(self, *events: dict[str, Any]) -> None:
+    def hear(self, *events: dict[str, Any] | bytes) -> None:
         """Events of the upstream's."""
         for event in events:
-            raw = json.dumps(event, separators=(",", ":")).encode()
-            self._take(self.upstream, self.upstream_transport, WSMsgType.TEXT, raw)
+            self._take(self.upstream, self.upstream_transport, WSMsgType.TEXT, _encoded(event))
 
     def _take(self, socket: MessageListener, transport: Transport, kind: WSMsgType, message: bytes) -> None:
         socket.on_ws_frame(transport, _make_test_ws_frame(kind, message, True, False))  # type: ignore[arg-type]
@@ -146,15 +156,84 @@ class RuntimeStage:
         """What the upstream was sent, in order."""
         return [json.loads(raw) for kind, raw in self.sent if kind == "upstream text"]
 
+    def texts(self, name: str) -> list[bytes]:
+        """The text messages that "client" or "upstream" was sent, in order."""
+        return [raw for kind, raw in self.sent if kind == f"{name} text"]
+
+
+class RuntimeStage(TwoEnds):
+    """A device's session."""
+
+    def __init__(self, rate_hz: int = 24_000, *, tools: Any = None, **options: Any) -> None:
+        super().__init__()
+        pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
+        numbers = itertools.count(1)
+        clock = asyncio.get_running_loop().time
+        self.core = DeviceSession(
+            "rs_test", SessionConfig(), DeviceOptions(pcm, pcm), lambda: f"relay_{next(numbers)}", started_at=clock()
+        )
+        self.recorder: ListRecorder = options.setdefault("recorder", ListRecorder())
+        self.runtime = DeviceRuntime(self.core, self.client, RealtimeCodec(), self._dial, tools or NoTools(), **options)
+
+    def ready(self) -> "RuntimeStage":
+        """The upstream takes the session's configuration."""
+        self.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+        self.sent.clear()
+        self.recorder.entries.clear()
+        return self
+
+    def say(self, samples: bytes) -> None:
+        """Audio of the client's."""
+        self._take(self.client, self.client_transport, WSMsgType.BINARY, samples)
+
     def heard(self) -> bytes:
         """The audio that the client was sent."""
         return b"".join(raw for kind, raw in self.sent if kind == "client binary")
 
 
+class RealtimeRuntimeStage(TwoEnds):
+    """A Realtime client's session. A server's tool makes its upstream wait for a configuration."""
+
+    def __init__(self, *tools: ToolSpec, **options: Any) -> None:
+        super().__init__()
+        numbers = itertools.count(1)
+        clock = asyncio.get_running_loop().time
+        self.core = RealtimeSession(
+            "rs_test", Principal(policy=Policy()), tools, lambda: str(next(numbers)), started_at=clock()
+        )
+        self.recorder = FrameRecorder()
+        self.runtime = RealtimeRuntime(
+            self.core, self.client, FrontCodec(), self._dial, NoTools(), recorder=self.recorder, **options
+        )
+
+    def ready(self) -> "RealtimeRuntimeStage":
+        """The upstream introduces itself and takes the configuration; neither is left in `sent`."""
+        self.hear({"type": "session.created", "session": {"type": "realtime"}})
+        self.hear({"type": "session.updated", "session": {"type": "realtime"}})
+        self.sent[:] = [one for one in self.sent if not one[1].startswith(b'{"type":"session.')]
+        return self
+
+
+Stage = TypeVar("Stage", bound=TwoEnds)
+
+
 @asynccontextmanager
 async def running(rate_hz: int = 24_000, **options: Any) -> AsyncIterator[RuntimeStage]:
     """A session that runs, and is dialled; it is ended and leaves nothing behind afterwards."""
-    stage = RuntimeStage(rate_hz, **options)
+    async with joined(RuntimeStage(rate_hz, **options)) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def realtime_running(*tools: ToolSpec, **options: Any) -> AsyncIterator[RealtimeRuntimeStage]:
+    """The same for a Realtime client."""
+    async with joined(RealtimeRuntimeStage(*tools, **options)) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def joined(stage: Stage) -> AsyncIterator[Stage]:
+    """Run a stage's session until the client is gone."""
     running = asyncio.create_task(stage.runtime.run())
     await stage.is_dialled.wait()
     await asyncio.sleep(0)
@@ -163,6 +242,12 @@ async def running(rate_hz: int = 24_000, **options: Any) -> AsyncIterator[Runtim
     finally:
         stage.client.on_ws_disconnected(_Gone())  # type: ignore[arg-type]
         await running
+
+
+def _encoded(message: dict[str, Any] | str | bytes) -> bytes:
+    if isinstance(message, bytes):
+        return message
+    return (message if isinstance(message, str) else json.dumps(message, separators=(",", ":"))).encode()
 
 
 class _Gone:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from relay.core.events import MalformedUpstream
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
+from relay.core.realtime_session import UNTOUCHED
 from relay.session.common.media_types import AudioFrame
 from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec, canonical_append, is_untouched
+from relay.wire.front import FrontCodec, canonical_append, delta_bytes
+from tests.support.media import deltas_and_events
 
 PCM = bytes(range(250))
 AUDIO = base64.b64encode(PCM).decode()
@@ -139,7 +141,7 @@ def fuzz(runs: int) -> tuple[int, int]:
             if isinstance(event, ClientSaid):
                 read += 1
                 orjson.dumps(event.body)
-        for told in codec.decode_upstream(raw, read_all=bool(passed % 2)):
+        for told in deltas_and_events(codec, raw):
             assert isinstance(told, UpstreamSaid | MalformedUpstream)
     return passed, read
 
@@ -167,30 +169,47 @@ def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
         event = codec.decode_client(raw)
         if isinstance(event, ClientSaid):
             assert codec.to_upstream(event.body)
-        for told in codec.decode_upstream(raw, read_all=False):
+        for told in deltas_and_events(codec, raw):
             if isinstance(told, UpstreamSaid):
                 codec.pass_down(told.raw)
             elif isinstance(told, AudioFrame):
-                codec.audio_to_client(told, None)
+                codec.delta_to_client(bytes(told.raw), None)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"type":"response.output_text.delta","delta":"AAAA"}', True),
-        ('{"type":"response.output_audio.delta","delta":"AAAA"}', False),  # nor read, but counted
-        ('{ "event_id" : "e" , "type" : "response.output_text.delta" }', True),
-        ('{"type":"response.done"}', False),
-        ('{"delta":"x","type":"response.output_audio.delta"}', False),
-        ("", False),
+        ('{"type":"response.output_text.delta","delta":"AAAA"}', 0),
+        ('{"type": "response.output_audio_transcript.delta", "delta": "AAAA"}', 0),
+        ('{"type":"conversation.item.input_audio_transcription.delta"', 0),
+        ('{"type":"response.output_audio.delta","delta":"AAAA"}', 3),
+        ('{"type":"response.output_audio.delta","delta":""}', -1),
+        ('{ "event_id" : "e" , "type" : "response.output_text.delta" }', -1),
+        ('{"type":"response.done"}', -1),
+        ('{"delta":"x","type":"response.output_audio.delta"}', -1),
+        ("", -1),
     ],
 )
-def test_what_is_untouched_is_found_by_its_beginning(text: str, expected: bool) -> None:
-    assert is_untouched(text.encode()) is expected
+def test_a_delta_is_found_by_its_beginning(text: str, expected: int) -> None:
+    assert delta_bytes(text.encode()) == FrontCodec().delta_bytes(text.encode()) == expected
+    assert FrontCodec(upstream=BetaUpstream()).delta_bytes(text.encode()) == -1, "another dialect is always read"
+
+
+@pytest.mark.parametrize("kind", sorted(UNTOUCHED - {"response.output_audio.delta"}))
+def test_a_delta_of_text_holds_no_audio_whatever_its_shape(kind: str) -> None:
+    for event in ({"type": kind, "delta": "AAAA"}, {"event_id": "e", "type": kind, "delta": "AAAA"}):
+        raw = json.dumps(event).encode()
+        assert deltas_and_events(FrontCodec(), raw) == [AudioFrame(raw, 0, -1)]
+
+
+@pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])
+def test_what_has_no_text_as_its_type_is_no_delta(kind: Any) -> None:
+    raw = json.dumps({"type": kind, "delta": "AAAA"}).encode()
+    assert deltas_and_events(FrontCodec(), raw) == [UpstreamSaid(raw, json.loads(raw))]
 
 
 def test_a_beta_client_gets_audio_without_its_being_parsed() -> None:
     codec = FrontCodec(BetaClient())
     raw = b'{"event_id":"e", "type":"response.output_audio.delta","delta":"AAAA", "x" : 1}'
     assert codec.pass_down(raw) == [raw.replace(b"output_audio", b"audio")]
-    assert codec.audio_to_client(AudioFrame(raw, 3, -1), None) == [raw.replace(b"output_audio", b"audio")]
+    assert codec.delta_to_client(raw, None) == [raw.replace(b"output_audio", b"audio")]

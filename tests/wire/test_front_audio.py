@@ -13,11 +13,13 @@ from relay.core.events import MalformedUpstream
 from relay.core.realtime_events import UpstreamSaid
 from relay.session.common.media_types import AudioFrame
 from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec, find_audio
+from relay.wire.front import FrontCodec, audio_at, delta_bytes
+from tests.support.media import deltas_and_events
 
 PCM = bytes(range(250))
 AUDIO = base64.b64encode(PCM).decode()
 KIND = "response.output_audio.delta"
+TEXT_KIND = "response.output_text.delta"
 DELTA: dict[str, Any] = {
     "type": KIND,
     "event_id": "event_1",
@@ -39,8 +41,19 @@ def without(key: str) -> dict[str, Any]:
     return {name: value for name, value in DELTA.items() if name != key}
 
 
-def decoded(raw: bytes, *, read_all: bool = False) -> AudioFrame | UpstreamSaid | MalformedUpstream:
-    [event] = FrontCodec().decode_upstream(raw, read_all=read_all)
+def found(raw: bytes) -> AudioFrame | None:
+    """The audio that is found without reading the frame."""
+    n_bytes = delta_bytes(raw)
+    return AudioFrame(raw, n_bytes, audio_at(raw)) if n_bytes > 0 else None
+
+
+def decoded(raw: bytes) -> AudioFrame | UpstreamSaid | MalformedUpstream:
+    [event] = deltas_and_events(FrontCodec(), raw)
+    return event
+
+
+def read_in_full(raw: bytes) -> AudioFrame | UpstreamSaid | MalformedUpstream:
+    [event] = FrontCodec().decode_upstream(raw)
     return event
 
 
@@ -48,19 +61,25 @@ def decoded(raw: bytes, *, read_all: bool = False) -> AudioFrame | UpstreamSaid 
 @pytest.mark.parametrize("tail", [{}, {"obfuscation": "x"}, {"more": {"delta": "AAAA"}}, {"delta_2": "AAAA"}])
 def test_audio_is_found_in_its_usual_shapes(separators: tuple[str, str], tail: dict[str, Any]) -> None:
     raw = frame_of(DELTA | tail, separators)
-    found = find_audio(raw)
-    assert found == AudioFrame(raw, len(PCM), raw.index(AUDIO.encode()))
-    assert found.raw is raw
-    assert decoded(raw) == decoded(raw, read_all=True) == found
+    audio = found(raw)
+    assert audio == AudioFrame(raw, len(PCM), raw.index(AUDIO.encode()))
+    assert decoded(raw) == read_in_full(raw) == audio
+    [message] = FrontCodec().delta_to_client(raw, None)
+    assert message is raw
 
 
 @given(pcm=st.binary(max_size=400), spaced=st.booleans(), tail=st.booleans())
 def test_the_length_of_found_audio_is_its_decoded_length(pcm: bytes, spaced: bool, tail: bool) -> None:
     event = DELTA | {"delta": base64.b64encode(pcm).decode()} | ({"more": "AAAA"} if tail else {})
-    found = find_audio(frame_of(event, SPACED if spaced else COMPACT))
-    assert found is not None
-    assert found.n_bytes == len(pcm)
-    assert bytes(found.raw[found.audio_at :]).startswith(base64.b64encode(pcm) + b'"')
+    raw = frame_of(event, SPACED if spaced else COMPACT)
+    audio = found(raw)
+    if not pcm:
+        assert audio is None
+        assert decoded(raw) == AudioFrame(raw, 0, -1)
+        return
+    assert audio is not None
+    assert audio.n_bytes == len(pcm)
+    assert raw[audio.audio_at :].startswith(base64.b64encode(pcm) + b'"')
 
 
 @pytest.mark.parametrize(
@@ -75,12 +94,11 @@ def test_the_length_of_found_audio_is_its_decoded_length(pcm: bytes, spaced: boo
     ],
     ids=["type last", "id first", "wide", "escaped slashes", "long id", "delta of another object"],
 )
-@pytest.mark.parametrize("read_all", [False, True])
-def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes, read_all: bool) -> None:
-    event = decoded(raw, read_all=read_all)
+def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes) -> None:
+    event = decoded(raw)
     n_bytes = len(base64.b64decode(json.loads(raw)["delta"]))
     assert event == AudioFrame(raw, n_bytes, -1)
-    assert FrontCodec().audio_to_client(event, None) == [raw]
+    assert FrontCodec().delta_to_client(raw, None) == [raw]
 
 
 @separators
@@ -94,7 +112,6 @@ def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes, re
         {"type": KIND, "part": {"n": 1, "delta": "AAAA"}},
         {"type": KIND, "delta": None},
         {"type": KIND, "delta": ["AAAA"]},
-        {"type": "response.output_text.delta", "delta": "AAAA"},
         {"type": "response.output_audio.delta.x", "delta": "AAAA"},
         {"note": "response.output_audio.delta", "delta": "AAAA"},
         {"type": "error", "error": {"type": KIND, "delta": "AAAA"}},
@@ -102,8 +119,15 @@ def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes, re
 )
 def test_what_is_no_audio_is_no_audio(separators: tuple[str, str], event: dict[str, Any]) -> None:
     raw = frame_of(event, separators)
-    assert find_audio(raw) is None
-    assert decoded(raw, read_all=True) == UpstreamSaid(raw, event)
+    assert found(raw) is None
+    assert decoded(raw) == UpstreamSaid(raw, event)
+
+
+@separators
+def test_a_delta_of_text_is_no_audio(separators: tuple[str, str]) -> None:
+    raw = frame_of({"type": "response.output_text.delta", "delta": "AAAA"}, separators)
+    assert found(raw) is None
+    assert decoded(raw) == read_in_full(raw) == AudioFrame(raw, 0, -1)
 
 
 names = st.sampled_from(["delta", "type", "item_id", "part", '","delta":"AAAA', 'x"delta', "{", "\\", ",", "é"])
@@ -118,17 +142,20 @@ members = st.dictionaries(
 )
 
 
-@given(kind=st.sampled_from([KIND, "response.output_text.delta", "error"]), more=members, spaced=st.booleans())
+@given(kind=st.sampled_from([KIND, TEXT_KIND, "error"]), more=members, spaced=st.booleans())
 def test_nothing_but_audio_deltas_is_ever_found(kind: str, more: dict[str, Any], spaced: bool) -> None:
     event = {"type": kind} | more
     raw = frame_of(event, SPACED if spaced else COMPACT)
-    found = find_audio(raw)
-    if found is not None:
+    audio = found(raw)
+    if audio is not None:
         assert event["type"] == KIND
-        assert bytes(found.raw[found.audio_at :]).startswith(frame_of(event["delta"])[1:])
-    is_audio = event["type"] == KIND and isinstance(event.get("delta"), str)
-    assert isinstance(decoded(raw, read_all=True), AudioFrame) == is_audio
-    assert isinstance(decoded(raw), AudioFrame) == is_audio
+        assert raw[audio.audio_at :].startswith(frame_of(event["delta"])[1:])
+    is_delta = event["type"] in (KIND, TEXT_KIND) and isinstance(event.get("delta"), str)
+    assert isinstance(read_in_full(raw), AudioFrame) == is_delta
+    if event["type"] == TEXT_KIND:
+        assert decoded(raw) == AudioFrame(raw, 0, -1), "found by its beginning alone"
+    else:
+        assert isinstance(decoded(raw), AudioFrame) == is_delta
 
 
 def renumbered(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -160,11 +187,11 @@ def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
     }
     is_audio = "delta" in event
     said = event | ({"type": "response.audio.delta"} if has_beta_upstream else {})
-    for frame in codec.decode_upstream(frame_of(said, SPACED if spaced else COMPACT), read_all=True):
+    for frame in deltas_and_events(codec, frame_of(said, SPACED if spaced else COMPACT)):
         assert isinstance(frame, AudioFrame) == is_audio
         if isinstance(frame, AudioFrame):
             assert frame.n_bytes == len(pcm)
-            [message] = codec.audio_to_client(frame, renumbered)
+            [message] = codec.delta_to_client(bytes(frame.raw), renumbered)
             shown = {**renumbered(event)} | ({"type": "response.audio.delta"} if has_beta_client else {})
             assert json.loads(bytes(message)) == shown
             assert bytes(message).count(b'"' + audio.encode() + b'"') >= 1, "the audio is untouched"
@@ -173,17 +200,16 @@ def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
 @separators
 def test_audio_at_the_end_of_its_event_is_rewritten_without_being_read(separators: tuple[str, str]) -> None:
     raw = frame_of(DELTA | {"delta": "no base64, and @ is not even text"}, separators).replace(b"@", b"\xff")
-    frame = decoded(raw, read_all=True)
+    frame = decoded(raw)
     assert isinstance(frame, AudioFrame)
-    [message] = FrontCodec().audio_to_client(frame, renumbered)
+    [message] = FrontCodec().delta_to_client(raw, renumbered)
     assert message == frame_of(DELTA | {"output_index": 1, "delta": ""})[:-2] + raw[frame.audio_at :]
 
 
 def test_audio_that_the_view_leaves_alone_is_not_written_anew() -> None:
     for raw in (frame_of(DELTA), frame_of(dict(reversed(DELTA.items())))):
-        frame = decoded(raw, read_all=True)
-        assert isinstance(frame, AudioFrame)
-        [message] = FrontCodec().audio_to_client(frame, lambda event: event)
+        assert isinstance(decoded(raw), AudioFrame)
+        [message] = FrontCodec().delta_to_client(raw, lambda event: event)
         assert message is raw
 
 
@@ -195,6 +221,21 @@ def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
         piece = data.draw(st.binary(max_size=2) | st.sampled_from([b'"delta":"', b'"type":"x",', b"[" * 300, b'"}']))
         raw[at : at + data.draw(st.integers(0, 2))] = piece
     codec = FrontCodec(BetaClient() if data.draw(st.booleans()) else None)
-    for told in codec.decode_upstream(bytes(raw), read_all=True):
+    for told in deltas_and_events(codec, bytes(raw)):
         if isinstance(told, AudioFrame):
-            assert len(codec.audio_to_client(told, renumbered)) == 1
+            assert len(codec.delta_to_client(bytes(told.raw), renumbered)) == 1
+
+
+@pytest.mark.parametrize("kind", [KIND, TEXT_KIND])
+@pytest.mark.parametrize(
+    "rest", [b',"x":', b',"x":' + b"[" * 250 + b"]" * 250 + b"}", b',"x":[' + b"0," * 60_000 + b"0]}"]
+)
+def test_a_delta_that_cannot_be_rewritten_goes_on_as_it_came(kind: str, rest: bytes) -> None:
+    raw = frame_of(DELTA | {"type": kind})[:-1] + rest
+    assert isinstance(decoded(raw), AudioFrame)
+    assert FrontCodec().delta_to_client(raw, renumbered) == [raw]
+
+
+def test_audio_that_is_named_twice_goes_on_as_it_came() -> None:
+    raw = frame_of(DELTA).replace(b'"event_id"', b'"delta" : "AA==","event_id"')
+    assert FrontCodec().delta_to_client(raw, renumbered) == [raw]

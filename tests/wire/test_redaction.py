@@ -13,11 +13,13 @@ from relay.core.known_secrets import KnownSecrets
 from relay.core.realtime_events import UpstreamSaid
 from relay.core.redact import MASK
 from relay.core.values import DeviceOptions
+from relay.session.common.media_types import AudioFrame
 from relay.wire.beta import BetaUpstream
 from relay.wire.device import DeviceCodec
 from relay.wire.elevenlabs import ElevenLabsCodec
 from relay.wire.front import FrontCodec
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
+from tests.support.media import deltas_and_events
 
 KEY = "sk-known-0123456789"
 KNOWN = KnownSecrets([KEY])
@@ -36,17 +38,19 @@ def frame(event: Any) -> bytes:
     return json.dumps(event).encode()
 
 
-@pytest.mark.parametrize("read_all", [True, False])
+@pytest.mark.parametrize("read", [deltas_and_events, FrontCodec.decode_upstream], ids=["found", "read in full"])
 @pytest.mark.parametrize("event", DELTAS)
-def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read_all: bool) -> None:
-    [said] = FrontCodec(secrets=KNOWN).decode_upstream(frame(event), read_all=read_all)
-    assert isinstance(said, tuple)
+def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read: Any) -> None:
+    codec = FrontCodec(secrets=KNOWN)
+    [said] = read(codec, frame(event))
+    assert isinstance(said, AudioFrame)
     assert bytes(said.raw) == frame(event)
+    assert codec.delta_to_client(bytes(said.raw), None) == [frame(event)]
 
 
 @pytest.mark.parametrize("upstream", [None, BetaUpstream()])
 def test_all_else_loses_the_secret_before_any_rule_sees_it(upstream: Any) -> None:
-    [said] = FrontCodec(upstream=upstream, secrets=KNOWN).decode_upstream(frame(ERROR), read_all=False)
+    [said] = FrontCodec(upstream=upstream, secrets=KNOWN).decode_upstream(frame(ERROR))
     assert isinstance(said, UpstreamSaid)
     assert said.body["error"] == {"type": "x", "code": MASK, "message": f"a {MASK}", "param": MASK}
     assert KEY.encode() not in bytes(said.raw)
@@ -54,7 +58,7 @@ def test_all_else_loses_the_secret_before_any_rule_sees_it(upstream: Any) -> Non
 
 @pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])
 def test_a_type_that_is_no_text_is_searched_as_well(kind: Any) -> None:
-    [said] = FrontCodec(secrets=KNOWN).decode_upstream(frame({"type": kind, "x": KEY}), read_all=False)
+    [said] = FrontCodec(secrets=KNOWN).decode_upstream(frame({"type": kind, "x": KEY}))
     assert isinstance(said, tuple)
     assert KEY.encode() not in bytes(said.raw)
 

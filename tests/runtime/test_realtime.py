@@ -1,0 +1,386 @@
+"""A Realtime client's session at run time, with sockets that only remember: both lines, their order, slow ends."""
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.peers.frames import LONG_BYTES
+from relay.runtime.realtime import STUCK_S
+from relay.session.common.held_input import MAX_HELD_MS
+from relay.session.common.media_types import AudioFrame
+from tests.support.realtime_stage import CLOCK, call_item, created, done
+from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running
+from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
+
+Obj = dict[str, Any]
+AUDIO_KIND = "response.output_audio.delta"
+TEXT_KINDS = [
+    "response.output_audio_transcript.delta",
+    "response.output_text.delta",
+    "conversation.item.input_audio_transcription.delta",
+]
+SEPARATORS = {"compact": (",", ":"), "spaced": (", ", ": ")}
+COMMIT = {"type": "input_audio_buffer.commit"}
+
+
+def append(pcm: bytes, shape: str = "compact") -> bytes:
+    """An append of audio as different clients write it."""
+    audio = base64.b64encode(pcm).decode()
+    event = {"type": "input_audio_buffer.append"} | ({"event_id": "evt_1"} if shape == "with an id" else {})
+    return json.dumps(event | {"audio": audio}, separators=SEPARATORS.get(shape)).encode()
+
+
+def delta(response: int, output: int, text: str, kind: str = AUDIO_KIND) -> Obj:
+    return {
+        "type": kind, "event_id": "event_x", "response_id": f"resp_{response}", "item_id": f"item_{output}",
+        "output_index": output, "content_index": 0, "delta": text,
+    }  # fmt: skip
+
+
+def audio_delta(response: int, output: int, pcm: bytes) -> Obj:
+    return delta(response, output, base64.b64encode(pcm).decode())
+
+
+def frame(event: Obj, shape: str = "compact") -> bytes:
+    if shape == "type last":
+        event = {key: event[key] for key in event if key != "type"} | {"type": event["type"]}
+    return json.dumps(event, separators=SEPARATORS.get(shape)).encode()
+
+
+def server_call(response: int, output: int) -> Obj:
+    """A response begins an output that the client does not see."""
+    item = call_item(f"call_{response}_{output}", "clock", "in_progress")
+    about = {"response_id": f"resp_{response}", "output_index": output}
+    return {"type": "response.output_item.added", **about, "item": item}
+
+
+# -- random sessions against a simple model ---------------------------------------------------------------------------
+
+_small = st.integers(1, 2)
+_pcm = st.one_of(st.binary(min_size=1, max_size=64), st.sampled_from([b"\1\2" * 100, bytes(960), bytes(161)]))
+_shape = st.sampled_from(["compact", "spaced", "with an id"])
+_text = st.text(max_size=5) | st.just('","delta":"')
+_delta = st.builds(audio_delta, _small, _small, _pcm | st.just(b"")) | st.builds(
+    delta, _small, _small, _text, st.sampled_from(TEXT_KINDS)
+)
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.tuples(_pcm, _shape)),
+        st.tuples(st.just("append"), st.tuples(_pcm, _shape)),
+        st.tuples(st.just("client"), st.sampled_from([COMMIT, {"type": "input_audio_buffer.clear", "event_id": "a"}])),
+        st.tuples(st.just("ready"), st.none()),
+        st.tuples(st.just("delta"), st.tuples(_delta, st.sampled_from(["compact", "spaced", "type last"]))),
+        st.tuples(st.just("delta"), st.tuples(_delta, st.just("compact"))),
+        st.tuples(st.just("hide"), st.tuples(_small, st.integers(0, 2))),
+        st.tuples(st.just("end"), _small),
+        st.tuples(st.just("upstream"), st.sampled_from([{"type": "rate_limits.updated"}, {"type": "new", "x": [1]}])),
+        st.tuples(st.just("client reads"), st.booleans()),
+        st.tuples(st.just("upstream reads"), st.booleans()),
+        st.tuples(st.just("wait"), st.floats(0, 0.2)),
+    ),
+    max_size=40,
+)
+
+
+class Model:
+    """What must come of the steps: all goes on as it came and in order, and only what a hidden output moves is new.
+
+    No append is empty: an early one has no place in the audio, and may change places with an event beside it.
+    """
+
+    def __init__(self, stage: RealtimeRuntimeStage) -> None:
+        self.stage = stage
+        self.is_ready = False
+        self.up: list[bytes | Obj] = []
+        self.down: list[bytes | Obj] = []
+        self.appends: list[tuple[bytes, float]] = []
+        self.deltas: list[tuple[bytes, bytes, float]] = []
+        self.hidden: dict[int, set[int]] = {1: set(), 2: set()}
+        self.input_bytes = self.output_bytes = 0
+        self.output_at = self.plays_until = 0.0
+
+    async def step(self, kind: str, what: Any) -> None:
+        stage, now = self.stage, asyncio.get_running_loop().time()
+        match kind:
+            case "append":
+                self._append(*what, now)
+            case "client":
+                stage.tell(what)
+                self.up.append(what)
+            case "delta":
+                self._delta(*what, now)
+            case "client reads":
+                (stage.client.resume_writing if what else stage.client.pause_writing)()
+                assert stage.upstream_transport.is_paused is not what
+            case "upstream reads":
+                (stage.upstream.resume_writing if what else stage.upstream.pause_writing)()
+                assert stage.client_transport.is_paused is not what
+            case "wait":
+                await pass_time(what)
+            case "ready" if not self.is_ready:
+                stage.ready()
+                self.is_ready = True
+            case _ if self.is_ready:
+                self._upstream(kind, what)
+
+    def _append(self, pcm: bytes, shape: str, now: float) -> None:
+        raw = append(pcm, shape)
+        self.stage.tell(raw)
+        self.up.append(raw)
+        self.appends.append((raw, now))
+        self.input_bytes += len(pcm)
+
+    def _delta(self, event: Obj, shape: str, now: float) -> None:
+        raw, is_audio = frame(event, shape), event["type"] == AUDIO_KIND
+        self.stage.hear(raw)
+        n_before = sum(index < event["output_index"] for index in self.hidden[int(event["response_id"][-1])])
+        self.down.append(event | {"output_index": event["output_index"] - n_before} if n_before else raw)
+        pcm = base64.b64decode(event["delta"]) if is_audio else b""
+        self.deltas.append((raw, pcm, now))
+        self.output_bytes += len(pcm)
+        self.output_at, self.plays_until = now, max(self.plays_until, now) + len(pcm) / 48_000
+
+    def _upstream(self, kind: str, what: Any) -> None:
+        match kind:
+            case "hide":
+                self.stage.hear(server_call(*what))
+                self.hidden[what[0]].add(what[1])
+            case "end":
+                self.stage.hear(done(f"resp_{what}"))
+                self.down.append(frame(done(f"resp_{what}")))
+                self.hidden[what].clear()
+            case "upstream":
+                self.stage.hear(what)
+                self.down.append(frame(what))
+
+    def check(self) -> None:
+        stage, ledger = self.stage, self.stage.core.ledger
+        check_sent(stage.texts("upstream"), self.up)
+        check_sent(stage.texts("client"), self.down)
+        assert (ledger.input_bytes, ledger.dropped_input_bytes) == (self.input_bytes, 0)
+        assert (ledger.output_bytes, ledger.output_at) == (self.output_bytes, self.output_at)
+        assert ledger.plays_until == pytest.approx(self.plays_until)
+        assert [entry[1:] for entry in stage.recorder.all("input")] == self.appends
+        recorded = stage.recorder.all("frame")
+        assert [(one.raw, one.n_bytes, now) for _, one, now in recorded] == [
+            (raw, len(pcm), now) for raw, pcm, now in self.deltas
+        ]
+        for (_, one, _), (raw, pcm, _) in zip(recorded, self.deltas, strict=True):
+            assert one.audio_at < 0 or raw[one.audio_at :].startswith(base64.b64encode(pcm) + b'"')
+
+
+def check_sent(sent: list[bytes], expected: list[bytes | Obj]) -> None:
+    """What is expected as bytes was sent byte for byte, and what is expected as an event means the same."""
+    assert len(sent) == len(expected)
+    for raw, what in zip(sent, expected, strict=True):
+        assert (raw if isinstance(what, bytes) else json.loads(raw)) == what
+
+
+@given(_steps)
+@settings(max_examples=150, deadline=None)
+def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]]) -> None:
+    async def play() -> None:
+        async with realtime_running(CLOCK) as stage:
+            model = Model(stage)
+            for kind, what in [*steps, ("ready", None)]:
+                await model.step(kind, what)
+            model.check()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(play())
+
+
+# -- the uplink -------------------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_canonical_appends_pass_byte_for_byte_in_order_and_are_counted_and_recorded() -> None:
+    async with realtime_running() as stage:
+        stage.ready()
+        appends = [append(b"\1\2" * 480), append(b"\3\4" * 10, "spaced"), append(b""), append(b"\5", "with an id")]
+        stage.tell(*appends)
+        assert stage.texts("upstream") == appends
+        assert [entry[1] for entry in stage.recorder.all("input")] == appends
+        assert stage.core.ledger.input_bytes == 960 + 20 + 1
+
+
+@in_virtual_time
+async def test_an_append_of_another_shape_is_an_event_and_keeps_its_place() -> None:
+    async with realtime_running() as stage:
+        stage.ready()
+        other = {"audio": "AAAA", "type": "input_audio_buffer.append", "event_id": "e"}
+        stage.tell(append(b"\1\1"), other, append(b"\2\2"))
+        assert stage.asked() == [json.loads(append(b"\1\1")), other, json.loads(append(b"\2\2"))]
+        assert stage.core.ledger.input_bytes == 4, "what is an event is counted by nobody"
+        assert [entry[:2] for entry in stage.recorder.entries[-3:]] == [
+            ("input", append(b"\1\1")), ("event", "ClientSaid"), ("input", append(b"\2\2")),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("tools", [(), (CLOCK,)], ids=["nothing to configure", "configured first"])
+@in_virtual_time
+async def test_early_appends_and_events_keep_their_order(tools: Any) -> None:
+    async with realtime_running(*tools) as stage:
+        said = [append(b"\1\1"), append(b"\2\2"), frame(COMMIT), append(b"\3\3"), frame(COMMIT), frame(COMMIT)]
+        said.append(append(b"\4\4"))
+        stage.tell(*said)
+        assert stage.texts("upstream") == []
+        assert len(stage.recorder.all("input")) == 4, "recorded when it comes"
+        stage.ready()
+        stage.tell(append(b"\5\5"))
+        assert stage.texts("upstream") == [*said, append(b"\5\5")]
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+@in_virtual_time
+async def test_an_append_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_own(is_early: bool) -> None:
+    async with realtime_running() as stage:
+        if not is_early:
+            stage.ready()
+        raw = append(bytes(range(256)) * 300)
+        assert len(raw) > LONG_BYTES
+        stage.tell(raw, append(b"\1\1"))
+        if is_early:
+            stage.ready()
+        assert stage.texts("upstream") == [raw, append(b"\1\1")]
+        assert stage.upstream_transport.long_bytes == len(raw)
+        assert stage.core.ledger.input_bytes == 256 * 300 + 2
+
+
+@in_virtual_time
+async def test_early_audio_beyond_ten_seconds_is_dropped_oldest_first_and_told() -> None:
+    async with realtime_running() as stage:
+        second_bytes = 48_000
+        seconds = [append(bytes([number]) * second_bytes) for number in range(13)]
+        assert MAX_HELD_MS == 10_000
+        for raw in seconds[:11]:
+            stage.tell(raw)
+            await pass_time(1)
+        stage.tell(COMMIT, *seconds[11:])
+        stage.ready()
+        assert stage.texts("upstream") == [*seconds[3:11], frame(COMMIT), *seconds[11:]]
+        assert stage.core.passed_over == {"(early audio, bytes)": 3 * second_bytes}
+        assert f"(early audio, bytes) ×{3 * second_bytes}" in stage.runtime.ending
+        ledger = stage.core.ledger
+        assert (ledger.input_bytes, ledger.heard_input_bytes) == (13 * second_bytes, 10 * second_bytes)
+
+
+# -- the downlink -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["compact", "spaced", "type last"])
+@in_virtual_time
+async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorded(shape: str) -> None:
+    async with realtime_running(CLOCK) as stage:
+        stage.ready()
+        deltas = [audio_delta(1, 2, bytes(4800)), *(delta(1, 2, "hé", kind) for kind in TEXT_KINDS)]
+        raws = [frame(event, shape) for event in deltas]
+        stage.hear(*raws)
+        assert stage.texts("client") == raws
+        recorded = [entry[1] for entry in stage.recorder.all("frame")]
+        assert [(one.raw, one.n_bytes) for one in recorded] == [(raw, 0 if n else 4800) for n, raw in enumerate(raws)]
+        ledger = stage.core.ledger
+        assert (ledger.output_bytes, ledger.plays_until - ledger.output_at) == (4800, pytest.approx(0.1))
+        events = [entry[1] for entry in stage.recorder.all("event")]
+        assert events == ["UpstreamOpened", "UpstreamSaid", "UpstreamSaid"], "a delta is no event"
+
+
+@in_virtual_time
+async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_hidden() -> None:
+    async with realtime_running(CLOCK) as stage:
+        stage.ready()
+        raw, words = frame(audio_delta(1, 1, b"\1\2" * 480)), frame(delta(1, 1, "words", TEXT_KINDS[0]))
+        stage.hear(created("resp_1"), server_call(1, 0), raw, words)
+        moved = [one.replace(b'"output_index":1', b'"output_index":0') for one in (raw, words)]
+        assert stage.texts("client") == [frame(created("resp_1")), *moved]
+        assert [entry[1] for entry in stage.recorder.all("frame")] == [
+            AudioFrame(raw, 960, raw.index(b'"delta":"') + len(b'"delta":"')), AudioFrame(words, 0, -1),
+        ]  # fmt: skip
+        stage.sent.clear()
+        others = [frame(audio_delta(2, 1, bytes(10))), frame(audio_delta(1, 0, bytes(10)))]
+        stage.hear(*others, done("resp_1"), raw)
+        assert stage.texts("client") == [*others, frame(done("resp_1")), raw], "nothing is hidden before them"
+
+
+@in_virtual_time
+async def test_a_delta_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_own() -> None:
+    async with realtime_running(CLOCK) as stage:
+        stage.ready()
+        raw = frame(audio_delta(1, 1, bytes(range(256)) * 300))
+        stage.hear(raw, server_call(1, 0), raw)
+        moved = raw.replace(b'"output_index":1', b'"output_index":0')
+        assert stage.texts("client") == [raw, moved]
+        assert stage.client_transport.long_bytes == len(raw) + len(moved)
+
+
+@in_virtual_time
+async def test_a_delta_that_is_no_json_goes_on_as_it_came_even_while_an_output_is_hidden() -> None:
+    async with realtime_running(CLOCK) as stage:
+        stage.ready()
+        raws = [frame(delta(1, 1, "words", TEXT_KINDS[0]))[:-1], frame(audio_delta(1, 1, bytes(10)))[:-1] + b",}"]
+        stage.hear(server_call(1, 0), *raws)
+        assert stage.texts("client") == raws
+        assert stage.core.passed_over == {}
+
+
+# -- ends that do not read --------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_client_that_does_not_read_holds_the_upstream_back() -> None:
+    async with realtime_running() as stage:
+        stage.ready()
+        stage.client.pause_writing()
+        assert (stage.upstream_transport.is_paused, stage.client_transport.is_paused) == (True, False)
+        raw = frame(audio_delta(1, 0, bytes(100)))
+        stage.hear(raw)
+        assert stage.texts("client") == [raw], "what had been read already is not lost"
+        await pass_time(STUCK_S - 0.1)
+        stage.client.resume_writing()
+        assert not stage.upstream_transport.is_paused
+        await pass_time(STUCK_S)
+        assert stage.client.is_open
+
+
+@in_virtual_time
+async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
+    async with realtime_running() as stage:
+        stage.ready()
+        stage.upstream.pause_writing()
+        assert (stage.upstream_transport.is_paused, stage.client_transport.is_paused) == (False, True)
+        stage.tell(append(b"\1\1"))
+        assert stage.texts("upstream") == [append(b"\1\1")], "what had been read already is not lost"
+        await pass_time(STUCK_S - 0.1)
+        stage.upstream.resume_writing()
+        assert not stage.client_transport.is_paused
+        await pass_time(STUCK_S)
+        assert stage.messages() == []
+
+
+@in_virtual_time
+async def test_a_client_that_reads_nothing_for_ten_seconds_is_cut_off() -> None:
+    async with realtime_running() as stage:
+        stage.ready()
+        stage.client.pause_writing()
+        await pass_time(STUCK_S - 0.1)
+        assert stage.sent == []
+        await pass_time(0.2)
+        assert stage.sent == [("client close", b"4003"), ("upstream close", b"1000"), ("client cut", b"")]
+        assert stage.recorder.all("event")[-1][1] == "ClientStuck"
+
+
+@in_virtual_time
+async def test_an_upstream_that_reads_nothing_for_ten_seconds_is_given_up() -> None:
+    async with realtime_running() as stage:
+        stage.ready()
+        stage.upstream.pause_writing()
+        await pass_time(STUCK_S + 0.1)
+        assert [one["error"]["code"] for one in stage.messages()] == ["upstream_stalled"]
+        assert stage.sent[1:] == [("client close", b"1011"), ("upstream close", b"1000")]
+        stage.tell(append(b"\1\1"))
+        assert stage.texts("upstream") == [], "nobody takes it any more"
