@@ -1,8 +1,8 @@
 """The one thread that writes all recordings. What it can't write is counted, and marked as a gap where it would stand.
 
-The loop's side (`relay.tape`) hands over batches that are ready to be written. The thread does hardly more than system
-calls, so that it never holds the interpreter for long. It takes one batch of each recording in turn, and each has a
-share of the room for what waits. One that is fed faster than the disk writes gets gaps, and the others get none.
+The recorders hand over batches that are ready to be written. The thread does hardly more than system calls, so that it
+never holds the interpreter for long. It takes one batch of each recording in turn, and each has a share of the room for
+what waits. One that is fed faster than the disk writes gets gaps, and the others get none.
 """
 
 import contextlib
