@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from relay.recorder import Recorder
 
 from relay.child_environment import TLS, child_environment, python_command, python_environment
 from relay.engine_process import EngineProcess
 from relay.local_engine.workers.pool import WorkerProcess
+from relay.recording.service import RecordingService
 
 ROOT = Path(__file__).parent.parent
 SECRETS = {
@@ -131,12 +131,12 @@ async def test_the_recording_finisher(evil: Path, tmp_path: Path, monkeypatch: p
     os.mkfifo(done)
     monkeypatch.setattr(sys, "executable", str(python))
     (tmp_path / "recordings").mkdir()
-    recorder = Recorder(tmp_path / "recordings", "on")
-    recorder.start()
+    service = RecordingService(tmp_path / "recordings", "on")
+    service.start()
     try:
         await asyncio.wait_for(asyncio.to_thread(done.read_text), 10)
     finally:
-        await recorder.stop()
+        await service.stop()
     check(seen.read_text())
     assert "ran with -P -m relay.commands.finish_recordings" in seen.read_text()
 
@@ -180,7 +180,7 @@ HOW = {
     "relay/bench/subjects.py": "python_command(",
     "relay/engine_process.py": "python_command(",
     "relay/local_engine/workers/pool.py": "python_command(",
-    "relay/recorder.py": "python_command(",
+    "relay/recording/service.py": "python_command(",
     "relay/toolkit/mcp.py": "child_environment(",  # a server's own command; it gets no PYTHONPATH
 }
 """What starts processes, and by what: a new place is one row."""

@@ -42,24 +42,28 @@ class BatchBuilder:
         self._upstream: list[bytes] = []
         self._speech: list[bytes] = []
         self._sent: list[bytes] = []
-        self._run: list[float] = []  # the times of frames of input in a row, all of one length, that are no lines yet
-        self._run_bytes = 0
         self._n_records = 0
 
     def add(self, records: Sequence[Record], times: Sequence[float]) -> None:
         """Take records and their times; if one cannot be written down, those before it are in the batch."""
-        try:
-            for now, record in zip(times, records, strict=True):
-                if type(record) is bytes:
-                    self._input(record, now)
-                else:
-                    if self._run:
-                        self._end_run()
-                    write, *arguments = record
-                    write(self, now, *arguments)
-                self._n_records += 1
-        finally:
-            self._end_run()
+        records = self._cut(records, times)
+        input_times: dict[int, list[float]] = {}
+        for now, record in zip(times, records, strict=True):
+            if isinstance(record, bytes):
+                input_times.setdefault(len(record), []).append(now)
+        input_by_length = {n: iter(input_lines(of_n, n).splitlines(keepends=True)) for n, of_n in input_times.items()}
+        for now, record in zip(times, records, strict=True):
+            if isinstance(record, bytes):
+                self._client.append(record)
+                self._lines.append(next(input_by_length[len(record)]))
+            else:
+                write, *arguments = record
+                write(self, now, *arguments)
+            self._n_records += 1
+
+    def _cut(self, records: Sequence[Record], times: Sequence[float]) -> Sequence[Record]:
+        """Records in which all input is samples."""
+        return records
 
     def batch(self, times: Sequence[float], beginning: bytes) -> Batch:
         """All of it, behind `beginning`."""
@@ -112,32 +116,22 @@ class BatchBuilder:
         self._client.append(samples)
         self._lines.append(line)
 
-    # -- the client's audio -------------------------------------------------------------------------------------------
-
-    def _input(self, samples: bytes, now: float) -> None:
-        if len(samples) != self._run_bytes:
-            self._end_run()
-            self._run_bytes = len(samples)
-        self._run.append(now)
-        self._client.append(samples)
-
-    def _end_run(self) -> None:
-        if self._run:
-            self._lines.append(input_lines(self._run, self._run_bytes))
-            self._run.clear()
-
 
 class RealtimeBatchBuilder(BatchBuilder):
     """One batch of a Realtime client's session: the client's audio comes in frames."""
 
-    def _input(self, samples: bytes, now: float) -> None:
-        cut = cut_append(samples)
-        if cut is not None and not cut[0]:
-            super()._input(cut[1], now)
-            return
-        self._end_run()
-        line, cut_samples = input_frame_line(now, samples)
-        self.line(now, self._secrets.redact_json(line), cut_samples)
+    def _cut(self, records: Sequence[Record], times: Sequence[float]) -> Sequence[Record]:
+        return [
+            self._cut_frame(record, now) if isinstance(record, bytes) else record
+            for now, record in zip(times, records, strict=True)
+        ]
+
+    def _cut_frame(self, frame: bytes, now: float) -> Record:
+        around, cut_samples = cut_append(frame)
+        if not around:
+            return cut_samples
+        line, samples = input_frame_line(now, frame)
+        return BatchBuilder.line, self._secrets.redact_json(line), samples
 
 
 def realtime_line(

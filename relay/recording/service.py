@@ -13,6 +13,7 @@ from relay.child_environment import python_command, python_environment
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import RecordMode
 from relay.recording.beginning import Beginning
+from relay.recording.flush_timer import FlushTimer
 from relay.recording.folder import folder_name
 from relay.recording.header import Header
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
@@ -54,6 +55,7 @@ class RecordingService:
         self._tidying: asyncio.Task[None] | None = None
         self._started = False
         self._recorders: set[SessionRecorder] = set()
+        self._flush_timer = FlushTimer()
 
     def open(
         self, beginning: Beginning, clock: Callable[[], float], model: str | None = None
@@ -73,12 +75,15 @@ class RecordingService:
         on_closed = partial(_call, loop, self._due.set)
         recorder = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
         self._recorders.add(recorder)
+        self._flush_timer.add(recorder)
         return recorder
 
     def close(self, recorder: SessionRecorder) -> None:
         """The session of a recorder has ended."""
-        self._recorders.discard(recorder)
-        recorder.close()
+        if recorder in self._recorders:
+            self._recorders.remove(recorder)
+            self._flush_timer.remove(recorder)
+            recorder.close()
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -112,9 +117,9 @@ class RecordingService:
                 async with asyncio.timeout(TIDY_EVERY_S):
                     await self._due.wait()
             self._due.clear()
-            await self._run_finish()
+            await self.finish_recordings()
 
-    async def _run_finish(self) -> None:
+    async def finish_recordings(self) -> None:
         arguments = [str(self.root)]
         for name, limit in zip(("--max-days", "--max-mb"), self._limits, strict=True):
             if limit is not None:

@@ -1,15 +1,14 @@
 """The one thread that writes all recordings. What it can't write is counted, and marked as a gap where it would stand.
 
-The loop's side (`relay.tape`) hands over batches that are ready to be written. The thread does hardly more than system
-calls, so that it never holds the interpreter for long. It takes one batch of each recording in turn, and each has a
-share of the room for what waits. One that is fed faster than the disk writes gets gaps, and the others get none.
+The recorders hand over batches that are ready to be written. The thread does hardly more than system calls, so that it
+never holds the interpreter for long. It takes one batch of each recording in turn, and each has a share of the room for
+what waits. One that is fed faster than the disk writes gets gaps, and the others get none.
 """
 
 import contextlib
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,8 +24,6 @@ from relay.recording.lock import take
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """What all sessions together may have waiting for the disk; further batches become gaps."""
-LINGER_S = 0.05
-"""How long the thread lets batches come together before it waits to be woken."""
 
 _log = logging.getLogger("relay.recordings")
 
@@ -140,6 +137,7 @@ class Files:
             try:
                 take(descriptor)
                 write_private(self.folder / HEADER, self.header)  # a recording from here on, and locked
+                self.header = b""
             except OSError:
                 os.close(descriptor)
                 raise
@@ -254,9 +252,6 @@ class Writer:
     def _collect(self) -> bool:
         """Take over all that has been put; if there is nothing to do, wait for it. False: the end."""
         jobs = self._jobs
-        if not self._turns and jobs.empty() and not self._is_stopping:
-            # Whoever hands over next need not wake this thread, and finds many batches to be written in one go.
-            time.sleep(LINGER_S)
         while not jobs.empty() or not (self._turns or self._is_stopping):
             queued = jobs.get()
             if queued is None:

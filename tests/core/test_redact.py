@@ -76,3 +76,18 @@ def test_the_reason_of_a_close_frame_is_cut_between_characters(text: str) -> Non
 
 def test_the_reason_of_a_close_frame_holds_no_key() -> None:
     assert close_reason("refused sk-abcdefgh") == "refused […]"
+
+
+_PARTS = (
+    "key", "KEY", "\u212aey", "ap\u0131", "api", "-", "_", "=", ":", " ", '"', "'", "sk", "ek", "ek_relay", "rk", "pk",
+    "xi", "x\u0131", "bearer", "Bearer", "eyJ", "token", "to\u212aen", "ticket", "t\u0131cket", "T\u0130CKET", "://",
+    "@", "a1b2", "0123456789", "\u017f",
+)  # fmt: skip
+"""Some with letters that an expression takes for k, i or s where case does not count."""
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.sampled_from(_PARTS), max_size=8).map("".join))
+def test_a_text_that_is_looked_at_in_short_is_looked_at_no_less(text: str) -> None:
+    """A text with a word of credentials in it is searched in full; one without must come out the same."""
+    assert redact(text, 1000) == redact("key\n" + text, 1000)[4:]

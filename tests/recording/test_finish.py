@@ -146,6 +146,7 @@ def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
             timer.join()
         process.wait()
         process.stdout.close()
+    assert process.returncode == -signal.SIGKILL  # it recorded until then
     told = [float(line) for line in lines if line.endswith("\n")]
     folders = list(root.iterdir()) if root.exists() else []
     if not folders:  # killed before the first write: all of it is lost

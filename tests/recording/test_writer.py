@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from relay.core.journal_lines import Gap, end_line, gap_line
 
+from relay.recording.format.lines import Gap
+from relay.recording.format.write import end_line, gap_line
 from relay.recording.lock import is_live
 from relay.recording.writer import Batch, Files, Writer
 

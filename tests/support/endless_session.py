@@ -32,7 +32,7 @@ async def main(root: Path) -> None:
 
     def feed_audio() -> None:
         now = loop.time()
-        session.input(len(said), now)
+        session.input(len(said))
         recorder.input(said, now)
         session.output(part, len(samples), now)
         recorder.output(delta, samples, now, discarded=False)

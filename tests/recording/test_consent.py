@@ -1,0 +1,179 @@
+"""Consent: what is kept before it is given, and what is deleted when it is taken back."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.core import events as ev
+from relay.core.realtime_events import CONSENT, ClientSaid, PassDown, UpstreamSaid
+from relay.recording.consent import DEVICE_CONSENT, MAX_PRELUDE, REALTIME_CONSENT, ConsentGate
+from relay.recording.folder import all_recordings
+from relay.recording.format.lines import End, Happened
+from relay.recording.lock import is_live
+from relay.recording.reader import Recording
+from relay.recording.replay.verify import verify
+from relay.recording.service import RecordingService
+from relay.session.common.media_types import AudioDelta
+from tests.support.recording_stage import (
+    RecordedSession,
+    a_turn,
+    lines_of,
+    realtime_recorder,
+    stage,
+    talking,
+    written,
+)
+from tests.support.tapes import microphone
+
+# -- the gate ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_greeting_waits_for_consent_and_is_recorded_with_it() -> None:
+    gate = ConsentGate(DEVICE_CONSENT, is_open=False)
+    opened, created = ev.UpstreamOpened(), ev.SessionCreated()
+    assert not gate.opens(opened, 1.0, ())
+    assert not gate.opens(created, 2.0, ())
+    assert gate.opens(ev.Consent(True), 3.0, ())
+    assert gate.is_open
+    assert gate.from_start
+    assert gate.take_prelude() == [(opened, 1.0, ()), (created, 2.0, ())]
+
+
+@pytest.mark.parametrize("event", [ev.UserText("hello"), ev.Consent(False)])
+def test_what_anybody_said_before_consent_is_left_out_and_the_greeting_with_it(event: ev.Event) -> None:
+    gate = ConsentGate(DEVICE_CONSENT, is_open=False)
+    gate.opens(ev.UpstreamOpened(), 1.0, ())
+    assert not gate.opens(event, 2.0, ())
+    assert gate.opens(ev.Consent(True), 3.0, ())
+    assert not gate.from_start
+    assert gate.take_prelude() == []
+
+
+def test_a_greeting_without_end_is_left_out() -> None:
+    gate = ConsentGate(DEVICE_CONSENT, is_open=False)
+    for number in range(MAX_PRELUDE + 1):
+        gate.opens(ev.Tick(), float(number), ())
+    assert not gate.from_start
+
+
+def test_a_realtime_client_s_consent_is_an_event_of_its_own() -> None:
+    gate = ConsentGate(REALTIME_CONSENT, is_open=False)
+    created = UpstreamSaid(b'{"type":"session.created"}', {"type": "session.created"})
+    assert not gate.opens(created, 1.0, (PassDown(created.raw),))
+    assert not gate.opens(ClientSaid({"type": CONSENT, "granted": "yes"}), 2.0, ())
+    assert gate.opens(ClientSaid({"type": CONSENT, "granted": True}), 3.0, ())
+    assert not gate.withdraws(ClientSaid({"type": "session.update", "granted": False}))
+    assert gate.withdraws(ClientSaid({"type": CONSENT, "granted": False}))
+
+
+# -- sessions ---------------------------------------------------------------------------------------------------------
+
+
+async def test_with_consent_nothing_is_written_before_it(tmp_path: Path) -> None:
+    async with stage(tmp_path, "consent") as (relay, upstream):
+        async with talking(relay, upstream) as (client, session):
+            await a_turn(client, session)
+        async with talking(relay, upstream) as (client, session):
+            await a_turn(client, session)
+            await client.send(type="consent", granted=True)
+            await client.send(type="text", text="this may be kept")
+            await session.expect("conversation.item.create")
+    (folder,) = all_recordings(tmp_path)
+    assert b"Hello there." not in (folder / "journal.jsonl").read_bytes()
+    assert not (folder / "client.pcm").exists()
+    recording = Recording(folder)
+    first = next(recording.entries())
+    assert isinstance(first.line, Happened)
+    assert first.line.event == ev.Consent(True)
+    assert not recording.header.from_start
+    with pytest.raises(Exception, match="begins in the middle of its session"):
+        verify(recording)
+
+
+async def test_consent_in_hello_records_from_the_start(tmp_path: Path) -> None:
+    async with stage(tmp_path, "consent") as (relay, upstream), talking(relay, upstream) as (client, session):
+        await client.send(type="hello", v=1, consent=True)
+        await client.expect("ready")
+        await a_turn(client, session)
+    (folder,) = all_recordings(tmp_path)
+    assert verify(Recording(folder)).identical
+    assert Recording(folder).header.from_start
+
+
+async def test_consent_that_is_taken_back_deletes_what_was_recorded(tmp_path: Path) -> None:
+    async with stage(tmp_path, "on") as (relay, upstream), talking(relay, upstream) as (client, session):
+        await a_turn(client, session)
+        await client.send(type="consent", granted=False)
+        await client.send(type="text", text="not to be kept")
+        await session.expect("conversation.item.create")
+    assert all_recordings(tmp_path) == []
+
+
+async def test_a_recording_that_waits_for_consent_keeps_no_audio(tmp_path: Path) -> None:
+    service = RecordingService(tmp_path, "consent")
+    session = RecordedSession(service)
+    session.feed(ev.UpstreamOpened(), microphone(20))
+    session.recorder.output(AudioDelta("resp_1", "item_1", 0, b""), bytes(960), 100.1, discarded=False)
+    session.recorder.speech("context_1", bytes(960), 100.1, discarded=True)
+    session.recorder.sent(bytes(960), 100.1)
+    session.recorder.flush()
+    session.feed(ev.Consent(True))
+    service.close(session.recorder)
+    session.feed(microphone(20))
+    await service.stop()
+    consent, end = lines_of(tmp_path)
+    assert isinstance(consent, Happened)
+    assert consent.event == ev.Consent(True)
+    assert isinstance(end, End)
+    (folder,) = all_recordings(tmp_path)
+    assert not list(folder.glob("*.pcm"))
+    assert not Recording(folder).header.from_start
+
+
+async def test_consent_can_be_taken_back_after_the_bound_was_reached(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = RecordingService(tmp_path, "on", recording_max_mb=0.1)
+    session = RecordedSession(service)
+    session.feed(*[microphone(1000)] * 20)
+    assert "has reached 0.1 MB" in caplog.text
+    session.feed(ev.Consent(False))
+    service.close(session.recorder)
+    await service.stop()
+    assert all_recordings(tmp_path) == []
+
+
+async def test_consent_can_be_taken_back_after_the_recorder_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then nobody finishes or prunes the recording."""
+
+    def broken(*_: object) -> bytes:
+        raise ValueError("a fault of the recorder's")
+
+    service = RecordingService(tmp_path, "on")
+    session = RecordedSession(service)
+    session.feed(ev.UpstreamOpened())
+    session.recorder.flush()
+    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
+    session.feed(ev.SessionCreated())
+    session.recorder.flush()
+    await written(service)
+    (folder,) = all_recordings(tmp_path)
+    assert is_live(folder)
+    session.feed(ev.Consent(False))
+    service.close(session.recorder)
+    await service.stop()
+    assert all_recordings(tmp_path) == []
+
+
+async def test_a_realtime_client_can_take_its_consent_back(tmp_path: Path) -> None:
+    service = RecordingService(tmp_path, "on")
+    recorder = realtime_recorder(service)
+    recorder.event(ClientSaid({"type": "input_audio_buffer.clear"}), 10.0, ())
+    recorder.flush()
+    recorder.event(ClientSaid({"type": CONSENT, "granted": False}), 10.1, ())
+    recorder.event(ClientSaid({"type": "input_audio_buffer.clear"}), 10.2, ())
+    service.close(recorder)
+    await service.stop()
+    assert all_recordings(tmp_path) == []

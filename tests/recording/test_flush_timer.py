@@ -1,0 +1,56 @@
+"""When recorders hand over: each as often as the others, and few of them at a time."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from relay.recording.flush_timer import FLUSH_S, GROUPS, FlushTimer
+from tests.support.virtual_time import in_virtual_time, pass_time
+
+
+class Clocked:
+    """Notes when it is flushed."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def flush(self) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+
+
+@in_virtual_time
+async def test_every_recorder_is_flushed_once_in_each_round() -> None:
+    timer, recorders = FlushTimer(), [Clocked() for _ in range(100)]
+    for recorder in recorders:
+        timer.add(recorder)
+    await pass_time(10 * FLUSH_S + 0.001)
+    for recorder in recorders:
+        assert len(recorder.times) == 10
+        assert recorder.times[9] - recorder.times[0] == pytest.approx(9 * FLUSH_S)
+    at_once = Counter(time for recorder in recorders for time in recorder.times)
+    assert len(at_once) == 10 * GROUPS
+    assert max(at_once.values()) == 4
+
+
+@in_virtual_time
+async def test_one_recorder_alone_wakes_the_loop_no_more_often_than_it_is_flushed() -> None:
+    timer, first, second = FlushTimer(), Clocked(), Clocked()
+    timer.add(first)
+    await pass_time(FLUSH_S + 0.001)
+    timer.add(second)
+    await pass_time(FLUSH_S)
+    timer.remove(first)
+    timer.remove(second)
+    await pass_time(10 * FLUSH_S)
+    assert (len(first.times), len(second.times)) == (2, 1)
+    assert first.times[1] - first.times[0] == pytest.approx(FLUSH_S)
+
+
+@in_virtual_time
+async def test_whoever_comes_after_a_pause_is_flushed_in_time() -> None:
+    timer, recorder = FlushTimer(), Clocked()
+    await pass_time(1000)
+    timer.add(recorder)
+    await pass_time(FLUSH_S + 0.001)
+    assert len(recorder.times) == 1

@@ -1,0 +1,277 @@
+"""What a session has recorded and not yet handed over: its order, its bound, and the gaps of a disk that is slow."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.known_secrets import NO_SECRETS
+from relay.recording import writer as writing
+from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder
+from relay.recording.folder import all_recordings
+from relay.recording.format.lines import End, Gap, Happened, InputAudio
+from relay.recording.journal_buffer import FLUSH_BYTES, JournalBuffer
+from relay.recording.reader import Recording
+from relay.recording.replay.verify import verify
+from relay.recording.service import RecordingService
+from relay.recording.writer import Batch, Files, Writer
+from relay.session.common.media_types import AudioDelta, AudioFrame
+from tests.support.recording_stage import RecordedSession, lines_of, written
+from tests.support.tapes import microphone
+
+
+class Buffer:
+    """A buffer and what it hands over."""
+
+    def __init__(self, builder: type[BatchBuilder] = BatchBuilder) -> None:
+        self.batches: list[Batch] = []
+        self.n_due = 0
+        self._writer = Writer()
+        self._writer.put = self._take  # type: ignore[method-assign]
+        self.buffer = JournalBuffer(self._writer, "r", None, lambda: builder(NO_SECRETS), self._due)
+        self.buffer.is_open = True
+
+    def hand_over(self) -> Batch:
+        self.buffer.hand_over(Files(Path("r"), b"{}"))
+        return self.batches[-1]
+
+    def _take(self, files: Files, batch: Batch) -> bool:
+        self.batches.append(batch)
+        return True
+
+    def _due(self) -> None:
+        self.n_due += 1
+
+
+DELTA = AudioDelta("resp_1", "item_a", 0, b"valid during the call only")
+TEXT = ev.TextDelta("resp_1", "item_a", 0, "one ", True)
+
+
+@pytest.mark.parametrize("keeps_sent", [False, True])
+@pytest.mark.parametrize("n_bytes", [(960,), (960, 640)])
+def test_what_is_handed_over_at_once_stands_in_the_order_in_which_it_came(
+    n_bytes: tuple[int, ...], keeps_sent: bool
+) -> None:
+    stage = Buffer()
+    buffer = stage.buffer
+    buffer.keeps_sent = keeps_sent
+    sent = b"\5\6"
+    frames = [bytes([n]) * n_bytes[n % len(n_bytes)] for n in range(5)]
+    for n, frame in enumerate(frames[:3]):
+        buffer.input(frame, 10.0 + n / 50)
+    buffer.output(DELTA, b"\1\2\3\4", 10.05, discarded=False)
+    buffer.sent(memoryview(sent), 10.05)
+    buffer.input(memoryview(frames[3]), 10.06)
+    buffer.event(TEXT, 10.07, (cmd.TellText("one "),), "", b"")
+    buffer.discarded_speech("context_1", b"\7\0", 10.08)
+    buffer.output(DELTA, b"\3\4", 10.08, discarded=True)
+    buffer.input(frames[4], 10.1)
+    batch = stage.hand_over()
+    kept = ',"kept":true' if keeps_sent else ""
+    ids = '"item":"item_a","response":"resp_1","part":0'
+    assert batch.journal.decode().splitlines() == [
+        f'{{"now":10.0,"in":{len(frames[0])}}}',
+        f'{{"now":10.02,"in":{len(frames[1])}}}',
+        f'{{"now":10.04,"in":{len(frames[2])}}}',
+        f'{{"now":10.05,"out":4,{ids}}}',
+        f'{{"now":10.05,"sent":2,"crc":{crc32(sent)}{kept}}}',
+        f'{{"now":10.06,"in":{len(frames[3])}}}',
+        '{"now":10.07,"words":"one ","item":"item_a","response":"resp_1","part":0,"spoken":true}',
+        '{"now":10.08,"voice":2,"context":"context_1","discarded":true}',
+        f'{{"now":10.08,"out":2,{ids},"discarded":true}}',
+        f'{{"now":10.1,"in":{len(frames[4])}}}',
+    ]
+    assert batch.audio == (b"".join(frames), b"\1\2\3\4\3\4", b"\7\0", sent if keeps_sent else b"")
+    assert (batch.records, batch.first, batch.last) == (10, 10.0, 10.1)
+
+
+def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
+    stage = Buffer(RealtimeBatchBuilder)
+    buffer = stage.buffer
+    buffer.input(b'{"type":"input_audio_buffer.append","audio":"AAAA"}', 10.0)
+    buffer.input(b'{"type": "input_audio_buffer.append", "audio": "AQEB"}', 10.1)
+    raw = b'{"type":"response.output_audio.delta","delta":"AgIC","n":1}'
+    buffer.output_frame(AudioFrame(memoryview(raw), 3, raw.index(b"AgIC")), 10.3)
+    buffer.input(b'{"type":"input_audio_buffer.append","audio":"AwMD"}', 10.4)
+    batch = stage.hand_over()
+    assert batch.journal.decode().splitlines() == [
+        '{"now":10.0,"in":3}',
+        '{"now":10.1,"in":3,"head":"{\\"type\\": \\"input_audio_buffer.append\\", \\"audio\\": \\"","tail":"\\"}"}',
+        '{"now":10.3,"out":3,"head":"{\\"type\\":\\"response.output_audio.delta\\",\\"delta\\":\\"",'
+        '"tail":"\\",\\"n\\":1}"}',
+        '{"now":10.4,"in":3}',
+    ]
+    assert batch.audio == (b"\0\0\0\1\1\1\3\3\3", b"\2\2\2", b"", b"")
+
+
+def test_speech_at_which_our_code_raised_is_audio_that_no_event_followed() -> None:
+    stage = Buffer()
+    spoke = ev.VoiceSpoke("context_1", 2)
+    stage.buffer.event(spoke, 10.0, (), "", b"\1\2")
+    stage.buffer.event(spoke, 10.1, None, "KeyError: 1", b"\3\4")
+    batch = stage.hand_over()
+    counted, discarded, raised = batch.journal.decode().splitlines()
+    assert counted == '{"now":10.0,"voice":2,"context":"context_1"}'
+    assert discarded == '{"now":10.1,"voice":2,"context":"context_1","discarded":true}'
+    assert '"raised":"KeyError: 1"' in raised
+    assert batch.audio == (b"", b"", b"\1\2\3\4", b"")
+
+
+def test_what_is_not_open_keeps_nothing() -> None:
+    stage = Buffer()
+    stage.buffer.is_open = False
+    stage.buffer.input(bytes(960), 10.0)
+    stage.buffer.event(ev.Tick(), 10.0, (), "", b"")
+    assert stage.buffer.has_skipped
+    assert not stage.buffer.has_begun
+
+
+def test_a_buffer_that_holds_too_much_says_so_with_each_record() -> None:
+    stage = Buffer()
+    for _ in range(FLUSH_BYTES // 1024):
+        stage.buffer.input(bytes(1024), 10.0)
+    assert stage.n_due == 0
+    stage.buffer.input(bytes(2), 10.0)
+    assert stage.n_due == 1
+    stage.hand_over()
+    stage.buffer.input(bytes(2), 10.0)
+    assert stage.n_due == 1
+
+
+def test_the_number_of_events_in_a_buffer_is_bounded() -> None:
+    stage = Buffer()
+    for _ in range(64):
+        stage.buffer.event(ev.Tick(), 10.0, (), "", b"")
+    assert stage.n_due > 0
+
+
+# -- gaps -------------------------------------------------------------------------------------------------------------
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:
+    write = os.write
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if fails():
+            write(descriptor, data[: len(data) // 2])  # the half of it, as a full disk does
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    files = writing.Files
+    monkeypatch.setattr(
+        "relay.recording.session_recorder.Files", lambda folder, header: files(folder, header, write=limited)
+    )
+
+
+async def test_a_full_disk_marks_a_gap_and_the_recording_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = False
+    failing(monkeypatch, lambda: full)
+    service = RecordingService(tmp_path, "on")
+    session = RecordedSession(service)
+    session.feed(ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated(), microphone(20))
+
+    async def handed_over() -> None:
+        session.recorder.flush()
+        await written(service)
+
+    await handed_over()
+    full = True
+    session.feed(microphone(20), microphone(20))
+    await handed_over()
+    full = False
+    session.feed(microphone(20), ev.Bye())
+    service.close(session.recorder)
+    await service.stop()
+    (folder,) = all_recordings(tmp_path)
+    lines = lines_of(tmp_path)
+    assert [line.records for line in lines if isinstance(line, Gap)] == [2]
+    assert sum(isinstance(line, Happened | InputAudio) for line in lines) == 6
+    assert (folder / "client.pcm").stat().st_size == 2 * 640
+    result = verify(Recording(folder))
+    assert result.identical
+    assert "gap of 2 records" in result.notes[-1]
+    assert caplog.text.count("has a gap") == 1
+
+
+async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = RecordingService(tmp_path, "on")
+    service.writer = Writer(max_queued_bytes=50_000)
+    session = RecordedSession(service)
+    hung = threading.Event()
+    service.writer.do(lambda: (hung.wait(20), None)[1])
+    for _ in range(20):
+        session.feed(*[microphone(100)] * 3)
+        session.recorder.flush()
+    assert "the disk is too slow" in caplog.text
+    hung.set()
+    service.close(session.recorder)
+    await service.stop()
+    (folder,) = all_recordings(tmp_path)
+    assert sum(line.records for line in lines_of(tmp_path) if isinstance(line, Gap)) >= 40
+    assert (folder / "client.pcm").stat().st_size < 50_000
+
+
+async def test_at_full_speed_one_recording_has_gaps_and_the_others_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session sends all that its allowance lets it, others talk, and the disk does nothing for a while."""
+    service = RecordingService(tmp_path, "on")
+    service.writer = Writer(max_queued_bytes=2_000_000)
+    disk_works = threading.Event()
+    write = os.write
+
+    def slow(descriptor: int, data: bytes) -> int:
+        assert disk_works.wait(20)
+        return write(descriptor, data)
+
+    files = writing.Files
+    monkeypatch.setattr(
+        "relay.recording.session_recorder.Files", lambda folder, header: files(folder, header, write=slow)
+    )
+    greedy, *others = [RecordedSession(service, session_id) for session_id in ("greedy", "a", "b", "c")]
+    for _ in range(10):
+        greedy.feed(*[microphone(1000)] * 20)
+        for _ in range(100):  # and what is left of the room, in small pieces
+            greedy.feed(microphone(20))
+            greedy.recorder.flush()
+        for other in others:
+            other.feed(microphone(20))
+            other.recorder.flush()
+    disk_works.set()
+    for session in (greedy, *others):
+        service.close(session.recorder)
+    await service.stop()
+    *other_ones, greedy_one = map(Recording, all_recordings(tmp_path))
+    lines = [entry.line for entry in greedy_one.entries() if not isinstance(entry.line, End)]
+    lost = sum(line.records for line in lines if isinstance(line, Gap))
+    assert lost > 100
+    assert lost + sum(isinstance(line, InputAudio) for line in lines) == 1200
+    for recording in other_ones:
+        assert [type(entry.line) for entry in recording.entries()] == [InputAudio] * 10 + [End]
+
+
+# -- the bound --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_end_is_written_also_where_no_more_may_wait(tmp_path: Path) -> None:
+    service = RecordingService(tmp_path, "on", recording_max_mb=0.1)
+    service.writer = Writer(max_queued_bytes=600_000)
+    session = RecordedSession(service)
+    waits = threading.Event()
+    service.writer.do(lambda: (waits.wait(20), None)[1])
+    session.feed(*[microphone(1000)] * 9)  # takes all that it may have
+    service.close(session.recorder)
+    waits.set()
+    await service.stop()
+    end = lines_of(tmp_path)[-1]
+    assert end == End(1e6, "the recording has reached 0.1 MB (RELAY_RECORDING_MAX_MB)")

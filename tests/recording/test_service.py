@@ -1,0 +1,77 @@
+"""All recordings of one relay: which sessions are recorded, and what becomes of recordings that have ended."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from relay.core.policy import Policy, Principal
+from relay.core.values import DeviceOptions, SessionConfig
+from relay.recording.beginning import Beginning
+from relay.recording.finish import is_finished
+from relay.recording.folder import all_recordings
+from relay.recording.reader import Recording
+from relay.recording.replay.verify import verify
+from relay.recording.service import RecordingService
+from tests.support.recording_stage import a_turn, stage, talking
+from tests.support.tapes import make_recording, tone
+
+
+async def test_a_session_is_recorded_finished_and_runs_identically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = asyncio.Event()
+    finish_recordings = RecordingService.finish_recordings
+
+    async def finish(service: RecordingService) -> None:
+        ended = bool(all_recordings(tmp_path))  # there is a round at the start as well
+        await finish_recordings(service)
+        if ended:
+            finished.set()
+
+    monkeypatch.setattr(RecordingService, "finish_recordings", finish)
+    async with stage(tmp_path, "on") as (relay, upstream):
+        async with talking(relay, upstream) as (client, session):
+            await a_turn(client, session)
+            heard = bytes(client.audio)
+        await asyncio.wait_for(finished.wait(), 20)
+    (folder,) = all_recordings(tmp_path)
+    assert is_finished(folder)
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
+    assert (folder / "client.pcm").read_bytes() == tone(200, 16_000)
+    assert (folder / "sent.pcm").read_bytes() == heard
+    recording = Recording(folder)
+    result = verify(recording)
+    assert (result.difference, result.notes, result.sent_bytes) == (None, [], len(heard))
+    assert recording.header.beginning.session_id in folder.name
+    assert recording.ended
+
+
+async def test_off_means_that_nothing_is_there(tmp_path: Path) -> None:
+    async with stage(tmp_path / "r", "off") as (relay, upstream), talking(relay, upstream) as (client, session):
+        await a_turn(client, session)
+    assert not (tmp_path / "r").exists()
+
+
+async def test_a_policy_has_its_own_word(tmp_path: Path) -> None:
+    never, always = RecordingService(tmp_path, "on"), RecordingService(tmp_path, "off")
+    begin = ("rs_1", SessionConfig(), DeviceOptions())
+    assert never.open(Beginning(*begin, Principal(policy=Policy(record="off")), 0.0), lambda: 0.0) is None
+    assert always.open(Beginning(*begin, Principal(), 0.0), lambda: 0.0) is None
+    assert always.open(Beginning(*begin, Principal(policy=Policy(record="on")), 0.0), lambda: 0.0) is not None
+    await never.stop()
+    await always.stop()
+
+
+async def test_what_the_retention_lets_go_is_one_line_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = make_recording(tmp_path, session_id="rs_a"), make_recording(tmp_path, session_id="rs_b")
+    caplog.set_level("INFO", "relay.recordings")
+    service = RecordingService(tmp_path, "on", max_mb=0.0001)
+    service.start()
+    async with asyncio.timeout(10):
+        while "is deleted" not in caplog.text:  # noqa: ASYNC110  # a process of its own does it
+            await asyncio.sleep(0.01)
+    await service.stop()
+    assert f"recording {old.name} is deleted: all together are over 0.0001 MB" in caplog.text
+    assert not old.exists()
+    assert new.exists()

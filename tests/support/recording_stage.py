@@ -1,0 +1,96 @@
+"""Recording at run time: a whole relay that records, and one recorder that is fed by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from relay.core import events as ev
+from relay.core.policy import Principal
+from relay.core.values import DeviceOptions, SessionConfig
+from relay.recording.beginning import Beginning, RealtimeStart
+from relay.recording.folder import all_recordings
+from relay.recording.format.lines import Line
+from relay.recording.reader import Recording
+from relay.recording.replay.session import ReplayedSession
+from relay.recording.service import RecordingService
+from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
+from relay.testing import ScriptedSession, ScriptedUpstream
+from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
+from tests.support.tapes import tone
+
+
+@asynccontextmanager
+async def stage(root: Path, mode: str, **settings: Any) -> AsyncIterator[tuple[RunningRelay, ScriptedUpstream]]:
+    async with (
+        ScriptedUpstream() as upstream,
+        running_relay(upstream.url, record=mode, recordings_dir=root, **settings) as relay,
+    ):
+        yield relay, upstream
+
+
+@asynccontextmanager
+async def talking(
+    relay: RunningRelay, upstream: ScriptedUpstream
+) -> AsyncIterator[tuple[DeviceClient, ScriptedSession]]:
+    async with await DeviceClient.connect(relay.ws()) as client:
+        session = await upstream.accept()
+        await session.configure()
+        await client.expect("AIConnected")
+        yield client, session
+
+
+async def a_turn(client: DeviceClient, session: ScriptedSession) -> None:
+    await client.speak(tone(200, 16_000))
+    await session.expect_audio(100 * 48)
+    await session.emit(
+        {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0},
+        {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u", "audio_end_ms": 20},
+        {"type": "input_audio_buffer.committed", "item_id": "item_u", "previous_item_id": None},
+    )
+    await session.respond("Hello there.", ms=300)
+    await client.expect("audioEnd")
+
+
+class RecordedSession:
+    """A device's session without sockets, and its recorder."""
+
+    def __init__(self, service: RecordingService, session_id: str = "rs_1", principal: Principal | None = None) -> None:
+        self.now = 100.0
+        beginning = Beginning(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
+        self.rules = ReplayedSession(beginning)
+        recorder = service.open(beginning, lambda: 1e6)
+        assert recorder is not None
+        self.recorder: SessionRecorder = recorder
+
+    def feed(self, *happenings: ev.Event | bytes) -> None:
+        """Let events happen, and audio of the client's come, 20 ms apart."""
+        for happening in happenings:
+            self.now += 0.02
+            if isinstance(happening, bytes):
+                self.rules.input(len(happening))
+                self.recorder.input(happening, self.now)
+            else:
+                self.recorder.event(happening, self.now, self.rules.handle(happening, self.now))
+
+
+def realtime_recorder(service: RecordingService) -> RealtimeSessionRecorder:
+    beginning = Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), 9.0)
+    recorder = service.open(beginning, lambda: 11.0)
+    assert isinstance(recorder, RealtimeSessionRecorder)
+    return recorder
+
+
+async def written(service: RecordingService) -> None:
+    """Wait until what was handed over of one recording is on the disk."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    service.writer.do(lambda: [loop.call_soon_threadsafe(done.set)][:0])  # type: ignore[arg-type, return-value]
+    await done.wait()
+
+
+def lines_of(root: Path) -> list[Line]:
+    """The lines of the only recording."""
+    (folder,) = all_recordings(root)
+    return [entry.line for entry in Recording(folder).entries()]
