@@ -208,7 +208,8 @@ async def test_what_raised_in_the_core_is_in_the_journal(tmp_path: Path, monkeyp
     (folder,) = all_recordings(tmp_path)
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
-    assert "user_text" in difference.event
+    assert "user_text" in difference.what
+    assert difference.recorded is not None
     assert "raised KeyError" in difference.recorded[0]
 
 
