@@ -17,6 +17,7 @@ from aiohttp import web
 
 from relay.azure import AzureResource
 from relay.core.policy import PROVIDER_SECRET, Policy, Principal
+from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
 from relay.endpoints.navai_backend import read_body
 from relay.endpoints.navai_functions import why_not
@@ -36,8 +37,6 @@ NOT_CONFIGURED = (
     "RELAY_AZURE_TOKEN)."
 )
 GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
-
-Obj = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

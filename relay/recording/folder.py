@@ -128,11 +128,6 @@ def write_private(path: Path, data: bytes) -> None:
 
 def size_bytes(folder: Path) -> int:
     """What a recording takes on the disk, by its files."""
-    return sum(_sizes(folder))
-
-
-def _sizes(folder: Path) -> Iterator[int]:
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                yield entry.stat(follow_symlinks=False).st_size
+        files = (entry for entry in entries if entry.is_file(follow_symlinks=False))
+        return sum(file.stat(follow_symlinks=False).st_size for file in files)

@@ -69,30 +69,25 @@ class AudioFile:
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / name
         self.position = 0
-        self._map: mmap.mmap | None = None
+        self._content: mmap.mmap | bytes = b""
         if not self.path.exists() and not self.path.is_symlink():
             return
         with open_file(folder, name) as file:
             if os.fstat(file.fileno()).st_size:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    @property
-    def n_bytes(self) -> int:
-        """Its length."""
-        return len(self._map) if self._map is not None else 0
+                self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def take(self, n_bytes: int) -> bytes:
         """The next bytes. Raises ValueError if there are not that many."""
         end = self.position + n_bytes
-        if end > self.n_bytes:
-            raise ValueError(f"it speaks of {self.path.name} up to byte {end}, which has only {self.n_bytes}")
+        if end > len(self._content):
+            raise ValueError(f"it speaks of {self.path.name} up to byte {end}, which has only {len(self._content)}")
         start, self.position = self.position, end
-        return self._map[start:end] if self._map is not None else b""
+        return self._content[start:end]
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._map is not None:
-            self._map.close()
+        if isinstance(self._content, mmap.mmap):
+            self._content.close()
 
 
 class Recording:

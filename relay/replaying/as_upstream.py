@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core.realtime_events import Obj
 from relay.recording.derive.normalize import item_of, normalized_entries
 from relay.recording.folder import RecordingError
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio
@@ -35,7 +36,6 @@ INPUT_SLACK_MS = 60
 MAX_WAITING = 1000
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
-Obj = dict[str, Any]
 Say = Callable[[str], None]
 
 _EXPECTED = {

@@ -12,7 +12,7 @@ import orjson
 
 from relay.core.commands import TellText
 from relay.core.events import TextDelta
-from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_events import ClientSaid, Obj, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.redact import clean, redact
 from relay.core.values import Alignment
 from relay.recording.format.lines import Gap
@@ -29,8 +29,6 @@ MAX_LIVE_REDACTED_BYTES: Final = 8 * 1024
 """A longer line is not searched for credentials while its session goes on: that takes 0.2 µs a byte."""
 MAX_TEXT_CHARS: Final = 400
 """No `delta` of text is longer; one that is holds audio."""
-
-Obj = dict[str, Any]
 
 _NOT_ORJSON = b'{"now": '
 _UNREDACTED = b'{"unredacted":'
