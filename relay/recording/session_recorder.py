@@ -1,7 +1,7 @@
 """One session's recording as it happens: consent, what is recorded, and its end.
 
 A recorder opens, writes and waits for nothing, never calls its session, and never raises into it. The service flushes
-it twice a second.
+it regularly.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _log = logging.getLogger("relay.recordings")
 
 
 class SessionRecorder:
-    """Records the session of a device. `input`, `output`, `output_frame` and `sent` are those of its `JournalBuffer`."""
+    """Records the session of a device. `input`, `output`, `output_frame` and `sent` are its `JournalBuffer`'s."""
 
     _consent_rules = DEVICE_CONSENT
     _builder = BatchBuilder

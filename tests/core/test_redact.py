@@ -80,8 +80,8 @@ def test_the_reason_of_a_close_frame_holds_no_key() -> None:
 
 _PARTS = (
     "key", "KEY", "\u212aey", "ap\u0131", "api", "-", "_", "=", ":", " ", '"', "'", "sk", "ek", "ek_relay", "rk", "pk",
-    "xi", "x\u0131", "bearer", "Bearer", "eyJ", "token", "to\u212aen", "ticket", "t\u0131cket", "T\u0130CKET", "://", "@",
-    "a1b2", "0123456789", "\u017f",
+    "xi", "x\u0131", "bearer", "Bearer", "eyJ", "token", "to\u212aen", "ticket", "t\u0131cket", "T\u0130CKET", "://",
+    "@", "a1b2", "0123456789", "\u017f",
 )  # fmt: skip
 """Some with letters that an expression takes for k, i or s where case does not count."""
 
