@@ -45,11 +45,6 @@ class Design:
     cutoff_hz: float
     beta: float
 
-    @property
-    def delay_ms(self) -> float:
-        """Delay of the filter, the same at all frequencies (linear phase)."""
-        return (self.taps - 1) / 2 / self.common_hz * 1000
-
     def coefficients(self, gain: float) -> Floats:
         """The taps in order, scaled so that they sum to `gain`."""
         n = np.arange(self.taps) - (self.taps - 1) / 2
@@ -65,7 +60,6 @@ class FilterBank:
 
     def __init__(self, design: Design, source_hz: int, target_hz: int) -> None:
         up, down = design.common_hz // source_hz, design.common_hz // target_hz
-        self.delay_ms = design.delay_ms
         self.group_in, self.group_out = down, up
         self.row_groups = source_hz * ROW_MS // 1000 // self.group_in
         self.history_samples = (design.taps - 1) // up

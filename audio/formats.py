@@ -63,3 +63,6 @@ PCM16_24K = AudioFormat("pcm16", 24000)
 PCM16_48K = AudioFormat("pcm16", 48000)
 PCMU = AudioFormat("pcmu", 8000)
 PCMA = AudioFormat("pcma", 8000)
+
+REALTIME_FORMATS = {"audio/pcm": PCM16_24K, "audio/pcmu": PCMU, "audio/pcma": PCMA}
+"""By the `type` that they have in the Realtime protocol."""

@@ -13,8 +13,6 @@ class SampleAligner:
     __slots__ = ("carry", "sample_bytes")
 
     def __init__(self, sample_bytes: int = 2) -> None:
-        if sample_bytes < 1:
-            raise ValueError(f"a sample has at least one byte, not {sample_bytes}")
         self.sample_bytes = sample_bytes
         self.carry = b""
 

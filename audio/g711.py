@@ -7,7 +7,7 @@ segment to the next, so the segment is the position of the leading one bit of th
 import numpy as np
 from numpy.typing import NDArray
 
-Chunk = bytes | bytearray | memoryview
+from audio.framing import Chunk
 
 _ULAW_BIAS = 33  # added to 14-bit magnitudes so that all eight segments have the same form
 _ULAW_MAX = 8158  # the largest 14-bit magnitude that stays in segment 7 once biased

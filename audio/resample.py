@@ -40,18 +40,11 @@ class Resampler:
     thread at a time.
     """
 
-    __slots__ = ("_aligner", "_stages", "source_hz", "target_hz")
+    __slots__ = ("_aligner", "_stages")
 
     def __init__(self, source_hz: int, target_hz: int) -> None:
-        self.source_hz = source_hz
-        self.target_hz = target_hz
         self._aligner = SampleAligner()
         self._stages = tuple(_Stage(bank) for bank in _banks(source_hz, target_hz))
-
-    @property
-    def delay_ms(self) -> float:
-        """How much later a sound comes out than it went in, the same at all frequencies; 0 for equal rates."""
-        return sum(stage.bank.delay_ms for stage in self._stages)
 
     def feed(self, chunk: Chunk) -> bytes:
         """The samples that `chunk` completes, maybe none. Bytes of even length at equal rates are not copied."""

@@ -11,6 +11,18 @@ _DECODERS = {"pcmu": ulaw_decode, "pcma": alaw_decode}
 _ENCODERS = {"pcmu": ulaw_encode, "pcma": alaw_encode}
 
 
+def encode(pcm: bytes, audio_format: AudioFormat) -> bytes:
+    """PCM16 at the format's rate in the format's encoding."""
+    encoder = _ENCODERS.get(audio_format.encoding)
+    return encoder(pcm) if encoder else pcm
+
+
+def decode(received: bytes, audio_format: AudioFormat) -> bytes:
+    """What came in the format's encoding as PCM16; a last half of a sample is dropped."""
+    decoder = _DECODERS.get(audio_format.encoding)
+    return decoder(received) if decoder else received[: len(received) // 2 * 2]
+
+
 class Transcoder:
     """One stream from `source` to `target`; chunks pass untouched where the formats agree."""
 

@@ -18,24 +18,17 @@ _log = logging.getLogger("relay.engine")
 
 
 class EngineProcess:
-    """Runs `python -m relay.local_engine` on a free loopback port; `url` is None while it is not up."""
+    """Runs `python -m relay.local_engine` on a free loopback port.
+
+    `url` is where it listens, None while it is not up; `failure` is why the last start failed.
+    """
 
     def __init__(self, command: tuple[str, ...] | None = None) -> None:
         self._command = command or python_command("relay.local_engine")
-        self._url: str | None = None
+        self.url: str | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._failure: str | None = None
-
-    @property
-    def url(self) -> str | None:
-        """Where the engine listens."""
-        return self._url
-
-    @property
-    def failure(self) -> str | None:
-        """Why the last start failed."""
-        return self._failure
+        self.failure: str | None = None
 
     async def start(self) -> None:
         """Start the engine and wait until it listens. Raises RuntimeError with its last words if it does not."""
@@ -48,7 +41,7 @@ class EngineProcess:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
             self._supervisor = None
-        self._url = None
+        self.url = None
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -78,14 +71,14 @@ class EngineProcess:
             async with asyncio.timeout(START_TIMEOUT_S):
                 assert process.stdout is not None
                 line = await process.stdout.readline()
-            self._url = f"ws://127.0.0.1:{int(json.loads(line)['port'])}/v1/realtime"
-            self._failure = None
+            self.url = f"ws://127.0.0.1:{int(json.loads(line)['port'])}/v1/realtime"
+            self.failure = None
         except (TimeoutError, ValueError, KeyError, TypeError) as error:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-            self._failure = "the local engine did not start; its own message is above"
-            raise RuntimeError(self._failure) from error
+            self.failure = "the local engine did not start; its own message is above"
+            raise RuntimeError(self.failure) from error
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
@@ -94,7 +87,7 @@ class EngineProcess:
             process = self._process
             if process is not None:
                 code = await process.wait()
-                self._url = None
+                self.url = None
                 if loop.time() - started_at > STEADY_S:
                     retry_s = FIRST_RETRY_S
                 _log.error("the local engine ended with %s; starting it again in %.1f s", code, retry_s)

@@ -141,7 +141,15 @@ LAYERS: dict[str, set[str]] = {
     },
     "relay.web": set(),
     "relay.faults": {"relay.errors"},
-    "relay.local_engine": {"audio", "relay.child_environment", "relay.errors", "relay.faults", "relay.log_lines"},
+    "relay.local_engine": {
+        "audio",
+        "relay.child_environment",
+        "relay.core",  # for relay.core.sentences alone, which imports nothing of ours
+        "relay.errors",
+        "relay.faults",
+        "relay.log_lines",
+        "relay.wire",  # for relay.wire.beta alone, which imports nothing of ours: one translation of the beta dialect
+    },
     "relay.testing": {"relay.faults"},
     "relay.talk": {"audio", "relay.errors", "relay.escaping", "relay.loopback", "relay.no_redirects", "relay.terminal"},
     "relay.bench": {"relay.child_environment", "relay.errors"},

@@ -128,7 +128,7 @@ class Misbehaviour:
             if fault.after_s is None
             and (fault.point or first) == kind
             and fault.nth in (EVERY, self._seen[kind] - before)
-            and _is_shaping(fault) == shaping
+            and bool(KINDS[fault.name].point) == shaping
         ]
 
     def _learn(self, event: Obj) -> None:
@@ -203,10 +203,6 @@ class Misbehaviour:
             "name": self._tool,
             "arguments": "{}",
         }
-
-
-def _is_shaping(fault: FaultSpec) -> bool:
-    return bool(KINDS[fault.name].point)
 
 
 def _item_id(event: Obj) -> str | None:

@@ -7,7 +7,6 @@ pocketsphinx holds the interpreter's lock while it works (0.025 s for a second o
 chunks. A decoder takes some 12 MB; idle ones are shared by all sessions with the same grammar.
 """
 
-import importlib.util
 import math
 import re
 import tempfile
@@ -17,22 +16,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from relay.errors import ConfigError
+from audio.formats import PCM16_16K
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.lexicon import Lexicon, english
 from relay.local_engine.network import Network
 from relay.local_engine.vad import Completeness
 
-RATE_HZ = 16_000
-LONGEST_MS = 30_000
-"""Speech beyond this is not listened to: no sentence of a grammar is that long."""
 _SECOND_LOOK_MS = 8_000
 _MOST_ACTIVE = 4000
-_BYTES_PER_MS = RATE_HZ * 2 // 1000
+_BYTES_PER_MS = PCM16_16K.bytes_per_ms
 _FRAME_MS = 10  # of pocketsphinx
 _LAG_MS = 200  # how long before a silence is noticed a last word must have begun
 _READING = re.compile(r"\(\d+\)$")  # "tomato(2)"
-_STEP_BYTES = 100 * _BYTES_PER_MS
+STEP_BYTES = 100 * _BYTES_PER_MS
+LONGEST_MS = 30_000
+"""Speech beyond this is not listened to: no sentence of a grammar is that long."""
+LONGEST_BYTES = LONGEST_MS * _BYTES_PER_MS
 # pocketsphinx gives acoustic scores shifted right by ten bits (SENSCR_SHIFT).
 _SCORE_UNIT = 1024
 # Chosen on synthetic voices, clean and in noise: tests/local_engine/accuracy.py prints what they keep and refuse.
@@ -57,12 +56,6 @@ class _Guess:
     score: float
 
 
-def check() -> None:
-    """Raises ConfigError if the recogniser is not installed."""
-    if importlib.util.find_spec("pocketsphinx") is None:
-        raise ConfigError("The local engine needs pocketsphinx. Install it with: pip install 'relay-voice[local]'")
-
-
 class Recogniser:
     """One decoder for one grammar; used by one utterance at a time."""
 
@@ -80,7 +73,7 @@ class Recogniser:
                 hmm=get_model_path("en-us/en-us"),
                 dict=dictionary.name,
                 lm=None,
-                samprate=RATE_HZ,
+                samprate=PCM16_16K.rate_hz,
                 bestpath=False,  # its lattice forgets where sentences may end
                 maxhmmpf=_MOST_ACTIVE,
                 loglevel="FATAL",
@@ -110,7 +103,7 @@ class Recogniser:
 
     def feed(self, pcm: bytes) -> None:
         """Listen to more of it (PCM16, 16 kHz); what is beyond LONGEST_MS is dropped."""
-        room = LONGEST_MS * _BYTES_PER_MS - len(self._audio)
+        room = LONGEST_BYTES - len(self._audio)
         if room > 0 and pcm:
             self._audio += pcm[:room]
             self._decoder.process_raw(pcm[:room])
@@ -126,8 +119,8 @@ class Recogniser:
         doubtful = best is None or best.score < self._least_score
         if doubtful and len(self._audio) <= _SECOND_LOOK_MS * _BYTES_PER_MS:
             self._decoder.start_utt()
-            for start in range(0, len(self._audio), _STEP_BYTES):
-                self._decoder.process_raw(bytes(self._audio[start : start + _STEP_BYTES]))
+            for start in range(0, len(self._audio), STEP_BYTES):
+                self._decoder.process_raw(bytes(self._audio[start : start + STEP_BYTES]))
                 yield
             self._decoder.end_utt()
             second = self._accepted(self._guess())

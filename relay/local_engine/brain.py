@@ -80,9 +80,7 @@ def plan(grammar: Grammar, situation: Situation) -> Plan:
     return Plan(STILL_THERE if situation.silent else GREETING)
 
 
-def _understood(
-    grammar: Grammar, said: str, last_call: tuple[str, dict[str, Any]] | None = None
-) -> list[Request] | None:
+def _understood(grammar: Grammar, said: str, last_call: tuple[str, dict[str, Any]] | None) -> list[Request] | None:
     requests = grammar.parse(said, after=last_call[0] if last_call else None) if said else None
     if requests is not None:
         return [_completed(request, last_call) for request in requests]
@@ -104,7 +102,7 @@ def _answer(grammar: Grammar, requests: list[Request], tool_choice: Any) -> Plan
     calls: list[Call] = []
     for request in requests:
         if not request.tool:
-            sentences.extend(_talk(grammar, request.name))
+            sentences.extend(_help(grammar) if request.name == "help" else _TALK[request.name])
         elif tool_choice == "none":
             sentences.append(f"I understood {grammar.tools[request.name].title}, but I may not use tools now.")
         elif missing := _missing(grammar.tools[request.name], request.arguments):
@@ -112,10 +110,6 @@ def _answer(grammar: Grammar, requests: list[Request], tool_choice: Any) -> Plan
         else:
             calls.append(Call(request.name, request.arguments))
     return Plan(tuple(sentences), tuple(calls))
-
-
-def _talk(grammar: Grammar, topic: str) -> tuple[str, ...]:
-    return _help(grammar) if topic == "help" else _TALK[topic]
 
 
 def _help(grammar: Grammar) -> tuple[str, ...]:

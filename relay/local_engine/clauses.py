@@ -5,6 +5,8 @@ from typing import Any
 
 from relay.local_engine.slots import Slot
 
+PREPOSITIONS = ("in", "for", "of", "to", "with", "at", "on", "from", "by")
+
 
 @dataclass(frozen=True, slots=True)
 class OneOf:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import orjson
 
+from audio.formats import REALTIME_FORMATS
 from relay.local_engine.audio_shelf import AudioShelf
 from relay.local_engine.effects import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
-from relay.local_engine.input_turns import BYTES_PER_MS, InputTurns
+from relay.local_engine.input_turns import InputTurns
 from relay.local_engine.item_desk import ItemDesk
 from relay.local_engine.items import Items
 from relay.local_engine.protocol import Fault, Obj, a_text, an_object, error_object, need, only
@@ -37,7 +38,7 @@ class Conversation:
         self._recognising: dict[str, bool] = {}
         self._desk = ItemDesk(self._items, self._shelf, self._send, new_id)
         self._turns = InputTurns(self._items, self._shelf, self._send, new_id)
-        self._responses = ResponseDesk(self._items, self._send, self._effects_append, new_id, self._finished)
+        self._responses = ResponseDesk(self._items, self._send, self._effects.append, new_id, self._finished)
         self._owes_response = False
         self._has_spoken = False
         self._is_awaiting = False
@@ -109,7 +110,7 @@ class Conversation:
     def _item_create(self, event: Obj) -> None:
         record, audio = self._desk.create(event)
         if audio:
-            record.audio_ms = round(len(audio) / BYTES_PER_MS[self._input["format"]["type"]])
+            record.audio_ms = round(len(audio) / REALTIME_FORMATS[self._input["format"]["type"]].bytes_per_ms)
             self._shelf.add(record.id, audio)
             self._recognise(record.id, then_respond=False, clip=audio)
 
@@ -252,11 +253,9 @@ class Conversation:
         kind = event.pop("type")
         self._effects.append(Send({"type": kind, "event_id": self._new_id("event"), **event}))
 
-    def _effects_append(self, effect: Effect) -> None:
-        self._effects.append(effect)
-
     def _taken(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
+        effects = self._effects.copy()
+        self._effects.clear()
         return effects
 
 

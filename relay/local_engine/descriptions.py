@@ -6,13 +6,12 @@ that the sentence does not name stands behind a preposition, as in "tell the wea
 
 from collections.abc import Iterator
 
-from relay.local_engine.clauses import Element, OneOf
+from relay.local_engine.clauses import PREPOSITIONS, Element, OneOf
 from relay.local_engine.phrases import name_to_words, spoken
 from relay.local_engine.slots import Slot
 
 _ARTICLES = frozenset(("a", "an", "the", "one", "some", "given", "specific", "particular", "certain", "your"))
 _VERB_ENDINGS = (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("sses", "ss"), ("s", ""))
-_PREPOSITIONS = ("in", "for", "of", "to", "with", "at", "on", "from", "by")
 _MOST_WORDS = 12
 
 
@@ -27,7 +26,7 @@ def described(description: str, slots: dict[str, Slot]) -> Iterator[tuple[Elemen
         named = {element.name for element in elements if isinstance(element, Slot)}
         for slot in slots.values():
             if slot.required and slot.name not in named:
-                elements += [OneOf(_PREPOSITIONS), slot]
+                elements += [OneOf(PREPOSITIONS), slot]
         if isinstance(elements[0], str):
             yield tuple(elements)
 

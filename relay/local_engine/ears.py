@@ -6,13 +6,13 @@ no turn is reported late because of somebody's words.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from audio.g711 import alaw_decode, ulaw_decode
-from audio.resample import Resampler, resample
-from relay.local_engine.asr import RATE_HZ
+from audio.formats import PCM16_16K, REALTIME_FORMATS
+from audio.resample import resample
+from audio.transcode import Transcoder, decode
 from relay.local_engine.listening import Listener
 from relay.local_engine.silero import SpeechProbability
 from relay.local_engine.vad import FRAME_BYTES, FRAME_MS, TurnDetector, TurnRules
@@ -24,9 +24,6 @@ _HEARD_SILENCE_MS = 160
 """Of a pause, what the listener hears at once: enough to know that a word has ended."""
 _VERDICT_S = 0.25
 """How long a semantic VAD waits for the words; late ones decide nothing."""
-_DECODERS: dict[str, Callable[[bytes], bytes]] = {"audio/pcmu": ulaw_decode, "audio/pcma": alaw_decode}
-_RATES_HZ = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
-_BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,8 @@ class Ears:
         self._detector = TurnDetector(TurnRules())
         self._reports = False
         self._is_listening = False
-        self._format = "audio/pcm"
-        self._to_engine = Resampler(_RATES_HZ[self._format], RATE_HZ)
+        self._format = REALTIME_FORMATS["audio/pcm"]
+        self._to_engine = Transcoder(self._format, PCM16_16K)
         self._partial = bytearray()
         self._prefix: deque[bytes] = deque(maxlen=_LONGEST_PREFIX_MS // FRAME_MS + 4)
         self._fresh: list[bytes] = []
@@ -83,18 +80,16 @@ class Ears:
                 self._detector.follow(rules)
             else:
                 self._change_hands(rules, reports)
-        if input_format != self._format:
-            self._format = input_format
-            self._to_engine = Resampler(_RATES_HZ[input_format], RATE_HZ)
+        if REALTIME_FORMATS[input_format] != self._format:
+            self._format = REALTIME_FORMATS[input_format]
+            self._to_engine = Transcoder(self._format, PCM16_16K)
             self._partial.clear()
 
     def hear(self, audio: bytes) -> Iterator[Event | None]:
         """Take in audio; yields what happened, and None after each 100 ms of it."""
-        step = _SLICE_MS * _BYTES_PER_MS[self._format]
-        decode = _DECODERS.get(self._format)
+        step = self._format.frame_bytes(_SLICE_MS)
         for start in range(0, len(audio), step):
-            piece = audio[start : start + step]
-            self._partial += self._to_engine.feed(decode(piece) if decode else piece)
+            self._partial += self._to_engine.feed(audio[start : start + step])
             while len(self._partial) >= FRAME_BYTES:
                 frame = bytes(self._partial[:FRAME_BYTES])
                 del self._partial[:FRAME_BYTES]
@@ -129,14 +124,17 @@ class Ears:
 
     def clip(self, audio: bytes) -> "asyncio.Future[str | None]":
         """Recognise a clip in the input format, apart from the stream; at most its first minute."""
-        audio = audio[: _LONGEST_CLIP_MS * _BYTES_PER_MS[self._format]]
-        decode = _DECODERS.get(self._format)
-        pcm = resample(decode(audio) if decode else audio[: len(audio) // 2 * 2], _RATES_HZ[self._format], RATE_HZ)
-        return self._listener.clip(pcm, narrow=self._format in _DECODERS)
+        pcm = decode(audio[: self._format.frame_bytes(_LONGEST_CLIP_MS)], self._format)
+        pcm = resample(pcm, self._format.rate_hz, PCM16_16K.rate_hz)
+        return self._listener.clip(pcm, narrow=self._is_narrow)
 
     def close(self) -> None:
         """Give everything back."""
         self._listener.close()
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self._format.rate_hz < PCM16_16K.rate_hz
 
     def _frame(self, frame: bytes) -> Event | None:
         self._position_ms += FRAME_MS
@@ -174,7 +172,7 @@ class Ears:
         frames = min((self._position_ms - start_ms + FRAME_MS - 1) // FRAME_MS, len(self._prefix))
         if not self._is_listening:
             self._is_listening = True
-            self._listener.begin(narrow=self._format in _DECODERS)
+            self._listener.begin(narrow=self._is_narrow)
             self._fresh += list(self._prefix)[len(self._prefix) - frames :]
         return Started(start_ms) if self._reports else None
 

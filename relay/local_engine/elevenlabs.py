@@ -6,6 +6,7 @@ every voice id has a voice, but those that begin with "missing"; models are thos
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,12 +18,12 @@ from relay.local_engine.elevenlabs_contexts import (
     Context,
     Contexts,
     Problem,
-    SpeechFormat,
     SpeechTerms,
     read_format,
     read_speed,
 )
-from relay.local_engine.speech.timed import TimedSpeech, timed_voice
+from relay.local_engine.speech import timed
+from relay.local_engine.speech.timed import TimedSpeech
 
 CHUNK_MS = 200
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -43,10 +44,10 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/v1/voices", _voices)
     app.router.add_get("/v1/voices/{voice_id}", _voice)
     app.router.add_get("/v1/models", _models)
-    app.router.add_post("/v1/text-to-speech/{voice_id}", _whole)
-    app.router.add_post("/v1/text-to-speech/{voice_id}/stream", _stream)
-    app.router.add_get("/v1/text-to-speech/{voice_id}/stream-input", _stream_input)
-    app.router.add_get("/v1/text-to-speech/{voice_id}/multi-stream-input", _multi_stream_input)
+    app.router.add_post("/v1/text-to-speech/{voice_id}", partial(_speak_body, whole=True))
+    app.router.add_post("/v1/text-to-speech/{voice_id}/stream", partial(_speak_body, whole=False))
+    app.router.add_get("/v1/text-to-speech/{voice_id}/stream-input", partial(_converse, multi=False))
+    app.router.add_get("/v1/text-to-speech/{voice_id}/multi-stream-input", partial(_converse, multi=True))
     app.on_shutdown.append(_close_sockets)
     app.on_cleanup.append(_let_the_thread_end)
 
@@ -64,7 +65,7 @@ async def _let_the_thread_end(app: web.Application) -> None:
 
 
 async def _voices(request: web.Request) -> web.Response:
-    voices = [{"voice_id": name, "name": name} for name in timed_voice().names]
+    voices = [{"voice_id": name, "name": name} for name in timed.voice().names]
     return web.json_response({"voices": voices})
 
 
@@ -84,14 +85,6 @@ def _refused(problem: Problem) -> web.Response:
     return web.json_response({"detail": {"status": problem.code, "message": str(problem)}}, status=problem.status)
 
 
-async def _whole(request: web.Request) -> web.StreamResponse:
-    return await _speak_body(request, whole=True)
-
-
-async def _stream(request: web.Request) -> web.StreamResponse:
-    return await _speak_body(request, whole=False)
-
-
 async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamResponse:
     try:
         body = await _body(request)
@@ -104,15 +97,14 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
         speed = read_speed(body.get("voice_settings"))
     except Problem as problem:
         return _refused(problem)
-    response = web.StreamResponse(headers={"Content-Type": terms.format.mime_type})
+    mime_type = "audio/pcm" if terms.format.encoding == "pcm16" else "audio/basic"
+    response = web.StreamResponse(headers={"Content-Type": mime_type})
     if not whole:
         response.enable_chunked_encoding()
         await response.prepare(request)
     sound = bytearray()
-    context = Context("", speed)
-    context.add(text)
     try:
-        for sentence in context.take(flush=True):
+        for sentence in Context("", speed).add(text, flush=True):
             audio = (await _spoken(request.app, terms, sentence, speed)).audio
             if whole:
                 sound += audio
@@ -157,22 +149,11 @@ def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
 
 
 async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed: float) -> TimedSpeech:
-    form: SpeechFormat = terms.format
-    work = app[_EXECUTOR].submit(
-        lambda: timed_voice().speak(sentence, terms.voice_id, form.encoding, form.rate_hz, speed)
-    )
-    return await asyncio.wrap_future(work)
+    speak = partial(timed.speak, sentence, terms.voice_id, terms.format, speed)
+    return await asyncio.get_running_loop().run_in_executor(app[_EXECUTOR], speak)
 
 
 # -- the WebSockets ---------------------------------------------------------------------------------------------------
-
-
-async def _stream_input(request: web.Request) -> web.WebSocketResponse:
-    return await _converse(request, multi=False)
-
-
-async def _multi_stream_input(request: web.Request) -> web.WebSocketResponse:
-    return await _converse(request, multi=True)
 
 
 async def _converse(request: web.Request, *, multi: bool) -> web.WebSocketResponse:
@@ -282,7 +263,7 @@ class Speaker:
     async def _send_sound(self, context: Context, speech: TimedSpeech) -> None:
         """A sentence in pieces; the characters of a piece have their times from its beginning."""
         per_ms = self._terms.format.bytes_per_ms
-        step = int(CHUNK_MS * per_ms) // 2 * 2
+        step = CHUNK_MS * per_ms
         at_char = 0
         for start in range(0, len(speech.audio), step):
             piece = speech.audio[start : start + step]

@@ -6,15 +6,14 @@ from typing import Any
 
 import orjson
 
+from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
+from relay.core.sentences import SentenceSplitter
+
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
 """Of one context, and of one request."""
-MAX_SENTENCE_CHARS = 400
-_MARK = re.compile(r"[.!?…。！？]++[\"'”’)\]]*+(\s*+)|\n++")
-_MORE_OF_MARK = re.compile(r"[.!?…。！？]*+[\"'”’)\]]*+(\s*+)")
-"""Both with the spaces behind: a mark without any ends no sentence, a line's end always does."""
-_FORMAT = re.compile(r"(pcm|ulaw|alaw)_(\d{4,5})")
-_RATES_HZ = {"pcm": (8000, 16000, 24000, 48000), "ulaw": (8000,), "alaw": (8000,)}
+_FORMATS = {f"pcm_{rate_hz}": AudioFormat("pcm16", rate_hz) for rate_hz in RATES_HZ["pcm16"]}
+_FORMATS |= {"ulaw_8000": PCMU, "alaw_8000": PCMA}
 _ENCODED = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
 
 Obj = dict[str, Any]
@@ -30,36 +29,17 @@ class Problem(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechFormat:
-    """One of ElevenLabs' formats that need no encoder."""
-
-    encoding: str
-    rate_hz: int
-
-    @property
-    def bytes_per_ms(self) -> float:
-        """16 bits a sample, or 8 of G.711."""
-        return self.rate_hz * (2 if self.encoding == "pcm" else 1) / 1000
-
-    @property
-    def mime_type(self) -> str:
-        """As HTTP names it."""
-        return "audio/pcm" if self.encoding == "pcm" else "audio/basic"
-
-
-@dataclass(frozen=True, slots=True)
 class SpeechTerms:
     """Who speaks, and in which format."""
 
     voice_id: str
-    format: SpeechFormat
+    format: AudioFormat
 
 
-def read_format(text: str) -> SpeechFormat:
+def read_format(text: str) -> AudioFormat:
     """`pcm_24000` and the like. Raises Problem; mp3 and opus need encoders that the engine does not have."""
-    found = _FORMAT.fullmatch(text)
-    if found is not None and int(found[2]) in _RATES_HZ[found[1]]:
-        return SpeechFormat(found[1], int(found[2]))
+    if text in _FORMATS:
+        return _FORMATS[text]
     if _ENCODED.fullmatch(text) or text.startswith("pcm_"):
         message = "The local engine speaks pcm_8000, pcm_16000, pcm_24000, pcm_48000, ulaw_8000 and alaw_8000 only."
         raise Problem(message, "unsupported_output_format", 400)
@@ -89,41 +69,19 @@ class Context:
         self.id = context_id
         self.speed = speed
         self.flushed = False
-        self._text = ""
-        self._looked_at = 0
-        self._is_in_mark = False
+        self._splitter = SentenceSplitter()
         self._n_chars = 0
 
-    def add(self, text: str) -> None:
-        """More text. Raises Problem over the bound."""
+    def add(self, text: str, *, flush: bool) -> list[str]:
+        """More text; returns what can be spoken, with `flush` all that there is. Raises Problem over the bound."""
         self._n_chars += len(text)
         if self._n_chars > MAX_TEXT_CHARS:
             message = f"A context may have {MAX_TEXT_CHARS} characters."
             raise Problem(message, "max_character_limit_exceeded", 400)
-        self._text += text
-
-    def take(self, *, flush: bool) -> list[str]:
-        """The sentences that can be spoken; `flush`: all that there is. What was looked at is not looked at again."""
-        text, pieces, begin, at = self._text, [], 0, self._looked_at
-        find = _MORE_OF_MARK.match if self._is_in_mark else _MARK.search
-        self._is_in_mark = False
-        while (mark := find(text, at)) is not None:
-            find, at = _MARK.search, mark.end()
-            if mark[1] != "":
-                pieces.append(text[begin:at])
-                begin = at
-            elif at == len(text):
-                self._is_in_mark = True
-                break
-        self._text, self._looked_at = text[begin:], len(text) - begin
+        sentences = self._splitter.feed(text)
         if flush:
-            pieces.append(self._text)
-            self._text, self._looked_at, self._is_in_mark = "", 0, False
-        return [part for piece in pieces for part in _short(piece) if part.strip()]
-
-
-def _short(piece: str) -> list[str]:
-    return [piece[start : start + MAX_SENTENCE_CHARS] for start in range(0, len(piece), MAX_SENTENCE_CHARS)]
+            sentences.append(self._splitter.flush())
+        return [sentence for sentence in sentences if sentence.strip()]
 
 
 @dataclass(slots=True)
@@ -157,15 +115,12 @@ class Contexts:
         text = obj.get("text", "")
         if not isinstance(text, str):
             raise Problem("text must be a string.", "invalid_input_message", 422)
-        if text == "" and known is None:
-            return Did()
-        if text == "" and not self._multi:
-            return self._end(known)
+        if text == "" and (known is None or not self._multi):
+            return Did() if known is None else self._end(known)
         context = known or self._begin(context_id, obj)
-        context.add(text)
         flush = obj.get("flush") is True or obj.get("try_trigger_generation") is True
         context.flushed = context.flushed or flush
-        return Did(speak=context, sentences=context.take(flush=flush))
+        return Did(speak=context, sentences=context.add(text, flush=flush))
 
     def finished(self, context: Context) -> None:
         """Everything of a context has been sent."""
@@ -201,12 +156,10 @@ class Contexts:
         self._closing.add(context)
         return Did(hushed=[context])
 
-    def _end(self, context: Context | None) -> Did:
-        if context is None:
-            return Did()
+    def _end(self, context: Context) -> Did:
         del self._open[context.id]
         self._closing.add(context)
-        return Did(speak=context, sentences=context.take(flush=True), ended=context)
+        return Did(speak=context, sentences=context.add("", flush=True), ended=context)
 
     def _close_all(self) -> Did:
         did = Did(end_socket=True, hushed=[context for context in self._open.values() if not context.flushed])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from relay.local_engine.clauses import Clause, Element, OneOf, Request
+from relay.local_engine.clauses import PREPOSITIONS, Clause, Element, OneOf, Request
 from relay.local_engine.descriptions import described
 from relay.local_engine.lexicon import Lexicon
 from relay.local_engine.network import Network, compile_network
@@ -20,7 +20,6 @@ from relay.local_engine.slots import Slot, slots_of
 from relay.local_engine.small_talk import SMALL_TALK
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-_PREPOSITIONS = ("in", "for", "of", "to", "with", "at", "on", "from", "by")
 _FETCHING = frozenset(["get", "fetch", "show", "find", "read", "list", "lookup", "query"])
 _MOST_CLAUSES = 600
 _MOST_CHOICES, _MOST_CHOICES_OF_ONE = 6_000, 400
@@ -137,7 +136,7 @@ def _follow_ups(info: ToolInfo) -> Iterator[Clause]:
         if slot.kind != "choice":
             continue  # a number alone is heard into everything
         own = name_to_words(slot.name)[:1]
-        link: tuple[Element, ...] = tuple(own) if own and own[0] in _PREPOSITIONS else (OneOf(_PREPOSITIONS),)
+        link: tuple[Element, ...] = tuple(own) if own and own[0] in PREPOSITIONS else (OneOf(PREPOSITIONS),)
         for opening in (("and",), ("what", "about"), ("how", "about")):
             yield Clause(info.name, True, (*opening, *link, slot), follows=True)
 
@@ -174,6 +173,6 @@ def _asked(slots: dict[str, Slot]) -> list[Element]:
     asked: list[Element] = []
     for slot in slots.values():
         if slot.required:
-            own = tuple(word for word in name_to_words(slot.name)[-1:] if word not in _PREPOSITIONS)
-            asked += [OneOf(_PREPOSITIONS + own), slot]
+            own = tuple(word for word in name_to_words(slot.name)[-1:] if word not in PREPOSITIONS)
+            asked += [OneOf(PREPOSITIONS + own), slot]
     return asked

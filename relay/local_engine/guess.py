@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.local_engine.clauses import Request
 from relay.local_engine.grammar import ToolInfo
-from relay.local_engine.phrases import Word, name_to_words, spoken, words_of
+from relay.local_engine.phrases import Word, name_to_words, spoken, stem, words_of
 from relay.local_engine.slots import Slot
 
 _COMMON_WORDS = (
@@ -27,7 +27,7 @@ def guess(text: str, tools: Sequence[ToolInfo]) -> Request | None:
     words = words_of(text[:4000])[:200]
     vocabularies = [_vocabulary(tool) for tool in tools]
     shared = Counter(word for vocabulary in vocabularies for word in vocabulary)
-    present = {_stem(word.text) for word in words}
+    present = {stem(word.text) for word in words}
     scored = []
     for tool, vocabulary in zip(tools, vocabularies, strict=True):
         score = sum(weight / shared[word] for word, weight in vocabulary.items() if word in present)
@@ -48,12 +48,8 @@ def _vocabulary(tool: ToolInfo) -> dict[str, float]:
         (name_to_words(tool.name), _NAME_WEIGHT),
     )
     for words, weight in sources:
-        weights.update({_stem(word): weight for word in words if word not in _COMMON and len(word) > 2})
+        weights.update({stem(word): weight for word in words if word not in _COMMON and len(word) > 2})
     return weights
-
-
-def _stem(word: str) -> str:
-    return word.removesuffix("s") if len(word) > 3 else word
 
 
 def _values(tool: ToolInfo, words: list[Word], text: str) -> dict[str, Any]:

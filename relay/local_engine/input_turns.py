@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from audio.formats import REALTIME_FORMATS
 from relay.local_engine.audio_shelf import AudioShelf, InputTape
 from relay.local_engine.item_desk import Send, announce
 from relay.local_engine.items import Items, Record, decode_audio
@@ -12,7 +13,6 @@ LONGEST_BUFFER_MS = 600_000
 """Of uncommitted audio in a manual turn; more is refused. With VAD silence is dropped, so nothing piles up."""
 SHORTEST_COMMIT_MS = 100
 NOT_UNDERSTOOD = "[not understood]"
-BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 
 
 class InputTurns:
@@ -42,7 +42,7 @@ class InputTurns:
         audio = decode_audio(need(event, "audio"), "audio")
         if len(audio) > LARGEST_APPEND_BYTES:
             raise Fault("Invalid 'audio': at most 15 MiB can be appended at once.", param="audio")
-        bytes_per_ms = BYTES_PER_MS[settings["format"]["type"]]
+        bytes_per_ms = REALTIME_FORMATS[settings["format"]["type"]].bytes_per_ms
         length_ms = len(audio) / bytes_per_ms
         if settings["turn_detection"] is None and self._buffer_ms + length_ms > LONGEST_BUFFER_MS:
             raise Fault(

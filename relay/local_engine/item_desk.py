@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pybase64
 
 from relay.local_engine.audio_shelf import AudioShelf
-from relay.local_engine.items import Items, Record, client_item, heard_until
+from relay.local_engine.items import Items, Record, client_item
 from relay.local_engine.protocol import Fault, Obj, a_text, a_whole_number, need
 
 Send = Callable[[Obj], None]
@@ -86,17 +86,9 @@ class ItemDesk:
         record.truncated_ms = min(end_ms, earlier)
         if record.bytes_per_ms:
             self._shelf.cut(record.id, record.truncated_ms * record.bytes_per_ms)
-        if record.item["content"]:
-            heard = heard_until(record.spoken, record.truncated_ms)
-            record.item["content"] = [record.item["content"][0] | {"transcript": heard}]
-        self._send(
-            {
-                "type": "conversation.item.truncated",
-                "item_id": record.id,
-                "content_index": index,
-                "audio_end_ms": record.truncated_ms,
-            }
-        )
+        record.cut_transcript()
+        place = {"item_id": record.id, "content_index": index}
+        self._send({"type": "conversation.item.truncated", **place, "audio_end_ms": record.truncated_ms})
 
     def _known(self, event: Obj, code: str) -> Record:
         item_id = a_text(need(event, "item_id"), "item_id")

@@ -68,6 +68,12 @@ class Record:
         parts = self.item.get("content", [])
         return fields + sum(len(part.get(key) or "") for part in parts for key in ("text", "transcript", "image_url"))
 
+    def cut_transcript(self) -> None:
+        """Leave of what was spoken what was heard, if it was truncated."""
+        if self.truncated_ms is not None and self.item["content"]:
+            heard = heard_until(self.spoken, self.truncated_ms)
+            self.item["content"] = [self.item["content"][0] | {"transcript": heard}]
+
 
 class Items:
     """The items in their order."""
@@ -111,15 +117,7 @@ class Items:
 
     def has_call(self, call_id: str) -> bool:
         """Whether a function call of that id is in the conversation."""
-        return self.call_name(call_id) is not None
-
-    def call_name(self, call_id: str) -> str | None:
-        """The name of the function that a call id belongs to."""
-        for item_id in reversed(self._order):
-            item = self._records[item_id].item
-            if item["type"] == "function_call" and item["call_id"] == call_id:
-                return str(item["name"])
-        return None
+        return any(record.item["type"] == "function_call" and record.item["call_id"] == call_id for record in self)
 
 
 def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, bytes]:

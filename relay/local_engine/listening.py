@@ -11,14 +11,10 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
-from relay.local_engine.asr import LONGEST_MS, RATE_HZ, Recogniser, RecogniserPool
+from relay.local_engine.asr import LONGEST_BYTES, STEP_BYTES, Heard, Recogniser, RecogniserPool
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.situation import grammar_of
 from relay.local_engine.vad import Completeness
-
-_BYTES_PER_MS = RATE_HZ * 2 // 1000
-_STEP_BYTES = 100 * _BYTES_PER_MS
-_LONGEST_BYTES = LONGEST_MS * _BYTES_PER_MS
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +59,7 @@ class Utterance:
         self._waiting = bytearray()
         self._taken_bytes = 0
         self._recogniser: Recogniser | None = None
-        self._last_work: Generator[None, None, str | None] | None = None
+        self._last_work: Generator[None, None, Heard] | None = None
 
     @property
     def is_urgent(self) -> bool:
@@ -77,7 +73,7 @@ class Utterance:
 
     def feed(self, pcm: bytes) -> None:
         """More sound; what is beyond LONGEST_MS is dropped."""
-        pcm = pcm[: max(_LONGEST_BYTES - self._taken_bytes, 0)]
+        pcm = pcm[: max(LONGEST_BYTES - self._taken_bytes, 0)]
         self._taken_bytes += len(pcm)
         self._waiting += pcm
 
@@ -97,8 +93,8 @@ class Utterance:
             self._recogniser = pool.take(self._grammar)
             self._recogniser.start(self._sound, narrow=self._narrow)
         elif self._waiting:
-            self._recogniser.feed(bytes(self._waiting[:_STEP_BYTES]))
-            del self._waiting[:_STEP_BYTES]
+            self._recogniser.feed(bytes(self._waiting[:STEP_BYTES]))
+            del self._waiting[:STEP_BYTES]
         elif self._asked:
             completeness = self._recogniser.completeness(self._silence_ms)
             for answer in self._asked:
@@ -119,14 +115,14 @@ class Utterance:
 
     def _end_step(self, recogniser: Recogniser, pool: RecogniserPool) -> bool:
         if self._last_work is None:
-            self._last_work = _words(recogniser)
+            self._last_work = recogniser.finish()
         try:
             next(self._last_work)
         except StopIteration as end:
             self._settle(recogniser.sound)
             pool.give_back(recogniser)
             self._recogniser = None
-            _resolve(self.words, end.value)
+            _resolve(self.words, end.value.text)
             return True
         return False
 
@@ -225,7 +221,7 @@ class OwnListener:
     def so_far(self, silence_ms: int) -> asyncio.Future[Completeness]:
         """What the words of the turn are by now."""
         if self._turn is None:
-            return _known("unknown")
+            return known("unknown")
         self._recognition.go_on()
         return self._turn.ask(silence_ms)
 
@@ -233,7 +229,7 @@ class OwnListener:
         """The turn is over."""
         turn, self._turn = self._turn, None
         if turn is None:
-            return _known("")
+            return known("")
         turn.is_ended = True
         self._recognition.go_on()
         return turn.words
@@ -270,15 +266,11 @@ class OwnListener:
         self._sound = sound
 
 
-def _words(recogniser: Recogniser) -> Generator[None, None, str | None]:
-    heard = yield from recogniser.finish()
-    return heard.text
-
-
 _T = TypeVar("_T")
 
 
-def _known(value: _T) -> "asyncio.Future[_T]":
+def known(value: _T) -> "asyncio.Future[_T]":
+    """A future that is over already."""
     future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
     future.set_result(value)
     return future

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from relay.local_engine.clauses import Clause, Element, OneOf, Request
-from relay.local_engine.phrases import Word
+from relay.local_engine.phrases import Word, stem
 from relay.local_engine.slots import Slot
 
 _OPTIONAL = frozenset(["a", "an", "the", "me", "us", "my", "some", "please", "now", "then", "for", "just"])
@@ -94,7 +94,7 @@ class Parser:
             rest = self._from(start + len(lead)) if self._at(start, lead) else None
             if rest:
                 yield rest[0] + 0.2, rest[1]
-        clauses = (*self._by_first.get(_stem(self._words[start].text), ()), *self._by_first.get("", ()))
+        clauses = (*self._by_first.get(stem(self._words[start].text), ()), *self._by_first.get("", ()))
         for clause in clauses:
             for end, arguments, cost in self._match(clause.elements, 0, start):
                 request = Request(clause.name, clause.tool, arguments, clause.follows)
@@ -127,7 +127,7 @@ class Parser:
             if at < len(self._words) and self._words[at].text in element.words:
                 yield from self._match(elements, index + 1, at + 1)
             yield from self._match(elements, index + 1, at)
-        elif at < len(self._words) and _same(self._words[at].text, element):
+        elif at < len(self._words) and stem(self._words[at].text) == stem(element):
             yield from self._match(elements, index + 1, at + 1)
         elif not self._strict:
             yield from self._match_loosely(elements, index, at)
@@ -162,16 +162,7 @@ class Parser:
         return start
 
 
-def _same(one: str, other: str) -> bool:
-    """The same word, give or take the plural's s."""
-    return _stem(one) == _stem(other)
-
-
-def _stem(word: str) -> str:
-    return word.removesuffix("s") if len(word) > 3 else word
-
-
 def _first_word(clause: Clause) -> str:
     """The word that a clause must begin with; "" if there is no such word."""
     first = clause.elements[0] if clause.elements else ""
-    return _stem(first) if isinstance(first, str) and first not in _OPTIONAL else ""
+    return stem(first) if isinstance(first, str) and first not in _OPTIONAL else ""

@@ -68,6 +68,11 @@ def spoken(text: str) -> list[str]:
     return [word.text for word in words_of(text)]
 
 
+def stem(word: str) -> str:
+    """A word without the plural's s."""
+    return word.removesuffix("s") if len(word) > 3 else word
+
+
 def name_to_words(name: str) -> list[str]:
     """An identifier as words: "rollDice_v2" -> ["roll", "dice", "v", "two"]."""
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", " ", name)

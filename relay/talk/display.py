@@ -1,22 +1,21 @@
 """What `relay talk` prints: a transcript for people, or one line of JSON per message for programs."""
 
 import json
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import orjson
 from rich.console import Console
 from rich.text import Text
 
 from relay.escaping import escape_json, escape_lines
-
-Message = dict[str, Any]
+from relay.talk.turn import Message
 
 _LABEL_CHARS = 10
 _MAX_VALUE_CHARS = 400
 
 
-class Display(Protocol):
-    """Where `talk` shows what happens."""
+class Display:
+    """Where `talk` shows what happens: nothing, unless a method says how."""
 
     def connected(self, address: str) -> None:
         """The connection is open."""
@@ -34,14 +33,11 @@ class Display(Protocol):
         """Nothing more follows."""
 
 
-class JsonDisplay:
+class JsonDisplay(Display):
     """Every message on a line of its own, as it came plus `t_ms`; binary frames as their size."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-
-    def connected(self, address: str) -> None:
-        """Not a message: prints nothing."""
 
     def message(self, message: Message, t_ms: int) -> None:
         """One line."""
@@ -52,14 +48,8 @@ class JsonDisplay:
         """One line with the number of bytes."""
         self.message({"type": "binary", "bytes": n_bytes}, t_ms)
 
-    def note(self, text: str) -> None:
-        """Not a message: prints nothing."""
 
-    def close(self) -> None:
-        """Every line is complete already."""
-
-
-class TextDisplay:
+class TextDisplay(Display):
     """A transcript: who, then what; the answer's words appear as they come."""
 
     def __init__(self, out: TextIO) -> None:
@@ -92,9 +82,6 @@ class TextDisplay:
                 self._line("error", f"{_text(message, 'message')} ({_text(message, 'code')})", "red")
             case "goodbye":
                 self._line("goodbye", _text(message, "reason"))
-
-    def audio(self, n_bytes: int, t_ms: int) -> None:
-        """Sound is not shown."""
 
     def note(self, text: str) -> None:
         """A line of the client's own."""

@@ -7,12 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from audio.formats import AudioFormat
-from audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
-from audio.pcm import silence
+from audio.transcode import encode
 
 FRAME_MS = 20
-_ENCODERS = {"pcmu": ulaw_encode, "pcma": alaw_encode}
-_DECODERS = {"pcmu": ulaw_decode, "pcma": alaw_decode}
 
 
 class Voice:
@@ -32,7 +29,7 @@ class Voice:
         self._send, self._now, self._sleep = send, now, sleep
         self._frame_bytes = audio_format.frame_bytes(FRAME_MS)
         self._speech = encode(pcm, audio_format)
-        self._silence = encode(silence(FRAME_MS, audio_format.rate_hz), audio_format)
+        self._silence = audio_format.silence(self._frame_bytes)
         self._n_frames = -(-len(self._speech) // self._frame_bytes)
         self.duration_s = self._n_frames * FRAME_MS / 1000
 
@@ -46,18 +43,6 @@ class Voice:
     def _frame(self, index: int) -> bytes:
         frame = self._speech[index * self._frame_bytes : (index + 1) * self._frame_bytes]
         return frame + self._silence[len(frame) :]
-
-
-def encode(pcm: bytes, audio_format: AudioFormat) -> bytes:
-    """PCM16 at the format's rate in the format's encoding."""
-    encoder = _ENCODERS.get(audio_format.encoding)
-    return encoder(pcm) if encoder else pcm
-
-
-def decode(received: bytes, audio_format: AudioFormat) -> bytes:
-    """What came in the format's encoding as PCM16; a last half of a sample is dropped."""
-    decoder = _DECODERS.get(audio_format.encoding)
-    return decoder(received) if decoder else received[: len(received) // 2 * 2]
 
 
 def parse_format(value: Any) -> AudioFormat:

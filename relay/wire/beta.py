@@ -8,6 +8,7 @@ GA has what beta has not: `temperature` and `client_secret` are dropped upwards,
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 Obj = dict[str, Any]
@@ -163,7 +164,7 @@ def client_event_to_ga(event: Event) -> Event:
         changed = _with(event, "session", lambda session: _tagged(_without(_to_ga(session, SESSION)), "transcription"))
         return {**changed, "type": "session.update"}
     if kind == "response.create":
-        return _with(event, "response", _response_create_to_ga)
+        return _with(event, "response", partial(_response, _to_ga, RESPONSE_CREATE, "input", _GA_CONTENT))
     return _ga_items(event)
 
 
@@ -171,12 +172,9 @@ def client_event_to_beta(event: Event) -> Event:
     """A client's event, GA to beta."""
     kind = event.get("type")
     if kind == "session.update":
-        session = event.get("session")
-        is_transcription = isinstance(session, Mapping) and session.get("type") == "transcription"
-        changed = _with(event, "session", lambda session: _to_beta(session, SESSION))
-        return {**changed, "type": "transcription_session.update"} if is_transcription else changed
+        return _session_to_beta(event)
     if kind == "response.create":
-        return _with(event, "response", _response_create_to_beta)
+        return _with(event, "response", partial(_response, _to_beta, RESPONSE_CREATE, "input", _BETA_CONTENT))
     return _beta_items(event)
 
 
@@ -186,60 +184,31 @@ def _tagged(session: Any, kind: str) -> Any:
 
 def _without(session: Any) -> Any:
     """A transcription session has no output at all."""
-    return {key: value for key, value in session.items() if key != "output_modalities"}
-
-
-def _response_create_to_ga(response: Any) -> Any:
-    changed = _to_ga(response, RESPONSE_CREATE)
-    return _with(changed, "input", lambda items: _items(items, _GA_CONTENT)) if isinstance(changed, dict) else changed
-
-
-def _response_create_to_beta(response: Any) -> Any:
-    changed = _to_beta(response, RESPONSE_CREATE)
-    return _with(changed, "input", lambda items: _items(items, _BETA_CONTENT)) if isinstance(changed, dict) else changed
-
-
-# -- server events ----------------------------------------------------------------------------------------------------
-
-
-def server_event_to_beta(event: Event) -> list[Event]:
-    """A server's event, GA to beta: one, or none where beta has no such thing."""
-    kind = event.get("type")
-    if not isinstance(kind, str):
-        return [event]
-    if kind in BETA_NAMES:
-        return [{**event, "type": BETA_NAMES[kind]}]
-    if kind == "conversation.item.added":
-        return [{**_beta_items(event), "type": "conversation.item.created"}]
-    if kind == "conversation.item.done":
-        return []
-    if kind in ("session.created", "session.updated"):
-        return [_session_to_beta(event)]
-    if kind in ("response.created", "response.done"):
-        return [_with(event, "response", _response_to_beta)]
-    if kind == "response.function_call_arguments.done":
-        return [{key: value for key, value in event.items() if key != "name"}]
-    return [_beta_items(event)]
+    is_session = isinstance(session, Mapping)
+    return {key: value for key, value in session.items() if key != "output_modalities"} if is_session else session
 
 
 def _session_to_beta(event: Event) -> Event:
+    """`session.update` or `session.updated`; those of a transcription session are called otherwise."""
     session = event.get("session")
     is_transcription = isinstance(session, Mapping) and session.get("type") == "transcription"
     changed = _with(event, "session", lambda session: _to_beta(session, SESSION))
-    is_update = is_transcription and event["type"] == "session.updated"
-    return {**changed, "type": "transcription_session.updated"} if is_update else changed
+    return {**changed, "type": f"transcription_{event['type']}"} if is_transcription else changed
 
 
-def _response_to_beta(response: Any) -> Any:
-    changed = _to_beta(response, RESPONSE)
-    return (
-        _with(changed, "output", lambda items: _items(items, _BETA_CONTENT)) if isinstance(changed, dict) else changed
-    )
+def _response(
+    translate: Callable[[Any, tuple[_Row, ...]], Any],
+    rows: tuple[_Row, ...],
+    items: str,
+    content_types: Mapping[str, str],
+    response: Any,
+) -> Any:
+    """A response, or what is asked of one, with its list of `items`."""
+    changed = translate(response, rows)
+    return _with(changed, items, lambda found: _items(found, content_types)) if isinstance(changed, dict) else changed
 
 
-def _response_to_ga(response: Any) -> Any:
-    changed = _to_ga(response, RESPONSE)
-    return _with(changed, "output", lambda items: _items(items, _GA_CONTENT)) if isinstance(changed, dict) else changed
+# -- the two ends -----------------------------------------------------------------------------------------------------
 
 
 class BetaClient:
@@ -250,8 +219,25 @@ class BetaClient:
         return [client_event_to_ga(event)]
 
     def down(self, event: Event) -> list[Event]:
-        """What the client is told, in beta."""
-        return server_event_to_beta(event)
+        """What the client is told, in beta: one event, or none where beta has no such thing."""
+        kind = event.get("type")
+        if not isinstance(kind, str):
+            return [event]
+        if kind in BETA_NAMES:
+            return [{**event, "type": BETA_NAMES[kind]}]
+        if kind == "conversation.item.added":
+            return [{**_beta_items(event), "type": "conversation.item.created"}]
+        if kind == "conversation.item.done":
+            return []
+        if kind == "session.created":
+            return [_with(event, "session", lambda session: _to_beta(session, SESSION))]
+        if kind == "session.updated":
+            return [_session_to_beta(event)]
+        if kind in ("response.created", "response.done"):
+            return [_with(event, "response", partial(_response, _to_beta, RESPONSE, "output", _BETA_CONTENT))]
+        if kind == "response.function_call_arguments.done":
+            return [{key: value for key, value in event.items() if key != "name"}]
+        return [_beta_items(event)]
 
 
 class BetaUpstream:
@@ -280,7 +266,7 @@ class BetaUpstream:
             changed = _with(event, "session", lambda session: _tagged(_to_ga(session, SESSION), tag))
             return [{**changed, "type": kind.removeprefix("transcription_")}]
         if kind in ("response.created", "response.done"):
-            return [_with(event, "response", _response_to_ga)]
+            return [_with(event, "response", partial(_response, _to_ga, RESPONSE, "output", _GA_CONTENT))]
         if kind == "conversation.item.created":
             return self._item_created(event)
         if kind in ("response.output_item.added", "response.output_item.done"):

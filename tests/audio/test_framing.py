@@ -39,8 +39,3 @@ def test_small_chunks_are_held_until_they_are_worth_it() -> None:
     assert aligner.hold(b"ijk", 8)
     assert aligner.feed(b"") == b"ij", "what is wanted now is given, but for half a sample"
     assert aligner.feed(b"l") == b"kl"
-
-
-def test_a_sample_has_bytes() -> None:
-    with pytest.raises(ValueError, match="at least one byte"):
-        SampleAligner(0)

@@ -4,11 +4,6 @@ import pytest
 from audio import pcm
 
 
-def test_silence_lasts_as_long_as_asked() -> None:
-    assert pcm.silence(20, 24000) == bytes(960)
-    assert pcm.silence(1, 22050) == bytes(44)  # whole samples only
-
-
 @pytest.mark.parametrize(
     ("samples", "dbfs"),
     [

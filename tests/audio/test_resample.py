@@ -25,6 +25,11 @@ def figures(pair: tuple[int, int]) -> Figures:
     return FIGURES[pair[0] if pair[1] == 24000 else pair[1]]
 
 
+def delay_ms(pair: tuple[int, int]) -> float:
+    """Of a direct pair, or of both filters on the way through 24 kHz."""
+    return sum(figures((rate_hz, 24000))[0] for rate_hz in pair if rate_hz != 24000)
+
+
 def noise(n_samples: int, seed: int = 1) -> bytes:
     return np.random.default_rng(seed).integers(-32768, 32768, n_samples).astype("<i2").tobytes()
 
@@ -57,8 +62,7 @@ def test_delay(pair: tuple[int, int]) -> None:
     out = np.frombuffer(through(pair, bell), "<i2").astype(float)
     centre_ms = (out * np.arange(len(out))).sum() / out.sum() / target_hz * 1000
     assert centre_ms - 100 == pytest.approx(figures(pair)[0], abs=0.01)
-    assert Resampler(*pair).delay_ms == pytest.approx(figures(pair)[0], abs=0.01)
-    assert Resampler(*pair).delay_ms <= 2
+    assert figures(pair)[0] <= 2
 
 
 @pytest.mark.parametrize("pair", DIRECT)
@@ -143,7 +147,7 @@ def test_every_processor_gives_the_same_samples() -> None:
 def test_a_whole_stream_lasts_as_long_as_it_did_plus_the_delay(pair: tuple[int, int]) -> None:
     stream = Resampler(*pair)
     samples = len(stream.feed(noise(pair[0])) + stream.flush()) // 2
-    assert 0 <= samples / pair[1] * 1000 - 1000 - stream.delay_ms < 0.4
+    assert 0 <= samples / pair[1] * 1000 - 1000 - delay_ms(pair) < 0.4
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -180,7 +184,6 @@ def test_equal_rates_pass_on_the_very_same_bytes() -> None:
     assert stream.feed(chunk) is chunk
     assert stream.feed(b"abc") + stream.feed(memoryview(b"d")) == b"abcd"
     assert stream.flush() == b""
-    assert stream.delay_ms == 0
 
 
 @pytest.mark.parametrize("pair", [(44100, 24000), (24000, 22050), (0, 0), (24000, 24000.5)])

@@ -74,7 +74,7 @@ def shipped_grammar() -> Grammar:
 
 def said(sentence: str, voice: str, noise_db: float | None = None) -> bytes:
     """A sentence between silences, 16 kHz; with white noise so many dB under the voice."""
-    pcm, _ = flite.synthesise(sentence, voice, 1.0)
+    pcm, _, _ = flite.synthesise(sentence, voice, 1.0)
     samples = np.concatenate([np.zeros(3200), np.frombuffer(pcm, dtype="<i2").astype(float), np.zeros(8000)])
     if noise_db is not None:
         level = np.sqrt((samples[3200:-8000] ** 2).mean()) / 10 ** (noise_db / 20)

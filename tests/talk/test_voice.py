@@ -1,7 +1,8 @@
 import pytest
 
 from audio.formats import PCM16_24K, PCMU, AudioFormat
-from relay.talk.voice import Voice, decode, encode, parse_format
+from audio.transcode import decode, encode
+from relay.talk.voice import Voice, parse_format
 
 
 class Clock:

@@ -47,8 +47,8 @@ def available() -> list[str]:
     return list(VOICES)
 
 
-def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int]:
-    """One text as (PCM16 little-endian mono, rate in Hz); `speed` 2.0 is twice as fast."""
+def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, None]:
+    """One text as (PCM16 little-endian mono, rate in Hz, no times); `speed` 2.0 is twice as fast."""
     library, rate_hz = _library()
     library.espeak_SetVoiceByName(_VARIANTS[voice])
     library.espeak_SetParameter(_RATE, max(80, min(round(_WORDS_PER_MINUTE * speed), 450)), 0)
@@ -56,4 +56,4 @@ def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int]:
     data = text.encode()
     library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _UTF8, None, None)
     library.espeak_Synchronize()
-    return bytes(_collected), rate_hz
+    return bytes(_collected), rate_hz, None

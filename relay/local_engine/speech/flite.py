@@ -6,10 +6,15 @@ Not thread-safe by promise: callers hold one lock around everything here.
 import ctypes
 from collections.abc import Callable
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 VOICES = ("slt", "rms", "kal16", "awb")
 _LIBRARY = "libflite.so.1"
+_WORD_START = b"R:SylStructure.daughter.daughter.R:Segment.p.end"
+_WORD_END = b"R:SylStructure.daughtern.daughtern.R:Segment.end"
+
+Times = list[tuple[float, float]]
+"""Beginning and end of each token in ms; the tokens are the text's words."""
 
 
 class _Wave(ctypes.Structure):
@@ -34,12 +39,22 @@ class _Voice(ctypes.Structure):
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(_LIBRARY)
     library.flite_init.restype = ctypes.c_int
-    library.flite_text_to_wave.argtypes = [ctypes.c_char_p, ctypes.POINTER(_Voice)]
-    library.flite_text_to_wave.restype = ctypes.POINTER(_Wave)
-    library.flite_feat_set_float.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float]
-    library.flite_feat_set_float.restype = None
-    library.delete_wave.argtypes = [ctypes.POINTER(_Wave)]
-    library.delete_wave.restype = None
+    item = ctypes.c_void_p
+    signatures: dict[str, tuple[list[Any], Any]] = {
+        "flite_feat_set_float": ([item, ctypes.c_char_p, ctypes.c_float], None),
+        "flite_synth_text": ([ctypes.c_char_p, ctypes.POINTER(_Voice)], item),
+        "utt_wave": ([item], ctypes.POINTER(_Wave)),
+        "utt_relation": ([item, ctypes.c_char_p], item),
+        "relation_head": ([item], item),
+        "item_next": ([item], item),
+        "item_daughter": ([item], item),
+        "item_last_daughter": ([item], item),
+        "ffeature_float": ([item, ctypes.c_char_p], ctypes.c_float),
+        "delete_utterance": ([item], None),
+    }
+    for name, (arguments, result) in signatures.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, result
     library.flite_init()
     return library
 
@@ -77,16 +92,29 @@ def available() -> list[str]:
     return found
 
 
-def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int]:
-    """One text as (PCM16 little-endian mono, rate in Hz); `speed` 2.0 is twice as fast."""
+def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, Times]:
+    """One text as (PCM16 little-endian mono, rate in Hz, times of its words); `speed` 2.0 is twice as fast."""
     library, handle = _library(), _voice(voice)
     _seed()(1)
     library.flite_feat_set_float(handle.contents.features, b"duration_stretch", 1.0 / speed)
-    wave = library.flite_text_to_wave(text.encode("ascii", "ignore"), handle)
-    if not wave:
+    utterance = library.flite_synth_text(text.encode("ascii", "ignore"), handle)
+    if not utterance:
         raise OSError("flite made no sound")
     try:
-        head = wave.contents
-        return ctypes.string_at(head.samples, head.num_samples * 2), head.sample_rate
+        wave = library.utt_wave(utterance).contents
+        pcm = ctypes.string_at(wave.samples, wave.num_samples * 2)
+        return pcm, wave.sample_rate, _token_times(library, utterance)
     finally:
-        library.delete_wave(wave)
+        library.delete_utterance(utterance)
+
+
+def _token_times(library: ctypes.CDLL, utterance: int) -> Times:
+    times, last_ms = [], 0.0
+    token = library.relation_head(library.utt_relation(utterance, b"Token"))
+    while token:
+        first, last = library.item_daughter(token), library.item_last_daughter(token)
+        start_ms = library.ffeature_float(first, _WORD_START) * 1000 if first else last_ms
+        last_ms = library.ffeature_float(last, _WORD_END) * 1000 if last else last_ms
+        times.append((start_ms, max(last_ms, start_ms)))
+        token = library.item_next(token)
+    return times

@@ -3,16 +3,15 @@
 import re
 import threading
 import unicodedata
-from collections.abc import Callable
 from typing import Any
 
-from audio.g711 import alaw_encode, ulaw_encode
+from audio.formats import REALTIME_FORMATS
 from audio.resample import LIVE_RATES_HZ, Resampler, resample
+from audio.transcode import encode
 from relay.errors import ConfigError
 from relay.local_engine.speech import espeak, flite
+from relay.local_engine.speech.flite import Times
 
-_RATES_HZ = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
-_ENCODERS: dict[str, Callable[[bytes], bytes]] = {"audio/pcmu": ulaw_encode, "audio/pcma": alaw_encode}
 # OpenAI's names, by what they sound like; a name that is not here is spread by its letters.
 _FLITE_FOR = {
     "marin": "slt",
@@ -98,12 +97,14 @@ class Voice:
 
     def speak(self, sentence: str, output: dict[str, Any]) -> bytes:
         """One sentence as audio; `output` is the session's `audio.output` {format, voice, speed}. May block."""
-        kind = output["format"]["type"]
-        sentence = plain(sentence)
+        audio_format = REALTIME_FORMATS[output["format"]["type"]]
         up, down = _PITCH.get(str(output["voice"]).lower(), (1, 1))
         speed = float(output["speed"]) * down / up  # what is played faster for its pitch is spoken slower before
+        pcm, rate_hz, _ = self.synthesise(plain(sentence), self.of(output["voice"]), speed)
+        return encode(_at_rate(pcm, rate_hz * up // down, audio_format.rate_hz), audio_format)
+
+    def synthesise(self, text: str, voice: str, speed: float) -> tuple[bytes, int, Times | None]:
+        """A `plain` text as (PCM16, rate in Hz, times of its words, if the voice tells them). May block."""
         with _lock:
-            pcm, rate_hz = self._engine.synthesise(sentence, self.of(output["voice"]), speed)
-        pcm = _at_rate(pcm, rate_hz * up // down, _RATES_HZ[kind])
-        encode = _ENCODERS.get(kind)
-        return encode(pcm) if encode else pcm
+            made: tuple[bytes, int, Times | None] = self._engine.synthesise(text, voice, speed)
+        return made

@@ -1,8 +1,8 @@
 """A worker: `python -m relay.local_engine.workers`. Serves requests on standard input until that ends.
 
 A request's head is {"n": number, "do": what, "session": id, ...}. Those with a number above 0 are answered with
-{"n": the same, "result": ...} or {"n": ..., "error": text}, whenever the answer is there; 0 wants none. What a session
-asks for is begun in its order; sessions take turns in small steps of work.
+{"n": the same, "result": ...}, with {"n": ...} and sound, or with {"n": ..., "error": text}, whenever the answer is
+there; 0 wants none. What a session asks for is begun in its order; sessions take turns in small steps of work.
 """
 
 import asyncio
@@ -121,10 +121,14 @@ class Worker:
             self._voice = Voice()
         return self._voice
 
-    def _answer(self, head: Obj, result: Any = None, *, sound: bytes = b"", error: BaseException | None = None) -> None:
+    def _answer(
+        self, head: Obj, result: Any = None, *, sound: bytes | None = None, error: BaseException | None = None
+    ) -> None:
         if head["n"]:
-            found = {"error": f"{type(error).__name__}: {error}"[:500]} if error else {"result": result}
-            self._write(pack({"n": head["n"], **found}, sound))
+            found = {} if sound is not None else {"result": result}
+            if error is not None:
+                found = {"error": f"{type(error).__name__}: {error}"[:500]}
+            self._write(pack({"n": head["n"], **found}, sound or b""))
 
 
 async def _main() -> None:

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from relay.child_environment import python_command, python_environment
-from relay.local_engine.listening import Listener
+from relay.local_engine.listening import Listener, known
 from relay.local_engine.senses import SensesLost
 from relay.local_engine.speech.tts import Voice
 from relay.local_engine.vad import Completeness
@@ -46,7 +46,7 @@ class WorkerProcess:
         self._task: asyncio.Task[None] | None = None
         self._early: list[bytes] = []
         self._early_bytes = 0
-        self._waiting: dict[int, asyncio.Future[tuple[Obj, bytes]]] = {}
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._stopping = False
         self._pause_s = 0.0
 
@@ -55,10 +55,10 @@ class WorkerProcess:
         """The process id, if it runs."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, head: Obj, body: bytes = b"") -> "asyncio.Future[tuple[Obj, bytes]]":
-        """Send a request; the answer is SensesLost if the worker ends, RuntimeError if it fails."""
+    def ask(self, head: Obj, body: bytes = b"") -> "asyncio.Future[Any]":
+        """Send a request; the answer is what it finds, SensesLost if the worker ends, RuntimeError if it fails."""
         number = next(_numbers)
-        answer: asyncio.Future[tuple[Obj, bytes]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         answer.add_done_callback(lambda _: self._waiting.pop(number, None))
         self._send(pack({**head, "n": number}, body))
@@ -136,9 +136,9 @@ class WorkerProcess:
                 if answer is None or answer.done():
                     continue
                 if "error" in head:
-                    answer.set_exception(RuntimeError(head["error"]))
+                    _fail(answer, RuntimeError(head["error"]))
                 else:
-                    answer.set_result((head, body))
+                    answer.set_result(head.get("result", body))
         except asyncio.IncompleteReadError:
             pass
         except ValueError:
@@ -156,8 +156,7 @@ class WorkerProcess:
         self._early, self._early_bytes = [], 0
         for answer in list(self._waiting.values()):
             if not answer.done():
-                answer.set_exception(SensesLost(f"the worker {self.name} {why}"))
-                answer.exception()  # told, even if nobody asks
+                _fail(answer, SensesLost(f"the worker {self.name} {why}"))
 
 
 class RemoteListener:
@@ -194,9 +193,7 @@ class RemoteListener:
     def end(self) -> "asyncio.Future[str | None]":
         """The turn is over."""
         if self._turn_generation is None:
-            nothing: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-            nothing.set_result("")
-            return nothing
+            return known("")
         answer: asyncio.Future[str | None] = self._asked({"do": "end"})
         self._turn_generation = None
         return answer
@@ -210,7 +207,7 @@ class RemoteListener:
     def clip(self, pcm: bytes, *, narrow: bool) -> "asyncio.Future[str | None]":
         """The words of a clip."""
         self._meet()
-        return _result(self._worker.ask({"do": "clip", "session": self._id, "narrow": narrow}, pcm))
+        return self._worker.ask({"do": "clip", "session": self._id, "narrow": narrow}, pcm)
 
     def close(self) -> None:
         """The session is over."""
@@ -231,10 +228,9 @@ class RemoteListener:
     def _asked(self, head: Obj) -> "asyncio.Future[Any]":
         """Ask about the turn, if its worker still lives."""
         if self._turn_generation == self._worker.generation:
-            return _result(self._worker.ask({**head, "session": self._id}))
+            return self._worker.ask({**head, "session": self._id})
         lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        lost.set_exception(SensesLost(f"the worker {self._worker.name} was started again"))
-        lost.exception()  # told, even if nobody asks
+        _fail(lost, SensesLost(f"the worker {self._worker.name} was started again"))
         return lost
 
 
@@ -268,9 +264,8 @@ class WorkerSenses:
 
     async def speak(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
         """One sentence as audio."""
-        _, sound = await self._speaker.ask(
-            {"do": "speak", "sentence": sentence, "output": output, "is_first": is_first}
-        )
+        request = {"do": "speak", "sentence": sentence, "output": output, "is_first": is_first}
+        sound: bytes = await self._speaker.ask(request)
         return sound
 
     async def close(self) -> None:
@@ -278,20 +273,6 @@ class WorkerSenses:
         await asyncio.gather(*(worker.stop() for worker in self.workers))
 
 
-def _result(answer: "asyncio.Future[tuple[Obj, bytes]]") -> "asyncio.Future[Any]":
-    """What the answer's head holds."""
-    result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def settle(done: "asyncio.Future[tuple[Obj, bytes]]") -> None:
-        if result.done():
-            return
-        if done.cancelled():
-            result.cancel()
-        elif error := done.exception():
-            result.set_exception(error)
-            result.exception()  # told, even if nobody asks
-        else:
-            result.set_result(done.result()[0]["result"])
-
-    answer.add_done_callback(settle)
-    return result
+def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
+    answer.set_exception(error)
+    answer.exception()  # told, even if nobody asks
