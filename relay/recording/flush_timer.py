@@ -7,7 +7,7 @@ by the loop and by the thread that writes: it costs a fraction of what it costs 
 import asyncio
 from typing import Final, Protocol
 
-FLUSH_S: Final = 0.5
+FLUSH_S: Final = 0.6
 """With the writer's own delay, what `kill -9` can cost."""
 GROUPS: Final = 32
 """So many that a group of a busy relay does not keep the loop from its frames: 3 of 100 sessions, 0.2 ms."""

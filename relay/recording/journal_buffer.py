@@ -14,8 +14,8 @@ from relay.recording.format.write import end_line
 from relay.recording.writer import Batch, Files, Missing, Writer
 from relay.session.common.media_types import AudioDelta, AudioFrame
 
-FLUSH_BYTES: Final = 64 * 1024
-"""A buffer that holds more is handed over at once. A conversation at 24 kHz has as much in 0.7 s."""
+FLUSH_BYTES: Final = 96 * 1024
+"""A buffer that holds more is handed over at once. A conversation at 24 kHz has as much in a second."""
 RECORD_BYTES: Final = 160
 """What a record takes besides its audio, about."""
 EVENT_BYTES: Final = 1024
@@ -75,7 +75,7 @@ class JournalBuffer:
             return
         self._records.append(payload if type(payload) is bytes else bytes(payload))
         self._times.append(now)
-        self._n_bytes += len(payload)
+        self._n_bytes += len(payload) + RECORD_BYTES
         if self._n_bytes > FLUSH_BYTES:
             self._on_due()
 

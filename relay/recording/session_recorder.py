@@ -1,7 +1,7 @@
 """One session's recording as it happens: consent, what is recorded, and its end.
 
 A recorder opens, writes and waits for nothing, never calls its session, and never raises into it. The service flushes
-it twice a second.
+it regularly.
 """
 
 import contextlib

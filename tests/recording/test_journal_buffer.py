@@ -16,7 +16,7 @@ from relay.recording import writer as writing
 from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder
 from relay.recording.folder import all_recordings
 from relay.recording.format.lines import End, Gap, Happened, InputAudio
-from relay.recording.journal_buffer import FLUSH_BYTES, JournalBuffer
+from relay.recording.journal_buffer import FLUSH_BYTES, RECORD_BYTES, JournalBuffer
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
@@ -135,7 +135,7 @@ def test_what_is_not_open_keeps_nothing() -> None:
 def test_a_buffer_that_holds_too_much_says_so_with_each_record() -> None:
     stage = Buffer()
     for _ in range(FLUSH_BYTES // 1024):
-        stage.buffer.input(bytes(1024), 10.0)
+        stage.buffer.input(bytes(1024 - RECORD_BYTES), 10.0)
     assert stage.n_due == 0
     stage.buffer.input(bytes(2), 10.0)
     assert stage.n_due == 1
@@ -146,7 +146,7 @@ def test_a_buffer_that_holds_too_much_says_so_with_each_record() -> None:
 
 def test_the_number_of_events_in_a_buffer_is_bounded() -> None:
     stage = Buffer()
-    for _ in range(64):
+    for _ in range(FLUSH_BYTES // 1024):
         stage.buffer.event(ev.Tick(), 10.0, (), "", b"")
     assert stage.n_due > 0
 
