@@ -175,11 +175,17 @@ class DeviceSession:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
         if self.phase is Phase.ENDED:
             return ()
+        if type(event) is ev.TextDelta:  # several a second, and they change nothing else
+            self.turns.text_delta(event, now)
+            return self._take_commands()
         self._dispatch(event, now)
         if self._farewell.reason is not None and self.phase is Phase.READY and self._may_leave(now):
             self._emit(TellGoodbye(self._farewell.reason))
             self._end(1000, self._farewell.reason)
         self._set_gate()
+        return self._take_commands()
+
+    def _take_commands(self) -> Sequence[Command]:
         commands, self._commands[:] = list(self._commands), ()
         return commands
 
@@ -338,9 +344,6 @@ class DeviceSession:
 
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
         turns = self.turns
-        if type(event) is ev.TextDelta:  # several a second
-            turns.text_delta(event, now)
-            return
         event = self._without_server_texts(event)
         match event:
             case ev.SpeechStarted():

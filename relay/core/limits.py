@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from audio.formats import AudioFormat
+
 AUDIO_RATE = 1.2
 """Audio seconds a wall second: a client's clock may run a little fast."""
 AUDIO_CREDIT_S = 10.0
@@ -128,6 +130,11 @@ def audio_allowance(bytes_per_ms: int, now: float) -> Allowance:
     per_s = bytes_per_ms * 1000
     start, most = AUDIO_CREDIT_S * per_s, MAX_AUDIO_CREDIT_S * per_s
     return Allowance(start, AUDIO_RATE * per_s, most, now, AUDIO_BURST_S * per_s, CALM_AUDIO_BURST_S * per_s)
+
+
+def device_allowance(microphone: AudioFormat, now: float) -> tuple[Allowance, int]:
+    """How many bytes of audio a device may send, and what a message is charged at least."""
+    return audio_allowance(microphone.bytes_per_ms, now), LEAST_FRAME_MS * microphone.bytes_per_ms
 
 
 def realtime_bytes_allowance(now: float) -> Allowance:

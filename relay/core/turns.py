@@ -359,6 +359,7 @@ class Turns:
 
     def text_delta(self, event: ev.TextDelta, now: float) -> None:
         """More of the assistant's text."""
+        self.upstream_event_at = now
         if event.response_id in self.refused:
             return
         response = self._responses.get(event.response_id)

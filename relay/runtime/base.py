@@ -252,9 +252,8 @@ class SessionRuntime(Generic[Core]):
         if self._stuck_timer is not None:
             self._stuck_timer.cancel()
             self._stuck_timer = None
-        if is_writable:
-            self._uplink.upstream_reads_again()
-        elif not self._closed.done():
+        self._uplink.set_writable(is_writable)
+        if not is_writable and not self._closed.done():
             self._stuck_timer = self._loop.call_later(UPSTREAM_STUCK_S, self._upstream_stuck)
 
     def _upstream_stuck(self) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast
 
-from audio.formats import AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.limits import LEAST_FRAME_MS, Allowance, audio_allowance, message_allowance, message_cost
+from relay.core.limits import device_allowance, message_allowance, message_cost
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
@@ -62,7 +61,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self._upstream_codec = upstream_codec
         self._throttle = ReadThrottle(
             client,
-            *self._allowance_of(core.options.input),
+            *device_allowance(core.options.input, self._clock()),
             message_allowance(self._clock()),
             self.dispatch,
             self._clock,
@@ -77,7 +76,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             recorder.sent if recorder is not None else None,
         )
         self._uplink = self._device_uplink = DeviceUplink(
-            core.ledger, self._upstream, self._throttle, self._clock, recorder, self._client_codec, self.dispatch
+            core.ledger, self._upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
@@ -93,11 +92,6 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         finally:
             if self._voice is not None:
                 await self._voice.stop()
-
-    def _allowance_of(self, microphone: AudioFormat) -> tuple[Allowance, int]:
-        """How many bytes of audio the client may send, and what a frame is charged at least."""
-        bytes_per_ms = microphone.bytes_per_ms
-        return audio_allowance(bytes_per_ms, self._clock()), LEAST_FRAME_MS * bytes_per_ms
 
     def _stop(self) -> None:
         self._playout.stop()
@@ -169,7 +163,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             case cmd.SyncPlayhead(item_id, played_ms):
                 self._playout.sync(item_id, played_ms)
             case cmd.UseOptions(options):
-                self._throttle.use(*self._allowance_of(options.input))
+                self._device_uplink.use(options)
                 self._playout.use(options)
             case _:
                 assert_never(command)

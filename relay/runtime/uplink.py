@@ -13,9 +13,13 @@ from collections.abc import Callable
 
 from pybase64 import b64encode
 
-from audio.framing import Chunk
+from audio.formats import PCM16_24K
+from audio.framing import Chunk, SampleAligner
+from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core.events import UpstreamStuck
+from relay.core.limits import device_allowance
+from relay.core.values import DeviceOptions
 from relay.peers.frames import LONG_BYTES
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
@@ -24,28 +28,21 @@ from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
 from relay.wire.append import APPEND
-from relay.wire.device import DeviceCodec
 from relay.wire.front import canonical_append
 
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""
+GATHERED_MS = 10
+"""What messages that are too short to be worth an append of their own are gathered to."""
 
 
 class Uplink:
-    """What all clients share: the gate, and what becomes of audio while it is not open."""
+    """What all clients share: limit and gate, and what becomes of audio while the gate is not open."""
 
     __slots__ = (
-        "_clock",
-        "_gate",
-        "_held",
-        "_is_open",
-        "_ledger",
-        "_record",
-        "_send_text",
-        "_throttle",
-        "_upstream",
-        "dropped_bytes",
-    )
+        "_allowance", "_clock", "_gate", "_held", "_is_open", "_least_bytes", "_ledger", "_record", "_send_text",
+        "_throttle", "_upstream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,17 +52,16 @@ class Uplink:
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
     ) -> None:
-        self._ledger = ledger
-        self._upstream = upstream
         self._throttle = throttle
-        self._clock = clock
+        self._allowance, self._least_bytes = throttle.audio, throttle.least_bytes
+        self._ledger = ledger
         self._record = recorder.input if recorder is not None else None
+        self._clock = clock
         self._gate: InputGate = "held"
         self._is_open = False
-        self._send_text = upstream.send_text
         self._held = HeldInput()
-        self.dropped_bytes = 0
-        """What was dropped since the upstream last read."""
+        self._upstream = upstream
+        self._send_text = upstream.send_text
 
     def execute(self, command: cmd.InputCommand) -> None:
         """Carry out what the rules want of the client's audio."""
@@ -78,9 +74,13 @@ class Uplink:
         if command.gate != "held":
             self._release(None)
 
-    def upstream_reads_again(self) -> None:
-        """What is dropped from here on is told again."""
-        self.dropped_bytes = 0
+    def set_writable(self, is_writable: bool) -> None:
+        """Whether the upstream reads what it is sent."""
+
+    @property
+    def dropped_bytes(self) -> int:
+        """What was dropped since the upstream last read."""
+        return 0
 
     def _keep_back(self, payload: Chunk, n_bytes: int) -> None:
         """Audio came while the gate is not open."""
@@ -111,7 +111,10 @@ class Uplink:
 class DeviceUplink(Uplink):
     """From a device's binary messages to the upstream's appends."""
 
-    __slots__ = ("_codec", "_dispatch")
+    __slots__ = (
+        "_aligner", "_convert", "_dispatch", "_dropped_bytes", "_gathered_bytes", "_is_blocked", "_options",
+        "_sample_bytes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -120,36 +123,68 @@ class DeviceUplink(Uplink):
         throttle: ReadThrottle,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
-        codec: DeviceCodec,
+        options: DeviceOptions,
         dispatch: Callable[[UpstreamStuck], None],
     ) -> None:
         super().__init__(ledger, upstream, throttle, clock, recorder)
-        self._codec = codec
         self._dispatch = dispatch
+        self._is_blocked = False
+        self._dropped_bytes = 0
+        self._options = options
+        self._use_format()
+
+    def use(self, options: DeviceOptions) -> None:
+        """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
+        old, self._options = self._options, options
+        self._throttle.use(*device_allowance(options.input, self._clock()))
+        self._allowance, self._least_bytes = self._throttle.audio, self._throttle.least_bytes
+        if (old.input, old.upstream_input) != (options.input, options.upstream_input):
+            self._use_format()
+
+    def _use_format(self) -> None:
+        source, target = self._options.input, self._options.upstream_input
+        self._aligner = SampleAligner(source.bytes_per_sample)
+        self._sample_bytes = source.bytes_per_sample
+        self._gathered_bytes = GATHERED_MS * source.bytes_per_ms
+        transcoder = Transcoder(source, target)
+        self._convert = None if transcoder.is_identity else transcoder.shortest_feed
+
+    def set_writable(self, is_writable: bool) -> None:
+        """Whether the upstream reads what it is sent; what is dropped after that is told again."""
+        self._is_blocked = not is_writable
+        if is_writable:
+            self._dropped_bytes = 0
+
+    @property
+    def dropped_bytes(self) -> int:
+        """What was dropped since the upstream last read."""
+        return self._dropped_bytes
 
     def take(self, message: bytes) -> None:
         """One binary message of the client's."""
-        throttle, codec = self._throttle, self._codec
         n_bytes = len(message)
-        if n_bytes < throttle.least_bytes:
-            throttle.audio.hurry()
-            throttle.take(n_bytes)
-            if codec.gather(message):
-                return
-        else:
-            allowance = throttle.audio
-            allowance.left -= n_bytes
-            if allowance.left < 0:
-                throttle.slow_down(allowance, "audio")
-        aligner = codec.aligner
-        self._push(aligner.feed(message) if aligner.carry or n_bytes % aligner.sample_bytes else message)
+        if n_bytes < self._least_bytes:
+            self._take_short(message)
+            return
+        allowance, aligner = self._allowance, self._aligner
+        allowance.left -= n_bytes
+        if allowance.left < 0:
+            self._throttle.slow_down(allowance, "audio")
+        self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
+
+    def _take_short(self, message: bytes) -> None:
+        """A message too short to be worth an append of its own is kept for those that follow."""
+        self._allowance.hurry()
+        self._throttle.take(len(message))
+        if not self._aligner.hold(message, self._gathered_bytes):
+            self._accept(self._aligner.feed(message))
 
     def flush(self) -> None:
-        """Send on the short messages that were gathered: what comes next was said after them."""
-        if self._codec.aligner.carry:
-            self._push(self._codec.aligner.feed(b""))
+        """Send on the short messages that were kept: what comes next was said after them."""
+        if self._aligner.carry:
+            self._accept(self._aligner.feed(b""))
 
-    def _push(self, samples: Chunk) -> None:
+    def _accept(self, samples: Chunk) -> None:
         n_bytes = len(samples)
         if not n_bytes:
             return
@@ -163,28 +198,26 @@ class DeviceUplink(Uplink):
 
     @property
     def _input_bytes_per_ms(self) -> int:
-        return self._codec.options.input.bytes_per_ms
+        return self._options.input.bytes_per_ms
 
     def _silence(self, payload: Chunk) -> Chunk:
-        return self._codec.options.input.silence(len(payload))
+        return self._options.input.silence(len(payload))
 
     def _send(self, payload: Chunk) -> None:
-        codec, upstream = self._codec, self._upstream
-        samples = payload if codec.passes_up else codec.to_upstream(payload)
-        if upstream.is_writable or upstream.unsent_bytes <= MAX_UNSENT_BYTES:
-            if samples:
-                self._send_text(APPEND % b64encode(samples))
-            return
-        is_first, self.dropped_bytes = not self.dropped_bytes, self.dropped_bytes + len(samples)
-        if is_first:  # told once, until the upstream reads again
-            self._dispatch(UpstreamStuck(self.dropped_bytes))
+        samples = payload if self._convert is None else self._convert(payload)
+        if self._is_blocked and self._upstream.unsent_bytes > MAX_UNSENT_BYTES:
+            is_first, self._dropped_bytes = not self._dropped_bytes, self._dropped_bytes + len(samples)
+            if is_first:  # told once, until the upstream reads again
+                self._dispatch(UpstreamStuck(self._dropped_bytes))
+        elif samples:
+            self._send_text(APPEND % b64encode(samples))
 
 
 class RealtimeUplink(Uplink):
     """A Realtime client's appends, which are the upstream's already. An upstream that does not read holds it back."""
 
     __slots__ = ("_on_event",)
-    _input_bytes_per_ms = 48
+    _input_bytes_per_ms = PCM16_24K.bytes_per_ms
 
     def __init__(
         self,
@@ -201,11 +234,10 @@ class RealtimeUplink(Uplink):
 
     def take(self, message: bytes) -> None:
         """One text message of the client's."""
-        throttle, n_bytes = self._throttle, len(message)
-        allowance, least_bytes = throttle.audio, throttle.least_bytes
+        n_bytes, least_bytes, allowance = len(message), self._least_bytes, self._allowance
         allowance.left -= n_bytes if n_bytes > least_bytes else least_bytes
         if allowance.left < 0:
-            throttle.slow_down(allowance, "audio")
+            self._throttle.slow_down(allowance, "audio")
         n_audio_bytes = canonical_append(message)
         if n_audio_bytes < 0:
             self._on_event(message)

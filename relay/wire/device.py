@@ -1,6 +1,6 @@
 """The device protocol, version 1: binary audio and small JSON messages, as the relay speaks it to a device client."""
 
-from audio.framing import Chunk, SampleAligner
+from audio.framing import Chunk
 from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
@@ -9,36 +9,21 @@ from relay.core.values import DeviceOptions
 from relay.wire.device_in import decode
 from relay.wire.device_out import encode, encode_text
 
-GATHERED_MS = 10
-"""What frames that are too short to be worth a message of their own are gathered to."""
-
 
 class DeviceCodec:
-    """One connection's codec. Audio keeps its state here: the carried bytes and the resamplers' tails."""
+    """One connection's codec. Audio towards the client keeps its state here: the resampler's tail."""
 
     def __init__(self, options: DeviceOptions, secrets: KnownSecrets = NO_SECRETS) -> None:
         """`secrets` are taken out of all messages to the client but `textDelta`."""
         self._secrets = secrets
         self.options = options
-        self._use_input()
         self._use_output()
 
     def use(self, options: DeviceOptions) -> None:
         """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
         old, self.options = self.options, options
-        if (old.input, old.upstream_input) != (options.input, options.upstream_input):
-            self._use_input()
         if (old.output, old.upstream_output) != (options.output, options.upstream_output):
             self._use_output()
-
-    def _use_input(self) -> None:
-        options = self.options
-        self.aligner = SampleAligner(options.input.bytes_per_sample)
-        self._gathered_bytes = GATHERED_MS * options.input.bytes_per_ms
-        self._up = Transcoder(options.input, options.upstream_input)
-        self.to_upstream = self._up.shortest_feed
-        """The client's audio in the upstream's format; untouched where they agree (`passes_up`)."""
-        self.passes_up = self._up.is_identity
 
     def _use_output(self) -> None:
         options = self.options
@@ -46,10 +31,6 @@ class DeviceCodec:
         self.to_client = self._down.shortest_feed
         """The upstream's audio in the client's format; untouched where they agree (`passes_down`)."""
         self.passes_down = self._down.is_identity
-
-    def gather(self, frame: Chunk) -> bool:
-        """Keep a short frame for those that follow; False if it makes `GATHERED_MS` with those before it."""
-        return self.aligner.hold(frame, self._gathered_bytes)
 
     def decode_text(self, frame: Chunk) -> ev.ClientEvent:
         """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""
