@@ -26,7 +26,7 @@ from relay.recording.format.write import (
     words_line,
 )
 from relay.recording.writer import Batch
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 
 Record = bytes | tuple[Any, ...]
 """The client's audio as it came; for all else a method of the builder and its arguments after the time."""
@@ -79,7 +79,7 @@ class BatchBuilder:
         self._upstream.append(samples)
         self._lines.append(output_line(now, len(samples), *key, discarded))
 
-    def output_frame(self, now: float, frame: AudioFrame) -> None:
+    def output_frame(self, now: float, frame: DeltaFrame) -> None:
         """The upstream's audio in an event that went to a Realtime client."""
         line, samples = output_frame_line(now, frame)
         self._upstream.append(samples)

@@ -12,7 +12,7 @@ from audio.framing import Chunk
 from relay.recording.batch_builder import BatchBuilder, NewBuilder, Record
 from relay.recording.format.write import end_line
 from relay.recording.writer import Batch, Files, Missing, Writer
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 
 FLUSH_BYTES: Final = 96 * 1024
 """A buffer that holds more is handed over at once. A conversation at 24 kHz has as much in a second."""
@@ -83,7 +83,7 @@ class JournalBuffer:
         """The upstream sent audio, in its format; `discarded`: the rules had given its response up."""
         self._add((BatchBuilder.output, samples, delta[:3], discarded), now, len(samples))
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
         """The upstream sent audio to a Realtime client."""
         if type(frame.raw) is not bytes:
             frame = frame._replace(raw=bytes(frame.raw))

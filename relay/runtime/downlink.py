@@ -15,7 +15,7 @@ from relay.core.realtime_session import RealtimeSession
 from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
-from relay.session.common.media_types import AudioDelta, AudioFrame, SpeechDelta
+from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
 from relay.wire.append import decode_audio
 from relay.wire.front import FrontCodec, audio_at
 from relay.wire.realtime import RealtimeCodec
@@ -134,7 +134,7 @@ class RealtimeDownlink:
             self._push(message, n_bytes)
             return
         for decoded in self._codec.decode_upstream(message):
-            if type(decoded) is AudioFrame:
+            if type(decoded) is DeltaFrame:
                 self._push(bytes(decoded.raw), decoded.n_bytes)
             else:
                 self._dispatch(decoded)
@@ -143,7 +143,7 @@ class RealtimeDownlink:
         now, view = self._clock(), self._view
         self._ledger.add_played_at_once(n_bytes, now, view.bytes_per_ms)
         if self._record is not None:
-            self._record(AudioFrame(message, n_bytes, audio_at(message) if n_bytes else -1), now)
+            self._record(DeltaFrame(message, n_bytes, audio_at(message) if n_bytes else -1), now)
         if self._passes and not view.hidden_outputs and len(message) <= LONG_BYTES:
             self._client.send_text(message)
             return

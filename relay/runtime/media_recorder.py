@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from audio.framing import Chunk
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 
 
 class MediaRecorder(Protocol):
@@ -19,7 +19,7 @@ class MediaRecorder(Protocol):
     def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         """A delta of the upstream's audio, decoded."""
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
         """A delta of the upstream's audio on its way to a Realtime client."""
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relay.peers.frames import LONG_BYTES
 from relay.runtime.realtime import STUCK_S
 from relay.session.common.held_input import MAX_HELD_MS
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from tests.support.realtime_stage import CLOCK, call_item, created, done
 from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
@@ -299,7 +299,7 @@ async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_
         moved = [one.replace(b'"output_index":1', b'"output_index":0') for one in (raw, words)]
         assert stage.texts("client") == [frame(created("resp_1")), *moved]
         assert [entry[1] for entry in stage.recorder.all("frame")] == [
-            AudioFrame(raw, 960, raw.index(b'"delta":"') + len(b'"delta":"')), AudioFrame(words, 0, -1),
+            DeltaFrame(raw, 960, raw.index(b'"delta":"') + len(b'"delta":"')), DeltaFrame(words, 0, -1),
         ]  # fmt: skip
         stage.sent.clear()
         others = [frame(audio_delta(2, 1, bytes(10))), frame(audio_delta(1, 0, bytes(10)))]

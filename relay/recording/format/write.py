@@ -18,7 +18,7 @@ from relay.core.values import Alignment
 from relay.recording.format.lines import Gap
 from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, members_of
 from relay.recording.format.serialize import to_json
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 
 PASSED_ON: Final = "="
 """In `do`: the event itself, passed on."""
@@ -166,7 +166,7 @@ def input_frame_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
     return line_of({"now": now, "in": len(samples), **around}), samples
 
 
-def output_frame_line(now: float, frame: AudioFrame) -> tuple[bytes, bytes]:
+def output_frame_line(now: float, frame: DeltaFrame) -> tuple[bytes, bytes]:
     """The line of a delta that went to a Realtime client, and the audio in it.
 
     A delta of text, or with audio that is no base64, is written like any event that the rules did not read.

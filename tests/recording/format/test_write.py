@@ -44,7 +44,7 @@ from relay.recording.format.write import (
     speech_line,
     words_line,
 )
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from tests.recording.format.test_serialize import any_of
 
 LINED_EVENTS = [row.kind for row in EVENTS if row.kind not in (rt.ClientSaid, rt.UpstreamSaid)]
@@ -152,7 +152,7 @@ def test_an_append_comes_back_as_it_was(shape: str, samples: bytes) -> None:
 @given(samples=st.binary(min_size=1, max_size=40), is_usual=st.booleans())
 def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
     frame = (DELTA % pybase64.b64encode_as_string(samples)).encode()
-    raw, cut = output_frame_line(1.5, AudioFrame(frame, len(samples), DELTA.index("%s") if is_usual else -1))
+    raw, cut = output_frame_line(1.5, DeltaFrame(frame, len(samples), DELTA.index("%s") if is_usual else -1))
     line = read(raw)
     assert isinstance(line, OutputAudio)
     assert (cut, line.n_bytes, line.discarded) == (samples, len(samples), False)
@@ -163,7 +163,7 @@ def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
 def test_bits_that_base64_does_not_use_are_not_kept() -> None:
     raw, samples = input_frame_line(1.5, (APPEND % "AAB=").encode())
     assert (read(raw), samples) == (InputAudio(1.5, 2), bytes(2))
-    raw, samples = output_frame_line(1.5, AudioFrame((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
+    raw, samples = output_frame_line(1.5, DeltaFrame((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
     line = read(raw)
     assert isinstance(line, OutputAudio)
     assert (line.n_bytes, samples) == (2, bytes(2))
@@ -183,7 +183,7 @@ def test_what_the_uplink_takes_for_no_append_is_no_line(frame: str) -> None:
 @pytest.mark.parametrize("is_usual", [True, False])
 def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes: int, is_usual: bool) -> None:
     frame = (DELTA % delta).encode()
-    raw, samples = output_frame_line(1.5, AudioFrame(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
+    raw, samples = output_frame_line(1.5, DeltaFrame(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
     assert (read(raw), samples) == (Happened(1.5, rt.UpstreamSaid(frame, {}), ("=",)), b"")
     assert b"read" not in raw
 
