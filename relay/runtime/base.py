@@ -20,13 +20,13 @@ from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import Uplink
 from relay.session.common.media_ledger import MediaLedger
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200
 """Of a close in the log; a close frame has room for 123 bytes."""
-UPSTREAM_STUCK_S = 10.0
 
 _log = logging.getLogger("relay.session")
 
@@ -106,6 +106,7 @@ class SessionRuntime(Generic[Core]):
         self._observer = observer
         self._client = client
         self._upstream = UpstreamSocket()
+        self._upstream_stall = StallWatch(self._upstream, self._upstream_stalled)
         self._dial = dial
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +115,6 @@ class SessionRuntime(Generic[Core]):
         self._crashed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._stuck_timer: asyncio.TimerHandle | None = None
         self._ended = ("1006", "")
         """How the client's connection ended; 1006 also where it never stood."""
         self._closed = self._loop.create_future()
@@ -134,10 +134,10 @@ class SessionRuntime(Generic[Core]):
         finally:
             self._stop()
             self._paced.stop()
-            for timer in (self._timer, self._stuck_timer):
-                if timer is not None:
-                    timer.cancel()
-            self._timer = self._stuck_timer = None
+            self._upstream_stall.stop()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             self._upstream.close(1000)
             for task in self._tasks:
                 task.cancel()
@@ -249,15 +249,11 @@ class SessionRuntime(Generic[Core]):
     # -- an upstream that does not read -------------------------------------------------------------------------------
 
     def _upstream_writable(self, is_writable: bool) -> None:
-        if self._stuck_timer is not None:
-            self._stuck_timer.cancel()
-            self._stuck_timer = None
         self._uplink.set_writable(is_writable)
-        if not is_writable and not self._closed.done():
-            self._stuck_timer = self._loop.call_later(UPSTREAM_STUCK_S, self._upstream_stuck)
+        if not self._closed.done():
+            self._upstream_stall.set_writable(is_writable)
 
-    def _upstream_stuck(self) -> None:
-        self._stuck_timer = None
+    def _upstream_stalled(self, _unsent_bytes: int) -> None:
         self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
 
     # -- time ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A Realtime client's session at run time: its rules, the codec and the two sockets.
 
 An end that does not read holds the other one back, by TCP: nothing is dropped and nothing piles up. One that reads
-nothing for `STUCK_S` ends the session.
+nothing for `stall_watch.MAX_STALL_S` ends the session.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.runtime.base import Observer, SessionRuntime, Tools, combine_observers
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
+from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import RealtimeUplink
 from relay.wire.front import FrontCodec
 
-STUCK_S = 10.0
 MAX_EARLY_FRAMES = 64
 _OTHER_END = "the other end does not read"
 LOOK_S = 0.5
-"""How often is looked whether a client that waits for the dial is still there."""
+"""How often a client that waits for the dial is checked to be still there."""
 
 
 class RealtimeRuntime(SessionRuntime[RealtimeSession]):
@@ -56,7 +56,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._codec = codec
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
-        self._client_stuck_timer: asyncio.TimerHandle | None = None
+        self._client_stall = StallWatch(client, self._client_stalled)
         self._throttle = ReadThrottle(
             client,
             realtime_bytes_allowance(self._clock()),
@@ -111,20 +111,15 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._upstream.on_closed = self._paced.take_end
         self.dispatch(ev.UpstreamOpened())
         early, self._early = self._early, []
-        for one in early:
-            if isinstance(one, bytes):
-                self._downlink.take(one)
+        for message in early:
+            if isinstance(message, bytes):
+                self._downlink.take(message)
             else:
-                self.dispatch(one)
+                self.dispatch(message)
 
     def _stop(self) -> None:
         self._throttle.stop()
-        self._stop_stuck_timer()
-
-    def _stop_stuck_timer(self) -> None:
-        if self._client_stuck_timer is not None:
-            self._client_stuck_timer.cancel()
-            self._client_stuck_timer = None
+        self._client_stall.stop()
 
     def _keep_text(self, message: bytes) -> None:
         if len(self._early) < MAX_EARLY_FRAMES:
@@ -183,18 +178,16 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
     # -- ends that do not read ----------------------------------------------------------------------------------------
 
     def _client_writable(self, is_writable: bool) -> None:
-        self._stop_stuck_timer()
         if self._closed.done():
             return
+        self._client_stall.set_writable(is_writable)
         if is_writable:
             self._upstream.resume_reading(_OTHER_END)
         else:
             self._upstream.pause_reading(_OTHER_END)
-            self._client_stuck_timer = self._loop.call_later(STUCK_S, self._client_stuck)
 
-    def _client_stuck(self) -> None:
-        self._client_stuck_timer = None
-        self.dispatch(ev.ClientStuck(self._client.unsent_bytes))
+    def _client_stalled(self, unsent_bytes: int) -> None:
+        self.dispatch(ev.ClientStuck(unsent_bytes))
         self._client.abort()  # a close frame would wait behind what is not read
 
     def _upstream_writable(self, is_writable: bool) -> None:
