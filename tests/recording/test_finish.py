@@ -19,7 +19,7 @@ from relay.recording.format.write import event_object, live_line
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 
 ROOT = Path(__file__).parent.parent.parent
 CHATTER = Path(__file__).parent.parent / "support" / "endless_session.py"

@@ -23,7 +23,7 @@ from relay.recording.service import RecordingService
 from relay.recording.writer import Batch, Files, Writer
 from relay.session.common.media_types import AudioDelta, DeltaFrame
 from tests.support.recording_stage import RecordedSession, lines_of, written
-from tests.support.tapes import microphone
+from tests.support.scripted_recordings import microphone
 
 
 class Buffer:

@@ -25,7 +25,7 @@ from relay.recording.format.write import (
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from tests.recording.test_realtime import append, talking
-from tests.support.tapes import tone
+from tests.support.scripted_recordings import tone
 
 CREDENTIAL = "sk-abcdefgh12345678"
 PROSE = "some words, and more of them. " * 500

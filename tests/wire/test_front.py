@@ -82,7 +82,7 @@ def test_what_counts_as_audio_is_what_can_be_decoded(text: str) -> None:
 
 
 def holds_only_audio(raw: bytes) -> None:
-    """What the short way lets pass, by a reader that sees every key, also those given twice."""
+    """What `canonical_append` takes, by a reader that sees every key, also those given twice."""
     pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list)
     names = [name for name, _ in pairs]
     assert sorted(names) in (["audio", "type"], ["audio", "event_id", "type"])

@@ -488,7 +488,7 @@ def test_a_response_with_more_items_than_any_has_is_cut() -> None:
 
 def test_words_beyond_the_bound_are_left_out() -> None:
     codec = RealtimeCodec()
-    for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):  # the second one by the short way
+    for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):
         delta = '{"type":"response.output_audio_transcript.delta","event_id":"e","response_id":"r","item_id":"i",'
         event = codec.decode(f'{delta}"content_index":0,"delta":"{"x" * n_chars}"}}'.encode())
         assert isinstance(event, ev.TextDelta)
