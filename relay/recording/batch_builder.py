@@ -23,7 +23,7 @@ from relay.recording.format.write import (
     realtime_object,
     sent_line,
     speech_line,
-    words_line,
+    text_line,
 )
 from relay.recording.writer import Batch
 from relay.session.common.media_types import DeltaFrame
@@ -80,7 +80,7 @@ class BatchBuilder:
         self._lines.append(output_line(now, len(samples), *key, discarded))
 
     def output_frame(self, now: float, frame: DeltaFrame) -> None:
-        """The upstream's audio in an event that went to a Realtime client."""
+        """A delta of audio or text that went to a Realtime client."""
         line, samples = output_frame_line(now, frame)
         self._upstream.append(samples)
         self._lines.append(self._secrets.redact_json(line))
@@ -99,7 +99,7 @@ class BatchBuilder:
     def event(self, now: float, event: Any, commands: Sequence[Any] | None, raised: str, speech: bytes = b"") -> None:
         """An event with its commands; `speech`: the audio of a `VoiceSpoke`."""
         if type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_LIVE_REDACTED_BYTES:
-            self._lines.append(words_line(event, now, commands))
+            self._lines.append(text_line(event, now, commands))
             return
         if type(event) is ev.VoiceSpoke:
             self._speech.append(speech)

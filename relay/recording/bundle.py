@@ -88,7 +88,7 @@ def _report(recording: Recording, wanted: Redaction, before: str) -> list[str]:
     looked = [*(f"field {name}" for name in wanted.fields), *wanted.patterns]
     lines += [f"  {name}: nothing was found" for name in looked if not wanted.removed[name]]
     for span in wanted.spans:
-        lines.append(f"  from {span.start_s:g} to {span.end_s:g} s: the items spoken or heard then, sound and words")
+        lines.append(f"  from {span.start_s:g} to {span.end_s:g} s: the items spoken or heard then, audio and text")
     if wanted.spans:
         lines.append("What tools were asked and answered is not part of a span: --field arguments --field output")
     if before:

@@ -1,7 +1,7 @@
 """Whether a session may be recorded, and from where on: its client's consent.
 
-Until the client agrees, nothing that anybody said is kept, not even in memory. The upstream's greeting may be: where
-consent comes right after it, the recording begins with its session, and can be replayed.
+Until the client agrees, nothing that a user or the model said is kept, not even in memory. The upstream's greeting may
+be: where consent comes right after it, the recording begins with its session, and can be replayed.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from relay.core import events as ev
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 
 MAX_PRELUDE: Final = 64
-"""Events of the upstream's greeting that may wait for consent; they hold nothing that anybody said."""
+"""Events of the upstream's greeting that may wait for consent; they hold no text or audio of the conversation."""
 
 _GREETING = (
     ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick, ev.VoiceOpened, ev.VoiceFailed
@@ -26,9 +26,9 @@ class ConsentRules(NamedTuple):
     """How the events of one kind of session are read."""
 
     carriers: frozenset[type]
-    """The events that can say something about consent."""
+    """The events that can grant or refuse consent."""
     consent_in: Callable[[Any], bool | None]
-    """What one of these says about consent; None: nothing."""
+    """Whether one of these grants consent; None: it holds no answer."""
     is_greeting: Callable[[Any], bool]
     """Whether an event belongs to the upstream's greeting."""
 

@@ -84,7 +84,7 @@ class JournalBuffer:
         self._add((BatchBuilder.output, samples, delta[:3], discarded), now, len(samples))
 
     def output_frame(self, frame: DeltaFrame, now: float) -> None:
-        """The upstream sent audio to a Realtime client."""
+        """The upstream sent a delta of audio or text to a Realtime client."""
         if type(frame.raw) is not bytes:
             frame = frame._replace(raw=bytes(frame.raw))
         self._add((BatchBuilder.output_frame, frame), now, len(frame.raw))

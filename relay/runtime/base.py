@@ -52,9 +52,9 @@ class Tools(Protocol):
     """What a session needs of the tools: run one, and always get exactly one return."""
 
     def run(
-        self, command: cmd.RunTool, tell: Callable[[ev.ToolProgressed | ev.EndAsked], None]
+        self, command: cmd.RunTool, report: Callable[[ev.ToolProgressed | ev.EndAsked], None]
     ) -> Coroutine[Any, Any, ev.ToolReturned]:
-        """Run a tool to its end; never raises but for cancellation. `tell` takes what it says meanwhile."""
+        """Run a tool to its end; never raises but for cancellation. `report` takes its events meanwhile."""
 
     def cancel(self, call_id: str) -> None:
         """End a running call: it returns as "cancelled"."""
@@ -116,7 +116,7 @@ class SessionRuntime(Generic[Core]):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._ended = ("1006", "")
-        """How the client's connection ended; 1006 also where it never stood."""
+        """How the client's connection ended; 1006 also where there was none."""
         self._closed = self._loop.create_future()
         self._paced = PacedReader(self._upstream, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
@@ -191,9 +191,9 @@ class SessionRuntime(Generic[Core]):
         code, reason = self._ended
         if code == "1006" and not reason:
             reason = "the connection broke without a close frame"
-        ignored = ", ".join(f"{escape_controls(what)} ×{n}" for what, n in self.core.passed_over.items())
-        words = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
-        return " ".join(word for word in words if word)
+        ignored = ", ".join(f"{escape_controls(kind)} ×{n}" for kind, n in self.core.passed_over.items())
+        parts = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
+        return " ".join(part for part in parts if part)
 
     # -- the one writer of state --------------------------------------------------------------------------------------
 

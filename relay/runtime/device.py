@@ -23,11 +23,11 @@ from relay.wire.realtime import RealtimeCodec
 from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
-"""With more than this unread, whatever it is, the upstream is given up at once."""
+"""With more than this unread, commands and audio alike, the upstream is given up at once."""
 
 
 class VoicePeer(Protocol):
-    """What a session needs of an external voice: do as it is asked, and hand over what comes of it."""
+    """What a session needs of an external voice."""
 
     def carry_out(self, command: cmd.VoiceCommand) -> None:
         """Carry out a command; returns at once."""
@@ -54,7 +54,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         voice: Callable[[Callable[[VoiceOutput], None]], VoicePeer] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`voice` makes the way to an external voice, given where its events and its audio go."""
+        """`voice` makes the connection to an external voice; it is given what takes the voice's events and audio."""
         observer = combine_observers(observer, recorder.event if recorder is not None else None)
         super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
         self._client_codec = DeviceCodec(core.options, secrets)
@@ -86,7 +86,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self._upstream.on_text = self._paced.take
 
     async def run(self) -> None:
-        """Live until the client is gone, and leave nothing behind: no voice that still speaks either."""
+        """Live until the client is gone, and leave nothing behind, no external voice that still speaks either."""
         try:
             await super().run()
         finally:
@@ -105,16 +105,16 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self._device_uplink.flush()
         self.dispatch(self._client_codec.decode_text(message))
 
-    def _take_voice(self, said: VoiceOutput) -> None:
-        if type(said) is SpeechDelta:
-            self._downlink.speak(said)
+    def _take_voice(self, output: VoiceOutput) -> None:
+        if type(output) is SpeechDelta:
+            self._downlink.speak(output)
         else:
-            self.dispatch(said)
+            self.dispatch(output)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
     def _send_upstream(self, message: bytes) -> None:
-        """Nothing but audio may be left out: an upstream that asks and asks and does not read is hung up on."""
+        """Only audio may be dropped: an upstream that leaves too many commands unread is disconnected."""
         upstream = self._upstream
         upstream.send_text(message)
         if not upstream.is_writable and upstream.unsent_bytes > MAX_UNREAD_COMMANDS_BYTES:

@@ -1,4 +1,4 @@
-"""What the audio lines tell the recording of a session, if there is one."""
+"""What a session at run time reports to its recorder, if it has one."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ class MediaRecorder(Protocol):
         """A delta of the upstream's audio, decoded."""
 
     def output_frame(self, frame: DeltaFrame, now: float) -> None:
-        """A delta of the upstream's audio on its way to a Realtime client."""
+        """A delta of audio or text on its way to a Realtime client."""
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
         """Audio of an external voice; its `VoiceSpoke` follows unless it is `discarded`."""

@@ -33,7 +33,7 @@ from relay.recording.format.write import (
     output_line,
     sent_line,
     speech_line,
-    words_line,
+    text_line,
 )
 from relay.recording.header import Header
 from relay.recording.replay.session import ReplayedSession
@@ -171,7 +171,7 @@ class ScriptedRecording:
     def _event(self, event: ev.Event, now: float) -> None:
         commands = self.session.handle(event, now)
         if isinstance(event, ev.TextDelta):
-            self._write(words_line(event, now, commands))
+            self._write(text_line(event, now, commands))
         else:
             self._write(event_line(event, now, commands))
         self._playout.follow(InputAudio(now, 0), b"", commands)

@@ -11,7 +11,7 @@ USUAL_TAIL = '"}'
 
 
 class Frame(NamedTuple):
-    """What stands around the audio of a Realtime event: the text before and after it, or the rest of a parsed event."""
+    """What is around the audio of a Realtime event: the text before and after it, or the rest of a parsed event."""
 
     head: str = USUAL_HEAD
     tail: str = USUAL_TAIL
@@ -75,7 +75,7 @@ class SpeechAudio:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Audio that went to the client's socket; `kept`: its bytes stand in `sent.pcm`."""
+    """Audio that went to the client's socket; `kept`: its bytes are in `sent.pcm`."""
 
     now: float
     n_bytes: int

@@ -23,7 +23,7 @@ from relay.session.common.media_types import DeltaFrame
 PASSED_ON: Final = "="
 """In `do`: the event itself, passed on."""
 MAX_LINE_BYTES: Final = 48 * 1024 * 1024
-"""A Realtime client's event may have 16 MiB, and stands there twice if the relay changed it."""
+"""A Realtime client's event may have 16 MiB, and is stored twice if the relay changed it."""
 MAX_RAISED_CHARS: Final = 500
 MAX_LIVE_REDACTED_BYTES: Final = 8 * 1024
 """A longer line is not searched for credentials while its session goes on: that takes 0.2 µs a byte."""
@@ -66,17 +66,17 @@ def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: s
     return line_of(event_object(event, now, commands, raised))
 
 
-def words_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
+def text_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
     """The line of more of the assistant's text; short where nothing followed but sending it to the client."""
     if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
         return event_line(event, now, commands)
     response_id, item_id, part, text, spoken = event
-    words = redact(text, len(text)) if len(text) > 6 else text
-    return _dump({"now": now, "words": words, "item": item_id, "response": response_id, "part": part, "spoken": spoken})
+    kept = redact(text, len(text)) if len(text) > 6 else text
+    return _dump({"now": now, "words": kept, "item": item_id, "response": response_id, "part": part, "spoken": spoken})
 
 
 def encode_commands(event: Any, commands: Sequence[Any]) -> list[Any]:
-    """Commands as they stand in `do`, without what looks like a credential."""
+    """Commands as they are stored in `do`, without what looks like a credential."""
     return [_cleaned_command(command) for command in _as_stored(event, commands)]
 
 
@@ -186,7 +186,7 @@ def output_frame_line(now: float, frame: DeltaFrame) -> tuple[bytes, bytes]:
 
 
 def gap_line(gap: Gap) -> bytes:
-    """The line that stands for lines that could not be written."""
+    """The line in place of lines that could not be written."""
     return _dump({"gap": {"records": gap.records, "from": gap.first, "to": gap.last}})
 
 

@@ -22,7 +22,7 @@ class AudioDelta(NamedTuple):
 
 
 class SpeechDelta(NamedTuple):
-    """Audio of an external voice in the upstream's format, and when its characters are spoken if the voice told it."""
+    """Audio of an external voice in the upstream's format, and when its characters are spoken, where known."""
 
     context_id: str
     samples: bytes

@@ -42,7 +42,7 @@ from relay.recording.format.write import (
     realtime_object,
     sent_line,
     speech_line,
-    words_line,
+    text_line,
 )
 from relay.session.common.media_types import DeltaFrame
 from tests.recording.format.test_serialize import any_of
@@ -119,10 +119,10 @@ def test_when_the_characters_of_a_secret_sound_is_not_written() -> None:
 @given(st.text(max_size=20), st.booleans())
 def test_words_that_are_only_told_are_short(text: str, spoken: bool) -> None:
     event = ev.TextDelta("resp_1", "item_1", 1, text, spoken)
-    raw = words_line(event, 2.5, (cmd.TellText(text),))
+    raw = text_line(event, 2.5, (cmd.TellText(text),))
     assert b"send_text_delta" not in raw
     assert read(raw) == Happened(2.5, event, ({"t": "send_text_delta", "text": text},))
-    assert read(words_line(event, 2.5, ())) == read(event_line(event, 2.5, ()))
+    assert read(text_line(event, 2.5, ())) == read(event_line(event, 2.5, ()))
 
 
 APPEND = '{"type":"input_audio_buffer.append","audio":"%s"}'
