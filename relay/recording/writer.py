@@ -47,27 +47,10 @@ class Batch:
         return len(self.journal) + sum(map(len, self.audio))
 
 
-@dataclass(slots=True)
-class Missing:
-    """Records that could not be written, until they are marked."""
-
-    records: int = 0
-    first: float = 0.0
-    last: float = 0.0
-
-    def add(self, batch: Batch) -> None:
-        """One more batch is lost."""
-        self.first = batch.first if not self.records else self.first
-        self.last = batch.last
-        self.records += batch.records
-
-    def take(self) -> bytes:
-        """The line that marks the gap; empty if there is none."""
-        if not self.records:
-            return b""
-        line = gap_line(Gap(self.records, self.first, self.last))
-        self.records = 0
-        return line
+def widened(gap: Gap | None, batch: Batch) -> Gap:
+    """A gap with one more batch in it, which could not be written; None: there was no gap yet."""
+    records, first = (0, batch.first) if gap is None else (gap.records, gap.first)
+    return Gap(records + batch.records, first, batch.last)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +63,8 @@ class Files:
     folder: Path
     header: bytes
     write: Callable[[int, bytes | bytearray], int] = os.write
-    missing: Missing = field(default_factory=Missing)
+    gap: Gap | None = None
+    """What could not be written since the last batch that was."""
     told: bool = False
     accepted_bytes: int = 0
     """What the writer took for them; the loop's side adds to it."""
@@ -92,7 +76,6 @@ class Files:
 
     def put(self, batch: Batch) -> None:
         """Write a batch whole, or leave no trace of it but the count."""
-        missing = Missing(self.missing.records, self.missing.first, self.missing.last)
         appended = {}
         try:
             journal = self._open_journal()
@@ -104,15 +87,15 @@ class Files:
                     finally:
                         os.close(descriptor)
             # The journal comes last: it never speaks of audio that is not there.
-            appended[JOURNAL] = self._append(journal, JOURNAL, missing.take() + batch.journal)
+            appended[JOURNAL] = self._append(journal, JOURNAL, gap_line(self.gap) + batch.journal)
         except OSError as error:
             self._undo()
-            self.missing.add(batch)
+            self.gap = widened(self.gap, batch)
             if not self.told:
                 self.told = True
                 _log.error("recording %s has a gap: %s", self.folder.name, error.strerror or error)
             return
-        self.missing = Missing()
+        self.gap = None
         for name, n_bytes in appended.items():
             self._sizes[name] += n_bytes
 

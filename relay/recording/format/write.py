@@ -185,8 +185,10 @@ def output_frame_line(now: float, frame: DeltaFrame) -> tuple[bytes, bytes]:
 # -- the journal ------------------------------------------------------------------------------------------------------
 
 
-def gap_line(gap: Gap) -> bytes:
-    """The line in place of lines that could not be written."""
+def gap_line(gap: Gap | None) -> bytes:
+    """The line in place of lines that could not be written; empty if there is no gap."""
+    if gap is None:
+        return b""
     return _dump({"gap": {"records": gap.records, "from": gap.first, "to": gap.last}})
 
 
