@@ -20,7 +20,6 @@ from relay.recording.format.write import (
     live_line,
     output_frame_line,
     output_line,
-    realtime_object,
     sent_line,
     speech_line,
     text_line,
@@ -109,7 +108,7 @@ class BatchBuilder:
             )
             if not is_missed:
                 return
-        self._lines.append(self._secrets.redact_json(live_line(event_object(event, now, commands, raised))))
+        self._lines.append(self._secrets.redact_json(live_line(event_object(event, now, commands, raised)[0])))
 
     def line(self, now: float, line: bytes, samples: bytes) -> None:
         """A line that is written already, and the client's audio that it counts."""
@@ -141,7 +140,7 @@ def realtime_line(
 
     It is written at once: what an event of the upstream's holds is valid during the call only.
     """
-    line_object, samples = realtime_object(event, now, commands, raised)
+    line_object, samples = event_object(event, now, commands, raised)
     line = live_line(line_object, len(event.raw) if type(event) is UpstreamSaid else 0)
     return (line if _was_searched(event, commands) else secrets.redact_json(line)), samples
 

@@ -20,6 +20,7 @@ from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import Uplink
 from relay.session.common.media_ledger import MediaLedger
@@ -33,19 +34,6 @@ _log = logging.getLogger("relay.session")
 Observer = Callable[[Any, float, Sequence[Any] | None], None]
 """Sees every event with its time and the commands it led to; None if our own code failed at it and the exception is
 being handled."""
-
-
-def combine_observers(*observers: Observer | None) -> Observer | None:
-    """One observer for several, any of which may be missing."""
-    present = [observer for observer in observers if observer is not None]
-    if len(present) < 2:
-        return present[0] if present else None
-
-    def observe(event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        for observer in present:
-            observer(event, now, commands)
-
-    return observe
 
 
 class Tools(Protocol):
@@ -97,13 +85,15 @@ class SessionRuntime(Generic[Core]):
         *,
         clock: Callable[[], float] | None = None,
         observer: Observer | None = None,
+        recorder: MediaRecorder | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         self._secrets = secrets
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
-        self._observer = observer
+        recorded = recorder.event if recorder is not None else None
+        self._observers = [observe for observe in (observer, recorded) if observe is not None]
         self._client = client
         self._upstream = UpstreamSocket()
         self._upstream_stall = StallWatch(self._upstream, self._upstream_stalled)
@@ -139,8 +129,7 @@ class SessionRuntime(Generic[Core]):
                 self._timer.cancel()
                 self._timer = None
             self._upstream.close(1000)
-            for task in self._tasks:
-                task.cancel()
+            self._cancel_tasks()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
 
@@ -213,16 +202,16 @@ class SessionRuntime(Generic[Core]):
             self._arm()
 
     def _handle(self, event: Any) -> None:
-        now, observer = self._clock(), self._observer
+        now = self._clock()
         try:
             try:
                 commands = self.core.handle(event, now)
             except Exception:
-                if observer is not None:
-                    observer(event, now, None)
+                for observe in self._observers:
+                    observe(event, now, None)
                 raise
-            if observer is not None:
-                observer(event, now, commands)
+            for observe in self._observers:
+                observe(event, now, commands)
             for command in commands:
                 self._execute(command, now)
         except Exception:

@@ -11,7 +11,7 @@ from relay.core.limits import device_allowance, message_allowance, message_cost
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
-from relay.runtime.base import Observer, SessionRuntime, Tools, combine_observers
+from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
@@ -55,8 +55,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`voice` makes the connection to an external voice; it is given what takes the voice's events and audio."""
-        observer = combine_observers(observer, recorder.event if recorder is not None else None)
-        super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
+        super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
         self._client_codec = DeviceCodec(core.options, secrets)
         self._upstream_codec = upstream_codec
         self._throttle = ReadThrottle(

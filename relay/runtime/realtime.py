@@ -18,7 +18,7 @@ from relay.core.redact import redact
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
-from relay.runtime.base import Observer, SessionRuntime, Tools, combine_observers
+from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.stall_watch import StallWatch
@@ -51,8 +51,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         recorder: MediaRecorder | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        observer = combine_observers(observer, recorder.event if recorder is not None else None)
-        super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
+        super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
         self._codec = codec
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
@@ -89,7 +88,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         check()
         self._upstream.on_text = self._keep_text
         self._upstream.on_closed = self._keep_close
-        dialling = self._loop.create_task(_as_coroutine(self._dial(self._upstream)))
+        dialling = asyncio.ensure_future(self._dial(self._upstream))
         try:
             while not dialling.done():
                 await asyncio.wait({dialling}, timeout=LOOK_S)
@@ -199,7 +198,3 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             self._client.resume_reading(_OTHER_END)
         else:
             self._client.pause_reading(_OTHER_END)
-
-
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable

@@ -37,11 +37,6 @@ text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tup
 """`TextDelta` from all its fields in order, without the Python call that its constructor makes."""
 
 
-def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
-    """Audio in the session's input format as an `input_audio_buffer.append` event."""
-    return APPEND % _encode(pcm)
-
-
 decode_audio: Callable[[Chunk], bytes] = partial(pybase64.b64decode, validate=True)
 """The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
 

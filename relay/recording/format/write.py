@@ -51,19 +51,14 @@ def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: st
     return line, samples
 
 
-def realtime_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
+def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
     """An event and its commands, and a client's audio in it; `commands` None: our own code `raised`."""
     return happened_object(event, now, None if commands is None else _as_stored(event, commands), raised)
 
 
-def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> Obj:
-    """The same for an event that holds no audio."""
-    return realtime_object(event, now, commands, raised)[0]
-
-
 def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> bytes:
     """The line of any event."""
-    return line_of(event_object(event, now, commands, raised))
+    return line_of(event_object(event, now, commands, raised)[0])
 
 
 def text_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
@@ -179,7 +174,7 @@ def output_frame_line(now: float, frame: DeltaFrame) -> tuple[bytes, bytes]:
             pass
         else:
             return line_of({"now": now, "out": len(samples), **around}), samples
-    return line_of(realtime_object(UpstreamSaid(raw, {}), now, (PassDown(raw),))[0]), b""
+    return event_line(UpstreamSaid(raw, {}), now, (PassDown(raw),)), b""
 
 
 # -- the journal ------------------------------------------------------------------------------------------------------

@@ -33,13 +33,13 @@ from relay.recording.format.write import (
     encode_commands,
     end_line,
     event_line,
+    event_object,
     gap_line,
     input_frame_line,
     input_lines,
     line_of,
     output_frame_line,
     output_line,
-    realtime_object,
     sent_line,
     speech_line,
     text_line,
@@ -190,18 +190,18 @@ def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes:
 
 def test_an_event_passed_on_says_so_by_saying_nothing() -> None:
     said = rt.ClientSaid({"type": "response.create"})
-    line, samples = realtime_object(said, 1.5, (rt.TellUpstream(said.body),))
+    line, samples = event_object(said, 1.5, (rt.TellUpstream(said.body),))
     assert (line, samples) == ({"now": 1.5, "up": {"type": "response.create"}}, b"")
     assert read(line_of(line)) == Happened(1.5, said, ("=",))
     heard = rt.UpstreamSaid(b'{"type":"x"}', {"type": "x"})
-    line, _ = realtime_object(heard, 1.5, ())
+    line, _ = event_object(heard, 1.5, ())
     assert line == {"now": 1.5, "down": '{"type":"x"}', "read": True, "do": []}
     assert read(line_of(line)) == Happened(1.5, heard, ())
 
 
 def test_audio_in_an_event_that_was_read_stands_apart() -> None:
     body = {"type": "input_audio_buffer.append", "audio": "AAAA", "event_id": "e1"}
-    line, samples = realtime_object(rt.ClientSaid(body), 1.5, (rt.TellUpstream({**body, "audio": "AAAA" * 200}),))
+    line, samples = event_object(rt.ClientSaid(body), 1.5, (rt.TellUpstream({**body, "audio": "AAAA" * 200}),))
     assert samples == bytes(3)
     assert line["said"] == {"type": "input_audio_buffer.append", "event_id": "e1"}
     assert line["do"][0]["body"]["audio"] == "800 characters"
