@@ -1,7 +1,7 @@
 """One file of a recording for a bug report, after a redaction pass, with a report of what was taken out.
 
-Texts and sound are replaced in the events; where the recording ran identically before, its commands are made anew from
-them, so that the bundle runs identically too.
+Texts and audio are replaced in the events. Where the recording replayed identically before, its commands are made anew
+from them, so that the bundle replays identically too.
 """
 
 import tempfile

@@ -75,14 +75,14 @@ class RecordingService:
         on_closed = partial(_call, loop, self._due.set)
         recorder = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
         self._recorders.add(recorder)
-        self._flush_timer.add(recorder)
+        self._flush_timer.add(recorder.flush)
         return recorder
 
     def close(self, recorder: SessionRecorder) -> None:
         """The session of a recorder has ended."""
         if recorder in self._recorders:
             self._recorders.remove(recorder)
-            self._flush_timer.remove(recorder)
+            self._flush_timer.remove(recorder.flush)
             recorder.close()
 
     # -- life ---------------------------------------------------------------------------------------------------------
