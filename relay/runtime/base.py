@@ -110,7 +110,7 @@ class SessionRuntime(Generic[Core]):
         self._closed = self._loop.create_future()
         self._paced = PacedReader(self._upstream, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
-        self._upstream.on_closed = self._paced.take_end
+        self._upstream.on_text, self._upstream.on_closed = self._paced.take, self._paced.take_end
         self._upstream.on_writable = self._upstream_writable
 
     # -- life ---------------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class VoicePeer(Protocol):
 class DeviceRuntime(SessionRuntime[DeviceSession]):
     """Joins one device's socket, one upstream and the tools by the rules of `core`."""
 
+    _uplink: DeviceUplink
+
     def __init__(
         self,
         core: DeviceSession,
@@ -74,15 +76,14 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             max_queued_ms,
             recorder.sent if recorder is not None else None,
         )
-        self._uplink = self._device_uplink = DeviceUplink(
+        self._uplink = DeviceUplink(
             core.ledger, self._upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
         self._voice = voice(self._take_voice) if voice is not None else None
         client.on_text = self._client_text
-        client.on_binary = self._device_uplink.take
-        self._upstream.on_text = self._paced.take
+        client.on_binary = self._uplink.take
 
     async def run(self) -> None:
         """Live until the client is gone, and leave nothing behind, no external voice that still speaks either."""
@@ -101,7 +102,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def _client_text(self, message: bytes) -> None:
         n_members = count_members(message, MAX_CLIENT_MEMBERS)
         self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
-        self._device_uplink.flush()
+        self._uplink.flush()
         self.dispatch(self._client_codec.decode_text(message))
 
     def _take_voice(self, output: VoiceOutput) -> None:
@@ -162,7 +163,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             case cmd.SyncPlayhead(item_id, played_ms):
                 self._playout.sync(item_id, played_ms)
             case cmd.UseOptions(options):
-                self._device_uplink.use(options)
+                self._uplink.use(options)
                 self._playout.use(options)
             case _:
                 assert_never(command)

@@ -38,6 +38,8 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
     upstream says until `run` is kept.
     """
 
+    _uplink: RealtimeUplink
+
     def __init__(
         self,
         core: RealtimeSession,
@@ -64,17 +66,16 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             self.dispatch,
             self._clock,
         )
-        self._uplink = uplink = RealtimeUplink(
+        self._uplink = RealtimeUplink(
             core.ledger, self._upstream, self._throttle, self._clock, recorder, self._client_event
         )
         self._downlink = RealtimeDownlink(core, client, codec, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
         client.waiting_bytes = lambda: 0 if self._upstream.is_writable else self._upstream.unsent_bytes
         client.on_stalled = lambda: self.dispatch(ev.MessageStalled())
-        client.on_text = uplink.take
+        client.on_text = self._uplink.take
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
-        self._upstream.on_text = self._paced.take
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -86,8 +87,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
                 raise UpstreamRefusal("The client has left.", None, retryable=False)
 
         check()
-        self._upstream.on_text = self._keep_text
-        self._upstream.on_closed = self._keep_close
+        self._upstream.on_text, self._upstream.on_closed = self._keep_text, self._keep_close
         dialling = asyncio.ensure_future(self._dial(self._upstream))
         try:
             while not dialling.done():
@@ -106,8 +106,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         if not self._is_dialled:
             super()._begin()
             return
-        self._upstream.on_text = self._paced.take
-        self._upstream.on_closed = self._paced.take_end
+        self._upstream.on_text, self._upstream.on_closed = self._paced.take, self._paced.take_end
         self.dispatch(ev.UpstreamOpened())
         early, self._early = self._early, []
         for message in early:

@@ -27,8 +27,7 @@ def _event(line: Obj, now: float) -> Line:
 
 def _client_audio(line: Obj, now: float) -> Line:
     """A client's event of which the audio was cut out."""
-    body = _object(line, "said")
-    return happened(line, now, ClientSaid(body), (PASSED_ON,), count(line, "in"), Frame(said=body))
+    return happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in"))
 
 
 def _client_event(line: Obj, now: float) -> Line:
@@ -78,14 +77,12 @@ _READERS: Mapping[str, Callable[[Obj, float], Line]] = {
 # -- members ----------------------------------------------------------------------------------------------------------
 
 
-def happened(
-    line: Obj, now: float, event: Any, usual: tuple[Any, ...] = (), n_audio_bytes: int = 0, frame: Frame | None = None
-) -> Happened:
+def happened(line: Obj, now: float, event: Any, usual: tuple[Any, ...] = (), n_audio_bytes: int = 0) -> Happened:
     """An event and its commands; a line without `do` stands for `usual`."""
     raised = line.get("raised")
     if raised is not None:
-        return Happened(now, event, None, str(raised), n_audio_bytes, frame)
-    return Happened(now, event, done(line, usual), None, n_audio_bytes, frame)
+        return Happened(now, event, None, str(raised), n_audio_bytes)
+    return Happened(now, event, done(line, usual), None, n_audio_bytes)
 
 
 def done(line: Obj, usual: tuple[Any, ...]) -> tuple[Any, ...]:

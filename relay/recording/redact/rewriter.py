@@ -122,7 +122,7 @@ class RedactedCopy:
         line: Line = entry.line
         samples, options = bytes(entry.samples), self._playout.options
         match line:
-            case Happened(frame=None):
+            case Happened(n_audio_bytes=0):
                 line = replace(line, event=self._event(entry.number, line))
             case Happened():
                 samples = self._silenced(samples, options.input, self._was_spoken_in_a_span(line.now))
