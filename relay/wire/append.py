@@ -33,8 +33,12 @@ MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
 
+audio_delta: Callable[[tuple[str, str, int, bytes]], AudioDelta] = partial(tuple.__new__, AudioDelta)
+"""`AudioDelta` from all its fields in order, without the Python call that its constructor makes."""
+
+
 text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tuple.__new__, TextDelta)
-"""`TextDelta` from all its fields in order, without the Python call that its constructor makes."""
+"""`TextDelta` in the same way."""
 
 
 def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
@@ -42,8 +46,9 @@ def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64en
     return APPEND % _encode(pcm)
 
 
-decode_audio: Callable[[Chunk], bytes] = partial(pybase64.b64decode, validate=True)
-"""The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
+def decode_audio(text: Chunk, _decode: Callable[..., bytes] = pybase64.b64decode) -> bytes:
+    """The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
+    return _decode(text, None, True)
 
 
 def decoded_length(base64_text: Chunk) -> int:
@@ -75,7 +80,7 @@ class AudioDeltas:
             start = event_id_ends + len(self._known_head)
             end = len(raw) - 2
             if raw.find(b'"', start) == end and raw[-1] == _BRACE and end - start > 3 and raw.find(b"\\", start) < 0:
-                return AudioDelta(*self._known, memoryview(raw)[start:end])
+                return audio_delta((*self._known, raw[start:end]))
         elif event_id_ends < 0 and raw.startswith(_TYPE_FIRST) and not raw.startswith(_TYPE_HERE):
             return None  # something else, by far the most
         start = _payload_start(raw)
@@ -105,13 +110,13 @@ class TranscriptDeltas:
         start = event_id_ends + len(self._head)
         words = raw[start:-2]
         # An escape, a key behind the words or a byte that JSON forbids: left to the full decoder.
-        if raw.find(b'"', start) != len(raw) - 2 or raw[-1] != _BRACE or b"\\" in words or min(words, default=32) < 32:
+        if raw.find(b'"', start) != len(raw) - 2 or raw[-1] != _BRACE or b"\\" in words:
             return None
-        response_id, item_id, content_index = self._ids
         try:
-            return text_delta((response_id, item_id, content_index, words.decode(), True))
+            text = words.decode()
         except UnicodeDecodeError:
             return None
+        return text_delta((*self._ids, text, True)) if text.isprintable() else None
 
     def learn(self, raw: bytes, event: TextDelta) -> None:
         """Remember what is around the words of a frame that was parsed, if they are the last of its members."""
@@ -150,4 +155,4 @@ def _read_head(raw: bytes, start: int) -> AudioDelta | None:
         return None
     if len(item_id) > MAX_ID_CHARS or len(response_id) > MAX_ID_CHARS:
         return None
-    return AudioDelta(response_id, item_id, content_index, memoryview(raw)[start:-2])
+    return AudioDelta(response_id, item_id, content_index, raw[start:-2])
