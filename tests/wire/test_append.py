@@ -43,12 +43,10 @@ def slowly(frame: bytes) -> object:
     return RealtimeCodec().decode(padded)
 
 
-def test_the_usual_frame_is_found_and_its_text_is_a_view_of_it() -> None:
+def test_the_usual_frame_is_found() -> None:
     frame = frame_of(DELTA)
     found = find_audio_delta(frame)
     assert found == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
-    assert isinstance(found.audio, memoryview)
-    assert found.audio.obj is frame
     assert decode_audio(found.audio) == PCM
 
 
@@ -202,8 +200,6 @@ def test_deltas_of_one_item_are_found_by_what_is_known_of_it() -> None:
         frame = frame_of(DELTA | {"event_id": f"event_{number}", "item_id": item})
         found = deltas.find(frame)
         assert found == AudioDelta("resp_1", item, 1, TEXT.encode())
-        assert isinstance(found.audio, memoryview)
-        assert found.audio.obj is frame
 
 
 @given(data=st.data())
