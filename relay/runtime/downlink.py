@@ -1,10 +1,10 @@
-"""The upstream's deltas on their way to the client, the only one there is.
+"""The one path of the upstream's deltas to the client.
 
     decode → discard or count → recorder → playout → client
 
-The rules start a content part when its first audio comes (`OutputStarted`), and give up a response; both are looked up
-here for every delta. A Realtime client plays at its own pace: there the step of playout is empty, and deltas of text go
-the same way as those of audio.
+The rules start a content part when its first audio comes (`OutputStarted`), and discard responses. Both are looked up
+here for every delta. A Realtime client plays at its own pace: there is no playout, and deltas of text take the same
+path as those of audio.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from relay.wire.front import FrontCodec, audio_at
 from relay.wire.realtime import RealtimeCodec
 
 MAX_DELTA_CHARS = 64 * 1024
-"""48 KiB of audio: a longer delta is taken apart, so that little is in hand at once, and little goes at once."""
+"""48 KiB of audio. A longer delta is split, so that little is decoded and sent at once."""
 
 
 class DeviceDownlink:
