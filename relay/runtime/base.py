@@ -72,7 +72,7 @@ Core = TypeVar("Core", bound=SessionCore)
 
 
 class SessionRuntime(Generic[Core]):
-    """Joins one client's socket, one upstream and the tools by the rules of a core."""
+    """Joins the sockets `client` and `upstream` and the tools by the rules of `core`."""
 
     _uplink: Uplink
 
@@ -94,9 +94,9 @@ class SessionRuntime(Generic[Core]):
         self._clock = clock or self._loop.time
         recorded = recorder.event if recorder is not None else None
         self._observers = [observe for observe in (observer, recorded) if observe is not None]
-        self._client = client
-        self._upstream = UpstreamSocket()
-        self._upstream_stall = StallWatch(self._upstream, self._upstream_stalled)
+        self.client = client
+        self.upstream = UpstreamSocket()
+        self._upstream_stall = StallWatch(self.upstream, self._upstream_stalled)
         self._dial = dial
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,10 +108,10 @@ class SessionRuntime(Generic[Core]):
         self._ended = ("1006", "")
         """How the client's connection ended; 1006 also where there was none."""
         self._closed = self._loop.create_future()
-        self._paced = PacedReader(self._upstream, self._upstream_closed, self._clock)
+        self._paced = PacedReader(self.upstream, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
-        self._upstream.on_text, self._upstream.on_closed = self._paced.take, self._paced.take_end
-        self._upstream.on_writable = self._upstream_writable
+        self.upstream.on_text, self.upstream.on_closed = self._paced.take, self._paced.take_end
+        self.upstream.on_writable = self._upstream_writable
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class SessionRuntime(Generic[Core]):
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._upstream.close(1000)
+            self.upstream.close(1000)
             self._cancel_tasks()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
@@ -141,7 +141,7 @@ class SessionRuntime(Generic[Core]):
 
     async def _connect(self) -> None:
         try:
-            await self._dial(self._upstream)
+            await self._dial(self.upstream)
         except UpstreamRefusal as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
@@ -220,7 +220,7 @@ class SessionRuntime(Generic[Core]):
     def _failed(self, event: Any) -> None:
         _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)
         if self._crashed:
-            self._client.abort()
+            self.client.abort()
         else:
             self._crashed = True
             self._pending.append(ev.Crashed(type(event).__name__))

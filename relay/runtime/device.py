@@ -77,7 +77,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             recorder.sent if recorder is not None else None,
         )
         self._uplink = DeviceUplink(
-            core.ledger, self._upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
+            core.ledger, self.upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
@@ -115,7 +115,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
 
     def _send_upstream(self, message: bytes) -> None:
         """Only audio may be dropped: an upstream that leaves too many commands unread is disconnected."""
-        upstream = self._upstream
+        upstream = self.upstream
         upstream.send_text(message)
         if not upstream.is_writable and upstream.unsent_bytes > MAX_UNREAD_COMMANDS_BYTES:
             self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
@@ -139,7 +139,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def _manage(self, command: cmd.ManageCommand) -> None:
         match command:
             case cmd.CloseUpstream():
-                self._upstream.close(1000)
+                self.upstream.close(1000)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
             case cmd.CancelTool(call_id):

@@ -67,11 +67,11 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             self._clock,
         )
         self._uplink = RealtimeUplink(
-            core.ledger, self._upstream, self._throttle, self._clock, recorder, self._client_event
+            core.ledger, self.upstream, self._throttle, self._clock, recorder, self._client_event
         )
         self._downlink = RealtimeDownlink(core, client, codec, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
-        client.waiting_bytes = lambda: 0 if self._upstream.is_writable else self._upstream.unsent_bytes
+        client.waiting_bytes = lambda: 0 if self.upstream.is_writable else self.upstream.unsent_bytes
         client.on_stalled = lambda: self.dispatch(ev.MessageStalled())
         client.on_text = self._uplink.take
         client.on_binary = self._client_binary
@@ -87,8 +87,8 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
                 raise UpstreamRefusal("The client has left.", None, retryable=False)
 
         check()
-        self._upstream.on_text, self._upstream.on_closed = self._keep_text, self._keep_close
-        dialling = asyncio.ensure_future(self._dial(self._upstream))
+        self.upstream.on_text, self.upstream.on_closed = self._keep_text, self._keep_close
+        dialling = asyncio.ensure_future(self._dial(self.upstream))
         try:
             while not dialling.done():
                 await asyncio.wait({dialling}, timeout=LOOK_S)
@@ -100,13 +100,13 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     def give_up(self) -> None:
         """Let go of an upstream that was dialled for a client that left before it was accepted."""
-        self._upstream.close(1000)
+        self.upstream.close(1000)
 
     def _begin(self) -> None:
         if not self._is_dialled:
             super()._begin()
             return
-        self._upstream.on_text, self._upstream.on_closed = self._paced.take, self._paced.take_end
+        self.upstream.on_text, self.upstream.on_closed = self._paced.take, self._paced.take_end
         self.dispatch(ev.UpstreamOpened())
         early, self._early = self._early, []
         for message in early:
@@ -123,7 +123,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         if len(self._early) < MAX_EARLY_FRAMES:
             self._early.append(message)
         else:
-            self._upstream.close(1009, "too much before the session began")
+            self.upstream.close(1009, "too much before the session began")
 
     def _keep_close(self, code: int, reason: str) -> None:
         self._early.append(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
@@ -151,13 +151,13 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         match command:
             case PassDown():
                 for message in self._codec.pass_down(command.raw):
-                    self._client.send_whole_text(message)
+                    self.client.send_whole_text(message)
             case TellClient():
                 for message in self._codec.to_client(command.body):
-                    self._client.send_whole_text(message)
+                    self.client.send_whole_text(message)
             case TellUpstream():
                 for message in self._codec.to_upstream(command.body):
-                    self._upstream.send_whole_text(message)
+                    self.upstream.send_whole_text(message)
             case cmd.SetInputGate() | cmd.ReleaseInput():
                 self._uplink.execute(command)
             case cmd.RunTool():
@@ -167,9 +167,9 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             case cmd.CancelTools():
                 self._cancel_tasks()
             case cmd.CloseClient():
-                self._client.close(command.code, command.reason)
+                self.client.close(command.code, command.reason)
             case cmd.CloseUpstream():
-                self._upstream.close(1000)
+                self.upstream.close(1000)
             case _:
                 assert_never(command)
 
@@ -180,20 +180,20 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             return
         self._client_stall.set_writable(is_writable)
         if is_writable:
-            self._upstream.resume_reading(_OTHER_END)
+            self.upstream.resume_reading(_OTHER_END)
         else:
-            self._upstream.pause_reading(_OTHER_END)
+            self.upstream.pause_reading(_OTHER_END)
 
     def _client_stalled(self, unsent_bytes: int) -> None:
         self.dispatch(ev.ClientStuck(unsent_bytes))
-        self._client.abort()  # a close frame would wait behind what is not read
+        self.client.abort()  # a close frame would wait behind what is not read
 
     def _upstream_writable(self, is_writable: bool) -> None:
         super()._upstream_writable(is_writable)
         if self._closed.done():
             return
         if is_writable:
-            self._client.recount()
-            self._client.resume_reading(_OTHER_END)
+            self.client.recount()
+            self.client.resume_reading(_OTHER_END)
         else:
-            self._client.pause_reading(_OTHER_END)
+            self.client.pause_reading(_OTHER_END)

@@ -306,7 +306,7 @@ async def test_an_upstream_that_does_not_read_costs_audio_and_then_the_session_b
             while not (told := [one["code"] for one in client.messages if one["type"] == "error"]):
                 for _ in range(10):
                     await client.speak(bytes(32_000))
-                assert live._upstream.unsent_bytes < 3 * MAX_UNSENT_BYTES
+                assert live.upstream.unsent_bytes < 3 * MAX_UNSENT_BYTES
             assert told == ["audio_backlog"]
             assert (await client.expect("error"))["code"] == "audio_backlog"
             assert (await client.expect("error"))["code"] == "upstream_stalled"

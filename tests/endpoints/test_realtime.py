@@ -427,7 +427,7 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_then_c
         talking = asyncio.create_task(emit_for_ever(upstream, delta))
         async with asyncio.timeout(5):
             await relay.state.all_gone.wait()
-        assert live._client.unsent_bytes < 4 * 1024 * 1024
+        assert live.client.unsent_bytes < 4 * 1024 * 1024
         talking.cancel()
         client.connection.transport.abort()
 
