@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-FLUSH_S: Final = 0.6
+FLUSH_S: Final = 0.5
 """With the writer's own delay, what `kill -9` can cost."""
 GROUPS: Final = 32
 """So many that a group of a busy relay does not keep the loop from its frames: 3 of 100 sessions, 0.2 ms."""
