@@ -447,6 +447,8 @@ class DeviceSession:
                 f"The model was not ready in time: the oldest {lost_ms} ms of audio were left out.",
                 False,
             )
+        if self._muted:  # what was held is released as silence, whatever was said in between
+            self._set_gate()
         for input_bytes, early in self._early.take():
             if input_bytes > (self._early_at_bytes or 0):
                 self._emit(ReleaseInput(input_bytes))
