@@ -11,12 +11,14 @@ _BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 class DeltaView:
     """What is rewritten around a delta's text, and how much of it is a millisecond of audio."""
 
-    __slots__ = ("_hidden", "bytes_per_ms", "hidden_outputs")
+    __slots__ = ("_hidden", "are_events", "bytes_per_ms", "hidden_outputs")
 
     def __init__(self, hidden: HiddenItems) -> None:
         self._hidden = hidden
         self.hidden_outputs: Sized = hidden.outputs
         """The responses under way whose deltas have to be rewritten: some output before them is hidden."""
+        self.are_events = False
+        """Whether deltas go to the rules: while events of the upstream's wait there, and after the session's end."""
         self.bytes_per_ms = _BYTES_PER_MS["audio/pcm"]
 
     def learn(self, output_format: Any) -> None:
