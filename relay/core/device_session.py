@@ -192,7 +192,7 @@ class DeviceSession:
     def _may_leave(self, now: float) -> bool:
         """Whether a tool has asked for the end, and the last word has been said and heard."""
         turns = self.turns
-        is_owed = turns.is_owed or turns.calls.running > 0
+        is_owed = turns.is_owed or turns.is_voice_owed or turns.calls.running > 0
         unplayed_ms = None if turns.playback.is_idle else turns.playback.unplayed_ms
         return self._farewell.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms)
 
