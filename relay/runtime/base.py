@@ -120,6 +120,7 @@ class SessionRuntime(Generic[Core]):
         self._closed = self._loop.create_future()
         self._paced = PacedReader(self._upstream, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
+        client.on_failed = self._upstream.on_failed = self._line_failed
         self._upstream.on_closed = self._paced.take_end
         self._upstream.on_writable = self._upstream_writable
 
@@ -235,6 +236,11 @@ class SessionRuntime(Generic[Core]):
         else:
             self._crashed = True
             self._pending.append(ev.Crashed(type(event).__name__))
+
+    def _line_failed(self) -> None:
+        """Our own code failed at a message before the rules saw it, or at audio; the exception is being handled."""
+        _log.exception("session %s failed while handling a message", self.core.session_id)
+        self.dispatch(ev.Crashed("message"))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError

@@ -106,10 +106,13 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self.dispatch(self._client_codec.decode_text(message))
 
     def _take_voice(self, said: VoiceOutput) -> None:
-        if type(said) is SpeechDelta:
-            self._downlink.speak(said)
-        else:
+        if type(said) is not SpeechDelta:
             self.dispatch(said)
+            return
+        try:
+            self._downlink.speak(said)
+        except Exception:
+            self._line_failed()
 
     # -- commands -----------------------------------------------------------------------------------------------------
 

@@ -10,12 +10,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audio.formats import AudioFormat
+from audio.framing import Chunk
 from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.turns import STALL_S
+from relay.peers.paced_reader import BURST_MESSAGES
 from relay.runtime.uplink import MAX_UNSENT_BYTES
-from tests.support.runtime_stage import RuntimeStage, running
+from relay.session.common.media_types import AudioDelta
+from tests.support.runtime_stage import ListRecorder, RuntimeStage, running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
 
 SPEECH_STARTED = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
@@ -382,6 +385,34 @@ async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connecti
             stage.tell({"type": "interrupt"})
         assert stage.sent[-1][0] == "client cut"
         assert caplog.text.count("a bug") >= 2
+
+
+class Failing(ListRecorder):
+    """Stands for a failure of ours in the middle of an audio line."""
+
+    def input(self, payload: Chunk, now: float) -> None:
+        raise RuntimeError("a bug in the uplink")
+
+    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+        raise RuntimeError("a bug in the downlink")
+
+
+@pytest.mark.parametrize("line", ["uplink", "downlink", "downlink after a burst"])
+@in_virtual_time
+async def test_a_failure_of_ours_at_audio_ends_the_session_and_is_told(
+    line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(recorder=Failing()) as stage:
+        stage.ready()
+        if line == "uplink":
+            stage.say(bytes(960))
+        else:
+            others = BURST_MESSAGES if line == "downlink after a burst" else 0
+            stage.hear(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
+            await pass_time(1)
+        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["internal_error"]
+        assert ("client close", b"1011") in stage.sent
+        assert f"a bug in the {line.split()[0]}" in caplog.text
 
 
 @in_virtual_time
