@@ -204,7 +204,8 @@ class SessionRuntime(Generic[Core]):
             self._pending.append(event)
             return
         self._busy = True
-        moves_a_deadline = type(event) is not ev.TextDelta  # several a second, and it only puts deadlines off
+        # Words come several a second, and only put deadlines off: those that are not for an external voice.
+        moves_a_deadline = type(event) is not ev.TextDelta or not event.spoken
         self._handle(event)
         while self._pending:
             moves_a_deadline = True

@@ -15,6 +15,8 @@ from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.turns import STALL_S
+from relay.core.values import SpeechRules
+from relay.core.voice import STALL_S as VOICE_STALL_S
 from relay.peers.paced_reader import BURST_MESSAGES
 from relay.runtime.uplink import MAX_UNSENT_BYTES
 from relay.session.common.media_types import AudioDelta
@@ -368,6 +370,25 @@ async def test_audio_alone_keeps_a_response_from_being_given_up() -> None:
         assert not [one for one in stage.messages() if one["type"] == "error"]
         await pass_time(STALL_S + 0.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
+
+
+class SilentVoice:
+    """Does as it is asked, and never says anything."""
+
+    def carry_out(self, command: cmd.VoiceCommand) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@in_virtual_time
+async def test_a_voice_that_says_nothing_is_given_up_though_the_upstream_has_only_sent_words() -> None:
+    async with running(speech=SpeechRules(), voice=lambda _: SilentVoice()) as stage:
+        stage.ready()
+        stage.runtime.dispatch(ev.VoiceOpened())
+        text = words(1, 1, "Hello. And ") | {"type": "response.output_text.delta"}
+        stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, text)
+        await pass_time(VOICE_STALL_S + 0.1)
+        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["voice_failed"]
 
 
 @in_virtual_time
