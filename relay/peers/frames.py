@@ -66,6 +66,8 @@ class MessageListener(WSListener):
         self.transport: WSTransport | None = None
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
+        self.on_failed: Callable[[], None] = _raise
+        """Our own code failed at a message, and the exception is being handled."""
         self.on_control: Callable[[], None] = no_matter
         """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
         self.on_fragment: Callable[[], None] = no_matter
@@ -104,24 +106,29 @@ class MessageListener(WSListener):
         """One frame; raises WSProtocolError, by which picows closes with its code."""
         self.unread_bytes = 0
         kind = frame.msg_type
-        if (
-            (kind is not _BINARY and kind is not _TEXT)
-            or not frame.fin
-            or frame.rsv1
-            or frame.rsv2
-            or frame.rsv3
-            or self._fragment_type is not None
-            or transport.is_close_frame_sent
-        ):
-            self._not_a_message(kind, transport, frame)
-            return
-        payload = frame.get_payload_as_bytes()
-        if kind is _BINARY:
-            self.on_binary(payload)
-            return
-        if self._strict_text and not payload.isascii():
-            _check_text(payload)
-        self.on_text(payload)
+        try:
+            if (
+                (kind is not _BINARY and kind is not _TEXT)
+                or not frame.fin
+                or frame.rsv1
+                or frame.rsv2
+                or frame.rsv3
+                or self._fragment_type is not None
+                or transport.is_close_frame_sent
+            ):
+                self._not_a_message(kind, transport, frame)
+                return
+            payload = frame.get_payload_as_bytes()
+            if kind is _BINARY:
+                self.on_binary(payload)
+                return
+            if self._strict_text and not payload.isascii():
+                _check_text(payload)
+            self.on_text(payload)
+        except WSProtocolError:
+            raise
+        except Exception:
+            self.on_failed()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone."""
@@ -312,6 +319,10 @@ def _ignore(_: object) -> None: ...
 
 def no_matter() -> None:
     """Nobody waits for this."""
+
+
+def _raise() -> None:
+    raise  # called while an exception is being handled
 
 
 def _ignore_close(code: int, reason: str) -> None: ...

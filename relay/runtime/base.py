@@ -110,6 +110,7 @@ class SessionRuntime(Generic[Core]):
         self._closed = self._loop.create_future()
         self._paced = PacedReader(self.upstream, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
+        client.on_failed = self.upstream.on_failed = self._line_failed
         self.upstream.on_text, self.upstream.on_closed = self._paced.take, self._paced.take_end
         self.upstream.on_writable = self._upstream_writable
 
@@ -192,7 +193,8 @@ class SessionRuntime(Generic[Core]):
             self._pending.append(event)
             return
         self._busy = True
-        moves_a_deadline = type(event) is not ev.TextDelta  # several a second, and it only puts deadlines off
+        # Words come several a second, and only put deadlines off: those that are not for an external voice.
+        moves_a_deadline = type(event) is not ev.TextDelta or not event.spoken
         self._handle(event)
         while self._pending:
             moves_a_deadline = True
@@ -224,6 +226,11 @@ class SessionRuntime(Generic[Core]):
         else:
             self._crashed = True
             self._pending.append(ev.Crashed(type(event).__name__))
+
+    def _line_failed(self) -> None:
+        """Our own code failed at a message before the rules saw it, or at audio; the exception is being handled."""
+        _log.exception("session %s failed while handling a message", self.core.session_id)
+        self.dispatch(ev.Crashed("message"))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError

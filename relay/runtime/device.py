@@ -106,10 +106,13 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self.dispatch(self._client_codec.decode_text(message))
 
     def _take_voice(self, output: VoiceOutput) -> None:
-        if type(output) is SpeechDelta:
-            self._downlink.speak(output)
-        else:
+        if type(output) is not SpeechDelta:
             self.dispatch(output)
+            return
+        try:
+            self._downlink.speak(output)
+        except Exception:
+            self._line_failed()
 
     # -- commands -----------------------------------------------------------------------------------------------------
 

@@ -129,15 +129,17 @@ class RealtimeDownlink:
 
     def take(self, message: bytes) -> None:
         """One text message of the upstream's."""
-        n_bytes = self._delta_bytes(message)
-        if n_bytes >= 0:
+        n_bytes, are_events = self._delta_bytes(message), self._view.are_events
+        if n_bytes >= 0 and not are_events:
             self._push(message, n_bytes)
             return
         for decoded in self._codec.decode_upstream(message):
-            if type(decoded) is DeltaFrame:
-                self._push(bytes(decoded.raw), decoded.n_bytes)
-            else:
+            if type(decoded) is not DeltaFrame:
                 self._dispatch(decoded)
+            elif are_events:
+                self._dispatch(self._codec.delta_event(bytes(decoded.raw)))
+            else:
+                self._push(bytes(decoded.raw), decoded.n_bytes)
 
     def _push(self, message: bytes, n_bytes: int) -> None:
         now, view = self._clock(), self._view

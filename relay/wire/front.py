@@ -228,6 +228,10 @@ class FrontCodec:
             return (_delta_or_event(raw, body),)
         return [_delta_or_event(orjson.dumps(event), event) for event in self._upstream.down(body)]
 
+    def delta_event(self, raw: bytes) -> UpstreamSaid:
+        """A delta that was decoded before, as an event: for a session that is not ready, or has ended."""
+        return UpstreamSaid(raw, orjson.loads(raw))
+
     # -- to both ------------------------------------------------------------------------------------------------------
 
     def to_client(self, body: Mapping[str, Any]) -> list[bytes]:

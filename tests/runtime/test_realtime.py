@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.core import events as ev
 from relay.peers.frames import LONG_BYTES
+from relay.peers.paced_reader import BURST_MESSAGES
 from relay.runtime.stall_watch import MAX_STALL_S
 from relay.session.common.held_input import MAX_HELD_MS
 from relay.session.common.media_types import DeltaFrame
@@ -288,6 +290,30 @@ async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorde
         assert (ledger.output_bytes, ledger.plays_until - ledger.output_at) == (4800, pytest.approx(0.1))
         events = [entry[1] for entry in stage.recorder.all("event")]
         assert events == ["UpstreamOpened", "UpstreamSaid", "UpstreamSaid"], "a delta is no event"
+
+
+@in_virtual_time
+async def test_deltas_before_the_configuration_is_taken_wait_with_the_events_around_them() -> None:
+    async with realtime_running(CLOCK) as stage:
+        raws = [frame(audio_delta(1, 0, bytes(960))), frame(delta(1, 0, "words", TEXT_KINDS[0]), "type last")]
+        stage.hear({"type": "session.created", "session": {}}, created("resp_1"), *raws, done("resp_1"))
+        assert stage.messages() == []
+        stage.hear({"type": "session.updated", "session": {}})
+        assert stage.messages()[0]["type"] == "session.created"
+        assert stage.texts("client")[1:] == [frame(created("resp_1")), *raws, frame(done("resp_1"))]
+
+
+@in_virtual_time
+async def test_deltas_that_wait_for_their_turn_are_for_nobody_once_the_session_has_ended() -> None:
+    async with realtime_running(CLOCK) as stage:
+        stage.ready()
+        raws = [frame(audio_delta(1, 0, bytes([number]))) for number in range(BURST_MESSAGES + 10)]
+        stage.hear(*raws)
+        stage.runtime.dispatch(ev.KeyRevoked())
+        await pass_time(1)
+        assert [entry[1].raw for entry in stage.recorder.all("frame")] == stage.texts("client")[:-1]
+        assert stage.texts("client")[:-1] == raws[: len(stage.texts("client")) - 1]
+        assert len(stage.texts("client")) <= BURST_MESSAGES + 1
 
 
 @in_virtual_time

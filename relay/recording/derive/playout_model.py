@@ -12,6 +12,7 @@ from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core.values import DeviceOptions
 from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
+from relay.session.common.media_types import PartKey
 from relay.wire.device import DeviceCodec
 
 
@@ -29,6 +30,7 @@ class ReconstructedPlayout:
         self.options = options
         self.playing: str | None = None
         """The item whose audio comes now."""
+        self._open_part: PartKey | None = None
         self._codec = DeviceCodec(options)
         self._queue: deque[Piece] = deque()
 
@@ -59,15 +61,15 @@ class ReconstructedPlayout:
 
     def _carry_out(self, command: Any) -> None:
         match command:
-            case cmd.PlayStart(item_id):
+            case cmd.PlayStart(item_id, content_index):
                 self._finish()
-                self.playing = item_id
-            case cmd.PlayEnd(item_id) if item_id == self.playing:
+                self.playing, self._open_part = item_id, (item_id, content_index)
+            case cmd.PlayEnd(item_id, content_index) if (item_id, content_index) == self._open_part:
                 self._finish()
             case cmd.DropAudio():
                 self._queue.clear()
                 self._codec.drop_item()
-                self.playing = None
+                self.playing = self._open_part = None
             case cmd.UseOptions(options):
                 self.options = options
                 self._codec.use(options)
@@ -77,7 +79,7 @@ class ReconstructedPlayout:
     def _finish(self) -> None:
         if self.playing is not None:
             self._append(self.playing, self._codec.end_item())
-        self.playing = None
+        self.playing = self._open_part = None
 
     def _append(self, item_id: str, samples: Chunk) -> None:
         if samples:

@@ -10,12 +10,14 @@ from relay.core.hidden import HiddenItems
 class DeltaView:
     """What is rewritten around a delta's text, and how much of it is a millisecond of audio."""
 
-    __slots__ = ("_hidden", "bytes_per_ms", "hidden_outputs")
+    __slots__ = ("_hidden", "are_events", "bytes_per_ms", "hidden_outputs")
 
     def __init__(self, hidden: HiddenItems) -> None:
         self._hidden = hidden
         self.hidden_outputs: Sized = hidden.outputs
         """The responses under way whose deltas have to be rewritten: some output before them is hidden."""
+        self.are_events = False
+        """Whether deltas go to the rules: while events of the upstream's wait there, and after the session's end."""
         self.bytes_per_ms = PCM16_24K.bytes_per_ms
 
     def learn(self, output_format: Any) -> None:
