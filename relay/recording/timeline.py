@@ -181,7 +181,7 @@ class _Listener:
             case OutputAudio(item_id=item_id, response_id=response_id):
                 self._clip(item_id).response_id = response_id
             case SpeechAudio(discarded=False):
-                self._spoken(self._playout.playing or "")
+                self._spoken(self._playout.playing)
             case Sent():
                 self._sent(line)
             case End():

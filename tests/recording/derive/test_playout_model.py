@@ -57,3 +57,10 @@ def test_the_end_of_a_part_lets_go_of_what_the_filter_holds() -> None:
     n_bytes = sum(len(samples) for _, samples in taken(played(*playing, options=options)))
     ended = sum(len(samples) for _, samples in taken(played(*playing, cmd.PlayEnd("a", 0, 100), options=options)))
     assert n_bytes < ended
+
+
+def test_the_end_of_another_part_of_the_same_item_does_not() -> None:
+    options = DeviceOptions(WIDE, WIDE)
+    playing = (cmd.PlayStart("a", 0), cmd.PlayStart("a", 1), (audio("a"), tone(100)))
+    ended = played(*playing, cmd.PlayEnd("a", 0, 0), options=options)
+    assert taken(ended) == taken(played(*playing, options=options))
