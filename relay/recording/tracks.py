@@ -96,6 +96,7 @@ def _read(sound: AudioFormat, source: BinaryIO | None, offset: int, n_bytes: int
         if not raw:
             return
         n_bytes -= len(raw)
+        raw = raw[: len(raw) // sound.bytes_per_sample * sound.bytes_per_sample]  # half a sample is never heard
         yield np.frombuffer(decode(raw) if decode else raw, "<i2")
 
 
