@@ -52,8 +52,8 @@ class Transport:
     def get_extra_info(self, name: str) -> "Transport":
         return self
 
-    def getsockopt(self, *_: int) -> int:
-        return 1  # TCP_ESTABLISHED
+    def getsockopt(self, *_: int) -> bytes:
+        return b"\x01"  # TCP_ESTABLISHED
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
