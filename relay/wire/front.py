@@ -139,7 +139,7 @@ def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | Upstrea
 
 
 def counted_bytes(raw: bytes) -> int:
-    """How much audio is counted for a delta of the upstream's, whatever its shape; 0 in one of text, and in no delta."""
+    """How much audio is counted for a delta of the upstream's of any shape; 0 in all other events."""
     n_bytes = delta_bytes(raw)
     if n_bytes >= 0:
         return n_bytes

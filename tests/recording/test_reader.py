@@ -57,6 +57,10 @@ BAD: dict[str, tuple[Damage, str]] = {
     "behind the end": (
         journal(lambda raw: raw + b'{"now":9e9,"end":""}\n'), r"line \d+: there is a line behind the end"
     ),
+    "nested too deeply": (
+        journal(lambda raw: b'{"now": 5000.0,"event":%b}\n' % (b"[" * 900 + b"]" * 900) + raw),
+        r"journal.jsonl line 1: .*nested too deeply"
+    ),
     "missing journal": (lambda folder: (folder / "journal.jsonl").unlink(), r"journal.jsonl: the file is missing"),
     "short audio": (cut_audio, r"journal.jsonl line \d+: it speaks of client.pcm up to byte 6400, which has only 5000"),
     "a link": (link_audio, r"upstream.pcm: it is a link"),
