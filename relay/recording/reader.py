@@ -136,7 +136,9 @@ class Recording:
 
 
 def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime: bool) -> Entry:
-    """The line with its audio."""
+    """The line with its audio. Raises ValueError for a line that no session of this kind has."""
+    if not _fits(line, is_realtime):
+        raise ValueError(f"a {'Realtime client' if is_realtime else 'device'}'s session has no such line")
     name, n_bytes = audio_of(line)
     samples = audio[name].take(n_bytes) if name else b""
     match line:
@@ -148,6 +150,15 @@ def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime:
         case Happened(frame=Frame()):
             return Entry(number, replace(line, event=with_audio(line.event, samples)), samples)
     return Entry(number, line, samples)
+
+
+def _fits(line: Line, is_realtime: bool) -> bool:
+    match line:
+        case Happened(event=ClientSaid() | UpstreamSaid()) | OutputAudio(frame=Frame()) | InputAudio(frame=Frame()):
+            return is_realtime
+        case OutputAudio() | SpeechAudio() | Sent():
+            return not is_realtime
+    return True
 
 
 def audio_of(line: Line) -> tuple[str, int]:
