@@ -14,7 +14,7 @@ import soundfile
 
 from relay.core.events import ClientClosed, TextDelta
 from relay.recording.finish import finish_all, is_finished, repair
-from relay.recording.folder import DERIVED, USER_TRACK, RecordingError
+from relay.recording.folder import CLIENT_AUDIO, DERIVED, USER_TRACK, RecordingError
 from relay.recording.format.write import event_object, live_line
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
@@ -60,6 +60,18 @@ def test_half_a_sample_at_the_end_of_the_clients_audio_is_left_out(tmp_path: Pat
     repair(folder)
     track, _ = soundfile.read(folder / USER_TRACK, dtype="int16")
     assert microphone(100) in track.tobytes()
+
+
+def test_an_append_without_audio_needs_no_file(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, [(0.5, b""), (1.0, ClientClosed(1000))])
+    (folder / CLIENT_AUDIO).unlink(missing_ok=True)
+    assert repair(folder).derived
+
+
+def test_no_tracks_are_made_of_more_than_a_week(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, change=lambda raw: raw.replace(b'{"now":5004.0,"end"', b'{"now":9e11,"end"'))
+    with pytest.raises(RecordingError, match=r"journal.jsonl: it lasts 899999995000 s; tracks are made of at most"):
+        repair(folder)
 
 
 def test_a_half_written_line_goes_and_the_end_comes(tmp_path: Path) -> None:
