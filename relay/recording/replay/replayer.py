@@ -115,7 +115,10 @@ class Replayer:
         self.discarded = self.session.discards_speech(line.context_id)
         if self.discarded or line.discarded:
             return self._gates(line.discarded)
-        self.commands = self.session.speech(line.context_id, line.n_bytes, line.alignment, line.now)
+        try:
+            self.commands = self.session.speech(line.context_id, line.n_bytes, line.alignment, line.now)
+        except Exception as error:  # as for any other event
+            return line.do, [f"raised {type(error).__name__}: {error}"]
         today = encode_commands(None, self.commands)
         return None if today == _settled(line.do) else (line.do, today)
 

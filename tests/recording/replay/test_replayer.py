@@ -8,7 +8,7 @@ from relay.core import device_session, turns
 from relay.core import events as ev
 from relay.core.policy import Principal
 from relay.core.realtime_events import PassDown, UpstreamSaid
-from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
+from relay.core.values import Alignment, DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.read import read_line
@@ -145,3 +145,15 @@ def test_a_delta_whose_audio_could_not_be_cut_out_counts_as_it_did(delta: str) -
     replayer = Replayer(Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), 0.0))
     assert replayer.step(Entry(1, *read_line(line, 2))) is None
     assert replayer.session.ledger.output_bytes == frame.n_bytes > 0
+
+
+def test_speech_at_which_our_rules_raise_is_a_difference() -> None:
+    entries = journal(voiced_conversation(), VOICED)
+    index = next(index for index, entry in enumerate(entries) if isinstance(entry.line, SpeechAudio))
+    line = entries[index].line
+    assert isinstance(line, SpeechAudio)
+    entries[index] = replace(entries[index], line=replace(line, alignment=Alignment(("O",), (2**63,), (1,))))
+    found = first_difference(VOICED, entries)
+    assert found is not None
+    assert found.number == entries[index].number
+    assert "raised OverflowError" in found.today[0]
