@@ -130,6 +130,8 @@ class Recording:
         number = 0
         while raw := file.readline(MAX_LINE_BYTES + 2):
             number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                raise self.wrong(number, "the line is longer than any that was recorded")
             if not raw.endswith(b"\n"):
                 raise self.wrong(number, "the line is cut off; `relay recordings repair` takes it away")
             yield number, raw

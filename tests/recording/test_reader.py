@@ -45,6 +45,9 @@ def swap_lines(raw: bytes) -> bytes:
 
 BAD: dict[str, tuple[Damage, str]] = {
     "cut line": (journal(lambda raw: raw[:-9]), r"journal.jsonl line \d+: the line is cut off; .*repair"),
+    "endless line": (
+        journal(lambda raw: raw + b" " * (48 * 1024 * 1024 + 1)), r"line \d+: the line is longer than any"
+    ),
     "no JSON": (journal(lambda raw: raw.replace(b'{"now":', b'{now:', 1)), r"journal.jsonl line 1: that is not JSON"),
     "binary": (journal(lambda raw: b"\x00\xff\n" + raw), r"journal.jsonl line 1: that is not JSON"),
     "unknown event": (
