@@ -130,13 +130,17 @@ class Recording:
         number = 0
         while raw := file.readline(MAX_LINE_BYTES + 2):
             number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                raise self.wrong(number, "the line is longer than any that was recorded")
             if not raw.endswith(b"\n"):
                 raise self.wrong(number, "the line is cut off; `relay recordings repair` takes it away")
             yield number, raw
 
 
 def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime: bool) -> Entry:
-    """The line with its audio."""
+    """The line with its audio. Raises ValueError for a line that no session of this kind has."""
+    if not _fits(line, is_realtime):
+        raise ValueError(f"a {'Realtime client' if is_realtime else 'device'}'s session has no such line")
     name, n_bytes = audio_of(line)
     samples = audio[name].take(n_bytes) if name else b""
     match line:
@@ -148,6 +152,15 @@ def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime:
         case Happened() if samples:
             return Entry(number, replace(line, event=with_audio(line.event, samples)), samples)
     return Entry(number, line, samples)
+
+
+def _fits(line: Line, is_realtime: bool) -> bool:
+    match line:
+        case Happened(event=ClientSaid() | UpstreamSaid()) | OutputAudio(frame=Frame()) | InputAudio(frame=Frame()):
+            return is_realtime
+        case OutputAudio() | SpeechAudio() | Sent():
+            return not is_realtime
+    return True
 
 
 def audio_of(line: Line) -> tuple[str, int]:

@@ -51,7 +51,8 @@ class SessionRecorder:
         self._max_bytes = max_bytes
         self._gate = ConsentGate(self._consent_rules, is_open=header.mode != "consent")
         buffer = JournalBuffer(writer, folder.name, max_bytes, lambda: self._builder(secrets), self.flush)
-        buffer.keeps_sent = _converts(header.beginning.options)
+        self._options = header.beginning.options
+        buffer.keeps_sent = _converts(self._options)
         self._buffer = buffer
         self._files: Files | None = None
         self._speech = b""
@@ -73,6 +74,8 @@ class SessionRecorder:
                 if not self._is_closed and self._gate.opens(event, now, commands):
                     self._begin()
                     self._record(event, now, commands)
+                else:
+                    self._follow_options(commands)
             elif self._gate.withdraws(event):
                 self._withdraw()
             elif self._buffer.is_open:
@@ -117,6 +120,8 @@ class SessionRecorder:
         """The client agrees."""
         from_start = self._gate.from_start and not self._buffer.has_skipped
         self._header = replace(self._header, from_start=from_start)
+        if not from_start:  # nobody reads the hello that chose them
+            self._header = replace(self._header, beginning=replace(self._header.beginning, options=self._options))
         self._open()
         prelude = self._gate.take_prelude()
         for event, now, commands in prelude if from_start else ():
@@ -169,10 +174,14 @@ class SessionRecorder:
         speech = b""
         if type(event) is ev.VoiceSpoke:
             speech, self._speech = self._speech, b""
+        self._follow_options(commands)
+        self._buffer.event(event, now, commands, _what_failed() if commands is None else "", speech)
+
+    def _follow_options(self, commands: Sequence[Any] | None) -> None:
         for command in commands or ():
             if type(command) is cmd.UseOptions:
+                self._options = command.options
                 self._buffer.keeps_sent = _converts(command.options)
-        self._buffer.event(event, now, commands, _what_failed() if commands is None else "", speech)
 
 
 class RealtimeSessionRecorder(SessionRecorder):

@@ -175,13 +175,13 @@ class _Listener:
         match line:
             case Happened():
                 self._seen(event, line, at_ms, commands)
-            case InputAudio():
-                self.chunks.append((line.now - self.started_at, line.n_bytes))
+            case InputAudio(n_bytes=n_bytes) if n_bytes:
+                self.chunks.append((line.now - self.started_at, n_bytes))
                 self._turn_from = at_ms if self._turn_from is None else self._turn_from
             case OutputAudio(item_id=item_id, response_id=response_id):
                 self._clip(item_id).response_id = response_id
             case SpeechAudio(discarded=False):
-                self._spoken(self._playout.playing or "")
+                self._spoken(self._playout.playing)
             case Sent():
                 self._sent(line)
             case End():

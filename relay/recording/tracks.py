@@ -17,10 +17,12 @@ from relay.escaping import escape_json
 from relay.recording.folder import (
     ASSISTANT_TRACK,
     CLIENT_AUDIO,
+    JOURNAL,
     PEAKS,
     TIMELINE,
     TRANSCRIPT,
     USER_TRACK,
+    RecordingError,
     open_file,
     private_file,
     write_private,
@@ -31,6 +33,8 @@ from relay.recording.timeline import Timeline, listen
 from relay.recording.vtt import transcript
 
 PEAKS_PER_S = 50
+MAX_TRACK_S = 7 * 86_400
+"""A longer silence would fill the disk: times in a journal that was damaged may be anything."""
 _BLOCK_SAMPLES = 1 << 16
 
 Samples = NDArray[np.int16]
@@ -41,8 +45,12 @@ def derive(folder: Path) -> Timeline:
     with tempfile.TemporaryFile(dir=folder) as heard, ExitStack() as stack:
         found = listen(Recording(folder), heard)
         heard.flush()
-        client = stack.enter_context(open_file(folder, CLIENT_AUDIO)) if found.user.runs else None
         seconds = found.timeline.duration_ms / 1000
+        if seconds > MAX_TRACK_S:
+            raise RecordingError(
+                f"{folder / JOURNAL}: it lasts {seconds:.0f} s; tracks are made of at most {MAX_TRACK_S}"
+            )
+        client = stack.enter_context(open_file(folder, CLIENT_AUDIO)) if found.user.runs else None
         user = _write_track(folder / USER_TRACK, found.user, client, seconds)
         assistant = _write_track(folder / ASSISTANT_TRACK, found.assistant, heard, seconds)
         write_private(folder / PEAKS, user + assistant)

@@ -138,6 +138,19 @@ def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> DeltaFrame | Upstrea
     return DeltaFrame(raw, decoded_length(delta.encode()) if is_audio else 0, -1)
 
 
+def counted_bytes(raw: bytes) -> int:
+    """How much audio is counted for a delta of the upstream's of any shape; 0 in all other events."""
+    n_bytes = delta_bytes(raw)
+    if n_bytes >= 0:
+        return n_bytes
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return 0
+    delta = _delta_or_event(raw, body) if isinstance(body, dict) else None
+    return delta.n_bytes if type(delta) is DeltaFrame else 0
+
+
 def _rewritten(raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
     """A delta as `view` shows it; audio that is its last member is not parsed.
 

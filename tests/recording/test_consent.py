@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from audio.formats import PCMU
 from relay.core import events as ev
 from relay.core.realtime_events import CONSENT, ClientSaid, PassDown, UpstreamSaid
 from relay.recording.consent import DEVICE_CONSENT, MAX_PRELUDE, REALTIME_CONSENT, ConsentGate
@@ -177,3 +178,21 @@ async def test_a_realtime_client_can_take_its_consent_back(tmp_path: Path) -> No
     service.close(recorder)
     await service.stop()
     assert all_recordings(tmp_path) == []
+
+
+async def test_consent_that_comes_late_leaves_the_formats_of_an_earlier_hello(tmp_path: Path) -> None:
+    service = RecordingService(tmp_path, "consent")
+    session = RecordedSession(service)
+    session.feed(
+        ev.UpstreamOpened(),
+        ev.SessionCreated(),
+        ev.SessionUpdated(),
+        ev.Hello(("input", "output"), input=PCMU, output=PCMU),
+    )
+    session.feed(bytes(160), ev.Consent(True), bytes(160))
+    service.close(session.recorder)
+    await written(service)
+    (folder,) = all_recordings(tmp_path)
+    header = Recording(folder).header
+    assert not header.from_start
+    assert (header.beginning.options.input, header.beginning.options.output) == (PCMU, PCMU)

@@ -12,14 +12,14 @@ import orjson
 import pytest
 import soundfile
 
-from relay.core.events import TextDelta
+from relay.core.events import ClientClosed, TextDelta
 from relay.recording.finish import finish_all, is_finished, repair
-from relay.recording.folder import DERIVED, RecordingError
+from relay.recording.folder import CLIENT_AUDIO, DERIVED, USER_TRACK, RecordingError
 from relay.recording.format.write import event_object, live_line
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
-from tests.support.scripted_recordings import make_recording
+from tests.support.scripted_recordings import make_recording, microphone
 
 ROOT = Path(__file__).parent.parent.parent
 CHATTER = Path(__file__).parent.parent / "support" / "endless_session.py"
@@ -53,6 +53,25 @@ def test_the_tracks_are_on_one_clock_and_hold_what_was_heard(tmp_path: Path) -> 
     assert played[-1] == pytest.approx(2.1 + item["cut_ms"] / 1000, abs=0.02)
     assert "00:00:02.100 --> " in (folder / "transcript.vtt").read_text()
     assert "<v Assistant>It is —" in (folder / "transcript.vtt").read_text()
+
+
+def test_half_a_sample_at_the_end_of_the_clients_audio_is_left_out(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, [(0.5, microphone(100) + b"\x01"), (1.0, ClientClosed(1000))])
+    repair(folder)
+    track, _ = soundfile.read(folder / USER_TRACK, dtype="int16")
+    assert microphone(100) in track.tobytes()
+
+
+def test_an_append_without_audio_needs_no_file(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, [(0.5, b""), (1.0, ClientClosed(1000))])
+    (folder / CLIENT_AUDIO).unlink(missing_ok=True)
+    assert repair(folder).derived
+
+
+def test_no_tracks_are_made_of_more_than_a_week(tmp_path: Path) -> None:
+    folder = make_recording(tmp_path, change=lambda raw: raw.replace(b'{"now":5004.0,"end"', b'{"now":9e11,"end"'))
+    with pytest.raises(RecordingError, match=r"journal.jsonl: it lasts 899999995000 s; tracks are made of at most"):
+        repair(folder)
 
 
 def test_a_half_written_line_goes_and_the_end_comes(tmp_path: Path) -> None:

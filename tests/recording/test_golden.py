@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.core import device_session
+from relay.recording.folder import SENT_AUDIO
 from relay.recording.reader import Recording
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
@@ -43,6 +44,17 @@ def test_one_changed_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert difference.what == "commit()"
     assert [one["t"] for one in difference.recorded] == ["commit_input"]
     assert [one["t"] for one in difference.today] == ["send_error"]
+
+
+def test_one_changed_byte_of_what_was_sent_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "recording"
+    shutil.copytree(of("plain-turn-16k"), folder)
+    with (folder / SENT_AUDIO).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\x55\x55")
+    difference = verify(Recording(folder)).difference
+    assert isinstance(difference, Difference)
+    assert "bytes in sent.pcm are not those that went to the client" in difference.what
 
 
 def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

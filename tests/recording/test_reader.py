@@ -45,6 +45,9 @@ def swap_lines(raw: bytes) -> bytes:
 
 BAD: dict[str, tuple[Damage, str]] = {
     "cut line": (journal(lambda raw: raw[:-9]), r"journal.jsonl line \d+: the line is cut off; .*repair"),
+    "endless line": (
+        journal(lambda raw: raw + b" " * (48 * 1024 * 1024 + 1)), r"line \d+: the line is longer than any"
+    ),
     "no JSON": (journal(lambda raw: raw.replace(b'{"now":', b'{now:', 1)), r"journal.jsonl line 1: that is not JSON"),
     "binary": (journal(lambda raw: b"\x00\xff\n" + raw), r"journal.jsonl line 1: that is not JSON"),
     "unknown event": (
@@ -56,6 +59,10 @@ BAD: dict[str, tuple[Damage, str]] = {
     "wrong order": (journal(swap_lines), r"journal.jsonl line 6: time runs backwards"),
     "behind the end": (
         journal(lambda raw: raw + b'{"now":9e9,"end":""}\n'), r"line \d+: there is a line behind the end"
+    ),
+    "nested too deeply": (
+        journal(lambda raw: b'{"now": 5000.0,"event":%b}\n' % (b"[" * 900 + b"]" * 900) + raw),
+        r"journal.jsonl line 1: .*nested too deeply"
     ),
     "missing journal": (lambda folder: (folder / "journal.jsonl").unlink(), r"journal.jsonl: the file is missing"),
     "short audio": (cut_audio, r"journal.jsonl line \d+: it speaks of client.pcm up to byte 6400, which has only 5000"),

@@ -28,11 +28,14 @@ class ReconstructedPlayout:
 
     def __init__(self, options: DeviceOptions) -> None:
         self.options = options
-        self.playing: str | None = None
-        """The item whose audio comes now."""
-        self._open_part: PartKey | None = None
+        self._open_part: PartKey | None = None  # the codec's filter may hold the end of its audio
         self._codec = DeviceCodec(options)
         self._queue: deque[Piece] = deque()
+
+    @property
+    def playing(self) -> str:
+        """The item whose audio comes now; empty for none."""
+        return "" if self._open_part is None else self._open_part[0]
 
     def follow(self, line: Line, samples: Chunk, commands: Iterable[Any]) -> None:
         """Carry out the commands of a line, then queue its audio if it was accepted."""
@@ -42,7 +45,7 @@ class ReconstructedPlayout:
             case OutputAudio(item_id=item_id, discarded=False):
                 self._append(item_id, self._codec.to_client(samples))
             case SpeechAudio(discarded=False):  # an external voice speaks one part at a time
-                self._append(self.playing or "", self._codec.to_client(samples))
+                self._append(self.playing, self._codec.to_client(samples))
             case _:
                 pass
 
@@ -63,13 +66,13 @@ class ReconstructedPlayout:
         match command:
             case cmd.PlayStart(item_id, content_index):
                 self._finish()
-                self.playing, self._open_part = item_id, (item_id, content_index)
+                self._open_part = (item_id, content_index)
             case cmd.PlayEnd(item_id, content_index) if (item_id, content_index) == self._open_part:
                 self._finish()
             case cmd.DropAudio():
                 self._queue.clear()
                 self._codec.drop_item()
-                self.playing = self._open_part = None
+                self._open_part = None
             case cmd.UseOptions(options):
                 self.options = options
                 self._codec.use(options)
@@ -77,9 +80,9 @@ class ReconstructedPlayout:
                 pass
 
     def _finish(self) -> None:
-        if self.playing is not None:
+        if self._open_part is not None:
             self._append(self.playing, self._codec.end_item())
-        self.playing = self._open_part = None
+        self._open_part = None
 
     def _append(self, item_id: str, samples: Chunk) -> None:
         if samples:

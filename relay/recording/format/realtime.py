@@ -17,6 +17,9 @@ _HEAD, _TAIL = USUAL_HEAD.encode(), USUAL_TAIL.encode()
 _AUDIO = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 _DELTA = re.compile(rb'"delta"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 
+MAX_NESTING: Final = 300
+"""No event that was recorded is nested deeper: orjson writes 254 levels. What reads one calls itself for each."""
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -56,7 +59,7 @@ def clean_members(line: Obj) -> Obj:
 def clean_frame(text: str) -> str:
     """An event as text, without anything that looks like a credential."""
     try:
-        body = orjson.loads(text)
+        body = flat_enough(orjson.loads(text))
     except ValueError:
         return redact(text, len(text))
     cleaned = clean(body)
@@ -111,6 +114,18 @@ def parsed(raw: bytes) -> Mapping[str, Any]:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"the event in it is not JSON: {error}") from None
+    flat_enough(body)
     if not isinstance(body, dict):
         raise ValueError("the event in it is no object")
     return body
+
+
+def flat_enough(value: Any) -> Any:
+    """The value of a JSON text. Raises ValueError if it is nested deeper than anything that was recorded."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_NESTING):
+        members = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [member for of_one in members for member in of_one if isinstance(member, dict | list)]
+        if not level:
+            return value
+    raise ValueError("it is nested too deeply")

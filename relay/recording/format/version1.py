@@ -69,14 +69,15 @@ _AS_IN_FORMAT_2: Final = frozenset({"in", "out", "voice", "words", "up", "down"}
 _DELTA: Final = "response.output_audio.delta"
 
 
-def _row_of_format_1(row: Row) -> Row:
+def row_of_format_1(row: Row) -> Row:
+    """A row of the table with the names that format 1 had."""
     former = FIELDS.get(row.tag, {})
     fields = {name: former.get(stored, stored) for name, stored in row.fields.items()}
     return Row(row.kind, CLASSES.get(row.tag, row.tag), fields)
 
 
 FORMAT_1: Final = Vocabulary(
-    [_row_of_format_1(row) for row in (*EVENTS, *COMMANDS) if row.tag in CLASSES], map(_row_of_format_1, VALUES)
+    [row_of_format_1(row) for row in (*EVENTS, *COMMANDS) if row.tag in CLASSES], map(row_of_format_1, VALUES)
 )
 
 

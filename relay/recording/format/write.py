@@ -16,7 +16,14 @@ from relay.core.realtime_events import ClientSaid, Obj, PassDown, TellClient, Te
 from relay.core.redact import clean, redact
 from relay.core.values import Alignment
 from relay.recording.format.lines import Gap
-from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, members_of
+from relay.recording.format.realtime import (
+    clean_frame,
+    clean_members,
+    cut_append,
+    cut_delta,
+    flat_enough,
+    members_of,
+)
 from relay.recording.format.serialize import to_json
 from relay.session.common.media_types import DeltaFrame
 
@@ -262,7 +269,7 @@ def load(raw: bytes) -> Any:
     colon tells such lines apart.
     """
     try:
-        return json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw)
+        return flat_enough(json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

@@ -163,7 +163,7 @@ class RedactedCopy:
     def _speech(self, line: SpeechAudio, samples: bytes) -> tuple[SpeechAudio, bytes]:
         """An external voice's audio, and the times of its characters, which spell the text."""
         if not line.discarded:
-            self._spoken_items[line.context_id] = self._playout.playing or ""
+            self._spoken_items[line.context_id] = self._playout.playing
         item_id = self._spoken_items.get(line.context_id)  # None: nobody heard it, so nobody knows when it was
         gone = bool(self._wanted.spans) if item_id is None else item_id in self._wanted.silenced_items
         samples = self._silenced(samples, self._playout.options.upstream_output, gone)

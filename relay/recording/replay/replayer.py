@@ -16,6 +16,7 @@ from relay.recording.format.serialize import to_json
 from relay.recording.format.write import PASSED_ON, encode_commands
 from relay.recording.reader import Entry
 from relay.recording.replay.session import ReplayedSession
+from relay.wire.front import counted_bytes
 
 NEIGHBOURS = 3
 
@@ -86,7 +87,8 @@ class Replayer:
 
     def _happened(self, line: Happened) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if isinstance(line.event, UpstreamSaid) and not line.event.body and line.do == (PASSED_ON,):
-            self.session.output_frame(0, line.now)  # a delta of text, which the rules do not read
+            # A delta of text, or of audio that could not be cut out: the rules do not read it.
+            self.session.output_frame(counted_bytes(bytes(line.event.raw)), line.now)
             self.commands = (PassDown(line.event.raw),)
             return None
         recorded = [f"raised {line.raised}"] if line.raised is not None else list(line.do or ())
@@ -113,7 +115,10 @@ class Replayer:
         self.discarded = self.session.discards_speech(line.context_id)
         if self.discarded or line.discarded:
             return self._gates(line.discarded)
-        self.commands = self.session.speech(line.context_id, line.n_bytes, line.alignment, line.now)
+        try:
+            self.commands = self.session.speech(line.context_id, line.n_bytes, line.alignment, line.now)
+        except Exception as error:  # as for any other event
+            return line.do, [f"raised {type(error).__name__}: {error}"]
         today = encode_commands(None, self.commands)
         return None if today == _settled(line.do) else (line.do, today)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from relay.core.events import AudioOverflow
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.folder import RecordingError
+from relay.recording.folder import SENT_AUDIO, RecordingError
 from relay.recording.format.lines import Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.header import Header, this_platform
 from relay.recording.reader import Entry, Recording, commands_of
@@ -111,7 +111,9 @@ class _Verifier:
 
     def _sent(self, entry: Entry, line: Sent, playout: ReconstructedPlayout) -> Difference | None:
         samples = b"".join(piece.samples for piece in playout.take(line.n_bytes))
-        if len(samples) < line.n_bytes:
+        if line.kept and crc32(entry.samples) != line.crc:
+            what = f"the {line.n_bytes} bytes in {SENT_AUDIO} are not those that went to the client"
+        elif len(samples) < line.n_bytes:
             what = f"{line.n_bytes} bytes went to the client, today it would be {len(samples)}"
         elif crc32(samples) == line.crc:
             return None

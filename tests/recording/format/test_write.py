@@ -287,3 +287,9 @@ def test_cleaning_twice_is_cleaning_once() -> None:
 def test_a_line_that_nobody_wrote_is_a_value_error_and_nothing_else(line: bytes) -> None:
     with pytest.raises(ValueError):
         read(line + b"\n")
+
+
+def test_a_delta_that_is_nested_deeply_is_written_down() -> None:
+    raw = b'{"type":"response.output_text.delta","x":%b}' % (b"[" * 900 + b"]" * 900)
+    line, _ = output_frame_line(1.0, DeltaFrame(raw, 0, -1))
+    assert read(line) == Happened(1.0, rt.UpstreamSaid(raw, {}), ("=",))

@@ -8,14 +8,15 @@ from relay.core import device_session, turns
 from relay.core import events as ev
 from relay.core.policy import Principal
 from relay.core.realtime_events import PassDown, UpstreamSaid
-from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
+from relay.core.values import Alignment, DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.read import read_line
-from relay.recording.format.write import event_line
+from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.reader import Entry
 from relay.recording.replay.replayer import Difference, Replayer
-from relay.session.common.media_types import AudioDelta
+from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.wire.front import FrontCodec
 from tests.support.scripted_recordings import (
     SIXTEEN,
     T0,
@@ -142,3 +143,27 @@ def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -
     assert replayer.step(Entry(2, Happened(T0 + 2, text, ("=",)))) is None
     assert (replayer.session.ledger.output_bytes, replayer.session.ledger.output_at) == (4800, T0 + 2)
     assert replayer.commands == (PassDown(text.raw),)
+
+
+@pytest.mark.parametrize("delta", ['"QUFB\\/w=="', '"no base64"'])
+def test_a_delta_whose_audio_could_not_be_cut_out_counts_as_it_did(delta: str) -> None:
+    raw = b'{"type":"response.output_audio.delta","item_id":"item_1","delta":%b}' % delta.encode()
+    (frame,) = FrontCodec().decode_upstream(raw)
+    assert isinstance(frame, DeltaFrame)
+    line, samples = output_frame_line(1.0, frame)
+    assert not samples
+    replayer = Replayer(Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), 0.0))
+    assert replayer.step(Entry(1, *read_line(line, 2))) is None
+    assert replayer.session.ledger.output_bytes == frame.n_bytes > 0
+
+
+def test_speech_at_which_our_rules_raise_is_a_difference() -> None:
+    entries = journal(voiced_conversation(), VOICED)
+    index = next(index for index, entry in enumerate(entries) if isinstance(entry.line, SpeechAudio))
+    line = entries[index].line
+    assert isinstance(line, SpeechAudio)
+    entries[index] = replace(entries[index], line=replace(line, alignment=Alignment(("O",), (2**63,), (1,))))
+    found = first_difference(VOICED, entries)
+    assert found is not None
+    assert found.number == entries[index].number
+    assert "raised OverflowError" in found.today[0]

@@ -1,0 +1,50 @@
+"""Lines that no session of the recording's kind has: each is refused with its number, whatever reads it."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.core.policy import Principal
+from relay.recording.beginning import Beginning, RealtimeStart
+from relay.recording.folder import RecordingError
+from relay.recording.header import Header
+from relay.recording.reader import Recording
+from relay.recording.replay.verify import verify
+from relay.recording.timeline import listen
+from relay.recording.writer import Batch, Files
+from tests.support.scripted_recordings import STARTED, T0, make_recording
+
+REALTIME = Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), T0)
+
+
+def recording_of(root: Path, kind: str, line: str) -> Recording:
+    journal = f'{{"now":{T0},{line}}}\n{{"now":{T0},"end":"closed"}}\n'.encode()
+    if kind == "device":
+        return Recording(make_recording(root, change=lambda _: journal))
+    files = Files(root / "20261120T101530Z-rs_1", Header(REALTIME, STARTED).to_json())
+    files.put(Batch((b"ABCD",) * 4, journal, 2, T0, T0))
+    files.close()
+    return Recording(files.folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("device", '"in":4,"head":"","tail":""'),
+        ("device", '"in":4,"said":{"type":"input_audio_buffer.append"}'),
+        ("device", '"out":4,"head":"","tail":""'),
+        ("device", '"up":{"type":"response.create"}'),
+        ("device", '"down":"{}"'),
+        ("device", '"down":"{}","read":true'),
+        ("realtime", '"out":4,"item":"item_1","response":"resp_1","part":0'),
+        ("realtime", '"out":4,"item":"item_1","response":"resp_1","part":0,"discarded":true'),
+        ("realtime", '"voice":4,"context":"c"'),
+        ("realtime", '"voice":4,"context":"c","discarded":true'),
+        ("realtime", '"sent":4,"crc":1,"kept":true'),
+    ],
+)
+def test_a_line_of_another_kind_of_session_is_refused(kind: str, line: str, tmp_path: Path) -> None:
+    recording = recording_of(tmp_path, kind, line)
+    for read in (verify, listen):
+        with pytest.raises(RecordingError, match=r"journal.jsonl line 1: a .* session has no such line"):
+            read(recording)
