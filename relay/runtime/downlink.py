@@ -28,16 +28,8 @@ class DeviceDownlink:
     """From the messages of the upstream, and of an external voice, to the playout of a device."""
 
     __slots__ = (
-        "_clock",
-        "_decode",
-        "_discarded",
-        "_dispatch",
-        "_ledger",
-        "_playout",
-        "_recorder",
-        "_session",
-        "_started",
-    )
+        "_clock", "_decode", "_discarded", "_dispatch", "_ledger", "_playout", "_recorder", "_session", "_started"
+    )  # fmt: skip
 
     def __init__(
         self,

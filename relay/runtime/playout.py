@@ -28,12 +28,6 @@ MAX_QUEUED = 20_000
 class PlayoutQueue:
     """What one device client is sent. `dispatch` takes the events that come of it; `clock` is the session's."""
 
-    __slots__ = (
-        "_bytes_per_ms", "_clock", "_codec", "_dispatch", "_half_duplex", "_max_queued_ms", "_on_sent", "_open_part",
-        "_overflowed_part", "_pacing", "_played_out_wait", "_queue", "_queued_bytes", "_socket", "_stall_watch",
-        "_timer", "_timer_at",
-    )  # fmt: skip
-
     def __init__(
         self,
         socket: MessageListener,

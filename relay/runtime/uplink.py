@@ -40,8 +40,8 @@ class Uplink:
     """What all clients share: limit and gate, and what becomes of audio while the gate is not open."""
 
     __slots__ = (
-        "_allowance", "_clock", "_gate", "_held", "_is_open", "_least_bytes", "_ledger", "_record", "_send_text",
-        "_throttle", "_upstream",
+        "_allowance", "_clock", "_gate", "_held", "_is_blocked", "_is_open", "_least_bytes", "_ledger", "_record",
+        "_send_text", "_throttle", "_upstream", "dropped_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -58,8 +58,10 @@ class Uplink:
         self._record = recorder.input if recorder is not None else None
         self._clock = clock
         self._gate: InputGate = "held"
-        self._is_open = False
+        self._is_open = self._is_blocked = False
         self._held = HeldInput()
+        self.dropped_bytes = 0
+        """What was dropped since the upstream last read."""
         self._upstream = upstream
         self._send_text = upstream.send_text
 
@@ -75,12 +77,9 @@ class Uplink:
             self._release(None)
 
     def set_writable(self, is_writable: bool) -> None:
-        """Whether the upstream reads what it is sent."""
-
-    @property
-    def dropped_bytes(self) -> int:
-        """What was dropped since the upstream last read."""
-        return 0
+        """Whether the upstream reads what it is sent; what is dropped after that is told again."""
+        self._is_blocked = not is_writable
+        self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
     def _keep_back(self, payload: Chunk, n_bytes: int) -> None:
         """Audio came while the gate is not open."""
@@ -111,10 +110,7 @@ class Uplink:
 class DeviceUplink(Uplink):
     """From a device's binary messages to the upstream's appends."""
 
-    __slots__ = (
-        "_aligner", "_convert", "_dispatch", "_dropped_bytes", "_gathered_bytes", "_is_blocked", "_options",
-        "_sample_bytes",
-    )  # fmt: skip
+    __slots__ = ("_aligner", "_convert", "_dispatch", "_gathered_bytes", "_options", "_sample_bytes")
 
     def __init__(
         self,
@@ -128,8 +124,6 @@ class DeviceUplink(Uplink):
     ) -> None:
         super().__init__(ledger, upstream, throttle, clock, recorder)
         self._dispatch = dispatch
-        self._is_blocked = False
-        self._dropped_bytes = 0
         self._options = options
         self._use_format()
 
@@ -148,17 +142,6 @@ class DeviceUplink(Uplink):
         self._gathered_bytes = GATHERED_MS * source.bytes_per_ms
         transcoder = Transcoder(source, target)
         self._convert = None if transcoder.is_identity else transcoder.shortest_feed
-
-    def set_writable(self, is_writable: bool) -> None:
-        """Whether the upstream reads what it is sent; what is dropped after that is reported again."""
-        self._is_blocked = not is_writable
-        if is_writable:
-            self._dropped_bytes = 0
-
-    @property
-    def dropped_bytes(self) -> int:
-        """What was dropped since the upstream last read."""
-        return self._dropped_bytes
 
     def take(self, message: bytes) -> None:
         """One binary message of the client's."""
@@ -206,9 +189,9 @@ class DeviceUplink(Uplink):
     def _send(self, payload: Chunk) -> None:
         samples = payload if self._convert is None else self._convert(payload)
         if self._is_blocked and self._upstream.unsent_bytes > MAX_UNSENT_BYTES:
-            is_first, self._dropped_bytes = not self._dropped_bytes, self._dropped_bytes + len(samples)
+            is_first, self.dropped_bytes = not self.dropped_bytes, self.dropped_bytes + len(samples)
             if is_first:  # reported once, until the upstream reads again
-                self._dispatch(UpstreamStuck(self._dropped_bytes))
+                self._dispatch(UpstreamStuck(self.dropped_bytes))
         elif samples:
             self._send_text(APPEND % b64encode(samples))
 
