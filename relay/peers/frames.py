@@ -54,7 +54,6 @@ class MessageListener(WSListener):
         self.unread_bytes = 0
         """Bytes that have come since the last whole frame; counted for those whose messages are long."""
         self._fragment_type: WSMsgType | None = None
-        self._max_message_bytes = max_message_bytes
         self.on_text: Callable[[bytes], None] = _ignore
         self.on_binary: Callable[[bytes], None] = _ignore
         self.send_text: Callable[[Chunk], None] = _ignore
@@ -85,6 +84,8 @@ class MessageListener(WSListener):
         """The peer is read again."""
         self.is_open = False
         self._paused_by: frozenset[str] = frozenset()
+        self.max_message_bytes = max_message_bytes
+        """picows holds single frames to it: it closes with 1009, and what it goes on to parse is not handled."""
         self._fragments: list[bytes] = []
         self._frames_after_close = 0
         self._told_closed = False
@@ -117,8 +118,6 @@ class MessageListener(WSListener):
             ):
                 self._not_a_message(kind, transport, frame)
                 return
-            if frame.payload_size > self._max_message_bytes:
-                self._too_big()
             payload = frame.get_payload_as_bytes()
             if kind is _BINARY:
                 self.on_binary(payload)
@@ -250,7 +249,7 @@ class MessageListener(WSListener):
             self._fragment(kind, frame)
 
     def _too_big(self) -> NoReturn:
-        raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self._max_message_bytes} bytes")
+        raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self.max_message_bytes} bytes")
 
     def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
         if (kind == _CONTINUATION) == (self._fragment_type is None):
@@ -258,7 +257,7 @@ class MessageListener(WSListener):
         if self._fragment_type is None:
             self._fragment_type = kind
         self.fragment_bytes += frame.payload_size
-        if self.fragment_bytes > self._max_message_bytes:
+        if self.fragment_bytes > self.max_message_bytes:
             self._too_big()
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")

@@ -20,6 +20,10 @@ class PacedReader:
     has brought.
     """
 
+    __slots__ = (
+        "_began", "_clock", "_closed", "_end", "_n_bytes", "_n_messages", "_socket", "_timer", "_waiting", "handle"
+    )  # fmt: skip
+
     def __init__(
         self,
         socket: MessageListener,

@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audio.formats import AudioFormat
-from audio.g711 import alaw_decode, ulaw_decode
+from audio.transcode import decode
 from relay.escaping import escape_json
 from relay.recording.folder import (
     ASSISTANT_TRACK,
@@ -32,7 +32,6 @@ from relay.recording.vtt import transcript
 
 PEAKS_PER_S = 50
 _BLOCK_SAMPLES = 1 << 16
-_DECODERS = {"pcmu": ulaw_decode, "pcma": alaw_decode}
 
 Samples = NDArray[np.int16]
 
@@ -89,14 +88,13 @@ def _silence(n_samples: int) -> Iterator[Samples]:
 def _read(sound: AudioFormat, source: BinaryIO | None, offset: int, n_bytes: int) -> Iterator[Samples]:
     if source is None:
         return
-    decode = _DECODERS.get(sound.encoding)
     source.seek(offset)
     while n_bytes > 0:
         raw = source.read(min(n_bytes, _BLOCK_SAMPLES * sound.bytes_per_sample))
         if not raw:
             return
         n_bytes -= len(raw)
-        yield np.frombuffer(decode(raw) if decode else raw, "<i2")
+        yield np.frombuffer(decode(raw, sound), "<i2")
 
 
 class _Outline:

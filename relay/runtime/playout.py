@@ -1,4 +1,4 @@
-"""The way of everything to a device client: messages at once, audio in order and paced.
+"""Sends a device client everything it gets: messages at once, audio in order and paced.
 
 `relay.session.device.playout_pacing` decides how much audio may go. What may not go yet waits here. So the client never
 holds more than `max_ahead_ms`, and even one that ignores `interrupted` falls silent within that time.
@@ -27,6 +27,12 @@ MAX_QUEUED = 20_000
 
 class PlayoutQueue:
     """What one device client is sent. `dispatch` takes the events that come of it; `clock` is the session's."""
+
+    __slots__ = (
+        "_bytes_per_ms", "_clock", "_codec", "_dispatch", "_half_duplex", "_max_queued_ms", "_on_sent", "_open_part",
+        "_overflowed_part", "_pacing", "_played_out_wait", "_queue", "_queued_bytes", "_socket", "_stall_watch",
+        "_timer", "_timer_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -126,7 +132,7 @@ class PlayoutQueue:
         self._enqueue(command)
 
     def sync(self, item_id: str, played_ms: int) -> None:
-        """The client told its position."""
+        """The client reported its position."""
         now = self._clock()
         self._pacing.sync(item_id, played_ms, now)
         self._drain(now)

@@ -1,12 +1,12 @@
-"""The client's audio on its way to the upstream, the only one there is.
+"""The one path of a client's audio to the upstream.
 
     limit → align → ledger → recorder → gate → transcode → encode → upstream
 
 Every frame takes each of these steps, whoever the client is and whether or not it is recorded. The rules set the gate
 (`SetInputGate`) and release what was held (`ReleaseInput`); they read the ledger and never see a frame.
 
-The steps stand in one method, and what they need in one object: a relay sleeps between any two frames, so that each
-function and each object that a frame touches has to come from memory.
+The steps are in few methods of one object. The relay sleeps between two frames, so each function and each object that a
+frame touches comes from memory, not from the CPU's caches.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from relay.wire.front import canonical_append
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""
 GATHERED_MS = 10
-"""What messages that are too short to be worth an append of their own are gathered to."""
+"""Shorter messages are gathered into one append of this length."""
 
 
 class Uplink:
@@ -150,7 +150,7 @@ class DeviceUplink(Uplink):
         self._convert = None if transcoder.is_identity else transcoder.shortest_feed
 
     def set_writable(self, is_writable: bool) -> None:
-        """Whether the upstream reads what it is sent; what is dropped after that is told again."""
+        """Whether the upstream reads what it is sent; what is dropped after that is reported again."""
         self._is_blocked = not is_writable
         if is_writable:
             self._dropped_bytes = 0
@@ -180,7 +180,7 @@ class DeviceUplink(Uplink):
             self._accept(self._aligner.feed(message))
 
     def flush(self) -> None:
-        """Send on the short messages that were kept: what comes next was said after them."""
+        """Send the short messages that were kept; what the client sends next came after them."""
         if self._aligner.carry:
             self._accept(self._aligner.feed(b""))
 
@@ -207,7 +207,7 @@ class DeviceUplink(Uplink):
         samples = payload if self._convert is None else self._convert(payload)
         if self._is_blocked and self._upstream.unsent_bytes > MAX_UNSENT_BYTES:
             is_first, self._dropped_bytes = not self._dropped_bytes, self._dropped_bytes + len(samples)
-            if is_first:  # told once, until the upstream reads again
+            if is_first:  # reported once, until the upstream reads again
                 self._dispatch(UpstreamStuck(self._dropped_bytes))
         elif samples:
             self._send_text(APPEND % b64encode(samples))

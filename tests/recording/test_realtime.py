@@ -30,7 +30,7 @@ from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES
 from tests.support.realtime_client import RealtimeClient, realtime_client, registry_of
 from tests.support.relay_server import running_relay
-from tests.support.tapes import tone
+from tests.support.scripted_recordings import tone
 
 LAMP = {"type": "function", "name": "lamp", "description": "Switches the lamp.", "parameters": {"type": "object"}}
 

@@ -23,7 +23,7 @@ from relay.peers.upstream import UpstreamSocket
 from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.wire.front import FrontCodec
 from relay.wire.realtime import RealtimeCodec
 
@@ -96,7 +96,7 @@ class ListRecorder:
     def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         self.entries.append(("output", samples, discarded, (delta.item_id, delta.content_index)))
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
         raise AssertionError("a device is sent no frames")
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
@@ -112,7 +112,7 @@ class ListRecorder:
 class FrameRecorder(ListRecorder):
     """A recording of a Realtime session: ("input", frame), ("frame", delta)."""
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
         self.entries.append(("frame", frame, now))
 
 

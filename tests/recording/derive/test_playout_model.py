@@ -5,7 +5,7 @@ from relay.core import commands as cmd
 from relay.core.values import DeviceOptions
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
-from tests.support.tapes import tone
+from tests.support.scripted_recordings import tone
 
 MODEL = AudioFormat("pcm16", 24_000)
 WIDE = AudioFormat("pcm16", 48_000)

@@ -16,7 +16,15 @@ from relay.recording.format.write import event_line
 from relay.recording.reader import Entry
 from relay.recording.replay.replayer import Difference, Replayer
 from relay.session.common.media_types import AudioDelta
-from tests.support.tapes import SIXTEEN, T0, Event, Tape, conversation, microphone, voiced_conversation
+from tests.support.scripted_recordings import (
+    SIXTEEN,
+    T0,
+    Event,
+    ScriptedRecording,
+    conversation,
+    microphone,
+    voiced_conversation,
+)
 
 BEGINNING = Beginning("rs_1", SessionConfig(), DeviceOptions(SIXTEEN, SIXTEEN), Principal(), T0)
 VOICED = Beginning(
@@ -26,10 +34,10 @@ VOICED = Beginning(
 
 
 def journal(events: list[Event], beginning: Beginning = BEGINNING) -> list[Entry]:
-    tape = Tape(beginning)
+    recording = ScriptedRecording(beginning)
     for after_s, happening in events:
-        tape.add(happening, T0 + after_s)
-    lines = [line for raw in bytes(tape.journal).splitlines() for line in read_line(raw, 2)]
+        recording.add(happening, T0 + after_s)
+    lines = [line for raw in bytes(recording.journal).splitlines() for line in read_line(raw, 2)]
     return [Entry(number, line) for number, line in enumerate((one for one in lines if not isinstance(one, Sent)), 1)]
 
 
@@ -45,7 +53,9 @@ def test_the_same_rules_do_the_same() -> None:
 
 def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = journal(conversation())
-    monkeypatch.setattr(turns, "LATENCY_WAIT_S", 0.1)  # a tick tells the latency that an acknowledgement told before
+    monkeypatch.setattr(
+        turns, "LATENCY_WAIT_S", 0.1
+    )  # then the deadline reports what the acknowledgement reported before
     monkeypatch.setattr(turns.Turns, "acknowledged", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
