@@ -80,16 +80,8 @@ class _Stage:
     """One filter bank at work on one stream. The tail is its whole state: history, and what makes no group yet."""
 
     __slots__ = (
-        "_chunk_bytes",
-        "_fed",
-        "_group_bytes",
-        "_history_bytes",
-        "_max_groups",
-        "_step",
-        "_tail",
-        "_thread",
-        "bank",
-    )
+        "_chunk_bytes", "_fed", "_group_bytes", "_history_bytes", "_max_groups", "_step", "_tail", "_thread", "bank",
+    )  # fmt: skip
 
     def __init__(self, bank: FilterBank) -> None:
         self.bank = bank

@@ -39,18 +39,9 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_address",
-        "_body",
-        "_deadline",
-        "_held",
-        "_is_answering",
-        "_is_resting",
-        "_n_bytes_when_answered",
-        "_relay",
-        "_stall",
-        "_timeout_s",
-        "_unadmitted",
-    )
+        "_address", "_body", "_deadline", "_held", "_is_answering", "_is_resting", "_n_bytes_when_answered", "_relay",
+        "_stall", "_timeout_s", "_unadmitted",
+    )  # fmt: skip
 
     def __init__(
         self,

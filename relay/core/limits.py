@@ -63,17 +63,8 @@ class Allowance:
     """
 
     __slots__ = (
-        "_at",
-        "_burst",
-        "_burst_at",
-        "_calm_burst",
-        "_hasty_burst",
-        "_most",
-        "_per_s",
-        "_stored",
-        "_told_at",
-        "left",
-    )
+        "_at", "_burst", "_burst_at", "_calm_burst", "_hasty_burst", "_most", "_per_s", "_stored", "_told_at", "left",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -125,16 +116,12 @@ class Allowance:
         return True
 
 
-def audio_allowance(bytes_per_ms: int, now: float) -> Allowance:
-    """In bytes of the client's microphone audio."""
-    per_s = bytes_per_ms * 1000
-    start, most = AUDIO_CREDIT_S * per_s, MAX_AUDIO_CREDIT_S * per_s
-    return Allowance(start, AUDIO_RATE * per_s, most, now, AUDIO_BURST_S * per_s, CALM_AUDIO_BURST_S * per_s)
-
-
 def device_allowance(microphone: AudioFormat, now: float) -> tuple[Allowance, int]:
     """How many bytes of audio a device may send, and what a message is charged at least."""
-    return audio_allowance(microphone.bytes_per_ms, now), LEAST_FRAME_MS * microphone.bytes_per_ms
+    per_s = microphone.bytes_per_ms * 1000
+    start, most = AUDIO_CREDIT_S * per_s, MAX_AUDIO_CREDIT_S * per_s
+    allowance = Allowance(start, AUDIO_RATE * per_s, most, now, AUDIO_BURST_S * per_s, CALM_AUDIO_BURST_S * per_s)
+    return allowance, LEAST_FRAME_MS * microphone.bytes_per_ms
 
 
 def realtime_bytes_allowance(now: float) -> Allowance:

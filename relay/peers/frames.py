@@ -54,18 +54,18 @@ class MessageListener(WSListener):
         self.unread_bytes = 0
         """Bytes that have come since the last whole frame; counted for those whose messages are long."""
         self._fragment_type: WSMsgType | None = None
-        self.on_text: Callable[[bytes], None] = _ignore
-        self.on_binary: Callable[[bytes], None] = _ignore
-        self.send_text: Callable[[Chunk], None] = _ignore
+        self.on_text: Callable[[bytes], None] = ignore
+        self.on_binary: Callable[[bytes], None] = ignore
+        self.send_text: Callable[[Chunk], None] = ignore
         """Send one text message; without effect before the connection stands and once it is closing."""
-        self.send_binary: Callable[[Chunk], None] = _ignore
+        self.send_binary: Callable[[Chunk], None] = ignore
         """Send one binary message; without effect before the connection stands and once it is closing."""
         self.is_writable = True
         self.fragment_bytes = 0
         """Bytes of the fragments of a message that is not whole yet."""
         self.transport: WSTransport | None = None
         self.on_closed: Callable[[int, str], None] = _ignore_close
-        self.on_writable: Callable[[bool], None] = _ignore
+        self.on_writable: Callable[[bool], None] = ignore
         self.on_failed: Callable[[], None] = _raise
         """Our own code failed at a message, and the exception is being handled."""
         self.on_control: Callable[[], None] = no_matter
@@ -314,7 +314,8 @@ def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
     return 1006, ""
 
 
-def _ignore(_: object) -> None: ...
+def ignore(_: object) -> None:
+    """Nobody waits for this message, or cares how fast the peer reads."""
 
 
 def no_matter() -> None:

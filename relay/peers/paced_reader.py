@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from relay.peers.frames import MessageListener
+from relay.peers.frames import MessageListener, ignore
 
 BURST_MESSAGES = 50
 BURST_BYTES = 256 * 1024
@@ -27,7 +27,7 @@ class PacedReader:
         clock: Callable[[], float],
     ) -> None:
         self._socket = socket
-        self.handle: Callable[[bytes], None] = _ignore
+        self.handle: Callable[[bytes], None] = ignore
         self._closed = closed
         self._clock = clock
         self._waiting: deque[bytes] = deque()
@@ -98,6 +98,3 @@ class PacedReader:
             self._closed(*self._end)
         else:
             self._socket.resume_reading(_BURST)
-
-
-def _ignore(_: bytes) -> None: ...

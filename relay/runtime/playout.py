@@ -12,7 +12,7 @@ from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
 from relay.core.values import DeviceOptions
-from relay.peers.frames import MessageListener
+from relay.peers.frames import MessageListener, ignore
 from relay.runtime.half_duplex import PlayedOutWait
 from relay.runtime.stall_watch import StallWatch
 from relay.session.common.media_types import PartKey
@@ -78,7 +78,7 @@ class PlayoutQueue:
 
     def stop(self) -> None:
         """Let no timer outlive the session."""
-        self._socket.on_writable = _ignore
+        self._socket.on_writable = ignore
         self._stall_watch.stop()
         self._played_out_wait.stop()
         if self._timer is not None:
@@ -236,7 +236,3 @@ class PlayoutQueue:
     def _unplayed_ms(self) -> float | None:
         is_more_to_come = self._queue or self._open_part is not None
         return None if is_more_to_come else self._pacing.ahead_ms(self._clock())
-
-
-def _ignore(_: bool) -> None:
-    """The session is over: how fast the client reads matters no more."""

@@ -2,30 +2,31 @@
 
 import pytest
 
+from audio.formats import PCM16_16K
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.limits import Allowance, SessionLimits, audio_allowance, message_allowance
+from relay.core.limits import Allowance, SessionLimits, device_allowance, message_allowance
 from tests.support.device_script import Script, audio, done, kinds, microphone
 
 BYTES_PER_S = 32_000
 
 
 def test_audio_at_the_speed_of_speech_never_waits() -> None:
-    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance = device_allowance(PCM16_16K, now=0.0)[0]
     for second in range(1, 7200):
         allowance.left -= BYTES_PER_S
         assert allowance.wait_s(float(second)) == 0
 
 
 def test_what_was_held_up_by_the_network_may_come_at_once() -> None:
-    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance = device_allowance(PCM16_16K, now=0.0)[0]
     assert allowance.wait_s(45.0) == 0
     allowance.left -= 45 * BYTES_PER_S
     assert allowance.wait_s(45.0) == 0
 
 
 def test_audio_that_is_too_fast_waits_as_long_as_it_is_ahead() -> None:
-    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance = device_allowance(PCM16_16K, now=0.0)[0]
     allowance.left -= 22 * BYTES_PER_S
     assert allowance.wait_s(0.0) == pytest.approx(10.0)
     assert allowance.wait_s(4.0) == pytest.approx(6.0)
@@ -33,14 +34,14 @@ def test_audio_that_is_too_fast_waits_as_long_as_it_is_ahead() -> None:
 
 
 def test_what_is_saved_up_has_a_bound() -> None:
-    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance = device_allowance(PCM16_16K, now=0.0)[0]
     allowance.wait_s(86_400.0)
     allowance.left -= 61 * BYTES_PER_S
     assert allowance.wait_s(86_400.0) == pytest.approx(1 / 1.2)
 
 
 def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> None:
-    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance = device_allowance(PCM16_16K, now=0.0)[0]
     assert allowance.left == 0.12 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
     seen = []
     for now in (10.0, 10.01, 10.02, 10.5, 11.0):
@@ -51,7 +52,7 @@ def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> No
 
 
 def test_who_takes_his_time_is_looked_at_less_often_until_he_hurries() -> None:
-    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance = device_allowance(PCM16_16K, now=0.0)[0]
     for now, used_s, burst_s in ((0.2, 0.14, 1.2), (1.4, 1.22, 1.2), (1.8, 1.22, 0.12), (2.2, 0.14, 1.2)):
         allowance.left -= used_s * BYTES_PER_S
         assert allowance.wait_s(now) == 0
@@ -60,7 +61,7 @@ def test_who_takes_his_time_is_looked_at_less_often_until_he_hurries() -> None:
 
 
 def test_who_hurries_in_the_middle_of_a_long_burst_is_looked_at_as_often_again() -> None:
-    allowance = audio_allowance(BYTES_PER_S // 1000, now=0.0)
+    allowance = device_allowance(PCM16_16K, now=0.0)[0]
     allowance.left -= 0.14 * BYTES_PER_S
     allowance.wait_s(0.2)
     assert not allowance.is_hasty(0.2)
