@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from relay.errors import ToolError
     from relay.server import create_app
+    from relay.toolkit.context import ToolContext
     from relay.toolkit.library import load_tools
     from relay.toolkit.outputs import ClientResult
-    from relay.toolkit.registry import ToolContext, tool
+    from relay.toolkit.registry import tool
 
 __version__ = "0.1.0"
 
@@ -17,7 +18,7 @@ __all__ = ["ClientResult", "ToolContext", "ToolError", "__version__", "create_ap
 # Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
 _HOMES = {
     "ClientResult": "relay.toolkit.outputs",
-    "ToolContext": "relay.toolkit.registry",
+    "ToolContext": "relay.toolkit.context",
     "ToolError": "relay.errors",
     "create_app": "relay.server",
     "load_tools": "relay.toolkit.library",

@@ -61,7 +61,7 @@ class SessionTools:
         """Tell tools the language of the configuration in force, which a client may have changed."""
         self._config = config
 
-    async def run(self, command: RunTool, tell: Callable[[ToolProgressed | EndAsked], None]) -> ToolReturned:
+    async def run(self, command: RunTool, report: Callable[[ToolProgressed | EndAsked], None]) -> ToolReturned:
         """Run one call to its end; every failure is a return as well."""
         if self._cancelled_early.pop(command.call_id, "") is None:
             return ToolReturned(command.call_id, "cancelled", CANCELLED_CALL, 0)
@@ -69,13 +69,13 @@ class SessionTools:
         loop = asyncio.get_running_loop()
 
         def progress(text: str) -> None:
-            tell(
+            report(
                 ToolProgressed(command.call_id, self._secrets.redact(text), round((time.monotonic() - started) * 1000))
             )
 
         def end(reason: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to end
-                loop.call_soon_threadsafe(tell, EndAsked(command.call_id, self._secrets.redact(str(reason))))
+                loop.call_soon_threadsafe(report, EndAsked(command.call_id, self._secrets.redact(str(reason))))
 
         context = ToolContext(
             session_id=self._session_id,

@@ -17,7 +17,7 @@ from relay.auth.admin_login import redeem_code, write_code
 from relay.cli import app
 from relay.private_files import create, is_exposed, make_folder
 from relay.recording.finish import repair
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 
 CALLS_THAT_CHANGE_FILES = {"open", "mkdir", "write", "replace", "chmod"}
 
@@ -74,9 +74,9 @@ def test_what_the_command_line_exports_and_bundles(tmp_path: Path, monkeypatch: 
     make_folder(out)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where a bundle is put together
     with watched(tmp_path) as seen:
-        run("recordings", "export", "rs_tape", "--to", out, "--dir", root)
-        run("recordings", "export", "rs_tape", "--raw", "--to", out, "--dir", root)
-        run("recordings", "bundle", "rs_tape", "--to", out / "bug.zip", "--dir", root)
+        run("recordings", "export", "rs_scripted", "--to", out, "--dir", root)
+        run("recordings", "export", "rs_scripted", "--raw", "--to", out, "--dir", root)
+        run("recordings", "bundle", "rs_scripted", "--to", out / "bug.zip", "--dir", root)
     assert seen == set()
     assert len(list(out.iterdir())) == 5
 

@@ -30,7 +30,7 @@ def replay(
         str, typer.Option(help="With --against: what must be equal for exit code 0 (user,assistant,tools,arguments).")
     ] = "user,tools,arguments",
     save: Annotated[
-        Path | None, typer.Option(help="With --against: folder for the live answer's sound and the comparison.")
+        Path | None, typer.Option(help="With --against: folder for the live answer's audio and the comparison.")
     ] = None,
     folder: Dir = None,
 ) -> None:

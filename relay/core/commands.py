@@ -1,4 +1,4 @@
-"""Everything that a session can ask for. Frozen values; `LiveSession` carries them out in order."""
+"""Everything that a session can ask for. Frozen values; `relay.runtime` carries them out in order."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args

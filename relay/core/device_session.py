@@ -123,6 +123,7 @@ class DeviceSession:
         """The conversation's state, to look at."""
         self._early: EarlyEvents[ev.ClientEvent] = EarlyEvents()
         self._early_at_bytes: int | None = None
+        self._heard_before_bytes = 0  # what is held comes after it
         self._gate: InputGate = "held"
         self._told_dropped_bytes = 0
         self._started_at = started_at
@@ -192,7 +193,7 @@ class DeviceSession:
     def _may_leave(self, now: float) -> bool:
         """Whether a tool has asked for the end, and the last word has been said and heard."""
         turns = self.turns
-        is_owed = turns.is_owed or turns.calls.running > 0
+        is_owed = turns.is_owed or turns.is_voice_owed or turns.calls.running > 0
         unplayed_ms = None if turns.playback.is_idle else turns.playback.unplayed_ms
         return self._farewell.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms)
 
@@ -200,9 +201,9 @@ class DeviceSession:
     def _heard_bytes(self) -> int:
         """How much of the client's audio the upstream has heard, by the time that the event at hand was sent."""
         ledger = self.ledger
-        if self._early_at_bytes is None:
-            return ledger.heard_input_bytes
-        return max(self._early_at_bytes - ledger.dropped_input_bytes, 0)
+        if self._early_at_bytes is not None:
+            return max(self._early_at_bytes - ledger.dropped_input_bytes, 0)
+        return ledger.heard_input_bytes if self.phase is Phase.READY else self._heard_before_bytes
 
     def _set_gate(self) -> None:
         """Tell the uplink what becomes of the client's audio, if that has changed."""
@@ -416,6 +417,7 @@ class DeviceSession:
         event_id = self._next_id()
         self._updates[event_id] = (config, self.options)
         self._update_by = now + CONNECT_TIMEOUT_S
+        self._heard_before_bytes = self._heard_bytes
         self.phase = Phase.CONFIGURING
         self._emit(ConfigureSession(config, event_id, teach=self._teach))
 
@@ -447,6 +449,8 @@ class DeviceSession:
                 f"The model was not ready in time: the oldest {lost_ms} ms of audio were left out.",
                 False,
             )
+        if self._muted:  # what was held is released as silence, whatever was said in between
+            self._set_gate()
         for input_bytes, early in self._early.take():
             if input_bytes > (self._early_at_bytes or 0):
                 self._emit(ReleaseInput(input_bytes))

@@ -397,14 +397,14 @@ class PlayedOut:
 
 @dataclass(frozen=True, slots=True)
 class AudioDropped:
-    """The outbox did what `DropAudio` asked: nothing more goes out; `clips` says what had gone, in playing order."""
+    """The playout did what `DropAudio` asked: nothing more goes out. `clips` is what was sent, in playing order."""
 
     clips: tuple[ClipHanded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AudioOverflow:
-    """The outbox held more unplayed audio than its bound and dropped the oldest `dropped_ms` of an item."""
+    """The playout held more unsent audio than its bound and dropped the oldest `dropped_ms` of an item."""
 
     item_id: str
     dropped_ms: int

@@ -130,7 +130,7 @@ class Playback:
     def cut(self, handed: tuple[ClipHanded, ...], now: float) -> list[Cut]:
         """Decide what a barge-in does to every clip, in playing order, and forget them all.
 
-        `handed` is the outbox's account; a clip that it no longer lists was played to its end.
+        `handed` is the playout's account; a clip that it no longer lists was played to its end.
         """
         accounts = {(account.item_id, account.content_index): account for account in handed}
         cuts = [

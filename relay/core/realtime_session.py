@@ -327,6 +327,7 @@ class RealtimeSession:
             self._become_ready()
             return body
         self.phase = Phase.CONFIGURING
+        self.deltas.are_events = True
         self._created = body
         self._configure_id = self._next_id()
         self._commands.append(
@@ -336,6 +337,7 @@ class RealtimeSession:
 
     def _become_ready(self) -> None:
         self.phase = Phase.READY
+        self.deltas.are_events = False
         self._has_become_ready = self.was_ready = True
 
     def _first_configuration(self, upstream_session: Mapping[str, Any]) -> Obj | None:
@@ -462,6 +464,7 @@ class RealtimeSession:
 
     def _end(self, code: int | None, reason: str) -> None:
         self.phase = Phase.ENDED
+        self.deltas.are_events = True
         self._commands.append(cmd.CancelTools())
         if code is not None:
             self._commands.append(cmd.CloseClient(code, close_reason(reason)))

@@ -144,6 +144,11 @@ class Turns:
         waits = self._wants_response or self._user_speaking or bool(self.typed)
         return waits or not self.slot.is_free or self.calls.owes_follow_up
 
+    @property
+    def is_voice_owed(self) -> bool:
+        """Whether an external voice still has something to say."""
+        return self.speech is not None and bool(self.speech.voice.utterances)
+
     def tick(self, now: float) -> None:
         """Do what has become due."""
         if self._user_speaking and now >= self._speech_ends_by:
@@ -524,7 +529,7 @@ class Turns:
     @property
     def wants_model_voice(self) -> bool:
         """Whether now is the time for that: no response is under way, and nothing waits to be spoken."""
-        return self._falls_back and self.slot.is_free and self.speech is not None and not self.speech.voice.utterances
+        return self._falls_back and self.slot.is_free and not self.is_voice_owed
 
     def keep_voice(self) -> None:
         """There is no falling back: the external voice is tried again."""

@@ -221,7 +221,7 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True)
 class ClipHanded:
-    """The outbox's account of one clip: ms given to the client's socket, and ms that its playhead holds for played."""
+    """The playout's account of one clip: ms sent to the client's socket, and ms that it estimates as played."""
 
     item_id: str
     content_index: int

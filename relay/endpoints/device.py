@@ -82,7 +82,7 @@ async def _converse(
         audio = options.input
         _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, audio.encoding, audio.rate_hz)
         subprotocol = chosen_subprotocol(request)
-        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol, max_frame_bytes=MAX_FRAME_BYTES):
+        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol):
             await live.run()
 
 
@@ -91,7 +91,7 @@ async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> Non
     socket = StrictTextListener(MAX_FRAME_BYTES)
     gone = asyncio.Event()
     socket.on_closed = lambda code, reason: gone.set()
-    if take_over(request, socket, relay.keepalive, max_frame_bytes=MAX_FRAME_BYTES):
+    if take_over(request, socket, relay.keepalive):
         socket.send_text(encode(TellError("full", str(full), retryable=True)))
         socket.close(full.close_code, str(full))
         await gone.wait()

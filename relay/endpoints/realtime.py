@@ -72,7 +72,6 @@ async def _converse(
             socket,
             relay.keepalive,
             subprotocol=subprotocol,
-            max_frame_bytes=MAX_MESSAGE_BYTES,
             read_within=(relay.read_budget, owner),
         ):
             await live.run()

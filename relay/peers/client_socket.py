@@ -66,7 +66,6 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         listener: MessageListener,
         keepalive: Keepalive,
         headers: dict[str, str],
-        frame_bytes: int,
     ) -> None:
         def factory(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
@@ -84,7 +83,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             keepalive.timeout_s,
             WSAutoPingStrategy.PING_WHEN_IDLE,
             False,  # pings are answered by the listener, which knows whether the peer reads
-            frame_bytes,
+            listener.max_message_bytes,
             None,
             _READ_BUFFER_BYTES,
         )
@@ -208,7 +207,6 @@ def take_over(
     socket: MessageListener,
     keepalive: Keepalive,
     *,
-    max_frame_bytes: int,
     subprotocol: str | None = None,
     read_within: tuple[ReadBudget, str] | None = None,
 ) -> bool:
@@ -221,7 +219,7 @@ def take_over(
     if transport is None or transport.is_closing():
         return False
     headers = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {}
-    protocol = _ServerProtocol(request.protocol, socket, keepalive, headers, max_frame_bytes)
+    protocol = _ServerProtocol(request.protocol, socket, keepalive, headers)
     protocol.connection_made(transport)
     transport.set_protocol(protocol)
     socket.read_sparingly = protocol.read_sparingly

@@ -54,7 +54,6 @@ class MessageListener(WSListener):
         self.unread_bytes = 0
         """Bytes that have come since the last whole frame; counted for those whose messages are long."""
         self._fragment_type: WSMsgType | None = None
-        self._max_message_bytes = max_message_bytes
         self.on_text: Callable[[bytes], None] = _ignore
         self.on_binary: Callable[[bytes], None] = _ignore
         self.send_text: Callable[[Chunk], None] = _ignore
@@ -67,6 +66,8 @@ class MessageListener(WSListener):
         self.transport: WSTransport | None = None
         self.on_closed: Callable[[int, str], None] = _ignore_close
         self.on_writable: Callable[[bool], None] = _ignore
+        self.on_failed: Callable[[], None] = _raise
+        """Our own code failed at a message, and the exception is being handled."""
         self.on_control: Callable[[], None] = no_matter
         """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
         self.on_fragment: Callable[[], None] = no_matter
@@ -83,6 +84,8 @@ class MessageListener(WSListener):
         """The peer is read again."""
         self.is_open = False
         self._paused_by: frozenset[str] = frozenset()
+        self.max_message_bytes = max_message_bytes
+        """picows holds single frames to it: it closes with 1009, and what it goes on to parse is not handled."""
         self._fragments: list[bytes] = []
         self._frames_after_close = 0
         self._told_closed = False
@@ -103,26 +106,29 @@ class MessageListener(WSListener):
         """One frame; raises WSProtocolError, by which picows closes with its code."""
         self.unread_bytes = 0
         kind = frame.msg_type
-        if (
-            (kind is not _BINARY and kind is not _TEXT)
-            or not frame.fin
-            or frame.rsv1
-            or frame.rsv2
-            or frame.rsv3
-            or self._fragment_type is not None
-            or transport.is_close_frame_sent
-        ):
-            self._not_a_message(kind, transport, frame)
-            return
-        if frame.payload_size > self._max_message_bytes:
-            self._too_big()
-        payload = frame.get_payload_as_bytes()
-        if kind is _BINARY:
-            self.on_binary(payload)
-            return
-        if self._strict_text and not payload.isascii():
-            _check_text(payload)
-        self.on_text(payload)
+        try:
+            if (
+                (kind is not _BINARY and kind is not _TEXT)
+                or not frame.fin
+                or frame.rsv1
+                or frame.rsv2
+                or frame.rsv3
+                or self._fragment_type is not None
+                or transport.is_close_frame_sent
+            ):
+                self._not_a_message(kind, transport, frame)
+                return
+            payload = frame.get_payload_as_bytes()
+            if kind is _BINARY:
+                self.on_binary(payload)
+                return
+            if self._strict_text and not payload.isascii():
+                _check_text(payload)
+            self.on_text(payload)
+        except WSProtocolError:
+            raise
+        except Exception:
+            self.on_failed()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone."""
@@ -243,7 +249,7 @@ class MessageListener(WSListener):
             self._fragment(kind, frame)
 
     def _too_big(self) -> NoReturn:
-        raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self._max_message_bytes} bytes")
+        raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self.max_message_bytes} bytes")
 
     def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
         if (kind == _CONTINUATION) == (self._fragment_type is None):
@@ -251,7 +257,7 @@ class MessageListener(WSListener):
         if self._fragment_type is None:
             self._fragment_type = kind
         self.fragment_bytes += frame.payload_size
-        if self.fragment_bytes > self._max_message_bytes:
+        if self.fragment_bytes > self.max_message_bytes:
             self._too_big()
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
@@ -313,6 +319,10 @@ def _ignore(_: object) -> None: ...
 
 def no_matter() -> None:
     """Nobody waits for this."""
+
+
+def _raise() -> None:
+    raise  # called while an exception is being handled
 
 
 def _ignore_close(code: int, reason: str) -> None: ...

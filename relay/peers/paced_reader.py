@@ -88,7 +88,10 @@ class PacedReader:
             message = self._waiting.popleft()
             self._n_messages += 1
             self._n_bytes += len(message)
-            self.handle(message)
+            try:
+                self.handle(message)
+            except Exception:
+                self._socket.on_failed()
         if not self._has_room and self._waiting:
             self._wait()
         elif self._end is not None:

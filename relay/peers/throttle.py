@@ -58,9 +58,7 @@ class ReadThrottle:
 
     def fragment(self) -> None:
         """Count a part of a message as the shortest of audio frames: there may be thousands in one message."""
-        self.audio.left -= self.least_bytes
-        if self.audio.left < 0:
-            self.slow_down(self.audio, "audio")
+        self.take(0)
 
     def slow_down(self, allowance: Allowance, what: Literal["audio", "messages"]) -> None:
         """Read no more until the allowance, which looks used up, has caught up; or, after a burst, until others had

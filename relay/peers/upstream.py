@@ -107,7 +107,7 @@ async def _connect(
         extra_headers=dict(headers),
         websocket_handshake_timeout=timeout_s,
         max_redirects=0,  # a redirect would carry the key to another host
-        max_frame_size=MAX_MESSAGE_BYTES,
+        max_frame_size=socket.max_message_bytes,
         enable_auto_ping=True,
         auto_ping_idle_timeout=PING_INTERVAL_S,
         auto_ping_reply_timeout=PONG_TIMEOUT_S,

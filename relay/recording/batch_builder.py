@@ -20,13 +20,12 @@ from relay.recording.format.write import (
     live_line,
     output_frame_line,
     output_line,
-    realtime_object,
     sent_line,
     speech_line,
-    words_line,
+    text_line,
 )
 from relay.recording.writer import Batch
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 
 Record = bytes | tuple[Any, ...]
 """The client's audio as it came; for all else a method of the builder and its arguments after the time."""
@@ -79,8 +78,8 @@ class BatchBuilder:
         self._upstream.append(samples)
         self._lines.append(output_line(now, len(samples), *key, discarded))
 
-    def output_frame(self, now: float, frame: AudioFrame) -> None:
-        """The upstream's audio in an event that went to a Realtime client."""
+    def output_frame(self, now: float, frame: DeltaFrame) -> None:
+        """A delta of audio or text that went to a Realtime client."""
         line, samples = output_frame_line(now, frame)
         self._upstream.append(samples)
         self._lines.append(self._secrets.redact_json(line))
@@ -99,7 +98,7 @@ class BatchBuilder:
     def event(self, now: float, event: Any, commands: Sequence[Any] | None, raised: str, speech: bytes = b"") -> None:
         """An event with its commands; `speech`: the audio of a `VoiceSpoke`."""
         if type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_LIVE_REDACTED_BYTES:
-            self._lines.append(words_line(event, now, commands))
+            self._lines.append(text_line(event, now, commands))
             return
         if type(event) is ev.VoiceSpoke:
             self._speech.append(speech)
@@ -109,7 +108,7 @@ class BatchBuilder:
             )
             if not is_missed:
                 return
-        self._lines.append(self._secrets.redact_json(live_line(event_object(event, now, commands, raised))))
+        self._lines.append(self._secrets.redact_json(live_line(event_object(event, now, commands, raised)[0])))
 
     def line(self, now: float, line: bytes, samples: bytes) -> None:
         """A line that is written already, and the client's audio that it counts."""
@@ -141,7 +140,7 @@ def realtime_line(
 
     It is written at once: what an event of the upstream's holds is valid during the call only.
     """
-    line_object, samples = realtime_object(event, now, commands, raised)
+    line_object, samples = event_object(event, now, commands, raised)
     line = live_line(line_object, len(event.raw) if type(event) is UpstreamSaid else 0)
     return (line if _was_searched(event, commands) else secrets.redact_json(line)), samples
 

@@ -1,7 +1,7 @@
 """One file of a recording for a bug report, after a redaction pass, with a report of what was taken out.
 
-Texts and sound are replaced in the events; where the recording ran identically before, its commands are made anew from
-them, so that the bundle runs identically too.
+Texts and audio are replaced in the events. Where the recording replayed identically before, its commands are made anew
+from them, so that the bundle replays identically too.
 """
 
 import tempfile
@@ -88,7 +88,7 @@ def _report(recording: Recording, wanted: Redaction, before: str) -> list[str]:
     looked = [*(f"field {name}" for name in wanted.fields), *wanted.patterns]
     lines += [f"  {name}: nothing was found" for name in looked if not wanted.removed[name]]
     for span in wanted.spans:
-        lines.append(f"  from {span.start_s:g} to {span.end_s:g} s: the items spoken or heard then, sound and words")
+        lines.append(f"  from {span.start_s:g} to {span.end_s:g} s: the items spoken or heard then, audio and text")
     if wanted.spans:
         lines.append("What tools were asked and answered is not part of a span: --field arguments --field output")
     if before:

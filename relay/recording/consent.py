@@ -1,7 +1,7 @@
 """Whether a session may be recorded, and from where on: its client's consent.
 
-Until the client agrees, nothing that anybody said is kept, not even in memory. The upstream's greeting may be: where
-consent comes right after it, the recording begins with its session, and can be replayed.
+Until the client agrees, nothing that a user or the model said is kept, not even in memory. The upstream's greeting may
+be: where consent comes right after it, the recording begins with its session, and can be replayed.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from relay.core import events as ev
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 
 MAX_PRELUDE: Final = 64
-"""Events of the upstream's greeting that may wait for consent; they hold nothing that anybody said."""
+"""Events of the upstream's greeting that may wait for consent; they hold no text or audio of the conversation."""
 
 _GREETING = (
     ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick, ev.VoiceOpened, ev.VoiceFailed
@@ -25,10 +25,8 @@ Record = tuple[Any, float, Sequence[Any]]
 class ConsentRules(NamedTuple):
     """How the events of one kind of session are read."""
 
-    carriers: frozenset[type]
-    """The events that can say something about consent."""
     consent_in: Callable[[Any], bool | None]
-    """What one of these says about consent; None: nothing."""
+    """Whether an event grants consent or takes it back; None: neither."""
     is_greeting: Callable[[Any], bool]
     """Whether an event belongs to the upstream's greeting."""
 
@@ -49,7 +47,7 @@ class ConsentGate:
 
     def opens(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
         """Whether the recording begins with this event; one of the greeting is kept for `take_prelude` meanwhile."""
-        if type(event) in self._rules.carriers and self._rules.consent_in(event):
+        if self._rules.consent_in(event):
             self.is_open = True
             return True
         prelude = self._prelude
@@ -68,19 +66,21 @@ class ConsentGate:
 
     def withdraws(self, event: Any) -> bool:
         """Whether the client takes its consent back with this event."""
-        return type(event) in self._rules.carriers and self._rules.consent_in(event) is False
+        return self._rules.consent_in(event) is False
 
 
-def _device_consent(event: ev.Hello | ev.Consent) -> bool | None:
-    return event.consent
+def _device_consent(event: Any) -> bool | None:
+    return event.consent if isinstance(event, ev.Hello | ev.Consent) else None
 
 
 def _is_device_greeting(event: Any) -> bool:
     return isinstance(event, _GREETING)
 
 
-def _realtime_consent(event: ClientSaid) -> bool | None:
-    granted = event.body.get("granted") if event.body.get("type") == CONSENT else None
+def _realtime_consent(event: Any) -> bool | None:
+    if type(event) is not ClientSaid or event.body.get("type") != CONSENT:
+        return None
+    granted = event.body.get("granted")
     return granted if isinstance(granted, bool) else None
 
 
@@ -90,5 +90,5 @@ def _is_realtime_greeting(event: Any) -> bool:
     return _is_device_greeting(event)
 
 
-DEVICE_CONSENT = ConsentRules(frozenset({ev.Hello, ev.Consent}), _device_consent, _is_device_greeting)
-REALTIME_CONSENT = ConsentRules(frozenset({ClientSaid}), _realtime_consent, _is_realtime_greeting)
+DEVICE_CONSENT = ConsentRules(_device_consent, _is_device_greeting)
+REALTIME_CONSENT = ConsentRules(_realtime_consent, _is_realtime_greeting)

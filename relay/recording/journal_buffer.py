@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from audio.framing import Chunk
 from relay.recording.batch_builder import BatchBuilder, NewBuilder, Record
-from relay.recording.format.write import end_line
-from relay.recording.writer import Batch, Files, Missing, Writer
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.recording.format.lines import Gap
+from relay.recording.format.write import end_line, gap_line
+from relay.recording.writer import Batch, Files, Writer, widened
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 
 FLUSH_BYTES: Final = 96 * 1024
 """A buffer that holds more is handed over at once. A conversation at 24 kHz has as much in a second."""
@@ -31,7 +32,7 @@ class JournalBuffer:
     """
 
     __slots__ = (
-        "_has_begun", "_max_bytes", "_missing", "_n_bytes", "_name", "_new_builder", "_on_due", "_records", "_times",
+        "_gap", "_has_begun", "_max_bytes", "_n_bytes", "_name", "_new_builder", "_on_due", "_records", "_times",
         "_total_bytes", "_writer", "has_skipped", "is_open", "keeps_sent",
     )  # fmt: skip
 
@@ -53,7 +54,7 @@ class JournalBuffer:
         self._times: list[float] = []
         self._n_bytes = 0
         self._total_bytes = 0
-        self._missing = Missing()
+        self._gap: Gap | None = None
         self._has_begun = False
 
     @property
@@ -83,8 +84,8 @@ class JournalBuffer:
         """The upstream sent audio, in its format; `discarded`: the rules had given its response up."""
         self._add((BatchBuilder.output, samples, delta[:3], discarded), now, len(samples))
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
-        """The upstream sent audio to a Realtime client."""
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
+        """The upstream sent a delta of audio or text to a Realtime client."""
         if type(frame.raw) is not bytes:
             frame = frame._replace(raw=bytes(frame.raw))
         self._add((BatchBuilder.output_frame, frame), now, len(frame.raw))
@@ -128,8 +129,7 @@ class JournalBuffer:
         try:
             builder.add(records, times)
         finally:
-            missing = Missing(self._missing.records, self._missing.first, self._missing.last)
-            self._put(files, builder.batch(times, missing.take()))
+            self._put(files, builder.batch(times, gap_line(self._gap)))
 
     def end(self, files: Files, now: float, reason: str) -> None:
         """Hand over what is left, and the last line."""
@@ -137,7 +137,7 @@ class JournalBuffer:
             self.hand_over(files)
         finally:
             # Not by `put`: a gap and an end are so small that they need no room, whatever waits already.
-            batch = Batch((b"", b"", b"", b""), self._missing.take() + end_line(now, reason), 1, now, now)
+            batch = Batch((b"", b"", b"", b""), gap_line(self._gap) + end_line(now, reason), 1, now, now)
             self._writer.do(lambda: files.put(batch), files)
 
     def clear(self) -> None:
@@ -146,9 +146,9 @@ class JournalBuffer:
 
     def _put(self, files: Files, batch: Batch) -> None:
         if self._writer.put(files, batch):
-            self._missing.records = 0
+            self._gap = None
             self._total_bytes += batch.n_bytes
             return
-        if not self._missing.records:
+        if self._gap is None:
             _log.error("recording %s has a gap: the disk is too slow", self._name)
-        self._missing.add(batch)
+        self._gap = widened(self._gap, batch)

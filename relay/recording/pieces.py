@@ -1,4 +1,4 @@
-"""Words that came in pieces, without what is to go: a number may begin in one delta and end in another."""
+"""Texts that came in pieces, without what is to go: a number may begin in one delta and end in another."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -11,23 +11,23 @@ from relay.recording.reader import Entry, Recording
 from relay.recording.redaction import Redaction
 
 
-def words_without(recording: Recording, wanted: Redaction) -> dict[int, str]:
+def redacted_pieces(recording: Recording, wanted: Redaction) -> dict[int, str]:
     """By the number of its line, what each piece of a text is without what `wanted` takes out."""
     texts: dict[Hashable, list[tuple[int, str]]] = {}
     for entry in recording.entries():
         piece = _piece(entry)
         if piece is not None:
-            key, words = piece
-            texts.setdefault(key, []).append((entry.number, words))
+            key, text = piece
+            texts.setdefault(key, []).append((entry.number, text))
     kept: dict[int, str] = {}
     for pieces in texts.values():
-        without = wanted.pieces([words for _, words in pieces])
-        kept.update((number, words) for (number, _), words in zip(pieces, without, strict=True))
+        without = wanted.pieces([text for _, text in pieces])
+        kept.update((number, text) for (number, _), text in zip(pieces, without, strict=True))
     return kept
 
 
 def _piece(entry: Entry) -> tuple[Hashable, str] | None:
-    """The text that a line's event belongs to, and its words."""
+    """The text that a line's event belongs to, and the piece of it."""
     event: Any = entry.line.event if isinstance(entry.line, Happened) else None
     if isinstance(event, ev.TextDelta):
         return (event.response_id, event.item_id, event.content_index), event.text
@@ -36,7 +36,7 @@ def _piece(entry: Entry) -> tuple[Hashable, str] | None:
     if not isinstance(event, UpstreamSaid):
         return None
     body = event.body or parsed_event(event.raw)
-    words = body.get("delta")
-    if not isinstance(words, str):
+    text = body.get("delta")
+    if not isinstance(text, str):
         return None
-    return tuple(str(body.get(name)) for name in ("type", "response_id", "item_id", "content_index")), words
+    return tuple(str(body.get(name)) for name in ("type", "response_id", "item_id", "content_index")), text

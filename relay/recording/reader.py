@@ -149,7 +149,7 @@ def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime:
             return Entry(number, replace(line, frame=frame), samples, joined(frame, samples))
         case OutputAudio(frame=Frame() as frame):
             return Entry(number, line, samples, joined(frame, samples))
-        case Happened(frame=Frame()):
+        case Happened() if samples:
             return Entry(number, replace(line, event=with_audio(line.event, samples)), samples)
     return Entry(number, line, samples)
 
@@ -166,7 +166,7 @@ def _fits(line: Line, is_realtime: bool) -> bool:
 def audio_of(line: Line) -> tuple[str, int]:
     """The file that holds the audio of a line, and how many bytes of it; no name if there is none."""
     match line:
-        case InputAudio(n_bytes=n_bytes) | Happened(n_audio_bytes=n_bytes, frame=Frame()):
+        case InputAudio(n_bytes=n_bytes) | Happened(n_audio_bytes=n_bytes) if n_bytes:
             return CLIENT_AUDIO, n_bytes
         case OutputAudio(n_bytes=n_bytes):
             return UPSTREAM_AUDIO, n_bytes

@@ -60,7 +60,7 @@ class RecordingService:
     def open(
         self, beginning: Beginning, clock: Callable[[], float], model: str | None = None
     ) -> SessionRecorder | None:
-        """A recorder for a session, by its policy's word or else by RELAY_RECORD; None if it is not to be recorded.
+        """A recorder for a session, as its policy says or else RELAY_RECORD; None if it is not to be recorded.
 
         `model`: another one than the settings' is dialled.
         """
@@ -75,14 +75,14 @@ class RecordingService:
         on_closed = partial(_call, loop, self._due.set)
         recorder = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
         self._recorders.add(recorder)
-        self._flush_timer.add(recorder)
+        self._flush_timer.add(recorder.flush)
         return recorder
 
     def close(self, recorder: SessionRecorder) -> None:
         """The session of a recorder has ended."""
         if recorder in self._recorders:
             self._recorders.remove(recorder)
-            self._flush_timer.remove(recorder)
+            self._flush_timer.remove(recorder.flush)
             recorder.close()
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -120,6 +120,7 @@ class RecordingService:
             await self.finish_recordings()
 
     async def finish_recordings(self) -> None:
+        """Run a process that finishes recordings and removes those over the limits. Problems are logged."""
         arguments = [str(self.root)]
         for name, limit in zip(("--max-days", "--max-mb"), self._limits, strict=True):
             if limit is not None:
@@ -133,18 +134,18 @@ class RecordingService:
             _log.error("recordings stay unfinished, for no process can be started: %s", error.strerror or error)
             return
         try:
-            gone, said = await process.communicate()
+            removed, problems = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        for line in gone.decode(errors="replace").splitlines():
+        for line in removed.decode(errors="replace").splitlines():
             _log.info("recording %s", line)
-        for line in said.decode(errors="replace").splitlines()[-20:]:
+        for line in problems.decode(errors="replace").splitlines()[-20:]:
             _log.warning("finishing recordings: %s", line)
 
 
-def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     """From the writer's thread to the loop, which may be gone."""
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(what)
+        loop.call_soon_threadsafe(callback)

@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audio.formats import AudioFormat
-from audio.g711 import alaw_decode, ulaw_decode
+from audio.transcode import decode
 from relay.escaping import escape_json
 from relay.recording.folder import (
     ASSISTANT_TRACK,
@@ -36,7 +36,6 @@ PEAKS_PER_S = 50
 MAX_TRACK_S = 7 * 86_400
 """A longer silence would fill the disk: times in a journal that was damaged may be anything."""
 _BLOCK_SAMPLES = 1 << 16
-_DECODERS = {"pcmu": ulaw_decode, "pcma": alaw_decode}
 
 Samples = NDArray[np.int16]
 
@@ -97,15 +96,13 @@ def _silence(n_samples: int) -> Iterator[Samples]:
 def _read(sound: AudioFormat, source: BinaryIO | None, offset: int, n_bytes: int) -> Iterator[Samples]:
     if source is None:
         return
-    decode = _DECODERS.get(sound.encoding)
     source.seek(offset)
     while n_bytes > 0:
         raw = source.read(min(n_bytes, _BLOCK_SAMPLES * sound.bytes_per_sample))
         if not raw:
             return
         n_bytes -= len(raw)
-        raw = raw[: len(raw) // sound.bytes_per_sample * sound.bytes_per_sample]  # half a sample is never heard
-        yield np.frombuffer(decode(raw) if decode else raw, "<i2")
+        yield np.frombuffer(decode(raw, sound), "<i2")
 
 
 class _Outline:

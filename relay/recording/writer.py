@@ -27,7 +27,6 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 
 _log = logging.getLogger("relay.recordings")
 
-Sound = bytes | bytearray
 _APPEND = os.O_WRONLY | os.O_APPEND | BINARY | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -35,7 +34,7 @@ _APPEND = os.O_WRONLY | os.O_APPEND | BINARY | getattr(os, "O_NOFOLLOW", 0)
 class Batch:
     """What one session has to write: audio in the order of `AUDIO`, and the journal's lines about it."""
 
-    audio: tuple[Sound, Sound, Sound, Sound]
+    audio: tuple[bytes, bytes, bytes, bytes]
     journal: bytes
     records: int
     first: float
@@ -47,27 +46,10 @@ class Batch:
         return len(self.journal) + sum(map(len, self.audio))
 
 
-@dataclass(slots=True)
-class Missing:
-    """Records that could not be written, until they are marked."""
-
-    records: int = 0
-    first: float = 0.0
-    last: float = 0.0
-
-    def add(self, batch: Batch) -> None:
-        """One more batch is lost."""
-        self.first = batch.first if not self.records else self.first
-        self.last = batch.last
-        self.records += batch.records
-
-    def take(self) -> bytes:
-        """The line that marks the gap; empty if there is none."""
-        if not self.records:
-            return b""
-        line = gap_line(Gap(self.records, self.first, self.last))
-        self.records = 0
-        return line
+def widened(gap: Gap | None, batch: Batch) -> Gap:
+    """A gap with one more batch in it, which could not be written; None: there was no gap yet."""
+    records, first = (0, batch.first) if gap is None else (gap.records, gap.first)
+    return Gap(records + batch.records, first, batch.last)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,8 +61,9 @@ class Files:
 
     folder: Path
     header: bytes
-    write: Callable[[int, bytes | bytearray], int] = os.write
-    missing: Missing = field(default_factory=Missing)
+    write: Callable[[int, bytes], int] = os.write
+    gap: Gap | None = None
+    """What could not be written since the last batch that was."""
     told: bool = False
     accepted_bytes: int = 0
     """What the writer took for them; the loop's side adds to it."""
@@ -92,7 +75,6 @@ class Files:
 
     def put(self, batch: Batch) -> None:
         """Write a batch whole, or leave no trace of it but the count."""
-        missing = Missing(self.missing.records, self.missing.first, self.missing.last)
         appended = {}
         try:
             journal = self._open_journal()
@@ -104,15 +86,15 @@ class Files:
                     finally:
                         os.close(descriptor)
             # The journal comes last: it never speaks of audio that is not there.
-            appended[JOURNAL] = self._append(journal, JOURNAL, missing.take() + batch.journal)
+            appended[JOURNAL] = self._append(journal, JOURNAL, gap_line(self.gap) + batch.journal)
         except OSError as error:
             self._undo()
-            self.missing.add(batch)
+            self.gap = widened(self.gap, batch)
             if not self.told:
                 self.told = True
                 _log.error("recording %s has a gap: %s", self.folder.name, error.strerror or error)
             return
-        self.missing = Missing()
+        self.gap = None
         for name, n_bytes in appended.items():
             self._sizes[name] += n_bytes
 
@@ -152,7 +134,7 @@ class Files:
         self._sizes.setdefault(name, 0)
         return descriptor
 
-    def _append(self, descriptor: int, name: str, data: bytes | bytearray) -> int:
+    def _append(self, descriptor: int, name: str, data: bytes) -> int:
         """Write behind what is whole, and say how much. Raises OSError, also for a file that is too short."""
         found, whole, n_bytes = os.fstat(descriptor).st_size, self._sizes[name], len(data)
         if found > whole:
@@ -172,14 +154,6 @@ class Files:
                     os.truncate(path, whole)
 
 
-@dataclass(slots=True)
-class _Lane:
-    """What waits for the disk of one recording."""
-
-    files: Files | None
-    jobs: deque[Callable[[], None]] = field(default_factory=deque)
-
-
 class Writer:
     """The thread and its queues, one for each recording; `put` and `do` are called from the loop and never wait.
 
@@ -191,8 +165,8 @@ class Writer:
         self._max_queued_bytes = max_queued_bytes
         self._accepted_bytes = self._written_bytes = 0
         self._jobs: SimpleQueue[tuple[Files | None, Callable[[], None]] | None] = SimpleQueue()  # None: the end
-        self._lanes: dict[Files | None, _Lane] = {}  # those with jobs, and the one whose job is being done
-        self._turns: deque[_Lane] = deque()
+        self._lanes: dict[Files | None, deque[Callable[[], None]]] = {}  # with jobs, or with one that is being done
+        self._turns: deque[Files | None] = deque()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
 
@@ -239,15 +213,16 @@ class Writer:
 
     def _run(self) -> None:
         while self._collect():
-            lane = self._turns.popleft()
+            files = self._turns.popleft()
+            lane = self._lanes[files]
             try:
-                lane.jobs.popleft()()
+                lane.popleft()()
             except Exception:  # one session's files must not end the others' thread
                 _log.exception("a recording could not be written")
-            if lane.jobs:
-                self._turns.append(lane)
+            if lane:
+                self._turns.append(files)
             else:
-                del self._lanes[lane.files]
+                del self._lanes[files]
 
     def _collect(self) -> bool:
         """Take over all that has been put; if there is nothing to do, wait for it. False: the end."""
@@ -260,9 +235,9 @@ class Writer:
             files, job = queued
             lane = self._lanes.get(files)
             if lane is None:
-                lane = self._lanes[files] = _Lane(files)
-                self._turns.append(lane)
-            lane.jobs.append(job)
+                lane = self._lanes[files] = deque()
+                self._turns.append(files)
+            lane.append(job)
         return bool(self._turns)
 
     def _write(self, files: Files, batch: Batch, n_bytes: int) -> None:

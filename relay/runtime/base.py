@@ -20,13 +20,14 @@ from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.runtime.media_recorder import MediaRecorder
+from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import Uplink
 from relay.session.common.media_ledger import MediaLedger
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200
 """Of a close in the log; a close frame has room for 123 bytes."""
-UPSTREAM_STUCK_S = 10.0
 
 _log = logging.getLogger("relay.session")
 
@@ -35,26 +36,13 @@ Observer = Callable[[Any, float, Sequence[Any] | None], None]
 being handled."""
 
 
-def combine_observers(*observers: Observer | None) -> Observer | None:
-    """One observer for several, any of which may be missing."""
-    present = [observer for observer in observers if observer is not None]
-    if len(present) < 2:
-        return present[0] if present else None
-
-    def observe(event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        for observer in present:
-            observer(event, now, commands)
-
-    return observe
-
-
 class Tools(Protocol):
     """What a session needs of the tools: run one, and always get exactly one return."""
 
     def run(
-        self, command: cmd.RunTool, tell: Callable[[ev.ToolProgressed | ev.EndAsked], None]
+        self, command: cmd.RunTool, report: Callable[[ev.ToolProgressed | ev.EndAsked], None]
     ) -> Coroutine[Any, Any, ev.ToolReturned]:
-        """Run a tool to its end; never raises but for cancellation. `tell` takes what it says meanwhile."""
+        """Run a tool to its end; never raises but for cancellation. `report` takes its events meanwhile."""
 
     def cancel(self, call_id: str) -> None:
         """End a running call: it returns as "cancelled"."""
@@ -84,7 +72,7 @@ Core = TypeVar("Core", bound=SessionCore)
 
 
 class SessionRuntime(Generic[Core]):
-    """Joins one client's socket, one upstream and the tools by the rules of a core."""
+    """Joins the sockets `client` and `upstream` and the tools by the rules of `core`."""
 
     _uplink: Uplink
 
@@ -97,15 +85,18 @@ class SessionRuntime(Generic[Core]):
         *,
         clock: Callable[[], float] | None = None,
         observer: Observer | None = None,
+        recorder: MediaRecorder | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         self._secrets = secrets
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
-        self._observer = observer
-        self._client = client
-        self._upstream = UpstreamSocket()
+        recorded = recorder.event if recorder is not None else None
+        self._observers = [observe for observe in (observer, recorded) if observe is not None]
+        self.client = client
+        self.upstream = UpstreamSocket()
+        self._upstream_stall = StallWatch(self.upstream, self._upstream_stalled)
         self._dial = dial
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,14 +105,14 @@ class SessionRuntime(Generic[Core]):
         self._crashed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._stuck_timer: asyncio.TimerHandle | None = None
         self._ended = ("1006", "")
-        """How the client's connection ended; 1006 also where it never stood."""
+        """How the client's connection ended; 1006 also where there was none."""
         self._closed = self._loop.create_future()
-        self._paced = PacedReader(self._upstream, self._upstream_closed, self._clock)
+        self._paced = PacedReader(self.upstream, self._upstream_closed, self._clock)
         client.on_closed = self._client_closed
-        self._upstream.on_closed = self._paced.take_end
-        self._upstream.on_writable = self._upstream_writable
+        client.on_failed = self.upstream.on_failed = self._line_failed
+        self.upstream.on_text, self.upstream.on_closed = self._paced.take, self._paced.take_end
+        self.upstream.on_writable = self._upstream_writable
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -134,13 +125,12 @@ class SessionRuntime(Generic[Core]):
         finally:
             self._stop()
             self._paced.stop()
-            for timer in (self._timer, self._stuck_timer):
-                if timer is not None:
-                    timer.cancel()
-            self._timer = self._stuck_timer = None
-            self._upstream.close(1000)
-            for task in self._tasks:
-                task.cancel()
+            self._upstream_stall.stop()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self.upstream.close(1000)
+            self._cancel_tasks()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
 
@@ -152,7 +142,7 @@ class SessionRuntime(Generic[Core]):
 
     async def _connect(self) -> None:
         try:
-            await self._dial(self._upstream)
+            await self._dial(self.upstream)
         except UpstreamRefusal as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
@@ -191,9 +181,9 @@ class SessionRuntime(Generic[Core]):
         code, reason = self._ended
         if code == "1006" and not reason:
             reason = "the connection broke without a close frame"
-        ignored = ", ".join(f"{escape_controls(what)} ×{n}" for what, n in self.core.passed_over.items())
-        words = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
-        return " ".join(word for word in words if word)
+        ignored = ", ".join(f"{escape_controls(kind)} ×{n}" for kind, n in self.core.passed_over.items())
+        parts = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
+        return " ".join(part for part in parts if part)
 
     # -- the one writer of state --------------------------------------------------------------------------------------
 
@@ -203,7 +193,8 @@ class SessionRuntime(Generic[Core]):
             self._pending.append(event)
             return
         self._busy = True
-        moves_a_deadline = type(event) is not ev.TextDelta  # several a second, and it only puts deadlines off
+        # Words come several a second, and only put deadlines off: those that are not for an external voice.
+        moves_a_deadline = type(event) is not ev.TextDelta or not event.spoken
         self._handle(event)
         while self._pending:
             moves_a_deadline = True
@@ -213,16 +204,16 @@ class SessionRuntime(Generic[Core]):
             self._arm()
 
     def _handle(self, event: Any) -> None:
-        now, observer = self._clock(), self._observer
+        now = self._clock()
         try:
             try:
                 commands = self.core.handle(event, now)
             except Exception:
-                if observer is not None:
-                    observer(event, now, None)
+                for observe in self._observers:
+                    observe(event, now, None)
                 raise
-            if observer is not None:
-                observer(event, now, commands)
+            for observe in self._observers:
+                observe(event, now, commands)
             for command in commands:
                 self._execute(command, now)
         except Exception:
@@ -231,10 +222,15 @@ class SessionRuntime(Generic[Core]):
     def _failed(self, event: Any) -> None:
         _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)
         if self._crashed:
-            self._client.abort()
+            self.client.abort()
         else:
             self._crashed = True
             self._pending.append(ev.Crashed(type(event).__name__))
+
+    def _line_failed(self) -> None:
+        """Our own code failed at a message before the rules saw it, or at audio; the exception is being handled."""
+        _log.exception("session %s failed while handling a message", self.core.session_id)
+        self.dispatch(ev.Crashed("message"))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError
@@ -249,15 +245,11 @@ class SessionRuntime(Generic[Core]):
     # -- an upstream that does not read -------------------------------------------------------------------------------
 
     def _upstream_writable(self, is_writable: bool) -> None:
-        if self._stuck_timer is not None:
-            self._stuck_timer.cancel()
-            self._stuck_timer = None
         self._uplink.set_writable(is_writable)
-        if not is_writable and not self._closed.done():
-            self._stuck_timer = self._loop.call_later(UPSTREAM_STUCK_S, self._upstream_stuck)
+        if not self._closed.done():
+            self._upstream_stall.set_writable(is_writable)
 
-    def _upstream_stuck(self) -> None:
-        self._stuck_timer = None
+    def _upstream_stalled(self, _unsent_bytes: int) -> None:
         self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
 
     # -- time ---------------------------------------------------------------------------------------------------------

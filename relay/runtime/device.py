@@ -11,7 +11,7 @@ from relay.core.limits import device_allowance, message_allowance, message_cost
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
-from relay.runtime.base import Observer, SessionRuntime, Tools, combine_observers
+from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
@@ -23,11 +23,11 @@ from relay.wire.realtime import RealtimeCodec
 from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
-"""With more than this unread, whatever it is, the upstream is given up at once."""
+"""With more than this unread, commands and audio alike, the upstream is given up at once."""
 
 
 class VoicePeer(Protocol):
-    """What a session needs of an external voice: do as it is asked, and hand over what comes of it."""
+    """What a session needs of an external voice."""
 
     def carry_out(self, command: cmd.VoiceCommand) -> None:
         """Carry out a command; returns at once."""
@@ -38,6 +38,8 @@ class VoicePeer(Protocol):
 
 class DeviceRuntime(SessionRuntime[DeviceSession]):
     """Joins one device's socket, one upstream and the tools by the rules of `core`."""
+
+    _uplink: DeviceUplink
 
     def __init__(
         self,
@@ -54,9 +56,8 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         voice: Callable[[Callable[[VoiceOutput], None]], VoicePeer] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`voice` makes the way to an external voice, given where its events and its audio go."""
-        observer = combine_observers(observer, recorder.event if recorder is not None else None)
-        super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
+        """`voice` makes the connection to an external voice; it is given what takes the voice's events and audio."""
+        super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
         self._client_codec = DeviceCodec(core.options, secrets)
         self._upstream_codec = upstream_codec
         self._throttle = ReadThrottle(
@@ -75,18 +76,17 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             max_queued_ms,
             recorder.sent if recorder is not None else None,
         )
-        self._uplink = self._device_uplink = DeviceUplink(
-            core.ledger, self._upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
+        self._uplink = DeviceUplink(
+            core.ledger, self.upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
         self._voice = voice(self._take_voice) if voice is not None else None
         client.on_text = self._client_text
-        client.on_binary = self._device_uplink.take
-        self._upstream.on_text = self._paced.take
+        client.on_binary = self._uplink.take
 
     async def run(self) -> None:
-        """Live until the client is gone, and leave nothing behind: no voice that still speaks either."""
+        """Live until the client is gone, and leave nothing behind, no external voice that still speaks either."""
         try:
             await super().run()
         finally:
@@ -102,20 +102,23 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def _client_text(self, message: bytes) -> None:
         n_members = count_members(message, MAX_CLIENT_MEMBERS)
         self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
-        self._device_uplink.flush()
+        self._uplink.flush()
         self.dispatch(self._client_codec.decode_text(message))
 
-    def _take_voice(self, said: VoiceOutput) -> None:
-        if type(said) is SpeechDelta:
-            self._downlink.speak(said)
-        else:
-            self.dispatch(said)
+    def _take_voice(self, output: VoiceOutput) -> None:
+        if type(output) is not SpeechDelta:
+            self.dispatch(output)
+            return
+        try:
+            self._downlink.speak(output)
+        except Exception:
+            self._line_failed()
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
     def _send_upstream(self, message: bytes) -> None:
-        """Nothing but audio may be left out: an upstream that asks and asks and does not read is hung up on."""
-        upstream = self._upstream
+        """Only audio may be dropped: an upstream that leaves too many commands unread is disconnected."""
+        upstream = self.upstream
         upstream.send_text(message)
         if not upstream.is_writable and upstream.unsent_bytes > MAX_UNREAD_COMMANDS_BYTES:
             self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
@@ -123,7 +126,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def _execute(self, command: cmd.Command, now: float) -> None:
         kind = type(command)
         if kind in cmd.CLIENT_MESSAGES:
-            self._playout.send_now(cast(cmd.ClientMessage, command))
+            self._playout.send_now(command)  # type: ignore[arg-type]  # mypy does not narrow a union by a set
         elif kind in cmd.UPSTREAM_COMMANDS:
             self._send_upstream(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
         elif kind in cmd.PLAY_COMMANDS:
@@ -139,7 +142,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def _manage(self, command: cmd.ManageCommand) -> None:
         match command:
             case cmd.CloseUpstream():
-                self._upstream.close(1000)
+                self.upstream.close(1000)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
             case cmd.CancelTool(call_id):
@@ -163,7 +166,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             case cmd.SyncPlayhead(item_id, played_ms):
                 self._playout.sync(item_id, played_ms)
             case cmd.UseOptions(options):
-                self._device_uplink.use(options)
+                self._uplink.use(options)
                 self._playout.use(options)
             case _:
                 assert_never(command)

@@ -1,10 +1,10 @@
-"""The upstream's deltas on their way to the client, the only one there is.
+"""The one path of the upstream's deltas to the client.
 
     decode → discard or count → recorder → playout → client
 
-The rules start a content part when its first audio comes (`OutputStarted`), and give up a response; both are looked up
-here for every delta. A Realtime client plays at its own pace: there the step of playout is empty, and deltas of text go
-the same way as those of audio.
+The rules start a content part when its first audio comes (`OutputStarted`), and discard responses. Both are looked up
+here for every delta. A Realtime client plays at its own pace: there is no playout, and deltas of text take the same
+path as those of audio.
 """
 
 from collections.abc import Callable
@@ -15,29 +15,21 @@ from relay.core.realtime_session import RealtimeSession
 from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
-from relay.session.common.media_types import AudioDelta, AudioFrame, SpeechDelta
+from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
 from relay.wire.append import decode_audio
 from relay.wire.front import FrontCodec, audio_at
 from relay.wire.realtime import RealtimeCodec
 
 MAX_DELTA_CHARS = 64 * 1024
-"""48 KiB of audio: a longer delta is taken apart, so that little is in hand at once, and little goes at once."""
+"""48 KiB of audio. A longer delta is split, so that little is decoded and sent at once."""
 
 
 class DeviceDownlink:
     """From the messages of the upstream, and of an external voice, to the playout of a device."""
 
     __slots__ = (
-        "_clock",
-        "_decode",
-        "_discarded",
-        "_dispatch",
-        "_ledger",
-        "_playout",
-        "_recorder",
-        "_session",
-        "_started",
-    )
+        "_clock", "_decode", "_discarded", "_dispatch", "_ledger", "_playout", "_recorder", "_session", "_started"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -129,21 +121,23 @@ class RealtimeDownlink:
 
     def take(self, message: bytes) -> None:
         """One text message of the upstream's."""
-        n_bytes = self._delta_bytes(message)
-        if n_bytes >= 0:
+        n_bytes, are_events = self._delta_bytes(message), self._view.are_events
+        if n_bytes >= 0 and not are_events:
             self._push(message, n_bytes)
             return
         for decoded in self._codec.decode_upstream(message):
-            if type(decoded) is AudioFrame:
-                self._push(bytes(decoded.raw), decoded.n_bytes)
-            else:
+            if type(decoded) is not DeltaFrame:
                 self._dispatch(decoded)
+            elif are_events:
+                self._dispatch(self._codec.delta_event(bytes(decoded.raw)))
+            else:
+                self._push(bytes(decoded.raw), decoded.n_bytes)
 
     def _push(self, message: bytes, n_bytes: int) -> None:
         now, view = self._clock(), self._view
         self._ledger.add_played_at_once(n_bytes, now, view.bytes_per_ms)
         if self._record is not None:
-            self._record(AudioFrame(message, n_bytes, audio_at(message) if n_bytes else -1), now)
+            self._record(DeltaFrame(message, n_bytes, audio_at(message) if n_bytes else -1), now)
         if self._passes and not view.hidden_outputs and len(message) <= LONG_BYTES:
             self._client.send_text(message)
             return

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 ECHO_TAIL_MS = 200
-"""How long after its last sound a device is taken to hear itself: its buffer, and the room."""
+"""How long after its last audio a device is taken to hear itself: its buffer, and the room."""
 
 
 class PlayedOutWait:
-    """Waits until a client has played all that it was sent, and the room is silent.
+    """Waits until a client has played all that it was sent, and the echo of the room is over.
 
     `unplayed_ms` is what the client has still to play; None while more audio is to be sent: then nothing is reported,
     and the wait begins anew with the end of that audio.

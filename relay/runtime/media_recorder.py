@@ -1,10 +1,10 @@
-"""What the audio lines tell the recording of a session, if there is one."""
+"""What a session at run time reports to its recorder, if it has one."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from audio.framing import Chunk
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 
 
 class MediaRecorder(Protocol):
@@ -19,8 +19,8 @@ class MediaRecorder(Protocol):
     def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         """A delta of the upstream's audio, decoded."""
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
-        """A delta of the upstream's audio on its way to a Realtime client."""
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
+        """A delta of audio or text on its way to a Realtime client."""
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
         """Audio of an external voice; its `VoiceSpoke` follows unless it is `discarded`."""

@@ -1,4 +1,4 @@
-"""The way of everything to a device client: messages at once, audio in order and paced.
+"""Sends a device client everything it gets: messages at once, audio in order and paced.
 
 `relay.session.device.playout_pacing` decides how much audio may go. What may not go yet waits here. So the client never
 holds more than `max_ahead_ms`, and even one that ignores `interrupted` falls silent within that time.
@@ -126,7 +126,7 @@ class PlayoutQueue:
         self._enqueue(command)
 
     def sync(self, item_id: str, played_ms: int) -> None:
-        """The client told its position."""
+        """The client reported its position."""
         now = self._clock()
         self._pacing.sync(item_id, played_ms, now)
         self._drain(now)

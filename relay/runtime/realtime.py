@@ -1,7 +1,7 @@
 """A Realtime client's session at run time: its rules, the codec and the two sockets.
 
 An end that does not read holds the other one back, by TCP: nothing is dropped and nothing piles up. One that reads
-nothing for `STUCK_S` ends the session.
+nothing for `stall_watch.MAX_STALL_S` ends the session.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from relay.core.redact import redact
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
-from relay.runtime.base import Observer, SessionRuntime, Tools, combine_observers
+from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
+from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import RealtimeUplink
 from relay.wire.front import FrontCodec
 
-STUCK_S = 10.0
 MAX_EARLY_FRAMES = 64
 _OTHER_END = "the other end does not read"
 LOOK_S = 0.5
-"""How often is looked whether a client that waits for the dial is still there."""
+"""How often a client that waits for the dial is checked to be still there."""
 
 
 class RealtimeRuntime(SessionRuntime[RealtimeSession]):
@@ -37,6 +37,8 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
     `dial_first` connects the upstream before the client is accepted, so that a refusal can be an HTTP status; what the
     upstream says until `run` is kept.
     """
+
+    _uplink: RealtimeUplink
 
     def __init__(
         self,
@@ -51,12 +53,11 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         recorder: MediaRecorder | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        observer = combine_observers(observer, recorder.event if recorder is not None else None)
-        super().__init__(core, client, dial, tools, clock=clock, observer=observer, secrets=secrets)
+        super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
         self._codec = codec
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
-        self._client_stuck_timer: asyncio.TimerHandle | None = None
+        self._client_stall = StallWatch(client, self._client_stalled)
         self._throttle = ReadThrottle(
             client,
             realtime_bytes_allowance(self._clock()),
@@ -65,17 +66,16 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             self.dispatch,
             self._clock,
         )
-        self._uplink = uplink = RealtimeUplink(
-            core.ledger, self._upstream, self._throttle, self._clock, recorder, self._client_event
+        self._uplink = RealtimeUplink(
+            core.ledger, self.upstream, self._throttle, self._clock, recorder, self._client_event
         )
         self._downlink = RealtimeDownlink(core, client, codec, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
-        client.waiting_bytes = lambda: 0 if self._upstream.is_writable else self._upstream.unsent_bytes
+        client.waiting_bytes = lambda: 0 if self.upstream.is_writable else self.upstream.unsent_bytes
         client.on_stalled = lambda: self.dispatch(ev.MessageStalled())
-        client.on_text = uplink.take
+        client.on_text = self._uplink.take
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
-        self._upstream.on_text = self._paced.take
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -87,9 +87,8 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
                 raise UpstreamRefusal("The client has left.", None, retryable=False)
 
         check()
-        self._upstream.on_text = self._keep_text
-        self._upstream.on_closed = self._keep_close
-        dialling = self._loop.create_task(_as_coroutine(self._dial(self._upstream)))
+        self.upstream.on_text, self.upstream.on_closed = self._keep_text, self._keep_close
+        dialling = asyncio.ensure_future(self._dial(self.upstream))
         try:
             while not dialling.done():
                 await asyncio.wait({dialling}, timeout=LOOK_S)
@@ -101,36 +100,30 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     def give_up(self) -> None:
         """Let go of an upstream that was dialled for a client that left before it was accepted."""
-        self._upstream.close(1000)
+        self.upstream.close(1000)
 
     def _begin(self) -> None:
         if not self._is_dialled:
             super()._begin()
             return
-        self._upstream.on_text = self._paced.take
-        self._upstream.on_closed = self._paced.take_end
+        self.upstream.on_text, self.upstream.on_closed = self._paced.take, self._paced.take_end
         self.dispatch(ev.UpstreamOpened())
         early, self._early = self._early, []
-        for one in early:
-            if isinstance(one, bytes):
-                self._downlink.take(one)
+        for message in early:
+            if isinstance(message, bytes):
+                self._downlink.take(message)
             else:
-                self.dispatch(one)
+                self.dispatch(message)
 
     def _stop(self) -> None:
         self._throttle.stop()
-        self._stop_stuck_timer()
-
-    def _stop_stuck_timer(self) -> None:
-        if self._client_stuck_timer is not None:
-            self._client_stuck_timer.cancel()
-            self._client_stuck_timer = None
+        self._client_stall.stop()
 
     def _keep_text(self, message: bytes) -> None:
         if len(self._early) < MAX_EARLY_FRAMES:
             self._early.append(message)
         else:
-            self._upstream.close(1009, "too much before the session began")
+            self.upstream.close(1009, "too much before the session began")
 
     def _keep_close(self, code: int, reason: str) -> None:
         self._early.append(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
@@ -158,13 +151,13 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         match command:
             case PassDown():
                 for message in self._codec.pass_down(command.raw):
-                    self._client.send_whole_text(message)
+                    self.client.send_whole_text(message)
             case TellClient():
                 for message in self._codec.to_client(command.body):
-                    self._client.send_whole_text(message)
+                    self.client.send_whole_text(message)
             case TellUpstream():
                 for message in self._codec.to_upstream(command.body):
-                    self._upstream.send_whole_text(message)
+                    self.upstream.send_whole_text(message)
             case cmd.SetInputGate() | cmd.ReleaseInput():
                 self._uplink.execute(command)
             case cmd.RunTool():
@@ -174,39 +167,33 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             case cmd.CancelTools():
                 self._cancel_tasks()
             case cmd.CloseClient():
-                self._client.close(command.code, command.reason)
+                self.client.close(command.code, command.reason)
             case cmd.CloseUpstream():
-                self._upstream.close(1000)
+                self.upstream.close(1000)
             case _:
                 assert_never(command)
 
     # -- ends that do not read ----------------------------------------------------------------------------------------
 
     def _client_writable(self, is_writable: bool) -> None:
-        self._stop_stuck_timer()
         if self._closed.done():
             return
+        self._client_stall.set_writable(is_writable)
         if is_writable:
-            self._upstream.resume_reading(_OTHER_END)
+            self.upstream.resume_reading(_OTHER_END)
         else:
-            self._upstream.pause_reading(_OTHER_END)
-            self._client_stuck_timer = self._loop.call_later(STUCK_S, self._client_stuck)
+            self.upstream.pause_reading(_OTHER_END)
 
-    def _client_stuck(self) -> None:
-        self._client_stuck_timer = None
-        self.dispatch(ev.ClientStuck(self._client.unsent_bytes))
-        self._client.abort()  # a close frame would wait behind what is not read
+    def _client_stalled(self, unsent_bytes: int) -> None:
+        self.dispatch(ev.ClientStuck(unsent_bytes))
+        self.client.abort()  # a close frame would wait behind what is not read
 
     def _upstream_writable(self, is_writable: bool) -> None:
         super()._upstream_writable(is_writable)
         if self._closed.done():
             return
         if is_writable:
-            self._client.recount()
-            self._client.resume_reading(_OTHER_END)
+            self.client.recount()
+            self.client.resume_reading(_OTHER_END)
         else:
-            self._client.pause_reading(_OTHER_END)
-
-
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
+            self.client.pause_reading(_OTHER_END)

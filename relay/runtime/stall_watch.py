@@ -1,4 +1,4 @@
-"""A client that does not read what it is sent."""
+"""A client or an upstream that does not read what it is sent."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from relay.peers.frames import MessageListener
 
 MAX_STALL_S = 10.0
-"""How long a client may read nothing while its socket is full."""
+"""How long a peer may read nothing while its socket is full."""
 MAX_UNSENT_BYTES = 1024 * 1024
 """More than this unsent, while its socket is full, ends the wait at once."""
 
 
 class StallWatch:
-    """Reports one client that does not read, with the bytes that are unsent by then."""
+    """Reports one peer that does not read, with the bytes that are unsent by then."""
 
     __slots__ = ("_on_stalled", "_socket", "_timer")
 
@@ -22,14 +22,14 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def set_writable(self, is_writable: bool) -> None:
-        """The socket filled up, or the client reads again."""
+        """The socket filled up, or the peer reads again."""
         if is_writable:
             self.stop()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(MAX_STALL_S, self._stalled)
 
     def check_unsent(self) -> None:
-        """A message was sent although the socket is full: report the client if too much waits."""
+        """A message was sent although the socket is full: report the peer if too much waits."""
         unsent_bytes = self._socket.unsent_bytes
         if unsent_bytes > MAX_UNSENT_BYTES:
             self._on_stalled(unsent_bytes)

@@ -1,12 +1,12 @@
-"""The client's audio on its way to the upstream, the only one there is.
+"""The one path of a client's audio to the upstream.
 
     limit → align → ledger → recorder → gate → transcode → encode → upstream
 
 Every frame takes each of these steps, whoever the client is and whether or not it is recorded. The rules set the gate
 (`SetInputGate`) and release what was held (`ReleaseInput`); they read the ledger and never see a frame.
 
-The steps stand in one method, and what they need in one object: a relay sleeps between any two frames, so that each
-function and each object that a frame touches has to come from memory.
+The steps are in few methods of one object. The relay sleeps between two frames, so each function and each object that a
+frame touches comes from memory, not from the CPU's caches.
 """
 
 from collections.abc import Callable
@@ -33,15 +33,15 @@ from relay.wire.front import canonical_append
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""
 GATHERED_MS = 10
-"""What messages that are too short to be worth an append of their own are gathered to."""
+"""Shorter messages are gathered into one append of this length."""
 
 
 class Uplink:
     """What all clients share: limit and gate, and what becomes of audio while the gate is not open."""
 
     __slots__ = (
-        "_allowance", "_clock", "_gate", "_held", "_is_open", "_least_bytes", "_ledger", "_record", "_send_text",
-        "_throttle", "_upstream",
+        "_allowance", "_clock", "_gate", "_held", "_is_blocked", "_is_open", "_least_bytes", "_ledger", "_record",
+        "_send_text", "_throttle", "_upstream", "dropped_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -58,8 +58,10 @@ class Uplink:
         self._record = recorder.input if recorder is not None else None
         self._clock = clock
         self._gate: InputGate = "held"
-        self._is_open = False
+        self._is_open = self._is_blocked = False
         self._held = HeldInput()
+        self.dropped_bytes = 0
+        """What was dropped since the upstream last read."""
         self._upstream = upstream
         self._send_text = upstream.send_text
 
@@ -75,12 +77,9 @@ class Uplink:
             self._release(None)
 
     def set_writable(self, is_writable: bool) -> None:
-        """Whether the upstream reads what it is sent."""
-
-    @property
-    def dropped_bytes(self) -> int:
-        """What was dropped since the upstream last read."""
-        return 0
+        """Whether the upstream reads what it is sent; what is dropped after that is told again."""
+        self._is_blocked = not is_writable
+        self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
     def _keep_back(self, payload: Chunk, n_bytes: int) -> None:
         """Audio came while the gate is not open."""
@@ -111,10 +110,7 @@ class Uplink:
 class DeviceUplink(Uplink):
     """From a device's binary messages to the upstream's appends."""
 
-    __slots__ = (
-        "_aligner", "_convert", "_dispatch", "_dropped_bytes", "_gathered_bytes", "_is_blocked", "_options",
-        "_sample_bytes",
-    )  # fmt: skip
+    __slots__ = ("_aligner", "_convert", "_dispatch", "_gathered_bytes", "_options", "_sample_bytes")
 
     def __init__(
         self,
@@ -128,8 +124,6 @@ class DeviceUplink(Uplink):
     ) -> None:
         super().__init__(ledger, upstream, throttle, clock, recorder)
         self._dispatch = dispatch
-        self._is_blocked = False
-        self._dropped_bytes = 0
         self._options = options
         self._use_format()
 
@@ -148,17 +142,6 @@ class DeviceUplink(Uplink):
         self._gathered_bytes = GATHERED_MS * source.bytes_per_ms
         transcoder = Transcoder(source, target)
         self._convert = None if transcoder.is_identity else transcoder.shortest_feed
-
-    def set_writable(self, is_writable: bool) -> None:
-        """Whether the upstream reads what it is sent; what is dropped after that is told again."""
-        self._is_blocked = not is_writable
-        if is_writable:
-            self._dropped_bytes = 0
-
-    @property
-    def dropped_bytes(self) -> int:
-        """What was dropped since the upstream last read."""
-        return self._dropped_bytes
 
     def take(self, message: bytes) -> None:
         """One binary message of the client's."""
@@ -180,7 +163,7 @@ class DeviceUplink(Uplink):
             self._accept(self._aligner.feed(message))
 
     def flush(self) -> None:
-        """Send on the short messages that were kept: what comes next was said after them."""
+        """Send the short messages that were kept; what the client sends next came after them."""
         if self._aligner.carry:
             self._accept(self._aligner.feed(b""))
 
@@ -206,9 +189,9 @@ class DeviceUplink(Uplink):
     def _send(self, payload: Chunk) -> None:
         samples = payload if self._convert is None else self._convert(payload)
         if self._is_blocked and self._upstream.unsent_bytes > MAX_UNSENT_BYTES:
-            is_first, self._dropped_bytes = not self._dropped_bytes, self._dropped_bytes + len(samples)
-            if is_first:  # told once, until the upstream reads again
-                self._dispatch(UpstreamStuck(self._dropped_bytes))
+            is_first, self.dropped_bytes = not self.dropped_bytes, self.dropped_bytes + len(samples)
+            if is_first:  # reported once, until the upstream reads again
+                self._dispatch(UpstreamStuck(self.dropped_bytes))
         elif samples:
             self._send_text(APPEND % b64encode(samples))
 

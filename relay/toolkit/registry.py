@@ -16,21 +16,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, overload
 
 from relay.errors import ToolError
-from relay.toolkit.context import ToolContext
 from relay.toolkit.docstrings import read_docstring
 from relay.toolkit.names import MAX_NAME_CHARS
 from relay.toolkit.schema import Binder, describe, description_of
-
-__all__ = [
-    "AUDIENCES",
-    "Audience",
-    "Tool",
-    "ToolContext",
-    "ToolOptions",
-    "ToolRegistry",
-    "options_of",
-    "tool",
-]
 
 log = logging.getLogger(__name__)
 

@@ -33,17 +33,17 @@ MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
 
+audio_delta: Callable[[tuple[str, str, int, bytes]], AudioDelta] = partial(tuple.__new__, AudioDelta)
+"""`AudioDelta` from all its fields in order, without the Python call that its constructor makes."""
+
+
 text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tuple.__new__, TextDelta)
-"""`TextDelta` from all its fields in order, without the Python call that its constructor makes."""
+"""`TextDelta` in the same way."""
 
 
-def encode_append(pcm: Chunk, _encode: Callable[[Chunk], bytes] = pybase64.b64encode) -> bytes:
-    """Audio in the session's input format as an `input_audio_buffer.append` event."""
-    return APPEND % _encode(pcm)
-
-
-decode_audio: Callable[[Chunk], bytes] = partial(pybase64.b64decode, validate=True)
-"""The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
+def decode_audio(text: Chunk, _decode: Callable[..., bytes] = pybase64.b64decode) -> bytes:
+    """The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
+    return _decode(text, None, True)
 
 
 def decoded_length(base64_text: Chunk) -> int:
@@ -75,7 +75,7 @@ class AudioDeltas:
             start = event_id_ends + len(self._known_head)
             end = len(raw) - 2
             if raw.find(b'"', start) == end and raw[-1] == _BRACE and end - start > 3 and raw.find(b"\\", start) < 0:
-                return AudioDelta(*self._known, memoryview(raw)[start:end])
+                return audio_delta((*self._known, raw[start:end]))
         elif event_id_ends < 0 and raw.startswith(_TYPE_FIRST) and not raw.startswith(_TYPE_HERE):
             return None  # something else, by far the most
         start = _payload_start(raw)
@@ -89,7 +89,7 @@ class AudioDeltas:
 
 
 class TranscriptDeltas:
-    """The transcript deltas of one connection, by the same means: what only differs in its words is not parsed."""
+    """Finds the transcript delta in text frames of one connection, by the same means."""
 
     __slots__ = ("_head", "_ids")
 
@@ -98,23 +98,23 @@ class TranscriptDeltas:
         self._ids = ("", "", 0)
 
     def find(self, raw: bytes) -> TextDelta | None:
-        """The words in a frame that differs from the one before in its `event_id` and its words alone; else None."""
+        """The text in a frame that differs from the one before in its `event_id` and its text alone; else None."""
         event_id_ends = raw.find(b'"', len(TRANSCRIPT_HEAD), _HEAD_BYTES)
         if not self._head or not raw.startswith(self._head, event_id_ends) or len(raw) > MAX_TEXT_FRAME_BYTES:
             return None
         start = event_id_ends + len(self._head)
-        words = raw[start:-2]
-        # An escape, a key behind the words or a byte that JSON forbids: left to the full decoder.
-        if raw.find(b'"', start) != len(raw) - 2 or raw[-1] != _BRACE or b"\\" in words or min(words, default=32) < 32:
+        encoded = raw[start:-2]
+        # An escape, a key behind the text or a byte that JSON forbids: left to the full decoder.
+        if raw.find(b'"', start) != len(raw) - 2 or raw[-1] != _BRACE or b"\\" in encoded:
             return None
-        response_id, item_id, content_index = self._ids
         try:
-            return text_delta((response_id, item_id, content_index, words.decode(), True))
+            text = encoded.decode()
         except UnicodeDecodeError:
             return None
+        return text_delta((*self._ids, text, True)) if text.isprintable() else None
 
     def learn(self, raw: bytes, event: TextDelta) -> None:
-        """Remember what is around the words of a frame that was parsed, if they are the last of its members."""
+        """Remember what is around the text of a frame that was parsed, if it is the last of its members."""
         event_id_ends = raw.find(b'"', len(TRANSCRIPT_HEAD), _HEAD_BYTES)
         start = raw.find(_KEY, 0, _HEAD_BYTES) + len(_KEY)
         if 0 < event_id_ends < start - len(_KEY) and raw.find(b'"', start) == len(raw) - 2:
@@ -150,4 +150,4 @@ def _read_head(raw: bytes, start: int) -> AudioDelta | None:
         return None
     if len(item_id) > MAX_ID_CHARS or len(response_id) > MAX_ID_CHARS:
         return None
-    return AudioDelta(response_id, item_id, content_index, memoryview(raw)[start:-2])
+    return AudioDelta(response_id, item_id, content_index, raw[start:-2])

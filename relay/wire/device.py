@@ -48,5 +48,6 @@ class DeviceCodec:
 
     def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
         """A message to the client as one text message."""
-        raw = encode(message)
-        return raw if type(message) is cmd.TellText else self._secrets.redact_json(raw)
+        if type(message) is cmd.TellText:
+            return encode_text(message.text)
+        return self._secrets.redact_json(encode(message))

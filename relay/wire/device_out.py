@@ -14,8 +14,6 @@ Obj = dict[str, Any]
 
 def encode(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
     """A message to the client as one text message."""
-    if type(message) is cmd.TellText:  # several a second: not through the long list
-        return encode_text(message.text)
     return orjson.dumps(_encode(message))
 
 

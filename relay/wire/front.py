@@ -17,7 +17,7 @@ from relay.core.events import MalformedUpstream
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from relay.wire.append import decoded_length
 from relay.wire.beta import BETA_NAMES
 from relay.wire.redaction import redact_event
@@ -128,14 +128,14 @@ def _no_delta(raw: bytes) -> int:
     return -1
 
 
-def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> AudioFrame | UpstreamSaid:
+def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> DeltaFrame | UpstreamSaid:
     delta, kind = body.get("delta"), body.get("type")
     if not isinstance(delta, str) or not isinstance(kind, str) or kind not in UNTOUCHED:
         return UpstreamSaid(raw, body)
     is_audio, n_bytes = kind == AUDIO_DELTA, delta_bytes(raw)
     if n_bytes >= 0:
-        return AudioFrame(raw, n_bytes, audio_at(raw) if is_audio else -1)
-    return AudioFrame(raw, decoded_length(delta.encode()) if is_audio else 0, -1)
+        return DeltaFrame(raw, n_bytes, audio_at(raw) if is_audio else -1)
+    return DeltaFrame(raw, decoded_length(delta.encode()) if is_audio else 0, -1)
 
 
 def counted_bytes(raw: bytes) -> int:
@@ -148,7 +148,7 @@ def counted_bytes(raw: bytes) -> int:
     except orjson.JSONDecodeError:
         return 0
     delta = _delta_or_event(raw, body) if isinstance(body, dict) else None
-    return delta.n_bytes if type(delta) is AudioFrame else 0
+    return delta.n_bytes if type(delta) is DeltaFrame else 0
 
 
 def _rewritten(raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
@@ -223,7 +223,7 @@ class FrontCodec:
 
     # -- from the upstream --------------------------------------------------------------------------------------------
 
-    def decode_upstream(self, raw: bytes) -> Sequence[AudioFrame | UpstreamSaid | MalformedUpstream]:
+    def decode_upstream(self, raw: bytes) -> Sequence[DeltaFrame | UpstreamSaid | MalformedUpstream]:
         """One text message of the upstream's that `delta_bytes` does not know, as events, or as an unusual delta."""
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
             return (MalformedUpstream("too many members"),)
@@ -240,6 +240,10 @@ class FrontCodec:
         if self._upstream is None:
             return (_delta_or_event(raw, body),)
         return [_delta_or_event(orjson.dumps(event), event) for event in self._upstream.down(body)]
+
+    def delta_event(self, raw: bytes) -> UpstreamSaid:
+        """A delta that was decoded before, as an event: for a session that is not ready, or has ended."""
+        return UpstreamSaid(raw, orjson.loads(raw))
 
     # -- to both ------------------------------------------------------------------------------------------------------
 

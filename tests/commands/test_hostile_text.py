@@ -22,7 +22,7 @@ from relay.recording.bundle import REPORT
 from relay.recording.folder import HEADER, TIMELINE, TRANSCRIPT
 from tests.support.contracts import navai_env
 from tests.support.scripted_provider import Script, scripted_provider
-from tests.support.tapes import conversation, make_recording
+from tests.support.scripted_recordings import conversation, make_recording
 
 EVIL = "\x1b]0;x\x07\x9b2J\u202e\x7f\u2028\x85\r\nrelay: forged\n\n00:00 --> 00:09\n👩\u200d🚀"
 TOOL = f'''
@@ -97,16 +97,16 @@ def simply(*arguments: str) -> Print:
 
 async def all_replays(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
     (folder,) = (root / "recordings").iterdir()
-    told = await relay(capsys, "replay", "rs_tape")
+    told = await relay(capsys, "replay", "rs_scripted")
     journal = folder / "journal.jsonl"
     journal.write_bytes(journal.read_bytes().replace(b'"heard_text":"It', b'"heard_text":"At'))
-    told += await relay(capsys, "replay", "rs_tape")
+    told += await relay(capsys, "replay", "rs_scripted")
 
     async def refuse(connection: ServerConnection) -> None:
         await connection.close(1011, EVIL[:40])
 
     async with serve(refuse, "127.0.0.1", 0) as server:
-        return told + await relay(capsys, "replay", "rs_tape", "--against", url_of(server))
+        return told + await relay(capsys, "replay", "rs_scripted", "--against", url_of(server))
 
 
 def url_of(server: Server) -> str:
@@ -145,9 +145,9 @@ def with_provider(command: str) -> Print:
 
 COMMANDS: dict[str, Print] = {
     "recordings list": simply("recordings", "list"),
-    "recordings show": simply("recordings", "show", "rs_tape"),
-    "recordings export": simply("recordings", "export", "rs_tape"),
-    "recordings bundle": simply("recordings", "bundle", "rs_tape", "--field", EVIL, "--to", "b.zip"),
+    "recordings show": simply("recordings", "show", "rs_scripted"),
+    "recordings export": simply("recordings", "export", "rs_scripted"),
+    "recordings bundle": simply("recordings", "bundle", "rs_scripted", "--field", EVIL, "--to", "b.zip"),
     "recordings delete": simply("recordings", "delete", "--identity", EVIL, "--yes"),
     "recordings prune": simply("recordings", "prune", "--dry-run", "--max-days", "0.001"),
     "recordings repair": simply("recordings", "repair"),
@@ -193,7 +193,7 @@ async def test_no_command_lets_foreign_text_command_the_terminal(
 async def test_files_for_people_hold_no_control_characters(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await relay(capsys, "recordings", "repair")
     (folder,) = (root / "recordings").iterdir()
-    await relay(capsys, "recordings", "bundle", "rs_tape", "--field", EVIL, "--to", "b.zip")
+    await relay(capsys, "recordings", "bundle", "rs_scripted", "--field", EVIL, "--to", "b.zip")
     vtt = (folder / TRANSCRIPT).read_text()
     assert [harmful(vtt), harmful((folder / TIMELINE).read_text())] == [[], []]
     assert vtt.count("-->") == vtt.count("<v ")

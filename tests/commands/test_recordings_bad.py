@@ -7,16 +7,16 @@ import pytest
 
 from relay import cli
 from tests.recording.test_reader import BAD, contents
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 
 READING = {
-    "show": ["recordings", "show", "rs_tape"],
-    "export": ["recordings", "export", "rs_tape", "--to", "{out}"],
-    "export --raw": ["recordings", "export", "rs_tape", "--raw", "--to", "{out}"],
-    "bundle": ["recordings", "bundle", "rs_tape", "--to", "{out}/b.zip"],
-    "replay": ["replay", "rs_tape"],
-    "replay --against": ["replay", "rs_tape", "--against", "ws://127.0.0.1:9/"],
-    "repair": ["recordings", "repair", "rs_tape"],
+    "show": ["recordings", "show", "rs_scripted"],
+    "export": ["recordings", "export", "rs_scripted", "--to", "{out}"],
+    "export --raw": ["recordings", "export", "rs_scripted", "--raw", "--to", "{out}"],
+    "bundle": ["recordings", "bundle", "rs_scripted", "--to", "{out}/b.zip"],
+    "replay": ["replay", "rs_scripted"],
+    "replay --against": ["replay", "rs_scripted", "--against", "ws://127.0.0.1:9/"],
+    "repair": ["recordings", "repair", "rs_scripted"],
 }
 DAMAGES = ["no JSON", "unknown event", "foreign version", "missing journal", "no JSON header", "a link", "short audio"]
 MENDED = {("repair", "short audio"), ("export", "short audio")}
@@ -111,5 +111,5 @@ def test_as_upstream_reads_the_recording_before_it_serves(
 ) -> None:
     (folder,) = root.iterdir()
     BAD["unknown event"][0](folder)
-    code, _, said = run(capsys, monkeypatch, "replay", "rs_tape", "--as-upstream", "--port", "0", "--dir", root)
+    code, _, said = run(capsys, monkeypatch, "replay", "rs_scripted", "--as-upstream", "--port", "0", "--dir", root)
     assert (code, "unknown event" in said) == (2, True)

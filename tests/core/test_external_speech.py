@@ -8,7 +8,7 @@ from relay.core import events as ev
 from relay.core.speech import SpokenText, Utterance
 from relay.core.values import Alignment, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
 from relay.core.voice import MAX_CONTEXTS, STALL_S
-from tests.support.device_script import Script, done, dropped, kinds, only
+from tests.support.device_script import Script, done, dropped, kinds, microphone, only
 from tests.support.media import OutputAudio, SpeechAudio
 
 PCM24K = AudioFormat("pcm16", 24_000)
@@ -257,6 +257,19 @@ def test_after_a_failure_the_model_speaks_from_the_next_response_on() -> None:
     s.see(ev.UserText("and?"))
     ready = s.see(ev.SessionUpdated())
     assert kinds(ready) == ["CloseVoice", "TellReady", "CreateItem", "CreateResponse"]
+
+
+def test_a_turn_that_is_held_while_the_model_takes_over_can_be_committed() -> None:
+    config = SessionConfig(voice="elevenlabs:v1", turn=TurnDetection("manual"))
+    s = Script(config, speech=SpeechRules(fallback_voice="marin")).ready()
+    s.see(ev.VoiceOpened())
+    answer(s, "One. Two")
+    s.see(ev.VoiceFailed("No.", "quota_exceeded", retryable=False), microphone(200), ev.Commit())
+    assert only(s.see(end()), cmd.ConfigureSession)
+    s.see(microphone(200), ev.InputCommitted("item_user"), ev.Commit())
+    told = s.see(ev.SessionUpdated())
+    assert len(only(told, cmd.CommitInput)) == 1
+    assert not only(told, cmd.TellError)
 
 
 def test_a_barge_in_does_not_make_the_failure_forgotten() -> None:

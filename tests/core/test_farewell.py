@@ -1,11 +1,15 @@
 """What a running tool may do to its session: end it, be ended by a barge-in, keep its result from the model."""
 
+import pytest
+
+from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.farewell import LATEST_S
-from relay.core.values import SessionConfig, ToolSpec
-from tests.support.device_script import Script, call, dropped, kinds, only, returned
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from tests.support.device_script import MS_BYTES, Script, call, dropped, kinds, only, returned
 from tests.support.device_script import done as response_done
+from tests.support.media import SpeechAudio
 
 
 def calling(*call_ids: str, config: SessionConfig | None = None) -> Script:
@@ -52,6 +56,23 @@ def test_what_the_user_still_says_is_answered_first_but_not_for_ever() -> None:
     script.see(dropped(("item_2", 500, 400)), response_done("resp_2", status="cancelled"))
     assert not only(script.see(ev.Tick(), after_s=5.0), cmd.CloseClient)
     assert only(script.see(ev.Tick(), after_s=LATEST_S), cmd.CloseClient)
+
+
+@pytest.mark.parametrize("mode", ["streaming", "final"])
+def test_what_an_external_voice_has_to_say_is_heard_though_the_response_has_ended(mode: str) -> None:
+    rules = SpeechRules(mode)  # type: ignore[arg-type]
+    script = Script(SessionConfig(voice="elevenlabs:v1"), DeviceOptions(output=PCM16_24K), speech=rules).ready()
+    script.see(ev.VoiceOpened(), ev.ResponseCreated("resp_1"), response_done("resp_1", call("a")))
+    script.see(ev.EndAsked("a", "done"), returned("a"), ev.ResponseCreated("resp_2"))
+    words = ev.TextDelta("resp_2", "item_2", 0, "Good bye. ", spoken=False)
+    asked = script.see(words, response_done("resp_2"))
+    [context_id] = {one.context_id for one in asked if isinstance(one, cmd.SpeakText | cmd.SpeakWhole)}
+    speech = SpeechAudio(context_id, 1000 * MS_BYTES)
+    assert not only(script.see(ev.Tick(), speech, after_s=2.0), cmd.CloseClient), "it speaks when it can"
+    assert not only(script.see(ev.Tick(), speech, after_s=1.5), cmd.CloseClient)
+    script.see(ev.VoiceFinished(context_id), ev.Playback("item_2", 1000))
+    assert not only(script.see(ev.Tick(), after_s=0.9), cmd.CloseClient)
+    assert only(script.see(ev.Playback("item_2", 2000), after_s=0.1), cmd.CloseClient)
 
 
 def test_only_a_running_call_may_end_the_session() -> None:

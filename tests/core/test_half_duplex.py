@@ -50,6 +50,15 @@ def test_a_button_that_interrupts_opens_the_microphone_at_once() -> None:
     assert heard(script) == SPEECH
 
 
+def test_what_was_held_while_an_item_plays_is_silence_also_before_what_was_typed_meanwhile() -> None:
+    script = Script(options=DeviceOptions(half_duplex=True))
+    script.see(ev.UpstreamOpened(), ev.SessionCreated())
+    script.speaks()
+    script.see(ev.AudioHanded("item_1"), InputAudio(SPEECH), ev.UserText("hello"), InputAudio(SPEECH))
+    went_on = [bytes(one.raw) for one in script.see(ev.SessionUpdated()) if isinstance(one, InputAudio)]
+    assert went_on == [bytes(len(SPEECH))] * 2
+
+
 def test_full_duplex_hears_everything() -> None:
     script = Script().ready()
     script.speaks()

@@ -36,7 +36,7 @@ TO_CLIENT = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
 
 
 class World:
-    """One session, a clock, an outbox that answers as the real one does, and the rules every command is held to."""
+    """One session, a clock, a playout that answers as the real one does, and the rules every command is held to."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class World:
         self.listeners: list[Callable[[cmd.Command], None]] = []
         self.upstream_codec, self.device_codec = RealtimeCodec(), DeviceCodec(options)
         self.one_response_at_a_time = one_response_at_a_time
-        # the outbox
+        # the playout
         self.clip_bytes: dict[Key, int] = {}
         self.handed_quarters = 4
         self.pending: deque[Any] = deque()
@@ -82,7 +82,7 @@ class World:
         return self.session.phase is Phase.ENDED
 
     def feed(self, event: Any) -> None:
-        """One event, and whatever the outbox has to say about what follows from it."""
+        """One event, and whatever the playout reports of what follows from it."""
         self.pending.append(event)
         while self.pending:
             self._step(self.pending.popleft())
@@ -284,7 +284,7 @@ class Client:
         self.world.feed(ev.ClientTooFast("audio" if b % 2 else "messages"))
 
     def silence(self, a: int, b: int) -> None:
-        """The outbox says that all has been played, and the room is still."""
+        """The playout reports that all has been played, and the room is quiet."""
         if not self.world.open_clips:
             self.world.feed(ev.PlayedOut())
 

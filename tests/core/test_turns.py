@@ -171,7 +171,7 @@ def test_d2_3_what_was_heard_to_its_end_is_not_touched() -> None:
     assert kinds(script.see(BARGE_IN)) == ["TellSpeech"]
     script = talking(ms=500)
     script.see(ev.AudioDone("resp_1", "item_1", 0), done())
-    assert kinds(script.see(BARGE_IN, dropped())) == ["TellSpeech", "DropAudio"], "the outbox lists it no more"
+    assert kinds(script.see(BARGE_IN, dropped())) == ["TellSpeech", "DropAudio"], "the playout no longer lists it"
 
 
 def test_d2_3_one_part_heard_keeps_the_item() -> None:

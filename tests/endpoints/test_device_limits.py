@@ -69,7 +69,7 @@ async def test_pings_without_end_are_read_more_slowly_and_their_answers_fill_no_
             for _ in range(200):
                 client.connection.transport.write(ping * 100)
                 await asyncio.sleep(0)
-            assert live._client.unsent_bytes < 1024 * 1024
+            assert live.client.unsent_bytes < 1024 * 1024
             client.connection.transport.resume_reading()
             assert (await client.expect("error"))["code"] == "too_fast", "the relay reads no more for now"
             client.connection.transport.abort()

@@ -418,7 +418,7 @@ async def emit_for_ever(upstream: ScriptedSession, text: str) -> None:
 
 
 async def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_then_cut(monkeypatch) -> None:
-    monkeypatch.setattr("relay.runtime.realtime.STUCK_S", 0.3)
+    monkeypatch.setattr("relay.runtime.stall_watch.MAX_STALL_S", 0.3)
     async with between() as (client, upstream, relay):
         await ready(client, upstream)
         client.connection.transport.pause_reading()
@@ -427,7 +427,7 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_then_c
         talking = asyncio.create_task(emit_for_ever(upstream, delta))
         async with asyncio.timeout(5):
             await relay.state.all_gone.wait()
-        assert live._client.unsent_bytes < 4 * 1024 * 1024
+        assert live.client.unsent_bytes < 4 * 1024 * 1024
         talking.cancel()
         client.connection.transport.abort()
 

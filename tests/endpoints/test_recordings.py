@@ -8,11 +8,11 @@ import pytest
 
 from relay.recording.finish import repair
 from tests.support.relay_server import RunningRelay, running_relay
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 
 ADMIN = "admin-key-0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {ADMIN}"}
-NAME = "20261120T101530Z-rs_tape"
+NAME = "20261120T101530Z-rs_scripted"
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ async def test_the_list_says_how_each_stands(relay: RunningRelay) -> None:
     async with aiohttp.ClientSession() as http, http.get(relay.http("/recordings/list"), headers=BEARER) as answer:
         rows = {row["name"][17:]: row for row in (await answer.json())["recordings"]}
     assert {name: row["state"] for name, row in rows.items()} == {
-        "rs_tape": "finished", "rs_unfinished": "unfinished", "rs_broken": "broken"
+        "rs_scripted": "finished", "rs_unfinished": "unfinished", "rs_broken": "broken"
     }  # fmt: skip
-    assert rows["rs_tape"]["identity"] == "key-0123456789ab"
+    assert rows["rs_scripted"]["identity"] == "key-0123456789ab"
     assert "format 7" in rows["rs_broken"]["why"]
 
 

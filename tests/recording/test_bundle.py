@@ -16,7 +16,7 @@ from relay.recording.redaction import redaction
 from relay.recording.replay.verify import verify
 from relay.recording.timeline import listen
 from tests.support.format1 import make_format_1
-from tests.support.tapes import conversation, make_recording, voiced_conversation
+from tests.support.scripted_recordings import conversation, make_recording, voiced_conversation
 
 
 def unpacked(archive: Path, to: Path) -> Path:

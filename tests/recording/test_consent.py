@@ -24,7 +24,7 @@ from tests.support.recording_stage import (
     talking,
     written,
 )
-from tests.support.tapes import microphone
+from tests.support.scripted_recordings import microphone
 
 # -- the gate ---------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from relay.recording.format.write import event_object, live_line
 from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
-from tests.support.tapes import make_recording, microphone
+from tests.support.scripted_recordings import make_recording, microphone
 
 ROOT = Path(__file__).parent.parent.parent
 CHATTER = Path(__file__).parent.parent / "support" / "endless_session.py"
@@ -112,7 +112,7 @@ def test_a_journal_that_another_repair_has_replaced_is_left_alone(
 ) -> None:
     """The second repair has opened the journal when the first one puts the cleaned journal in its place."""
     fcntl = pytest.importorskip("fcntl")
-    long_line = live_line(event_object(TextDelta("resp_1", "item_a", 0, "word " * 10_000, True), 5005.0, ()))
+    long_line = live_line(event_object(TextDelta("resp_1", "item_a", 0, "word " * 10_000, True), 5005.0, ())[0])
     folder = make_recording(tmp_path, ended=False, change=lambda raw: raw + long_line)
     flock, cleaned = fcntl.flock, b""
 

@@ -23,7 +23,7 @@ class Clocked:
 async def test_every_recorder_is_flushed_once_in_each_round() -> None:
     timer, recorders = FlushTimer(), [Clocked() for _ in range(100)]
     for recorder in recorders:
-        timer.add(recorder)
+        timer.add(recorder.flush)
     await pass_time(10 * FLUSH_S + 0.001)
     for recorder in recorders:
         assert len(recorder.times) == 10
@@ -36,12 +36,12 @@ async def test_every_recorder_is_flushed_once_in_each_round() -> None:
 @in_virtual_time
 async def test_one_recorder_alone_wakes_the_loop_no_more_often_than_it_is_flushed() -> None:
     timer, first, second = FlushTimer(), Clocked(), Clocked()
-    timer.add(first)
+    timer.add(first.flush)
     await pass_time(FLUSH_S + 0.001)
-    timer.add(second)
+    timer.add(second.flush)
     await pass_time(FLUSH_S)
-    timer.remove(first)
-    timer.remove(second)
+    timer.remove(first.flush)
+    timer.remove(second.flush)
     await pass_time(10 * FLUSH_S)
     assert (len(first.times), len(second.times)) == (2, 1)
     assert first.times[1] - first.times[0] == pytest.approx(FLUSH_S)
@@ -51,6 +51,6 @@ async def test_one_recorder_alone_wakes_the_loop_no_more_often_than_it_is_flushe
 async def test_whoever_comes_after_a_pause_is_flushed_in_time() -> None:
     timer, recorder = FlushTimer(), Clocked()
     await pass_time(1000)
-    timer.add(recorder)
+    timer.add(recorder.flush)
     await pass_time(FLUSH_S + 0.001)
     assert len(recorder.times) == 1

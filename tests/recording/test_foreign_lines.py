@@ -12,7 +12,7 @@ from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.timeline import listen
 from relay.recording.writer import Batch, Files
-from tests.support.tapes import STARTED, T0, make_recording
+from tests.support.scripted_recordings import STARTED, T0, make_recording
 
 REALTIME = Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), T0)
 

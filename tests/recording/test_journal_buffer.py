@@ -21,9 +21,9 @@ from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.writer import Batch, Files, Writer
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 from tests.support.recording_stage import RecordedSession, lines_of, written
-from tests.support.tapes import microphone
+from tests.support.scripted_recordings import microphone
 
 
 class Buffer:
@@ -97,7 +97,7 @@ def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
     buffer.input(b'{"type":"input_audio_buffer.append","audio":"AAAA"}', 10.0)
     buffer.input(b'{"type": "input_audio_buffer.append", "audio": "AQEB"}', 10.1)
     raw = b'{"type":"response.output_audio.delta","delta":"AgIC","n":1}'
-    buffer.output_frame(AudioFrame(memoryview(raw), 3, raw.index(b"AgIC")), 10.3)
+    buffer.output_frame(DeltaFrame(memoryview(raw), 3, raw.index(b"AgIC")), 10.3)
     buffer.input(b'{"type":"input_audio_buffer.append","audio":"AwMD"}', 10.4)
     batch = stage.hand_over()
     assert batch.journal.decode().splitlines() == [

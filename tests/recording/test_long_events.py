@@ -19,13 +19,12 @@ from relay.recording.format.write import (
     is_unredacted,
     line_of,
     live_line,
-    realtime_object,
     redacted_later,
 )
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from tests.recording.test_realtime import append, talking
-from tests.support.tapes import tone
+from tests.support.scripted_recordings import tone
 
 CREDENTIAL = "sk-abcdefgh12345678"
 PROSE = "some words, and more of them. " * 500
@@ -48,7 +47,7 @@ DONE = {"type": "response.done", "response": {"output": [{"content": [{"text": L
     ids=["said", "said, and changed", "audio", "told", "told to nobody", "kept back", "no JSON"],
 )
 def test_a_long_line_that_is_redacted_later_is_the_one_that_is_cleaned_at_once(event: Any, commands: Any) -> None:
-    told, samples = realtime_object(event, 1.5, commands, "ValueError: x")
+    told, samples = event_object(event, 1.5, commands, "ValueError: x")
     quick, wanted = live_line(told), line_of(told)
     assert is_unredacted(quick)
     assert redacted_later(quick) == wanted
@@ -59,13 +58,13 @@ def test_a_long_line_that_is_redacted_later_is_the_one_that_is_cleaned_at_once(e
 
 def test_a_long_line_of_a_devices_session_too() -> None:
     event = TextDelta("resp_1", "item_1", 0, LONG, True)
-    quick = live_line(event_object(event, 1.5, ()))
+    quick = live_line(event_object(event, 1.5, ())[0])
     assert redacted_later(quick) == event_line(event, 1.5, ())
 
 
 def test_a_short_line_is_cleaned_at_once() -> None:
     event = TextDelta("resp_1", "item_1", 0, CREDENTIAL, True)
-    assert live_line(event_object(event, 1.5, ())) == event_line(event, 1.5, ())
+    assert live_line(event_object(event, 1.5, ())[0]) == event_line(event, 1.5, ())
     assert len(event_line(event, 1.5, ())) < MAX_LIVE_REDACTED_BYTES
 
 

@@ -9,7 +9,7 @@ from relay.recording.finish import repair
 from relay.recording.folder import RecordingError, all_recordings, find
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 
 Damage = Callable[[Path], object]
 

@@ -30,7 +30,7 @@ from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES
 from tests.support.realtime_client import RealtimeClient, realtime_client, registry_of
 from tests.support.relay_server import running_relay
-from tests.support.tapes import tone
+from tests.support.scripted_recordings import tone
 
 LAMP = {"type": "function", "name": "lamp", "description": "Switches the lamp.", "parameters": {"type": "object"}}
 
@@ -206,6 +206,23 @@ async def test_consent_from_the_start_and_taken_back(tmp_path: Path) -> None:
         await client.send(type="input_audio_buffer.commit")
         await session.expect("input_audio_buffer.commit")
     assert all_recordings(tmp_path) == [folder]
+
+
+async def test_an_answer_before_the_session_is_configured_is_replayed_and_drawn(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream() as upstream,
+        running_relay(upstream.url, registry_of(clock), record="on", recordings_dir=tmp_path) as relay,
+        realtime_client(relay) as client,
+    ):
+        session = await upstream.accept()
+        await session.emit({"type": "session.created", "session": {"type": "realtime"}})
+        await session.expect("session.update")
+        await session.respond("Welcome.", ms=100)
+        await session.emit({"type": "session.updated", "session": {"type": "realtime"}})
+        await client.expect("response.done")
+    (folder,) = all_recordings(tmp_path)
+    assert verify(Recording(folder)).identical
+    assert [answer.status for answer in timeline_of(folder).answers] == ["completed"]
 
 
 async def test_a_dial_that_is_refused_leaves_nothing(tmp_path: Path) -> None:

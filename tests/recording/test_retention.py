@@ -10,7 +10,7 @@ import pytest
 from relay.recording.folder import size_bytes
 from relay.recording.lock import take
 from relay.recording.retention import due, prune, recordings_of, remove
-from tests.support.tapes import STARTED, make_recording
+from tests.support.scripted_recordings import STARTED, make_recording
 
 
 @pytest.fixture

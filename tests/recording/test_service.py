@@ -14,7 +14,7 @@ from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from tests.support.recording_stage import a_turn, stage, talking
-from tests.support.tapes import make_recording, tone
+from tests.support.scripted_recordings import make_recording, tone
 
 
 async def test_a_session_is_recorded_finished_and_runs_identically(

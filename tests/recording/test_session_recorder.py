@@ -28,7 +28,7 @@ from tests.support.recording_stage import (
     written,
 )
 from tests.support.relay_server import DeviceClient
-from tests.support.tapes import microphone, tone
+from tests.support.scripted_recordings import microphone, tone
 
 
 @pytest.mark.parametrize("mode", ["on", "consent"])

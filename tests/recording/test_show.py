@@ -7,7 +7,7 @@ from relay.recording.reader import Recording
 from relay.recording.show import draw, percentile
 from relay.recording.timeline import listen
 from relay.recording.vtt import transcript
-from tests.support.tapes import conversation, make_recording
+from tests.support.scripted_recordings import conversation, make_recording
 
 
 def test_who_spoke_when_what_was_called_and_how_long_it_took(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from relay.recording.replay.verify import verify
 from relay.recording.show import draw
 from relay.recording.timeline import listen
 from relay.session.common.media_types import SpeechDelta
-from tests.support.tapes import make_recording, spoke, voiced_conversation
+from tests.support.scripted_recordings import make_recording, spoke, voiced_conversation
 
 FIRST, SECOND = spoke("One two three four. ", 2000), spoke("Call 030 1234567. ", 1800)
 

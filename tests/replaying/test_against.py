@@ -11,7 +11,7 @@ from relay.replaying.against import run
 from relay.replaying.as_upstream import RecordedUpstream
 from relay.replaying.comparison import Comparison
 from relay.talk.connection import TalkError
-from tests.support.tapes import Event, make_recording, microphone, voice
+from tests.support.scripted_recordings import Event, make_recording, microphone, voice
 
 
 async def against_itself(folder: Path, tmp_path: Path, speed: float = 8.0) -> Comparison:

@@ -11,7 +11,7 @@ from relay.recording.folder import RecordingError
 from relay.replaying.as_upstream import RecordedUpstream, parse_speed
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, running_relay
-from tests.support.tapes import make_recording, tone
+from tests.support.scripted_recordings import make_recording, tone
 
 
 @tool

@@ -9,7 +9,7 @@ from relay.recording.folder import RecordingError
 from relay.recording.reader import Recording
 from relay.recording.timeline import listen
 from relay.replaying.comparison import Call, Comparison, Exchange, parse_equal, recorded
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 
 
 def test_the_recorded_side_is_cut_into_turns(tmp_path: Path) -> None:

@@ -10,12 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audio.formats import AudioFormat
+from audio.framing import Chunk
 from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.turns import STALL_S
+from relay.core.values import SpeechRules
+from relay.core.voice import STALL_S as VOICE_STALL_S
+from relay.peers.paced_reader import BURST_MESSAGES
 from relay.runtime.uplink import MAX_UNSENT_BYTES
-from tests.support.runtime_stage import RuntimeStage, running
+from relay.session.common.media_types import AudioDelta
+from tests.support.runtime_stage import ListRecorder, RuntimeStage, running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
 
 SPEECH_STARTED = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
@@ -367,6 +372,25 @@ async def test_audio_alone_keeps_a_response_from_being_given_up() -> None:
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
 
 
+class SilentVoice:
+    """Does as it is asked, and never says anything."""
+
+    def carry_out(self, command: cmd.VoiceCommand) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@in_virtual_time
+async def test_a_voice_that_says_nothing_is_given_up_though_the_upstream_has_only_sent_words() -> None:
+    async with running(speech=SpeechRules(), voice=lambda _: SilentVoice()) as stage:
+        stage.ready()
+        stage.runtime.dispatch(ev.VoiceOpened())
+        text = words(1, 1, "Hello. And ") | {"type": "response.output_text.delta"}
+        stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, text)
+        await pass_time(VOICE_STALL_S + 0.1)
+        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["voice_failed"]
+
+
 @in_virtual_time
 async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -382,6 +406,34 @@ async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connecti
             stage.tell({"type": "interrupt"})
         assert stage.sent[-1][0] == "client cut"
         assert caplog.text.count("a bug") >= 2
+
+
+class Failing(ListRecorder):
+    """Stands for a failure of ours in the middle of an audio line."""
+
+    def input(self, payload: Chunk, now: float) -> None:
+        raise RuntimeError("a bug in the uplink")
+
+    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+        raise RuntimeError("a bug in the downlink")
+
+
+@pytest.mark.parametrize("line", ["uplink", "downlink", "downlink after a burst"])
+@in_virtual_time
+async def test_a_failure_of_ours_at_audio_ends_the_session_and_is_told(
+    line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(recorder=Failing()) as stage:
+        stage.ready()
+        if line == "uplink":
+            stage.say(bytes(960))
+        else:
+            others = BURST_MESSAGES if line == "downlink after a burst" else 0
+            stage.hear(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
+            await pass_time(1)
+        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["internal_error"]
+        assert ("client close", b"1011") in stage.sent
+        assert f"a bug in the {line.split()[0]}" in caplog.text
 
 
 @in_virtual_time

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.core import events as ev
 from relay.peers.frames import LONG_BYTES
-from relay.runtime.realtime import STUCK_S
+from relay.peers.paced_reader import BURST_MESSAGES
+from relay.runtime.stall_watch import MAX_STALL_S
 from relay.session.common.held_input import MAX_HELD_MS
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from tests.support.realtime_stage import CLOCK, call_item, created, done
 from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
@@ -291,6 +293,30 @@ async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorde
 
 
 @in_virtual_time
+async def test_deltas_before_the_configuration_is_taken_wait_with_the_events_around_them() -> None:
+    async with realtime_running(CLOCK) as stage:
+        raws = [frame(audio_delta(1, 0, bytes(960))), frame(delta(1, 0, "words", TEXT_KINDS[0]), "type last")]
+        stage.hear({"type": "session.created", "session": {}}, created("resp_1"), *raws, done("resp_1"))
+        assert stage.messages() == []
+        stage.hear({"type": "session.updated", "session": {}})
+        assert stage.messages()[0]["type"] == "session.created"
+        assert stage.texts("client")[1:] == [frame(created("resp_1")), *raws, frame(done("resp_1"))]
+
+
+@in_virtual_time
+async def test_deltas_that_wait_for_their_turn_are_for_nobody_once_the_session_has_ended() -> None:
+    async with realtime_running(CLOCK) as stage:
+        stage.ready()
+        raws = [frame(audio_delta(1, 0, bytes([number]))) for number in range(BURST_MESSAGES + 10)]
+        stage.hear(*raws)
+        stage.runtime.dispatch(ev.KeyRevoked())
+        await pass_time(1)
+        assert [entry[1].raw for entry in stage.recorder.all("frame")] == stage.texts("client")[:-1]
+        assert stage.texts("client")[:-1] == raws[: len(stage.texts("client")) - 1]
+        assert len(stage.texts("client")) <= BURST_MESSAGES + 1
+
+
+@in_virtual_time
 async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_hidden() -> None:
     async with realtime_running(CLOCK) as stage:
         stage.ready()
@@ -299,7 +325,7 @@ async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_
         moved = [one.replace(b'"output_index":1', b'"output_index":0') for one in (raw, words)]
         assert stage.texts("client") == [frame(created("resp_1")), *moved]
         assert [entry[1] for entry in stage.recorder.all("frame")] == [
-            AudioFrame(raw, 960, raw.index(b'"delta":"') + len(b'"delta":"')), AudioFrame(words, 0, -1),
+            DeltaFrame(raw, 960, raw.index(b'"delta":"') + len(b'"delta":"')), DeltaFrame(words, 0, -1),
         ]  # fmt: skip
         stage.sent.clear()
         others = [frame(audio_delta(2, 1, bytes(10))), frame(audio_delta(1, 0, bytes(10)))]
@@ -340,10 +366,10 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back() -> None:
         raw = frame(audio_delta(1, 0, bytes(100)))
         stage.hear(raw)
         assert stage.texts("client") == [raw], "what had been read already is not lost"
-        await pass_time(STUCK_S - 0.1)
+        await pass_time(MAX_STALL_S - 0.1)
         stage.client.resume_writing()
         assert not stage.upstream_transport.is_paused
-        await pass_time(STUCK_S)
+        await pass_time(MAX_STALL_S)
         assert stage.client.is_open
 
 
@@ -355,10 +381,10 @@ async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
         assert (stage.upstream_transport.is_paused, stage.client_transport.is_paused) == (False, True)
         stage.tell(append(b"\1\1"))
         assert stage.texts("upstream") == [append(b"\1\1")], "what had been read already is not lost"
-        await pass_time(STUCK_S - 0.1)
+        await pass_time(MAX_STALL_S - 0.1)
         stage.upstream.resume_writing()
         assert not stage.client_transport.is_paused
-        await pass_time(STUCK_S)
+        await pass_time(MAX_STALL_S)
         assert stage.messages() == []
 
 
@@ -367,7 +393,7 @@ async def test_a_client_that_reads_nothing_for_ten_seconds_is_cut_off() -> None:
     async with realtime_running() as stage:
         stage.ready()
         stage.client.pause_writing()
-        await pass_time(STUCK_S - 0.1)
+        await pass_time(MAX_STALL_S - 0.1)
         assert stage.sent == []
         await pass_time(0.2)
         assert stage.sent == [("client close", b"4003"), ("upstream close", b"1000"), ("client cut", b"")]
@@ -379,7 +405,7 @@ async def test_an_upstream_that_reads_nothing_for_ten_seconds_is_given_up() -> N
     async with realtime_running() as stage:
         stage.ready()
         stage.upstream.pause_writing()
-        await pass_time(STUCK_S + 0.1)
+        await pass_time(MAX_STALL_S + 0.1)
         assert [one["error"]["code"] for one in stage.messages()] == ["upstream_stalled"]
         assert stage.sent[1:] == [("client close", b"1011"), ("upstream close", b"1000")]
         stage.tell(append(b"\1\1"))

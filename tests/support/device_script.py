@@ -87,7 +87,7 @@ def microphone(ms: int = 20, rate_khz: int = 16) -> InputAudio:
 
 
 def dropped(*clips: tuple[str, int, int]) -> ev.AudioDropped:
-    """The outbox's account: (item, handed ms, estimated ms)."""
+    """The playout's account: (item, handed ms, estimated ms)."""
     return ev.AudioDropped(tuple(ClipHanded(item, 0, handed, estimated) for item, handed, estimated in clips))
 
 

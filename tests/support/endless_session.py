@@ -15,7 +15,7 @@ async def main(root: Path) -> None:
     from relay.recording.replay.session import ReplayedSession
     from relay.recording.service import RecordingService
     from relay.wire.append import decode_audio
-    from tests.support.tapes import microphone, voice
+    from tests.support.scripted_recordings import microphone, voice
 
     loop = asyncio.get_running_loop()
     beginning = Beginning("rs_endless", SessionConfig(), DeviceOptions(), Principal(), loop.time())

@@ -204,7 +204,7 @@ def as_the_relay_sees_it(sent: Stream) -> Verdict:
     """The verdict of the relay's frame layer, limits as in service: a frame may be as long as a message."""
     wire = _Wire()
     listener = RecordingListener(MAX_BYTES)
-    protocol = _ServerProtocol(_Handler(), listener, Keepalive(), {}, MAX_BYTES)
+    protocol = _ServerProtocol(_Handler(), listener, Keepalive(), {})
     try:
         protocol.connection_made(wire)
         protocol.take(upgrade_request())

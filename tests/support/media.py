@@ -11,7 +11,7 @@ from relay.core.realtime_events import UpstreamSaid
 from relay.core.realtime_session import RealtimeSession
 from relay.core.values import Alignment
 from relay.session.common.held_input import HeldInput
-from relay.session.common.media_types import AudioFrame, InputGate
+from relay.session.common.media_types import DeltaFrame, InputGate
 from relay.wire.front import FrontCodec, audio_at
 
 
@@ -42,11 +42,11 @@ class SpeechAudio(NamedTuple):
     alignment: Alignment | None = None
 
 
-def deltas_and_events(codec: FrontCodec, raw: bytes) -> list[AudioFrame | UpstreamSaid | ev.MalformedUpstream]:
+def deltas_and_events(codec: FrontCodec, raw: bytes) -> list[DeltaFrame | UpstreamSaid | ev.MalformedUpstream]:
     """What the downlink of a Realtime client makes of a message of the upstream's."""
     n_bytes = codec.delta_bytes(raw)
     if n_bytes >= 0:
-        return [AudioFrame(raw, n_bytes, audio_at(raw) if n_bytes else -1)]
+        return [DeltaFrame(raw, n_bytes, audio_at(raw) if n_bytes else -1)]
     return [*codec.decode_upstream(raw)]
 
 

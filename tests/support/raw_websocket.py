@@ -21,7 +21,7 @@ from relay.peers.read_budget import ReadBudget
 from tests.support.raw_requests import TIMEOUT_S, RawConnection
 
 MAX_BYTES = 1000
-"""The message limit of listeners made here; frames may be ten times as long, so that both checks are met."""
+"""The message limit of listeners made here."""
 
 
 class RecordingListener(StrictTextListener):
@@ -74,7 +74,6 @@ class RelayEnd:
             listener,
             self.keepalive,
             subprotocol=self.subprotocol,
-            max_frame_bytes=10 * self.max_bytes,
             read_within=self.read_within,
         ):
             self.listeners.put_nowait(listener)

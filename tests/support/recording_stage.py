@@ -18,7 +18,7 @@ from relay.recording.service import RecordingService
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
-from tests.support.tapes import tone
+from tests.support.scripted_recordings import tone
 
 
 @asynccontextmanager

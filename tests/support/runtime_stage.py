@@ -17,13 +17,13 @@ from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Policy, Principal
 from relay.core.realtime_session import RealtimeSession
-from relay.core.values import DeviceOptions, SessionConfig, ToolSpec
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
 from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.wire.front import FrontCodec
 from relay.wire.realtime import RealtimeCodec
 
@@ -53,7 +53,7 @@ class Transport:
         return self
 
     def getsockopt(self, *_: int) -> bytes:
-        return b"\x01"  # TCP_ESTABLISHED
+        return b"\1"  # TCP_ESTABLISHED
 
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
@@ -96,7 +96,7 @@ class ListRecorder:
     def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         self.entries.append(("output", samples, discarded, (delta.item_id, delta.content_index)))
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
         raise AssertionError("a device is sent no frames")
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
@@ -112,7 +112,7 @@ class ListRecorder:
 class FrameRecorder(ListRecorder):
     """A recording of a Realtime session: ("input", frame), ("frame", delta)."""
 
-    def output_frame(self, frame: AudioFrame, now: float) -> None:
+    def output_frame(self, frame: DeltaFrame, now: float) -> None:
         self.entries.append(("frame", frame, now))
 
 
@@ -164,13 +164,21 @@ class TwoEnds:
 class RuntimeStage(TwoEnds):
     """A device's session."""
 
-    def __init__(self, rate_hz: int = 24_000, *, tools: Any = None, **options: Any) -> None:
+    def __init__(
+        self, rate_hz: int = 24_000, *, tools: Any = None, speech: SpeechRules | None = None, **options: Any
+    ) -> None:
+        """`speech`: an external voice speaks, by these rules."""
         super().__init__()
         pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
         numbers = itertools.count(1)
         clock = asyncio.get_running_loop().time
         self.core = DeviceSession(
-            "rs_test", SessionConfig(), DeviceOptions(pcm, pcm), lambda: f"relay_{next(numbers)}", started_at=clock()
+            "rs_test",
+            SessionConfig(voice=f"{EXTERNAL_VOICE}v1" if speech is not None else None),
+            DeviceOptions(pcm, pcm),
+            lambda: f"relay_{next(numbers)}",
+            started_at=clock(),
+            speech=speech,
         )
         self.recorder: ListRecorder = options.setdefault("recorder", ListRecorder())
         self.runtime = DeviceRuntime(self.core, self.client, RealtimeCodec(), self._dial, tools or NoTools(), **options)

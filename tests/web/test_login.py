@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page
 
 from relay.recording.finish import repair
 from tests.support.relay_server import RunningRelay, console_link, running_relay, serve_app
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 from tests.web.chromium import page_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]

@@ -8,7 +8,7 @@ from playwright.async_api import Browser
 from relay.recording.finish import repair
 from tests.proxies.reverse_proxies import ADDRESS, CERTIFICATE, documented_proxy, require_proxies
 from tests.support.relay_server import running_relay
-from tests.support.tapes import make_recording
+from tests.support.scripted_recordings import make_recording
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

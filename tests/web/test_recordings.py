@@ -12,7 +12,7 @@ from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from relay.recording.finish import repair
 from tests.support.relay_server import console_link, running_relay
-from tests.support.tapes import Event, make_recording, voiced_conversation
+from tests.support.scripted_recordings import Event, make_recording, voiced_conversation
 from tests.web.chromium import page_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]

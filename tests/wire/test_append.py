@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.core.events import MalformedUpstream
 from relay.session.common.media_types import AudioDelta
-from relay.wire.append import AudioDeltas, decode_audio, decoded_length, encode_append
+from relay.wire.append import APPEND, AudioDeltas, decode_audio, decoded_length
 from relay.wire.realtime import RealtimeCodec
 
 PCM = bytes(range(256)) * 4
@@ -43,12 +43,10 @@ def slowly(frame: bytes) -> object:
     return RealtimeCodec().decode(padded)
 
 
-def test_the_usual_frame_is_found_and_its_text_is_a_view_of_it() -> None:
+def test_the_usual_frame_is_found() -> None:
     frame = frame_of(DELTA)
     found = find_audio_delta(frame)
     assert found == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
-    assert isinstance(found.audio, memoryview)
-    assert found.audio.obj is frame
     assert decode_audio(found.audio) == PCM
 
 
@@ -202,8 +200,6 @@ def test_deltas_of_one_item_are_found_by_what_is_known_of_it() -> None:
         frame = frame_of(DELTA | {"event_id": f"event_{number}", "item_id": item})
         found = deltas.find(frame)
         assert found == AudioDelta("resp_1", item, 1, TEXT.encode())
-        assert isinstance(found.audio, memoryview)
-        assert found.audio.obj is frame
 
 
 @given(data=st.data())
@@ -235,7 +231,7 @@ def test_the_length_is_the_decoded_length(pcm: bytes) -> None:
 )
 @settings(max_examples=100, deadline=None)
 def test_an_append_is_the_event_that_the_api_knows(pcm: bytes) -> None:
-    event = json.loads(encode_append(pcm))
+    event = json.loads(APPEND % base64.b64encode(pcm))
     assert event == {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(pcm)).decode()}
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay.core.events import MalformedUpstream
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.core.realtime_session import UNTOUCHED
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append, delta_bytes
 from tests.support.media import deltas_and_events
@@ -82,7 +82,7 @@ def test_what_counts_as_audio_is_what_can_be_decoded(text: str) -> None:
 
 
 def holds_only_audio(raw: bytes) -> None:
-    """What the short way lets pass, by a reader that sees every key, also those given twice."""
+    """What `canonical_append` takes, by a reader that sees every key, also those given twice."""
     pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list)
     names = [name for name, _ in pairs]
     assert sorted(names) in (["audio", "type"], ["audio", "event_id", "type"])
@@ -172,7 +172,7 @@ def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
         for told in deltas_and_events(codec, raw):
             if isinstance(told, UpstreamSaid):
                 codec.pass_down(told.raw)
-            elif isinstance(told, AudioFrame):
+            elif isinstance(told, DeltaFrame):
                 codec.delta_to_client(bytes(told.raw), None)
 
 
@@ -199,7 +199,7 @@ def test_a_delta_is_found_by_its_beginning(text: str, expected: int) -> None:
 def test_a_delta_of_text_holds_no_audio_whatever_its_shape(kind: str) -> None:
     for event in ({"type": kind, "delta": "AAAA"}, {"event_id": "e", "type": kind, "delta": "AAAA"}):
         raw = json.dumps(event).encode()
-        assert deltas_and_events(FrontCodec(), raw) == [AudioFrame(raw, 0, -1)]
+        assert deltas_and_events(FrontCodec(), raw) == [DeltaFrame(raw, 0, -1)]
 
 
 @pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])

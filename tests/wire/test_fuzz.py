@@ -15,7 +15,7 @@ from relay.core import events as ev
 from relay.core.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.realtime_session import Phase, RealtimeSession
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
@@ -158,7 +158,7 @@ class Fuzz:
         self.device_codec.decode(raw)
         for event in deltas_and_events(self.codec, raw):
             self.outcomes[type(event).__name__] += 1
-            if isinstance(event, AudioFrame):
+            if isinstance(event, DeltaFrame):
                 deltas = self.session.deltas
                 self.codec.delta_to_client(bytes(event.raw), deltas.rewrite if deltas.hidden_outputs else None)
             else:
@@ -204,7 +204,7 @@ def hold(seed: int, runs: int) -> None:
     fuzz = Fuzz(seed)
     fuzz.run(runs)
     assert fuzz.slowest_s < SLOWEST_S
-    for outcome in ("ClientSaid", "ClientBabbled", "InputAudio", "AudioFrame", "UpstreamSaid", "MalformedUpstream"):
+    for outcome in ("ClientSaid", "ClientBabbled", "InputAudio", "DeltaFrame", "UpstreamSaid", "MalformedUpstream"):
         assert fuzz.outcomes[outcome] > runs / 100, f"hardly anything was tried: {fuzz.outcomes}"
     assert fuzz.outcomes["up session.update"] > runs / 200
     assert fuzz.outcomes["up response.create"] > runs / 200
@@ -249,7 +249,7 @@ def test_the_largest_frames_take_bounded_time(raw: bytes, beta: bool) -> None:
     for told in deltas_and_events(codec, raw):
         if isinstance(told, UpstreamSaid):
             codec.pass_down(told.raw)
-        elif isinstance(told, AudioFrame):
+        elif isinstance(told, DeltaFrame):
             codec.delta_to_client(bytes(told.raw), dict)
     (BetaRealtimeCodec() if beta else RealtimeCodec()).decode(raw)
     assert time.process_time() - began < 2 * SLOWEST_S

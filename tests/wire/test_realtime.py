@@ -1,5 +1,6 @@
 """The Realtime codec: whatever arrives becomes an event, whatever leaves is what OpenAI's own types know."""
 
+import base64
 import copy
 import json
 import types
@@ -16,7 +17,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import UPSTREAM_PCM, AudioFormat, Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.session.common.media_types import AudioDelta
-from relay.wire.append import MAX_ID_CHARS, decode_audio, encode_append
+from relay.wire.append import APPEND, MAX_ID_CHARS, decode_audio
 from relay.wire.realtime import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, REQUEST_KEY, RealtimeCodec
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
@@ -200,7 +201,7 @@ def test_no_command_to_the_upstream_is_missing_here() -> None:
 
 
 def test_audio_is_an_append() -> None:
-    event = CLIENT_EVENT.validate_json(encode_append(b"\x01\x02\x03"), strict=True)
+    event = CLIENT_EVENT.validate_json(APPEND % base64.b64encode(b"\x01\x02\x03"), strict=True)
     assert event.type == "input_audio_buffer.append"
     assert decode_audio(event.audio.encode()) == b"\x01\x02\x03"
 
@@ -488,7 +489,7 @@ def test_a_response_with_more_items_than_any_has_is_cut() -> None:
 
 def test_words_beyond_the_bound_are_left_out() -> None:
     codec = RealtimeCodec()
-    for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):  # the second one by the short way
+    for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):
         delta = '{"type":"response.output_audio_transcript.delta","event_id":"e","response_id":"r","item_id":"i",'
         event = codec.decode(f'{delta}"content_index":0,"delta":"{"x" * n_chars}"}}'.encode())
         assert isinstance(event, ev.TextDelta)

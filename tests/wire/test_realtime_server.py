@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+import pybase64
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from openai.types.realtime import RealtimeServerEvent
 from relay.core import events as ev
 from relay.core.values import Item, Usage
 from relay.session.common.media_types import AudioDelta
-from relay.wire.append import encode_append
+from relay.wire.append import APPEND
 from relay.wire.realtime import REQUEST_KEY, RealtimeCodec
 from relay.wire.realtime_server import ServerEvents, append_of
 
@@ -89,7 +90,7 @@ def test_what_is_no_message_is_none(event: ev.UpstreamEvent) -> None:
 @given(st.binary(max_size=30))
 @settings(max_examples=20)
 def test_appended_audio_is_read(pcm: bytes) -> None:
-    frame = orjson.loads(encode_append(pcm))
+    frame = orjson.loads(APPEND % pybase64.b64encode(pcm))
     assert append_of(frame) == pcm
     assert append_of({"type": "input_audio_buffer.append", "audio": "ä"}) is None
     assert append_of({"type": "input_audio_buffer.append"}) is None

@@ -13,7 +13,7 @@ from relay.core.known_secrets import KnownSecrets
 from relay.core.realtime_events import UpstreamSaid
 from relay.core.redact import MASK
 from relay.core.values import DeviceOptions
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from relay.wire.beta import BetaUpstream
 from relay.wire.device import DeviceCodec
 from relay.wire.elevenlabs import ElevenLabsCodec
@@ -43,7 +43,7 @@ def frame(event: Any) -> bytes:
 def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read: Any) -> None:
     codec = FrontCodec(secrets=KNOWN)
     [said] = read(codec, frame(event))
-    assert isinstance(said, AudioFrame)
+    assert isinstance(said, DeltaFrame)
     assert bytes(said.raw) == frame(event)
     assert codec.delta_to_client(bytes(said.raw), None) == [frame(event)]
 

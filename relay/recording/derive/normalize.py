@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from audio.formats import AudioFormat
+from audio.formats import REALTIME_FORMATS
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
@@ -22,12 +22,6 @@ from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.texts import ItemTexts
 from relay.wire.realtime import RealtimeCodec
-
-_FORMATS = {
-    "audio/pcm": AudioFormat("pcm16", 24_000),
-    "audio/pcmu": AudioFormat("pcmu", 8000),
-    "audio/pcma": AudioFormat("pcma", 8000),
-}
 
 
 class NormalizedEntry(NamedTuple):
@@ -208,9 +202,8 @@ class RealtimeNormalizer:
 
     def _formats(self, session: Mapping[str, Any]) -> list[Any]:
         audio = _member(session, "audio")
-        input_, output = (
-            _FORMATS.get(str(_member(_member(audio, side), "format").get("type"))) for side in ("input", "output")
-        )
+        kinds = (str(_member(_member(audio, side), "format").get("type")) for side in ("input", "output"))
+        input_, output = map(REALTIME_FORMATS.get, kinds)
         options = replace(self._options, input=input_ or self._options.input, output=output or self._options.output)
         if options == self._options:
             return []

@@ -1,7 +1,7 @@
 """The audio that a client was sent, made again from the commands: part by part, through today's codec.
 
-How much went out when was up to the clock and the network, and stands in the journal. What it was follows from the
-commands and the accepted audio, bit for bit on the same platform.
+When how much was sent depends on the clock and the network, and is in the journal. Its samples follow from the commands
+and the accepted audio, bit for bit on the same platform.
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ class Piece(NamedTuple):
 
 
 class ReconstructedPlayout:
-    """What waits for the client; `take` is what the journal says went out."""
+    """What waits for the client; `take` what the journal counts as sent."""
 
     def __init__(self, options: DeviceOptions) -> None:
         self.options = options

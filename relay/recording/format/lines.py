@@ -1,6 +1,5 @@
 """The lines of a journal as values; see `relay.recording.format.write` and `read` for how they are stored."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,18 +10,17 @@ USUAL_TAIL = '"}'
 
 
 class Frame(NamedTuple):
-    """What stands around the audio of a Realtime event: the text before and after it, or the rest of a parsed event."""
+    """What is around the audio of a Realtime event: the text before and after it."""
 
     head: str = USUAL_HEAD
     tail: str = USUAL_TAIL
-    said: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
     """An event with its time; `do` are its commands as stored, None if our code `raised`.
 
-    `n_audio_bytes` and `frame` only for a Realtime client's event that was parsed and holds audio.
+    `n_audio_bytes`: how much audio is in a Realtime client's event that was parsed, the next of `client.pcm`.
     """
 
     now: float
@@ -30,7 +28,6 @@ class Happened:
     do: tuple[Any, ...] | None = ()
     raised: str | None = None
     n_audio_bytes: int = 0
-    frame: Frame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class SpeechAudio:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Audio that went to the client's socket; `kept`: its bytes stand in `sent.pcm`."""
+    """Audio that went to the client's socket; `kept`: its bytes are in `sent.pcm`."""
 
     now: float
     n_bytes: int

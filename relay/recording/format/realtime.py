@@ -41,20 +41,14 @@ def cut_append(raw: bytes) -> tuple[Obj, bytes]:
     """What is unusual around the audio of an append, and the audio. Raises ValueError if there is none in base64."""
     if raw.startswith(_HEAD) and raw.endswith(_TAIL):
         return {}, pybase64.b64decode(raw[len(_HEAD) : -len(_TAIL)], validate=True)
-    found = _AUDIO.search(raw)
-    if found is None:
-        raise ValueError("the append has no audio")
-    return _cut(raw, found.start(1), found.end(1))
+    return _cut(raw, *_found(_AUDIO, raw))
 
 
 def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes]:
     """What is around the audio of a delta, which begins at `start` (-1: unknown), and the audio. Raises ValueError."""
     if start >= 0:
         return _cut(raw, start, raw.index(b'"', start))
-    found = _DELTA.search(raw)
-    if found is None:
-        raise ValueError("the delta has no audio")
-    return _cut(raw, found.start(1), found.end(1))
+    return _cut(raw, *_found(_DELTA, raw))
 
 
 def clean_members(line: Obj) -> Obj:
@@ -70,6 +64,13 @@ def clean_frame(text: str) -> str:
         return redact(text, len(text))
     cleaned = clean(body)
     return text if cleaned == body else orjson.dumps(cleaned).decode()
+
+
+def _found(audio: re.Pattern[bytes], raw: bytes) -> tuple[int, int]:
+    found = audio.search(raw)
+    if found is None:
+        raise ValueError("the event has no audio")
+    return found.span(1)
 
 
 def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes]:

@@ -27,7 +27,7 @@ class _Field(NamedTuple):
 
 
 class Vocabulary:
-    """The stored names of one format, and what they stand for."""
+    """The stored names of one format, and the classes and fields that they name."""
 
     def __init__(self, tagged: Iterable[Row], values: Iterable[Row]) -> None:
         """`tagged`: events and commands. `values`: what they are made of, known by their place."""

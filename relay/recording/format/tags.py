@@ -1,7 +1,7 @@
 """The stored names of format 2: one row for each event, each command and each value that they hold.
 
 A row names the class, its tag, and the name that each field is stored under. A stored name never changes: recordings
-hold it. Rename a class on the Python side of its row. A field that gets another name stands there as `name=stored`.
+hold it. Rename a class on the Python side of its row. A field that gets another name is written `name=stored`.
 
 Adding a row, or a field that has a default, keeps older recordings readable. All else needs a new format.
 """

@@ -1,8 +1,8 @@
 """Reads journals of format 1 into the lines of format 2.
 
-In format 1 audio was an event, `Forwarded`, that the rules passed on as a command. Here it is a line of its own again;
-what else the rules did at it becomes the outcome of an `OutputStarted` before it. Names are those of format 1's classes
-and fields, frozen: this table does not follow the code.
+In format 1 audio was an event, `Forwarded`, that the rules passed on as a command. Here it is a line of its own. All
+else that the rules did at it becomes the commands of an `OutputStarted` before it. Names are those of format 1's
+classes and fields, frozen: this table does not follow the code.
 """
 
 from collections.abc import Mapping

@@ -27,8 +27,7 @@ def _event(line: Obj, now: float) -> Line:
 
 def _client_audio(line: Obj, now: float) -> Line:
     """A client's event of which the audio was cut out."""
-    body = _object(line, "said")
-    return happened(line, now, ClientSaid(body), (PASSED_ON,), count(line, "in"), Frame(said=body))
+    return happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in"))
 
 
 def _client_event(line: Obj, now: float) -> Line:
@@ -57,8 +56,8 @@ def _speech(line: Obj, now: float) -> Line:
     return SpeechAudio(now, n_bytes, context_id, _alignment(line), line.get("discarded") is True, done(line, ()))
 
 
-def _words(line: Obj, now: float) -> Line:
-    """More of the assistant's text, and the message that told the client."""
+def _text(line: Obj, now: float) -> Line:
+    """More of the assistant's text, and the message that sent it to the client."""
     text, item_id, response_id = texts(line, "words", "item", "response")
     event = TextDelta(response_id, item_id, count(line, "part"), text, line.get("spoken") is True)
     return Happened(now, event, (to_json(TellText(text)),))
@@ -72,20 +71,18 @@ _READERS: Mapping[str, Callable[[Obj, float], Line]] = {
     "in": _input,
     "out": _output,
     "voice": _speech,
-    "words": _words,
+    "words": _text,
 }
 
 # -- members ----------------------------------------------------------------------------------------------------------
 
 
-def happened(
-    line: Obj, now: float, event: Any, usual: tuple[Any, ...] = (), n_audio_bytes: int = 0, frame: Frame | None = None
-) -> Happened:
-    """An event and what the line says followed; `usual` did where it says nothing."""
+def happened(line: Obj, now: float, event: Any, usual: tuple[Any, ...] = (), n_audio_bytes: int = 0) -> Happened:
+    """An event and its commands; a line without `do` stands for `usual`."""
     raised = line.get("raised")
     if raised is not None:
-        return Happened(now, event, None, str(raised), n_audio_bytes, frame)
-    return Happened(now, event, done(line, usual), None, n_audio_bytes, frame)
+        return Happened(now, event, None, str(raised), n_audio_bytes)
+    return Happened(now, event, done(line, usual), None, n_audio_bytes)
 
 
 def done(line: Obj, usual: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -128,7 +125,7 @@ def _object(line: Obj, name: str) -> Mapping[str, Any]:
 
 
 def _frame(line: Obj) -> Frame | None:
-    """What is around the audio of a line, if it says so."""
+    """What is around the audio of a line, if the line holds it."""
     if "head" not in line:
         return None
     head, tail = texts(line, "head", "tail")
@@ -136,7 +133,7 @@ def _frame(line: Obj) -> Frame | None:
 
 
 def _alignment(line: Obj) -> Alignment | None:
-    """When each character of a piece of speech is spoken, where the line says so."""
+    """When each character of a piece of speech is spoken, if the line holds it."""
     if "chars" not in line:
         return None
     obj = {"chars": line["chars"], "starts_ms": line.get("starts"), "durations_ms": line.get("lengths")}

@@ -25,12 +25,12 @@ from relay.recording.format.realtime import (
     members_of,
 )
 from relay.recording.format.serialize import to_json
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 
 PASSED_ON: Final = "="
 """In `do`: the event itself, passed on."""
 MAX_LINE_BYTES: Final = 48 * 1024 * 1024
-"""A Realtime client's event may have 16 MiB, and stands there twice if the relay changed it."""
+"""A Realtime client's event may have 16 MiB, and is stored twice if the relay changed it."""
 MAX_RAISED_CHARS: Final = 500
 MAX_LIVE_REDACTED_BYTES: Final = 8 * 1024
 """A longer line is not searched for credentials while its session goes on: that takes 0.2 µs a byte."""
@@ -58,32 +58,27 @@ def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: st
     return line, samples
 
 
-def realtime_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
+def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
     """An event and its commands, and a client's audio in it; `commands` None: our own code `raised`."""
     return happened_object(event, now, None if commands is None else _as_stored(event, commands), raised)
 
 
-def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> Obj:
-    """The same for an event that holds no audio."""
-    return realtime_object(event, now, commands, raised)[0]
-
-
 def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> bytes:
     """The line of any event."""
-    return line_of(event_object(event, now, commands, raised))
+    return line_of(event_object(event, now, commands, raised)[0])
 
 
-def words_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
+def text_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
     """The line of more of the assistant's text; short where nothing followed but sending it to the client."""
     if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
         return event_line(event, now, commands)
     response_id, item_id, part, text, spoken = event
-    words = redact(text, len(text)) if len(text) > 6 else text
-    return _dump({"now": now, "words": words, "item": item_id, "response": response_id, "part": part, "spoken": spoken})
+    kept = redact(text, len(text)) if len(text) > 6 else text
+    return _dump({"now": now, "words": kept, "item": item_id, "response": response_id, "part": part, "spoken": spoken})
 
 
 def encode_commands(event: Any, commands: Sequence[Any]) -> list[Any]:
-    """Commands as they stand in `do`, without what looks like a credential."""
+    """Commands as they are stored in `do`, without what looks like a credential."""
     return [_cleaned_command(command) for command in _as_stored(event, commands)]
 
 
@@ -173,7 +168,7 @@ def input_frame_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
     return line_of({"now": now, "in": len(samples), **around}), samples
 
 
-def output_frame_line(now: float, frame: AudioFrame) -> tuple[bytes, bytes]:
+def output_frame_line(now: float, frame: DeltaFrame) -> tuple[bytes, bytes]:
     """The line of a delta that went to a Realtime client, and the audio in it.
 
     A delta of text, or with audio that is no base64, is written like any event that the rules did not read.
@@ -186,14 +181,16 @@ def output_frame_line(now: float, frame: AudioFrame) -> tuple[bytes, bytes]:
             pass
         else:
             return line_of({"now": now, "out": len(samples), **around}), samples
-    return line_of(realtime_object(UpstreamSaid(raw, {}), now, (PassDown(raw),))[0]), b""
+    return event_line(UpstreamSaid(raw, {}), now, (PassDown(raw),)), b""
 
 
 # -- the journal ------------------------------------------------------------------------------------------------------
 
 
-def gap_line(gap: Gap) -> bytes:
-    """The line that stands for lines that could not be written."""
+def gap_line(gap: Gap | None) -> bytes:
+    """The line in place of lines that could not be written; empty if there is no gap."""
+    if gap is None:
+        return b""
     return _dump({"gap": {"records": gap.records, "from": gap.first, "to": gap.last}})
 
 

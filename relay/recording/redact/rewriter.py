@@ -32,15 +32,15 @@ from relay.recording.format.write import (
     output_line,
     sent_line,
     speech_line,
-    words_line,
+    text_line,
 )
-from relay.recording.pieces import words_without
+from relay.recording.pieces import redacted_pieces
 from relay.recording.reader import Entry, Recording, audio_of, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
 
 REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
-"""What holds words in events of the Realtime protocol; audio is not among them here."""
+"""The members that hold text in events of the Realtime protocol; audio is not among them here."""
 
 
 class RedactedCopy:
@@ -57,8 +57,8 @@ class RedactedCopy:
         self._started_at = beginning.started_at
         self._playout = ReconstructedPlayout(beginning.options)
         self._spoken_items: dict[str, str] = {}
-        self._telling = _contexts_that_tell(recording, wanted)
-        self._words = words_without(recording, wanted)
+        self._revealing = _revealing_contexts(recording, wanted)
+        self._texts = redacted_pieces(recording, wanted)
 
     def write(self) -> None:
         """Write it all. Raises RecordingError, OSError."""
@@ -101,10 +101,10 @@ class RedactedCopy:
         return replace(entry, line=line), commands
 
     def _recorded(self, entry: Entry) -> tuple[Entry, Sequence[Any]]:
-        """Whatever commands say of silenced spans goes, for it can't be told from the rest."""
+        """All texts of commands go where spans are silenced: which of them belongs to a span is not known."""
         line, commands = entry.line, commands_of(self._recording, entry)
         if isinstance(line, Happened | SpeechAudio) and line.do:
-            done = [_with_words(one, self._words.get(entry.number)) for one in line.do]
+            done = [_with_text(command, self._texts.get(entry.number)) for command in line.do]
             do = tuple(self._wanted.tidy(done, gone=bool(self._wanted.spans), said=self._content))
             entry = replace(entry, line=replace(line, do=do))
         return entry, commands
@@ -122,7 +122,7 @@ class RedactedCopy:
         line: Line = entry.line
         samples, options = bytes(entry.samples), self._playout.options
         match line:
-            case Happened(frame=None):
+            case Happened(n_audio_bytes=0):
                 line = replace(line, event=self._event(entry.number, line))
             case Happened():
                 samples = self._silenced(samples, options.input, self._was_spoken_in_a_span(line.now))
@@ -137,10 +137,10 @@ class RedactedCopy:
         return Entry(entry.number, line, samples)
 
     def _event(self, number: int, line: Happened) -> Any:
-        wanted, words, event = self._wanted, self._words.get(number), line.event
+        wanted, text, event = self._wanted, self._texts.get(number), line.event
         if isinstance(event, ClientSaid):
             body = wanted.tidy(event.body, said=self._content)
-            # Audio in unusual base64 stands in its event.
+            # Audio in unusual base64 is in its event.
             return ClientSaid(
                 body | {"audio": ""} if event.is_append and self._was_spoken_in_a_span(line.now) else body
             )
@@ -148,12 +148,12 @@ class RedactedCopy:
             body = parsed_event(event.raw)
             if not body:
                 return UpstreamSaid(wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {})
-            tidy = wanted.tidy(body if words is None else {**body, "delta": words}, said=self._content)
+            tidy = wanted.tidy(body if text is None else {**body, "delta": text}, said=self._content)
             return UpstreamSaid(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
-        if isinstance(event, VoiceSpoke):  # it was not heard, so nothing follows from what its times would spell
+        if isinstance(event, VoiceSpoke):  # it was not played: its characters are needed no more
             event = event._replace(alignment=None)
-        told = to_json(event)
-        return from_json(wanted.tidy(told if words is None else told | {"text": words}))
+        stored = to_json(event)
+        return from_json(wanted.tidy(stored if text is None else stored | {"text": text}))
 
     def _was_spoken_in_a_span(self, now: float) -> bool:
         """Whether a client's audio was: before it arrived, maybe long before, so a second on either side goes too."""
@@ -161,45 +161,45 @@ class RedactedCopy:
         return any(span.touches(at_ms - 1000, at_ms + 1000) for span in self._wanted.spans)
 
     def _speech(self, line: SpeechAudio, samples: bytes) -> tuple[SpeechAudio, bytes]:
-        """An external voice's audio, and when each character of it is heard, which spells what was said."""
+        """An external voice's audio, and the times of its characters, which spell the text."""
         if not line.discarded:
             self._spoken_items[line.context_id] = self._playout.playing
         item_id = self._spoken_items.get(line.context_id)  # None: nobody heard it, so nobody knows when it was
         gone = bool(self._wanted.spans) if item_id is None else item_id in self._wanted.silenced_items
         samples = self._silenced(samples, self._playout.options.upstream_output, gone)
-        if gone or line.context_id in self._telling or "text" in self._wanted.fields:
+        if gone or line.context_id in self._revealing or "text" in self._wanted.fields:
             line = replace(line, alignment=None)
         return line, samples
 
-    def _silenced(self, samples: bytes, sound: AudioFormat, gone: bool) -> bytes:
+    def _silenced(self, samples: bytes, format: AudioFormat, gone: bool) -> bytes:
         """Audio as it may stay: silence, if it is to be `gone`."""
         if gone:
-            self._wanted.removed["ms of sound"] += sound.ms_of(len(samples))
-        return sound.silence(len(samples)) if gone else samples
+            self._wanted.removed["ms of audio"] += format.ms_of(len(samples))
+        return format.silence(len(samples)) if gone else samples
 
 
-def _with_words(one: Any, words: str | None) -> Any:
-    """A command as stored; of one that tells a piece of a text, whose words stand there again, with `words`."""
-    if words is None or not isinstance(one, dict):
-        return one
-    if "text" in one:
-        return one | {"text": words}
-    body = one.get("body")
-    return one | {"body": body | {"delta": words}} if isinstance(body, dict) and "delta" in body else one
+def _with_text(command: Any, text: str | None) -> Any:
+    """A command as stored, with `text` in place of the piece of a text that it sends."""
+    if text is None or not isinstance(command, dict):
+        return command
+    if "text" in command:
+        return command | {"text": text}
+    body = command.get("body")
+    return command | {"body": body | {"delta": text}} if isinstance(body, dict) and "delta" in body else command
 
 
-def _contexts_that_tell(recording: Recording, wanted: Redaction) -> frozenset[str]:
-    """The contexts of a voice in whose words, put together from their characters, a pattern finds something."""
+def _revealing_contexts(recording: Recording, wanted: Redaction) -> frozenset[str]:
+    """The contexts of a voice in whose text, put together from its characters, a pattern finds something."""
     if not wanted.patterns or not (recording.folder / VOICE_AUDIO).exists():
         return frozenset()
-    words: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for entry in recording.entries():
         if isinstance(entry.line, SpeechAudio) and entry.line.alignment is not None:
-            words.setdefault(entry.line.context_id, []).extend(entry.line.alignment.chars)
+            texts.setdefault(entry.line.context_id, []).extend(entry.line.alignment.chars)
     return frozenset(
         context_id
-        for context_id, chars in words.items()
-        if any(one.spans("".join(chars)) for one in wanted.patterns.values())
+        for context_id, chars in texts.items()
+        if any(pattern.spans("".join(chars)) for pattern in wanted.patterns.values())
     )
 
 
@@ -219,8 +219,8 @@ def rendered(line: Line) -> bytes:
         case OutputAudio(now, n_bytes, discarded=discarded, frame=frame):
             return line_of({"now": now, "out": n_bytes, **_around(frame), **({"discarded": True} if discarded else {})})
         case SpeechAudio(now, n_bytes, context_id, alignment, discarded, do):
-            told = load(speech_line(now, n_bytes, context_id, alignment, (), discarded))
-            return line_of(told | ({"do": list(do)} if do else {}))
+            stored = load(speech_line(now, n_bytes, context_id, alignment, (), discarded))
+            return line_of(stored | ({"do": list(do)} if do else {}))
         case Sent(now, n_bytes, crc, kept):
             return sent_line(now, n_bytes, crc, kept=kept)
         case Gap():
@@ -232,7 +232,7 @@ def rendered(line: Line) -> bytes:
 def _happened(line: Happened) -> bytes:
     event, do = line.event, None if line.do is None else list(line.do)
     if isinstance(event, TextDelta) and do == [to_json(TellText(event.text))]:
-        return words_line(event, line.now, (TellText(event.text),))
+        return text_line(event, line.now, (TellText(event.text),))
     return line_of(happened_object(event, line.now, do, line.raised or "")[0])
 
 

@@ -66,7 +66,8 @@ def _begun(recording: Recording) -> VerifyResult:
     result = VerifyResult(exact=header.made_on == here)
     if not result.exact:
         result.notes.append(
-            f"recorded on {_words(header.made_on)}, run on {_words(here)}: converted samples may differ by {TOLERANCE}"
+            f"recorded on {_listed(header.made_on)}, run on {_listed(here)}: "
+            f"converted samples may differ by {TOLERANCE}"
         )
     if header.converted:
         result.notes.append(
@@ -128,11 +129,11 @@ class _Verifier:
 
 
 def _distance(then: Any, now: bytes, encoding: str) -> int:
-    """How far two stretches of audio are apart, at most."""
+    """How far the samples of two stretches of audio are apart, at most."""
     kind = "<i2" if encoding == "pcm16" else "u1"
-    one, other = np.frombuffer(then, kind).astype(np.int64), np.frombuffer(now, kind).astype(np.int64)
-    return int(np.abs(one - other).max(initial=0))
+    recorded, today = (np.frombuffer(samples, kind).astype(np.int64) for samples in (then, now))
+    return int(np.abs(recorded - today).max(initial=0))
 
 
-def _words(platform: dict[str, str]) -> str:
+def _listed(platform: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in platform.items())

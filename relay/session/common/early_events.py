@@ -1,4 +1,4 @@
-"""What a client says before the upstream is configured: kept in order, bounded, and handled when it is (D5)."""
+"""A client's events before the upstream is configured: kept in order, bounded, and handled when it is (D5)."""
 
 from typing import Generic, TypeVar
 

@@ -19,13 +19,13 @@ class MediaLedger:
         self.input_bytes = 0
         """The client's audio, in its own format, since the session began; the uplink adds each frame."""
         self.dropped_input_bytes = 0
-        """What of it was held back for too long and dropped, always the oldest that was held."""
+        """How much of it was dropped: the oldest of what was held too long."""
         self.output_bytes = 0
         """The upstream's audio that was accepted, in the upstream's format."""
         self.output_at = started_at
         """When the last of it came."""
         self.plays_until = started_at
-        """When a client that plays at once has played it; counted only where `add_output` is told its length."""
+        """When a client that plays at once has played it; counted by `add_played_at_once` alone."""
         self._parts: dict[PartKey, int] = {}
 
     @property

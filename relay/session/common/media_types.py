@@ -22,17 +22,18 @@ class AudioDelta(NamedTuple):
 
 
 class SpeechDelta(NamedTuple):
-    """Audio of an external voice in the upstream's format, and when its characters are spoken if the voice told it."""
+    """Audio of an external voice in the upstream's format, and when its characters are spoken, where known."""
 
     context_id: str
     samples: bytes
     alignment: Alignment | None = None
 
 
-class AudioFrame(NamedTuple):
-    """A delta as a whole event on its way to a Realtime client: `raw` holds `n_bytes` of audio in base64, or text.
+class DeltaFrame(NamedTuple):
+    """A delta of audio or text as a whole event on its way to a Realtime client.
 
-    `audio_at` is where its text begins; -1 in an event of another shape than usual.
+    `raw` holds `n_bytes` of audio in base64, which begins at `audio_at`. A delta of text has no audio: `n_bytes` is 0.
+    `audio_at` is -1 for text, and for audio in an event of unusual shape.
     """
 
     raw: Chunk

@@ -23,7 +23,7 @@ WAKE_MARGIN_S = 0.001
 
 
 class PlayoutClock:
-    """Where a client that plays at once, in real time and without gaps, stands in the stream of all its audio.
+    """The position in the stream of all its audio of a client that plays at once, in real time and without gaps.
 
     The clock runs in ms of audio. It stops when the client has run dry. An acknowledgement moves it.
     """
@@ -62,7 +62,7 @@ class PlayoutClock:
         return self.sent_ms - self.position_ms(now)
 
     def sync(self, position_ms: float, now: float) -> None:
-        """The client said where it stands."""
+        """The client reported its position."""
         self._base_ms, self._base_now = min(position_ms, self.sent_ms), now
 
     def clear(self, now: float) -> None:
@@ -130,7 +130,7 @@ class PlayoutPacing:
         return allowed_bytes
 
     def next_piece_at(self, n_bytes: int, now: float) -> float:
-        """When the next piece of `n_bytes` that wait may go, if the client is not heard of before."""
+        """When the next piece of `n_bytes` that wait may go, unless the client reports its position before."""
         piece_ms = min(n_bytes / self._bytes_per_ms, self._piece_ms)
         room_ms = self._max_ahead_ms - self._clock.ahead_ms(now)
         return now + (piece_ms - room_ms) / 1000 + WAKE_MARGIN_S
@@ -153,7 +153,7 @@ class PlayoutPacing:
                 segment.ended = True
 
     def sync(self, item_id: str, played_ms: int, now: float) -> None:
-        """The client told its position in an item: the pacing goes by it, and not by the estimate."""
+        """The client reported its position in an item, which replaces the estimate."""
         for segment in self._segments:
             if segment.key[0] == item_id:
                 self._clock.sync(segment.start_ms + min(played_ms, segment.sent_ms), now)

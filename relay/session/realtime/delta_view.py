@@ -3,27 +3,28 @@
 from collections.abc import Mapping, Sized
 from typing import Any
 
+from audio.formats import PCM16_24K, REALTIME_FORMATS
 from relay.core.hidden import HiddenItems
-
-_BYTES_PER_MS = {"audio/pcm": 48, "audio/pcmu": 8, "audio/pcma": 8}
 
 
 class DeltaView:
     """What is rewritten around a delta's text, and how much of it is a millisecond of audio."""
 
-    __slots__ = ("_hidden", "bytes_per_ms", "hidden_outputs")
+    __slots__ = ("_hidden", "are_events", "bytes_per_ms", "hidden_outputs")
 
     def __init__(self, hidden: HiddenItems) -> None:
         self._hidden = hidden
         self.hidden_outputs: Sized = hidden.outputs
         """The responses under way whose deltas have to be rewritten: some output before them is hidden."""
-        self.bytes_per_ms = _BYTES_PER_MS["audio/pcm"]
+        self.are_events = False
+        """Whether deltas go to the rules: while events of the upstream's wait there, and after the session's end."""
+        self.bytes_per_ms = PCM16_24K.bytes_per_ms
 
     def learn(self, output_format: Any) -> None:
         """The session's output format is in force: `{"type": "audio/pcm", …}`."""
         kind = output_format.get("type") if isinstance(output_format, Mapping) else None
-        if isinstance(kind, str):
-            self.bytes_per_ms = _BYTES_PER_MS.get(kind, self.bytes_per_ms)
+        if isinstance(kind, str) and kind in REALTIME_FORMATS:
+            self.bytes_per_ms = REALTIME_FORMATS[kind].bytes_per_ms
 
     def rewrite(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """A delta's event, given without its text, as the client sees it; the same object if nothing changes."""

@@ -99,7 +99,7 @@ TRANSLATED: list[tuple[dict[str, Any], list[Line]]] = [
         [Happened(1.5, rt.UpstreamSaid(b"{}", {}), (to_json(rt.TellClient(BODY)),))],
     ),
     ({"in": 2, "head": "<", "tail": ">"}, [InputAudio(1.5, 2, Frame("<", ">"))]),
-    ({"in": 2, "said": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",), None, 2, Frame(said=BODY))]),
+    ({"in": 2, "said": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",), None, 2)]),
     ({"out": 2, "head": "<", "tail": ">", "read": True}, [OutputAudio(1.5, 2, frame=Frame("<", ">"))]),
     (
         {"out": 2, "head": "<", "tail": ">", "do": [{"t": "TellClient", "body": {

@@ -33,18 +33,18 @@ from relay.recording.format.write import (
     encode_commands,
     end_line,
     event_line,
+    event_object,
     gap_line,
     input_frame_line,
     input_lines,
     line_of,
     output_frame_line,
     output_line,
-    realtime_object,
     sent_line,
     speech_line,
-    words_line,
+    text_line,
 )
-from relay.session.common.media_types import AudioFrame
+from relay.session.common.media_types import DeltaFrame
 from tests.recording.format.test_serialize import any_of
 
 LINED_EVENTS = [row.kind for row in EVENTS if row.kind not in (rt.ClientSaid, rt.UpstreamSaid)]
@@ -119,10 +119,10 @@ def test_when_the_characters_of_a_secret_sound_is_not_written() -> None:
 @given(st.text(max_size=20), st.booleans())
 def test_words_that_are_only_told_are_short(text: str, spoken: bool) -> None:
     event = ev.TextDelta("resp_1", "item_1", 1, text, spoken)
-    raw = words_line(event, 2.5, (cmd.TellText(text),))
+    raw = text_line(event, 2.5, (cmd.TellText(text),))
     assert b"send_text_delta" not in raw
     assert read(raw) == Happened(2.5, event, ({"t": "send_text_delta", "text": text},))
-    assert read(words_line(event, 2.5, ())) == read(event_line(event, 2.5, ()))
+    assert read(text_line(event, 2.5, ())) == read(event_line(event, 2.5, ()))
 
 
 APPEND = '{"type":"input_audio_buffer.append","audio":"%s"}'
@@ -152,7 +152,7 @@ def test_an_append_comes_back_as_it_was(shape: str, samples: bytes) -> None:
 @given(samples=st.binary(min_size=1, max_size=40), is_usual=st.booleans())
 def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
     frame = (DELTA % pybase64.b64encode_as_string(samples)).encode()
-    raw, cut = output_frame_line(1.5, AudioFrame(frame, len(samples), DELTA.index("%s") if is_usual else -1))
+    raw, cut = output_frame_line(1.5, DeltaFrame(frame, len(samples), DELTA.index("%s") if is_usual else -1))
     line = read(raw)
     assert isinstance(line, OutputAudio)
     assert (cut, line.n_bytes, line.discarded) == (samples, len(samples), False)
@@ -163,7 +163,7 @@ def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
 def test_bits_that_base64_does_not_use_are_not_kept() -> None:
     raw, samples = input_frame_line(1.5, (APPEND % "AAB=").encode())
     assert (read(raw), samples) == (InputAudio(1.5, 2), bytes(2))
-    raw, samples = output_frame_line(1.5, AudioFrame((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
+    raw, samples = output_frame_line(1.5, DeltaFrame((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
     line = read(raw)
     assert isinstance(line, OutputAudio)
     assert (line.n_bytes, samples) == (2, bytes(2))
@@ -183,25 +183,25 @@ def test_what_the_uplink_takes_for_no_append_is_no_line(frame: str) -> None:
 @pytest.mark.parametrize("is_usual", [True, False])
 def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes: int, is_usual: bool) -> None:
     frame = (DELTA % delta).encode()
-    raw, samples = output_frame_line(1.5, AudioFrame(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
+    raw, samples = output_frame_line(1.5, DeltaFrame(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
     assert (read(raw), samples) == (Happened(1.5, rt.UpstreamSaid(frame, {}), ("=",)), b"")
     assert b"read" not in raw
 
 
 def test_an_event_passed_on_says_so_by_saying_nothing() -> None:
     said = rt.ClientSaid({"type": "response.create"})
-    line, samples = realtime_object(said, 1.5, (rt.TellUpstream(said.body),))
+    line, samples = event_object(said, 1.5, (rt.TellUpstream(said.body),))
     assert (line, samples) == ({"now": 1.5, "up": {"type": "response.create"}}, b"")
     assert read(line_of(line)) == Happened(1.5, said, ("=",))
     heard = rt.UpstreamSaid(b'{"type":"x"}', {"type": "x"})
-    line, _ = realtime_object(heard, 1.5, ())
+    line, _ = event_object(heard, 1.5, ())
     assert line == {"now": 1.5, "down": '{"type":"x"}', "read": True, "do": []}
     assert read(line_of(line)) == Happened(1.5, heard, ())
 
 
 def test_audio_in_an_event_that_was_read_stands_apart() -> None:
     body = {"type": "input_audio_buffer.append", "audio": "AAAA", "event_id": "e1"}
-    line, samples = realtime_object(rt.ClientSaid(body), 1.5, (rt.TellUpstream({**body, "audio": "AAAA" * 200}),))
+    line, samples = event_object(rt.ClientSaid(body), 1.5, (rt.TellUpstream({**body, "audio": "AAAA" * 200}),))
     assert samples == bytes(3)
     assert line["said"] == {"type": "input_audio_buffer.append", "event_id": "e1"}
     assert line["do"][0]["body"]["audio"] == "800 characters"
@@ -291,5 +291,5 @@ def test_a_line_that_nobody_wrote_is_a_value_error_and_nothing_else(line: bytes)
 
 def test_a_delta_that_is_nested_deeply_is_written_down() -> None:
     raw = b'{"type":"response.output_text.delta","x":%b}' % (b"[" * 900 + b"]" * 900)
-    line, _ = output_frame_line(1.0, AudioFrame(raw, 0, -1))
+    line, _ = output_frame_line(1.0, DeltaFrame(raw, 0, -1))
     assert read(line) == Happened(1.0, rt.UpstreamSaid(raw, {}), ("=",))

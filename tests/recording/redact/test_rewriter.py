@@ -58,7 +58,7 @@ def test_a_line_is_read_as_it_was_written(line: Line) -> None:
 
 def test_a_clients_audio_stands_in_its_file_alone() -> None:
     event = ClientSaid({**SAID, "audio": "AAAA"})
-    raw = rendered(Happened(1.5, event, (PASSED_ON,), None, 3, Frame(said=SAID)))
+    raw = rendered(Happened(1.5, event, (PASSED_ON,), None, 3))
     assert orjson.loads(raw) == {"now": 1.5, "in": 3, "said": SAID}
 
 

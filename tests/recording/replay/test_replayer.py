@@ -15,9 +15,17 @@ from relay.recording.format.read import read_line
 from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.reader import Entry
 from relay.recording.replay.replayer import Difference, Replayer
-from relay.session.common.media_types import AudioDelta, AudioFrame
+from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.wire.front import FrontCodec
-from tests.support.tapes import SIXTEEN, T0, Event, Tape, conversation, microphone, voiced_conversation
+from tests.support.scripted_recordings import (
+    SIXTEEN,
+    T0,
+    Event,
+    ScriptedRecording,
+    conversation,
+    microphone,
+    voiced_conversation,
+)
 
 BEGINNING = Beginning("rs_1", SessionConfig(), DeviceOptions(SIXTEEN, SIXTEEN), Principal(), T0)
 VOICED = Beginning(
@@ -27,10 +35,10 @@ VOICED = Beginning(
 
 
 def journal(events: list[Event], beginning: Beginning = BEGINNING) -> list[Entry]:
-    tape = Tape(beginning)
+    recording = ScriptedRecording(beginning)
     for after_s, happening in events:
-        tape.add(happening, T0 + after_s)
-    lines = [line for raw in bytes(tape.journal).splitlines() for line in read_line(raw, 2)]
+        recording.add(happening, T0 + after_s)
+    lines = [line for raw in bytes(recording.journal).splitlines() for line in read_line(raw, 2)]
     return [Entry(number, line) for number, line in enumerate((one for one in lines if not isinstance(one, Sent)), 1)]
 
 
@@ -46,7 +54,9 @@ def test_the_same_rules_do_the_same() -> None:
 
 def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = journal(conversation())
-    monkeypatch.setattr(turns, "LATENCY_WAIT_S", 0.1)  # a tick tells the latency that an acknowledgement told before
+    monkeypatch.setattr(
+        turns, "LATENCY_WAIT_S", 0.1
+    )  # then the deadline reports what the acknowledgement reported before
     monkeypatch.setattr(turns.Turns, "acknowledged", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
@@ -139,7 +149,7 @@ def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -
 def test_a_delta_whose_audio_could_not_be_cut_out_counts_as_it_did(delta: str) -> None:
     raw = b'{"type":"response.output_audio.delta","item_id":"item_1","delta":%b}' % delta.encode()
     (frame,) = FrontCodec().decode_upstream(raw)
-    assert isinstance(frame, AudioFrame)
+    assert isinstance(frame, DeltaFrame)
     line, samples = output_frame_line(1.0, frame)
     assert not samples
     replayer = Replayer(Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), 0.0))

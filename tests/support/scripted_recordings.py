@@ -33,7 +33,7 @@ from relay.recording.format.write import (
     output_line,
     sent_line,
     speech_line,
-    words_line,
+    text_line,
 )
 from relay.recording.header import Header
 from relay.recording.replay.session import ReplayedSession
@@ -140,7 +140,7 @@ def voiced_conversation() -> list[Event]:
     return sorted([*turn, *spoken], key=lambda one: one[0])
 
 
-class Tape:
+class ScriptedRecording:
     """A session and what is written of it; what goes to the client goes at once."""
 
     def __init__(self, beginning: Beginning) -> None:
@@ -171,7 +171,7 @@ class Tape:
     def _event(self, event: ev.Event, now: float) -> None:
         commands = self.session.handle(event, now)
         if isinstance(event, ev.TextDelta):
-            self._write(words_line(event, now, commands))
+            self._write(text_line(event, now, commands))
         else:
             self._write(event_line(event, now, commands))
         self._playout.follow(InputAudio(now, 0), b"", commands)
@@ -208,7 +208,7 @@ def make_recording(
     root: Path,
     events: Iterable[Event] | None = None,
     *,
-    session_id: str = "rs_tape",
+    session_id: str = "rs_scripted",
     options: DeviceOptions | None = None,
     started: datetime = STARTED,
     identity: str = "key-0123456789ab",
@@ -227,13 +227,13 @@ def make_recording(
     beginning = Beginning(session_id, config, options, Principal(identity), T0, SpeechRules() if voice_id else None)
     header = Header(beginning, started, "url (example)", "scripted")
     folder = root / folder_name(header.stamp, session_id)
-    tape, now = Tape(beginning), T0
+    recording, now = ScriptedRecording(beginning), T0
     for after_s, happening in events if events is not None else conversation():
         now = T0 + after_s
-        tape.add(happening, now)
-    journal = bytes(tape.journal) + (end_line(now, "closed") if ended else b"")
+        recording.add(happening, now)
+    journal = bytes(recording.journal) + (end_line(now, "closed") if ended else b"")
     files = Files(folder, header.to_json())
-    client, model, spoken, sent = (bytes(tape.audio[name]) for name in AUDIO)
+    client, model, spoken, sent = (bytes(recording.audio[name]) for name in AUDIO)
     files.put(Batch((client, model, spoken, sent), change(journal), 1, T0, now))
     files.close()
     return folder
