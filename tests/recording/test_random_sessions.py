@@ -20,13 +20,14 @@ from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.policy import Policy, Principal
+from relay.core.realtime_events import UpstreamSaid
 from relay.core.values import Alignment, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.bundle import bundle
 from relay.recording.folder import CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
-from relay.recording.format.lines import Happened, InputAudio, Sent, SpeechAudio
+from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.header import Header
-from relay.recording.reader import Recording
+from relay.recording.reader import Entry, Recording
 from relay.recording.redaction import redaction
 from relay.recording.replay.replayer import Replayer
 from relay.recording.replay.verify import verify
@@ -40,7 +41,7 @@ from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import SpeechDelta
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.elevenlabs import VoiceOutput
-from relay.wire.front import FrontCodec
+from relay.wire.front import AUDIO_DELTA, FrontCodec
 from relay.wire.realtime import RealtimeCodec
 from tests.support.runtime_stage import TwoEnds, joined
 from tests.support.virtual_time import in_virtual_time, pass_time
@@ -143,9 +144,12 @@ class RecordedEnds(TwoEnds):
         return any(kind.endswith((" close", " cut")) for kind, _ in self.sent)
 
     def assert_audio_is_recorded(self) -> None:
-        """Both ends' audio stands in its file, byte for byte, whatever became of it."""
-        files = files_of(self.folder)
-        for kept, came in ((files[CLIENT_AUDIO], self.said), (files[UPSTREAM_AUDIO], self.spoken)):
+        """Both ends' audio is there, byte for byte, whatever became of it.
+
+        Deltas that came before a Realtime session was ready, or after its end, stand in events.
+        """
+        spoken = b"".join(map(_spoken, Recording(self.folder).entries()))
+        for kept, came in ((files_of(self.folder)[CLIENT_AUDIO], self.said), (spoken, self.spoken)):
             assert kept == came[: len(kept)]
             assert self.hung_up or len(kept) == len(came)
 
@@ -223,6 +227,15 @@ class RecordedEnds(TwoEnds):
             case _:
                 raise AssertionError(what)
         self.hear(json.dumps(event, separators=((", ", ": ") if value % 13 == 12 else (",", ":"))).encode())
+
+
+def _spoken(entry: Entry) -> bytes:
+    """The upstream's audio in a line."""
+    event = entry.line.event if isinstance(entry.line, Happened) else None
+    if isinstance(event, UpstreamSaid) and event.body.get("type") == AUDIO_DELTA:
+        delta = event.body["delta"]
+        return pybase64.b64decode(delta) if isinstance(delta, str) and delta != "no base64" else b""
+    return bytes(entry.samples) if isinstance(entry.line, OutputAudio) else b""
 
 
 DELTA_BYTES = (4800, 960, 2, 0, 1, 961, 48_000, 60_000)
