@@ -17,11 +17,11 @@ from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from relay.azure import AzureResource, azure_endpoint
-from relay.core.limits import SessionLimits
 from relay.core.redact import redact
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
+from relay.session.common.limits import SessionLimits
 from relay.target import Upstream, is_url, names_model, realtime_url
 
 ENGINE = "local"

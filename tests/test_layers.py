@@ -17,7 +17,9 @@ LAYERS: dict[str, set[str]] = {
     "relay.terminal": {"relay.escaping"},
     "relay.core": {"audio", "relay.session"},  # both hold rules: what is new is in relay.session
     "relay.session": {"audio", "relay.core"},
-    "relay.wire": {"audio", "relay.core", "relay.session"},
+    "relay.wire": {"audio", "relay.core", "relay.protocols", "relay.session"},
+    "relay.protocols": {"audio", "relay.core", "relay.session", "relay.wire"},  # what is new is in relay.protocols
+    "relay.upstreams": {"audio", "relay.core", "relay.errors", "relay.protocols", "relay.session", "relay.wire"},
     "relay.no_redirects": set(),
     "relay.child_environment": set(),
     "relay.peers": {"audio", "relay.core", "relay.errors", "relay.no_redirects", "relay.session", "relay.wire"},
@@ -36,7 +38,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.loopback": set(),
     "relay.azure": {"relay.loopback"},
     "relay.target": {"relay.azure"},
-    "relay.config": {"relay.azure", "relay.core", "relay.errors", "relay.loopback", "relay.target"},
+    "relay.config": {"relay.azure", "relay.core", "relay.errors", "relay.loopback", "relay.session", "relay.target"},
     "relay.spending": {"relay.core", "relay.errors"},
     "relay.logs": {"relay.core", "relay.escaping", "relay.log_lines"},
     "relay.auth": {
@@ -193,7 +195,7 @@ LAYERS: dict[str, set[str]] = {
     "tools": {"relay"},
 }
 
-PURE = ("audio", "relay.core", "relay.escaping", "relay.session", "relay.wire")
+PURE = ("audio", "relay.core", "relay.escaping", "relay.protocols", "relay.session", "relay.wire")
 IMPURE = {
     "aiohttp", "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "picows", "random", "secrets",
     "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request", "uuid",

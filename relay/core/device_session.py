@@ -30,12 +30,12 @@ from relay.core.commands import (
 )
 from relay.core.farewell import Farewell
 from relay.core.hello import grant
-from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.server_parts import ServerParts
 from relay.core.turns import MAX_TYPED_TURNS, Turns
 from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
 from relay.session.common.early_events import EarlyEvents
+from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
 

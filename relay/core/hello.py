@@ -118,6 +118,7 @@ def _options(options: DeviceOptions, hello: Hello, allowed: set[str]) -> DeviceO
         output=hello.output if "output" in allowed and hello.output else options.output,
         max_ahead_ms=hello.max_ahead_ms if "maxAheadMs" in allowed else options.max_ahead_ms,
         half_duplex=bool(hello.half_duplex) if "duplex" in allowed else options.half_duplex,
+        upstream=options.upstream,
     )
 
 

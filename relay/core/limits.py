@@ -1,6 +1,4 @@
-"""What one session may take of the relay: how fast it sends, how long it is quiet, how long it lasts."""
-
-from dataclasses import dataclass
+"""How fast one client may send."""
 
 from audio.formats import AudioFormat
 
@@ -37,22 +35,6 @@ REALTIME_EVENT_CREDIT = 2000.0
 REALTIME_EVENT_BURST = 50.0
 MEMBERS_PER_MESSAGE = 25
 """A message of more members counts as several: the rules take up to 2 µs for each, and 50 µs for a small message."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """How long a session may last, and how long its client may be quiet; None for as long as it likes."""
-
-    max_duration_s: float | None = None
-    max_idle_s: float | None = None
-
-    def ends_at(self, started_at: float) -> float | None:
-        """When a session that began at `started_at` has lasted as long as it may."""
-        return None if self.max_duration_s is None else started_at + self.max_duration_s
-
-    def idle_at(self, active_at: float) -> float | None:
-        """When a session that was last active at `active_at` has been idle as long as it may."""
-        return None if self.max_idle_s is None else active_at + self.max_idle_s
 
 
 class Allowance:

@@ -16,7 +16,6 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS, REVOKED
 from relay.core.hidden import HiddenItems
-from relay.core.limits import SessionLimits
 from relay.core.parting import Parting
 from relay.core.policy import Principal
 from relay.core.policy_table import Denied, check_session, with_limits
@@ -39,6 +38,7 @@ from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts
 from relay.core.values import ToolSpec
 from relay.session.common.early_events import EarlyEvents
+from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
 from relay.session.realtime.delta_view import DeltaView

@@ -156,11 +156,29 @@ class SessionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamCapabilities:
+    """What an upstream can do that others cannot; the defaults are those of OpenAI's Realtime API.
+
+    `input_pcm` and `output_pcm` are the only PCM that it takes and gives. `has_g711`: it takes and gives G.711 as well.
+    `truncates`: an answer that was cut off can be truncated in its history; otherwise the upstream does so by itself.
+    """
+
+    input_pcm: AudioFormat = UPSTREAM_PCM
+    output_pcm: AudioFormat = UPSTREAM_PCM
+    has_g711: bool = True
+    truncates: bool = True
+
+
+OPENAI_CAPABILITIES = UpstreamCapabilities()
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceOptions:
     """What a device client and the relay have agreed on for their side of the wire.
 
     `half_duplex`: the device hears its own speaker, so its microphone counts as silent while an item plays.
     `external_voice`: the sound does not come from the upstream, but from a voice that has all formats but 48 kHz.
+    `upstream`: what the upstream can do, None for `OPENAI_CAPABILITIES`.
     """
 
     input: AudioFormat = AudioFormat("pcm16", 16_000)
@@ -168,18 +186,26 @@ class DeviceOptions:
     max_ahead_ms: int | None = 1000
     half_duplex: bool = False
     external_voice: bool = False
+    upstream: UpstreamCapabilities | None = None
+
+    @property
+    def capabilities(self) -> UpstreamCapabilities:
+        """What the upstream can do."""
+        return self.upstream or OPENAI_CAPABILITIES
 
     @property
     def upstream_input(self) -> AudioFormat:
-        """The format the upstream gets: G.711 untouched, all PCM as 24 kHz."""
-        return UPSTREAM_PCM if self.input.encoding == "pcm16" else self.input
+        """The format that the upstream gets: its own PCM, or the client's G.711 where it takes that."""
+        upstream = self.capabilities
+        return self.input if self.input.encoding != "pcm16" and upstream.has_g711 else upstream.input_pcm
 
     @property
     def upstream_output(self) -> AudioFormat:
         """The format asked of whoever speaks: the upstream by the same rule as for the input, or an external voice."""
+        upstream = self.capabilities
         if self.external_voice and self.output.rate_hz <= UPSTREAM_PCM.rate_hz:
             return self.output
-        return UPSTREAM_PCM if self.output.encoding == "pcm16" else self.output
+        return self.output if self.output.encoding != "pcm16" and upstream.has_g711 else upstream.output_pcm
 
 
 @dataclass(frozen=True, slots=True)

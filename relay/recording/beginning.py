@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from relay.core.device_session import DeviceSession
-from relay.core.limits import SessionLimits
 from relay.core.policy import Principal
 from relay.core.realtime_session import RealtimeSession
 from relay.core.values import UPSTREAM_PCM, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import orjson
 
 from relay import __version__
-from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, Principal
 from relay.core.redact import clean
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
@@ -19,6 +18,7 @@ from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.folder import HEADER, RecordingError, read_json
 from relay.recording.format.serialize import FORMAT_2, plain
 from relay.recording.format.version1 import FORMAT_1
+from relay.session.common.limits import SessionLimits
 
 FORMAT: Final = 2
 """What is written; format 1 is read as well."""

@@ -5,7 +5,8 @@ import pytest
 from audio.formats import PCM16_16K
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.limits import Allowance, SessionLimits, device_allowance, message_allowance
+from relay.core.limits import Allowance, device_allowance, message_allowance
+from relay.session.common.limits import SessionLimits
 from tests.support.device_script import Script, audio, done, kinds, microphone
 
 BYTES_PER_S = 32_000

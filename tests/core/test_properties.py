@@ -16,8 +16,8 @@ from audio.formats import PCM16_16K, PCM16_24K, PCMU
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import MAX_UPDATES, DeviceSession, Phase
-from relay.core.limits import SessionLimits
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.common.limits import SessionLimits
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import decode_audio
 from relay.wire.device import DeviceCodec

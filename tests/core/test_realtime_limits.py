@@ -4,7 +4,8 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.limits import SessionLimits, realtime_bytes_allowance, realtime_event_allowance
+from relay.core.limits import realtime_bytes_allowance, realtime_event_allowance
+from relay.session.common.limits import SessionLimits
 from tests.support.realtime_stage import RealtimeStage
 
 

@@ -13,7 +13,6 @@ from audio.formats import AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core import realtime_events as rt
-from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, RealtimePolicy
 from relay.core.values import (
     Alignment,
@@ -24,8 +23,10 @@ from relay.core.values import (
     SpeechRules,
     ToolSpec,
     TurnDetection,
+    UpstreamCapabilities,
     Usage,
 )
+from relay.session.common.limits import SessionLimits
 
 
 class Row(NamedTuple):
@@ -201,7 +202,8 @@ VALUES = (
         "voice instructions language voice_accent voice_tone turn transcription_model noise_reduction input_format "
         "output_format tools max_output_tokens effort",
     ),
-    _row(DeviceOptions, "options", "input output max_ahead_ms half_duplex external_voice"),
+    _row(DeviceOptions, "options", "input output max_ahead_ms half_duplex external_voice upstream"),
+    _row(UpstreamCapabilities, "upstream_capabilities", "input_pcm output_pcm has_g711 truncates"),
     _row(SpeechRules, "speech", "mode fallback_voice"),
     _row(SessionLimits, "limits", "max_duration_s max_idle_s"),
     _row(

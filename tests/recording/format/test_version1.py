@@ -10,7 +10,6 @@ from audio.formats import AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core import realtime_events as rt
-from relay.core.limits import SessionLimits
 from relay.core.policy import Policy, RealtimePolicy
 from relay.core.values import (
     Alignment,
@@ -27,6 +26,7 @@ from relay.recording.format.lines import Frame, Happened, InputAudio, Line, Outp
 from relay.recording.format.read import read_line
 from relay.recording.format.serialize import to_json
 from relay.recording.format.version1 import FORMAT_1
+from relay.session.common.limits import SessionLimits
 
 NAMES: dict[str, list[str]] = json.loads((Path(__file__).parent / "names_of_format_1.json").read_text())
 """Its classes and their fields, complete."""

@@ -1,0 +1,87 @@
+"""What the relay needs to know of a protocol that clients speak.
+
+There are two kinds, by who owns the turns. In a device session the relay does: it answers, interrupts, runs tools and
+paces the audio, and a `ClientCodec` puts that into the client's words. In a Realtime session the client does, in
+OpenAI's protocol or a dialect of it.
+
+A new protocol is a codec module, a row in `relay.protocols.registry`, and a test.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from audio.framing import Chunk
+from relay.core.commands import ClientMessage, PlayEnd, PlayStart
+from relay.core.events import ClientEvent
+from relay.core.known_secrets import KnownSecrets
+from relay.core.values import DeviceOptions
+from relay.session.common.media_types import PartKey
+
+
+class ClientCodec(Protocol):
+    """One connection's codec, for a client of a session whose turns the relay owns."""
+
+    encode_audio: Callable[[PartKey, Chunk], Sequence[bytes]] | None
+    """Audio of a content part, in the client's format, as text messages. None: each chunk is a binary message."""
+
+    def decode_text(self, message: bytes) -> ClientEvent | bytes | None:
+        """A text message as an event, or as audio in the client's format; None if it means nothing to a session.
+
+        What makes no sense is a `ClientFault` that names the field and the fix. How a client acknowledges playback is
+        the codec's business: it returns `Playback` with an item and a position.
+        """
+
+    def encode(self, message: ClientMessage | PlayStart | PlayEnd) -> bytes | None:
+        """A message to the client as a text message; None where the protocol has no word for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientProtocol:
+    """A protocol that clients speak over WebSocket at `paths`."""
+
+    name: str
+    paths: tuple[str, ...]
+    max_message_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClientProtocol(ClientProtocol):
+    """A protocol of clients whose turns the relay owns."""
+
+    codec: Callable[[KnownSecrets], ClientCodec]
+    """Makes the codec of one connection. The secrets are removed from all messages but text deltas."""
+    options: DeviceOptions = DeviceOptions()  # frozen
+    """What a session begins with."""
+    reads_query: bool = False
+    """Whether the client may choose format, rate and voice in the query of its URL."""
+    sends_binary_audio: bool = True
+    """Whether a binary message of the client's is audio; otherwise it is a fault."""
+
+
+class Dialect(Protocol):
+    """Another way of speaking the Realtime protocol, on one side of the relay; GA is on the other."""
+
+    def up(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """An event on its way to the upstream."""
+
+    def down(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """An event on its way to the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a client's request to open a connection says of the dialect that it speaks."""
+
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    subprotocols: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeClientProtocol(ClientProtocol):
+    """OpenAI's Realtime protocol, for clients that own their turns."""
+
+    dialect: Callable[[Opening], Dialect | None]
+    """The dialect of one connection; None for GA."""

@@ -1,0 +1,40 @@
+"""Times and bounds that several rules share, and how long a session may last."""
+
+from dataclasses import dataclass
+
+CONNECT_TIMEOUT_S = 20.0
+"""How long after its beginning a session must be ready."""
+MAX_FAULTS = 10
+FAULT_WINDOW_S = 60.0
+"""A client that makes `MAX_FAULTS` mistakes within this time is disconnected."""
+
+RESPONSE_AFTER_SPEECH_S = 3.0
+"""How long after the user's speech the upstream's own response is awaited before one that is due is requested."""
+MAX_SPEECH_S = 120.0
+"""How long the user counts as speaking if the upstream never reports the end."""
+REFUSED_RETRY_S = 1.0
+"""When a response is requested again that was refused because another one was active."""
+STALL_S = 30.0
+"""How long a response may go without an event from the upstream before it is given up."""
+
+OWN_IDS = "relay_"
+"""How the ids of the relay's own events begin. A client may not use such ids, and is not told of their errors."""
+MAX_EVENT_ID_CHARS = 512
+
+KEY_REVOKED = "The key that opened this session was revoked; connect with another one."
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a session may last, and how long its client may be quiet; None for no limit."""
+
+    max_duration_s: float | None = None
+    max_idle_s: float | None = None
+
+    def ends_at(self, started_at: float) -> float | None:
+        """When a session that began at `started_at` has lasted as long as it may."""
+        return None if self.max_duration_s is None else started_at + self.max_duration_s
+
+    def idle_at(self, active_at: float) -> float | None:
+        """When a session that was last active at `active_at` has been idle as long as it may."""
+        return None if self.max_idle_s is None else active_at + self.max_idle_s

@@ -1,0 +1,60 @@
+"""Whether the user is speaking, and when a refused response is requested again (D4).
+
+No response is requested while the user is in the middle of a turn. The upstream reports its beginning and its end.
+After the end the upstream's own response is awaited for `RESPONSE_AFTER_SPEECH_S`, and an upstream that never reports
+the end is not believed for longer than `MAX_SPEECH_S`.
+"""
+
+from relay.session.common.limits import MAX_SPEECH_S, REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S
+
+
+class TurnTimers:
+    """What holds a response back besides the one that is active."""
+
+    __slots__ = ("_retry_at", "_speech_ends_by", "is_user_speaking")
+
+    def __init__(self) -> None:
+        self.is_user_speaking = False
+        """Also true after the speech, while the upstream's own response is awaited."""
+        self._speech_ends_by = 0.0
+        self._retry_at: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        speech = self._speech_ends_by if self.is_user_speaking else None
+        return min((time for time in (speech, self._retry_at) if time is not None), default=None)
+
+    @property
+    def is_retry_pending(self) -> bool:
+        """Whether a refused response waits to be requested again."""
+        return self._retry_at is not None
+
+    def tick(self, now: float) -> None:
+        """Let go of what has lasted long enough."""
+        if self.is_user_speaking and now >= self._speech_ends_by:
+            self.is_user_speaking = False
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+
+    def speech_started(self, now: float) -> None:
+        """The user speaks."""
+        self.is_user_speaking = True
+        self._speech_ends_by = now + MAX_SPEECH_S
+
+    def speech_stopped(self, now: float, *, awaits_response: bool) -> None:
+        """The user's speech is over; `awaits_response`: the upstream creates a response by itself."""
+        self._speech_ends_by = now + RESPONSE_AFTER_SPEECH_S
+        self.is_user_speaking = awaits_response
+
+    def speech_over(self) -> None:
+        """The turn was answered, or its audio was cleared."""
+        self.is_user_speaking = False
+
+    def retry_later(self, now: float) -> None:
+        """A response was refused because another one was active."""
+        self._retry_at = now + REFUSED_RETRY_S
+
+    def retry_over(self) -> None:
+        """A response began or ended: nothing is to be waited for any more."""
+        self._retry_at = None

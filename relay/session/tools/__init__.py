@@ -1,0 +1,1 @@
+"""Function calls of the model, in sessions of all kinds."""
