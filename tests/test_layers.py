@@ -110,6 +110,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.peers",
         "relay.recording",
         "relay.runtime",
+        "relay.session",
         "relay.spending",
         "relay.state",
         "relay.target",

@@ -40,7 +40,7 @@ class ServerParts:
     """The server's share of one session: its instructions, and those of its tools that the policy offers."""
 
     def __init__(self, policy: RealtimePolicy, tools: Iterable[ToolSpec]) -> None:
-        self._policy = policy
+        self.policy = policy
         self.tools = {tool.name: tool for tool in tools if policy.allows_tool(tool.name)}
         self.teach = False
         self.client_names: frozenset[str] = frozenset()
@@ -52,7 +52,7 @@ class ServerParts:
     @property
     def hides_tools(self) -> bool:
         """Whether the client must see no trace of the server's tools."""
-        return bool(self.tools) and not self._policy.show_tools
+        return bool(self.tools) and not self.policy.show_tools
 
     def runs(self, name: Any, shadows: frozenset[str] | None = None) -> bool:
         """Whether the relay runs calls of that name: a client's tool wins over a server's unless that is protected."""
@@ -79,7 +79,7 @@ class ServerParts:
     def merge(self, settings: Obj, *, whole: bool = False) -> Obj:
         """A client's session or response settings with the server's share; `whole`: also where the client is silent."""
         if whole or "instructions" in settings:
-            instructions = self._policy.instructions_with(settings.get("instructions"))
+            instructions = self.policy.instructions_with(settings.get("instructions"))
             if instructions is not None:
                 settings["instructions"] = instructions
         if self.tools and (whole or "tools" in settings):
@@ -134,7 +134,7 @@ class ServerParts:
     def _merged_away(self, settings: Mapping[str, Any]) -> Obj:
         """The members of a session or a response that have to be shown otherwise than the upstream has them."""
         changes: Obj = {}
-        own, instructions = self._policy.instructions, settings.get("instructions")
+        own, instructions = self.policy.instructions, settings.get("instructions")
         if own and instructions is not None:
             prefix = own + INSTRUCTIONS_SEPARATOR
             is_merged = isinstance(instructions, str) and instructions.startswith(prefix)

@@ -9,8 +9,8 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.policy import Policy, Principal, RealtimePolicy
 from relay.core.realtime_events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
-from relay.core.realtime_session import RealtimeSession
 from relay.core.values import ToolSpec
+from relay.session.realtime.session import RealtimeSession
 
 Obj = dict[str, Any]
 

@@ -1,0 +1,151 @@
+"""The upstream's events as a Realtime client sees them: without the calls of server tools and their outputs.
+
+A rule takes an event and returns it as the client sees it: the same object if nothing changes, a copy if something
+does, None if the client does not see it. The table at the end names the events whose items decide it, and learns from
+them whose each call is. Any other event is hidden if it is about a hidden item, and shows the session and the response
+in it without the server's share. What the events mean for the turns is the business of `turns`, which reads them
+afterwards.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from relay.core.hidden import HiddenItems
+from relay.core.server_parts import ServerParts
+from relay.session.realtime.response_queue import ResponseQueue
+
+Event = Mapping[str, Any]
+
+
+class ServerEventRewriter:
+    """The client's view of one session; `queue` knows which response has which tools."""
+
+    __slots__ = ("_hidden", "_parts", "_queue")
+
+    def __init__(self, parts: ServerParts, hidden: HiddenItems, queue: ResponseQueue) -> None:
+        self._parts = parts
+        self._hidden = hidden
+        self._queue = queue
+
+    def rewrite(self, body: Event) -> Event | None:
+        """An event as the client sees it, or None."""
+        kind = body.get("type")
+        rule = _RULES.get(kind) if isinstance(kind, str) else None
+        shown = self._other(body) if rule is None else rule(self, body)
+        return self._hidden.renumbered(shown) if shown is not None and self._hidden.outputs else shown
+
+    def _other(self, body: Event) -> Event | None:
+        """An event that is hidden only if it is about something hidden."""
+        about_hidden = self._hidden.is_hidden(body.get("item_id"))
+        if about_hidden or (self._parts.hides_tools and self._hidden.is_servers_call(body.get("call_id"))):
+            return None
+        return self._without_server_parts(self._parts.shown_error(body) if "error" in body else body)
+
+    def _without_server_parts(self, body: Event) -> Event:
+        """The event with the session and the response in it as the client may see them, whatever its type."""
+        for name, show in (("session", self._parts.shown), ("response", self._parts.shown_response)):
+            original = body.get(name)
+            shown = show(original) if isinstance(original, Mapping) else original
+            body = body if shown is original else {**body, name: shown}
+        return body
+
+    def _item(self, body: Event) -> Event | None:
+        item = body.get("item")
+        if not isinstance(item, Mapping):
+            return body
+        item_id, previous = item.get("id"), body.get("previous_item_id")
+        if isinstance(item_id, str) and not body["type"].endswith("retrieved"):
+            self._hidden.added(item_id, previous if isinstance(previous, str) else None)
+        return None if self._hides(item) else self._with_shown_previous(body)
+
+    def _with_shown_previous(self, body: Event) -> Event:
+        previous = body.get("previous_item_id")
+        shown = self._hidden.shown_previous(previous)
+        return body if shown is previous else {**body, "previous_item_id": shown}
+
+    def _deleted(self, body: Event) -> Event | None:
+        item_id = body.get("item_id")
+        if isinstance(item_id, str):
+            self._hidden.deleted(item_id)
+        return self._other(body)
+
+    def _output_item(self, body: Event) -> Event | None:
+        item, response_id = body.get("item"), body.get("response_id")
+        if isinstance(item, Mapping) and self._hides(item, response_id):
+            self._hidden.hide_output(response_id, body.get("output_index"))
+            return None
+        return body
+
+    def _response_done(self, body: Event) -> Event:
+        response = body.get("response")
+        if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
+            return body
+        response_id, output = response["id"], response.get("output")
+        items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
+        visible = [item for item in items if not self._hides(item, response_id)]
+        self._hidden.ended(response_id)
+        shown = self._parts.shown_response(response)
+        if len(visible) < len(items):
+            shown = {**shown, "output": visible}
+        return body if shown is response else {**body, "response": shown}
+
+    # -- whose item it is ---------------------------------------------------------------------------------------------
+
+    def _hides(self, item: Event, response_id: Any = None) -> bool:
+        """Whether the client does not see an item; it is remembered if so."""
+        kind, item_id = item.get("type"), item.get("id")
+        if self._hidden.is_hidden(item_id):
+            return True
+        if kind == "function_call":
+            if not self._claims(item, response_id):
+                return False
+        elif kind != "function_call_output" or not self._hidden.is_servers_call(item.get("call_id")):
+            return False
+        if self._parts.hides_tools:
+            self._hidden.hide(item_id)
+            return True
+        return False
+
+    def _claims(self, item: Event, response_id: Any) -> bool:
+        """Whether a call is the server's; remembers whose it is. A `call_id` keeps the owner it had first (D4).
+
+        A further call by the same id is no call. One of the server's is hidden with the first. One of a server's tool
+        by a client's id is hidden and never run, because that id gets its one output from the client.
+        """
+        item_id, call_id = item.get("id"), item.get("call_id")
+        if self._hidden.is_clients(item_id):
+            return False
+        if response_id is None and self._hidden.was_expected(call_id):
+            self._hidden.leave_to_client(item_id, call_id)
+            return False
+        if self._hidden.is_servers_call(call_id):
+            return True
+        if not self._is_servers(item, response_id):
+            self._hidden.leave_to_client(item_id, call_id)
+            return False
+        if not self._hidden.is_clients_call(call_id):
+            self._hidden.note_call(call_id)
+        return True
+
+    def _is_servers(self, item: Event, response_id: Any) -> bool:
+        """Whether the relay runs a call."""
+        if self._queue.open_requests.is_out_of_band(response_id):
+            return False
+        # An item of the conversation does not name its response, and it may come before the output does.
+        response_id = self._queue.slot.response_id if response_id is None else response_id
+        return self._parts.runs(item.get("name"), self._queue.tool_names_of(response_id))
+
+
+_R = ServerEventRewriter
+_RULES: dict[str, Callable[[ServerEventRewriter, Event], Event | None]] = {
+    "conversation.item.added": _R._item,
+    "conversation.item.created": _R._item,
+    "conversation.item.done": _R._item,
+    "conversation.item.retrieved": _R._item,
+    "conversation.item.deleted": _R._deleted,
+    "input_audio_buffer.committed": _R._with_shown_previous,
+    "response.output_item.added": _R._output_item,
+    "response.output_item.done": _R._output_item,
+    "response.done": _R._response_done,
+}
+"""The events whose items decide what the client sees."""

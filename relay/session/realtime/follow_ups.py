@@ -1,0 +1,121 @@
+"""The calls of server tools, and the responses that follow them (D4).
+
+The relay runs the calls of server tools and sends their outputs. Once all outputs of a response are sent, one further
+response is due, which speaks about them. In a mixed response the model called tools of the client as well. Then the
+client requests the next response, which has to wait for the outputs of the server's calls, and none is due from here.
+After too many responses in a row that only call tools, the next one must do without.
+"""
+
+from collections.abc import Collection, Sequence
+
+from relay.core.bounded import RecentSet
+from relay.core.commands import CancelTool, RunTool
+from relay.core.realtime_events import Obj
+from relay.core.tool_calls import ToolCalls
+from relay.core.values import Item
+from relay.session.realtime.outgoing import Outgoing
+from relay.session.realtime.response_request import ResponseRequest
+from relay.session.tools.acceptance import accept
+
+MAX_MIXED = 64
+"""Mixed responses that are remembered; the client's request no longer waits for the outputs of an older one."""
+
+
+class FollowUps:
+    """Running calls and due responses of one session; `cancellable` names the tools that a barge-in cancels."""
+
+    __slots__ = ("_calls", "_cancellable", "_client_owes", "_mixed", "_out", "cause")
+
+    def __init__(self, out: Outgoing, cancellable: Collection[str]) -> None:
+        self._out = out
+        self._cancellable = cancellable
+        self._calls = ToolCalls()
+        self._mixed = RecentSet(MAX_MIXED)
+        self._client_owes = False
+        self.cause: ResponseRequest | None = None
+        """The client's request for the response that called the tools last; None if it did not request it."""
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the relay has to request a response."""
+        return self._calls.owes_response
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a response is due, or will be: from the client after a mixed response, or when a tool returns."""
+        return self._client_owes or self._calls.owes_response or self._calls.running > 0
+
+    @property
+    def holds_client_back(self) -> bool:
+        """Whether outputs are missing that the client's next response must speak about."""
+        return any(response_id in self._mixed for response_id in self._calls.open_responses())
+
+    def is_running(self, call_id: str) -> bool:
+        """Whether a call has no output yet."""
+        return self._calls.name_of(call_id) is not None
+
+    def response(self) -> Obj:
+        """The settings of the response that is due: those of the response whose tools were called."""
+        settings = self.cause.overrides if self.cause is not None else {}
+        if self._calls.at_round_limit:
+            settings["tool_choice"] = "none"
+        return settings
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def take_calls(
+        self, response_id: str, status: str, calls: Sequence[Item], cause: ResponseRequest | None, *, mixed: bool,
+        quiet: bool,
+    ) -> None:  # fmt: skip
+        """A response ended that called server tools; `quiet`: the user speaks, so no answer is forced.
+
+        `cause` is the client's request for this response; `mixed`: it also called tools of the client.
+        """
+        if not calls:
+            return
+        self.cause = cause
+        self._client_owes = self._client_owes or mixed
+        accepted = accept(self._calls, response_id, calls, status, quiet=mixed or quiet)
+        if accepted.to_run and mixed:
+            self._mixed.add(response_id)
+        for call in accepted.to_run:
+            self._out.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
+        for call_id, output in accepted.refused:
+            self._send_output(call_id, output)
+
+    def tool_returned(self, call_id: str, output: str) -> bool:
+        """A tool ended: its output is sent, unless the call has one. Returns whether it was sent."""
+        is_awaited = self._calls.returned(call_id) is not None
+        if is_awaited:
+            self._send_output(call_id, output)
+        return is_awaited
+
+    def new_turn(self) -> None:
+        """The client has added something to answer: the responses that only call tools are counted anew."""
+        self._calls.rounds = 0
+
+    def interrupted(self) -> None:
+        """The user interrupts: outputs still to come force no answer; calls of `cancellable` tools are cancelled."""
+        self._calls.user_went_on()
+        for call_id, name in self._calls.open_calls():
+            if name in self._cancellable:
+                self._out.add(CancelTool(call_id))
+
+    def drop(self) -> None:
+        """No response is due any more."""
+        self._client_owes = self._calls.owes_response = False
+
+    def postpone(self) -> None:
+        """The upstream has refused the request for the response that was due: it still is."""
+        self._calls.owes_response = True
+
+    def covered(self) -> None:
+        """A response began, which speaks about all outputs that were sent."""
+        self._client_owes = False
+        self._calls.response_created()
+
+    def _send_output(self, call_id: str, output: str) -> None:
+        item = {"type": "function_call_output", "call_id": call_id, "output": output}
+        self._out.request("conversation.item.create", item=item)

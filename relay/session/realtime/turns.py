@@ -1,0 +1,182 @@
+"""The turns of a Realtime session: what the events of both sides mean for the responses.
+
+The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events, by
+the table at its end; `ResponseQueue` requests responses, `FollowUps` runs tools, and `TurnTimers` know whether the user
+speaks. A barge-in cancels tools made for that end, and outputs that come later force no answer. Every response that
+begins covers all outputs that were sent before.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from relay.core.hidden import HiddenItems
+from relay.core.response import ResponseSlot
+from relay.core.values import Item
+from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.turn_timers import TurnTimers
+from relay.session.realtime.active_session import ActiveSession
+from relay.session.realtime.error_reporter import ErrorReporter
+from relay.session.realtime.follow_ups import FollowUps
+from relay.session.realtime.outgoing import Outgoing
+from relay.session.realtime.response_queue import ResponseQueue
+from relay.session.realtime.response_request import ResponseRequest
+
+
+class RealtimeTurns:
+    """The turns of one session; `hidden` knows which calls are the server's, `active` who begins responses."""
+
+    __slots__ = ("_active", "_follow_ups", "_hidden", "_timers", "queue")
+
+    def __init__(
+        self,
+        out: Outgoing,
+        errors: ErrorReporter,
+        active: ActiveSession,
+        hidden: HiddenItems,
+        ledger: MediaLedger,
+        cancellable: Collection[str],
+    ) -> None:
+        self._active = active
+        self._hidden = hidden
+        self._timers = TurnTimers()
+        self._follow_ups = FollowUps(out, cancellable)
+        self.queue = ResponseQueue(out, errors, self._follow_ups, self._timers, ledger)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def slot(self) -> ResponseSlot:
+        """The one response of the conversation."""
+        return self.queue.slot
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        times = (self._timers.deadline, self.queue.deadline)
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the user speaks, or something is under way or due that makes the model speak."""
+        return self._timers.is_user_speaking or self.queue.is_busy or self._follow_ups.is_pending
+
+    def is_running(self, call_id: str) -> bool:
+        """Whether a call of a server tool has no output yet."""
+        return self._follow_ups.is_running(call_id)
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        self._timers.tick(now)
+        self.queue.tick(now)
+
+    def tool_returned(self, call_id: str, output: str, now: float) -> None:
+        """A server tool ended."""
+        if self._follow_ups.tool_returned(call_id, output):
+            self.queue.settle(now)
+
+    def create(self, request: ResponseRequest, now: float) -> None:
+        """The client requests a response."""
+        self.queue.add(request, now)
+
+    def client_sent(self, event: Mapping[str, Any]) -> None:
+        """An event of the client's went to the upstream."""
+        if event["type"] == "response.cancel":
+            self._cancel(event.get("response_id"))
+        elif event["type"] == "conversation.item.create":
+            item = event.get("item")
+            if isinstance(item, Mapping) and item.get("role") == "user":
+                self._follow_ups.new_turn()
+
+    def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
+        """The upstream has sent an event, and it is known which of its items are hidden."""
+        kind = event.get("type")
+        rule = _RULES.get(kind) if isinstance(kind, str) else None
+        if rule is not None:
+            rule(self, event, now)
+
+    # -- the rules ----------------------------------------------------------------------------------------------------
+
+    def _cancel(self, response_id: Any) -> None:
+        if response_id is None or response_id == self.slot.response_id:  # not another one, outside the conversation
+            self._follow_ups.drop()
+            self._follow_ups.interrupted()
+            self.queue.cancel()
+
+    def _committed(self, event: Mapping[str, Any], now: float) -> None:
+        self._follow_ups.new_turn()
+
+    def _speech_started(self, event: Mapping[str, Any], now: float) -> None:
+        self._timers.speech_started(now)
+        self._follow_ups.interrupted()
+        self.queue.cancel_unborn_follow_up()
+
+    def _speech_stopped(self, event: Mapping[str, Any], now: float) -> None:
+        self._timers.speech_stopped(now, awaits_response=self._active.creates_responses)
+        self.queue.settle(now)
+
+    def _cleared(self, event: Mapping[str, Any], now: float) -> None:
+        self._timers.speech_over()
+        self.queue.settle(now)
+
+    def _response_created(self, event: Mapping[str, Any], now: float) -> None:
+        response = event.get("response")
+        response_id = response.get("id") if isinstance(response, Mapping) else None
+        if not isinstance(response, Mapping) or not isinstance(response_id, str):
+            return
+        may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
+        if self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested):
+            self._timers.speech_over()
+            self._follow_ups.covered()
+
+    def _response_done(self, event: Mapping[str, Any], now: float) -> None:
+        response = event.get("response")
+        if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
+            return
+        response_id, status = response["id"], response.get("status")
+        request = self.queue.ended(response_id)
+        if not self.queue.open_requests.is_out_of_band(response_id):
+            items = _function_calls(response.get("output"))
+            calls = [_call(item) for item in items if self._hidden.is_servers_call(item.get("call_id"))]
+            mixed = any(self._is_clients(item) for item in items)
+            quiet = self._timers.is_user_speaking
+            status = status if isinstance(status, str) else "failed"
+            self._follow_ups.take_calls(response_id, status, calls, request, mixed=mixed, quiet=quiet)
+        self.queue.settle(now)
+
+    def _is_clients(self, item: Mapping[str, Any]) -> bool:
+        """Whether the client sees a call, and answers it."""
+        return not self._hidden.is_hidden(item.get("id")) and not self._hidden.is_servers_call(item.get("call_id"))
+
+
+def _function_calls(output: Any) -> list[Mapping[str, Any]]:
+    items = output if isinstance(output, list) else []
+    return [item for item in items if isinstance(item, Mapping) and item.get("type") == "function_call"]
+
+
+def _call(item: Mapping[str, Any]) -> Item:
+    return Item(
+        id=_text(item.get("id")) or "",
+        kind="function_call",
+        status=_text(item.get("status")),
+        call_id=_text(item.get("call_id")),
+        name=_text(item.get("name")),
+        arguments=_text(item.get("arguments")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+_T = RealtimeTurns
+_RULES: dict[str, Callable[[RealtimeTurns, Mapping[str, Any], float], None]] = {
+    "input_audio_buffer.committed": _T._committed,
+    "input_audio_buffer.speech_started": _T._speech_started,
+    "input_audio_buffer.speech_stopped": _T._speech_stopped,
+    "input_audio_buffer.cleared": _T._cleared,
+    "response.created": _T._response_created,
+    "response.done": _T._response_done,
+}
+"""The events of the upstream that move the turns."""
