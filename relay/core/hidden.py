@@ -1,9 +1,11 @@
-"""The items that a Realtime client must see no trace of: the calls of server tools, and their outputs.
+"""The items that a Realtime client does not see: the calls of server tools, and their outputs.
 
-Keeps the conversation's order as the upstream tells it, so that `previous_item_id` can be translated both ways: what a
-client is told is the nearest item before it that it can see, and what it asks to put behind such an item goes behind
-the hidden ones that follow it. Only conversations with hidden items need any of it, yet the order is kept from the
-start: beyond `MAX_ORDERED` items the oldest are forgotten, and an id that is not known is passed on as it is.
+Three things are kept. First, whose each call is, by item id and by `call_id`, so that a call keeps its owner whatever
+comes later. Second, the order of the conversation as the upstream reports it, so that `previous_item_id` can be
+translated both ways. Downwards it becomes the nearest visible item before it; upwards, an item goes after the hidden
+ones that follow the item named. Third, the hidden outputs of active responses, so that `output_index` has no gaps.
+The order is kept from the start, because any item may become hidden. Beyond `MAX_ORDERED` items the oldest are
+forgotten, and an unknown id passes as it is.
 """
 
 from collections import OrderedDict
@@ -19,7 +21,7 @@ MAX_IDS = 4096
 
 
 class HiddenItems:
-    """Which items are hidden, where all stand, and which outputs of a response are left out."""
+    """The hidden items, owners of calls, and order of items of one session."""
 
     def __init__(self) -> None:
         self._order: list[str] = []
@@ -47,19 +49,19 @@ class HiddenItems:
         return isinstance(item_id, str) and item_id in self._items
 
     def leave_to_client(self, item_id: Any, call_id: Any) -> None:
-        """This call is the client's to answer, and stays so whatever is said of it later."""
+        """This call is the client's to answer, and stays so whatever comes later."""
         if isinstance(item_id, str):
             self._clients.add(item_id)
         if isinstance(call_id, str):
             self._clients_calls.add(call_id)
 
     def expect_call(self, call_id: str) -> None:
-        """The client puts a call of its own into the conversation, whatever its name: it comes back by this id."""
+        """The client creates a call of its own, whatever its name: the upstream sends it back with this id."""
         self._expected.add(call_id)
         self._clients_calls.add(call_id)
 
     def was_expected(self, call_id: Any) -> bool:
-        """Whether a call is the one that the client has put there; asked once, for a second one is another call."""
+        """Whether a call is one that the client created; True once, because a second one is another call."""
         if not isinstance(call_id, str) or call_id not in self._expected:
             return False
         del self._expected[call_id]
@@ -80,7 +82,7 @@ class HiddenItems:
     # -- order --------------------------------------------------------------------------------------------------------
 
     def added(self, item_id: str, previous_item_id: str | None) -> None:
-        """An item has its place: behind another one, or at the head; a known one stays where it is."""
+        """An item has its place: after another one, or at the head. A known item keeps its place."""
         order, known = self._order, self._known
         if item_id in known:
             return
@@ -125,7 +127,7 @@ class HiddenItems:
     # -- outputs of a response ----------------------------------------------------------------------------------------
 
     def hide_output(self, response_id: Any, output_index: Any) -> None:
-        """An output of a response is hidden: those behind it move up, so that the client sees no gap."""
+        """An output of a response is hidden: later ones move up, so that the client sees no gap."""
         if isinstance(response_id, str) and type(output_index) is int:
             self.outputs.setdefault(response_id, set()).add(output_index)
             if len(self.outputs) > MAX_RESPONSES:

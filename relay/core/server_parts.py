@@ -1,9 +1,10 @@
-"""What the server adds to a Realtime client's session, and the client may neither read, replace nor remove.
+"""The server's share of a session, which a Realtime client may neither read, replace nor remove.
 
-Upwards, the server's instructions and tools are merged into every `session.update` and `response.create` that would
-replace them; downwards, sessions, responses and errors are shown without them. A client's tool may not have
-the name of a protected one: it is refused, for the model would never call it. All that the client learns is that this
-name is taken.
+The share is the server's instructions and those of its tools that the policy offers. Upwards, it is merged into every
+`session.update` and `response.create` that would replace it: the server's instructions come before the client's, and
+its tools after the client's. Downwards, sessions, responses and errors are shown without it. A client's tool wins over
+a server's tool of the same name, unless that one is protected: then the client's tool is refused, because the model
+would never call it. All that the client learns is that the name is taken.
 """
 
 import re
@@ -15,14 +16,6 @@ from relay.core.policy import INSTRUCTIONS_SEPARATOR, RealtimePolicy
 from relay.core.realtime_events import Obj
 from relay.core.redact import MASK
 from relay.core.values import ToolSpec
-
-
-def tool_object(tool: ToolSpec, *, teach: bool = False) -> Obj:
-    """A tool as the protocol describes it; `teach` adds its example sentences, for an engine that learns from them."""
-    parameters = dict(tool.parameters)
-    if teach and tool.examples:
-        parameters["x-examples"] = list(tool.examples)
-    return {"type": "function", "name": tool.name, "description": tool.description, "parameters": parameters}
 
 
 def function_names(tools: Any) -> frozenset[str]:
@@ -42,7 +35,8 @@ class ServerParts:
     def __init__(self, policy: RealtimePolicy, tools: Iterable[ToolSpec]) -> None:
         self.policy = policy
         self.tools = {tool.name: tool for tool in tools if policy.allows_tool(tool.name)}
-        self.teach = False
+        self.include_examples = False
+        """Whether tools are described with their example sentences, for an engine that learns from them."""
         self.client_names: frozenset[str] = frozenset()
         """The function tools that the client has set for the session."""
         hidden = self.tools.values() if self.hides_tools else ()
@@ -71,7 +65,7 @@ class ServerParts:
         names = function_names(client)
         kept = [tool for tool in client if not self.is_protected(tool)]
         return kept + [
-            tool_object(tool, teach=self.teach)
+            tool.definition(with_examples=self.include_examples)
             for tool in self.tools.values()
             if tool.protected or tool.name not in names
         ]
@@ -111,10 +105,10 @@ class ServerParts:
         return {**response, **changes} if changes else response
 
     def shown_error(self, event: Mapping[str, Any], said: Container[str] = ()) -> Mapping[str, Any]:
-        """An event that tells of an error, without what it quotes of the server's share; the same object if nothing.
+        """An event with an error, without what it quotes of the server's share; the same object if nothing changes.
 
-        `said` are the names that the client gave in what the error is about: they stay, for to take out those that are
-        the server's as well would tell which are.
+        `said` are the names that the client gave in the event that the error answers. They stay: if those that are also
+        the server's were removed, the client would know which they are.
         """
         shown: Mapping[str, Any] = self._locked.cut(event)
         error = shown.get("error")
@@ -132,7 +126,7 @@ class ServerParts:
         return str(self._locked.cut(text))
 
     def _merged_away(self, settings: Mapping[str, Any]) -> Obj:
-        """The members of a session or a response that have to be shown otherwise than the upstream has them."""
+        """The members of a session or a response that are shown without the server's share."""
         changes: Obj = {}
         own, instructions = self.policy.instructions, settings.get("instructions")
         if own and instructions is not None:
@@ -155,7 +149,7 @@ class ServerParts:
 
 
 def _texts_of(tool: ToolSpec) -> Iterator[str]:
-    """What is written in a tool's definition to be read."""
+    """The descriptions in a tool's definition."""
     yield tool.description
     yield from _descriptions(tool.parameters)
 

@@ -41,7 +41,7 @@ class FirstConfiguration:
     def begin(self, created: Mapping[str, Any]) -> bool:
         """Send what must be active first, after `session.created`; False if that is nothing. Raises Denied."""
         session = session_of(created)
-        self._parts.teach = session.get("engine") is not None
+        self._parts.include_examples = session.get("engine") is not None
         settings = self._settings(session)
         if not settings:
             return False

@@ -30,7 +30,6 @@ from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts
 from relay.core.values import ToolSpec
 from relay.session.common.fault_budget import FaultBudget
-from relay.session.common.graceful_end import GracefulEnd
 from relay.session.common.ignored import IgnoredCounts
 from relay.session.common.input_control import InputControl
 from relay.session.common.life import Phase, SessionLife
@@ -43,8 +42,8 @@ from relay.session.realtime.delta_view import DeltaView
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
 from relay.session.realtime.endings import TOO_MANY_FAULTS, Ending, at_limit, ending, failed, timed_out
 from relay.session.realtime.error_reporter import ErrorReporter
+from relay.session.realtime.graceful_end import EstimatedGracefulEnd
 from relay.session.realtime.outgoing import BAD_EVENT_ID, EventIds, Outgoing, may_be_clients
-from relay.session.realtime.playout_estimate import PlayoutEstimate
 from relay.session.realtime.response_request import ResponseRequest
 from relay.session.realtime.turns import RealtimeTurns
 from relay.session.realtime.uplink_rewriter import ClientEventRewriter
@@ -78,8 +77,7 @@ class RealtimeSession:
         self._life = SessionLife(started_at, limits)
         self._faults = FaultBudget()
         self._quiet_bytes = 0
-        self._graceful_end = GracefulEnd()
-        self._playout = PlayoutEstimate(self.ledger)
+        self._graceful_end = EstimatedGracefulEnd(self.ledger)
         self._parts = ServerParts(principal.policy.realtime, tools)
         hidden = HiddenItems()
         self.deltas = DeltaView(hidden)
@@ -121,8 +119,8 @@ class RealtimeSession:
         if isinstance(event, ClientSaid | ClientBabbled):
             self._life.active_at = now
         self._dispatch(event, now)
-        if self._life.is_ready:
-            self._end_gracefully(now)
+        if self._life.is_ready and (reason := self._graceful_end.due(now, is_owed=self.turns.is_owed)) is not None:
+            self._end(Ending(1000, reason))
         self._set_gate()
         return self._out.take()
 
@@ -139,7 +137,8 @@ class RealtimeSession:
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
             case ev.EndAsked():
-                self._end_requested(event, now)
+                if self.turns.is_running(event.call_id):
+                    self._graceful_end.request(event.reason, now)
             case ev.Tick():
                 self._tick(now)
             case ev.MalformedUpstream():
@@ -164,19 +163,6 @@ class RealtimeSession:
                 self._end(at_limit(limit, self._life.limits))
             else:
                 self.turns.tick(now)
-
-    def _end_requested(self, event: ev.EndAsked, now: float) -> None:
-        if self.turns.is_running(event.call_id):
-            if self._graceful_end.reason is None:
-                self._playout.clear()  # what is said from here on has to be played
-            self._graceful_end.request(event.reason, now)
-
-    def _end_gracefully(self, now: float) -> None:
-        reason = self._graceful_end.reason
-        if reason is not None and self._graceful_end.is_due(
-            now, is_owed=self.turns.is_owed, unplayed_ms=self._playout.unplayed_ms(now)
-        ):
-            self._end(Ending(1000, reason))
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -203,7 +189,7 @@ class RealtimeSession:
             self.turns.create(request, now)
             return
         if request["type"] == "conversation.item.truncate":
-            self._playout.clear()
+            self._graceful_end.playback_stopped()
         self._out.to_upstream(request)
         self.turns.client_sent(request)
 
@@ -241,7 +227,7 @@ class RealtimeSession:
         elif kind == "error":
             return self._error(body, now)
         elif kind == "input_audio_buffer.speech_started":
-            self._playout.clear()
+            self._graceful_end.playback_stopped()
         shown = self._server_events.rewrite(body)
         self.turns.upstream_sent(body, now)
         return shown

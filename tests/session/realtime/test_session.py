@@ -10,6 +10,7 @@ from relay.core.policy import DEFAULT_ALLOW, GUARDED_ALLOW, RealtimePolicy
 from relay.core.realtime_events import ClientBabbled
 from relay.core.values import ToolSpec
 from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S, STALL_S
+from relay.session.tools.acceptance import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
 from tests.support.doubling import assert_linear
 from tests.support.realtime_stage import (
     CLOCK,
@@ -598,6 +599,8 @@ def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without
         ("session.patched", "session"),
         ("transcription_session.updated", "session"),
         ("response.in_progress", "response"),
+        ("input_audio_buffer.speech_started", "session"),
+        ("response.created", "session"),
     ],
 )
 def test_events_that_nobody_has_seen_show_no_more_of_a_session_or_a_response(kind: str, part: str) -> None:
@@ -784,6 +787,32 @@ def test_tool_rounds_are_capped() -> None:
     at.upstream(created("r9"), done("r9", call_item("c9", "clock")))
     assert len(at.ran) == 8
     assert "too_many_calls" in at.take_sent()[-1]["item"]["output"]
+
+
+def test_calls_beyond_the_bound_are_not_run_and_are_answered_at_once() -> None:
+    calls = [call_item(f"c{number}", "clock") for number in range(MAX_RUNNING_CALLS + 2)]
+    at = stage(CLOCK).upstream(created("r1"), done("r1", *calls))
+    assert [run.call_id for run in at.ran] == [f"c{number}" for number in range(MAX_RUNNING_CALLS)]
+    items = [event["item"] for event in at.take_sent()]
+    assert [(item["call_id"], item["output"]) for item in items] == [
+        (f"c{number}", TOO_MANY_AT_ONCE) for number in (MAX_RUNNING_CALLS, MAX_RUNNING_CALLS + 1)
+    ]
+    for number in range(MAX_RUNNING_CALLS):
+        at.returns(f"c{number}")
+    assert at.sent_types() == ["conversation.item.create"] * MAX_RUNNING_CALLS + ["response.create"]
+    at.upstream(created("r2"), done("r2", call_item("c99", "clock")))
+    assert at.ran[-1].call_id == "c99", "there is room again"
+
+
+def test_calls_that_still_run_count_against_the_bound() -> None:
+    calls = [call_item(f"c{number}", "clock") for number in range(MAX_RUNNING_CALLS)]
+    at = stage(CLOCK).upstream(created("r1"), done("r1", *calls))
+    at.upstream(created("r2"), done("r2", call_item("more", "clock"), call_item("lamps", "lamp")))
+    assert len(at.ran) == MAX_RUNNING_CALLS
+    [output] = at.take_sent()
+    assert (output["item"]["call_id"], output["item"]["output"]) == ("more", TOO_MANY_AT_ONCE)
+    at.client(CREATE)
+    assert at.sent_types() == ["response.create"], "no output is missing that it must speak about"
 
 
 def test_an_upstream_that_never_ends_a_response_does_not_block_the_next() -> None:
