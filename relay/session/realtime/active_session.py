@@ -13,8 +13,6 @@ from relay.session.realtime.delta_view import DeltaView
 class ActiveSession:
     """The settings that the rules need; `requested_model` is the one of the client's URL."""
 
-    __slots__ = ("_deltas", "_model", "_requested_model", "creates_responses", "has_idle_timeout")
-
     def __init__(self, requested_model: str, deltas: DeltaView) -> None:
         self._requested_model = requested_model
         self._deltas = deltas

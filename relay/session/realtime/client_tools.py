@@ -28,8 +28,6 @@ class _Update:
 class ClientTools:
     """The client's tools of one session; the server's are in `parts`, which needs the client's names."""
 
-    __slots__ = ("_names", "_parts", "_updates", "tools")
-
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
         self._updates: deque[_Update] = deque(maxlen=MAX_UPDATES)

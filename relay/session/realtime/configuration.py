@@ -24,8 +24,6 @@ MAX_HELD = 64
 class FirstConfiguration:
     """The first configuration of one session; `initial` is the session of the client's secret."""
 
-    __slots__ = ("_created", "_held", "_initial", "_out", "_parts", "_refusals", "_request_id", "_tools")
-
     def __init__(
         self, initial: Mapping[str, Any] | None, parts: ServerParts, tools: ClientTools, out: Outgoing
     ) -> None:

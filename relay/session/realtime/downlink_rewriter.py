@@ -20,8 +20,6 @@ Event = Mapping[str, Any]
 class ServerEventRewriter:
     """The client's view of one session; `queue` knows which response has which tools."""
 
-    __slots__ = ("_hidden", "_parts", "_queue")
-
     def __init__(self, parts: ServerParts, hidden: HiddenItems, queue: ResponseQueue) -> None:
         self._parts = parts
         self._hidden = hidden

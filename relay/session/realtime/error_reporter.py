@@ -19,8 +19,6 @@ _TOO_FAST = {
 class ErrorReporter:
     """Sends `error` events through `out`."""
 
-    __slots__ = ("_out",)
-
     def __init__(self, out: Outgoing) -> None:
         self._out = out
 

@@ -24,8 +24,6 @@ MAX_MIXED = 64
 class FollowUps:
     """Running calls and due responses of one session; `cancellable` names the tools that a barge-in cancels."""
 
-    __slots__ = ("_calls", "_cancellable", "_client_owes", "_mixed", "_out", "cause")
-
     def __init__(self, out: Outgoing, cancellable: Collection[str]) -> None:
         self._out = out
         self._cancellable = cancellable

@@ -13,8 +13,6 @@ from relay.session.common.media_ledger import MediaLedger
 class EstimatedGracefulEnd:
     """Whether a tool has requested the end of a session, and whether its client has played what is to be heard."""
 
-    __slots__ = ("_counted_from", "_end", "_ledger")
-
     def __init__(self, ledger: MediaLedger) -> None:
         self._end = GracefulEnd()
         self._ledger = ledger

@@ -29,8 +29,6 @@ def may_be_clients(event_id: Any) -> bool:
 class EventIds:
     """The ids of one session; `next_number` never returns the same text twice."""
 
-    __slots__ = ("_next_number", "_shown_numbers", "_stand_ins")
-
     def __init__(self, next_number: Callable[[], str]) -> None:
         self._next_number = next_number
         self._shown_numbers = itertools.count(1)
@@ -63,8 +61,6 @@ class EventIds:
 
 class Outgoing:
     """The commands of the event at hand."""
-
-    __slots__ = ("_commands", "ids")
 
     def __init__(self, ids: EventIds) -> None:
         self.ids = ids

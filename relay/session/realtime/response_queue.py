@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.core.response import ResponseSlot, SlotState
-from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime.error_reporter import ErrorReporter
 from relay.session.realtime.follow_ups import FollowUps
@@ -33,42 +32,20 @@ BUSY = "conversation_already_has_active_response"
 class ResponseQueue:
     """The response slot of one session and what waits for it; `timers` say when a follow-up may be requested."""
 
-    __slots__ = (
-        "_asked", "_errors", "_follow_ups", "_out", "_own_request", "_requests", "_stall", "_timers", "_waiting",
-        "open_requests", "slot",
-    )  # fmt: skip
-
     def __init__(
-        self, out: Outgoing, errors: ErrorReporter, follow_ups: FollowUps, timers: TurnTimers, ledger: MediaLedger
+        self, out: Outgoing, errors: ErrorReporter, follow_ups: FollowUps, timers: TurnTimers, stall: StallTimer
     ) -> None:
         self._out = out
         self._errors = errors
         self._follow_ups = follow_ups
         self._timers = timers
-        self._stall = StallTimer(ledger)
+        self._stall = stall
         self.slot = ResponseSlot()
         self.open_requests = OpenRequests()
         self._waiting: ResponseRequest | None = None
         self._asked: ResponseRequest | None = None
         self._own_request: str | None = None
         self._requests: OrderedDict[str, ResponseRequest] = OrderedDict()
-
-    # -- time ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def deadline(self) -> float | None:
-        """When `tick` is wanted next."""
-        return self._stall.deadline
-
-    def tick(self, now: float) -> None:
-        """Do what has become due."""
-        if self._stall.is_silent(now) and not self.slot.is_free:
-            self.slot.give_up()  # the upstream itself accepts or refuses the next request
-        self.settle(now)
-
-    def heard(self) -> None:
-        """The upstream has sent an event."""
-        self._stall.heard()
 
     # -- what comes next ----------------------------------------------------------------------------------------------
 
@@ -86,6 +63,12 @@ class ResponseQueue:
         waits = self._waiting is not None or (self._follow_ups.is_due and not asks_already)
         if waits and not self.slot.is_free:
             self._stall.start(now)
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        if self._stall.is_silent(now) and not self.slot.is_free:
+            self.slot.give_up()  # the upstream itself accepts or refuses the next request
+        self.settle(now)
 
     def _request_next(self) -> None:
         if self._waiting is not None:

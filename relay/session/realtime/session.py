@@ -127,7 +127,7 @@ class RealtimeSession:
     def _dispatch(self, event: RealtimeEvent, now: float) -> None:
         match event:
             case UpstreamSaid():
-                self.turns.queue.heard()
+                self.turns.stall.heard()
                 self._upstream(event, now)
             case ClientSaid():
                 self._client(event, now)
@@ -137,7 +137,7 @@ class RealtimeSession:
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
             case ev.EndAsked():
-                if self.turns.is_running(event.call_id):
+                if self.turns.follow_ups.is_running(event.call_id):
                     self._graceful_end.request(event.reason, now)
             case ev.Tick():
                 self._tick(now)
@@ -186,7 +186,7 @@ class RealtimeSession:
             self._errors.deny(body.get("event_id"), denied)
             return
         if isinstance(request, ResponseRequest):
-            self.turns.create(request, now)
+            self.turns.queue.add(request, now)
             return
         if request["type"] == "conversation.item.truncate":
             self._graceful_end.playback_stopped()

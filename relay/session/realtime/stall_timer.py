@@ -11,8 +11,6 @@ from relay.session.common.media_ledger import MediaLedger
 class StallTimer:
     """Runs for `STALL_S` from the moment when somebody begins to wait."""
 
-    __slots__ = ("_has_heard", "_ledger", "_since", "deadline")
-
     def __init__(self, ledger: MediaLedger) -> None:
         self._ledger = ledger
         self._has_heard = False

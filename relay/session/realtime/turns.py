@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from relay.core.hidden import HiddenItems
-from relay.core.response import ResponseSlot
 from relay.core.values import Item
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
@@ -19,13 +18,11 @@ from relay.session.realtime.error_reporter import ErrorReporter
 from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
-from relay.session.realtime.response_request import ResponseRequest
+from relay.session.realtime.stall_timer import StallTimer
 
 
 class RealtimeTurns:
     """The turns of one session; `hidden` knows which calls are the server's, `active` who begins responses."""
-
-    __slots__ = ("_active", "_follow_ups", "_hidden", "_timers", "queue")
 
     def __init__(
         self,
@@ -39,30 +36,22 @@ class RealtimeTurns:
         self._active = active
         self._hidden = hidden
         self._timers = TurnTimers()
-        self._follow_ups = FollowUps(out, cancellable)
-        self.queue = ResponseQueue(out, errors, self._follow_ups, self._timers, ledger)
+        self.stall = StallTimer(ledger)
+        self.follow_ups = FollowUps(out, cancellable)
+        self.queue = ResponseQueue(out, errors, self.follow_ups, self._timers, self.stall)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
     @property
-    def slot(self) -> ResponseSlot:
-        """The one response of the conversation."""
-        return self.queue.slot
-
-    @property
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        times = (self._timers.deadline, self.queue.deadline)
+        times = (self._timers.deadline, self.stall.deadline)
         return min((time for time in times if time is not None), default=None)
 
     @property
     def is_owed(self) -> bool:
         """Whether the user speaks, or something is under way or due that makes the model speak."""
-        return self._timers.is_user_speaking or self.queue.is_busy or self._follow_ups.is_pending
-
-    def is_running(self, call_id: str) -> bool:
-        """Whether a call of a server tool has no output yet."""
-        return self._follow_ups.is_running(call_id)
+        return self._timers.is_user_speaking or self.queue.is_busy or self.follow_ups.is_pending
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -73,12 +62,8 @@ class RealtimeTurns:
 
     def tool_returned(self, call_id: str, output: str, now: float) -> None:
         """A server tool ended."""
-        if self._follow_ups.tool_returned(call_id, output):
+        if self.follow_ups.tool_returned(call_id, output):
             self.queue.settle(now)
-
-    def create(self, request: ResponseRequest, now: float) -> None:
-        """The client requests a response."""
-        self.queue.add(request, now)
 
     def client_sent(self, event: Mapping[str, Any]) -> None:
         """An event of the client's went to the upstream."""
@@ -87,7 +72,7 @@ class RealtimeTurns:
         elif event["type"] == "conversation.item.create":
             item = event.get("item")
             if isinstance(item, Mapping) and item.get("role") == "user":
-                self._follow_ups.new_turn()
+                self.follow_ups.new_turn()
 
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
@@ -99,17 +84,19 @@ class RealtimeTurns:
     # -- the rules ----------------------------------------------------------------------------------------------------
 
     def _cancel(self, response_id: Any) -> None:
-        if response_id is None or response_id == self.slot.response_id:  # not another one, outside the conversation
-            self._follow_ups.drop()
-            self._follow_ups.interrupted()
+        if (
+            response_id is None or response_id == self.queue.slot.response_id
+        ):  # not another one, outside the conversation
+            self.follow_ups.drop()
+            self.follow_ups.interrupted()
             self.queue.cancel()
 
     def _committed(self, event: Mapping[str, Any], now: float) -> None:
-        self._follow_ups.new_turn()
+        self.follow_ups.new_turn()
 
     def _speech_started(self, event: Mapping[str, Any], now: float) -> None:
         self._timers.speech_started(now)
-        self._follow_ups.interrupted()
+        self.follow_ups.interrupted()
         self.queue.cancel_unborn_follow_up()
 
     def _speech_stopped(self, event: Mapping[str, Any], now: float) -> None:
@@ -128,7 +115,7 @@ class RealtimeTurns:
         may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
         if self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested):
             self._timers.speech_over()
-            self._follow_ups.covered()
+            self.follow_ups.covered()
 
     def _response_done(self, event: Mapping[str, Any], now: float) -> None:
         response = event.get("response")
@@ -142,7 +129,7 @@ class RealtimeTurns:
             mixed = any(self._is_clients(item) for item in items)
             quiet = self._timers.is_user_speaking
             status = status if isinstance(status, str) else "failed"
-            self._follow_ups.take_calls(response_id, status, calls, request, mixed=mixed, quiet=quiet)
+            self.follow_ups.take_calls(response_id, status, calls, request, mixed=mixed, quiet=quiet)
         self.queue.settle(now)
 
     def _is_clients(self, item: Mapping[str, Any]) -> bool:

@@ -23,8 +23,6 @@ from relay.session.realtime.response_request import ResponseRequest
 class ClientEventRewriter:
     """The events of one session's client."""
 
-    __slots__ = ("_active", "_hidden", "_ids", "_parts", "_tools")
-
     def __init__(
         self, parts: ServerParts, hidden: HiddenItems, tools: ClientTools, active: ActiveSession, ids: EventIds
     ) -> None:

@@ -26,8 +26,6 @@ def refused_event(body: Mapping[str, Any]) -> str | None:
 class UpstreamErrors:
     """The errors of one session's upstream; those of the relay's own events are counted in `ignored`."""
 
-    __slots__ = ("_ids", "_ignored", "_parts", "_queue", "_tools")
-
     def __init__(
         self, parts: ServerParts, tools: ClientTools, queue: ResponseQueue, ids: EventIds, ignored: IgnoredCounts
     ) -> None:
