@@ -64,9 +64,15 @@ class FollowUps:
     # -- what happens -------------------------------------------------------------------------------------------------
 
     def take_calls(
-        self, response_id: str, status: str, calls: Sequence[Item], cause: ResponseRequest | None, *, mixed: bool,
+        self,
+        response_id: str,
+        status: str,
+        calls: Sequence[Item],
+        cause: ResponseRequest | None,
+        *,
+        mixed: bool,
         quiet: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """A response ended that called server tools; `quiet`: the user speaks, so no answer is forced.
 
         `cause` is the client's request for this response; `mixed`: it also called tools of the client.

@@ -84,9 +84,7 @@ class RealtimeTurns:
     # -- the rules ----------------------------------------------------------------------------------------------------
 
     def _cancel(self, response_id: Any) -> None:
-        if (
-            response_id is None or response_id == self.queue.slot.response_id
-        ):  # not another one, outside the conversation
+        if response_id in (None, self.queue.slot.response_id):
             self.follow_ups.drop()
             self.follow_ups.interrupted()
             self.queue.cancel()
