@@ -13,6 +13,7 @@ from typing import Any
 
 from relay.core.locked_texts import PIECE_CHARS, LockedTexts
 from relay.core.policy import INSTRUCTIONS_SEPARATOR, RealtimePolicy
+from relay.core.policy_rules import Denied
 from relay.core.realtime_events import Obj
 from relay.core.redact import MASK
 from relay.core.values import ToolSpec
@@ -85,6 +86,28 @@ class ServerParts:
         name = tool.get("name") if isinstance(tool, Mapping) else None
         server = self.tools.get(name) if isinstance(name, str) else None
         return server is not None and server.protected
+
+    def remove_reserved_names(self, settings: Obj, path: str) -> list[Denied]:
+        """Remove what a client may not name from a session or a response; returns the refusals that the policy wants.
+
+        A tool that the client chooses must be its own. A name that only a server's tool has is answered like one that
+        no tool has, so that nothing is disclosed.
+        """
+        refusals = []
+        tools, choice = settings.get("tools"), settings.get("tool_choice")
+        members = tools if isinstance(tools, list) else []
+        taken = [index for index, tool in enumerate(members) if self.is_protected(tool)]
+        if taken:
+            param = f"{path}.tools[{taken[0]}].name"
+            refusals.append(Denied("This name cannot be used here.", param, "invalid_value"))
+            settings["tools"] = [tool for tool in members if not self.is_protected(tool)]
+        if isinstance(choice, Mapping) and choice.get("type") != "mcp" and self.hides_tools:
+            names, name = self.client_names if tools is None else function_names(tools), choice.get("name")
+            if not isinstance(name, str) or name not in names:
+                message = "No tool of the client's has this name."
+                refusals.append(Denied(message, f"{path}.tool_choice", "invalid_value"))
+                del settings["tool_choice"]
+        return refusals if self.policy.denied_fields == "refuse" else []
 
     # -- downwards ----------------------------------------------------------------------------------------------------
 

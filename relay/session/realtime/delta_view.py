@@ -11,16 +11,6 @@ from typing import Any
 from audio.formats import PCM16_24K, REALTIME_FORMATS
 from relay.core.hidden import HiddenItems
 
-UNTOUCHED = frozenset(
-    {
-        "response.output_audio.delta",
-        "response.output_audio_transcript.delta",
-        "response.output_text.delta",
-        "conversation.item.input_audio_transcription.delta",
-    }
-)
-"""The types of the events that go by the downlink."""
-
 
 class DeltaView:
     """What is rewritten around a delta's text, and how much of it is a millisecond of audio."""

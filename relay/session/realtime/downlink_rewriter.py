@@ -3,8 +3,9 @@
 A rule takes an event and returns it as the client sees it: the same object if nothing changes, a copy if something
 does, None if the client does not see it. The table at the end names the events whose items decide it, and learns from
 them whose each call is. Any other event is hidden if it is about a hidden item, and shows the session and the response
-in it without the server's share. What the events mean for the turns is the business of `turns`, which reads them
-afterwards.
+in it without the server's share. An error about an event of the relay's own is counted and not shown, because the
+client did not send that event (D7). Where the relay only gave the id to an event of the client's, the error is shown
+without the id. What the events mean for the turns is the business of `turns`, which reads them afterwards.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,18 +13,33 @@ from typing import Any
 
 from relay.core.hidden import HiddenItems
 from relay.core.server_parts import ServerParts
+from relay.session.common.ignored import IgnoredCounts
+from relay.session.common.limits import OWN_IDS
+from relay.session.realtime.client_tools import ClientTools
+from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
 
 Event = Mapping[str, Any]
 
 
 class ServerEventRewriter:
-    """The client's view of one session; `queue` knows which response has which tools."""
+    """The client's view of one session; `queue` knows which response has which tools, `out` whose each event is."""
 
-    def __init__(self, parts: ServerParts, hidden: HiddenItems, queue: ResponseQueue) -> None:
+    def __init__(
+        self,
+        parts: ServerParts,
+        hidden: HiddenItems,
+        queue: ResponseQueue,
+        tools: ClientTools,
+        out: Outgoing,
+        ignored: IgnoredCounts,
+    ) -> None:
         self._parts = parts
         self._hidden = hidden
         self._queue = queue
+        self._tools = tools
+        self._out = out
+        self._ignored = ignored
 
     def rewrite(self, body: Event) -> Event | None:
         """An event as the client sees it, or None."""
@@ -87,6 +103,20 @@ class ServerEventRewriter:
             shown = {**shown, "output": visible}
         return body if shown is response else {**body, "response": shown}
 
+    def _error(self, body: Event) -> Event | None:
+        error = body.get("error")
+        event_id = error.get("event_id") if isinstance(error, Mapping) else None
+        if not isinstance(error, Mapping) or not isinstance(event_id, str):
+            return self._parts.shown_error(body)
+        names = self._tools.names_given_in(event_id)
+        self._tools.update_refused(event_id)
+        if self._out.is_stand_in(event_id):
+            body = {**body, "error": {**error, "event_id": None}}
+        elif event_id.startswith(OWN_IDS):
+            self._ignored.count(f"error {error.get('code')!s:.60}")
+            return None
+        return self._parts.shown_error(body, names)
+
     # -- whose item it is ---------------------------------------------------------------------------------------------
 
     def _hides(self, item: Event, response_id: Any = None) -> bool:
@@ -145,5 +175,6 @@ _RULES: dict[str, Callable[[ServerEventRewriter, Event], Event | None]] = {
     "response.output_item.added": _R._output_item,
     "response.output_item.done": _R._output_item,
     "response.done": _R._response_done,
+    "error": _R._error,
 }
-"""The events whose items decide what the client sees."""
+"""The events of which more decides than whether they are about something hidden."""

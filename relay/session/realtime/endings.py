@@ -49,6 +49,12 @@ def failed(code: str, message: str, reason: str) -> Ending:
     return Ending(1011, reason, error)
 
 
+NOT_READY = failed("upstream_timeout", "The model's end did not get ready in time.", "upstream timeout")
+CONFIGURATION_REFUSED = failed(
+    "session_refused", "The model's end did not take the server's configuration of the session.", "session refused"
+)
+
+
 def _closed(close_code: int, reason: str, code: str, message: str) -> Ending:
     return Ending(close_code, reason, {"type": "invalid_request_error", "code": code, "message": message})
 
@@ -60,11 +66,6 @@ def at_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
         return _closed(4002, "session too long", "session_limit", text)
     text = f"No event came and no response ran for {limits.max_idle_s:.0f} s; reconnect to go on."
     return _closed(4002, "idle", "session_idle", text)
-
-
-def timed_out() -> Ending:
-    """The session was not ready in time."""
-    return failed("upstream_timeout", "The model's end did not get ready in time.", "upstream timeout")
 
 
 def ending(event: EndingEvent, cut: Callable[[str], str]) -> Ending:

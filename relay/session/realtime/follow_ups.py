@@ -13,8 +13,8 @@ from relay.core.commands import CancelTool, RunTool
 from relay.core.realtime_events import Obj
 from relay.core.tool_calls import ToolCalls
 from relay.core.values import Item
+from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
-from relay.session.realtime.response_request import ResponseRequest
 from relay.session.tools.acceptance import accept
 
 MAX_MIXED = 64
@@ -22,66 +22,39 @@ MAX_MIXED = 64
 
 
 class FollowUps:
-    """Running calls and due responses of one session; `cancellable` names the tools that a barge-in cancels."""
+    """Calls and due responses of one session; a barge-in cancels calls of the tools named in `cancellable`."""
 
     def __init__(self, out: Outgoing, cancellable: Collection[str]) -> None:
-        self._out = out
-        self._cancellable = cancellable
-        self._calls = ToolCalls()
-        self._mixed = RecentSet(MAX_MIXED)
-        self._client_owes = False
+        self.calls = ToolCalls()
         self.cause: ResponseRequest | None = None
         """The client's request for the response that called the tools last; None if it did not request it."""
-
-    # -- looking ------------------------------------------------------------------------------------------------------
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the relay has to request a response."""
-        return self._calls.owes_response
+        self._out = out
+        self._cancellable = cancellable
+        self._mixed = RecentSet(MAX_MIXED)
+        self._client_owes = False
 
     @property
     def is_pending(self) -> bool:
         """Whether a response is due, or will be: from the client after a mixed response, or when a tool returns."""
-        return self._client_owes or self._calls.owes_response or self._calls.running > 0
+        return self._client_owes or self.calls.owes_response or self.calls.running > 0
 
     @property
     def holds_client_back(self) -> bool:
         """Whether outputs are missing that the client's next response must speak about."""
-        return any(response_id in self._mixed for response_id in self._calls.open_responses())
+        return any(response_id in self._mixed for response_id in self.calls.open_responses())
 
-    def is_running(self, call_id: str) -> bool:
-        """Whether a call has no output yet."""
-        return self._calls.name_of(call_id) is not None
-
-    def response(self) -> Obj:
+    def settings(self) -> Obj:
         """The settings of the response that is due: those of the response whose tools were called."""
         settings = self.cause.overrides if self.cause is not None else {}
-        if self._calls.at_round_limit:
-            settings["tool_choice"] = "none"
-        return settings
+        return {**settings, "tool_choice": "none"} if self.calls.at_round_limit else settings
 
-    # -- what happens -------------------------------------------------------------------------------------------------
+    def take_calls(self, response_id: str, status: str, calls: Sequence[Item], *, mixed: bool, quiet: bool) -> None:
+        """A response ended that called server tools.
 
-    def take_calls(
-        self,
-        response_id: str,
-        status: str,
-        calls: Sequence[Item],
-        cause: ResponseRequest | None,
-        *,
-        mixed: bool,
-        quiet: bool,
-    ) -> None:
-        """A response ended that called server tools; `quiet`: the user speaks, so no answer is forced.
-
-        `cause` is the client's request for this response; `mixed`: it also called tools of the client.
+        `mixed`: it also called tools of the client; `quiet`: the user speaks, so no answer is forced.
         """
-        if not calls:
-            return
-        self.cause = cause
         self._client_owes = self._client_owes or mixed
-        accepted = accept(self._calls, response_id, calls, status, quiet=mixed or quiet)
+        accepted = accept(self.calls, response_id, calls, status, quiet=mixed or quiet)
         if accepted.to_run and mixed:
             self._mixed.add(response_id)
         for call in accepted.to_run:
@@ -91,34 +64,26 @@ class FollowUps:
 
     def tool_returned(self, call_id: str, output: str) -> bool:
         """A tool ended: its output is sent, unless the call has one. Returns whether it was sent."""
-        is_awaited = self._calls.returned(call_id) is not None
+        is_awaited = self.calls.returned(call_id) is not None
         if is_awaited:
             self._send_output(call_id, output)
         return is_awaited
 
-    def new_turn(self) -> None:
-        """The client has added something to answer: the responses that only call tools are counted anew."""
-        self._calls.rounds = 0
-
     def interrupted(self) -> None:
         """The user interrupts: outputs still to come force no answer; calls of `cancellable` tools are cancelled."""
-        self._calls.user_went_on()
-        for call_id, name in self._calls.open_calls():
+        self.calls.user_went_on()
+        for call_id, name in self.calls.open_calls():
             if name in self._cancellable:
                 self._out.add(CancelTool(call_id))
 
     def drop(self) -> None:
         """No response is due any more."""
-        self._client_owes = self._calls.owes_response = False
-
-    def postpone(self) -> None:
-        """The upstream has refused the request for the response that was due: it still is."""
-        self._calls.owes_response = True
+        self._client_owes = self.calls.owes_response = False
 
     def covered(self) -> None:
         """A response began, which speaks about all outputs that were sent."""
         self._client_owes = False
-        self._calls.response_created()
+        self.calls.response_created()
 
     def _send_output(self, call_id: str, output: str) -> None:
         item = {"type": "function_call_output", "call_id": call_id, "output": output}

@@ -10,37 +10,25 @@ from relay.session.common.graceful_end import GracefulEnd
 from relay.session.common.media_ledger import MediaLedger
 
 
-class EstimatedGracefulEnd:
+class EstimatedGracefulEnd(GracefulEnd):
     """Whether a tool has requested the end of a session, and whether its client has played what is to be heard."""
 
     def __init__(self, ledger: MediaLedger) -> None:
-        self._end = GracefulEnd()
+        super().__init__()
         self._ledger = ledger
         self._counted_from = 0.0
 
-    @property
-    def deadline(self) -> float | None:
-        """When `due` is to be asked again, whatever happens meanwhile."""
-        return self._end.deadline
-
     def request(self, reason: str, now: float) -> None:
         """A tool requests the end; the first reason counts."""
-        if self._end.reason is None:
+        if self.reason is None:
             self.playback_stopped()
-        self._end.request(reason, now)
+        super().request(reason, now)
 
     def playback_stopped(self) -> None:
         """The client has stopped playing: only what comes later is to be heard."""
         self._counted_from = self._ledger.plays_until
 
-    def due(self, now: float, *, is_owed: bool) -> str | None:
-        """The reason if the session ends now; `is_owed`: something is still to be said."""
-        if self._end.reason is None:
-            return None
-        is_due = self._end.is_due(now, is_owed=is_owed, unplayed_ms=self._unplayed_ms(now))
-        return self._end.reason if is_due else None
-
-    def _unplayed_ms(self, now: float) -> int | None:
+    def unplayed_ms(self, now: float) -> int | None:
         """How much is left to be played; None if nothing came since the client stopped playing."""
         ledger = self._ledger
         to_play_s = ledger.plays_until - self._counted_from

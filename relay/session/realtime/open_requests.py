@@ -1,4 +1,4 @@
-"""Which responses were requested and have not begun: inside the conversation, and outside it.
+"""A client's `response.create`, and which responses were requested and have not begun.
 
 A response outside the conversation calls no server tools. So a response inside must never be taken for one outside: its
 hidden calls would be shown. Most upstreams report which is which by `conversation_id`. Where none ever has, the
@@ -12,11 +12,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.core.bounded import RecentSet
+from relay.core.realtime_events import Obj
 
 MAX_OPEN = 64
 """Of each kind; the oldest is forgotten."""
 MAX_OUT_OF_BAND = 64
 """Responses outside the conversation that are recognised later; the oldest is forgotten."""
+
+_KEPT = ("instructions", "tools", "output_modalities", "audio", "max_output_tokens", "reasoning")
+"""Not `tool_choice`, which would call the tool again, nor `metadata`, which tells the client's own responses apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRequest:
+    """A `response.create` as it goes to the upstream, with its id.
+
+    `tool_names` are the function tools that the client gives for it, None if those of the session are meant.
+    """
+
+    body: Obj
+    event_id: str
+    tool_names: frozenset[str] | None = None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the client wants of this response."""
+        response = self.body.get("response")
+        return response if isinstance(response, Mapping) else {}
+
+    @property
+    def overrides(self) -> Obj:
+        """What a follow-up to this response keeps of its settings."""
+        return {key: self.settings[key] for key in _KEPT if key in self.settings}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,22 @@
 waits; a further one is refused as the API refuses it, with its `event_id`, so that no SDK waits for ever. A client's
 request waits as well while outputs of server tools are missing that its response must speak about. A follow-up is not
 requested while the user speaks. A response on which the upstream falls silent is given up when somebody waits for its
-end. Responses outside the conversation take no slot.
+end, and nothing has come for `STALL_S`: no event to the rules, no audio by the ledger. Responses outside the
+conversation take no slot.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from relay.core.realtime_events import TellUpstream
 from relay.core.response import ResponseSlot, SlotState
+from relay.session.common.limits import STALL_S
+from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
-from relay.session.realtime.error_reporter import ErrorReporter
 from relay.session.realtime.follow_ups import FollowUps
-from relay.session.realtime.open_requests import OpenRequests
+from relay.session.realtime.open_requests import OpenRequests, ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
-from relay.session.realtime.response_request import ResponseRequest
-from relay.session.realtime.stall_timer import StallTimer
 
 MAX_RESPONSES = 64
 """Responses whose request is remembered while they are active; the oldest is forgotten."""
@@ -32,16 +33,18 @@ BUSY = "conversation_already_has_active_response"
 class ResponseQueue:
     """The response slot of one session and what waits for it; `timers` say when a follow-up may be requested."""
 
-    def __init__(
-        self, out: Outgoing, errors: ErrorReporter, follow_ups: FollowUps, timers: TurnTimers, stall: StallTimer
-    ) -> None:
+    def __init__(self, out: Outgoing, follow_ups: FollowUps, timers: TurnTimers, ledger: MediaLedger) -> None:
         self._out = out
-        self._errors = errors
         self._follow_ups = follow_ups
         self._timers = timers
-        self._stall = stall
+        self._ledger = ledger
         self.slot = ResponseSlot()
         self.open_requests = OpenRequests()
+        self.stalls_at: float | None = None
+        """When a response is given up; None while nobody waits for its end."""
+        self.has_heard = False
+        """Whether the upstream has sent an event since somebody began to wait."""
+        self._waits_since = 0.0
         self._waiting: ResponseRequest | None = None
         self._asked: ResponseRequest | None = None
         self._own_request: str | None = None
@@ -57,17 +60,21 @@ class ResponseQueue:
     def settle(self, now: float) -> None:
         """Request the response that comes next, if the slot is free."""
         if self.slot.is_free:
-            self._stall.stop()
+            self.stalls_at = None
             self._request_next()
         asks_already = self.slot.request_id is not None and self.slot.request_id == self._own_request
-        waits = self._waiting is not None or (self._follow_ups.is_due and not asks_already)
-        if waits and not self.slot.is_free:
-            self._stall.start(now)
+        waits = self._waiting is not None or (self._follow_ups.calls.owes_response and not asks_already)
+        if waits and not self.slot.is_free and self.stalls_at is None:
+            self.has_heard = False
+            self._waits_since, self.stalls_at = now, now + STALL_S
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
-        if self._stall.is_silent(now) and not self.slot.is_free:
-            self.slot.give_up()  # the upstream itself accepts or refuses the next request
+        if self.stalls_at is not None and now >= self.stalls_at:
+            self.stalls_at = None
+            has_heard = self.has_heard or self._ledger.output_at > self._waits_since
+            if not has_heard and not self.slot.is_free:
+                self.slot.give_up()  # the upstream itself accepts or refuses the next request
         self.settle(now)
 
     def _request_next(self) -> None:
@@ -75,18 +82,22 @@ class ResponseQueue:
             if not self._follow_ups.holds_client_back:
                 self._request(self._waiting)
                 self._waiting = None
-        elif self._follow_ups.is_due and not self._timers.is_user_speaking and not self._timers.is_retry_pending:
+        elif (
+            self._follow_ups.calls.owes_response
+            and not self._timers.is_user_speaking
+            and not self._timers.is_retry_pending
+        ):
             self._request_follow_up()
 
     def _request(self, request: ResponseRequest) -> None:
         self.slot.request(request.event_id)
         self._asked, self._own_request = request, None
-        self.open_requests.add(request.event_id, request.metadata)
-        self._out.to_upstream(request.body)
+        self.open_requests.add(request.event_id, request.settings.get("metadata"))
+        self._out.add(TellUpstream(request.body))
 
     def _request_follow_up(self) -> None:
-        response = self._follow_ups.response()
-        request_id = self._out.request("response.create", **({"response": response} if response else {}))
+        settings = self._follow_ups.settings()
+        request_id = self._out.request("response.create", **({"response": settings} if settings else {}))
         self.slot.request(request_id)
         self._asked, self._own_request = self._follow_ups.cause, request_id
         self.open_requests.add(request_id, None)
@@ -95,12 +106,12 @@ class ResponseQueue:
 
     def add(self, request: ResponseRequest, now: float) -> None:
         """The client requests a response: now if the slot is free, otherwise after the active one."""
-        if request.is_out_of_band:
-            self.open_requests.add(request.event_id, request.metadata, out_of_band=True)
-            self._out.to_upstream(request.body)
+        if request.settings.get("conversation") == "none":
+            self.open_requests.add(request.event_id, request.settings.get("metadata"), out_of_band=True)
+            self._out.add(TellUpstream(request.body))
         elif self._waiting is not None:
             text = "Another response.create is waiting for the active response to end."
-            self._errors.refuse(request.event_id, BUSY, text)
+            self._out.refuse(request.event_id, BUSY, text)
         else:
             self._waiting = request
             self.settle(now)
@@ -110,7 +121,7 @@ class ResponseQueue:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             text = "response.cancel came before this response could be started."
-            self._errors.refuse(waiting.event_id, BUSY, text)
+            self._out.refuse(waiting.event_id, BUSY, text)
         self.slot.cancel()
 
     def cancel_unborn_follow_up(self) -> None:
@@ -150,7 +161,7 @@ class ResponseQueue:
         if event_id == self._own_request:
             self._own_request = None
             if code == BUSY:  # requested again, unless a response that begins later covers it
-                self._follow_ups.postpone()
+                self._follow_ups.calls.owes_response = True
                 if self.slot.is_free:
                     self._timers.retry_later(now)
                 else:

@@ -24,6 +24,8 @@ from relay.core.realtime_events import (
     PassDown,
     RealtimeCommand,
     RealtimeEvent,
+    TellClient,
+    TellUpstream,
     UpstreamSaid,
 )
 from relay.core.redact import close_reason
@@ -35,19 +37,29 @@ from relay.session.common.input_control import InputControl
 from relay.session.common.life import Phase, SessionLife
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
-from relay.session.realtime.active_session import ActiveSession
 from relay.session.realtime.client_tools import ClientTools
-from relay.session.realtime.configuration import FirstConfiguration, session_of
+from relay.session.realtime.configuration import ActiveSession, FirstConfiguration, session_of
 from relay.session.realtime.delta_view import DeltaView
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
-from relay.session.realtime.endings import TOO_MANY_FAULTS, Ending, at_limit, ending, failed, timed_out
-from relay.session.realtime.error_reporter import ErrorReporter
+from relay.session.realtime.endings import (
+    CONFIGURATION_REFUSED,
+    NOT_READY,
+    TOO_MANY_FAULTS,
+    Ending,
+    at_limit,
+    ending,
+    failed,
+)
 from relay.session.realtime.graceful_end import EstimatedGracefulEnd
-from relay.session.realtime.outgoing import BAD_EVENT_ID, EventIds, Outgoing, may_be_clients
-from relay.session.realtime.response_request import ResponseRequest
+from relay.session.realtime.open_requests import ResponseRequest
+from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
 from relay.session.realtime.turns import RealtimeTurns
 from relay.session.realtime.uplink_rewriter import ClientEventRewriter
-from relay.session.realtime.upstream_errors import UpstreamErrors, refused_event
+
+_TOO_FAST = {
+    "audio": "Over 16 MB of audio came faster than 2 MB or 600 events a second; it is read no faster.",
+    "messages": "Over 2,000 events came faster than 50 a second; they are read no faster.",
+}
 
 
 class RealtimeSession:
@@ -82,18 +94,17 @@ class RealtimeSession:
         hidden = HiddenItems()
         self.deltas = DeltaView(hidden)
         """How the downlink shows deltas to the client."""
-        ids = EventIds(next_id)
-        self._out = Outgoing(ids)
-        self._errors = ErrorReporter(self._out)
-        self._input = InputControl[ClientSaid](self._out.add)
+        self._out = out = Outgoing(next_id)
+        self._input = InputControl[ClientSaid](out.add)
         self._active = ActiveSession(model, self.deltas)
         self._tools = ClientTools(self._parts)
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
-        self.turns = RealtimeTurns(self._out, self._errors, self._active, hidden, self.ledger, cancellable)
-        self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, ids)
-        self._server_events = ServerEventRewriter(self._parts, hidden, self.turns.queue)
-        self._upstream_errors = UpstreamErrors(self._parts, self._tools, self.turns.queue, ids, self.passed_over)
-        self._configuration = FirstConfiguration(initial, self._parts, self._tools, self._out)
+        self.turns = RealtimeTurns(out, self._active, hidden, self.ledger, cancellable)
+        self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
+        self._server_events = ServerEventRewriter(
+            self._parts, hidden, self.turns.queue, self._tools, out, self.passed_over
+        )
+        self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
 
     @property
     def phase(self) -> Phase:
@@ -108,7 +119,7 @@ class RealtimeSession:
     @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
-        return self._life.deadline(self.turns.deadline, self._graceful_end.deadline)
+        return self._life.deadline(self.turns.timers.deadline, self.turns.queue.stalls_at, self._graceful_end.deadline)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
@@ -119,15 +130,14 @@ class RealtimeSession:
         if isinstance(event, ClientSaid | ClientBabbled):
             self._life.active_at = now
         self._dispatch(event, now)
-        if self._life.is_ready and (reason := self._graceful_end.due(now, is_owed=self.turns.is_owed)) is not None:
-            self._end(Ending(1000, reason))
+        if self._life.is_ready and self._graceful_end.reason is not None:
+            self._end_if_due(self._graceful_end.reason, now)
         self._set_gate()
         return self._out.take()
 
     def _dispatch(self, event: RealtimeEvent, now: float) -> None:
         match event:
             case UpstreamSaid():
-                self.turns.stall.heard()
                 self._upstream(event, now)
             case ClientSaid():
                 self._client(event, now)
@@ -137,7 +147,7 @@ class RealtimeSession:
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
             case ev.EndAsked():
-                if self.turns.follow_ups.is_running(event.call_id):
+                if self.turns.follow_ups.calls.name_of(event.call_id) is not None:
                     self._graceful_end.request(event.reason, now)
             case ev.Tick():
                 self._tick(now)
@@ -145,7 +155,7 @@ class RealtimeSession:
                 self.passed_over.count("(malformed)")
             case ev.ClientTooFast():
                 self.passed_over.count("(read more slowly)")
-                self._errors.too_fast(event.what)
+                self._out.refuse(None, "too_fast", _TOO_FAST[event.what])
             case ev.ToolProgressed() | ev.UpstreamOpened():
                 pass  # the protocol has no event for progress, and an upstream that is connected speaks first
             case _:
@@ -155,7 +165,7 @@ class RealtimeSession:
 
     def _tick(self, now: float) -> None:
         if self._life.has_timed_out(now):
-            self._end(timed_out())
+            self._end(NOT_READY)
         elif self._life.is_ready:
             if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
                 self._life.active_at, self._quiet_bytes = now, self.ledger.input_bytes
@@ -172,29 +182,29 @@ class RealtimeSession:
             self._fault(ClientBabbled(BAD_EVENT_ID, "invalid_value", "event_id"), now)
         elif event.body.get("type") == CONSENT:
             if type(event.body.get("granted")) is not bool:
-                self._errors.refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
+                self._out.refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
         elif self._life.is_ready:
             self._client_request(event.body, now)
         elif not self._input.hold(event, self.ledger.input_bytes):
-            self._errors.refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
+            self._out.refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
 
     def _client_request(self, body: Mapping[str, Any], now: float) -> None:
         try:
             request = self._client_events.rewrite(body)
         except Denied as denied:
             self.passed_over.count("(events refused)")
-            self._errors.deny(body.get("event_id"), denied)
+            self._out.deny(body.get("event_id"), denied)
             return
         if isinstance(request, ResponseRequest):
             self.turns.queue.add(request, now)
             return
         if request["type"] == "conversation.item.truncate":
             self._graceful_end.playback_stopped()
-        self._out.to_upstream(request)
+        self._out.add(TellUpstream(request))
         self.turns.client_sent(request)
 
     def _fault(self, fault: ClientBabbled, now: float) -> None:
-        self._errors.refuse(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
+        self._out.refuse(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
         if self._faults.spend(now):
             self._end(TOO_MANY_FAULTS)
 
@@ -210,7 +220,7 @@ class RealtimeSession:
         if shown is event.body:
             self._out.add(PassDown(event.raw))
         elif shown is not None:
-            self._out.to_client(shown)
+            self._out.add(TellClient(shown))
         if self._life.is_ready and not was_ready:
             self._release(now)
 
@@ -224,8 +234,9 @@ class RealtimeSession:
                 self._become_ready()
                 return self._configuration.created(body)
             self._tools.update_taken()
-        elif kind == "error":
-            return self._error(body, now)
+        elif kind == "error" and self.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
+            self._end(CONFIGURATION_REFUSED)
+            return None
         elif kind == "input_audio_buffer.speech_started":
             self._graceful_end.playback_stopped()
         shown = self._server_events.rewrite(body)
@@ -247,13 +258,6 @@ class RealtimeSession:
         self.deltas.are_events = True
         return None
 
-    def _error(self, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
-        if self.phase is Phase.CONFIGURING and self._configuration.is_request(refused_event(body)):
-            text = "The model's end did not take the server's configuration of the session."
-            self._end(failed("session_refused", text, "session refused"))
-            return None
-        return self._upstream_errors.rewrite(body, now)
-
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _become_ready(self) -> None:
@@ -264,7 +268,7 @@ class RealtimeSession:
         """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
         refusals, held = self._configuration.take()
         for refusal in refusals:
-            self._errors.deny(None, refusal)
+            self._out.deny(None, refusal)
         for event in held:
             self._upstream(event, now)
         if self.ledger.dropped_input_bytes:
@@ -274,11 +278,16 @@ class RealtimeSession:
                 self._client(early, now)
         self._set_gate()
 
+    def _end_if_due(self, reason: str, now: float) -> None:
+        unplayed_ms = self._graceful_end.unplayed_ms(now)
+        if self._graceful_end.is_due(now, is_owed=self.turns.is_owed, unplayed_ms=unplayed_ms):
+            self._end(Ending(1000, reason))
+
     def _end(self, end: Ending) -> None:
         self._life.phase = Phase.ENDED
         self.deltas.are_events = True
         if end.error is not None:
-            self._errors.report(end.error)
+            self._out.report(end.error)
         self._out.add(cmd.CancelTools())
         if end.code is not None:
             self._out.add(cmd.CloseClient(end.code, close_reason(end.reason)))

@@ -13,12 +13,10 @@ from relay.core.hidden import HiddenItems
 from relay.core.values import Item
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
-from relay.session.realtime.active_session import ActiveSession
-from relay.session.realtime.error_reporter import ErrorReporter
+from relay.session.realtime.configuration import ActiveSession
 from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
-from relay.session.realtime.stall_timer import StallTimer
 
 
 class RealtimeTurns:
@@ -27,7 +25,6 @@ class RealtimeTurns:
     def __init__(
         self,
         out: Outgoing,
-        errors: ErrorReporter,
         active: ActiveSession,
         hidden: HiddenItems,
         ledger: MediaLedger,
@@ -35,29 +32,18 @@ class RealtimeTurns:
     ) -> None:
         self._active = active
         self._hidden = hidden
-        self._timers = TurnTimers()
-        self.stall = StallTimer(ledger)
+        self.timers = TurnTimers()
         self.follow_ups = FollowUps(out, cancellable)
-        self.queue = ResponseQueue(out, errors, self.follow_ups, self._timers, self.stall)
-
-    # -- looking ------------------------------------------------------------------------------------------------------
-
-    @property
-    def deadline(self) -> float | None:
-        """When `tick` is wanted next."""
-        times = (self._timers.deadline, self.stall.deadline)
-        return min((time for time in times if time is not None), default=None)
+        self.queue = ResponseQueue(out, self.follow_ups, self.timers, ledger)
 
     @property
     def is_owed(self) -> bool:
         """Whether the user speaks, or something is under way or due that makes the model speak."""
-        return self._timers.is_user_speaking or self.queue.is_busy or self.follow_ups.is_pending
-
-    # -- what happens -------------------------------------------------------------------------------------------------
+        return self.timers.is_user_speaking or self.queue.is_busy or self.follow_ups.is_pending
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
-        self._timers.tick(now)
+        self.timers.tick(now)
         self.queue.tick(now)
 
     def tool_returned(self, call_id: str, output: str, now: float) -> None:
@@ -72,10 +58,11 @@ class RealtimeTurns:
         elif event["type"] == "conversation.item.create":
             item = event.get("item")
             if isinstance(item, Mapping) and item.get("role") == "user":
-                self.follow_ups.new_turn()
+                self.follow_ups.calls.rounds = 0
 
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
+        self.queue.has_heard = True
         kind = event.get("type")
         rule = _RULES.get(kind) if isinstance(kind, str) else None
         if rule is not None:
@@ -90,19 +77,19 @@ class RealtimeTurns:
             self.queue.cancel()
 
     def _committed(self, event: Mapping[str, Any], now: float) -> None:
-        self.follow_ups.new_turn()
+        self.follow_ups.calls.rounds = 0
 
     def _speech_started(self, event: Mapping[str, Any], now: float) -> None:
-        self._timers.speech_started(now)
+        self.timers.speech_started(now)
         self.follow_ups.interrupted()
         self.queue.cancel_unborn_follow_up()
 
     def _speech_stopped(self, event: Mapping[str, Any], now: float) -> None:
-        self._timers.speech_stopped(now, awaits_response=self._active.creates_responses)
+        self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
         self.queue.settle(now)
 
     def _cleared(self, event: Mapping[str, Any], now: float) -> None:
-        self._timers.speech_over()
+        self.timers.speech_over()
         self.queue.settle(now)
 
     def _response_created(self, event: Mapping[str, Any], now: float) -> None:
@@ -112,7 +99,7 @@ class RealtimeTurns:
             return
         may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
         if self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested):
-            self._timers.speech_over()
+            self.timers.speech_over()
             self.follow_ups.covered()
 
     def _response_done(self, event: Mapping[str, Any], now: float) -> None:
@@ -124,11 +111,18 @@ class RealtimeTurns:
         if not self.queue.open_requests.is_out_of_band(response_id):
             items = _function_calls(response.get("output"))
             calls = [_call(item) for item in items if self._hidden.is_servers_call(item.get("call_id"))]
-            mixed = any(self._is_clients(item) for item in items)
-            quiet = self._timers.is_user_speaking
-            status = status if isinstance(status, str) else "failed"
-            self.follow_ups.take_calls(response_id, status, calls, request, mixed=mixed, quiet=quiet)
+            if calls:
+                self.follow_ups.cause = request
+                mixed = any(self._is_clients(item) for item in items)
+                status = status if isinstance(status, str) else "failed"
+                quiet = self.timers.is_user_speaking
+                self.follow_ups.take_calls(response_id, status, calls, mixed=mixed, quiet=quiet)
         self.queue.settle(now)
+
+    def _error(self, event: Mapping[str, Any], now: float) -> None:
+        error = event.get("error")
+        if isinstance(error, Mapping) and isinstance(error.get("event_id"), str):
+            self.queue.refused(error["event_id"], error.get("code"), now)
 
     def _is_clients(self, item: Mapping[str, Any]) -> bool:
         """Whether the client sees a call, and answers it."""
@@ -163,5 +157,6 @@ _RULES: dict[str, Callable[[RealtimeTurns, Mapping[str, Any], float], None]] = {
     "input_audio_buffer.cleared": _T._cleared,
     "response.created": _T._response_created,
     "response.done": _T._response_done,
+    "error": _T._error,
 }
 """The events of the upstream that move the turns."""

@@ -13,24 +13,23 @@ from relay.core.hidden import HiddenItems
 from relay.core.policy_table import Denied, apply
 from relay.core.realtime_events import Obj
 from relay.core.server_parts import ServerParts, function_names
-from relay.session.realtime.active_session import ActiveSession
 from relay.session.realtime.client_tools import ClientTools
-from relay.session.realtime.outgoing import EventIds
-from relay.session.realtime.reserved_names import remove_reserved_names
-from relay.session.realtime.response_request import ResponseRequest
+from relay.session.realtime.configuration import ActiveSession
+from relay.session.realtime.open_requests import ResponseRequest
+from relay.session.realtime.outgoing import Outgoing
 
 
 class ClientEventRewriter:
     """The events of one session's client."""
 
     def __init__(
-        self, parts: ServerParts, hidden: HiddenItems, tools: ClientTools, active: ActiveSession, ids: EventIds
+        self, parts: ServerParts, hidden: HiddenItems, tools: ClientTools, active: ActiveSession, out: Outgoing
     ) -> None:
         self._parts = parts
         self._hidden = hidden
         self._tools = tools
         self._active = active
-        self._ids = ids
+        self._out = out
 
     def rewrite(self, event: Mapping[str, Any]) -> Obj | ResponseRequest:
         """The event as it goes to the upstream. Raises Denied."""
@@ -56,7 +55,7 @@ class ClientEventRewriter:
         session = body.get("session")
         if isinstance(session, dict):
             self._check_names(session, "session")
-            body = self._ids.with_id(body)
+            body = self._out.with_id(body)
             self._tools.update(body["event_id"], session)
             self._parts.merge(session)
         return body
@@ -91,12 +90,12 @@ class ClientEventRewriter:
 
         It is recognised by its `call_id` when the upstream sends it back; the relay gives one if the client does not.
         """
-        call_id = item.get("call_id") or self._ids.new_call()
+        call_id = item.get("call_id") or f"call_{self._out.new_shown_id()}"
         self._hidden.expect_call(call_id)
         return {**item, "call_id": call_id}
 
     def _check_names(self, settings: Obj, path: str) -> None:
-        refusals = remove_reserved_names(settings, self._parts, path)
+        refusals = self._parts.remove_reserved_names(settings, path)
         if refusals:
             raise refusals[0]
 
@@ -108,7 +107,7 @@ class ClientEventRewriter:
         return body
 
     def _response_create(self, body: Obj) -> ResponseRequest:
-        body = self._ids.with_id(body)
+        body = self._out.with_id(body)
         response = body.get("response")
         names = None
         if isinstance(response, dict):
@@ -120,7 +119,7 @@ class ClientEventRewriter:
             self._tools.remember_names(body["event_id"], response.get("tools"))
             names = function_names(response["tools"]) if response.get("tools") is not None else None
             self._merge_response(response)
-        return ResponseRequest(body, names)
+        return ResponseRequest(body, body["event_id"], names)
 
     def _merge_response(self, response: Obj) -> None:
         # SDKs write null if the session's are meant, which hold the server's share and the client's.
