@@ -7,20 +7,17 @@ updates in order. Beyond the bounds the oldest update is forgotten, and counts a
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.core.server_parts import ServerParts, function_names
 
 MAX_UPDATES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class _Update:
-    """A `session.update` of the client's that has no answer yet, and the client's tools before it."""
+class _Update(NamedTuple):
+    """A `session.update` of the client's that has no answer yet."""
 
     event_id: str
-    tools_before: Any
     sets_tools: bool
     tools: Any
 
@@ -30,45 +27,45 @@ class ClientTools:
 
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
-        self._updates: deque[_Update] = deque(maxlen=MAX_UPDATES)
+        self._taken: Any = []
+        self._updates: deque[_Update] = deque()
         self._names: OrderedDict[str, frozenset[str]] = OrderedDict()
         self.tools: Any = []
         """Those that are active."""
 
     def use(self, tools: Any) -> None:
-        """These are the client's tools of the session."""
-        self._parts.client_names = function_names(tools)
-        self.tools = tools or []
+        """The upstream has these tools of the client's, before any update."""
+        self._taken = tools
+        self._activate()
 
     def update(self, event_id: str, session: Mapping[str, Any]) -> None:
         """The client sends a `session.update`, given without the server's tools."""
-        update = _Update(event_id, self.tools, "tools" in session, session.get("tools"))
-        self._updates.append(update)
-        self.remember_names(event_id, update.tools)
-        if update.sets_tools:
-            self.use(update.tools)
+        if len(self._updates) == MAX_UPDATES:
+            self.update_taken()
+        self._updates.append(_Update(event_id, "tools" in session, session.get("tools")))
+        self.remember_names(event_id, session.get("tools"))
+        self._activate()
 
     def update_taken(self) -> None:
         """The upstream has taken the oldest `session.update` that it has not answered yet."""
-        if self._updates:
-            self._updates.popleft()
+        if self._updates and (update := self._updates.popleft()).sets_tools:
+            self._taken = update.tools
 
-    def update_refused(self, event_id: str) -> None:
-        """The upstream has refused an event; if it was a `session.update`, the tools before it are active again."""
-        for index, update in enumerate(self._updates):
-            if update.event_id == event_id:
-                del self._updates[index]
-                self.use(self._tools_after(index, update.tools_before))
-                return
+    def refused(self, event_id: str) -> frozenset[str]:
+        """The upstream has refused an event; if it was a `session.update`, the tools before it are active again.
 
-    def _tools_after(self, index: int, tools: Any) -> Any:
-        """The client's tools once the updates from `index` on are taken, where `tools` are those before them."""
-        for later, update in enumerate(list(self._updates)[index:], index):
-            self._updates[later] = replace(update, tools_before=tools)
-            tools = update.tools if update.sets_tools else tools
-        return tools
+        Returns those names of the server's tools that the client gave to tools of its own in this event.
+        """
+        update = next((update for update in self._updates if update.event_id == event_id), None)
+        if update is not None:
+            self._updates.remove(update)
+            self._activate()
+        return self._names.get(event_id, frozenset())
 
-    # -- names in errors ----------------------------------------------------------------------------------------------
+    def _activate(self) -> None:
+        set_last = (update.tools for update in reversed(self._updates) if update.sets_tools)
+        self.tools = next(set_last, self._taken) or []
+        self._parts.client_names = function_names(self.tools)
 
     def remember_names(self, event_id: str, tools: Any) -> None:
         """The client gives these tools in an event: names of the server's among them may be quoted in its error."""
@@ -77,7 +74,3 @@ class ClientTools:
             self._names[event_id] = names
             if len(self._names) > MAX_UPDATES:
                 self._names.popitem(last=False)
-
-    def names_given_in(self, event_id: str) -> frozenset[str]:
-        """Those names of the server's tools that the client gave to tools of its own in this event."""
-        return self._names.get(event_id, frozenset())

@@ -9,6 +9,7 @@ without the id. What the events mean for the turns is the business of `turns`, w
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from relay.core.hidden import HiddenItems
@@ -22,24 +23,16 @@ from relay.session.realtime.response_queue import ResponseQueue
 Event = Mapping[str, Any]
 
 
+@dataclass(slots=True)
 class ServerEventRewriter:
     """The client's view of one session; `queue` knows which response has which tools, `out` whose each event is."""
 
-    def __init__(
-        self,
-        parts: ServerParts,
-        hidden: HiddenItems,
-        queue: ResponseQueue,
-        tools: ClientTools,
-        out: Outgoing,
-        ignored: IgnoredCounts,
-    ) -> None:
-        self._parts = parts
-        self._hidden = hidden
-        self._queue = queue
-        self._tools = tools
-        self._out = out
-        self._ignored = ignored
+    _parts: ServerParts
+    _hidden: HiddenItems
+    _queue: ResponseQueue
+    _tools: ClientTools
+    _out: Outgoing
+    _ignored: IgnoredCounts
 
     def rewrite(self, body: Event) -> Event | None:
         """An event as the client sees it, or None."""
@@ -50,8 +43,8 @@ class ServerEventRewriter:
 
     def _other(self, body: Event) -> Event | None:
         """An event that is hidden only if it is about something hidden."""
-        about_hidden = self._hidden.is_hidden(body.get("item_id"))
-        if about_hidden or (self._parts.hides_tools and self._hidden.is_servers_call(body.get("call_id"))):
+        about_hidden = body.get("item_id") in self._hidden.items
+        if about_hidden or (self._parts.hides_tools and body.get("call_id") in self._hidden.servers_calls):
             return None
         return self._without_server_parts(self._parts.shown_error(body) if "error" in body else body)
 
@@ -108,8 +101,7 @@ class ServerEventRewriter:
         event_id = error.get("event_id") if isinstance(error, Mapping) else None
         if not isinstance(error, Mapping) or not isinstance(event_id, str):
             return self._parts.shown_error(body)
-        names = self._tools.names_given_in(event_id)
-        self._tools.update_refused(event_id)
+        names = self._tools.refused(event_id)
         if self._out.is_stand_in(event_id):
             body = {**body, "error": {**error, "event_id": None}}
         elif event_id.startswith(OWN_IDS):
@@ -122,15 +114,15 @@ class ServerEventRewriter:
     def _hides(self, item: Event, response_id: Any = None) -> bool:
         """Whether the client does not see an item; it is remembered if so."""
         kind, item_id = item.get("type"), item.get("id")
-        if self._hidden.is_hidden(item_id):
+        if item_id in self._hidden.items:
             return True
         if kind == "function_call":
             if not self._claims(item, response_id):
                 return False
-        elif kind != "function_call_output" or not self._hidden.is_servers_call(item.get("call_id")):
+        elif kind != "function_call_output" or item.get("call_id") not in self._hidden.servers_calls:
             return False
         if self._parts.hides_tools:
-            self._hidden.hide(item_id)
+            self._hidden.items.add(item_id)
             return True
         return False
 
@@ -141,18 +133,18 @@ class ServerEventRewriter:
         by a client's id is hidden and never run, because that id gets its one output from the client.
         """
         item_id, call_id = item.get("id"), item.get("call_id")
-        if self._hidden.is_clients(item_id):
+        if item_id in self._hidden.clients_items:
             return False
         if response_id is None and self._hidden.was_expected(call_id):
             self._hidden.leave_to_client(item_id, call_id)
             return False
-        if self._hidden.is_servers_call(call_id):
+        if call_id in self._hidden.servers_calls:
             return True
         if not self._is_servers(item, response_id):
             self._hidden.leave_to_client(item_id, call_id)
             return False
-        if not self._hidden.is_clients_call(call_id):
-            self._hidden.note_call(call_id)
+        if call_id not in self._hidden.clients_calls:
+            self._hidden.servers_calls.add(call_id)
         return True
 
     def _is_servers(self, item: Event, response_id: Any) -> bool:

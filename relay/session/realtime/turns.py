@@ -110,7 +110,7 @@ class RealtimeTurns:
         request = self.queue.ended(response_id)
         if not self.queue.open_requests.is_out_of_band(response_id):
             items = _function_calls(response.get("output"))
-            calls = [_call(item) for item in items if self._hidden.is_servers_call(item.get("call_id"))]
+            calls = [_call(item) for item in items if item.get("call_id") in self._hidden.servers_calls]
             if calls:
                 self.follow_ups.cause = request
                 mixed = any(self._is_clients(item) for item in items)
@@ -126,7 +126,7 @@ class RealtimeTurns:
 
     def _is_clients(self, item: Mapping[str, Any]) -> bool:
         """Whether the client sees a call, and answers it."""
-        return not self._hidden.is_hidden(item.get("id")) and not self._hidden.is_servers_call(item.get("call_id"))
+        return item.get("id") not in self._hidden.items and item.get("call_id") not in self._hidden.servers_calls
 
 
 def _function_calls(output: Any) -> list[Mapping[str, Any]]:

@@ -7,6 +7,7 @@ turn. The counterpart for the other direction is `downlink_rewriter`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from relay.core.hidden import HiddenItems
@@ -19,17 +20,15 @@ from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
 
 
+@dataclass(slots=True)
 class ClientEventRewriter:
     """The events of one session's client."""
 
-    def __init__(
-        self, parts: ServerParts, hidden: HiddenItems, tools: ClientTools, active: ActiveSession, out: Outgoing
-    ) -> None:
-        self._parts = parts
-        self._hidden = hidden
-        self._tools = tools
-        self._active = active
-        self._out = out
+    _parts: ServerParts
+    _hidden: HiddenItems
+    _tools: ClientTools
+    _active: ActiveSession
+    _out: Outgoing
 
     def rewrite(self, event: Mapping[str, Any]) -> Obj | ResponseRequest:
         """The event as it goes to the upstream. Raises Denied."""
@@ -67,7 +66,7 @@ class ClientEventRewriter:
             if item.get("type") == "function_call":
                 body["item"] = self._clients_call(item)
         previous = body.get("previous_item_id")
-        if self._hidden.is_hidden(previous):
+        if previous in self._hidden.items:
             raise _no_item(previous, "previous_item_id", "item_create_invalid_previous_item_id")
         if previous is not None:
             body["previous_item_id"] = self._hidden.real_previous(previous)
@@ -75,14 +74,14 @@ class ClientEventRewriter:
 
     def _check_item(self, item: Mapping[str, Any], path: str) -> None:
         kind = item.get("type")
-        if kind in ("function_call", "function_call_output") and self._hidden.is_servers_call(item.get("call_id")):
+        if kind in ("function_call", "function_call_output") and item.get("call_id") in self._hidden.servers_calls:
             raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
-        if self._hidden.is_hidden(item.get("id")):
+        if item.get("id") in self._hidden.items:
             raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
         for name in ("content", "output"):
             parts = item.get(name)
             for index, part in enumerate(parts if isinstance(parts, list) else ()):
-                if isinstance(part, Mapping) and self._hidden.is_hidden(part.get("id")):
+                if isinstance(part, Mapping) and part.get("id") in self._hidden.items:
                     raise _no_item(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
 
     def _clients_call(self, item: Mapping[str, Any]) -> Obj:
@@ -101,7 +100,7 @@ class ClientEventRewriter:
 
     def _about_item(self, body: Obj) -> Obj:
         """Delete, retrieve and truncate: for the client there is no hidden item."""
-        if self._hidden.is_hidden(body.get("item_id")):
+        if body.get("item_id") in self._hidden.items:
             verb = body["type"].rpartition(".")[2]
             raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
         return body
