@@ -6,8 +6,7 @@ the client are passed on; any other becomes 1011.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from relay.core import events as ev
 from relay.core.realtime_events import Obj
@@ -31,69 +30,65 @@ EndingEvent = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """The close frame for the client, and the `error` before it, if any; no `code` if the client has closed."""
+class Ending(NamedTuple):
+    """The close frame for the client, if it has not closed, and the error of an `error` event before it, if any."""
 
-    code: int | None
+    close_code: int | None
     reason: str
-    error: Obj | None = None
+    error_code: str | None = None
+    message: str = ""
+
+    @property
+    def error(self) -> Obj | None:
+        """The error as the protocol writes it: the relay or the upstream failed, or else the client may not go on."""
+        if self.error_code is None:
+            return None
+        if self.close_code == 1011:
+            error = {"type": "server_error", "code": self.error_code, "message": self.message}
+            return {**error, "param": None, "event_id": None}
+        return {"type": "invalid_request_error", "code": self.error_code, "message": self.message}
 
 
+NOT_READY = Ending(1011, "upstream timeout", "upstream_timeout", "The model's end did not get ready in time.")
+SESSION_REFUSED = Ending(1011, "session refused", "session_refused")
+"""The message says whose configuration of the session was refused."""
 TOO_MANY_FAULTS = Ending(1008, f"{MAX_FAULTS} faults in a minute")
 
 
-def failed(code: str, message: str, reason: str) -> Ending:
-    """The relay or the upstream failed."""
-    error = {"type": "server_error", "code": code, "message": message, "param": None, "event_id": None}
-    return Ending(1011, reason, error)
-
-
-NOT_READY = failed("upstream_timeout", "The model's end did not get ready in time.", "upstream timeout")
-CONFIGURATION_REFUSED = failed(
-    "session_refused", "The model's end did not take the server's configuration of the session.", "session refused"
-)
-
-
-def _closed(close_code: int, reason: str, code: str, message: str) -> Ending:
-    return Ending(close_code, reason, {"type": "invalid_request_error", "code": code, "message": message})
-
-
-def at_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
-    """The session lasted, or was idle, as long as it may."""
+def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
+    """How a session ends that has lasted, or been idle, as long as it may."""
     if limit == "duration":
         text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
-        return _closed(4002, "session too long", "session_limit", text)
+        return Ending(4002, "session too long", "session_limit", text)
     text = f"No event came and no response ran for {limits.max_idle_s:.0f} s; reconnect to go on."
-    return _closed(4002, "idle", "session_idle", text)
+    return Ending(4002, "idle", "session_idle", text)
 
 
-def ending(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
-    """The end that an event brings about; `cut` removes the server's texts from what the upstream says."""
+def ending_of(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
+    """How an event ends the session; `cut` removes the server's texts from what the upstream says."""
     match event:
         case ev.ClientClosed():
             return Ending(None, "")
         case ev.ClientStuck():
             return Ending(4003, "the client does not read")
         case ev.MessageStalled():
-            return _closed(1013, "a message took too long to arrive", "message_too_slow", _STALLED)
+            return Ending(1013, "a message took too long to arrive", "message_too_slow", _STALLED)
         case ev.UpstreamRefused():
-            return failed("upstream_refused", event.message, "the upstream refused the connection")
+            return Ending(1011, "the upstream refused the connection", "upstream_refused", event.message)
         case ev.UpstreamClosed():
-            return _upstream_closed(event.code, cut(event.reason))
+            reason = cut(event.reason)
+            if event.code in PASSED_CLOSES or 3000 <= event.code < 5000:
+                return Ending(event.code, reason)
+            text = "The model's end broke off the connection."
+            return Ending(1011, reason or "upstream closed", "upstream_closed", text)
         case ev.UpstreamStuck():
-            return failed("upstream_stalled", "The model's end does not take what it is sent.", "upstream stalled")
+            text = "The model's end does not take what it is sent."
+            return Ending(1011, "upstream stalled", "upstream_stalled", text)
         case ev.Draining():
             return Ending(1001, event.reason)
         case ev.KeyRevoked():
-            return _closed(1008, "the key was revoked", "key_revoked", KEY_REVOKED)
+            return Ending(1008, "the key was revoked", "key_revoked", KEY_REVOKED)
         case ev.Crashed():
-            return failed("internal_error", "The relay failed in this session; reconnect.", "internal error")
+            return Ending(1011, "internal error", "internal_error", "The relay failed in this session; reconnect.")
         case _:
             assert_never(event)
-
-
-def _upstream_closed(code: int, reason: str) -> Ending:
-    if code in PASSED_CLOSES or 3000 <= code < 5000:
-        return Ending(code, reason)
-    return failed("upstream_closed", "The model's end broke off the connection.", reason or "upstream closed")

@@ -42,13 +42,12 @@ from relay.session.realtime.configuration import ActiveSession, FirstConfigurati
 from relay.session.realtime.delta_view import DeltaView
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
 from relay.session.realtime.endings import (
-    CONFIGURATION_REFUSED,
     NOT_READY,
+    SESSION_REFUSED,
     TOO_MANY_FAULTS,
     Ending,
-    at_limit,
-    ending,
-    failed,
+    ending_by_limit,
+    ending_of,
 )
 from relay.session.realtime.graceful_end import EstimatedGracefulEnd
 from relay.session.realtime.open_requests import ResponseRequest
@@ -84,8 +83,10 @@ class RealtimeSession:
         self.session_id = session_id
         self.principal = principal
         self.ledger = ledger or MediaLedger(started_at)
-        self.passed_over = IgnoredCounts()
+        ignored = IgnoredCounts()
+        self.passed_over: dict[str, int] = ignored
         """What was ignored, and how often."""
+        self._count_ignored = ignored.count
         self._life = SessionLife(started_at, limits)
         self._faults = FaultBudget()
         self._quiet_bytes = 0
@@ -101,9 +102,7 @@ class RealtimeSession:
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
         self.turns = RealtimeTurns(out, self._active, hidden, self.ledger, cancellable)
         self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
-        self._server_events = ServerEventRewriter(
-            self._parts, hidden, self.turns.queue, self._tools, out, self.passed_over
-        )
+        self._server_events = ServerEventRewriter(self._parts, hidden, self.turns.queue, self._tools, out, ignored)
         self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
 
     @property
@@ -128,7 +127,7 @@ class RealtimeSession:
         if self._life.has_ended:
             return ()
         if isinstance(event, ClientSaid | ClientBabbled):
-            self._life.active_at = now
+            self._life.act(now)
         self._dispatch(event, now)
         if self._life.is_ready and self._graceful_end.reason is not None:
             self._end_if_due(self._graceful_end.reason, now)
@@ -142,7 +141,7 @@ class RealtimeSession:
             case ClientSaid():
                 self._client(event, now)
             case ClientBabbled():
-                self.passed_over.count("(events refused)")
+                self._count_ignored("(events refused)")
                 self._fault(event, now)
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
@@ -152,14 +151,14 @@ class RealtimeSession:
             case ev.Tick():
                 self._tick(now)
             case ev.MalformedUpstream():
-                self.passed_over.count("(malformed)")
+                self._count_ignored("(malformed)")
             case ev.ClientTooFast():
-                self.passed_over.count("(read more slowly)")
+                self._count_ignored("(read more slowly)")
                 self._out.refuse(None, "too_fast", _TOO_FAST[event.what])
             case ev.ToolProgressed() | ev.UpstreamOpened():
                 pass  # the protocol has no event for progress, and an upstream that is connected speaks first
             case _:
-                self._end(ending(event, self._parts.cut))
+                self._end(ending_of(event, self._parts.cut))
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -168,9 +167,10 @@ class RealtimeSession:
             self._end(NOT_READY)
         elif self._life.is_ready:
             if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
-                self._life.active_at, self._quiet_bytes = now, self.ledger.input_bytes
+                self._life.act(now)
+                self._quiet_bytes = self.ledger.input_bytes
             if (limit := self._life.limit_reached(now)) is not None:
-                self._end(at_limit(limit, self._life.limits))
+                self._end(ending_by_limit(limit, self._life.limits))
             else:
                 self.turns.tick(now)
 
@@ -192,7 +192,7 @@ class RealtimeSession:
         try:
             request = self._client_events.rewrite(body)
         except Denied as denied:
-            self.passed_over.count("(events refused)")
+            self._count_ignored("(events refused)")
             self._out.deny(body.get("event_id"), denied)
             return
         if isinstance(request, ResponseRequest):
@@ -214,7 +214,7 @@ class RealtimeSession:
         kind, was_ready = event.body.get("type"), self._life.is_ready
         if self.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
             if not self._configuration.hold(event):
-                self.passed_over.count("(before the session was ready)")
+                self._count_ignored("(before the session was ready)")
             return
         shown = self._shown(kind, event.body, now)
         if shown is event.body:
@@ -235,7 +235,8 @@ class RealtimeSession:
                 return self._configuration.created(body)
             self._tools.update_taken()
         elif kind == "error" and self.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
-            self._end(CONFIGURATION_REFUSED)
+            text = "The model's end did not take the server's configuration of the session."
+            self._end(SESSION_REFUSED._replace(message=text))
             return None
         elif kind == "input_audio_buffer.speech_started":
             self._graceful_end.playback_stopped()
@@ -248,13 +249,12 @@ class RealtimeSession:
         try:
             is_configured = not self._configuration.begin(body)
         except Denied as denied:
-            message = f"The session of this client secret: {denied}"
-            self._end(failed("session_refused", message, "session refused"))
+            self._end(SESSION_REFUSED._replace(message=f"The session of this client secret: {denied}"))
             return None
         if is_configured:
             self._become_ready()
             return body
-        self._life.phase = Phase.CONFIGURING
+        self._life.configure()
         self.deltas.are_events = True
         return None
 
@@ -284,13 +284,13 @@ class RealtimeSession:
             self._end(Ending(1000, reason))
 
     def _end(self, end: Ending) -> None:
-        self._life.phase = Phase.ENDED
+        self._life.end()
         self.deltas.are_events = True
         if end.error is not None:
             self._out.report(end.error)
         self._out.add(cmd.CancelTools())
-        if end.code is not None:
-            self._out.add(cmd.CloseClient(end.code, close_reason(end.reason)))
+        if end.close_code is not None:
+            self._out.add(cmd.CloseClient(end.close_code, close_reason(end.reason)))
         self._out.add(cmd.CloseUpstream())
 
     def _set_gate(self) -> None:

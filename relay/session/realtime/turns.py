@@ -1,12 +1,12 @@
 """The turns of a Realtime session: what the events of both sides mean for the responses.
 
-The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events, by
-the table at its end; `ResponseQueue` requests responses, `FollowUps` runs tools, and `TurnTimers` know whether the user
+The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events;
+`ResponseQueue` requests responses, `FollowUps` runs tools, and `TurnTimers` know whether the user
 speaks. A barge-in cancels tools made for that end, and outputs that come later force no answer. Every response that
 begins covers all outputs that were sent before.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from relay.core.hidden import HiddenItems
@@ -17,6 +17,8 @@ from relay.session.realtime.configuration import ActiveSession
 from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
+
+_TEXTS = ("id", "status", "call_id", "name", "arguments")
 
 
 class RealtimeTurns:
@@ -63,10 +65,25 @@ class RealtimeTurns:
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
         self.queue.has_heard = True
-        kind = event.get("type")
-        rule = _RULES.get(kind) if isinstance(kind, str) else None
-        if rule is not None:
-            rule(self, event, now)
+        match event.get("type"):
+            case "input_audio_buffer.committed":
+                self.follow_ups.calls.rounds = 0
+            case "input_audio_buffer.speech_started":
+                self.timers.speech_started(now)
+                self.follow_ups.interrupted()
+                self.queue.cancel_unborn_follow_up()
+            case "input_audio_buffer.speech_stopped":
+                self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
+                self.queue.settle(now)
+            case "input_audio_buffer.cleared":
+                self.timers.speech_over()
+                self.queue.settle(now)
+            case "response.created":
+                self._response_created(event.get("response"))
+            case "response.done":
+                self._response_done(event.get("response"), now)
+            case "error":
+                self._error(event.get("error"), now)
 
     # -- the rules ----------------------------------------------------------------------------------------------------
 
@@ -76,24 +93,7 @@ class RealtimeTurns:
             self.follow_ups.interrupted()
             self.queue.cancel()
 
-    def _committed(self, event: Mapping[str, Any], now: float) -> None:
-        self.follow_ups.calls.rounds = 0
-
-    def _speech_started(self, event: Mapping[str, Any], now: float) -> None:
-        self.timers.speech_started(now)
-        self.follow_ups.interrupted()
-        self.queue.cancel_unborn_follow_up()
-
-    def _speech_stopped(self, event: Mapping[str, Any], now: float) -> None:
-        self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
-        self.queue.settle(now)
-
-    def _cleared(self, event: Mapping[str, Any], now: float) -> None:
-        self.timers.speech_over()
-        self.queue.settle(now)
-
-    def _response_created(self, event: Mapping[str, Any], now: float) -> None:
-        response = event.get("response")
+    def _response_created(self, response: Any) -> None:
         response_id = response.get("id") if isinstance(response, Mapping) else None
         if not isinstance(response, Mapping) or not isinstance(response_id, str):
             return
@@ -102,8 +102,7 @@ class RealtimeTurns:
             self.timers.speech_over()
             self.follow_ups.covered()
 
-    def _response_done(self, event: Mapping[str, Any], now: float) -> None:
-        response = event.get("response")
+    def _response_done(self, response: Any, now: float) -> None:
         if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
             return
         response_id, status = response["id"], response.get("status")
@@ -119,8 +118,7 @@ class RealtimeTurns:
                 self.follow_ups.take_calls(response_id, status, calls, mixed=mixed, quiet=quiet)
         self.queue.settle(now)
 
-    def _error(self, event: Mapping[str, Any], now: float) -> None:
-        error = event.get("error")
+    def _error(self, error: Any, now: float) -> None:
         if isinstance(error, Mapping) and isinstance(error.get("event_id"), str):
             self.queue.refused(error["event_id"], error.get("code"), now)
 
@@ -135,28 +133,5 @@ def _function_calls(output: Any) -> list[Mapping[str, Any]]:
 
 
 def _call(item: Mapping[str, Any]) -> Item:
-    return Item(
-        id=_text(item.get("id")) or "",
-        kind="function_call",
-        status=_text(item.get("status")),
-        call_id=_text(item.get("call_id")),
-        name=_text(item.get("name")),
-        arguments=_text(item.get("arguments")),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-_T = RealtimeTurns
-_RULES: dict[str, Callable[[RealtimeTurns, Mapping[str, Any], float], None]] = {
-    "input_audio_buffer.committed": _T._committed,
-    "input_audio_buffer.speech_started": _T._speech_started,
-    "input_audio_buffer.speech_stopped": _T._speech_stopped,
-    "input_audio_buffer.cleared": _T._cleared,
-    "response.created": _T._response_created,
-    "response.done": _T._response_done,
-    "error": _T._error,
-}
-"""The events of the upstream that move the turns."""
+    texts = {name: item[name] for name in _TEXTS if isinstance(item.get(name), str)}
+    return Item(kind="function_call", **{"id": "", **texts})
