@@ -14,20 +14,10 @@ from typing import Any
 
 from relay.core import commands as cmd
 from relay.core import events as ev
+from relay.core import realtime_events as rt
 from relay.core.hidden import HiddenItems
 from relay.core.policy import Principal
 from relay.core.policy_rules import Denied
-from relay.core.realtime_events import (
-    CONSENT,
-    ClientBabbled,
-    ClientSaid,
-    PassDown,
-    RealtimeCommand,
-    RealtimeEvent,
-    TellClient,
-    TellUpstream,
-    UpstreamSaid,
-)
 from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts
 from relay.core.values import ToolSpec
@@ -37,21 +27,17 @@ from relay.session.common.input_control import InputControl
 from relay.session.common.life import Phase, SessionLife
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.turn_timers import TurnTimers
+from relay.session.realtime import endings
 from relay.session.realtime.client_tools import ClientTools
 from relay.session.realtime.configuration import ActiveSession, FirstConfiguration, session_of
 from relay.session.realtime.delta_view import DeltaView
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
-from relay.session.realtime.endings import (
-    NOT_READY,
-    SESSION_REFUSED,
-    TOO_MANY_FAULTS,
-    Ending,
-    ending_by_limit,
-    ending_of,
-)
+from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.graceful_end import EstimatedGracefulEnd
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
+from relay.session.realtime.response_queue import ResponseQueue
 from relay.session.realtime.turns import RealtimeTurns
 from relay.session.realtime.uplink_rewriter import ClientEventRewriter
 
@@ -83,10 +69,8 @@ class RealtimeSession:
         self.session_id = session_id
         self.principal = principal
         self.ledger = ledger or MediaLedger(started_at)
-        ignored = IgnoredCounts()
-        self.passed_over: dict[str, int] = ignored
+        self.passed_over = IgnoredCounts()
         """What was ignored, and how often."""
-        self._count_ignored = ignored.count
         self._life = SessionLife(started_at, limits)
         self._faults = FaultBudget()
         self._quiet_bytes = 0
@@ -96,13 +80,15 @@ class RealtimeSession:
         self.deltas = DeltaView(hidden)
         """How the downlink shows deltas to the client."""
         self._out = out = Outgoing(next_id)
-        self._input = InputControl[ClientSaid](out.add)
+        self._input = InputControl[rt.ClientSaid](out.add)
         self._active = ActiveSession(model, self.deltas)
         self._tools = ClientTools(self._parts)
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
-        self.turns = RealtimeTurns(out, self._active, hidden, self.ledger, cancellable)
+        timers, follow_ups = TurnTimers(), FollowUps(out, cancellable)
+        queue = ResponseQueue(out, follow_ups, timers, self.ledger)
+        self.turns = RealtimeTurns(self._active, hidden, timers, follow_ups, queue)
         self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
-        self._server_events = ServerEventRewriter(self._parts, hidden, self.turns.queue, self._tools, out, ignored)
+        self._server_events = ServerEventRewriter(self._parts, hidden, queue, self._tools, out, self.passed_over)
         self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
 
     @property
@@ -122,11 +108,11 @@ class RealtimeSession:
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
-    def handle(self, event: RealtimeEvent, now: float) -> Sequence[RealtimeCommand]:
+    def handle(self, event: rt.RealtimeEvent, now: float) -> Sequence[rt.RealtimeCommand]:
         """Take one event at `now` (seconds of a monotonic clock); returns what is to be done, in order."""
         if self._life.has_ended:
             return ()
-        if isinstance(event, ClientSaid | ClientBabbled):
+        if isinstance(event, rt.ClientSaid | rt.ClientBabbled):
             self._life.act(now)
         self._dispatch(event, now)
         if self._life.is_ready and self._graceful_end.reason is not None:
@@ -134,14 +120,14 @@ class RealtimeSession:
         self._set_gate()
         return self._out.take()
 
-    def _dispatch(self, event: RealtimeEvent, now: float) -> None:
+    def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
         match event:
-            case UpstreamSaid():
+            case rt.UpstreamSaid():
                 self._upstream(event, now)
-            case ClientSaid():
+            case rt.ClientSaid():
                 self._client(event, now)
-            case ClientBabbled():
-                self._count_ignored("(events refused)")
+            case rt.ClientBabbled():
+                self.passed_over.count("(events refused)")
                 self._fault(event, now)
             case ev.ToolReturned():
                 self.turns.tool_returned(event.call_id, event.output, now)
@@ -151,36 +137,36 @@ class RealtimeSession:
             case ev.Tick():
                 self._tick(now)
             case ev.MalformedUpstream():
-                self._count_ignored("(malformed)")
+                self.passed_over.count("(malformed)")
             case ev.ClientTooFast():
-                self._count_ignored("(read more slowly)")
+                self.passed_over.count("(read more slowly)")
                 self._out.refuse(None, "too_fast", _TOO_FAST[event.what])
             case ev.ToolProgressed() | ev.UpstreamOpened():
                 pass  # the protocol has no event for progress, and an upstream that is connected speaks first
             case _:
-                self._end(ending_of(event, self._parts.cut))
+                self._end(endings.ending_of(event, self._parts.cut))
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
         if self._life.has_timed_out(now):
-            self._end(NOT_READY)
+            self._end(endings.NOT_READY)
         elif self._life.is_ready:
             if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
                 self._life.act(now)
                 self._quiet_bytes = self.ledger.input_bytes
             if (limit := self._life.limit_reached(now)) is not None:
-                self._end(ending_by_limit(limit, self._life.limits))
+                self._end(endings.ending_by_limit(limit, self._life.limits))
             else:
                 self.turns.tick(now)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
-    def _client(self, event: ClientSaid, now: float) -> None:
+    def _client(self, event: rt.ClientSaid, now: float) -> None:
         event_id = event.body.get("event_id")
         if not may_be_clients(event_id):
-            self._fault(ClientBabbled(BAD_EVENT_ID, "invalid_value", "event_id"), now)
-        elif event.body.get("type") == CONSENT:
+            self._fault(rt.ClientBabbled(BAD_EVENT_ID, "invalid_value", "event_id"), now)
+        elif event.body.get("type") == rt.CONSENT:
             if type(event.body.get("granted")) is not bool:
                 self._out.refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
         elif self._life.is_ready:
@@ -192,7 +178,7 @@ class RealtimeSession:
         try:
             request = self._client_events.rewrite(body)
         except Denied as denied:
-            self._count_ignored("(events refused)")
+            self.passed_over.count("(events refused)")
             self._out.deny(body.get("event_id"), denied)
             return
         if isinstance(request, ResponseRequest):
@@ -200,27 +186,27 @@ class RealtimeSession:
             return
         if request["type"] == "conversation.item.truncate":
             self._graceful_end.playback_stopped()
-        self._out.add(TellUpstream(request))
+        self._out.add(rt.TellUpstream(request))
         self.turns.client_sent(request)
 
-    def _fault(self, fault: ClientBabbled, now: float) -> None:
+    def _fault(self, fault: rt.ClientBabbled, now: float) -> None:
         self._out.refuse(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
         if self._faults.spend(now):
-            self._end(TOO_MANY_FAULTS)
+            self._end(endings.TOO_MANY_FAULTS)
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
-    def _upstream(self, event: UpstreamSaid, now: float) -> None:
+    def _upstream(self, event: rt.UpstreamSaid, now: float) -> None:
         kind, was_ready = event.body.get("type"), self._life.is_ready
         if self.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
             if not self._configuration.hold(event):
-                self._count_ignored("(before the session was ready)")
+                self.passed_over.count("(before the session was ready)")
             return
         shown = self._shown(kind, event.body, now)
         if shown is event.body:
-            self._out.add(PassDown(event.raw))
+            self._out.add(rt.PassDown(event.raw))
         elif shown is not None:
-            self._out.add(TellClient(shown))
+            self._out.add(rt.TellClient(shown))
         if self._life.is_ready and not was_ready:
             self._release(now)
 
@@ -236,7 +222,7 @@ class RealtimeSession:
             self._tools.update_taken()
         elif kind == "error" and self.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
             text = "The model's end did not take the server's configuration of the session."
-            self._end(SESSION_REFUSED._replace(message=text))
+            self._end(endings.SESSION_REFUSED._replace(message=text))
             return None
         elif kind == "input_audio_buffer.speech_started":
             self._graceful_end.playback_stopped()
@@ -249,7 +235,7 @@ class RealtimeSession:
         try:
             is_configured = not self._configuration.begin(body)
         except Denied as denied:
-            self._end(SESSION_REFUSED._replace(message=f"The session of this client secret: {denied}"))
+            self._end(endings.SESSION_REFUSED._replace(message=f"The session of this client secret: {denied}"))
             return None
         if is_configured:
             self._become_ready()
@@ -281,9 +267,9 @@ class RealtimeSession:
     def _end_if_due(self, reason: str, now: float) -> None:
         unplayed_ms = self._graceful_end.unplayed_ms(now)
         if self._graceful_end.is_due(now, is_owed=self.turns.is_owed, unplayed_ms=unplayed_ms):
-            self._end(Ending(1000, reason))
+            self._end(endings.Ending(1000, reason))
 
-    def _end(self, end: Ending) -> None:
+    def _end(self, end: endings.Ending) -> None:
         self._life.end()
         self.deltas.are_events = True
         if end.error is not None:

@@ -6,37 +6,29 @@ speaks. A barge-in cancels tools made for that end, and outputs that come later 
 begins covers all outputs that were sent before.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from relay.core.hidden import HiddenItems
 from relay.core.values import Item
-from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime.configuration import ActiveSession
 from relay.session.realtime.follow_ups import FollowUps
-from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
 
 _TEXTS = ("id", "status", "call_id", "name", "arguments")
 
 
+@dataclass(slots=True)
 class RealtimeTurns:
     """The turns of one session; `hidden` knows which calls are the server's, `active` who begins responses."""
 
-    def __init__(
-        self,
-        out: Outgoing,
-        active: ActiveSession,
-        hidden: HiddenItems,
-        ledger: MediaLedger,
-        cancellable: Collection[str],
-    ) -> None:
-        self._active = active
-        self._hidden = hidden
-        self.timers = TurnTimers()
-        self.follow_ups = FollowUps(out, cancellable)
-        self.queue = ResponseQueue(out, self.follow_ups, self.timers, ledger)
+    _active: ActiveSession
+    _hidden: HiddenItems
+    timers: TurnTimers
+    follow_ups: FollowUps
+    queue: ResponseQueue
 
     @property
     def is_owed(self) -> bool:
