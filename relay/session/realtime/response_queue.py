@@ -78,29 +78,22 @@ class ResponseQueue:
         self.settle(now)
 
     def _request_next(self) -> None:
+        follow_ups, timers = self._follow_ups, self._timers
         if self._waiting is not None:
-            if not self._follow_ups.holds_client_back:
-                self._request(self._waiting)
-                self._waiting = None
-        elif (
-            self._follow_ups.calls.owes_response
-            and not self._timers.is_user_speaking
-            and not self._timers.is_retry_pending
-        ):
-            self._request_follow_up()
+            if not follow_ups.holds_client_back:
+                request, self._waiting = self._waiting, None
+                self._own_request = None
+                self._out.add(TellUpstream(request.body))
+                self._requested(request.event_id, request.settings.get("metadata"), request)
+        elif follow_ups.calls.owes_response and not timers.is_user_speaking and not timers.is_retry_pending:
+            settings = follow_ups.settings()
+            self._own_request = self._out.request("response.create", **({"response": settings} if settings else {}))
+            self._requested(self._own_request, None, follow_ups.cause)
 
-    def _request(self, request: ResponseRequest) -> None:
-        self.slot.request(request.event_id)
-        self._asked, self._own_request = request, None
-        self.open_requests.add(request.event_id, request.settings.get("metadata"))
-        self._out.add(TellUpstream(request.body))
-
-    def _request_follow_up(self) -> None:
-        settings = self._follow_ups.settings()
-        request_id = self._out.request("response.create", **({"response": settings} if settings else {}))
-        self.slot.request(request_id)
-        self._asked, self._own_request = self._follow_ups.cause, request_id
-        self.open_requests.add(request_id, None)
+    def _requested(self, event_id: str, metadata: Any, asked: ResponseRequest | None) -> None:
+        self.slot.request(event_id)
+        self.open_requests.add(event_id, metadata)
+        self._asked = asked
 
     # -- the client ---------------------------------------------------------------------------------------------------
 

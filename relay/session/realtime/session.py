@@ -179,7 +179,7 @@ class RealtimeSession:
             request = self._client_events.rewrite(body)
         except Denied as denied:
             self.passed_over.count("(events refused)")
-            self._out.deny(body.get("event_id"), denied)
+            self._out.refuse(body.get("event_id"), denied.code, str(denied), denied.param)
             return
         if isinstance(request, ResponseRequest):
             self.turns.queue.add(request, now)
@@ -252,10 +252,9 @@ class RealtimeSession:
 
     def _release(self, now: float) -> None:
         """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
-        refusals, held = self._configuration.take()
-        for refusal in refusals:
-            self._out.deny(None, refusal)
-        for event in held:
+        for denied in self._configuration.refusals:
+            self._out.refuse(None, denied.code, str(denied), denied.param)
+        for event in self._configuration.held:
             self._upstream(event, now)
         if self.ledger.dropped_input_bytes:
             self.passed_over["(early audio, bytes)"] = self.ledger.dropped_input_bytes
