@@ -60,14 +60,7 @@ class FollowUps:
         for call in accepted.to_run:
             self._out.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
         for call_id, output in accepted.refused:
-            self._send_output(call_id, output)
-
-    def tool_returned(self, call_id: str, output: str) -> bool:
-        """A tool ended: its output is sent, unless the call has one. Returns whether it was sent."""
-        is_awaited = self.calls.returned(call_id) is not None
-        if is_awaited:
-            self._send_output(call_id, output)
-        return is_awaited
+            self.send_output(call_id, output)
 
     def interrupted(self) -> None:
         """The user interrupts: outputs still to come force no answer; calls of `cancellable` tools are cancelled."""
@@ -77,14 +70,10 @@ class FollowUps:
                 self._out.add(CancelTool(call_id))
 
     def drop(self) -> None:
-        """No response is due any more."""
+        """No response is due any more: one began that speaks about all outputs so far, or the client cancelled."""
         self._client_owes = self.calls.owes_response = False
 
-    def covered(self) -> None:
-        """A response began, which speaks about all outputs that were sent."""
-        self._client_owes = False
-        self.calls.response_created()
-
-    def _send_output(self, call_id: str, output: str) -> None:
+    def send_output(self, call_id: str, output: str) -> None:
+        """Send the one output of a call to the upstream."""
         item = {"type": "function_call_output", "call_id": call_id, "output": output}
         self._out.request("conversation.item.create", item=item)

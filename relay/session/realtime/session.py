@@ -117,7 +117,7 @@ class RealtimeSession:
         self._dispatch(event, now)
         if self._life.is_ready and self._graceful_end.reason is not None:
             self._end_if_due(self._graceful_end.reason, now)
-        self._set_gate()
+        self._input.set_gate("closed" if self._life.has_ended else "open" if self._life.is_ready else "held")
         return self._out.take()
 
     def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
@@ -261,7 +261,6 @@ class RealtimeSession:
         for early in self._input.release():
             if self._life.is_ready:
                 self._client(early, now)
-        self._set_gate()
 
     def _end_if_due(self, reason: str, now: float) -> None:
         unplayed_ms = self._graceful_end.unplayed_ms(now)
@@ -277,6 +276,3 @@ class RealtimeSession:
         if end.close_code is not None:
             self._out.add(cmd.CloseClient(end.close_code, close_reason(end.reason)))
         self._out.add(cmd.CloseUpstream())
-
-    def _set_gate(self) -> None:
-        self._input.set_gate("closed" if self._life.has_ended else "open" if self._life.is_ready else "held")
