@@ -8,6 +8,7 @@ Without anything to configure, `session.created` goes to the client at once. Eac
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.core.policy_rules import Denied
@@ -54,22 +55,20 @@ class ActiveSession:
             self.has_idle_timeout = turn.get("idle_timeout_ms") is not None
 
 
+@dataclass(slots=True)
 class FirstConfiguration:
     """The first configuration of one session; `initial` is the session of the client's secret."""
 
-    def __init__(
-        self, initial: Mapping[str, Any] | None, parts: ServerParts, tools: ClientTools, out: Outgoing
-    ) -> None:
-        self._initial = initial
-        self._parts = parts
-        self._tools = tools
-        self._out = out
-        self._created: Mapping[str, Any] = {}
-        self._request_id: str | None = None
-        self.held: list[UpstreamSaid] = []
-        """The events that wait until the session is ready."""
-        self.refusals: list[Denied] = []
-        """What of the secret's session was refused."""
+    _initial: Mapping[str, Any] | None
+    _parts: ServerParts
+    _tools: ClientTools
+    _out: Outgoing
+    held: list[UpstreamSaid] = field(default_factory=list)
+    """The events that wait until the session is ready."""
+    refusals: list[Denied] = field(default_factory=list)
+    """What of the secret's session was refused."""
+    _created: Mapping[str, Any] = field(default_factory=dict)
+    _request_id: str | None = None
 
     def begin(self, created: Mapping[str, Any]) -> bool:
         """Send what must be active first, after `session.created`; False if that is nothing. Raises Denied."""

@@ -20,6 +20,9 @@ from relay.session.tools.acceptance import accept
 MAX_MIXED = 64
 """Mixed responses that are remembered; the client's request no longer waits for the outputs of an older one."""
 
+_KEPT = ("instructions", "tools", "output_modalities", "audio", "max_output_tokens", "reasoning")
+"""Not `tool_choice`, which would call the tool again, nor `metadata`, which tells the client's own responses apart."""
+
 
 class FollowUps:
     """Calls and due responses of one session; a barge-in cancels calls of the tools named in `cancellable`."""
@@ -44,9 +47,10 @@ class FollowUps:
         return any(response_id in self._mixed for response_id in self.calls.open_responses())
 
     def settings(self) -> Obj:
-        """The settings of the response that is due: those of the response whose tools were called."""
-        settings = self.cause.overrides if self.cause is not None else {}
-        return {**settings, "tool_choice": "none"} if self.calls.at_round_limit else settings
+        """The settings of the response that is due: what is kept of the response whose tools were called."""
+        settings = self.cause.settings if self.cause is not None else {}
+        kept = {key: settings[key] for key in _KEPT if key in settings}
+        return {**kept, "tool_choice": "none"} if self.calls.at_round_limit else kept
 
     def take_calls(self, response_id: str, status: str, calls: Sequence[Item], *, mixed: bool, quiet: bool) -> None:
         """A response ended that called server tools.

@@ -14,11 +14,12 @@ conversation take no slot.
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.core.realtime_events import TellUpstream
 from relay.core.response import ResponseSlot, SlotState
-from relay.session.common.limits import STALL_S
+from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime.follow_ups import FollowUps
@@ -27,28 +28,27 @@ from relay.session.realtime.outgoing import Outgoing
 
 MAX_RESPONSES = 64
 """Responses whose request is remembered while they are active; the oldest is forgotten."""
-BUSY = "conversation_already_has_active_response"
 
 
+@dataclass(slots=True)
 class ResponseQueue:
     """The response slot of one session and what waits for it; `timers` say when a follow-up may be requested."""
 
-    def __init__(self, out: Outgoing, follow_ups: FollowUps, timers: TurnTimers, ledger: MediaLedger) -> None:
-        self._out = out
-        self._follow_ups = follow_ups
-        self._timers = timers
-        self._ledger = ledger
-        self.slot = ResponseSlot()
-        self.open_requests = OpenRequests()
-        self.stalls_at: float | None = None
-        """When a response is given up; None while nobody waits for its end."""
-        self.has_heard = False
-        """Whether the upstream has sent an event since somebody began to wait."""
-        self._waits_since = 0.0
-        self._waiting: ResponseRequest | None = None
-        self._asked: ResponseRequest | None = None
-        self._own_request: str | None = None
-        self._requests: OrderedDict[str, ResponseRequest] = OrderedDict()
+    _out: Outgoing
+    _follow_ups: FollowUps
+    _timers: TurnTimers
+    _ledger: MediaLedger
+    slot: ResponseSlot = field(default_factory=ResponseSlot)
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
+    stalls_at: float | None = None
+    """When a response is given up; None while nobody waits for its end."""
+    has_heard: bool = False
+    """Whether the upstream has sent an event since somebody began to wait."""
+    _waits_since: float = 0.0
+    _waiting: ResponseRequest | None = None
+    _asked: ResponseRequest | None = None
+    _own_request: str | None = None
+    _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
 
     # -- what comes next ----------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class ResponseQueue:
             self._out.add(TellUpstream(request.body))
         elif self._waiting is not None:
             text = "Another response.create is waiting for the active response to end."
-            self._out.refuse(request.event_id, BUSY, text)
+            self._out.refuse(request.event_id, ALREADY_ACTIVE, text)
         else:
             self._waiting = request
             self.settle(now)
@@ -114,7 +114,7 @@ class ResponseQueue:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             text = "response.cancel came before this response could be started."
-            self._out.refuse(waiting.event_id, BUSY, text)
+            self._out.refuse(waiting.event_id, ALREADY_ACTIVE, text)
         self.slot.cancel()
 
     def cancel_unborn_follow_up(self) -> None:
@@ -153,7 +153,7 @@ class ResponseQueue:
             return
         if event_id == self._own_request:
             self._own_request = None
-            if code == BUSY:  # requested again, unless a response that begins later covers it
+            if code == ALREADY_ACTIVE:  # requested again, unless a response that begins later covers it
                 self._follow_ups.calls.owes_response = True
                 if self.slot.is_free:
                     self._timers.retry_later(now)
