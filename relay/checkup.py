@@ -12,12 +12,9 @@ from relay.azure import AzureResource
 from relay.config import Settings
 from relay.core import events as ev
 from relay.core.commands import ConfigureSession
-from relay.endpoints.azure import AzureSessionRequest, create_azure_session
-from relay.endpoints.client_secret import rest_base
-from relay.endpoints.navai_options import NavaiOptions
-from relay.endpoints.voices import Voices
 from relay.engine_process import EngineProcess
 from relay.errors import UpstreamError
+from relay.navai_options import NavaiOptions
 from relay.peers.credentials import AnyCredential
 from relay.peers.elevenlabs import ElevenLabsOptions
 from relay.peers.provider import Call, ProviderClient
@@ -25,6 +22,9 @@ from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.policies import Policies
 from relay.session.common.media_types import AudioDelta
 from relay.state import azure_credential, upstream_credential
+from relay.upstreams.azure_sessions import AzureSessionRequest, create_azure_session
+from relay.upstreams.external_voices import ExternalVoices
+from relay.upstreams.openai_secrets import rest_base
 from relay.wire.realtime import RealtimeCodec
 
 TIMEOUT_S = 10.0
@@ -66,7 +66,7 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
         if settings.azure is not None:
             yield await _check_azure_pages(settings, settings.azure, provider)
         by_policy = Policies.load(settings.policies).external_voices()
-        voices = Voices.of(navai, settings.voice_mode, settings.fallback_voice, by_policy)
+        voices = ExternalVoices.of(navai, settings.voice_mode, settings.fallback_voice, by_policy)
         if voices.options is not None and voices.names:
             async for finding in _check_elevenlabs(voices.options, voices, provider):
                 yield finding
@@ -242,7 +242,7 @@ def _azure_hint(status: int | None) -> str:
 
 
 async def _check_elevenlabs(
-    options: ElevenLabsOptions, voices: Voices, provider: ProviderClient
+    options: ElevenLabsOptions, voices: ExternalVoices, provider: ProviderClient
 ) -> AsyncIterator[Finding]:
     """The key and the voices, by `GET /v1/voices/{voice}`; then the model, by `GET /v1/models`."""
     for voice, setting in voices.names.items():

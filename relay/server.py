@@ -25,7 +25,7 @@ from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, Principal
 from relay.descriptors import raise_soft_limit
 from relay.endpoints.azure import AZURE_ROUTES
-from relay.endpoints.device import device_socket
+from relay.endpoints.device import VOICES, device_socket
 from relay.endpoints.login import (
     LOGIN_ATTEMPTS,
     login_attempts,
@@ -37,16 +37,16 @@ from relay.endpoints.login import (
 )
 from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_backend import NavaiBackend
-from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.openai_rest import calls, client_secrets, models, translations
 from relay.endpoints.pages import healthz, is_upgrade, page, readyz, static
 from relay.endpoints.realtime import realtime_socket
 from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
-from relay.endpoints.voices import VOICES, Voices
 from relay.errors import AccessDenied, ConfigError
 from relay.logs import use_secrets
+from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
+from relay.upstreams.external_voices import ExternalVoices
 
 _log = logging.getLogger("relay")
 
@@ -160,7 +160,7 @@ def create_app(
     )
     options = app[NAVAI].options
     state.known_secrets.add((options.openai_api_key, options.elevenlabs_api_key))
-    app[VOICES] = Voices.of(
+    app[VOICES] = ExternalVoices.of(
         app[NAVAI].options, settings.voice_mode, settings.fallback_voice, state.auth.policies.external_voices()
     )
     state.has_external_voice = app[VOICES].rules is not None
@@ -256,7 +256,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     try:
         await RelaySite(runner, settings.host, settings.port, tls).start()
         host, port = runner.addresses[0][:2]
-        for line in (*app[RELAY].describe(), *app[VOICES].lines):
+        for line in (*app[RELAY].describe(), *app[VOICES].describe()):
             _log.info("%s", line)
         for warning in (*settings.warnings(), *app[RELAY].warnings(), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)

@@ -15,8 +15,8 @@ from audio.formats import PCM16_24K
 from relay.checkup import check_all
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import UpstreamError
+from relay.navai_options import NavaiOptions
 from relay.peers.credentials import TokenCredential
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.peers.provider import Call, ProviderClient

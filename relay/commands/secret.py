@@ -60,9 +60,9 @@ def secret(
 
 
 async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
-    from relay.endpoints.client_secret import ClientSecretRequest, create_client_secret, rest_base
-    from relay.endpoints.navai_options import NavaiOptions
     from relay.errors import NotConfigured
+    from relay.navai_options import NavaiOptions
+    from relay.upstreams.openai_secrets import ClientSecretRequest, create_client_secret, rest_base
 
     options = NavaiOptions.from_env(settings.environment())
     if options.openai_api_key is None:
@@ -72,16 +72,16 @@ async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str,
 
 
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
-    from relay.endpoints.azure import NOT_CONFIGURED, AzureSessionRequest, create_azure_session
     from relay.errors import NotConfigured
     from relay.peers.provider import ProviderClient
     from relay.state import azure_credential
+    from relay.upstreams.azure_sessions import NOT_CONFIGURED, AzureSessionRequest, create_azure_session
 
     resource, credential = settings.azure, azure_credential(settings)
     if resource is None or credential is None:
         raise NotConfigured(NOT_CONFIGURED)
-    body = {"voice": voice, "instructions": instructions}
-    wanted = AzureSessionRequest.from_body(body, resource)
+    wanted = AzureSessionRequest(voice=voice, instructions=instructions)
+    wanted.check(resource)
     provider = ProviderClient()
     try:
         answer = await create_azure_session(resource, await credential.headers(), wanted, provider)

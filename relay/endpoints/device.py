@@ -14,19 +14,20 @@ from relay.core.device_session import DeviceSession
 from relay.core.hello import InitialSession, initial_session
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions
-from relay.endpoints.permissions import no_default
 from relay.endpoints.session_life import registered
-from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
+from relay.permissions import no_default
 from relay.recording.beginning import Beginning
 from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.device import DeviceRuntime
 from relay.state import RELAY, RelayState
+from relay.upstreams.external_voices import ExternalVoices
 from relay.wire.device_out import encode
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
 
+VOICES = web.AppKey("voices", ExternalVoices)
 MAX_FRAME_BYTES = 64 * 1024
 MAX_VOICE_CHARS = 128
 
@@ -128,7 +129,7 @@ def _live_session(
     core: DeviceSession,
     model: str | None,
     socket: StrictTextListener,
-    voices: Voices,
+    voices: ExternalVoices,
     recorder: SessionRecorder | None,
 ) -> DeviceRuntime:
     tools = relay.tools_for(core.session_id, core.principal, core.config)
@@ -142,6 +143,6 @@ def _live_session(
         observer=relay.observer,
         recorder=recorder,
         max_queued_ms=relay.settings.max_queued_s * 1000,
-        voice=voices.way(relay.provider, relay.known_secrets),
+        voice=voices.connector(relay.provider, relay.known_secrets),
         secrets=relay.known_secrets,
     )

@@ -21,8 +21,7 @@ from relay.auth.admin_login import (
 from relay.auth.keyring import identity_of
 from relay.core.policy import Principal
 from relay.core.quota import Rate, TokenBuckets, address_key
-from relay.endpoints.bodies import NO_STORE, text_of
-from relay.endpoints.navai_backend import read_body
+from relay.endpoints.bodies import NO_STORE, read_object, text_of
 from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
 from relay.state import RELAY, RelayState
 from relay.web import PAGE_HEADERS, STATIC_DIR
@@ -65,7 +64,7 @@ async def sign_in(request: web.Request, principal: Principal) -> web.StreamRespo
         raise TooOften(f"Too many tries to sign in from this address; wait {wait_s:.0f} s.", wait_s)
     if request.content_type != "application/json":
         raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
-    identity = await _identity(relay, await read_body(request))
+    identity = await _identity(relay, await read_object(request))
     _log.info("admin %s signed in from %s", identity, relay.auth.address(request))
     response = web.json_response({"signedIn": True}, headers=NO_STORE)
     response.set_cookie(

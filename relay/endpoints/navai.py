@@ -16,18 +16,20 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.core.policy import PROVIDER_SECRET, Principal
-from relay.endpoints.client_secret import client_secret, create_client_secret
+from relay.endpoints.client_secret import client_secret
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_functions import PREFIX, execute_function, list_functions
-from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
-from relay.endpoints.speech import speech_synthesize, synthesize_speech
+from relay.endpoints.speech import speech_synthesize
 from relay.errors import RelayError
+from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.peers.provider import ProviderClient
 from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import SourceFile, ToolSources
+from relay.upstreams.elevenlabs_speech import synthesize_speech
+from relay.upstreams.openai_secrets import create_client_secret
 
 __all__ = [
     "NAVAI",

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from relay.core.policy import Policy, Principal
 from relay.core.redact import redact
-from relay.endpoints.navai_backend import NavaiBackend, read_body
+from relay.endpoints.bodies import read_object
+from relay.endpoints.navai_backend import NavaiBackend
 from relay.errors import BadRequest
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import Tool
@@ -44,7 +45,7 @@ async def list_functions(request: web.Request, backend: NavaiBackend, principal:
 
 async def execute_function(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
     """Runs one tool with the arguments of `payload`."""
-    body = await read_body(request)
+    body = await read_object(request)
     name = _name_of(body)
     await backend.load_tools()
     tool = _find(backend, name, principal.policy)

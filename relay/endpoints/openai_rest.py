@@ -10,8 +10,8 @@ from aiohttp import web
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
 from relay.core.policy import Policy, Principal, names_among
 from relay.core.policy_table import Denied, check_session
-from relay.endpoints.bodies import NO_OBJECT, NO_STORE, json_value
-from relay.errors import ApiError, BadRequest
+from relay.endpoints.bodies import NO_STORE, read_api_object
+from relay.errors import ApiError
 from relay.state import RELAY, RelayState
 
 MAX_IDENTITY_CHARS = 128
@@ -24,7 +24,7 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
     Three fields are the relay's own: `policy`, `identity` (who the secret is for) and `single_use`.
     """
     relay = request.app[RELAY]
-    body = await _json_body(request)
+    body = await read_api_object(request)
     for name in body.keys() - _BODY_FIELDS:
         raise ApiError(f"Unknown parameter: '{name[:80]}'.", 400, "unknown_parameter", name[:80])
     seconds = _seconds(body.get("expires_after"))
@@ -57,17 +57,6 @@ async def not_implemented(request: web.Request, principal: Principal, what: str)
 
 calls = functools.partial(not_implemented, what="WebRTC or SIP calls")
 translations = functools.partial(not_implemented, what="translation sessions")
-
-
-async def _json_body(request: web.Request) -> dict[str, Any]:
-    raw = await request.read()
-    try:
-        body = json_value(raw)
-    except BadRequest as error:
-        raise ApiError(str(error), 400, "invalid_json") from error
-    if not isinstance(body, dict):
-        raise ApiError(NO_OBJECT, 400, "invalid_type")
-    return body
 
 
 def _seconds(expires_after: Any) -> int:

@@ -14,12 +14,12 @@ from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
 from relay.core.realtime_session import RealtimeSession
-from relay.endpoints.permissions import require_value
 from relay.endpoints.session_life import registered
 from relay.errors import AccessDenied, ApiError, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
 from relay.peers.upstream import UpstreamRefusal
+from relay.permissions import require_value
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.realtime import RealtimeRuntime

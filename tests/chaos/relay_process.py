@@ -198,8 +198,8 @@ async def _run(look_every_s: float) -> None:
 
     from relay.app.serving import RelayRunner, RelaySite
     from relay.config import Settings
-    from relay.endpoints.navai_options import NavaiOptions
     from relay.logs import setup_logging
+    from relay.navai_options import NavaiOptions
     from relay.server import create_app
     from relay.state import RELAY
     from relay.toolkit.registry import ToolRegistry

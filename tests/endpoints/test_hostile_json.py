@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relay.endpoints.navai_options import NavaiOptions
+from relay.navai_options import NavaiOptions
 from relay.server import ROUTES
 from tests.support.raw_requests import Answer, ask, head
 from tests.support.relay_server import RunningRelay, running_relay

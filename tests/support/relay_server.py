@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from relay.app.serving import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
 from relay.auth.admin_login import write_code
 from relay.config import Settings
-from relay.endpoints.navai_options import NavaiOptions
+from relay.navai_options import NavaiOptions
 from relay.server import create_app
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
