@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from relay.azure import is_azure_preview
+from relay.upstreams.dialect import UpstreamDialect
+from relay.upstreams.registry import dialect_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,11 @@ class Upstream:
     def speaks_beta(self) -> bool:
         """Whether the endpoint speaks the protocol's beta dialect: Azure's preview path does."""
         return self.url is not None and is_azure_preview(self.url)
+
+    @property
+    def dialect(self) -> UpstreamDialect:
+        """The protocol that the endpoint speaks; the local engine speaks GA."""
+        return dialect_of(self.url or "")
 
     def url_for(self, model: str | None) -> str | None:
         """The URL with another model, where it names one."""

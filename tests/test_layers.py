@@ -19,7 +19,15 @@ LAYERS: dict[str, set[str]] = {
     "relay.session": {"audio", "relay.core"},
     "relay.wire": {"audio", "relay.core", "relay.protocols", "relay.session"},
     "relay.protocols": {"audio", "relay.core", "relay.session", "relay.wire"},  # what is new is in relay.protocols
-    "relay.upstreams": {"audio", "relay.core", "relay.errors", "relay.protocols", "relay.session", "relay.wire"},
+    "relay.upstreams": {
+        "audio",
+        "relay.azure",
+        "relay.core",
+        "relay.errors",
+        "relay.protocols",
+        "relay.session",
+        "relay.wire",
+    },
     "relay.upstreams.azure_sessions": {
         "relay.azure",
         "relay.core",
@@ -65,7 +73,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.engine_process": {"relay.child_environment"},
     "relay.loopback": set(),
     "relay.azure": {"relay.loopback"},
-    "relay.target": {"relay.azure"},
+    "relay.target": {"relay.azure", "relay.upstreams"},
     "relay.config": {"relay.azure", "relay.core", "relay.errors", "relay.loopback", "relay.session", "relay.target"},
     "relay.navai_options": {"relay.auth", "relay.errors", "relay.loopback", "relay.target"},
     "relay.permissions": {"relay.core", "relay.errors"},
