@@ -8,21 +8,19 @@ from datetime import date
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
-from relay.azure import AzureResource
 from relay.config import Settings
 from relay.core import events as ev
 from relay.core.commands import ConfigureSession
 from relay.engine_process import EngineProcess
 from relay.errors import UpstreamError
 from relay.navai_options import NavaiOptions
-from relay.peers.credentials import AnyCredential
 from relay.peers.elevenlabs import ElevenLabsOptions
 from relay.peers.provider import Call, ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.policies import Policies
 from relay.session.common.media_types import AudioDelta
-from relay.state import azure_credential, upstream_credential
-from relay.upstreams.azure_sessions import AzureSessionRequest, create_azure_session
+from relay.upstreams.azure_sessions import AzureSessionRequest, AzureSessions
+from relay.upstreams.connector import azure_credential, upstream_credential
 from relay.upstreams.external_voices import ExternalVoices
 from relay.upstreams.openai_secrets import rest_base
 from relay.wire.realtime import RealtimeCodec
@@ -64,7 +62,9 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
         if model_is_good:
             yield await _check_session(settings)
         if settings.azure is not None:
-            yield await _check_azure_pages(settings, settings.azure, provider)
+            credential = azure_credential(settings)
+            assert credential is not None
+            yield await _check_azure_pages(AzureSessions(settings.azure, credential, provider))
         by_policy = Policies.load(settings.policies).external_voices()
         voices = ExternalVoices.of(navai, settings.voice_mode, settings.fallback_voice, by_policy)
         if voices.options is not None and voices.names:
@@ -198,16 +198,15 @@ def _dial_hint(status: int | None, settings: Settings) -> str:
 # -- Azure's pages and ElevenLabs -------------------------------------------------------------------------------------
 
 
-async def _check_azure_pages(settings: Settings, resource: AzureResource, provider: ProviderClient) -> Finding:
+async def _check_azure_pages(sessions: AzureSessions) -> Finding:
     """Make a session as for a page; where that fails, see whether the other protocol would do."""
-    credential = azure_credential(settings)
-    assert credential is not None
+    resource = sessions.resource
     what = "azure pages, " + ("preview" if resource.is_preview else "GA")
     try:
-        await _make_azure_session(resource, credential, provider)
+        await sessions.create(AzureSessionRequest())
     except UpstreamError as error:
         hint = _azure_hint(error.upstream_status)
-        if error.upstream_status in (400, 404) and await _other_protocol_works(resource, credential, provider):
+        if error.upstream_status in (400, 404) and await _other_protocol_works(sessions):
             hint = (
                 "the GA protocol works here and the preview one does not; unset AZURE_OPENAI_API_VERSION"
                 if resource.is_preview
@@ -218,14 +217,10 @@ async def _check_azure_pages(settings: Settings, resource: AzureResource, provid
     return Finding("ok", what, f"{urlsplit(resource.endpoint).hostname} made a session with {resource.deployment}")
 
 
-async def _make_azure_session(resource: AzureResource, credential: AnyCredential, provider: ProviderClient) -> None:
-    await create_azure_session(resource, await credential.headers(), AzureSessionRequest(), provider)
-
-
-async def _other_protocol_works(resource: AzureResource, credential: AnyCredential, provider: ProviderClient) -> bool:
-    other = replace(resource, api_version=None if resource.is_preview else PREVIEW_TO_TRY)
+async def _other_protocol_works(sessions: AzureSessions) -> bool:
+    other = replace(sessions.resource, api_version=None if sessions.resource.is_preview else PREVIEW_TO_TRY)
     with contextlib.suppress(UpstreamError):
-        await _make_azure_session(other, credential, provider)
+        await replace(sessions, resource=other).create(AzureSessionRequest())
         return True
     return False
 

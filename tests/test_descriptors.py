@@ -97,9 +97,9 @@ async def test_policies_that_record_from_a_reload_on_leave_fewer_sessions(
     async with running_relay(
         "ws://127.0.0.1:1", max_sessions=16, policies=policies, recordings_dir=recordings
     ) as relay:
-        assert relay.state.warnings() == []
+        assert relay.context.warnings() == []
         policies.write_text('[policies.default]\nrecord = "on"\n')
-        relay.state.reload_access()
+        relay.context.reload_access()
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [warning for warning in warnings if "at most 8 sessions are admitted" in warning]
     assert [warning for warning in warnings if f"The recordings' folder {recordings} is open to other users" in warning]

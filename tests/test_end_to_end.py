@@ -160,7 +160,7 @@ async def test_the_session_goes_on_after_bad_input() -> None:
 
 async def test_an_engine_that_dies_is_started_again() -> None:
     async with local_relay() as relay:
-        engine = relay.state.engine
+        engine = relay.context.upstream.engine
         assert engine is not None
         first = engine.url
         async with await DeviceClient.connect(relay.ws()) as client:

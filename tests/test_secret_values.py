@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from relay.app.context import RelayContext
 from relay.core.redact import MASK
+from relay.navai_options import NavaiOptions
 from relay.secret_values import secret_values, secrets_of_url
-from relay.state import RelayState
 from relay.toolkit.mcp_config import read_config
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import settings_for
@@ -70,8 +71,8 @@ async def test_a_fetched_token_is_known_from_its_first_use() -> None:
     settings = settings_for(
         "azure", azure_endpoint="https://r.example.com", azure_deployment="d", azure_token=lambda: "fetched-token-1"
     )
-    state = RelayState(settings, ToolRegistry())
-    assert state.credential is not None
-    assert state.known_secrets.redact("fetched-token-1") == "fetched-token-1"
-    await state.credential.headers()
-    assert state.known_secrets.redact("fetched-token-1") == MASK
+    context = RelayContext(settings, ToolRegistry(), NavaiOptions.from_env({}))
+    assert context.upstream.credential is not None
+    assert context.known_secrets.redact("fetched-token-1") == "fetched-token-1"
+    await context.upstream.credential.headers()
+    assert context.known_secrets.redact("fetched-token-1") == MASK

@@ -151,7 +151,7 @@ async def test_whatever_a_tool_does_the_session_goes_on() -> None:
                 assert told["output"] == {"points": [1, 2]}
             await client.send(type="interrupt")  # no need to hear it out
         release.set()
-        assert relay.state.sessions
+        assert relay.sessions.alive
 
 
 async def test_a_tool_ends_the_session_once_its_answer_was_heard() -> None:
@@ -177,7 +177,7 @@ async def test_fifty_hung_tools_and_a_new_session_is_answered_at_once() -> None:
         return release.wait(PATIENCE_S)
 
     async with relay_with(hang, open_door) as relay:
-        runner = relay.state.runner
+        runner = relay.context.tools.runner
         calls = [
             asyncio.create_task(runner.run(ToolCall(f"c{n}", "hang", "{}"), ToolContext(session_id="other")))
             for n in range(50)

@@ -74,8 +74,8 @@ async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str,
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.peers.provider import ProviderClient
-    from relay.state import azure_credential
-    from relay.upstreams.azure_sessions import NOT_CONFIGURED, AzureSessionRequest, create_azure_session
+    from relay.upstreams.azure_sessions import NOT_CONFIGURED, AzureSessionRequest, AzureSessions
+    from relay.upstreams.connector import azure_credential
 
     resource, credential = settings.azure, azure_credential(settings)
     if resource is None or credential is None:
@@ -84,7 +84,7 @@ async def _azure(settings: "Settings", voice: str | None, instructions: str | No
     wanted.check(resource)
     provider = ProviderClient()
     try:
-        answer = await create_azure_session(resource, await credential.headers(), wanted, provider)
+        answer = await AzureSessions(resource, credential, provider).create(wanted)
     finally:
         await provider.close()
     return answer, resource.webrtc_url

@@ -72,8 +72,8 @@ def schema(context: typer.Context, name: Name) -> None:
 @contextlib.asynccontextmanager
 async def _loaded(folders: str | None) -> AsyncIterator["ToolRegistry"]:
     """The tools of the settings: those of the folders, and of the MCP servers as long as this lasts."""
+    from relay.app.toolbox import mcp_servers, tool_sources
     from relay.config import Settings
-    from relay.state import mcp_servers, tool_sources
     from relay.toolkit.library import ToolLibrary
     from relay.toolkit.mcp import McpServers
     from relay.toolkit.registry import ToolRegistry

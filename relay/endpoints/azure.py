@@ -12,19 +12,18 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from relay.app.keys import AZURE_SESSIONS, SPENDING, TOOLS
 from relay.azure import AzureResource
 from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
 from relay.endpoints.navai_functions import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
-from relay.state import RELAY
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
 from relay.upstreams.azure_sessions import (
     NOT_CONFIGURED,
     AzureSessionRequest,
-    create_azure_session,
     permitted_request,
 )
 
@@ -33,17 +32,16 @@ Handler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
 async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST …/realtime/session`: an ephemeral key and the address to dial with it."""
-    relay = request.app[RELAY]
     check_sender(request)
-    resource, credential = relay.settings.azure, relay.azure_credential
-    if resource is None or credential is None:
+    sessions = request.app.get(AZURE_SESSIONS)
+    if sessions is None:
         raise NotConfigured(NOT_CONFIGURED)
-    wanted = _request_of(await read_object(request), resource)
-    permitted_request(principal.policy, resource, wanted)  # what is refused anyway costs no quota
-    relay.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())
+    wanted = _request_of(await read_object(request), sessions.resource)
+    permitted_request(principal.policy, sessions.resource, wanted)  # what is refused anyway costs no quota
+    now = asyncio.get_running_loop().time()
+    request.app[SPENDING].buy("mint", principal.identity, address_of(request), now)
     try:
-        headers = await credential.headers()
-        session = await create_azure_session(resource, headers, wanted, relay.provider, principal.policy)
+        session = await sessions.create(wanted, principal.policy)
     except UpstreamError as error:
         retry = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s is not None else {}
         return _failed("Failed to create realtime session", str(error), error.http_status, retry)
@@ -63,25 +61,25 @@ def _request_of(body: Obj, resource: AzureResource) -> AzureSessionRequest:
 
 async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET …/realtime/tools`: the tools as a session takes them."""
-    offered = [one for one in request.app[RELAY].registry.exposed_to("http") if principal.policy.allows_tool(one.name)]
+    offered = [one for one in request.app[TOOLS].registry.exposed_to("http") if principal.policy.allows_tool(one.name)]
     return web.json_response({"tools": [tool.definition() for tool in offered]})
 
 
 async def azure_tools_exec(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST …/realtime/tools/exec`: run one tool for a page whose model asked for it."""
-    relay = request.app[RELAY]
+    tools = request.app[TOOLS]
     body = await read_object(request)
     name = text_of(body, "name")
     if name is None:
         raise BadRequest("Tool name is required", "name")
-    tool = relay.registry.get(name)
+    tool = tools.registry.get(name)
     if tool is None or not principal.policy.allows_tool(name):
         return web.json_response({"error": f"Tool not found: {name:.80}"}, status=404)
     if "http" not in tool.expose:
         raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
     context = ToolContext(session_id="", identity=principal.identity)
     call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
-    result = await relay.runner.run(call, context, audience="http", offers=principal.policy.allows_tool)
+    result = await tools.runner.run(call, context, audience="http", offers=principal.policy.allows_tool)
     if result.code is not None:
         status, details = why_not(result)
         return _failed("Tool execution failed", details, status)

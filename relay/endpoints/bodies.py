@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
+from relay.app.keys import AUTHENTICATOR
 from relay.errors import ApiError, BadRequest, TooBig
-from relay.state import RELAY
 from relay.wire.weight import MAX_ESCAPES, has_too_many_members
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -33,7 +33,7 @@ def check_sender(request: web.Request) -> None:
     if request.content_type == "application/json":
         return
     origin = request.headers.get("Origin")
-    if origin is not None and (RELAY in request.app or urlsplit(origin).netloc == request.headers.get("Host")):
+    if origin is not None and (AUTHENTICATOR in request.app or urlsplit(origin).netloc == request.headers.get("Host")):
         return  # in a relay, foreign origins do not come this far
     raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
 
@@ -102,7 +102,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def address_of(request: web.Request) -> str | None:
     """Where a request comes from; in a relay, through the proxies that its settings name."""
-    return request.app[RELAY].auth.address(request) if RELAY in request.app else request.remote
+    return request.app[AUTHENTICATOR].address(request) if AUTHENTICATOR in request.app else request.remote
 
 
 def text_of(body: dict[str, Any], name: str) -> str | None:

@@ -7,7 +7,6 @@ The relay mounts the same rows behind its access rules, through its own route ta
 """
 
 import logging
-import math
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.app.errors import ErrorAnswer
 from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.endpoints.client_secret import client_secret
 from relay.endpoints.navai_backend import NavaiBackend
@@ -172,7 +172,7 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
         try:
             return await row.handler(request, backend, Principal("anonymous"))
         except RelayError as error:
-            return error_response(error)
+            return ErrorAnswer.of(error).plain()
         except web.HTTPException:
             raise
         except Exception:
@@ -188,14 +188,3 @@ def _wrong_method(allowed: str) -> Handler:
         return web.json_response({"error": text}, status=405, headers={"Allow": allowed})
 
     return handle
-
-
-def error_response(error: RelayError) -> web.Response:
-    """An error of ours as JSON, with the field where there is one."""
-    body: dict[str, str] = {"error": str(error)}
-    field = getattr(error, "field", None)
-    if field:
-        body["field"] = field
-    wait_s = getattr(error, "retry_after_s", None)
-    headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
-    return web.json_response(body, status=getattr(error, "status", error.http_status), headers=headers)

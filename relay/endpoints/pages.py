@@ -3,8 +3,8 @@
 from aiohttp import web
 
 from relay import __version__
+from relay.app.keys import SESSIONS, UPSTREAM
 from relay.core.policy import Principal
-from relay.state import RELAY
 from relay.web import PAGE_HEADERS, STATIC_DIR, static_files
 
 _HEADERS = {**PAGE_HEADERS, "Cache-Control": "no-cache"}
@@ -28,11 +28,11 @@ async def healthz(request: web.Request, principal: Principal) -> web.StreamRespo
 
 async def readyz(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /readyz`: 200 if a session can be had now, else 503 with the reason."""
-    relay = request.app[RELAY]
-    reason = relay.not_ready
+    upstream = request.app[UPSTREAM]
+    reason = "the relay is shutting down" if request.app[SESSIONS].draining else upstream.not_ready
     if reason is not None:
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
-    return web.json_response({"status": "ready", "upstream": relay.upstream.kind})
+    return web.json_response({"status": "ready", "upstream": upstream.endpoint.kind})
 
 
 def _asset(name: str) -> web.Response:

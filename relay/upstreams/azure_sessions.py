@@ -11,6 +11,7 @@ from relay.azure import AzureResource
 from relay.core.policy import Policy
 from relay.core.realtime_events import Obj
 from relay.errors import BadRequest, UpstreamError
+from relay.peers.credentials import AnyCredential
 from relay.peers.provider import Call, ProviderClient
 from relay.permissions import no_default, permitted, permitted_instructions, require_value
 
@@ -39,40 +40,42 @@ class AzureSessionRequest:
             raise BadRequest(f"Invalid voice: {self.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
 
 
-async def create_azure_session(
-    resource: AzureResource,
-    headers: dict[str, str],
-    wanted: AzureSessionRequest,
-    provider: ProviderClient,
-    policy: Policy | None = None,
-) -> Obj:
-    """Make a session at Azure: the five fields that pages know, and `warning` for what was left out.
+@dataclass(frozen=True, slots=True)
+class AzureSessions:
+    """Makes sessions at one resource."""
 
-    The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
-    UpstreamError.
-    """
-    policy = policy or Policy()
-    wanted = permitted_request(policy, resource, wanted)
-    call = Call(
-        name=NAME,
-        url=resource.mint_url,
-        headers=headers,
-        body=_session_body(resource, wanted, policy),
-        timeout_s=TIMEOUT_S,
-    )
-    answer = (await provider.fetch(call)).json_object()
-    session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
-    if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
-        raise UpstreamError(f"{NAME} failed: there is no client secret in the answer.")
-    session: Obj = {
-        "sessionId": session_id,
-        "webrtcUrl": resource.webrtc_url,
-        "ephemeralKey": secret["value"],
-        "expiresAt": secret.get("expires_at"),
-        "model": resource.deployment,
-    }
-    ignored = wanted.temperature is not None and not resource.is_preview
-    return session | ({"warning": GA_TEMPERATURE} if ignored else {})
+    resource: AzureResource
+    credential: AnyCredential
+    provider: ProviderClient
+
+    async def create(self, wanted: AzureSessionRequest, policy: Policy | None = None) -> Obj:
+        """Make a session: the five fields that pages know, and `warning` for what was left out.
+
+        The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
+        UpstreamError.
+        """
+        policy, resource = policy or Policy(), self.resource
+        wanted = permitted_request(policy, resource, wanted)
+        call = Call(
+            name=NAME,
+            url=resource.mint_url,
+            headers=await self.credential.headers(),
+            body=_session_body(resource, wanted, policy),
+            timeout_s=TIMEOUT_S,
+        )
+        answer = (await self.provider.fetch(call)).json_object()
+        session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
+        if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
+            raise UpstreamError(f"{NAME} failed: there is no client secret in the answer.")
+        session: Obj = {
+            "sessionId": session_id,
+            "webrtcUrl": resource.webrtc_url,
+            "ephemeralKey": secret["value"],
+            "expiresAt": secret.get("expires_at"),
+            "model": resource.deployment,
+        }
+        ignored = wanted.temperature is not None and not resource.is_preview
+        return session | ({"warning": GA_TEMPERATURE} if ignored else {})
 
 
 def permitted_request(policy: Policy, resource: AzureResource, wanted: AzureSessionRequest) -> AzureSessionRequest:

@@ -188,7 +188,7 @@ class Watch:
 
     def __init__(self, relay: RunningRelay) -> None:
         self.events: list[Obj] = []
-        relay.state.observer = self
+        relay.context.session_factory.observer = self
 
     def __call__(self, event: Any, now: float, commands: Sequence[Any]) -> None:
         for command in commands:

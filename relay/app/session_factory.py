@@ -1,0 +1,160 @@
+"""Makes the sessions of one relay: the rules, the codecs, the runtime and the recorder of each."""
+
+import asyncio
+import functools
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
+
+from relay.app.toolbox import ToolBox
+from relay.auth.client_secrets import ClientSecrets
+from relay.config import Settings
+from relay.core.hello import InitialSession, initial_session
+from relay.core.known_secrets import KnownSecrets
+from relay.core.policy import Policy, Principal, is_open
+from relay.core.policy_table import names_voice, with_voice
+from relay.core.values import DeviceOptions
+from relay.peers.frames import MessageListener
+from relay.peers.provider import ProviderClient
+from relay.permissions import no_default, require_value
+from relay.protocols.client_protocol import Dialect
+from relay.recording.beginning import Beginning, RealtimeStart
+from relay.recording.service import RecordingService
+from relay.recording.session_recorder import SessionRecorder
+from relay.runtime.base import Observer
+from relay.runtime.device import DeviceRuntime
+from relay.runtime.realtime import RealtimeRuntime
+from relay.upstreams.connector import UpstreamConnector
+from relay.upstreams.external_voices import ExternalVoices
+from relay.wire.front import FrontCodec
+from relay.wire.realtime import RealtimeCodec
+
+Runtime = TypeVar("Runtime", DeviceRuntime, RealtimeRuntime)
+
+
+@dataclass(frozen=True, slots=True)
+class Session(Generic[Runtime]):
+    """A session that is not run yet, and its recorder if it is recorded."""
+
+    runtime: Runtime
+    recorder: SessionRecorder | None
+
+
+class SessionFactory:
+    """Makes sessions; each one is new and has no connection yet. Its policy is its principal's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        upstream: UpstreamConnector,
+        tools: ToolBox,
+        recordings: RecordingService,
+        client_secrets: ClientSecrets,
+        voices: ExternalVoices,
+        provider: ProviderClient,
+        known_secrets: KnownSecrets,
+    ) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._tools = tools
+        self._recordings = recordings
+        self._client_secrets = client_secrets
+        self._voices = voices
+        self._provider = provider
+        self._known_secrets = known_secrets
+        self.observer: Observer | None = None
+        """Sees the events and commands of all sessions that are made from here on."""
+
+    def initial_session(self, policy: Policy, wanted_voice: str | None) -> InitialSession:
+        """What a device session starts with. Raises AccessDenied where the policy leaves no model or no voice."""
+        initial = initial_session(
+            replace(self._settings.session_config(), tools=self._tools.specs()),
+            policy,
+            model=self._upstream.own_model,
+            wanted_voice=wanted_voice,
+            external_voice=self._voices.default_voice,
+            has_voices=self._voices.rules is not None,
+        )
+        if initial.missing is not None:
+            raise no_default(initial.missing)
+        return initial
+
+    def device(
+        self, principal: Principal, initial: InitialSession, options: DeviceOptions, client: MessageListener
+    ) -> Session[DeviceRuntime]:
+        """A session whose turns the relay owns, for a client that speaks a device protocol."""
+        dialect, now = self._upstream.endpoint.dialect, _now()
+        beginning = Beginning(
+            _new_session_id(),
+            initial.config,
+            replace(options, upstream=dialect.capabilities),
+            principal,
+            now,
+            self._voices.rules_for(principal.policy),
+            self._settings.session_limits(),
+        )
+        recorder = self._recordings.open(beginning, _now, initial.model)
+        core = beginning.device_session()
+        tools = self._tools.for_session(core.session_id, principal, core.config)
+        tools.follow(lambda: core.config)
+        runtime = DeviceRuntime(
+            core,
+            client,
+            cast(RealtimeCodec, dialect.codec(self._known_secrets)),
+            functools.partial(self._upstream.dial, model=initial.model),
+            tools,
+            observer=self.observer,
+            recorder=recorder,
+            max_queued_ms=self._settings.max_queued_s * 1000,
+            voice=self._voices.connector(self._provider, self._known_secrets),
+            secrets=self._known_secrets,
+        )
+        return Session(runtime, recorder)
+
+    def realtime(
+        self, principal: Principal, model: str, dialect: Dialect | None, client: MessageListener
+    ) -> Session[RealtimeRuntime]:
+        """A session whose client owns the turns; `dialect` is the client's, `model` "" for the settings' model.
+
+        Raises AccessDenied where the policy leaves no voice.
+        """
+        start = RealtimeStart(model, self._initial_realtime_session(principal))
+        beginning = Beginning.of_realtime(
+            _new_session_id(), self._tools.specs(), start, principal, _now(), self._settings.session_limits()
+        )
+        recorder = self._recordings.open(beginning, _now, model)
+        make_upstream_dialect = self._upstream.endpoint.dialect.realtime
+        assert make_upstream_dialect is not None, "such an upstream serves no Realtime clients"
+        core = beginning.realtime_session()
+        runtime = RealtimeRuntime(
+            core,
+            client,
+            FrontCodec(dialect, make_upstream_dialect(), self._known_secrets),
+            functools.partial(self._upstream.dial, model=model or None),
+            self._tools.for_session(core.session_id, principal),
+            observer=self.observer,
+            recorder=recorder,
+            secrets=self._known_secrets,
+        )
+        return Session(runtime, recorder)
+
+    def _initial_realtime_session(self, principal: Principal) -> Mapping[str, Any] | None:
+        """The session of the client's secret, with a voice where the policy does not allow every one."""
+        initial = self._client_secrets.session_of(principal.secret_id)
+        policy = principal.policy
+        if is_open(policy.realtime.voices) or names_voice(initial):
+            return initial
+        voice = require_value("voice", policy.realtime.first_voice(policy.voice, self._settings.voice))
+        return with_voice(initial, voice)
+
+
+def _new_session_id() -> str:
+    """An id of our own; clients never see the upstream's."""
+    return f"rs_{secrets.token_hex(10)}"
+
+
+def _now() -> float:
+    """The clock of all sessions, in seconds."""
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,102 @@
+"""The route table: every route of a relay, its access and its handler."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from relay.auth.access import Access
+from relay.config import AZURE_PREFIX
+from relay.core.policy import MINT, Principal
+from relay.endpoints.azure import AZURE_ROUTES
+from relay.endpoints.device import device_socket
+from relay.endpoints.login import login_page, sign_in, sign_out
+from relay.endpoints.navai import NAVAI_ROUTES, pattern_of, relay_handler
+from relay.endpoints.openai_rest import calls, client_secrets, models, translations
+from relay.endpoints.pages import healthz, page, readyz, static
+from relay.endpoints.realtime import realtime_socket
+from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
+from relay.navai_options import NavaiPaths
+from relay.protocols import registry
+from relay.protocols.client_protocol import ClientProtocol, DeviceClientProtocol, RealtimeClientProtocol
+
+RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
+
+    `scope` is what a client's policy must hold for either (`relay.core.policy.SCOPES`). `any_case` paths are matched
+    without regard to case, with or without a slash at their end.
+    """
+
+    method: str
+    path: str
+    access: Access
+    handler: RouteHandler
+    scope: str | None = None
+    websocket: tuple[Access, RouteHandler] | None = None
+    any_case: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it."""
+        return pattern_of(self.path) if self.any_case else self.path
+
+    def below(self, azure_prefix: str) -> "Route":
+        """The route where the settings want it: those of Azure's pages can be moved."""
+        if not self.path.startswith(f"{AZURE_PREFIX}/"):
+            return self
+        return replace(self, path=azure_prefix + self.path.removeprefix(AZURE_PREFIX))
+
+
+_OTHER_ROUTES: tuple[Route, ...] = (
+    Route("GET", "/static/{name}", Access.OPEN, static),
+    Route("GET", "/healthz", Access.OPEN, healthz),
+    Route("GET", "/readyz", Access.OPEN, readyz),
+    *(
+        Route(row.method, row.path(NavaiPaths()), Access.CLIENT, relay_handler(row), row.scope, any_case=True)
+        for row in NAVAI_ROUTES
+    ),
+    *(
+        Route(method, AZURE_PREFIX + path, Access.CLIENT, handler, scope, any_case=True)
+        for method, path, handler, scope in AZURE_ROUTES
+    ),
+    Route("GET", "/v1/models", Access.CLIENT, models, "session"),
+    Route("POST", "/v1/realtime/client_secrets", Access.CLIENT, client_secrets, MINT),
+    Route("POST", "/v1/realtime/calls", Access.CLIENT, calls, "session"),
+    Route("GET", "/v1/realtime/translations", Access.CLIENT, translations, "session"),
+    Route("POST", "/v1/realtime/translations/client_secrets", Access.CLIENT, translations, MINT),
+    Route("GET", "/login", Access.OPEN, login_page),
+    Route("POST", "/login", Access.OPEN, sign_in),
+    Route("POST", "/logout", Access.OPEN, sign_out),
+    Route("GET", "/recordings", Access.ADMIN, recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recording_file),
+)
+"""Every route but those of the protocols that clients speak."""
+
+
+def routes() -> tuple[Route, ...]:
+    """Every route of a relay. What is not here does not exist: the router is filled from this table alone."""
+    sessions = (_session_route(protocol, path) for protocol in registry.CLIENT_PROTOCOLS for path in protocol.paths)
+    return (*sessions, *_OTHER_ROUTES)
+
+
+def _session_route(protocol: ClientProtocol, path: str) -> Route:
+    """The route of one path of a protocol; at `/` a plain request gets the page."""
+    handler = _session_handler(protocol)
+    websocket = (Access.CLIENT, handler)
+    if path == "/":
+        return Route("GET", path, Access.OPEN, page, "session", websocket=websocket)
+    return Route("GET", path, Access.CLIENT, handler, "session", websocket=websocket)
+
+
+def _session_handler(protocol: ClientProtocol) -> RouteHandler:
+    if isinstance(protocol, DeviceClientProtocol):
+        return functools.partial(device_socket, protocol=protocol)
+    if isinstance(protocol, RealtimeClientProtocol):
+        return functools.partial(realtime_socket, protocol=protocol)
+    raise TypeError(f"{protocol.name}: {type(protocol).__name__} has no handler")
