@@ -30,7 +30,7 @@ from relay.endpoints.pages import is_upgrade
 from relay.errors import AccessDenied, ConfigError
 from relay.logs import use_secrets
 from relay.navai_options import NavaiOptions
-from relay.routes import Route, routes
+from relay.routes import Route, all_routes
 from relay.toolkit.registry import ToolRegistry
 
 _log = logging.getLogger("relay")
@@ -81,7 +81,7 @@ def create_app(
         context.authenticator.stands_for_many,
         functools.partial(log_connection_refusal, context.refusals, None),
     )
-    for route in (row.below(settings.azure_prefix) for row in routes()):
+    for route in (row.below(settings.azure_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
         resource.add_route(route.method, _guarded(route), expect_handler=ask_for_body)
         if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD

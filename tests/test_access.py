@@ -13,7 +13,7 @@ from relay.auth.access import Access
 from relay.auth.keyring import identity_of
 from relay.config import Settings
 from relay.errors import ConfigError
-from relay.routes import Route, routes
+from relay.routes import Route, all_routes
 from tests.support.relay_server import running_relay, settings_for
 
 KEY = "relay-key-0123456789abcdef"
@@ -59,14 +59,14 @@ added here too."""
 def test_the_route_table_is_the_one_that_was_decided() -> None:
     table = {
         (route.method, route.path): (route.access, route.websocket and route.websocket[0], route.scope)
-        for route in routes()
+        for route in all_routes()
     }
     assert table == EXPECTED
 
 
 def test_no_other_page_may_read_what_is_for_admins() -> None:
-    admin = {route.path for route in routes() if route.access is ADMIN or route.path.startswith("/log")}
-    assert admin == {route.path for route in routes() if route.path.startswith(NO_CORS_PATHS)}
+    admin = {route.path for route in all_routes() if route.access is ADMIN or route.path.startswith("/log")}
+    assert admin == {route.path for route in all_routes() if route.path.startswith(NO_CORS_PATHS)}
 
 
 async def test_the_router_holds_nothing_but_the_table() -> None:
@@ -74,7 +74,7 @@ async def test_the_router_holds_nothing_but_the_table() -> None:
         routed = {
             (route.method, route.resource.canonical) for route in relay.app.router.routes() if route.method != "HEAD"
         }
-    assert routed == {(route.method, canonical(route)) for route in routes()}
+    assert routed == {(route.method, canonical(route)) for route in all_routes()}
 
 
 def canonical(route: Route) -> str:

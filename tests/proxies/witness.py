@@ -13,7 +13,7 @@ from relay.auth.authenticator import Authenticator
 from relay.core.policy import Principal
 from relay.endpoints.pages import is_upgrade
 from relay.errors import AccessDenied
-from relay.routes import routes
+from relay.routes import all_routes
 
 TIMEOUT_S = 10.0
 
@@ -57,9 +57,9 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Witness:
             handler=handler(route.access),
             websocket=(route.websocket[0], handler(route.websocket[0])) if route.websocket else None,
         )
-        for route in routes()
+        for route in all_routes()
     )
-    monkeypatch.setattr("relay.server.routes", lambda: witnessed)
+    monkeypatch.setattr("relay.server.all_routes", lambda: witnessed)
     admit = Authenticator.admit
 
     async def judge(self: Authenticator, request: web.Request, access: Access, *rest: Any) -> Principal:
