@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 from collections.abc import Callable
@@ -27,7 +28,6 @@ from relay.engine_process import EngineProcess
 from relay.errors import AccessDenied, ConfigError, Full, ToolError
 from relay.exposed_files import exposed_files
 from relay.peers.client_socket import Keepalive
-from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.provider import ProviderClient
 from relay.peers.read_budget import ReadBudget
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
@@ -37,13 +37,14 @@ from relay.runtime.base import Observer, SessionRuntime
 from relay.secret_values import secret_values
 from relay.session_tools import SessionTools, tool_specs
 from relay.spending import Spending
-from relay.target import with_model
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import ToolSources
+from relay.upstreams.credentials import AnyCredential, Credential, TokenCredential, load_token_source
+from relay.upstreams.endpoint import with_model
 
 DRAIN_TIMEOUT_S = 4.0
 TOOLS_TIMEOUT_S = 2.0
@@ -283,7 +284,7 @@ class RelayState:
             url = with_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        await dial(url, self.credential.headers if self.credential is not None else {}, socket)
+        await dial(url, functools.partial(self.upstream.headers, self.credential), socket)
 
 
 RELAY = web.AppKey("relay", RelayState)

@@ -15,7 +15,6 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.azure import AzureResource
 from relay.core.policy import PROVIDER_SECRET, Policy, Principal
 from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, text_of
@@ -27,6 +26,7 @@ from relay.peers.provider import Call, ProviderClient
 from relay.state import RELAY
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
+from relay.upstreams.azure import AzureResource
 
 TIMEOUT_S = 15.0
 DEFAULT_VOICE = "alloy"
