@@ -6,7 +6,7 @@ import functools
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -45,6 +45,8 @@ from relay.endpoints.recordings import recording_file, recordings_list, recordin
 from relay.endpoints.voices import VOICES, Voices
 from relay.errors import AccessDenied, ConfigError
 from relay.logs import use_secrets
+from relay.protocols.client_protocol import DeviceClientProtocol
+from relay.protocols.registry import CLIENT_PROTOCOLS
 from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 
@@ -169,7 +171,7 @@ def create_app(
         state.auth.stands_for_many,
         functools.partial(log_connection_refusal, state, None),
     )
-    for route in (row.below(settings.azure_prefix) for row in ROUTES):
+    for route in (row.below(settings.azure_prefix) for row in (*ROUTES, *_added_protocols())):
         resource = app.router.add_resource(route.pattern)
         resource.add_route(route.method, _guarded(route), expect_handler=ask_for_body)
         if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
@@ -179,6 +181,17 @@ def create_app(
     app.on_response_prepare.append(add_cors_headers)
     app.on_shutdown.append(_drain)
     return app
+
+
+def _added_protocols() -> Iterator[Route]:
+    """The routes of protocols that were added to the registry."""
+    paths = {route.path for route in ROUTES}
+    for protocol in CLIENT_PROTOCOLS.values():
+        handler: Any = device_socket if isinstance(protocol, DeviceClientProtocol) else realtime_socket
+        handler = functools.partial(handler, protocol=protocol)
+        for path in protocol.paths:
+            if path not in paths:
+                yield Route("GET", path, Access.CLIENT, handler, "session", websocket=(Access.CLIENT, handler))
 
 
 def _guarded(route: Route) -> Handler:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -20,25 +21,29 @@ from relay.endpoints.voices import VOICES, Voices
 from relay.errors import BadRequest, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
+from relay.protocols.client_protocol import ClientCodec, DeviceClientProtocol
+from relay.protocols.registry import DEVICE
 from relay.recording.beginning import Beginning
 from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.device import DeviceRuntime
 from relay.state import RELAY, RelayState
-from relay.wire.device_out import encode
-from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
 
-MAX_FRAME_BYTES = 64 * 1024
 MAX_VOICE_CHARS = 128
 
 _log = logging.getLogger("relay.session")
 
 
-async def device_socket(request: web.Request, principal: Principal) -> web.StreamResponse:
+async def device_socket(
+    request: web.Request, principal: Principal, protocol: DeviceClientProtocol = DEVICE
+) -> web.StreamResponse:
     """Accept a device client, then dial its upstream; returns when the client is gone."""
     relay = request.app[RELAY]
     check_upgrade(request)
     voices = request.app[VOICES]
-    options, voice = read_query(request, principal.policy, has_voices=voices.rules is not None)
+    options, voice = protocol.options, None
+    if protocol.reads_query:
+        options, voice = read_query(request, principal.policy, has_voices=voices.rules is not None)
+    options = replace(options, upstream=relay.upstream.dialect.capabilities)
     initial = initial_session(
         relay.session_config(),
         principal.policy,
@@ -56,17 +61,18 @@ async def device_socket(request: web.Request, principal: Principal) -> web.Strea
             relay.client_secrets.in_use(principal.secret_id) as spend,
         ):
             await relay.turn(principal)
-            await _converse(request, principal, options, initial, spend)
+            await _converse(request, principal, protocol, options, initial, spend)
     except Full as full:
         if "Origin" not in request.headers:
             raise
-        await _turn_away(request, relay, full)
+        await _turn_away(request, relay, protocol, full)
     return upgraded_response()
 
 
 async def _converse(
     request: web.Request,
     principal: Principal,
+    protocol: DeviceClientProtocol,
     options: DeviceOptions,
     initial: InitialSession,
     spend: Callable[[], None],
@@ -76,8 +82,9 @@ async def _converse(
     rules = voices.rules_for(principal.policy)
     beginning = Beginning(session_id, initial.config, options, principal, relay.now(), rules, limits)
     recorder = relay.recordings.open(beginning, relay.now, initial.model)
-    socket = StrictTextListener(MAX_FRAME_BYTES)
-    live = _live_session(relay, beginning.device_session(), initial.model, socket, voices, recorder)
+    socket = StrictTextListener(protocol.max_message_bytes)
+    codec = protocol.codec(relay.known_secrets)
+    live = _live_session(relay, beginning.device_session(), initial.model, socket, codec, voices, recorder)
     with registered(relay, live, recorder, spend):
         audio = options.input
         _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, audio.encoding, audio.rate_hz)
@@ -86,13 +93,15 @@ async def _converse(
             await live.run()
 
 
-async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> None:
+async def _turn_away(request: web.Request, relay: RelayState, protocol: DeviceClientProtocol, full: Full) -> None:
     """Tell a page why there is no session: of a refused upgrade a browser shows nothing but 1006."""
-    socket = StrictTextListener(MAX_FRAME_BYTES)
+    socket = StrictTextListener(protocol.max_message_bytes)
     gone = asyncio.Event()
     socket.on_closed = lambda code, reason: gone.set()
     if take_over(request, socket, relay.keepalive):
-        socket.send_text(encode(TellError("full", str(full), retryable=True)))
+        message = protocol.codec(relay.known_secrets).encode(TellError("full", str(full), retryable=True))
+        if message is not None:
+            socket.send_text(message)
         socket.close(full.close_code, str(full))
         await gone.wait()
 
@@ -128,6 +137,7 @@ def _live_session(
     core: DeviceSession,
     model: str | None,
     socket: StrictTextListener,
+    codec: ClientCodec,
     voices: Voices,
     recorder: SessionRecorder | None,
 ) -> DeviceRuntime:
@@ -136,7 +146,8 @@ def _live_session(
     return DeviceRuntime(
         core,
         socket,
-        (BetaRealtimeCodec if relay.upstream.speaks_beta else RealtimeCodec)(relay.known_secrets),
+        codec,
+        relay.upstream.dialect.codec(relay.known_secrets),
         functools.partial(relay.dial, model=model),
         tools,
         observer=relay.observer,

@@ -20,27 +20,28 @@ from relay.errors import AccessDenied, ApiError, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
 from relay.peers.upstream import UpstreamRefusal
+from relay.protocols.client_protocol import Opening, RealtimeClientProtocol
+from relay.protocols.registry import REALTIME
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.realtime import RealtimeRuntime
 from relay.state import RELAY, RelayState
-from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""The API takes 15 MiB of audio in one event."""
 MAX_MODEL_CHARS = 200
-BETA_HEADER = "realtime=v1"
-BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 
 _log = logging.getLogger("relay.session")
 
 
-async def realtime_socket(request: web.Request, principal: Principal) -> web.StreamResponse:
+async def realtime_socket(
+    request: web.Request, principal: Principal, protocol: RealtimeClientProtocol = REALTIME
+) -> web.StreamResponse:
     """Serve a Realtime client until it is gone."""
     relay = request.app[RELAY]
     check_upgrade(request)
     refuse_other_kinds(request)
+    opening = Opening(request.path, request.query, request.headers, offered_subprotocols(request))
+    codec = FrontCodec(protocol.dialect(opening), relay.upstream.realtime_dialect(), relay.known_secrets)
     model = requested_model(request, principal, relay.own_model)
     relay.refuse_when_draining()
     with (
@@ -48,19 +49,25 @@ async def realtime_socket(request: web.Request, principal: Principal) -> web.Str
         relay.client_secrets.in_use(principal.secret_id) as spend,
     ):
         await relay.turn(principal)
-        return await _converse(request, relay, principal, model, spend)
+        return await _converse(request, relay, principal, protocol, codec, model, spend)
 
 
 async def _converse(
-    request: web.Request, relay: RelayState, principal: Principal, model: str, spend: Callable[[], None]
+    request: web.Request,
+    relay: RelayState,
+    principal: Principal,
+    protocol: RealtimeClientProtocol,
+    codec: FrontCodec,
+    model: str,
+    spend: Callable[[], None],
 ) -> web.StreamResponse:
     session_id, start = relay.new_session_id(), _start(relay, principal, model)
     beginning = Beginning.of_realtime(
         session_id, relay.tool_specs(), start, principal, relay.now(), relay.settings.session_limits()
     )
     recorder = relay.recordings.open(beginning, relay.now, start.model)
-    socket = StrictTextListener(MAX_MESSAGE_BYTES)
-    live = _live_session(relay, beginning.realtime_session(), start.model, socket, recorder, speaks_beta(request))
+    socket = StrictTextListener(protocol.max_message_bytes)
+    live = _live_session(relay, beginning.realtime_session(), start.model, socket, codec, recorder)
     with registered(relay, live, recorder, spend):
         _log.info("session %s begins: %s, Realtime, policy %s", session_id, principal.identity, principal.policy.name)
         if "Origin" not in request.headers:
@@ -109,13 +116,6 @@ def requested_model(request: web.Request, principal: Principal, own: str | None)
     return "" if default == own else default
 
 
-def speaks_beta(request: web.Request) -> bool:
-    """Whether the client speaks the beta dialect: by header, by a page's subprotocol, or by Azure's preview path."""
-    if BETA_HEADER in request.headers.get("OpenAI-Beta", "") or BETA_SUBPROTOCOL in offered_subprotocols(request):
-        return True
-    return request.path.rstrip("/") == "/openai/realtime" and "api-version" in request.query
-
-
 async def _dial_first(request: web.Request, live: RealtimeRuntime) -> None:
     def is_gone() -> bool:
         return request.transport is None or request.transport.is_closing()
@@ -157,17 +157,13 @@ def _live_session(
     core: RealtimeSession,
     model: str,
     socket: StrictTextListener,
+    codec: FrontCodec,
     recorder: SessionRecorder | None,
-    beta: bool,
 ) -> RealtimeRuntime:
     return RealtimeRuntime(
         core,
         socket,
-        FrontCodec(
-            BetaClient() if beta else None,
-            BetaUpstream() if relay.upstream.speaks_beta else None,
-            relay.known_secrets,
-        ),
+        codec,
         functools.partial(relay.dial, model=model or None),
         relay.tools_for(core.session_id, core.principal),
         observer=relay.observer,
