@@ -18,6 +18,7 @@ from relay.auth.admin_login import AdminLogins
 from relay.auth.authenticator import Authenticator, counted
 from relay.auth.client_secrets import ClientSecrets
 from relay.auth.refusals import RefusalLog
+from relay.callbacks import ignore
 from relay.config import DEFAULT_TOOLS, Settings
 from relay.core.events import Draining, KeyRevoked
 from relay.core.known_secrets import KnownSecrets
@@ -50,10 +51,6 @@ DRAIN_TIMEOUT_S = 4.0
 TOOLS_TIMEOUT_S = 2.0
 
 _log = logging.getLogger("relay")
-
-
-def _ignore(_token: str) -> None:
-    """Ignore a fetched token."""
 
 
 class RelayState:
@@ -290,7 +287,7 @@ class RelayState:
 RELAY = web.AppKey("relay", RelayState)
 
 
-def upstream_credential(settings: Settings, on_token: Callable[[str], None] = _ignore) -> AnyCredential | None:
+def upstream_credential(settings: Settings, on_token: Callable[[str], None] = ignore) -> AnyCredential | None:
     """What the upstream's dials show, if anything; `on_token` is told of each bearer token that is fetched."""
     upstream = settings.resolve_upstream()
     if upstream.kind == "azure":
@@ -298,7 +295,7 @@ def upstream_credential(settings: Settings, on_token: Callable[[str], None] = _i
     return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
 
 
-def azure_credential(settings: Settings, on_token: Callable[[str], None] = _ignore) -> AnyCredential | None:
+def azure_credential(settings: Settings, on_token: Callable[[str], None] = ignore) -> AnyCredential | None:
     """What Azure is shown: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
     source = settings.azure_token
     if source is not None:

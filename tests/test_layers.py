@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 # part -> the parts of ours that it may import; "relay.errors" and the like stand for single modules
 LAYERS: dict[str, set[str]] = {
     "audio": set(),
+    "relay.callbacks": set(),
     "relay.errors": set(),
     "relay.escaping": set(),
     "relay.private_files": set(),
@@ -21,6 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.protocols": {"audio", "relay.core", "relay.session", "relay.wire"},  # what is new is in relay.protocols
     "relay.upstreams": {
         "audio",
+        "relay.callbacks",
         "relay.core",
         "relay.errors",
         "relay.loopback",
@@ -30,9 +32,18 @@ LAYERS: dict[str, set[str]] = {
     },
     "relay.no_redirects": set(),
     "relay.child_environment": set(),
-    "relay.peers": {"audio", "relay.core", "relay.errors", "relay.no_redirects", "relay.session", "relay.wire"},
+    "relay.peers": {
+        "audio",
+        "relay.callbacks",
+        "relay.core",
+        "relay.errors",
+        "relay.no_redirects",
+        "relay.session",
+        "relay.wire",
+    },
     "relay.runtime": {
         "audio",
+        "relay.callbacks",
         "relay.core",
         "relay.errors",
         "relay.escaping",
@@ -42,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.upstreams",
         "relay.wire",
     },
-    "relay.toolkit": {"relay.child_environment", "relay.errors", "relay.escaping"},
+    "relay.toolkit": {"relay.callbacks", "relay.child_environment", "relay.errors", "relay.escaping"},
     "relay.session_tools": {"relay.core", "relay.toolkit"},
     "relay.engine_process": {"relay.child_environment"},
     "relay.loopback": set(),
@@ -91,6 +102,7 @@ LAYERS: dict[str, set[str]] = {
         "relay",
         "relay.admission",
         "relay.auth",
+        "relay.callbacks",
         "relay.config",
         "relay.core",
         "relay.descriptors",

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from audio.framing import Chunk
+from relay.callbacks import ignore
 from relay.core import commands as cmd
 from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
 from relay.core.values import DeviceOptions
-from relay.peers.frames import MessageListener, ignore
+from relay.peers.frames import MessageListener
 from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.alarm import Alarm
 from relay.runtime.half_duplex import PlayedOutWait
