@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -11,6 +12,8 @@ from urllib.parse import quote, urlsplit
 from relay.config import Settings
 from relay.core import events as ev
 from relay.core.commands import ConfigureSession
+from relay.core.known_secrets import NO_SECRETS
+from relay.core.values import DeviceOptions
 from relay.engine_process import EngineProcess
 from relay.errors import UpstreamError
 from relay.navai_options import NavaiOptions
@@ -23,7 +26,6 @@ from relay.upstreams.azure_sessions import AzureSessionRequest, AzureSessions
 from relay.upstreams.connector import azure_credential, upstream_credential
 from relay.upstreams.external_voices import ExternalVoices
 from relay.upstreams.openai_secrets import rest_base
-from relay.wire.realtime import RealtimeCodec
 
 TIMEOUT_S = 10.0
 PREVIEW_TO_TRY = "2025-04-01-preview"
@@ -142,16 +144,26 @@ async def _check_session(settings: Settings) -> Finding:
 
 
 async def _dial_and_configure(settings: Settings, url: str) -> Finding:
-    credential = upstream_credential(settings)
-    label = settings.resolve_upstream().label
+    credential, endpoint = upstream_credential(settings), settings.resolve_upstream()
+    label, dialect = endpoint.label, endpoint.dialect
     socket = UpstreamSocket()
     answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
-    codec = RealtimeCodec()
-    socket.on_text = lambda frame: answers.put_nowait(codec.decode(frame))
+    codec = dialect.codec(NO_SECRETS)
+
+    def take(message: bytes) -> None:
+        decoded = codec.decode(message)
+        for one in decoded if isinstance(decoded, list) else (decoded,):
+            answers.put_nowait(one)
+
+    socket.on_text = take
     socket.on_closed = lambda code, reason: answers.put_nowait(ev.UpstreamClosed(code, reason))
+    options = DeviceOptions(upstream=dialect.capabilities)
+    config = replace(
+        settings.session_config(), input_format=options.upstream_input, output_format=options.upstream_output
+    )
     try:
-        await dial(url, credential.headers if credential is not None else {}, socket, TIMEOUT_S)
-        socket.send_text(codec.encode(ConfigureSession(settings.session_config(), "relay_check")))
+        await dial(url, functools.partial(endpoint.headers, credential), socket, TIMEOUT_S)
+        socket.send_text(codec.encode(ConfigureSession(config, "relay_check")) or b"")
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 finding = _read_answer(await answers.get(), label, settings)

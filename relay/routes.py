@@ -81,7 +81,9 @@ _OTHER_ROUTES: tuple[Route, ...] = (
 
 def all_routes() -> tuple[Route, ...]:
     """Every route of a relay. What is not here does not exist: the router is filled from this table alone."""
-    sessions = (_session_route(protocol, path) for protocol in registry.CLIENT_PROTOCOLS for path in protocol.paths)
+    sessions = (
+        _session_route(protocol, path) for protocol in registry.CLIENT_PROTOCOLS.values() for path in protocol.paths
+    )
     return (*sessions, *_OTHER_ROUTES)
 
 

@@ -103,6 +103,13 @@ async def test_a_url_of_ones_own(status: int, setting: str) -> None:
         assert setting in found.text
 
 
+async def test_a_session_is_configured_in_the_dialect_of_the_upstream() -> None:
+    async with scripted_provider() as provider:
+        url = "ws" + provider.url.removeprefix("http") + "/v1/realtime"
+        assert told(await findings(provider, upstream=url, upstream_dialect="openai-beta")) == [("ok", "session")]
+        assert provider.last.body["session"]["voice"] == "marin"
+
+
 async def test_the_local_engine_is_started_and_asked() -> None:
     async with scripted_provider() as provider:
         assert told(await findings(provider, upstream="local")) == [("ok", "session")]

@@ -5,7 +5,7 @@ import functools
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from relay.app.toolbox import ToolBox
 from relay.auth.client_secrets import ClientSecrets
@@ -18,7 +18,7 @@ from relay.core.values import DeviceOptions
 from relay.peers.frames import MessageListener
 from relay.peers.provider import ProviderClient
 from relay.permissions import no_default, require_value
-from relay.protocols.client_protocol import Dialect
+from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import SessionRecorder
@@ -28,7 +28,6 @@ from relay.runtime.realtime import RealtimeRuntime
 from relay.upstreams.connector import UpstreamConnector
 from relay.upstreams.external_voices import ExternalVoices
 from relay.wire.front import FrontCodec
-from relay.wire.realtime import RealtimeCodec
 
 Runtime = TypeVar("Runtime", DeviceRuntime, RealtimeRuntime)
 
@@ -82,9 +81,14 @@ class SessionFactory:
         return initial
 
     def device(
-        self, principal: Principal, initial: InitialSession, options: DeviceOptions, client: MessageListener
+        self,
+        protocol: DeviceClientProtocol,
+        principal: Principal,
+        initial: InitialSession,
+        options: DeviceOptions,
+        client: MessageListener,
     ) -> Session[DeviceRuntime]:
-        """A session whose turns the relay owns, for a client that speaks a device protocol."""
+        """A session whose turns the relay owns."""
         dialect, now = self._upstream.endpoint.dialect, _now()
         beginning = Beginning(
             _new_session_id(),
@@ -102,7 +106,8 @@ class SessionFactory:
         runtime = DeviceRuntime(
             core,
             client,
-            cast(RealtimeCodec, dialect.codec(self._known_secrets)),
+            protocol.codec(self._known_secrets),
+            dialect.codec(self._known_secrets),
             functools.partial(self._upstream.dial, model=initial.model),
             tools,
             observer=self.observer,
@@ -113,10 +118,14 @@ class SessionFactory:
         )
         return Session(runtime, recorder)
 
+    def realtime_codec(self, dialect: Dialect | None) -> FrontCodec:
+        """The codec of one session; `dialect` is the client's. Raises ApiError if the upstream has no such sessions."""
+        return FrontCodec(dialect, self._upstream.endpoint.realtime_dialect(), self._known_secrets)
+
     def realtime(
-        self, principal: Principal, model: str, dialect: Dialect | None, client: MessageListener
+        self, principal: Principal, model: str, codec: FrontCodec, client: MessageListener
     ) -> Session[RealtimeRuntime]:
-        """A session whose client owns the turns; `dialect` is the client's, `model` "" for the settings' model.
+        """A session whose client owns the turns; `model` is "" for the settings' model.
 
         Raises AccessDenied where the policy leaves no voice.
         """
@@ -125,13 +134,11 @@ class SessionFactory:
             _new_session_id(), self._tools.specs(), start, principal, _now(), self._settings.session_limits()
         )
         recorder = self._recordings.open(beginning, _now, model)
-        make_upstream_dialect = self._upstream.endpoint.dialect.realtime
-        assert make_upstream_dialect is not None, "such an upstream serves no Realtime clients"
         core = beginning.realtime_session()
         runtime = RealtimeRuntime(
             core,
             client,
-            FrontCodec(dialect, make_upstream_dialect(), self._known_secrets),
+            codec,
             functools.partial(self._upstream.dial, model=model or None),
             self._tools.for_session(core.session_id, principal),
             observer=self.observer,

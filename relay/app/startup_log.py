@@ -3,11 +3,13 @@
 from relay import __version__
 from relay.auth.authenticator import Authenticator
 from relay.config import Settings
-from relay.target import Upstream
 from relay.toolkit.registry import ToolRegistry
+from relay.upstreams.endpoint import UpstreamEndpoint
 
 
-def describe(settings: Settings, upstream: Upstream, registry: ToolRegistry, authenticator: Authenticator) -> list[str]:
+def describe(
+    settings: Settings, upstream: UpstreamEndpoint, registry: ToolRegistry, authenticator: Authenticator
+) -> list[str]:
     """The lines of the start-up log."""
     config = settings.session_config()
     model = settings.model if upstream.url is not None else "a rehearsal partner on this machine, not a model"

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from relay.app.keys import AZURE_SESSIONS, SPENDING, TOOLS
-from relay.azure import AzureResource
 from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
@@ -21,6 +20,7 @@ from relay.endpoints.navai_functions import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
+from relay.upstreams.azure import AzureResource
 from relay.upstreams.azure_sessions import (
     NOT_CONFIGURED,
     AzureSessionRequest,

@@ -36,7 +36,7 @@ async def device_socket(
     socket = StrictTextListener(protocol.max_message_bytes)
     try:
         async with session_slot(request, principal) as spend:
-            session = app[SESSION_FACTORY].device(principal, initial, options, socket)
+            session = app[SESSION_FACTORY].device(protocol, principal, initial, options, socket)
             audio = options.input
             with app[SESSIONS].registered(session, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
                 if accept(request, socket):

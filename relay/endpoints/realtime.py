@@ -28,15 +28,12 @@ async def realtime_socket(
     app = request.app
     check_upgrade(request)
     refuse_other_kinds(request)
-    upstream = app[UPSTREAM]
-    if upstream.endpoint.dialect.realtime is None:
-        text = "The upstream of this relay does not serve Realtime clients; connect with the device protocol."
-        raise ApiError(text, 501, "not_implemented")
-    model = requested_model(request, principal, upstream.own_model)
     opening = Opening(request.path, request.query, request.headers, offered_subprotocols(request))
+    codec = app[SESSION_FACTORY].realtime_codec(protocol.dialect(opening))
+    model = requested_model(request, principal, app[UPSTREAM].own_model)
     socket = StrictTextListener(protocol.max_message_bytes)
     async with session_slot(request, principal) as spend:
-        session = app[SESSION_FACTORY].realtime(principal, model, protocol.dialect(opening), socket)
+        session = app[SESSION_FACTORY].realtime(principal, model, codec, socket)
         live = session.runtime
         with app[SESSIONS].registered(session, spend, f"Realtime, policy {principal.policy.name}"):
             if "Origin" not in request.headers:

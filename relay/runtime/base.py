@@ -20,6 +20,7 @@ from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.runtime.alarm import Alarm
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import Uplink
@@ -103,8 +104,7 @@ class SessionRuntime(Generic[Core]):
         self._pending: deque[Any] = deque()
         self._busy = False
         self._crashed = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(self._tick, self._clock)
         self._ended = ("1006", "")
         """How the client's connection ended; 1006 also where there was none."""
         self._closed = self._loop.create_future()
@@ -126,9 +126,7 @@ class SessionRuntime(Generic[Core]):
             self._stop()
             self._paced.stop()
             self._upstream_stall.stop()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._alarm.stop()
             self.upstream.close(1000)
             self._cancel_tasks()
             if self._tasks:
@@ -256,14 +254,8 @@ class SessionRuntime(Generic[Core]):
 
     def _arm(self) -> None:
         deadline = self.core.deadline
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        # A deadline that moves away leaves the timer alone: it fires early, and is set again then.
-        self._timer_at = deadline
-        self._timer = self._loop.call_later(max(deadline - self._clock(), 0.001), self._tick)
+        if deadline is not None:
+            self._alarm.set(deadline)
 
     def _tick(self) -> None:
-        self._timer = None
         self.dispatch(ev.Tick())

@@ -11,15 +11,15 @@ from relay.core.limits import device_allowance, message_allowance, message_cost
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
+from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_types import SpeechDelta
-from relay.wire.device import DeviceCodec
+from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.elevenlabs import VoiceOutput
-from relay.wire.realtime import RealtimeCodec
 from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
@@ -45,7 +45,8 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self,
         core: DeviceSession,
         client: MessageListener,
-        upstream_codec: RealtimeCodec,
+        client_codec: ClientCodec,
+        upstream_codec: UpstreamCodec,
         dial: Callable[[UpstreamSocket], Awaitable[None]],
         tools: Tools,
         *,
@@ -58,7 +59,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     ) -> None:
         """`voice` makes the connection to an external voice; it is given what takes the voice's events and audio."""
         super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
-        self._client_codec = DeviceCodec(core.options, secrets)
+        self._client_codec = client_codec
         self._upstream_codec = upstream_codec
         self._throttle = ReadThrottle(
             client,
@@ -69,7 +70,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         )
         self._playout = PlayoutQueue(
             client,
-            self._client_codec,
+            client_codec,
             core.options,
             self.dispatch,
             self._clock,
@@ -77,13 +78,20 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             recorder.sent if recorder is not None else None,
         )
         self._uplink = DeviceUplink(
-            core.ledger, self.upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
+            core.ledger,
+            self.upstream,
+            self._throttle,
+            self._clock,
+            recorder,
+            core.options,
+            upstream_codec.append_template,
+            self.dispatch,
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
         self._voice = voice(self._take_voice) if voice is not None else None
         client.on_text = self._client_text
-        client.on_binary = self._uplink.take
+        client.on_binary = self._uplink.take if client_codec.takes_binary_audio else self._refuse_binary
 
     async def run(self) -> None:
         """Live until the client is gone, and leave nothing behind, no external voice that still speaks either."""
@@ -100,10 +108,20 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     # -- messages to events and audio ---------------------------------------------------------------------------------
 
     def _client_text(self, message: bytes) -> None:
+        decoded = self._client_codec.decode_text(message)
+        if isinstance(decoded, bytes):
+            self._uplink.take(decoded)
+            return
         n_members = count_members(message, MAX_CLIENT_MEMBERS)
         self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
-        self._uplink.flush()
-        self.dispatch(self._client_codec.decode_text(message))
+        if decoded is not None:
+            self._uplink.flush()
+            self.dispatch(decoded)
+
+    def _refuse_binary(self, message: bytes) -> None:
+        self._throttle.take(len(message))
+        self._throttle.message()
+        self.dispatch(ev.ClientFault("bad_message", "This protocol has no binary messages; send audio as text."))
 
     def _take_voice(self, output: VoiceOutput) -> None:
         if type(output) is not SpeechDelta:
@@ -128,7 +146,9 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         if kind in cmd.CLIENT_MESSAGES:
             self._playout.send_now(command)  # type: ignore[arg-type]  # mypy does not narrow a union by a set
         elif kind in cmd.UPSTREAM_COMMANDS:
-            self._send_upstream(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
+            message = self._upstream_codec.encode(cast(cmd.UpstreamCommand, command))
+            if message is not None:
+                self._send_upstream(message)
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
         elif kind in cmd.INPUT_COMMANDS:

@@ -7,13 +7,13 @@ https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
 from dataclasses import dataclass, replace
 from typing import Any
 
-from relay.azure import AzureResource
 from relay.core.policy import Policy
 from relay.core.realtime_events import Obj
 from relay.errors import BadRequest, UpstreamError
-from relay.peers.credentials import AnyCredential
 from relay.peers.provider import Call, ProviderClient
 from relay.permissions import no_default, permitted, permitted_instructions, require_value
+from relay.upstreams.azure import AzureResource
+from relay.upstreams.credentials import AnyCredential
 
 TIMEOUT_S = 15.0
 DEFAULT_VOICE = "alloy"

@@ -1,22 +1,20 @@
 """How the sessions of one relay reach their upstream: its endpoint, its credential, and the engine in its place."""
 
+import functools
 from collections.abc import Callable
 
+from relay.callbacks import ignore
 from relay.config import Settings
 from relay.engine_process import EngineProcess
-from relay.peers.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
-from relay.target import with_model
-
-
-def _ignore(_token: str) -> None:
-    """Ignore a fetched token."""
+from relay.upstreams.credentials import AnyCredential, Credential, TokenCredential, load_token_source
+from relay.upstreams.endpoint import with_model
 
 
 class UpstreamConnector:
     """Dials the upstream that the settings name. `engine` is the local engine, where that is the upstream."""
 
-    def __init__(self, settings: Settings, on_token: Callable[[str], None] = _ignore) -> None:
+    def __init__(self, settings: Settings, on_token: Callable[[str], None] = ignore) -> None:
         """`on_token` gets each bearer token that is fetched. Raises ConfigError."""
         self.endpoint = settings.resolve_upstream()
         self.engine = EngineProcess() if self.endpoint.url is None else None
@@ -52,14 +50,10 @@ class UpstreamConnector:
             url = with_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamRefusal("The local engine is not up; try again in a moment.", None, retryable=True)
-        await dial(url, self._headers, socket)
-
-    async def _headers(self) -> dict[str, str]:
-        credential = await self.credential.headers() if self.credential is not None else {}
-        return {**(self.endpoint.dialect.headers or {}), **credential}
+        await dial(url, functools.partial(self.endpoint.headers, self.credential), socket)
 
 
-def upstream_credential(settings: Settings, on_token: Callable[[str], None] = _ignore) -> AnyCredential | None:
+def upstream_credential(settings: Settings, on_token: Callable[[str], None] = ignore) -> AnyCredential | None:
     """The credential of the upstream's dials, if it needs one; `on_token` gets each bearer token that is fetched."""
     upstream = settings.resolve_upstream()
     if upstream.kind == "azure":
@@ -67,7 +61,7 @@ def upstream_credential(settings: Settings, on_token: Callable[[str], None] = _i
     return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
 
 
-def azure_credential(settings: Settings, on_token: Callable[[str], None] = _ignore) -> AnyCredential | None:
+def azure_credential(settings: Settings, on_token: Callable[[str], None] = ignore) -> AnyCredential | None:
     """The credential for Azure: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
     source = settings.azure_token
     if source is not None:

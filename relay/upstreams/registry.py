@@ -1,18 +1,34 @@
-"""Every protocol that upstreams speak; the first row that recognizes an upstream's URL is taken."""
+"""The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
 
-from typing import Any, cast
+from collections.abc import Callable
 
-from relay.azure import is_azure_preview
-from relay.upstreams.dialect import UpstreamDialect
+from relay.core.known_secrets import KnownSecrets
+from relay.protocols.client_protocol import Dialect
+from relay.upstreams.azure import is_azure_preview
+from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
 from relay.wire.beta import BetaUpstream
-from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
-
-UPSTREAM_DIALECTS: list[UpstreamDialect] = [
-    UpstreamDialect("azure-preview", is_azure_preview, cast(Any, BetaRealtimeCodec), BetaUpstream),
-    UpstreamDialect("openai", lambda url: True, cast(Any, RealtimeCodec), lambda: None),
-]
+from relay.wire.realtime import RealtimeCodec
 
 
-def dialect_of(url: str) -> UpstreamDialect:
-    """The dialect of the upstream at `url`."""
-    return next(row for row in UPSTREAM_DIALECTS if row.recognizes(url))
+def _ga() -> None:
+    """GA is what Realtime sessions speak: nothing is translated."""
+
+
+def _translated(dialect: Callable[[], Dialect]) -> Callable[[KnownSecrets], UpstreamCodec]:
+    return lambda secrets: RealtimeCodec(secrets, dialect())
+
+
+OPENAI = UpstreamDialect("openai", RealtimeCodec, _ga)
+OPENAI_BETA = UpstreamDialect(
+    "openai-beta", _translated(BetaUpstream), BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"}
+)
+AZURE_PREVIEW = UpstreamDialect("azure-preview", _translated(BetaUpstream), BetaUpstream, recognizes=is_azure_preview)
+
+UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENAI, OPENAI_BETA, AZURE_PREVIEW)}
+
+
+def dialect_of(url: str | None, name: str) -> UpstreamDialect:
+    """The dialect `name`; for "auto" the one that recognizes the URL, else OpenAI's GA protocol."""
+    if name != "auto":
+        return UPSTREAM_DIALECTS[name]
+    return next((row for row in UPSTREAM_DIALECTS.values() if url is not None and row.recognizes(url)), OPENAI)

@@ -17,8 +17,10 @@ from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.core.server_parts import tool_object
 from relay.core.values import Item, SessionConfig, TurnDetection, Usage
+from relay.protocols.client_protocol import Dialect
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import (
+    APPEND,
     MAX_ID_CHARS,
     MAX_INT,
     TRANSCRIPT_HEAD,
@@ -26,9 +28,8 @@ from relay.wire.append import (
     TranscriptDeltas,
     text_delta,
 )
-from relay.wire.beta import BetaUpstream, client_event_to_beta
 from relay.wire.redaction import redact_event
-from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, is_writable
+from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536
@@ -44,68 +45,54 @@ Obj = dict[str, Any]
 class RealtimeCodec:
     """One connection's codec; the relay is the client of the upstream."""
 
-    def __init__(self, secrets: KnownSecrets = NO_SECRETS) -> None:
-        """`secrets` are taken out of all events but deltas."""
+    append_template = APPEND
+
+    def __init__(self, secrets: KnownSecrets = NO_SECRETS, dialect: Dialect | None = None) -> None:
+        """`secrets` are taken out of all events but deltas. `dialect`: what the upstream speaks instead of GA."""
         self._secrets = secrets
+        self._dialect = dialect
         self._audio = AudioDeltas()
         self._words = TranscriptDeltas()
 
     def decode(self, frame: Chunk) -> ev.UpstreamEvent | AudioDelta:
-        """One text message of the upstream as an event, or as audio."""
-        raw = bytes(frame)
-        is_transcript = raw.startswith(TRANSCRIPT_HEAD)
-        found = self._words.find(raw) if is_transcript else self._audio.find(raw)
-        if found is not None:
-            return found
-        if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
-            return ev.MalformedUpstream("too many members")
-        try:
-            _, obj = redact_event(raw, orjson.loads(raw), self._secrets)
-            kind = obj["type"]
-            reader = _READERS.get(kind)
-            event = reader(obj) if reader else ev.UnknownUpstream(str(kind)[:80], kind in _UNUSED)
-            if is_transcript and type(event) is ev.TextDelta:
-                self._words.learn(raw, event)
-            return event
-        except orjson.JSONDecodeError:
-            return ev.MalformedUpstream("not JSON")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return ev.MalformedUpstream(f"{type(error).__name__}: {error}"[:200])
-
-    def encode(self, command: cmd.UpstreamCommand) -> bytes:
-        """A command as one text message."""
-        return orjson.dumps(_encode(command))
-
-
-class BetaRealtimeCodec(RealtimeCodec):
-    """The same for an upstream that speaks the protocol's beta dialect."""
-
-    def __init__(self, secrets: KnownSecrets = NO_SECRETS) -> None:
-        super().__init__(secrets)
-        self._beta = BetaUpstream()
-
-    def decode(self, frame: Chunk) -> ev.UpstreamEvent | AudioDelta:
         """One text message of the upstream as an event, or as audio; what GA says twice counts once."""
         raw = bytes(frame)
+        is_transcript = self._dialect is None and raw.startswith(TRANSCRIPT_HEAD)
+        if self._dialect is None:
+            found = self._words.find(raw) if is_transcript else self._audio.find(raw)
+            if found is not None:
+                return found
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
             return ev.MalformedUpstream("too many members")
         try:
-            body = orjson.loads(raw)
+            obj = orjson.loads(raw)
+            if not isinstance(obj, dict):
+                return ev.MalformedUpstream("not an object")
+            _, obj = redact_event(raw, obj, self._secrets)
         except orjson.JSONDecodeError:
             return ev.MalformedUpstream("not JSON")
-        if not isinstance(body, dict):
-            return ev.MalformedUpstream("not an object")
-        if not is_writable(raw, body):
-            return ev.MalformedUpstream("nested too deeply")
-        events = self._beta.down(body)
-        return super().decode(orjson.dumps(events[0]))
+        event = read_event(obj if self._dialect is None else dict(self._dialect.down(obj)[0]))
+        if is_transcript and type(event) is ev.TextDelta:
+            self._words.learn(raw, event)
+        return event
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
         """A command as one text message."""
-        return orjson.dumps(client_event_to_beta(_encode(command)))
+        event = _encode(command)
+        return orjson.dumps(event if self._dialect is None else self._dialect.up(event)[0])
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def read_event(event: Obj) -> ev.UpstreamEvent | AudioDelta:
+    """An event of the upstream's, `MalformedUpstream` if it does not have the shape that it should."""
+    try:
+        kind = event["type"]
+        reader = _READERS.get(kind)
+        return reader(event) if reader else ev.UnknownUpstream(str(kind)[:80], kind in _UNUSED)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return ev.MalformedUpstream(f"{type(error).__name__}: {error}"[:200])
 
 
 def _text(obj: Obj, key: str) -> str:

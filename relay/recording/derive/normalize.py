@@ -21,7 +21,7 @@ from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.texts import ItemTexts
-from relay.wire.realtime import RealtimeCodec
+from relay.wire.realtime import read_event
 
 
 class NormalizedEntry(NamedTuple):
@@ -69,7 +69,6 @@ class RealtimeNormalizer:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._options = recording.header.beginning.options
-        self._codec = RealtimeCodec()
         self._texts = ItemTexts()
         self._item_bytes: dict[str, int] = {}
         self._input_ends: list[int] = []  # bytes that had arrived …
@@ -169,7 +168,7 @@ class RealtimeNormalizer:
     # -- the model ----------------------------------------------------------------------------------------------------
 
     def _model(self, said: UpstreamSaid, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
-        event: Any = self._codec.decode(memoryview(said.raw))
+        event: Any = read_event(dict(parsed_event(said.raw)))
         own: list[Any] = []
         match event:
             case ev.SessionCreated() | ev.SessionUpdated():

@@ -1,4 +1,4 @@
-"""Where the model is: the upstream's kind, its WebSocket URL and its key."""
+"""Where the upstream is, and the protocol that it speaks: kind, WebSocket URL, key, dialect."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,36 +6,44 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
-from relay.azure import is_azure_preview
+from relay.errors import ApiError
+from relay.protocols.client_protocol import Dialect
+from relay.upstreams.credentials import AnyCredential
 from relay.upstreams.dialect import UpstreamDialect
-from relay.upstreams.registry import dialect_of
+from relay.upstreams.registry import OPENAI
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where the model is. `url` is None for the engine that the relay starts itself.
+class UpstreamEndpoint:
+    """Where the upstream is. `url` is None for the engine that the relay starts itself.
 
-    `fixes_model`: the URL itself says which model, as whoever runs the relay wrote it.
+    `fixes_model`: the URL names the model, as whoever runs the relay wrote it.
     """
 
     kind: Literal["openai", "azure", "url", "local"]
     url: str | None
     key: SecretStr | None
     fixes_model: bool = False
-
-    @property
-    def speaks_beta(self) -> bool:
-        """Whether the endpoint speaks the protocol's beta dialect: Azure's preview path does."""
-        return self.url is not None and is_azure_preview(self.url)
-
-    @property
-    def dialect(self) -> UpstreamDialect:
-        """The protocol that the endpoint speaks; the local engine speaks GA."""
-        return dialect_of(self.url or "")
+    dialect: UpstreamDialect = OPENAI
 
     def url_for(self, model: str | None) -> str | None:
         """The URL with another model, where it names one."""
-        return self.url if self.url is None or not model else with_model(self.url, model)
+        return self.url if self.url is None or not model else (self.dialect.url_for or with_model)(self.url, model)
+
+    async def headers(self, credential: AnyCredential | None) -> dict[str, str]:
+        """What a dial sends: what the dialect demands, and the credential. Raises TokenUnavailable."""
+        shown = await credential.headers() if credential is not None else {}
+        return {**self.dialect.headers, **shown}
+
+    def realtime_dialect(self) -> Dialect | None:
+        """What translates between a new Realtime session and this upstream, None for GA.
+
+        Raises ApiError (501) for an upstream that cannot serve Realtime clients.
+        """
+        if self.dialect.realtime is None:
+            text = f"The upstream speaks {self.dialect.name} and serves no Realtime clients; connect to /ws instead."
+            raise ApiError(text, 501, "not_implemented")
+        return self.dialect.realtime()
 
     @property
     def label(self) -> str:
