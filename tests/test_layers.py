@@ -124,6 +124,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.errors",
         "relay.escaping",
         "relay.private_files",
+        "relay.protocols",
         "relay.session",
         "relay.wire",
     },

@@ -73,7 +73,7 @@ class Dialect(Protocol):
         """An event on its way to the upstream, as exactly one event."""
 
     def down(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """An event on its way to the client."""
+        """An event on its way to the client; from an upstream at least one event."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from relay.core import events as ev
 from relay.core.latency import TurnClock
 from relay.core.realtime_events import ClientSaid, Obj, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
+from relay.protocols.openai.server_events import read_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.texts import ItemTexts
-from relay.wire.realtime import read_event
 
 
 class NormalizedEntry(NamedTuple):
