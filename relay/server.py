@@ -11,14 +11,15 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.app import context
 from relay.app.answers import answers
 from relay.app.bodies import HANDLER_ARGS, ask_for_body, refuse_compressed
-from relay.app.context import CONTEXT, RelayContext
+from relay.app.context import ADMISSION, AUTHENTICATOR, KNOWN_SECRETS, PROVIDER, REFUSALS, SESSIONS, SPENDING, TOOLS
 from relay.app.cors import add_cors_headers, answer_preflights
 from relay.app.errors import MAX_BODY_BYTES
-from relay.app.keys import ADMISSION, AUTHENTICATOR
 from relay.app.refusals import REASON, log_connection_refusal
 from relay.app.serving import RelayRunner, RelaySite
+from relay.app.startup_log import describe
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
 from relay.config import Settings, process_environment
@@ -68,18 +69,17 @@ def create_app(
     settings = settings or Settings.load()
     navai = navai or NavaiOptions.from_env(settings.environment())
     app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES, handler_args=HANDLER_ARGS)
-    context = app[CONTEXT] = RelayContext(settings, registry, navai)
-    context.install(app)
+    context.install(app, settings, registry, navai)
     app[LOGIN_ATTEMPTS] = login_attempts()
-    tools = context.tools
+    tools = app[TOOLS]
     backend = app[NAVAI] = NavaiBackend(
-        navai, tools.registry, tools.runner, tools.library, spending=context.spending, provider=context.provider
+        navai, tools.registry, tools.runner, tools.library, spending=app[SPENDING], provider=app[PROVIDER]
     )
     app.cleanup_ctx.append(backend.lifetime)
     app[UNADMITTED] = UnadmittedConnections(
-        context.fit().idle_connections,
-        context.authenticator.stands_for_many,
-        functools.partial(log_connection_refusal, context.refusals, None),
+        context.fit(app).idle_connections,
+        app[AUTHENTICATOR].stands_for_many,
+        functools.partial(log_connection_refusal, app[REFUSALS], None),
     )
     for route in (row.below(settings.azure_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
@@ -133,8 +133,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
     raise_soft_limit()
     app = create_app(settings, registry, navai)
-    context = app[CONTEXT]
-    use_secrets(context.known_secrets)
+    use_secrets(app[KNOWN_SECRETS])
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -143,7 +142,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        reloads.add(task := loop.create_task(context.reload()))
+        reloads.add(task := loop.create_task(context.reload(app)))
         task.add_done_callback(reloads.discard)
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
@@ -154,9 +153,9 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     try:
         await RelaySite(runner, settings.host, settings.port, tls).start()
         host, port = runner.addresses[0][:2]
-        for line in context.describe():
+        for line in describe(app):
             _log.info("%s", line)
-        for warning in (*settings.warnings(), *context.warnings(), *app[NAVAI].options.warnings):
+        for warning in (*settings.warnings(), *context.warnings(app), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
         # What the start has made stays for good: collections of garbage need not look at it again and again.
         gc.collect()
@@ -164,6 +163,6 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
         scheme = "https" if tls else "http"
         _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
         await stop.wait()
-        _log.info("shutting down: %d sessions are told goodbye", len(context.sessions.alive))
+        _log.info("shutting down: %d sessions are told goodbye", len(app[SESSIONS].alive))
     finally:
         await runner.cleanup()

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from relay.app.context import SETTINGS, reload_access
 from relay.app.cors import NO_CORS_PATHS
 from relay.auth.access import Access
 from relay.auth.keyring import identity_of
@@ -196,7 +197,7 @@ async def test_a_proxy_of_ours_is_never_local_and_relay_local_off_trusts_nobody(
 async def test_settings_that_are_gone_at_a_reload_open_nothing(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,), **settings) as relay:
         monkeypatch.setattr(Settings, "reread", lambda own: settings_for())  # of an .env that is being written
-        relay.context.reload_access()
+        reload_access(relay.app)
         assert await status(relay.http("/ws"), **upgrade()) == 401
         assert await status(relay.http("/ws"), **upgrade(Authorization=f"Bearer {KEY}")) == 401
 
@@ -228,7 +229,7 @@ async def test_origins_of_any_scheme_can_be_listed(origin: str) -> None:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 403
     async with running_relay("ws://127.0.0.1:9/", allowed_origins=(origin,)) as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 101
-        assert relay.context.settings.warnings(), "what that opens is said"
+        assert relay.app[SETTINGS].warnings(), "what that opens is said"
     async with running_relay("ws://127.0.0.1:9/", open_access=True) as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == (403 if origin == "null" else 101)
 
@@ -382,7 +383,7 @@ async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_pa
             secret = (await answer.json())["value"]
         assert await status(relay.http("/v1/models"), Authorization=f"Bearer {secret}") == 200
         policies.write_text(backend.replace('may_mint = ["kiosk"]', ""))
-        relay.context.reload_access()
+        reload_access(relay.app)
         assert await status(relay.http("/v1/models"), Authorization=f"Bearer {secret}") == 401
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from relay.app.context import RelayContext
+from relay.app.context import KNOWN_SECRETS, UPSTREAM, install
 from relay.core.redact import MASK
 from relay.navai_options import NavaiOptions
 from relay.secret_values import secret_values, secrets_of_url
@@ -71,8 +72,10 @@ async def test_a_fetched_token_is_known_from_its_first_use() -> None:
     settings = settings_for(
         "azure", azure_endpoint="https://r.example.com", azure_deployment="d", azure_token=lambda: "fetched-token-1"
     )
-    context = RelayContext(settings, ToolRegistry(), NavaiOptions.from_env({}))
-    assert context.upstream.credential is not None
-    assert context.known_secrets.redact("fetched-token-1") == "fetched-token-1"
-    await context.upstream.credential.headers()
-    assert context.known_secrets.redact("fetched-token-1") == MASK
+    app = web.Application()
+    install(app, settings, ToolRegistry(), NavaiOptions.from_env({}))
+    credential, known = app[UPSTREAM].credential, app[KNOWN_SECRETS]
+    assert credential is not None
+    assert known.redact("fetched-token-1") == "fetched-token-1"
+    await credential.headers()
+    assert known.redact("fetched-token-1") == MASK

@@ -3,8 +3,8 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.app.context import KNOWN_SECRETS
 from relay.app.errors import error_response
-from relay.app.keys import KNOWN_SECRETS
 from relay.app.refusals import log_refusal
 from relay.app.secret_filter import redact_answer
 

@@ -3,7 +3,7 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.app.keys import AUTHENTICATOR
+from relay.app.context import AUTHENTICATOR
 from relay.errors import AccessDenied
 
 NO_CORS_PATHS = ("/login", "/logout", "/recordings")

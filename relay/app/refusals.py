@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from relay.app.keys import AUTHENTICATOR, REFUSALS
+from relay.app.context import AUTHENTICATOR, REFUSALS
 from relay.auth.refusals import RefusalLog
 from relay.errors import RequestTooSlow
 

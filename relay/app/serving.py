@@ -13,7 +13,7 @@ from aiohttp import StreamReader, web
 from aiohttp.web_runner import BaseSite
 
 from relay.app.connections import Connection
-from relay.app.keys import REFUSALS
+from relay.app.context import REFUSALS
 from relay.app.refusals import ServerLog
 from relay.app.unadmitted import UNADMITTED
 from relay.descriptors import BURST_CONNECTIONS

@@ -5,7 +5,7 @@ import functools
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from relay.app.toolbox import ToolBox
 from relay.auth.client_secrets import ClientSecrets
@@ -21,7 +21,6 @@ from relay.permissions import no_default, require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.service import RecordingService
-from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.base import Observer
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
@@ -29,52 +28,31 @@ from relay.upstreams.connector import UpstreamConnector
 from relay.upstreams.external_voices import ExternalVoices
 from relay.wire.front import FrontCodec
 
-Runtime = TypeVar("Runtime", DeviceRuntime, RealtimeRuntime)
 
-
-@dataclass(frozen=True, slots=True)
-class Session(Generic[Runtime]):
-    """A session that is not run yet, and its recorder if it is recorded."""
-
-    runtime: Runtime
-    recorder: SessionRecorder | None
-
-
+@dataclass(slots=True)
 class SessionFactory:
     """Makes sessions; each one is new and has no connection yet. Its policy is its principal's."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        upstream: UpstreamConnector,
-        tools: ToolBox,
-        recordings: RecordingService,
-        client_secrets: ClientSecrets,
-        voices: ExternalVoices,
-        provider: ProviderClient,
-        known_secrets: KnownSecrets,
-    ) -> None:
-        self._settings = settings
-        self._upstream = upstream
-        self._tools = tools
-        self._recordings = recordings
-        self._client_secrets = client_secrets
-        self._voices = voices
-        self._provider = provider
-        self._known_secrets = known_secrets
-        self.observer: Observer | None = None
-        """Sees the events and commands of all sessions that are made from here on."""
+    settings: Settings
+    upstream: UpstreamConnector
+    tools: ToolBox
+    recordings: RecordingService
+    client_secrets: ClientSecrets
+    voices: ExternalVoices
+    provider: ProviderClient
+    known_secrets: KnownSecrets
+    observer: Observer | None = None
+    """Sees the events and commands of all sessions that are made from here on."""
 
     def initial_session(self, policy: Policy, wanted_voice: str | None) -> InitialSession:
         """What a device session starts with. Raises AccessDenied where the policy leaves no model or no voice."""
         initial = initial_session(
-            replace(self._settings.session_config(), tools=self._tools.specs()),
+            replace(self.settings.session_config(), tools=self.tools.specs()),
             policy,
-            model=self._upstream.own_model,
+            model=self.upstream.own_model,
             wanted_voice=wanted_voice,
-            external_voice=self._voices.default_voice,
-            has_voices=self._voices.rules is not None,
+            external_voice=self.voices.default_voice,
+            has_voices=self.voices.rules is not None,
         )
         if initial.missing is not None:
             raise no_default(initial.missing)
@@ -87,73 +65,69 @@ class SessionFactory:
         initial: InitialSession,
         options: DeviceOptions,
         client: MessageListener,
-    ) -> Session[DeviceRuntime]:
+    ) -> DeviceRuntime:
         """A session whose turns the relay owns."""
-        dialect, now = self._upstream.endpoint.dialect, _now()
+        dialect, now = self.upstream.endpoint.dialect, _now()
         beginning = Beginning(
             _new_session_id(),
             initial.config,
             replace(options, upstream=dialect.capabilities),
             principal,
             now,
-            self._voices.rules_for(principal.policy),
-            self._settings.session_limits(),
+            self.voices.rules_for(principal.policy),
+            self.settings.session_limits(),
         )
-        recorder = self._recordings.open(beginning, _now, initial.model)
+        recorder = self.recordings.open(beginning, _now, initial.model)
         core = beginning.device_session()
-        tools = self._tools.for_session(core.session_id, principal, core.config)
+        tools = self.tools.for_session(core.session_id, principal, core.config)
         tools.follow(lambda: core.config)
-        runtime = DeviceRuntime(
+        return DeviceRuntime(
             core,
             client,
-            protocol.codec(self._known_secrets),
-            dialect.codec(self._known_secrets),
-            functools.partial(self._upstream.dial, model=initial.model),
+            protocol.codec(self.known_secrets),
+            dialect.codec(self.known_secrets),
+            functools.partial(self.upstream.dial, model=initial.model),
             tools,
             observer=self.observer,
             recorder=recorder,
-            max_queued_ms=self._settings.max_queued_s * 1000,
-            voice=self._voices.connector(self._provider, self._known_secrets),
-            secrets=self._known_secrets,
+            max_queued_ms=self.settings.max_queued_s * 1000,
+            voice=self.voices.connector(self.provider, self.known_secrets),
+            secrets=self.known_secrets,
         )
-        return Session(runtime, recorder)
 
     def realtime_codec(self, dialect: Dialect | None) -> FrontCodec:
         """The codec of one session; `dialect` is the client's. Raises ApiError if the upstream has no such sessions."""
-        return FrontCodec(dialect, self._upstream.endpoint.realtime_dialect(), self._known_secrets)
+        return FrontCodec(dialect, self.upstream.endpoint.realtime_dialect(), self.known_secrets)
 
-    def realtime(
-        self, principal: Principal, model: str, codec: FrontCodec, client: MessageListener
-    ) -> Session[RealtimeRuntime]:
+    def realtime(self, principal: Principal, model: str, codec: FrontCodec, client: MessageListener) -> RealtimeRuntime:
         """A session whose client owns the turns; `model` is "" for the settings' model.
 
         Raises AccessDenied where the policy leaves no voice.
         """
         start = RealtimeStart(model, self._initial_realtime_session(principal))
         beginning = Beginning.of_realtime(
-            _new_session_id(), self._tools.specs(), start, principal, _now(), self._settings.session_limits()
+            _new_session_id(), self.tools.specs(), start, principal, _now(), self.settings.session_limits()
         )
-        recorder = self._recordings.open(beginning, _now, model)
+        recorder = self.recordings.open(beginning, _now, model)
         core = beginning.realtime_session()
-        runtime = RealtimeRuntime(
+        return RealtimeRuntime(
             core,
             client,
             codec,
-            functools.partial(self._upstream.dial, model=model or None),
-            self._tools.for_session(core.session_id, principal),
+            functools.partial(self.upstream.dial, model=model or None),
+            self.tools.for_session(core.session_id, principal),
             observer=self.observer,
             recorder=recorder,
-            secrets=self._known_secrets,
+            secrets=self.known_secrets,
         )
-        return Session(runtime, recorder)
 
     def _initial_realtime_session(self, principal: Principal) -> Mapping[str, Any] | None:
         """The session of the client's secret, with a voice where the policy does not allow every one."""
-        initial = self._client_secrets.session_of(principal.secret_id)
+        initial = self.client_secrets.session_of(principal.secret_id)
         policy = principal.policy
         if is_open(policy.realtime.voices) or names_voice(initial):
             return initial
-        voice = require_value("voice", policy.realtime.first_voice(policy.voice, self._settings.voice))
+        voice = require_value("voice", policy.realtime.first_voice(policy.voice, self.settings.voice))
         return with_voice(initial, voice)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from relay.app.session_factory import Session
 from relay.auth.authenticator import Authenticator
 from relay.core.events import Draining, KeyRevoked
 from relay.core.policy import Principal
@@ -35,9 +34,9 @@ class SessionRegistry:
         """The room for long messages, which the clients of all sessions share."""
 
     @contextmanager
-    def registered(self, session: Session[Any], spend: Callable[[], None], description: str) -> Iterator[None]:
+    def registered(self, live: SessionRuntime[Any], spend: Callable[[], None], description: str) -> Iterator[None]:
         """Count a session while it lasts. At its end spend its client secret if the client had a session."""
-        live, session_id = session.runtime, session.runtime.core.session_id
+        session_id = live.core.session_id
         _log.info("session %s begins: %s, %s", session_id, live.core.principal.identity, description)
         self.alive[session_id] = live
         self.all_gone.clear()
@@ -49,8 +48,7 @@ class SessionRegistry:
                 self.all_gone.set()
             if live.core.was_ready:
                 spend()
-            if session.recorder is not None:
-                self._recordings.close(session.recorder)
+            self._recordings.close(session_id)
             _log.info("session %s ends: %s", session_id, live.ending)
 
     def end_revoked(self) -> int:

@@ -1,25 +1,25 @@
 """What the start-up log says of a relay: what it is made of; never a key."""
 
+from aiohttp import web
+
 from relay import __version__
-from relay.auth.authenticator import Authenticator
+from relay.app.context import AUTHENTICATOR, SETTINGS, TOOLS, UPSTREAM, VOICES
 from relay.config import Settings
-from relay.toolkit.registry import ToolRegistry
-from relay.upstreams.endpoint import UpstreamEndpoint
 
 
-def describe(
-    settings: Settings, upstream: UpstreamEndpoint, registry: ToolRegistry, authenticator: Authenticator
-) -> list[str]:
+def describe(app: web.Application) -> list[str]:
     """The lines of the start-up log."""
+    settings, upstream, authenticator = app[SETTINGS], app[UPSTREAM].endpoint, app[AUTHENTICATOR]
     config = settings.session_config()
     model = settings.model if upstream.url is not None else "a rehearsal partner on this machine, not a model"
     origins = ", ".join(("its own page", *(("localhost",) if settings.is_loopback else ()), *settings.allowed_origins))
     return [
         f"relay {__version__} · upstream {upstream.label} · model {model} · voice {config.voice}",
         f"audio pcm16 at 8, 16, 24, 48 kHz, pcmu, pcma · turns {config.turn.kind} · origins {origins}",
-        f"tools {', '.join(tool.name for tool in registry) or 'none'}",
+        f"tools {', '.join(tool.name for tool in app[TOOLS].registry) or 'none'}",
         f"access {authenticator.describe()} · policies {', '.join(authenticator.policies.names())}",
         _bounds(settings),
+        *app[VOICES].describe(),
     ]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from relay.app.keys import AZURE_SESSIONS, SPENDING, TOOLS
+from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
 from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of

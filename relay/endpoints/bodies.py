@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
-from relay.app.keys import AUTHENTICATOR
+from relay.app.context import AUTHENTICATOR
 from relay.errors import ApiError, BadRequest, TooBig
 from relay.wire.weight import MAX_ESCAPES, has_too_many_members
 

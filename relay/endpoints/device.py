@@ -9,7 +9,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from audio.formats import AudioFormat
-from relay.app.keys import KEEPALIVE, KNOWN_SECRETS, SESSION_FACTORY, SESSIONS, VOICES
+from relay.app.context import KEEPALIVE, KNOWN_SECRETS, SESSION_FACTORY, SESSIONS, VOICES
 from relay.core.commands import TellError
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions
@@ -36,11 +36,11 @@ async def device_socket(
     socket = StrictTextListener(protocol.max_message_bytes)
     try:
         async with session_slot(request, principal) as spend:
-            session = app[SESSION_FACTORY].device(protocol, principal, initial, options, socket)
+            live = app[SESSION_FACTORY].device(protocol, principal, initial, options, socket)
             audio = options.input
-            with app[SESSIONS].registered(session, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
+            with app[SESSIONS].registered(live, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
                 if accept(request, socket):
-                    await session.runtime.run()
+                    await live.run()
     except Full as full:
         if "Origin" not in request.headers:
             raise

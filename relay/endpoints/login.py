@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from relay.app.keys import AUTHENTICATOR, LOGINS, SETTINGS
+from relay.app.context import AUTHENTICATOR, LOGINS, SETTINGS
 from relay.auth.admin_login import (
     CONSOLE,
     LOGIN_SECONDS,

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from relay.app.keys import AUTHENTICATOR, CLIENT_SECRETS, SETTINGS
+from relay.app.context import AUTHENTICATOR, CLIENT_SECRETS, SETTINGS
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
 from relay.core.policy import Policy, Principal, names_among
 from relay.core.policy_table import Denied, check_session

@@ -6,7 +6,7 @@ sees a refused upgrade as nothing but 1006, so it is accepted first and gets an 
 
 from aiohttp import web
 
-from relay.app.keys import AUTHENTICATOR, SESSION_FACTORY, SESSIONS, UPSTREAM
+from relay.app.context import AUTHENTICATOR, SESSION_FACTORY, SESSIONS, UPSTREAM
 from relay.auth.authenticator import offered_subprotocols
 from relay.core.policy import Principal
 from relay.endpoints.session_upgrade import accept, session_slot
@@ -33,9 +33,8 @@ async def realtime_socket(
     model = requested_model(request, principal, app[UPSTREAM].own_model)
     socket = StrictTextListener(protocol.max_message_bytes)
     async with session_slot(request, principal) as spend:
-        session = app[SESSION_FACTORY].realtime(principal, model, codec, socket)
-        live = session.runtime
-        with app[SESSIONS].registered(session, spend, f"Realtime, policy {principal.policy.name}"):
+        live = app[SESSION_FACTORY].realtime(principal, model, codec, socket)
+        with app[SESSIONS].registered(live, spend, f"Realtime, policy {principal.policy.name}"):
             if "Origin" not in request.headers:
                 await _dial_first(request, live)
             owner = app[AUTHENTICATOR].owner(request, principal)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from relay.app.keys import RECORDINGS
+from relay.app.context import RECORDINGS
 from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE
 from relay.recording.finish import is_finished

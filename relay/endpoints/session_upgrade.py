@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from relay.app.keys import ADMISSION, AUTHENTICATOR, CLIENT_SECRETS, KEEPALIVE, SESSIONS
+from relay.app.context import ADMISSION, AUTHENTICATOR, CLIENT_SECRETS, KEEPALIVE, SESSIONS
 from relay.auth.authenticator import chosen_subprotocol
 from relay.core.policy import Principal
 from relay.peers.client_socket import take_over

@@ -196,7 +196,7 @@ class Waits:
 
 async def _run(look_every_s: float) -> None:
 
-    from relay.app.keys import SESSIONS
+    from relay.app.context import SESSIONS
     from relay.app.serving import RelayRunner, RelaySite
     from relay.config import Settings
     from relay.logs import setup_logging

@@ -9,6 +9,7 @@ from openai.types.realtime import RealtimeSessionCreateRequestParam
 from pydantic import TypeAdapter
 
 from relay import tool
+from relay.app.context import UPSTREAM
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.support.contracts import AZURE_KEY, SESSION_PATH, contracts
 from tests.support.relay_server import DeviceClient, running_relay
@@ -201,7 +202,7 @@ async def test_a_device_talks_through_azure_with_a_key() -> None:
         ) as relay,
         asyncio.timeout(TIMEOUT_S),
     ):
-        assert relay.context.upstream.endpoint.kind == "azure"
+        assert relay.app[UPSTREAM].endpoint.kind == "azure"
         async with await DeviceClient.connect(relay.ws()) as client:
             await client.expect("AIConnected")
         dialled = provider.seen[0]

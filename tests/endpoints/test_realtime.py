@@ -17,6 +17,7 @@ from websockets.http11 import Response
 
 from relay import ToolContext, tool
 from relay.admission import Admission
+from relay.app.context import AUTHENTICATOR, reload_access
 from relay.auth.keyring import Keyring
 from relay.config import Settings
 from relay.testing import ScriptedSession, ScriptedUpstream
@@ -354,7 +355,7 @@ async def test_a_key_that_is_revoked_while_its_session_waits_for_its_turn_opens_
 
         async def revoked_meanwhile(door: Admission) -> None:
             await turn(door)
-            relay.context.authenticator.keys = Keyring()
+            relay.app[AUTHENTICATOR].keys = Keyring()
 
         monkeypatch.setattr(Admission, "turn", revoked_meanwhile)
         with pytest.raises(InvalidStatus) as refused:
@@ -387,7 +388,7 @@ async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
         await dialled.wait()
         if ends_by == "key":
             monkeypatch.setattr(Settings, "reread", lambda own: own.model_copy(update={"api_keys": ()}))
-            relay.context.reload_access()
+            reload_access(relay.app)
         else:
             await relay.sessions.drain()
         gate.set()

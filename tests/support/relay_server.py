@@ -11,7 +11,7 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from relay.app.context import CONTEXT, RelayContext
+from relay.app.context import SESSIONS, SETTINGS
 from relay.app.serving import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
 from relay.app.sessions import SessionRegistry
 from relay.auth.admin_login import write_code
@@ -33,12 +33,8 @@ class RunningRelay:
         self.port = port
 
     @property
-    def context(self) -> RelayContext:
-        return self.app[CONTEXT]
-
-    @property
     def sessions(self) -> SessionRegistry:
-        return self.context.sessions
+        return self.app[SESSIONS]
 
     def ws(self, path: str = "/") -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
@@ -79,7 +75,7 @@ async def running_relay(
 @asynccontextmanager
 async def serve_app(app: web.Application) -> AsyncIterator[int]:
     """An application on a free port, which is given."""
-    runner = RelayRunner(app) if CONTEXT in app else web.AppRunner(app, shutdown_timeout=2, access_log=None)
+    runner = RelayRunner(app) if SESSIONS in app else web.AppRunner(app, shutdown_timeout=2, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -90,7 +86,7 @@ async def serve_app(app: web.Application) -> AsyncIterator[int]:
 
 def console_link(relay: RunningRelay) -> str:
     """The link that `relay console` prints for a relay."""
-    return f"{relay.http('/login')}#code={write_code(relay.context.settings.state_dir, time.time())}"
+    return f"{relay.http('/login')}#code={write_code(relay.app[SETTINGS].state_dir, time.time())}"
 
 
 class DeviceClient:
