@@ -147,7 +147,7 @@ def _live_session(
         core,
         socket,
         codec,
-        relay.upstream.dialect.codec(relay.known_secrets),
+        relay.upstream.dialect.codec(relay.known_secrets, model or relay.settings.model),
         functools.partial(relay.dial, model=model),
         tools,
         observer=relay.observer,

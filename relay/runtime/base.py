@@ -76,6 +76,7 @@ class SessionRuntime(Generic[Core]):
     """Joins the sockets `client` and `upstream` and the tools by the rules of `core`."""
 
     _uplink: Uplink
+    _opened: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class SessionRuntime(Generic[Core]):
         except UpstreamRefusal as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
-            self.dispatch(ev.UpstreamOpened())
+            self.dispatch(self._opened)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # Not a TaskGroup: a task that fails must not take the session's other tasks with it.

@@ -88,7 +88,9 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self.dispatch,
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
+        self._opened = upstream_codec.opened
         self._paced.handle = self._downlink.take
+        self.upstream.on_binary = self._paced.take
         self._voice = voice(self._take_voice) if voice is not None else None
         client.on_text = self._client_text
         client.on_binary = self._uplink.take if client_codec.takes_binary_audio else self._refuse_binary
@@ -147,8 +149,10 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self._playout.send_now(command)  # type: ignore[arg-type]  # mypy does not narrow a union by a set
         elif kind in cmd.UPSTREAM_COMMANDS:
             message = self._upstream_codec.encode(cast(cmd.UpstreamCommand, command))
-            if message is not None:
+            if isinstance(message, bytes):
                 self._send_upstream(message)
+            elif message is not None:
+                self.dispatch(message)
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
         elif kind in cmd.INPUT_COMMANDS:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from relay.core.commands import UpstreamCommand
-from relay.core.events import UpstreamEvent
+from relay.core.events import SessionCreated, UpstreamEvent, UpstreamOpened
 from relay.core.known_secrets import KnownSecrets
 from relay.core.values import UpstreamCapabilities
 from relay.protocols.client_protocol import Dialect
@@ -26,11 +26,19 @@ class UpstreamCodec(Protocol):
     def append_template(self) -> bytes:
         """The message that appends audio, with `%b` for the audio in base64."""
 
-    def decode(self, message: bytes) -> UpstreamEvent | AudioDelta | list[UpstreamEvent | AudioDelta]:
-        """A text message of the upstream as events and audio. Never raises: `MalformedUpstream` says why."""
+    @property
+    def opened(self) -> UpstreamOpened | SessionCreated:
+        """What an open connection means: `SessionCreated` for an upstream that says nothing before its settings."""
 
-    def encode(self, command: UpstreamCommand) -> bytes | None:
-        """A command as a text message; None where the protocol has no such message."""
+    def decode(self, message: bytes) -> UpstreamEvent | AudioDelta | list[UpstreamEvent | AudioDelta]:
+        """A message of the upstream as events and audio. Never raises: `MalformedUpstream` says why."""
+
+    def encode(self, command: UpstreamCommand) -> bytes | UpstreamEvent | None:
+        """A command as a text message.
+
+        Where the protocol has no such message: the event that answers the command, or None if none has to. Settings
+        that cannot be changed any more are an `UpstreamError` with the command's `event_id`.
+        """
 
 
 def _by_name_only(_url: str) -> bool:
@@ -42,8 +50,8 @@ class UpstreamDialect:
     """A protocol that upstreams speak over WebSocket."""
 
     name: str
-    codec: Callable[[KnownSecrets], UpstreamCodec]
-    """Makes the codec of one connection. The secrets are removed from all events but deltas."""
+    codec: Callable[[KnownSecrets, str], UpstreamCodec]
+    """Makes the codec of one connection to the model named. The secrets are removed from all events but deltas."""
     realtime: Callable[[], Dialect | None] | None
     """Makes what translates between a Realtime client's session and this upstream, None for GA. None instead of a
     callable: Realtime clients cannot be served."""
@@ -52,6 +60,8 @@ class UpstreamDialect:
     capabilities: UpstreamCapabilities | None = None
     """None: those of OpenAI's Realtime API."""
     url_for: Callable[[str, str], str] | None = None
-    """The URL with another model than the configured one; None: the model is in the query, as OpenAI has it."""
+    """The URL for a model, from the configured one; None: path and query are OpenAI's, with `?model=`."""
+    key_parameter: str | None = None
+    """The parameter of the query that carries the key; None: `Authorization: Bearer` does."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What a dial sends besides the credential."""

@@ -1,9 +1,6 @@
 """The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
 
-from collections.abc import Callable
-
 from relay.core.known_secrets import KnownSecrets
-from relay.protocols.client_protocol import Dialect
 from relay.upstreams.azure import is_azure_preview
 from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
 from relay.wire.beta import BetaUpstream
@@ -14,15 +11,17 @@ def _ga() -> None:
     """GA is what Realtime sessions speak: nothing is translated."""
 
 
-def _translated(dialect: Callable[[], Dialect]) -> Callable[[KnownSecrets], UpstreamCodec]:
-    return lambda secrets: RealtimeCodec(secrets, dialect())
+def _codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+    return RealtimeCodec(secrets)
 
 
-OPENAI = UpstreamDialect("openai", RealtimeCodec, _ga)
-OPENAI_BETA = UpstreamDialect(
-    "openai-beta", _translated(BetaUpstream), BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"}
-)
-AZURE_PREVIEW = UpstreamDialect("azure-preview", _translated(BetaUpstream), BetaUpstream, recognizes=is_azure_preview)
+def _beta_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+    return RealtimeCodec(secrets, BetaUpstream())
+
+
+OPENAI = UpstreamDialect("openai", _codec, _ga)
+OPENAI_BETA = UpstreamDialect("openai-beta", _beta_codec, BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"})
+AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstream, recognizes=is_azure_preview)
 
 UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENAI, OPENAI_BETA, AZURE_PREVIEW)}
 

@@ -24,6 +24,7 @@ class RealtimeCodec:
     """One connection's codec; the relay is the client of the upstream."""
 
     append_template = APPEND
+    opened = ev.UpstreamOpened()
 
     def __init__(self, secrets: KnownSecrets = NO_SECRETS, dialect: Dialect | None = None) -> None:
         """`secrets` are taken out of all events but deltas. `dialect`: what the upstream speaks instead of GA."""

@@ -4,6 +4,8 @@ import base64
 import itertools
 import json
 
+from picows import WSMsgType
+
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
@@ -120,3 +122,41 @@ async def test_a_message_of_the_upstreams_may_be_several_events() -> None:
         stage.ready()
         stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, b"\1\2" * 480))
         assert stage.heard() == b"\1\2" * 960
+
+
+class SilentCodec(RealtimeCodec):
+    """An upstream that says nothing before it has its settings, which it takes once."""
+
+    opened = ev.SessionCreated("silent-1")
+    is_configured = False
+
+    def encode(self, command: cmd.UpstreamCommand) -> bytes | ev.UpstreamEvent | None:
+        if isinstance(command, cmd.ConfigureSession):
+            if self.is_configured:
+                return ev.UpstreamError(None, "Too late.", event_id=command.event_id)
+            self.is_configured = True
+        return ev.InputCleared() if isinstance(command, cmd.ClearInput) else super().encode(command)
+
+
+@in_virtual_time
+async def test_an_upstream_that_waits_for_its_settings_and_takes_them_once() -> None:
+    async with running(upstream_codec=SilentCodec()) as stage:
+        assert [event["type"] for event in stage.asked()] == ["session.update"]
+        stage.hear({"type": "session.updated", "session": {}})
+        stage.tell('{"type":"hello","instructions":"Be brief."}', '{"type":"clear"}')
+        connected, refused, ready = stage.messages()
+        assert (connected["name"], ready["type"]) == ("AIConnected", "ready")
+        assert (refused["code"], refused["message"]) == ("hello_refused", "Too late.")
+        assert len(stage.asked()) == 1
+        assert ("event", "InputCleared") in [entry[:2] for entry in stage.recorder.entries]
+        stage.say(bytes(200 * MS_BYTES))
+        assert appended(stage)
+
+
+@in_virtual_time
+async def test_an_upstream_may_send_its_messages_as_binary() -> None:
+    async with running() as stage:
+        stage.ready()
+        created = {"type": "response.created", "response": {"id": "resp_1"}}
+        stage.hear(created, delta(1, 1, b"\1\2" * 480), kind=WSMsgType.BINARY)
+        assert stage.heard() == b"\1\2" * 480
