@@ -219,17 +219,21 @@ class SessionRuntime(Generic[Core]):
             self._failed(event)
 
     def _failed(self, event: Any) -> None:
-        _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)
-        if self._crashed:
+        if self._crashed:  # and the rules could not end it in peace
             self.client.abort()
         else:
-            self._crashed = True
-            self._pending.append(ev.Crashed(type(event).__name__))
+            self._crash(type(event).__name__)
 
     def _line_failed(self) -> None:
-        """Our own code failed at a message before the rules saw it, or at audio; the exception is being handled."""
-        _log.exception("session %s failed while handling a message", self.core.session_id)
-        self.dispatch(ev.Crashed("message"))
+        """Code failed at a message before the rules saw it, or at audio; the exception is being handled."""
+        if not self._crashed:
+            self._crash("message")
+
+    def _crash(self, at: str) -> None:
+        """End the session for an exception that is being handled; what fails after the first is not logged."""
+        _log.exception("session %s failed while handling %s", self.core.session_id, at)
+        self._crashed = True
+        self.dispatch(ev.Crashed(at))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError

@@ -229,12 +229,15 @@ class PlayoutQueue:
     # -- what wakes it ------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        self._drain(self._clock())
+        try:
+            self._drain(self._clock())
+        except Exception:  # nobody above handles it
+            self._socket.on_failed()
 
     def _set_writable(self, is_writable: bool) -> None:
         self._stall_watch.set_writable(is_writable)
         if is_writable:
-            self._drain(self._clock())
+            self._wake()
 
     def _unplayed_ms(self) -> float | None:
         is_more_to_come = self._queue or self._open_part is not None

@@ -3,7 +3,10 @@
 import base64
 import itertools
 import json
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from picows import WSMsgType
 
 from audio.framing import Chunk
@@ -13,7 +16,7 @@ from relay.session.common.media_types import AudioDelta, PartKey
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 from tests.runtime.test_device import appended, delta
-from tests.support.runtime_stage import running
+from tests.support.runtime_stage import RuntimeStage, running
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 MS_BYTES = 48
@@ -160,3 +163,50 @@ async def test_an_upstream_may_send_its_messages_as_binary() -> None:
         created = {"type": "response.created", "response": {"id": "resp_1"}}
         stage.hear(created, delta(1, 1, b"\1\2" * 480), kind=WSMsgType.BINARY)
         assert stage.heard() == b"\1\2" * 480
+
+
+def speak(stage: RuntimeStage) -> None:
+    stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(2000 * MS_BYTES)))
+
+
+def nothing(_: RuntimeStage) -> None:
+    """What goes wrong, goes wrong by itself."""
+
+
+@pytest.mark.parametrize(
+    ("broken", "before", "when"),
+    [
+        (("decode_text",), nothing, lambda stage: stage.tell("{}", "{}", "{}")),
+        (("encode",), nothing, lambda stage: stage.tell("{}")),
+        (("decode_text", "encode"), nothing, lambda stage: stage.tell("{}", "{}")),
+        (("encode_audio",), nothing, speak),
+        (("encode_audio",), speak, nothing),  # what waits is sent by a timer
+        (("decode_upstream",), nothing, lambda stage: stage.hear({"type": "x"}, {"type": "x"})),
+        (("encode_upstream",), nothing, lambda stage: stage.tell('{"type":"text","text":"Hi."}')),
+    ],
+)
+@in_virtual_time
+async def test_a_codec_that_raises_ends_its_session_with_one_line_in_the_log(
+    broken: tuple[str, ...],
+    before: Callable[[RuntimeStage], None],
+    when: Callable[[RuntimeStage], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    is_broken = False
+    client_codec, upstream_codec = TextCodec(), RealtimeCodec()
+
+    def breakable(method: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: 1 // 0 if is_broken else method(*args)
+
+    for name in broken:
+        codec, method = (upstream_codec, name.partition("_")[0]) if "upstream" in name else (client_codec, name)
+        setattr(codec, method, breakable(getattr(codec, method)))
+    async with running(client_codec=client_codec, upstream_codec=upstream_codec) as stage:
+        stage.ready()
+        before(stage)
+        is_broken = True
+        when(stage)
+        await pass_time(3)
+        assert {"client close", "client cut"} & {kind for kind, _ in stage.sent}
+    assert "upstream close" in {kind for kind, _ in stage.sent}
+    assert [record.exc_info is not None for record in caplog.records] == [True]
