@@ -24,6 +24,8 @@ from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
 """With more than this unread, commands and audio alike, the upstream is given up at once."""
+MAX_ENVELOPE_BYTES = 512
+"""A text message with more than this around its audio is charged as a message too."""
 
 
 class VoicePeer(Protocol):
@@ -111,12 +113,13 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
 
     def _client_text(self, message: bytes) -> None:
         decoded = self._client_codec.decode_text(message)
-        if isinstance(decoded, bytes):
-            self._uplink.take(decoded)
-            return
-        n_members = count_members(message, MAX_CLIENT_MEMBERS)
-        self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
-        if decoded is not None:
+        audio = decoded if isinstance(decoded, bytes) else None
+        if audio is None or len(message) > 2 * len(audio) + MAX_ENVELOPE_BYTES:
+            n_members = count_members(message, MAX_CLIENT_MEMBERS)
+            self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
+        if audio is not None:
+            self._uplink.take(audio)
+        elif decoded is not None:
             self._uplink.flush()
             self.dispatch(decoded)
 

@@ -57,6 +57,15 @@ async def test_audio_in_text_goes_the_way_of_audio_and_is_charged_as_such() -> N
 
 
 @in_virtual_time
+async def test_a_long_text_with_little_audio_is_charged_as_a_message_too() -> None:
+    async with running(client_codec=TextCodec()) as stage:
+        stage.ready()
+        stage.tell(*[spoken(bytes(2 * MS_BYTES)) + b" " * 2000] * 400)
+        assert [message["code"] for message in stage.messages()] == ["too_fast"]
+        assert appended(stage) == bytes(400 * 2 * MS_BYTES)
+
+
+@in_virtual_time
 async def test_a_short_frame_is_sent_before_what_follows_it() -> None:
     async with running(client_codec=TextCodec()) as stage:
         stage.ready()
