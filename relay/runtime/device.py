@@ -1,4 +1,12 @@
-"""A device client's session at run time."""
+"""A device client's session at run time.
+
+    client message → codec → event → rules → commands → playout (client), upstream codec (upstream), tools, voice
+    client audio   → `uplink` → upstream          upstream audio → `downlink` → `playout` → client
+
+Both codecs are given: which protocol a client or an upstream speaks is known here only as a few attributes of theirs. A
+client's text is charged as a message, or by the audio that it holds. A command that an upstream has no message for is
+left out, or answered by the event that its codec returns.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast

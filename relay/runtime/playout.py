@@ -2,6 +2,10 @@
 
 `relay.session.device.playout_pacing` decides how much audio may go. What may not go yet waits here. So the client never
 holds more than `max_ahead_ms`, and even one that ignores `interrupted` falls silent within that time.
+
+Audio is converted when it comes, and waits in the client's format. The codec makes text messages of it as it is sent;
+without `encode_audio` it goes as binary. A part's start and end wait in the queue with its audio; all other messages
+overtake it. Acknowledgements from the client move the pacing on (`sync`).
 """
 
 from collections import deque

@@ -1,7 +1,14 @@
 """What the relay needs to know of the protocol that an upstream speaks.
 
-A new one is a codec module, a row in `relay.upstreams.registry`, and a test. The rules know nothing of it but its
-`UpstreamCapabilities`.
+The rules speak to every upstream in the same way: they configure it, append audio, create items, ask for responses,
+cancel and truncate. An `UpstreamCodec` turns these commands into messages, and messages into the rules' events and
+audio. It may keep state, and make up what the upstream does not say, such as the beginning of a response.
+
+Where an upstream has no message for a command, the codec leaves it out or answers it with an event. The few things that
+the rules have to know are `UpstreamCapabilities`: formats, and whether history can be truncated.
+
+A codec that raises ends its own session, and no other. A new dialect is a codec module, a row in
+`relay.upstreams.registry`, and a test. Realtime sessions need a translation to and from OpenAI's events (`Dialect`).
 """
 
 from collections.abc import Callable, Mapping
@@ -41,10 +48,6 @@ class UpstreamCodec(Protocol):
         """
 
 
-def _by_name_only(_url: str) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class UpstreamDialect:
     """A protocol that upstreams speak over WebSocket."""
@@ -55,7 +58,7 @@ class UpstreamDialect:
     realtime: Callable[[], Dialect | None] | None
     """Makes what translates between a Realtime client's session and this upstream, None for GA. None instead of a
     callable: Realtime clients cannot be served."""
-    recognizes: Callable[[str], bool] = _by_name_only
+    recognizes: Callable[[str], bool] = lambda _url: False
     """Whether a WebSocket URL is one of this protocol; the first row of the registry that says so is taken."""
     capabilities: UpstreamCapabilities | None = None
     """None: those of OpenAI's Realtime API."""

@@ -1,4 +1,8 @@
-"""Where the upstream is, and the protocol that it speaks: kind, WebSocket URL, key, dialect."""
+"""Where the upstream is, and the protocol that it speaks: kind, WebSocket URL, key, dialect.
+
+The settings make one `UpstreamEndpoint` for the whole relay. Each dial asks it for the URL, with the session's model,
+and for the headers. What an endpoint of OpenAI's has in path and query, another dialect may have elsewhere.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

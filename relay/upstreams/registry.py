@@ -7,10 +7,6 @@ from relay.wire.beta import BetaUpstream
 from relay.wire.realtime import RealtimeCodec
 
 
-def _ga() -> None:
-    """GA is what Realtime sessions speak: nothing is translated."""
-
-
 def _codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
     return RealtimeCodec(secrets)
 
@@ -19,7 +15,7 @@ def _beta_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
     return RealtimeCodec(secrets, BetaUpstream())
 
 
-OPENAI = UpstreamDialect("openai", _codec, _ga)
+OPENAI = UpstreamDialect("openai", _codec, realtime=lambda: None)
 OPENAI_BETA = UpstreamDialect("openai-beta", _beta_codec, BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"})
 AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstream, recognizes=is_azure_preview)
 

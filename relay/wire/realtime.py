@@ -1,4 +1,9 @@
-"""The upstream's codec for OpenAI's Realtime protocol: its events in, commands out; the relay is the client."""
+"""The upstream's codec for OpenAI's Realtime protocol: its events in, commands out; the relay is the client.
+
+Most messages are deltas of audio and transcripts. They are found by the bytes around them, and nothing of them is
+parsed (`relay.wire.append`). All others are parsed, cleaned of secrets and read by `relay.protocols.openai`. With a
+dialect every message is parsed, translated to GA and then read; commands are translated the other way.
+"""
 
 from typing import Any, assert_never
 
