@@ -133,7 +133,7 @@ async def _check_session(settings: Settings) -> Finding:
     try:
         if engine is not None:
             await engine.start()
-        url = engine.url if engine is not None else upstream.url
+        url = engine.url if engine is not None else upstream.url_for()
         assert url is not None
         return await _dial_and_configure(settings, url)
     except RuntimeError as error:
@@ -148,14 +148,14 @@ async def _dial_and_configure(settings: Settings, url: str) -> Finding:
     label, dialect = endpoint.label, endpoint.dialect
     socket = UpstreamSocket()
     answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
-    codec = dialect.codec(NO_SECRETS)
+    codec = dialect.codec(NO_SECRETS, settings.model)
 
     def take(message: bytes) -> None:
         decoded = codec.decode(message)
         for one in decoded if isinstance(decoded, list) else (decoded,):
             answers.put_nowait(one)
 
-    socket.on_text = take
+    socket.on_text = socket.on_binary = take
     socket.on_closed = lambda code, reason: answers.put_nowait(ev.UpstreamClosed(code, reason))
     options = DeviceOptions(upstream=dialect.capabilities)
     config = replace(
@@ -163,7 +163,9 @@ async def _dial_and_configure(settings: Settings, url: str) -> Finding:
     )
     try:
         await dial(url, functools.partial(endpoint.headers, credential), socket, TIMEOUT_S)
-        socket.send_text(codec.encode(ConfigureSession(config, "relay_check")) or b"")
+        setup = codec.encode(ConfigureSession(config, "relay_check"))
+        if isinstance(setup, bytes):
+            socket.send_text(setup)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 finding = _read_answer(await answers.get(), label, settings)

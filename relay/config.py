@@ -376,7 +376,8 @@ class Settings(BaseSettings):
 
     def _endpoint(self) -> UpstreamEndpoint:
         if "://" in self.upstream:
-            url = realtime_url(self.upstream, self.model)
+            url_for = dialect_of(self.upstream, self.upstream_dialect).url_for or realtime_url
+            url = url_for(self.upstream, self.model)
             return UpstreamEndpoint("url", url, self._key_for(self.upstream), names_model(self.upstream))
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
             return UpstreamEndpoint("openai", realtime_url(self.openai_base_url, self.model), self.openai_api_key)

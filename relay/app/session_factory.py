@@ -85,7 +85,7 @@ class SessionFactory:
             core,
             client,
             protocol.codec(self.known_secrets),
-            dialect.codec(self.known_secrets),
+            dialect.codec(self.known_secrets, initial.model or self.settings.model),
             functools.partial(self.upstream.dial, model=initial.model),
             tools,
             observer=self.observer,

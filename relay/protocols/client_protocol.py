@@ -1,10 +1,15 @@
 """What the relay needs to know of a protocol that clients speak.
 
 There are two kinds, by who owns the turns. In a device session the relay does: it answers, interrupts, runs tools and
-paces the audio, and a `ClientCodec` puts that into the client's protocol. In a Realtime session the client does, in
-OpenAI's protocol or a dialect of it.
+paces the audio. A `ClientCodec` puts that into the client's protocol. In a Realtime session the client does, in
+OpenAI's protocol or in a `Dialect` of it.
 
-A new protocol is a codec module, a row in `relay.protocols.registry`, and a test.
+A `ClientCodec` belongs to one connection and may keep state. It turns messages into events and audio, and commands into
+messages. It never decides anything: limits, order and pace are the runtime's. An acknowledgement of audio, whatever it
+looks like, becomes `Playback`, and the client's wishes become `Hello`.
+
+A codec that raises ends its own session, and no other. A new protocol is a codec module, a row in
+`relay.protocols.registry`, and a test.
 """
 
 from collections.abc import Callable, Mapping, Sequence

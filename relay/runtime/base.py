@@ -76,6 +76,7 @@ class SessionRuntime(Generic[Core]):
     """Joins the sockets `client` and `upstream` and the tools by the rules of `core`."""
 
     _uplink: Uplink
+    _opened: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class SessionRuntime(Generic[Core]):
         except UpstreamRefusal as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
-            self.dispatch(ev.UpstreamOpened())
+            self.dispatch(self._opened)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # Not a TaskGroup: a task that fails must not take the session's other tasks with it.
@@ -218,17 +219,21 @@ class SessionRuntime(Generic[Core]):
             self._failed(event)
 
     def _failed(self, event: Any) -> None:
-        _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)
-        if self._crashed:
+        if self._crashed:  # and the rules could not end it in peace
             self.client.abort()
         else:
-            self._crashed = True
-            self._pending.append(ev.Crashed(type(event).__name__))
+            self._crash(type(event).__name__)
 
     def _line_failed(self) -> None:
-        """Our own code failed at a message before the rules saw it, or at audio; the exception is being handled."""
-        _log.exception("session %s failed while handling a message", self.core.session_id)
-        self.dispatch(ev.Crashed("message"))
+        """Code failed at a message before the rules saw it, or at audio; the exception is being handled."""
+        if not self._crashed:
+            self._crash("message")
+
+    def _crash(self, at: str) -> None:
+        """End the session for an exception that is being handled; what fails after the first is not logged."""
+        _log.exception("session %s failed while handling %s", self.core.session_id, at)
+        self._crashed = True
+        self.dispatch(ev.Crashed(at))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError

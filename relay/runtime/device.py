@@ -1,4 +1,12 @@
-"""A device client's session at run time."""
+"""A device client's session at run time.
+
+    client message → codec → event → rules → commands → playout (client), upstream codec (upstream), tools, voice
+    client audio   → `uplink` → upstream          upstream audio → `downlink` → `playout` → client
+
+Both codecs are given: which protocol a client or an upstream speaks is known here only as a few attributes of theirs. A
+client's text is charged as a message, or by the audio that it holds. A command that an upstream has no message for is
+left out, or answered by the event that its codec returns.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast
@@ -24,6 +32,8 @@ from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
 """With more than this unread, commands and audio alike, the upstream is given up at once."""
+MAX_ENVELOPE_BYTES = 512
+"""A text message with more than this around its audio is charged as a message too."""
 
 
 class VoicePeer(Protocol):
@@ -88,7 +98,9 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self.dispatch,
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
+        self._opened = upstream_codec.opened
         self._paced.handle = self._downlink.take
+        self.upstream.on_binary = self._paced.take
         self._voice = voice(self._take_voice) if voice is not None else None
         client.on_text = self._client_text
         client.on_binary = self._uplink.take if client_codec.takes_binary_audio else self._refuse_binary
@@ -109,12 +121,13 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
 
     def _client_text(self, message: bytes) -> None:
         decoded = self._client_codec.decode_text(message)
-        if isinstance(decoded, bytes):
-            self._uplink.take(decoded)
-            return
-        n_members = count_members(message, MAX_CLIENT_MEMBERS)
-        self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
-        if decoded is not None:
+        audio = decoded if isinstance(decoded, bytes) else None
+        if audio is None or len(message) > 2 * len(audio) + MAX_ENVELOPE_BYTES:
+            n_members = count_members(message, MAX_CLIENT_MEMBERS)
+            self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
+        if audio is not None:
+            self._uplink.take(audio)
+        elif decoded is not None:
             self._uplink.flush()
             self.dispatch(decoded)
 
@@ -147,8 +160,10 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self._playout.send_now(command)  # type: ignore[arg-type]  # mypy does not narrow a union by a set
         elif kind in cmd.UPSTREAM_COMMANDS:
             message = self._upstream_codec.encode(cast(cmd.UpstreamCommand, command))
-            if message is not None:
+            if isinstance(message, bytes):
                 self._send_upstream(message)
+            elif message is not None:
+                self.dispatch(message)
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
         elif kind in cmd.INPUT_COMMANDS:

@@ -2,6 +2,10 @@
 
 `relay.session.device.playout_pacing` decides how much audio may go. What may not go yet waits here. So the client never
 holds more than `max_ahead_ms`, and even one that ignores `interrupted` falls silent within that time.
+
+Audio is converted when it comes, and waits in the client's format. The codec makes text messages of it as it is sent;
+without `encode_audio` it goes as binary. A part's start and end wait in the queue with its audio; all other messages
+overtake it. Acknowledgements from the client move the pacing on (`sync`).
 """
 
 from collections import deque
@@ -229,12 +233,15 @@ class PlayoutQueue:
     # -- what wakes it ------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        self._drain(self._clock())
+        try:
+            self._drain(self._clock())
+        except Exception:  # nobody above handles it
+            self._socket.on_failed()
 
     def _set_writable(self, is_writable: bool) -> None:
         self._stall_watch.set_writable(is_writable)
         if is_writable:
-            self._drain(self._clock())
+            self._wake()
 
     def _unplayed_ms(self) -> float | None:
         is_more_to_come = self._queue or self._open_part is not None

@@ -1,4 +1,8 @@
-"""Where the upstream is, and the protocol that it speaks: kind, WebSocket URL, key, dialect."""
+"""Where the upstream is, and the protocol that it speaks: kind, WebSocket URL, key, dialect.
+
+The settings make one `UpstreamEndpoint` for the whole relay. Each dial asks it for the URL, with the session's model,
+and for the headers. What an endpoint of OpenAI's has in path and query, another dialect may have elsewhere.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,14 +30,20 @@ class UpstreamEndpoint:
     fixes_model: bool = False
     dialect: UpstreamDialect = OPENAI
 
-    def url_for(self, model: str | None) -> str | None:
-        """The URL with another model, where it names one."""
-        return self.url if self.url is None or not model else (self.dialect.url_for or with_model)(self.url, model)
+    def url_for(self, model: str | None = None) -> str | None:
+        """The URL to dial, with another model if one is named, and with the key where the dialect has it there."""
+        if self.url is None:
+            return None
+        url = (self.dialect.url_for or with_model)(self.url, model) if model else self.url
+        if self.dialect.key_parameter is None or self.key is None:
+            return url
+        parts, query = urlsplit(url), {self.dialect.key_parameter: self.key.get_secret_value()}
+        return urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *query.items()])))
 
     async def headers(self, credential: AnyCredential | None) -> dict[str, str]:
         """What a dial sends: what the dialect demands, and the credential. Raises TokenUnavailable."""
-        shown = await credential.headers() if credential is not None else {}
-        return {**self.dialect.headers, **shown}
+        is_shown = credential is not None and self.dialect.key_parameter is None
+        return {**self.dialect.headers, **(await credential.headers() if credential and is_shown else {})}
 
     def realtime_dialect(self) -> Dialect | None:
         """What translates between a new Realtime session and this upstream, None for GA.

@@ -1,28 +1,23 @@
 """The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
 
-from collections.abc import Callable
-
 from relay.core.known_secrets import KnownSecrets
-from relay.protocols.client_protocol import Dialect
 from relay.upstreams.azure import is_azure_preview
 from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
 from relay.wire.beta import BetaUpstream
 from relay.wire.realtime import RealtimeCodec
 
 
-def _ga() -> None:
-    """GA is what Realtime sessions speak: nothing is translated."""
+def _codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+    return RealtimeCodec(secrets)
 
 
-def _translated(dialect: Callable[[], Dialect]) -> Callable[[KnownSecrets], UpstreamCodec]:
-    return lambda secrets: RealtimeCodec(secrets, dialect())
+def _beta_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+    return RealtimeCodec(secrets, BetaUpstream())
 
 
-OPENAI = UpstreamDialect("openai", RealtimeCodec, _ga)
-OPENAI_BETA = UpstreamDialect(
-    "openai-beta", _translated(BetaUpstream), BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"}
-)
-AZURE_PREVIEW = UpstreamDialect("azure-preview", _translated(BetaUpstream), BetaUpstream, recognizes=is_azure_preview)
+OPENAI = UpstreamDialect("openai", _codec, realtime=lambda: None)
+OPENAI_BETA = UpstreamDialect("openai-beta", _beta_codec, BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"})
+AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstream, recognizes=is_azure_preview)
 
 UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENAI, OPENAI_BETA, AZURE_PREVIEW)}
 

@@ -1,4 +1,8 @@
-"""The device protocol, version 1: binary audio and small JSON messages, as the relay speaks it to a device client."""
+"""The device protocol, version 1: binary audio and small JSON messages, as the relay speaks it to a device client.
+
+`device_in` reads messages, `device_out` writes them. The codec keeps no state but the secrets that it removes; formats
+and pace are the playout's. The protocol is described in `DEVICE_PROTOCOL.md` and `device_schema.json`.
+"""
 
 from audio.framing import Chunk
 from relay.core import commands as cmd

@@ -1,4 +1,9 @@
-"""The upstream's codec for OpenAI's Realtime protocol: its events in, commands out; the relay is the client."""
+"""The upstream's codec for OpenAI's Realtime protocol: its events in, commands out; the relay is the client.
+
+Most messages are deltas of audio and transcripts. They are found by the bytes around them, and nothing of them is
+parsed (`relay.wire.append`). All others are parsed, cleaned of secrets and read by `relay.protocols.openai`. With a
+dialect every message is parsed, translated to GA and then read; commands are translated the other way.
+"""
 
 from typing import Any, assert_never
 
@@ -24,6 +29,7 @@ class RealtimeCodec:
     """One connection's codec; the relay is the client of the upstream."""
 
     append_template = APPEND
+    opened = ev.UpstreamOpened()
 
     def __init__(self, secrets: KnownSecrets = NO_SECRETS, dialect: Dialect | None = None) -> None:
         """`secrets` are taken out of all events but deltas. `dialect`: what the upstream speaks instead of GA."""

@@ -143,10 +143,10 @@ class TwoEnds:
         for message in messages:
             self._take(self.client, self.client_transport, WSMsgType.TEXT, _encoded(message))
 
-    def hear(self, *events: dict[str, Any] | bytes) -> None:
+    def hear(self, *events: dict[str, Any] | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
         """Events of the upstream's."""
         for event in events:
-            self._take(self.upstream, self.upstream_transport, WSMsgType.TEXT, _encoded(event))
+            self._take(self.upstream, self.upstream_transport, kind, _encoded(event))
 
     def _take(self, socket: MessageListener, transport: Transport, kind: WSMsgType, message: bytes) -> None:
         socket.on_ws_frame(transport, _make_test_ws_frame(kind, message, True, False))  # type: ignore[arg-type]

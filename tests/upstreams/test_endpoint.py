@@ -46,6 +46,15 @@ def test_a_dialect_may_have_the_model_elsewhere_in_the_url() -> None:
     assert replace(ENDPOINT, dialect=in_path).url_for(None) == ENDPOINT.url
 
 
+async def test_a_dialect_may_have_the_key_in_the_query() -> None:
+    in_query = replace(ENDPOINT, dialect=replace(OPENAI, key_parameter="key"), key=SecretStr("a b"))
+    assert in_query.url_for() == "wss://example.com/v1/realtime?model=a&key=a+b"
+    assert in_query.url_for("b") == "wss://example.com/v1/realtime?model=b&key=a+b"
+    assert replace(in_query, key=None).url_for() == ENDPOINT.url_for() == ENDPOINT.url
+    assert await in_query.headers(Credential("bearer", "a b")) == {}
+    assert "a b" not in in_query.label
+
+
 def test_realtime_clients_are_translated_for_passed_on_or_refused() -> None:
     assert ENDPOINT.realtime_dialect() is None
     assert isinstance(replace(ENDPOINT, dialect=AZURE_PREVIEW).realtime_dialect(), BetaUpstream)

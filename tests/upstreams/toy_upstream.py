@@ -25,8 +25,9 @@ class ToyUpstreamCodec:
     """One connection. A turn has one item, which is called like it."""
 
     append_template = b'{"do":"audio","pcm":"%b"}'
+    opened = ev.UpstreamOpened()
 
-    def __init__(self, secrets: KnownSecrets) -> None:
+    def __init__(self, secrets: KnownSecrets, _model: str) -> None:
         self._secrets = secrets
 
     def decode(self, message: bytes) -> Decoded | list[Decoded]:

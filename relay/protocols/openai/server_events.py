@@ -1,5 +1,8 @@
 """The upstream's events in OpenAI's Realtime protocol, GA: JSON objects to events of the rules.
 
+One function for each event type reads the members that a rule needs. What beta names differently was translated before
+(`relay.wire.beta`). Audio deltas of the usual shape do not come here: `relay.wire.append` finds them in the message.
+
 Event types: https://platform.openai.com/docs/api-reference/realtime-server-events; the shapes are held against
 `openai.types.realtime` by the tests. What arrives is never trusted to have the shape it should: an object that is no
 event becomes `MalformedUpstream`, a type that is of no use here `UnknownUpstream`.
