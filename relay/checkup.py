@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -14,16 +13,15 @@ from relay.core import events as ev
 from relay.core.commands import ConfigureSession
 from relay.core.known_secrets import NO_SECRETS
 from relay.core.values import DeviceOptions
-from relay.engine_process import EngineProcess
 from relay.errors import UpstreamError
 from relay.navai_options import NavaiOptions
 from relay.peers.elevenlabs import ElevenLabsOptions
 from relay.peers.provider import Call, ProviderClient
-from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.policies import Policies
 from relay.session.common.media_types import AudioDelta
 from relay.upstreams.azure_sessions import AzureSessionRequest, AzureSessions
-from relay.upstreams.connector import azure_credential, upstream_credential
+from relay.upstreams.connector import UpstreamConnector, azure_credential
 from relay.upstreams.external_voices import ExternalVoices
 from relay.upstreams.openai_secrets import rest_base
 
@@ -53,8 +51,7 @@ class Finding:
 
 async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> AsyncIterator[Finding]:
     """Everything that the settings configure, one after the other. Raises ConfigError for a token that is none."""
-    provider = ProviderClient()
-    try:
+    async with ProviderClient() as provider:
         kind = settings.resolve_upstream().kind
         model_is_good = True
         if kind == "openai":
@@ -68,12 +65,10 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
             assert credential is not None
             yield await _check_azure_pages(AzureSessions(settings.azure, credential, provider))
         by_policy = Policies.load(settings.policies).external_voices()
-        voices = ExternalVoices.of(navai, settings.voice_mode, settings.fallback_voice, by_policy)
+        voices = ExternalVoices.of(navai, settings, by_policy)
         if voices.options is not None and voices.names:
             async for finding in _check_elevenlabs(voices.options, voices, provider):
                 yield finding
-    finally:
-        await provider.close()
 
 
 # -- OpenAI -----------------------------------------------------------------------------------------------------------
@@ -128,24 +123,18 @@ def _shutdown(model: str, told: object, today: date) -> Finding:
 
 async def _check_session(settings: Settings) -> Finding:
     """Dial the upstream as a session does, and configure it as the settings say."""
-    upstream = settings.resolve_upstream()
-    engine = EngineProcess() if upstream.url is None else None
+    upstream = UpstreamConnector(settings)
     try:
-        if engine is not None:
-            await engine.start()
-        url = engine.url if engine is not None else upstream.url_for()
-        assert url is not None
-        return await _dial_and_configure(settings, url)
+        await upstream.start()
+        return await _dial_and_configure(settings, upstream)
     except RuntimeError as error:
         return Finding("fail", "session", str(error))
     finally:
-        if engine is not None:
-            await engine.stop()
+        await upstream.stop()
 
 
-async def _dial_and_configure(settings: Settings, url: str) -> Finding:
-    credential, endpoint = upstream_credential(settings), settings.resolve_upstream()
-    label, dialect = endpoint.label, endpoint.dialect
+async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -> Finding:
+    label, dialect = upstream.endpoint.label, upstream.endpoint.dialect
     socket = UpstreamSocket()
     answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
     codec = dialect.codec(NO_SECRETS, settings.model)
@@ -162,7 +151,7 @@ async def _dial_and_configure(settings: Settings, url: str) -> Finding:
         settings.session_config(), input_format=options.upstream_input, output_format=options.upstream_output
     )
     try:
-        await dial(url, functools.partial(endpoint.headers, credential), socket, TIMEOUT_S)
+        await upstream.dial(socket)
         setup = codec.encode(ConfigureSession(config, "relay_check"))
         if isinstance(setup, bytes):
             socket.send_text(setup)

@@ -1,7 +1,7 @@
 """The route table: every route of a relay, its access and its handler."""
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -19,7 +19,7 @@ from relay.endpoints.realtime import realtime_socket
 from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
 from relay.navai_options import NavaiPaths
 from relay.protocols import registry
-from relay.protocols.client_protocol import ClientProtocol, DeviceClientProtocol, RealtimeClientProtocol
+from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeClientProtocol
 
 RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
@@ -81,24 +81,18 @@ _OTHER_ROUTES: tuple[Route, ...] = (
 
 def all_routes() -> tuple[Route, ...]:
     """Every route of a relay. What is not here does not exist: the router is filled from this table alone."""
-    sessions = (
-        _session_route(protocol, path) for protocol in registry.CLIENT_PROTOCOLS.values() for path in protocol.paths
-    )
-    return (*sessions, *_OTHER_ROUTES)
+    return (*_session_routes(), *_OTHER_ROUTES)
 
 
-def _session_route(protocol: ClientProtocol, path: str) -> Route:
-    """The route of one path of a protocol; at `/` a plain request gets the page."""
-    handler = _session_handler(protocol)
-    websocket = (Access.CLIENT, handler)
-    if path == "/":
-        return Route("GET", path, Access.OPEN, page, "session", websocket=websocket)
-    return Route("GET", path, Access.CLIENT, handler, "session", websocket=websocket)
-
-
-def _session_handler(protocol: ClientProtocol) -> RouteHandler:
-    if isinstance(protocol, DeviceClientProtocol):
-        return functools.partial(device_socket, protocol=protocol)
-    if isinstance(protocol, RealtimeClientProtocol):
-        return functools.partial(realtime_socket, protocol=protocol)
-    raise TypeError(f"{protocol.name}: {type(protocol).__name__} has no handler")
+def _session_routes() -> Iterator[Route]:
+    """The routes of the protocols that clients speak; at `/` a plain request gets the page."""
+    for protocol in registry.CLIENT_PROTOCOLS.values():
+        handler: RouteHandler
+        if isinstance(protocol, DeviceClientProtocol):
+            handler = functools.partial(device_socket, protocol=protocol)
+        else:
+            assert isinstance(protocol, RealtimeClientProtocol), protocol.name
+            handler = functools.partial(realtime_socket, protocol=protocol)
+        for path in protocol.paths:
+            access, plain = (Access.OPEN, page) if path == "/" else (Access.CLIENT, handler)
+            yield Route("GET", path, access, plain, "session", websocket=(Access.CLIENT, handler))

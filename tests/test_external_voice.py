@@ -375,7 +375,7 @@ def test_a_policys_voice_without_a_key_for_it_stops_the_start(tmp_path: Path) ->
 
 def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() -> None:
     voices = ExternalVoices.of(
-        navai_options("http://127.0.0.1:1"), "streaming", "marin", {"kiosk": "elevenlabs:voice-9"}
+        navai_options("http://127.0.0.1:1"), settings_for(voice="marin"), {"kiosk": "elevenlabs:voice-9"}
     )
     assert voices.describe() == [
         "voice elevenlabs:voice-1 · eleven_flash_v2_5 · streaming · after a failure marin",
@@ -383,7 +383,8 @@ def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() ->
         REALTIME_IGNORES,
     ]
     assert "/v1/realtime" in REALTIME_IGNORES
-    assert ExternalVoices.of(navai_options("http://127.0.0.1:1", tts_provider="openai"), "final", None).describe() == []
+    options = navai_options("http://127.0.0.1:1", tts_provider="openai")
+    assert ExternalVoices.of(options, settings_for(voice_mode="final"), {}).describe() == []
 
 
 def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:

@@ -69,8 +69,7 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
     app[UPSTREAM] = UpstreamConnector(settings, known.learn)
     app[PROVIDER] = ProviderClient()
     _install_access(app, settings)
-    by_policy = app[AUTHENTICATOR].policies.external_voices()
-    app[VOICES] = ExternalVoices.of(navai, settings.voice_mode, settings.fallback_voice, by_policy)
+    app[VOICES] = ExternalVoices.of(navai, settings, app[AUTHENTICATOR].policies.external_voices())
     _install_sessions(app, settings)
     credential = azure_credential(settings, known.learn)
     if settings.azure is not None and credential is not None:

@@ -24,6 +24,7 @@ from relay.recording.service import RecordingService
 from relay.runtime.base import Observer
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
+from relay.session_tools import tool_specs
 from relay.upstreams.connector import UpstreamConnector
 from relay.upstreams.external_voices import ExternalVoices
 from relay.wire.front import FrontCodec
@@ -47,7 +48,7 @@ class SessionFactory:
     def initial_session(self, policy: Policy, wanted_voice: str | None) -> InitialSession:
         """What a device session starts with. Raises AccessDenied where the policy leaves no model or no voice."""
         initial = initial_session(
-            replace(self.settings.session_config(), tools=self.tools.specs()),
+            replace(self.settings.session_config(), tools=tool_specs(self.tools.registry)),
             policy,
             model=self.upstream.own_model,
             wanted_voice=wanted_voice,
@@ -106,7 +107,7 @@ class SessionFactory:
         """
         start = RealtimeStart(model, self._initial_realtime_session(principal))
         beginning = Beginning.of_realtime(
-            _new_session_id(), self.tools.specs(), start, principal, _now(), self.settings.session_limits()
+            _new_session_id(), tool_specs(self.tools.registry), start, principal, _now(), self.settings.session_limits()
         )
         recorder = self.recordings.open(beginning, _now, model)
         core = beginning.realtime_session()

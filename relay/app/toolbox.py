@@ -6,9 +6,9 @@ from pathlib import Path
 from relay.config import DEFAULT_TOOLS, Settings
 from relay.core.known_secrets import KnownSecrets
 from relay.core.policy import Principal
-from relay.core.values import SessionConfig, ToolSpec
+from relay.core.values import SessionConfig
 from relay.errors import ToolError
-from relay.session_tools import SessionTools, tool_specs
+from relay.session_tools import SessionTools
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers
 from relay.toolkit.mcp_config import McpServerConfig, read_config
@@ -59,10 +59,6 @@ class ToolBox:
         """End the tools that run and the MCP servers, in bounded time."""
         await self.runner.close(STOP_TIMEOUT_S)
         await self.mcp.stop()
-
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """The tools that are exposed to the model."""
-        return tool_specs(self.registry)
 
     def for_session(self, session_id: str, principal: Principal, config: SessionConfig | None = None) -> SessionTools:
         """The tools, run in the name of one session."""

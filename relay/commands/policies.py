@@ -33,9 +33,7 @@ def policies(
         return
     settings, navai = load_all()
     known = Policies.load(settings.policies)
-    ExternalVoices.of(
-        navai, settings.voice_mode, settings.fallback_voice, known.external_voices()
-    )  # as the start checks them
+    ExternalVoices.of(navai, settings, known.external_voices())  # as the start checks them
     for name in known.names():
         policy = known.get(name)
         if policy is not None:

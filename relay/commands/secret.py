@@ -82,11 +82,8 @@ async def _azure(settings: "Settings", voice: str | None, instructions: str | No
         raise NotConfigured(NOT_CONFIGURED)
     wanted = AzureSessionRequest(voice=voice, instructions=instructions)
     wanted.check(resource)
-    provider = ProviderClient()
-    try:
+    async with ProviderClient() as provider:
         answer = await AzureSessions(resource, credential, provider).create(wanted)
-    finally:
-        await provider.close()
     return answer, resource.webrtc_url
 
 

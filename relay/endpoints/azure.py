@@ -6,13 +6,13 @@ of their own.
 
 import asyncio
 import json
-import math
 import secrets
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
+from relay.app.errors import ErrorAnswer
 from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
@@ -43,8 +43,8 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     try:
         session = await sessions.create(wanted, principal.policy)
     except UpstreamError as error:
-        retry = {"Retry-After": str(math.ceil(error.retry_after_s))} if error.retry_after_s is not None else {}
-        return _failed("Failed to create realtime session", str(error), error.http_status, retry)
+        answer = ErrorAnswer.of(error)
+        return _failed("Failed to create realtime session", answer.message, answer.status, answer.headers)
     return web.json_response(session, headers=NO_STORE)
 
 

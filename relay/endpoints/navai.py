@@ -155,12 +155,9 @@ def client_secret_handler(options: NavaiOptions) -> Handler:
     spending = Spending()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        provider = ProviderClient()
-        try:
+        async with ProviderClient() as provider:
             backend = NavaiBackend(options, ToolRegistry(), spending=spending, provider=provider)
             return await _standalone(row, backend)(request)
-        finally:
-            await provider.close()
 
     return handle
 

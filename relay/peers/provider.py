@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from yarl import URL
@@ -85,10 +85,16 @@ class Reply:
 
 
 class ProviderClient:
-    """Makes calls; connections are kept for the next one. `close` it at the end."""
+    """Makes calls; connections are kept for the next one. `close` it at the end, or use it as a context manager."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Close all connections; calls under way fail."""
@@ -149,6 +155,14 @@ class ProviderClient:
             json=call.body,
             allow_redirects=False,
         )
+
+
+async def fetch(call: Call, provider: ProviderClient | None) -> Reply:
+    """Make a call with `provider`, or with a client for this call alone. Raises UpstreamError, UpstreamTimeout."""
+    if provider is not None:
+        return await provider.fetch(call)
+    async with ProviderClient() as own:
+        return await own.fetch(call)
 
 
 class Stream:

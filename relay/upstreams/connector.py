@@ -18,7 +18,11 @@ class UpstreamConnector:
         """`on_token` gets each bearer token that is fetched. Raises ConfigError."""
         self.endpoint = settings.resolve_upstream()
         self.engine = EngineProcess() if self.endpoint.url is None else None
-        self.credential = upstream_credential(settings, on_token)
+        self.credential: AnyCredential | None = None
+        if self.endpoint.kind == "azure":
+            self.credential = azure_credential(settings, on_token)
+        elif self.endpoint.key is not None:
+            self.credential = Credential("bearer", self.endpoint.key.get_secret_value())
         self._model = settings.model
 
     async def start(self) -> None:
@@ -53,16 +57,8 @@ class UpstreamConnector:
         await dial(url, functools.partial(self.endpoint.headers, self.credential), socket)
 
 
-def upstream_credential(settings: Settings, on_token: Callable[[str], None] = ignore) -> AnyCredential | None:
-    """The credential of the upstream's dials, if it needs one; `on_token` gets each bearer token that is fetched."""
-    upstream = settings.resolve_upstream()
-    if upstream.kind == "azure":
-        return azure_credential(settings, on_token)
-    return Credential("bearer", upstream.key.get_secret_value()) if upstream.key is not None else None
-
-
 def azure_credential(settings: Settings, on_token: Callable[[str], None] = ignore) -> AnyCredential | None:
-    """The credential for Azure: a key, or a token. Raises ConfigError where the token's callable cannot be loaded."""
+    """The credential for Azure: a key, or a token, and `on_token` gets each that is fetched. Raises ConfigError."""
     source = settings.azure_token
     if source is not None:
         source = load_token_source(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source

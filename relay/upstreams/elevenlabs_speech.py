@@ -3,7 +3,6 @@ https://elevenlabs.io/docs/api-reference/text-to-speech/convert and …/stream
 """
 
 import math
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from urllib.parse import quote, urlencode
 
@@ -13,7 +12,7 @@ from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE
 from relay.errors import NotConfigured
 from relay.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
-from relay.peers.provider import Call, ProviderClient
+from relay.peers.provider import Call, ProviderClient, fetch
 from relay.permissions import permitted, require_value
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
@@ -56,11 +55,7 @@ async def synthesize_speech(
     `provider` is for keeping connections between calls.
     """
     call = speech_call(options, request)
-    async with AsyncExitStack() as stack:
-        if provider is None:
-            provider = ProviderClient()
-            stack.push_async_callback(provider.close)
-        reply = await provider.fetch(call)
+    reply = await fetch(call, provider)
     return Speech(reply.content_type or call.headers["Accept"], reply.body)
 
 

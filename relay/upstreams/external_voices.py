@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, Self
+from typing import Self
 
+from relay.config import Settings
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE, SpeechRules
@@ -30,18 +31,12 @@ class ExternalVoices:
     """The external voices that policies name, by the policies' names."""
 
     @classmethod
-    def of(
-        cls,
-        navai: NavaiOptions,
-        mode: Literal["streaming", "final"],
-        fallback_voice: str | None,
-        by_policy: Mapping[str, str] | None = None,
-    ) -> Self:
+    def of(cls, navai: NavaiOptions, settings: Settings, by_policy: Mapping[str, str]) -> Self:
         """What the settings say, and the policies that name voices. Raises ConfigError with all that makes no sense."""
         if navai.elevenlabs_api_key is None:
             _refuse(
                 f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
-                for name, voice in (by_policy or {}).items()
+                for name, voice in by_policy.items()
             )
             return cls()
         given = {name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None}
@@ -57,7 +52,7 @@ class ExternalVoices:
             voice_settings=given,
         )
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
-        return cls(options, SpeechRules(mode, fallback_voice), default, dict(by_policy or {}))
+        return cls(options, SpeechRules(settings.voice_mode, settings.fallback_voice), default, by_policy)
 
     @property
     def default_voice(self) -> str | None:

@@ -4,14 +4,13 @@ The secret's session is a default and not a lock: whoever holds the secret can c
 https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime-client-secret
 """
 
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.core.policy import Policy
 from relay.errors import AccessDenied, NotConfigured
 from relay.navai_options import NavaiOptions
-from relay.peers.provider import Call, ProviderClient
+from relay.peers.provider import Call, ProviderClient, fetch
 from relay.permissions import permitted, permitted_instructions, permitted_words, require_value
 
 MISSING_KEY = "Missing API key. Configure openaiApiKey or send apiKey in request."
@@ -55,11 +54,7 @@ async def create_client_secret(
         },
         timeout_s=options.upstream_timeout_s,
     )
-    async with AsyncExitStack() as stack:
-        if provider is None:
-            provider = ProviderClient()
-            stack.push_async_callback(provider.close)
-        answer = (await provider.fetch(call)).json_object()
+    answer = (await fetch(call, provider)).json_object()
     secret = {key: answer[key] for key in ("value", "expires_at") if key in answer}
     return secret | {"speech": {"provider": options.tts_provider}}
 
