@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -38,16 +38,15 @@ class ErrorAnswer:
         headers = None if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
         return cls(status, str(error), getattr(error, "field", None), getattr(error, "code", None), headers)
 
-    def plain(self) -> web.Response:
-        """`{"error": sentence, "field"?: name}`."""
-        body = {"error": self.message} | ({"field": self.field} if self.field else {})
-        return web.json_response(body, status=self.status, headers=self.headers)
-
-    def openai(self) -> web.Response:
-        """The same in OpenAI's shape."""
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        code = self.code or _API_CODES.get(self.status)
-        body = {"error": {"message": self.message, "type": kind, "param": self.field, "code": code}}
+    def response(self, *, openai: bool = False) -> web.Response:
+        """The answer in the relay's own shape or in OpenAI's."""
+        body: dict[str, Any] = {"error": self.message}
+        if self.field:
+            body["field"] = self.field
+        if openai:
+            kind = "invalid_request_error" if self.status < 500 else "server_error"
+            code = self.code or _API_CODES.get(self.status)
+            body = {"error": {"message": self.message, "type": kind, "param": self.field, "code": code}}
         return web.json_response(body, status=self.status, headers=self.headers)
 
 
@@ -55,7 +54,7 @@ def error_response(request: web.Request, error: Exception) -> web.Response:
     """The answer to a request whose handler raised; our own faults are logged, and answered without a detail."""
     answer = _answer(request, error)
     request[REASON] = answer.message
-    response = answer.openai() if request.path.startswith(_API_PATHS) else answer.plain()
+    response = answer.response(openai=request.path.startswith(_API_PATHS))
     if answer.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -74,7 +74,7 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
         raise BadRequest("Tool name is required", "name")
     tool = tools.registry.get(name)
     if tool is None or not principal.policy.allows_tool(name):
-        return web.json_response({"error": f"Tool not found: {name:.80}"}, status=404)
+        return ErrorAnswer(404, f"Tool not found: {name:.80}").response()
     if "http" not in tool.expose:
         raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
     context = ToolContext(session_id="", identity=principal.identity)

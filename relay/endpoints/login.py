@@ -23,8 +23,9 @@ from relay.auth.keyring import identity_of
 from relay.core.policy import Principal
 from relay.core.quota import Rate, TokenBuckets, address_key
 from relay.endpoints.bodies import NO_STORE, read_object, text_of
+from relay.endpoints.pages import asset
 from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
-from relay.web import PAGE_HEADERS, STATIC_DIR
+from relay.web import PAGE_HEADERS
 
 ATTEMPTS_PER_MINUTE = 10
 LOGIN_ATTEMPTS = web.AppKey("login_attempts", TokenBuckets)
@@ -44,10 +45,7 @@ async def login_page(request: web.Request, principal: Principal) -> web.StreamRe
 
 def signed_out_page(status: int) -> web.Response:
     """The login form, in place of a page that is for admins alone."""
-    body = (STATIC_DIR / "login.html").read_bytes()  # a few KB of a local file: not worth a thread
-    return web.Response(
-        status=status, body=body, content_type="text/html", charset="utf-8", headers=PAGE_HEADERS | NO_STORE
-    )
+    return asset("login.html", "text/html", PAGE_HEADERS | NO_STORE, status)
 
 
 def wants_page(request: web.Request) -> bool:

@@ -169,12 +169,12 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
         try:
             return await row.handler(request, backend, Principal("anonymous"))
         except RelayError as error:
-            return ErrorAnswer.of(error).plain()
+            return ErrorAnswer.of(error).response()
         except web.HTTPException:
             raise
         except Exception:
             _log.exception("%s %r failed", request.method, request.path)
-            return web.json_response({"error": "The server failed while answering; its log says more."}, status=500)
+            return ErrorAnswer(500, "The server failed while answering; its log says more.").response()
 
     return handle
 
@@ -182,6 +182,6 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
 def _wrong_method(allowed: str) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         text = f"{request.method} is not possible here; use {allowed}."
-        return web.json_response({"error": text}, status=405, headers={"Allow": allowed})
+        return ErrorAnswer(405, text, headers={"Allow": allowed}).response()
 
     return handle

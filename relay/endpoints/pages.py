@@ -1,5 +1,7 @@
 """The page, its files, and the two answers for whoever watches over the relay."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from relay import __version__
@@ -7,7 +9,6 @@ from relay.app.context import SESSIONS, UPSTREAM
 from relay.core.policy import Principal
 from relay.web import PAGE_HEADERS, STATIC_DIR, static_files
 
-_HEADERS = {**PAGE_HEADERS, "Cache-Control": "no-cache"}
 _FILES = static_files()
 
 
@@ -39,8 +40,13 @@ def _asset(name: str) -> web.Response:
     content_type = _FILES.get(name)
     if content_type is None:
         raise web.HTTPNotFound(text=f"there is no file {name!r:.80}")
+    return asset(name, content_type, {**PAGE_HEADERS, "Cache-Control": "no-cache"})
+
+
+def asset(name: str, content_type: str, headers: Mapping[str, str], status: int = 200) -> web.Response:
+    """One of the files that come with the relay."""
     body = (STATIC_DIR / name).read_bytes()  # a few KB of a local file: not worth a thread
-    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_HEADERS)
+    return web.Response(status=status, body=body, content_type=content_type, charset="utf-8", headers=headers)
 
 
 def is_upgrade(request: web.Request) -> bool:

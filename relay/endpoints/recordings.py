@@ -9,6 +9,7 @@ from aiohttp import web
 from relay.app.context import RECORDINGS
 from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE
+from relay.endpoints.pages import asset
 from relay.recording.finish import is_finished
 from relay.recording.folder import (
     ASSISTANT_TRACK,
@@ -22,7 +23,7 @@ from relay.recording.folder import (
 )
 from relay.recording.header import read_header
 from relay.recording.lock import is_live
-from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS, STATIC_DIR
+from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS
 
 MAX_LISTED = 500
 _HEADERS: Final = {
@@ -41,8 +42,7 @@ _TYPES: Final = {
 
 async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings`: the page that draws them."""
-    body = (STATIC_DIR / "recordings.html").read_bytes()  # a few KB of a local file: not worth a thread
-    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=_HEADERS)
+    return asset("recordings.html", "text/html", _HEADERS)
 
 
 async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
