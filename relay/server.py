@@ -19,7 +19,6 @@ from relay.app.cors import add_cors_headers, answer_preflights
 from relay.app.errors import MAX_BODY_BYTES
 from relay.app.refusals import REASON, log_connection_refusal
 from relay.app.serving import RelayRunner, RelaySite
-from relay.app.startup_log import describe
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
 from relay.config import Settings, process_environment
@@ -153,7 +152,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     try:
         await RelaySite(runner, settings.host, settings.port, tls).start()
         host, port = runner.addresses[0][:2]
-        for line in describe(app):
+        for line in context.describe(app):
             _log.info("%s", line)
         for warning in (*settings.warnings(), *context.warnings(app), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)

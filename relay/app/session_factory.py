@@ -80,15 +80,13 @@ class SessionFactory:
         )
         recorder = self.recordings.open(beginning, _now, initial.model)
         core = beginning.device_session()
-        tools = self.tools.for_session(core.session_id, principal, core.config)
-        tools.follow(lambda: core.config)
         return DeviceRuntime(
             core,
             client,
             protocol.codec(self.known_secrets),
             dialect.codec(self.known_secrets, initial.model or self.settings.model),
             functools.partial(self.upstream.dial, model=initial.model),
-            tools,
+            self.tools.for_session(core.session_id, principal, lambda: core.config),
             observer=self.observer,
             recorder=recorder,
             max_queued_ms=self.settings.max_queued_s * 1000,

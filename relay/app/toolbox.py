@@ -1,10 +1,11 @@
 """The tools of one relay: where they come from, what runs them, and what sessions get of them."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from relay.config import DEFAULT_TOOLS, Settings
-from relay.core.known_secrets import KnownSecrets
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Principal
 from relay.core.values import SessionConfig
 from relay.errors import ToolError
@@ -29,7 +30,7 @@ class ToolBox:
         settings: Settings,
         registry: ToolRegistry | None,
         servers: tuple[McpServerConfig, ...],
-        secrets: KnownSecrets,
+        secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """Raises ToolError where a folder of tools is bad; nothing is loaded yet."""
         self.library: ToolLibrary | None = None
@@ -60,11 +61,12 @@ class ToolBox:
         await self.runner.close(STOP_TIMEOUT_S)
         await self.mcp.stop()
 
-    def for_session(self, session_id: str, principal: Principal, config: SessionConfig | None = None) -> SessionTools:
-        """The tools, run in the name of one session."""
-        language = config.language if config else None
+    def for_session(
+        self, session_id: str, principal: Principal, config: Callable[[], SessionConfig] | None = None
+    ) -> SessionTools:
+        """The tools, run in the name of one session; `config` gives its configuration."""
         offers = principal.policy.allows_tool
-        return SessionTools(self.runner, session_id, principal.identity, language, offers, self._secrets)
+        return SessionTools(self.runner, session_id, principal.identity, config, offers, self._secrets)
 
 
 def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
