@@ -81,7 +81,6 @@ async def _azure(settings: "Settings", voice: str | None, instructions: str | No
     if resource is None or credential is None:
         raise NotConfigured(NOT_CONFIGURED)
     wanted = AzureSessionRequest(voice=voice, instructions=instructions)
-    wanted.check(resource)
     async with ProviderClient() as provider:
         answer = await AzureSessions(resource, credential, provider).create(wanted)
     return answer, resource.webrtc_url

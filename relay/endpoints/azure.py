@@ -20,7 +20,6 @@ from relay.endpoints.navai_functions import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
-from relay.upstreams.azure import AzureResource
 from relay.upstreams.azure_sessions import (
     NOT_CONFIGURED,
     AzureSessionRequest,
@@ -36,7 +35,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     sessions = request.app.get(AZURE_SESSIONS)
     if sessions is None:
         raise NotConfigured(NOT_CONFIGURED)
-    wanted = _request_of(await read_object(request), sessions.resource)
+    wanted = request_of(await read_object(request))
     permitted_request(principal.policy, sessions.resource, wanted)  # what is refused anyway costs no quota
     now = asyncio.get_running_loop().time()
     request.app[SPENDING].buy("mint", principal.identity, address_of(request), now)
@@ -48,15 +47,13 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     return web.json_response(session, headers=NO_STORE)
 
 
-def _request_of(body: Obj, resource: AzureResource) -> AzureSessionRequest:
+def request_of(body: Obj) -> AzureSessionRequest:
     """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
-    wanted = AzureSessionRequest(
+    return AzureSessionRequest(
         voice=text_of(body, "voice"),
         instructions=text_of(body, "instructions"),
         temperature=number_of(body, "temperature"),
     )
-    wanted.check(resource)
-    return wanted
 
 
 async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:

@@ -34,11 +34,6 @@ class AzureSessionRequest:
     instructions: str | None = None
     temperature: float | None = None
 
-    def check(self, resource: AzureResource) -> None:
-        """Raise BadRequest for a voice that the preview protocol does not have."""
-        if resource.is_preview and self.voice is not None and self.voice not in PREVIEW_VOICES:
-            raise BadRequest(f"Invalid voice: {self.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
-
 
 @dataclass(frozen=True, slots=True)
 class AzureSessions:
@@ -52,7 +47,7 @@ class AzureSessions:
         """Make a session: the five fields that pages know, and `warning` for what was left out.
 
         The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
-        UpstreamError.
+        BadRequest, UpstreamError.
         """
         policy, resource = policy or Policy(), self.resource
         wanted = permitted_request(policy, resource, wanted)
@@ -79,10 +74,12 @@ class AzureSessions:
 
 
 def permitted_request(policy: Policy, resource: AzureResource, wanted: AzureSessionRequest) -> AzureSessionRequest:
-    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied.
+    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied, BadRequest.
 
     The model is the configured deployment, which no page can choose.
     """
+    if resource.is_preview and wanted.voice is not None and wanted.voice not in PREVIEW_VOICES:
+        raise BadRequest(f"Invalid voice: {wanted.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
     voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
     voice = require_value("voice", voice or policy.default_voice(DEFAULT_VOICE, kind="model"))
     if resource.is_preview and voice not in PREVIEW_VOICES:
