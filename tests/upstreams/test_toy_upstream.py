@@ -101,11 +101,14 @@ async def test_a_conversation_with_a_tool_and_a_barge_in(tmp_path: Path) -> None
     registry = ToolRegistry([Tool.from_function(opening_hours)])
     async with (
         toy_models() as (url, models),
-        running_relay(url, registry, record="on", recordings_dir=tmp_path) as relay,
+        running_relay(
+            url, registry, upstream_key="toy-key", model="toy-1", record="on", recordings_dir=tmp_path
+        ) as relay,
         talking(relay, models) as (client, model),
     ):
         assert model.connection.request is not None
         assert model.connection.request.headers["X-Toy-Version"] == "1"
+        assert (model.connection.request.path, model.asked[0]["model"]) == ("/toy?key=toy-key", "toy-1")
         spoken = tone(500, 24_000)
         for start in range(0, len(spoken), 960):
             await client.speak(spoken[start : start + 960])

@@ -1,8 +1,10 @@
 """Another vendor's realtime model, as an upstream dialect: 16 kHz input, 24 kHz output, event names of its own.
 
 It detects turns and stops by itself when the user speaks, and shortens its own history then: nothing is truncated. One
-message may say several things at once. It sends `ready`, `ok`, `speech`, `turn`, `audio`, `end` and `error`; it is sent
-`setup`, `audio`, `result`, `text`, `answer` and `stop`.
+message may say several things at once. The model is named in `setup`, the key in the URL.
+
+It sends `ready`, `ok`, `speech`, `turn`, `audio`, `end` and `error`; it is sent `setup`, `audio`, `result`, `text`,
+`answer` and `stop`.
 """
 
 from typing import Any
@@ -27,8 +29,9 @@ class ToyUpstreamCodec:
     append_template = b'{"do":"audio","pcm":"%b"}'
     opened = ev.UpstreamOpened()
 
-    def __init__(self, secrets: KnownSecrets, _model: str) -> None:
+    def __init__(self, secrets: KnownSecrets, model: str) -> None:
         self._secrets = secrets
+        self._model = model
 
     def decode(self, message: bytes) -> Decoded | list[Decoded]:
         """A message of the model's; several events where it says several things."""
@@ -78,16 +81,17 @@ class ToyUpstreamCodec:
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes | None:
         """A command as a message; the model has none to truncate, delete, commit or clear."""
-        body = _encode(command)
+        body = _encode(command, self._model)
         return None if body is None else orjson.dumps(body)
 
 
-def _encode(command: cmd.UpstreamCommand) -> dict[str, Any] | None:
+def _encode(command: cmd.UpstreamCommand, model: str) -> dict[str, Any] | None:
     match command:
         case cmd.ConfigureSession(config):
             tools = [{"name": tool.name, "about": tool.description, "takes": tool.parameters} for tool in config.tools]
             rates = {"in": config.input_format.rate_hz, "out": config.output_format.rate_hz}
-            return {"do": "setup", "prompt": config.full_instructions, "voice": config.voice, "tools": tools, **rates}
+            said = {"model": model, "prompt": config.full_instructions, "voice": config.voice}
+            return {"do": "setup", "tools": tools, **said, **rates}
         case cmd.CreateItem(item) if item.kind == "function_call_output":
             return {"do": "result", "id": item.call_id, "is": item.text}
         case cmd.CreateItem(item):
@@ -105,5 +109,7 @@ TOY_UPSTREAM = UpstreamDialect(
     realtime=None,
     recognizes=lambda url: urlsplit(url).path == "/toy",
     capabilities=UpstreamCapabilities(PCM16_16K, PCM16_24K, has_g711=False, truncates=False),
+    url_for=lambda url, _model: url,
+    key_parameter="key",
     headers={"X-Toy-Version": "1"},
 )
