@@ -31,9 +31,9 @@ from relay.recording.service import RecordingService
 from relay.secret_values import secret_values
 from relay.spending import Spending
 from relay.toolkit.registry import ToolRegistry
-from relay.upstreams.azure_sessions import AzureSessions
-from relay.upstreams.connector import UpstreamConnector, azure_credential
-from relay.upstreams.external_voices import ExternalVoices
+from relay.upstreams.clients.azure_sessions import AzureSessions
+from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
+from relay.upstreams.clients.external_voices import ExternalVoices
 
 SETTINGS = web.AppKey("settings", Settings)
 KNOWN_SECRETS = web.AppKey("known_secrets", KnownSecrets)

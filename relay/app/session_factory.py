@@ -25,8 +25,8 @@ from relay.runtime.base import Observer
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session_tools import tool_specs
-from relay.upstreams.connector import UpstreamConnector
-from relay.upstreams.external_voices import ExternalVoices
+from relay.upstreams.clients.connector import UpstreamConnector
+from relay.upstreams.clients.external_voices import ExternalVoices
 from relay.wire.front import FrontCodec
 
 
@@ -68,16 +68,10 @@ class SessionFactory:
         client: MessageListener,
     ) -> DeviceRuntime:
         """A session whose turns the relay owns."""
-        dialect, now = self.upstream.endpoint.dialect, _now()
-        beginning = Beginning(
-            _new_session_id(),
-            initial.config,
-            replace(options, upstream=dialect.capabilities),
-            principal,
-            now,
-            self.voices.rules_for(principal.policy),
-            self.settings.session_limits(),
-        )
+        dialect = self.upstream.endpoint.dialect
+        options = replace(options, upstream=dialect.capabilities)
+        voice_rules, limits = self.voices.rules_for(principal.policy), self.settings.session_limits()
+        beginning = Beginning(_new_session_id(), initial.config, options, principal, _now(), voice_rules, limits)
         recorder = self.recordings.open(beginning, _now, initial.model)
         core = beginning.device_session()
         return DeviceRuntime(

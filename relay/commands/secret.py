@@ -62,7 +62,7 @@ def secret(
 async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.navai_options import NavaiOptions
-    from relay.upstreams.openai_secrets import ClientSecretRequest, create_client_secret, rest_base
+    from relay.upstreams.clients.openai_secrets import ClientSecretRequest, create_client_secret, rest_base
 
     options = NavaiOptions.from_env(settings.environment())
     if options.openai_api_key is None:
@@ -74,8 +74,8 @@ async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str,
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.peers.provider import ProviderClient
-    from relay.upstreams.azure_sessions import NOT_CONFIGURED, AzureSessionRequest, AzureSessions
-    from relay.upstreams.connector import azure_credential
+    from relay.upstreams.clients.azure_sessions import NOT_CONFIGURED, AzureSessionRequest, AzureSessions
+    from relay.upstreams.clients.connector import azure_credential
 
     resource, credential = settings.azure, azure_credential(settings)
     if resource is None or credential is None:

@@ -20,7 +20,7 @@ from relay.endpoints.navai_functions import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
-from relay.upstreams.azure_sessions import (
+from relay.upstreams.clients.azure_sessions import (
     NOT_CONFIGURED,
     AzureSessionRequest,
     permitted_request,

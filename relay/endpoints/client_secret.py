@@ -8,7 +8,12 @@ from aiohttp import web
 from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, read_object, text_of
 from relay.endpoints.navai_backend import NavaiBackend
-from relay.upstreams.openai_secrets import ClientSecretRequest, choose_key, create_client_secret, permitted_request
+from relay.upstreams.clients.openai_secrets import (
+    ClientSecretRequest,
+    choose_key,
+    create_client_secret,
+    permitted_request,
+)
 
 
 def request_of(body: dict[str, Any]) -> ClientSecretRequest:

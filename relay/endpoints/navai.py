@@ -28,8 +28,8 @@ from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import SourceFile, ToolSources
-from relay.upstreams.elevenlabs_speech import synthesize_speech
-from relay.upstreams.openai_secrets import create_client_secret
+from relay.upstreams.clients.elevenlabs_speech import synthesize_speech
+from relay.upstreams.clients.openai_secrets import create_client_secret
 
 __all__ = [
     "NAVAI",

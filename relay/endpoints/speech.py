@@ -15,7 +15,7 @@ from relay.endpoints.navai_backend import NavaiBackend
 from relay.errors import BadRequest, NotConfigured, UpstreamError
 from relay.navai_options import ElevenLabsVoiceSettings
 from relay.peers.provider import Call, Stream
-from relay.upstreams.elevenlabs_speech import (
+from relay.upstreams.clients.elevenlabs_speech import (
     NOT_CONFIGURED,
     SpeechRequest,
     permitted_request,
