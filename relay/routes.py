@@ -8,8 +8,8 @@ from aiohttp import web
 
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX
-from relay.core.policy import MINT, Principal
-from relay.endpoints.azure import AZURE_ROUTES
+from relay.core.policy import MINT, PROVIDER_SECRET, Principal
+from relay.endpoints import azure
 from relay.endpoints.device import device_socket
 from relay.endpoints.login import login_page, sign_in, sign_out
 from relay.endpoints.navai import NAVAI_ROUTES, pattern_of, relay_handler
@@ -60,10 +60,13 @@ _OTHER_ROUTES: tuple[Route, ...] = (
         Route(row.method, row.path(NavaiPaths()), Access.CLIENT, relay_handler(row), row.scope, any_case=True)
         for row in NAVAI_ROUTES
     ),
-    *(
-        Route(method, AZURE_PREFIX + path, Access.CLIENT, handler, scope, any_case=True)
-        for method, path, handler, scope in AZURE_ROUTES
+    Route(
+        "POST", f"{AZURE_PREFIX}/realtime/session", Access.CLIENT, azure.azure_session, PROVIDER_SECRET, any_case=True
     ),
+    Route("GET", f"{AZURE_PREFIX}/realtime/tools", Access.CLIENT, azure.azure_tools, "tools", any_case=True),
+    Route("POST", f"{AZURE_PREFIX}/realtime/tools/exec", Access.CLIENT, azure.azure_tools_exec, "tools", any_case=True),
+    Route("GET", f"{AZURE_PREFIX}/realtime/user", Access.CLIENT, azure.azure_user, any_case=True),
+    Route("GET", f"{AZURE_PREFIX}/realtime/health", Access.CLIENT, azure.azure_health, any_case=True),
     Route("GET", "/v1/models", Access.CLIENT, models, "session"),
     Route("POST", "/v1/realtime/client_secrets", Access.CLIENT, client_secrets, MINT),
     Route("POST", "/v1/realtime/calls", Access.CLIENT, calls, "session"),

@@ -7,13 +7,12 @@ of their own.
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
 from relay.app.errors import ErrorAnswer
-from relay.core.policy import PROVIDER_SECRET, Principal
+from relay.core.policy import Principal
 from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
 from relay.endpoints.navai_functions import why_not
@@ -25,8 +24,6 @@ from relay.upstreams.clients.azure_sessions import (
     AzureSessionRequest,
     permitted_request,
 )
-
-Handler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
 
 async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -107,13 +104,3 @@ async def azure_health(request: web.Request, principal: Principal) -> web.Stream
 
 def _failed(error: str, details: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response({"error": error, "details": details}, status=status, headers=headers)
-
-
-AZURE_ROUTES: tuple[tuple[str, str, Handler, str | None], ...] = (
-    ("POST", "/realtime/session", azure_session, PROVIDER_SECRET),
-    ("GET", "/realtime/tools", azure_tools, "tools"),
-    ("POST", "/realtime/tools/exec", azure_tools_exec, "tools"),
-    ("GET", "/realtime/user", azure_user, None),
-    ("GET", "/realtime/health", azure_health, None),
-)
-"""Method, path below the prefix, handler, and the scope that it asks of the caller's policy."""
