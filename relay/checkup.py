@@ -8,24 +8,22 @@ from datetime import date
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
-from relay.azure import AzureResource
 from relay.config import Settings
 from relay.core import events as ev
 from relay.core.commands import ConfigureSession
-from relay.endpoints.azure import AzureSessionRequest, create_azure_session
-from relay.endpoints.client_secret import rest_base
-from relay.endpoints.navai_options import NavaiOptions
-from relay.endpoints.voices import Voices
-from relay.engine_process import EngineProcess
+from relay.core.known_secrets import NO_SECRETS
+from relay.core.values import DeviceOptions
 from relay.errors import UpstreamError
-from relay.peers.credentials import AnyCredential
+from relay.navai_options import NavaiOptions
 from relay.peers.elevenlabs import ElevenLabsOptions
 from relay.peers.provider import Call, ProviderClient
-from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.policies import Policies
 from relay.session.common.media_types import AudioDelta
-from relay.state import azure_credential, upstream_credential
-from relay.wire.realtime import RealtimeCodec
+from relay.upstreams.clients.azure_sessions import AzureSessionRequest, AzureSessions
+from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
+from relay.upstreams.clients.external_voices import ExternalVoices
+from relay.upstreams.clients.openai_secrets import rest_base
 
 TIMEOUT_S = 10.0
 PREVIEW_TO_TRY = "2025-04-01-preview"
@@ -53,8 +51,7 @@ class Finding:
 
 async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> AsyncIterator[Finding]:
     """Everything that the settings configure, one after the other. Raises ConfigError for a token that is none."""
-    provider = ProviderClient()
-    try:
+    async with ProviderClient() as provider:
         kind = settings.resolve_upstream().kind
         model_is_good = True
         if kind == "openai":
@@ -64,14 +61,14 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
         if model_is_good:
             yield await _check_session(settings)
         if settings.azure is not None:
-            yield await _check_azure_pages(settings, settings.azure, provider)
+            credential = azure_credential(settings)
+            assert credential is not None
+            yield await _check_azure_pages(AzureSessions(settings.azure, credential, provider))
         by_policy = Policies.load(settings.policies).external_voices()
-        voices = Voices.of(navai, settings.voice_mode, settings.fallback_voice, by_policy)
+        voices = ExternalVoices.of(navai, settings, by_policy)
         if voices.options is not None and voices.names:
             async for finding in _check_elevenlabs(voices.options, voices, provider):
                 yield finding
-    finally:
-        await provider.close()
 
 
 # -- OpenAI -----------------------------------------------------------------------------------------------------------
@@ -126,32 +123,38 @@ def _shutdown(model: str, told: object, today: date) -> Finding:
 
 async def _check_session(settings: Settings) -> Finding:
     """Dial the upstream as a session does, and configure it as the settings say."""
-    upstream = settings.resolve_upstream()
-    engine = EngineProcess() if upstream.url is None else None
+    upstream = UpstreamConnector(settings)
     try:
-        if engine is not None:
-            await engine.start()
-        url = engine.url if engine is not None else upstream.url
-        assert url is not None
-        return await _dial_and_configure(settings, url)
+        await upstream.start()
+        return await _dial_and_configure(settings, upstream)
     except RuntimeError as error:
         return Finding("fail", "session", str(error))
     finally:
-        if engine is not None:
-            await engine.stop()
+        await upstream.stop()
 
 
-async def _dial_and_configure(settings: Settings, url: str) -> Finding:
-    credential = upstream_credential(settings)
-    label = settings.resolve_upstream().label
+async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -> Finding:
+    label, dialect = upstream.endpoint.label, upstream.endpoint.dialect
     socket = UpstreamSocket()
     answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
-    codec = RealtimeCodec()
-    socket.on_text = lambda frame: answers.put_nowait(codec.decode(frame))
+    codec = dialect.codec(NO_SECRETS, settings.model)
+
+    def take(message: bytes) -> None:
+        decoded = codec.decode(message)
+        for one in decoded if isinstance(decoded, list) else (decoded,):
+            answers.put_nowait(one)
+
+    socket.on_text = socket.on_binary = take
     socket.on_closed = lambda code, reason: answers.put_nowait(ev.UpstreamClosed(code, reason))
+    options = DeviceOptions(upstream=dialect.capabilities)
+    config = replace(
+        settings.session_config(), input_format=options.upstream_input, output_format=options.upstream_output
+    )
     try:
-        await dial(url, credential.headers if credential is not None else {}, socket, TIMEOUT_S)
-        socket.send_text(codec.encode(ConfigureSession(settings.session_config(), "relay_check")))
+        await upstream.dial(socket)
+        setup = codec.encode(ConfigureSession(config, "relay_check"))
+        if isinstance(setup, bytes):
+            socket.send_text(setup)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 finding = _read_answer(await answers.get(), label, settings)
@@ -198,16 +201,15 @@ def _dial_hint(status: int | None, settings: Settings) -> str:
 # -- Azure's pages and ElevenLabs -------------------------------------------------------------------------------------
 
 
-async def _check_azure_pages(settings: Settings, resource: AzureResource, provider: ProviderClient) -> Finding:
+async def _check_azure_pages(sessions: AzureSessions) -> Finding:
     """Make a session as for a page; where that fails, see whether the other protocol would do."""
-    credential = azure_credential(settings)
-    assert credential is not None
+    resource = sessions.resource
     what = "azure pages, " + ("preview" if resource.is_preview else "GA")
     try:
-        await _make_azure_session(resource, credential, provider)
+        await sessions.create(AzureSessionRequest())
     except UpstreamError as error:
         hint = _azure_hint(error.upstream_status)
-        if error.upstream_status in (400, 404) and await _other_protocol_works(resource, credential, provider):
+        if error.upstream_status in (400, 404) and await _other_protocol_works(sessions):
             hint = (
                 "the GA protocol works here and the preview one does not; unset AZURE_OPENAI_API_VERSION"
                 if resource.is_preview
@@ -218,14 +220,10 @@ async def _check_azure_pages(settings: Settings, resource: AzureResource, provid
     return Finding("ok", what, f"{urlsplit(resource.endpoint).hostname} made a session with {resource.deployment}")
 
 
-async def _make_azure_session(resource: AzureResource, credential: AnyCredential, provider: ProviderClient) -> None:
-    await create_azure_session(resource, await credential.headers(), AzureSessionRequest(), provider)
-
-
-async def _other_protocol_works(resource: AzureResource, credential: AnyCredential, provider: ProviderClient) -> bool:
-    other = replace(resource, api_version=None if resource.is_preview else PREVIEW_TO_TRY)
+async def _other_protocol_works(sessions: AzureSessions) -> bool:
+    other = replace(sessions.resource, api_version=None if sessions.resource.is_preview else PREVIEW_TO_TRY)
     with contextlib.suppress(UpstreamError):
-        await _make_azure_session(other, credential, provider)
+        await replace(sessions, resource=other).create(AzureSessionRequest())
         return True
     return False
 
@@ -242,7 +240,7 @@ def _azure_hint(status: int | None) -> str:
 
 
 async def _check_elevenlabs(
-    options: ElevenLabsOptions, voices: Voices, provider: ProviderClient
+    options: ElevenLabsOptions, voices: ExternalVoices, provider: ProviderClient
 ) -> AsyncIterator[Finding]:
     """The key and the voices, by `GET /v1/voices/{voice}`; then the model, by `GET /v1/models`."""
     for voice, setting in voices.names.items():

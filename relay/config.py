@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,13 +17,14 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from relay.azure import AzureResource, azure_endpoint
 from relay.core.redact import redact
 from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 from relay.session.common.limits import SessionLimits
-from relay.target import Upstream, is_url, names_model, realtime_url
+from relay.upstreams.azure import AzureResource, azure_endpoint
+from relay.upstreams.endpoint import UpstreamEndpoint, is_url, names_model, realtime_url
+from relay.upstreams.registry import AZURE_PREVIEW, UPSTREAM_DIALECTS, dialect_of
 
 ENGINE = "local"
 AZURE_PREFIX = "/api/ai-assistant"
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
 
     upstream: str = Field("auto", alias="RELAY_UPSTREAM")
     upstream_key: SecretStr | None = Field(None, alias="RELAY_UPSTREAM_KEY")
+    upstream_dialect: str = Field("auto", alias="RELAY_UPSTREAM_DIALECT")
     openai_api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY")
     openai_base_url: str = Field("https://api.openai.com/v1", alias="OPENAI_BASE_URL")
     model: str = Field("gpt-realtime", alias="OPENAI_REALTIME_MODEL")
@@ -217,6 +220,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "upstream",
+        "upstream_dialect",
         "turn",
         "log_level",
         "log_format",
@@ -239,6 +243,13 @@ class Settings(BaseSettings):
     def _check_upstream(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", ENGINE) and not is_url(value, ("ws", "wss")):
             raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
+        return value
+
+    @field_validator("upstream_dialect")
+    @classmethod
+    def _check_upstream_dialect(cls, value: str) -> str:
+        if value not in (known := ("auto", *UPSTREAM_DIALECTS)):
+            raise ValueError(f"{value!r:.80} is none of {', '.join(known)}")
         return value
 
     @field_validator("voice")
@@ -358,17 +369,22 @@ class Settings(BaseSettings):
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    def resolve_upstream(self) -> Upstream:
+    def resolve_upstream(self) -> UpstreamEndpoint:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
+        endpoint = self._endpoint()
+        return replace(endpoint, dialect=dialect_of(endpoint.url, self.upstream_dialect))
+
+    def _endpoint(self) -> UpstreamEndpoint:
         if "://" in self.upstream:
-            url = realtime_url(self.upstream, self.model)
-            return Upstream("url", url, self._key_for(self.upstream), names_model(self.upstream))
+            url_for = dialect_of(self.upstream, self.upstream_dialect).url_for or realtime_url
+            url = url_for(self.upstream, self.model)
+            return UpstreamEndpoint("url", url, self._key_for(self.upstream), names_model(self.upstream))
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
-            return Upstream("openai", realtime_url(self.openai_base_url, self.model), self.openai_api_key)
+            return UpstreamEndpoint("openai", realtime_url(self.openai_base_url, self.model), self.openai_api_key)
         azure = self.azure if self.upstream in ("auto", "azure") else None
         if azure is not None:
-            return Upstream("azure", azure.websocket_url, self.azure_api_key, fixes_model=True)
-        return Upstream("local", None, None)
+            return UpstreamEndpoint("azure", azure.websocket_url, self.azure_api_key, fixes_model=True)
+        return UpstreamEndpoint("local", None, None)
 
     @property
     def fallback_voice(self) -> str | None:
@@ -446,8 +462,7 @@ class Settings(BaseSettings):
         missing = self._azure_missing()
         if missing and len(missing) < 3:
             found.append(f"Azure is configured in part and not used: {', '.join(missing)} is missing")
-        upstream = self.resolve_upstream()
-        if upstream.speaks_beta:
+        if self.resolve_upstream().dialect is AZURE_PREVIEW:
             found.append(
                 "Azure's preview protocol is deprecated since 2026-04-30: unset AZURE_OPENAI_API_VERSION, or use the "
                 "address /openai/v1/realtime?model=<deployment>"

@@ -45,22 +45,18 @@ class SessionTools:
         runner: ToolRunner,
         session_id: str,
         identity: str,
-        language: str | None,
+        config: Callable[[], SessionConfig] | None = None,
         offers: Callable[[str], bool] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
+        """`config` gives the configuration in force, whose language tools get; a client may change it."""
         self._runner = runner
         self._secrets = secrets
         self._session_id = session_id
         self._identity = identity
-        self._language = language
-        self._offers = offers
-        self._config: Callable[[], SessionConfig] | None = None
-        self._cancelled_early = RecentSet(MAX_CANCELLED_EARLY)
-
-    def follow(self, config: Callable[[], SessionConfig]) -> None:
-        """Tell tools the language of the configuration in force, which a client may have changed."""
         self._config = config
+        self._offers = offers
+        self._cancelled_early = RecentSet(MAX_CANCELLED_EARLY)
 
     async def run(self, command: RunTool, report: Callable[[ToolProgressed | EndAsked], None]) -> ToolReturned:
         """Run one call to its end; every failure is a return as well."""
@@ -82,7 +78,7 @@ class SessionTools:
             session_id=self._session_id,
             call_id=command.call_id,
             identity=self._identity,
-            language=self._config().language if self._config is not None else self._language,
+            language=self._config().language if self._config is not None else None,
             on_progress=progress,
             on_end=end,
         )

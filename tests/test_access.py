@@ -8,12 +8,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from relay.app.context import SETTINGS, reload_access
 from relay.app.cors import NO_CORS_PATHS
 from relay.auth.access import Access
 from relay.auth.keyring import identity_of
 from relay.config import Settings
 from relay.errors import ConfigError
-from relay.server import ROUTES, Route
+from relay.routes import Route, all_routes
 from tests.support.relay_server import running_relay, settings_for
 
 KEY = "relay-key-0123456789abcdef"
@@ -59,14 +60,14 @@ added here too."""
 def test_the_route_table_is_the_one_that_was_decided() -> None:
     table = {
         (route.method, route.path): (route.access, route.websocket and route.websocket[0], route.scope)
-        for route in ROUTES
+        for route in all_routes()
     }
     assert table == EXPECTED
 
 
 def test_no_other_page_may_read_what_is_for_admins() -> None:
-    admin = {route.path for route in ROUTES if route.access is ADMIN or route.path.startswith("/log")}
-    assert admin == {route.path for route in ROUTES if route.path.startswith(NO_CORS_PATHS)}
+    admin = {route.path for route in all_routes() if route.access is ADMIN or route.path.startswith("/log")}
+    assert admin == {route.path for route in all_routes() if route.path.startswith(NO_CORS_PATHS)}
 
 
 async def test_the_router_holds_nothing_but_the_table() -> None:
@@ -74,7 +75,7 @@ async def test_the_router_holds_nothing_but_the_table() -> None:
         routed = {
             (route.method, route.resource.canonical) for route in relay.app.router.routes() if route.method != "HEAD"
         }
-    assert routed == {(route.method, canonical(route)) for route in ROUTES}
+    assert routed == {(route.method, canonical(route)) for route in all_routes()}
 
 
 def canonical(route: Route) -> str:
@@ -196,7 +197,7 @@ async def test_a_proxy_of_ours_is_never_local_and_relay_local_off_trusts_nobody(
 async def test_settings_that_are_gone_at_a_reload_open_nothing(settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,), **settings) as relay:
         monkeypatch.setattr(Settings, "reread", lambda own: settings_for())  # of an .env that is being written
-        relay.state.reload_access()
+        reload_access(relay.app)
         assert await status(relay.http("/ws"), **upgrade()) == 401
         assert await status(relay.http("/ws"), **upgrade(Authorization=f"Bearer {KEY}")) == 401
 
@@ -228,7 +229,7 @@ async def test_origins_of_any_scheme_can_be_listed(origin: str) -> None:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 403
     async with running_relay("ws://127.0.0.1:9/", allowed_origins=(origin,)) as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 101
-        assert relay.state.settings.warnings(), "what that opens is said"
+        assert relay.app[SETTINGS].warnings(), "what that opens is said"
     async with running_relay("ws://127.0.0.1:9/", open_access=True) as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == (403 if origin == "null" else 101)
 
@@ -382,7 +383,7 @@ async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_pa
             secret = (await answer.json())["value"]
         assert await status(relay.http("/v1/models"), Authorization=f"Bearer {secret}") == 200
         policies.write_text(backend.replace('may_mint = ["kiosk"]', ""))
-        relay.state.reload_access()
+        reload_access(relay.app)
         assert await status(relay.http("/v1/models"), Authorization=f"Bearer {secret}") == 401
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, WSServerHandshakeError, web
+from aiohttp import ClientSession, WSServerHandshakeError
 from websockets.asyncio.client import connect
 
 from relay.admission import (
@@ -14,7 +14,6 @@ from relay.admission import (
     HANDSHAKES_PER_SECOND,
     Admission,
 )
-from relay.endpoints import realtime
 from relay.errors import Full, TooOften
 from relay.runtime.realtime import RealtimeRuntime
 from relay.testing import ScriptedUpstream
@@ -192,19 +191,19 @@ async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_who_leaves_before_the_dial_costs_nothing_at_the_models_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    here, over, dial_first = asyncio.Event(), asyncio.Event(), realtime._dial_first
+    here, over, dial_first = asyncio.Event(), asyncio.Event(), RealtimeRuntime.dial_first
 
-    async def late(request: web.Request, live: RealtimeRuntime) -> None:
+    async def late(live: RealtimeRuntime, client_is_gone: Callable[[], bool]) -> None:
         if not here.is_set():
             here.set()
-            while not (request.transport is None or request.transport.is_closing()):  # noqa: ASYNC110  # untold
+            while not client_is_gone():  # noqa: ASYNC110  # no event says so
                 await asyncio.sleep(0.005)
         try:
-            await dial_first(request, live)
+            await dial_first(live, client_is_gone)
         finally:
             over.set()
 
-    monkeypatch.setattr(realtime, "_dial_first", late)
+    monkeypatch.setattr(RealtimeRuntime, "dial_first", late)
     async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
         client = await RawClient.open(relay.port)
         client.writer.write(upgrade_request("/v1/realtime?model=m"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from relay.checkup import Finding, check_all
-from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import ConfigError
+from relay.navai_options import NavaiOptions
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, elevenlabs_env
 from tests.support.relay_server import settings_for
 from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider
@@ -101,6 +101,13 @@ async def test_a_url_of_ones_own(status: int, setting: str) -> None:
         provider.script = Script(status=status, json={})
         (found,) = await findings(provider, upstream=url)
         assert setting in found.text
+
+
+async def test_a_session_is_configured_in_the_dialect_of_the_upstream() -> None:
+    async with scripted_provider() as provider:
+        url = "ws" + provider.url.removeprefix("http") + "/v1/realtime"
+        assert told(await findings(provider, upstream=url, upstream_dialect="openai-beta")) == [("ok", "session")]
+        assert provider.last.body["session"]["voice"] == "marin"
 
 
 async def test_the_local_engine_is_started_and_asked() -> None:

@@ -8,6 +8,7 @@ import pytest
 from relay.config import Settings, process_environment
 from relay.errors import ConfigError
 from relay.server import load_all
+from relay.upstreams.registry import AZURE_PREVIEW, OPENAI, OPENAI_BETA, UPSTREAM_DIALECTS, UpstreamDialect
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +230,29 @@ def test_the_address_of_the_preview_protocol_is_spoken_to_in_its_dialect(clean) 
     address = "wss://res.openai.azure.com/openai/realtime?api-version=v&deployment=d"
     clean.setenv("RELAY_UPSTREAM", address)
     upstream = Settings.load().resolve_upstream()
-    assert (upstream.url, upstream.speaks_beta) == (address, True)
+    assert (upstream.url, upstream.dialect) == (address, AZURE_PREVIEW)
+
+
+@pytest.mark.parametrize(
+    ("named", "dialect"), [("", OPENAI), ("Auto", OPENAI), ("openai", OPENAI), ("openai-beta", OPENAI_BETA)]
+)
+@pytest.mark.parametrize("upstream", ["wss://example.com", "local"])
+def test_a_dialect_can_be_named(clean, upstream: str, named: str, dialect: UpstreamDialect) -> None:
+    set_all(clean, {"RELAY_UPSTREAM": upstream, "RELAY_UPSTREAM_DIALECT": named})
+    assert Settings.load().resolve_upstream().dialect is dialect
+
+
+def test_a_dialect_that_is_named_wins_over_the_url(clean) -> None:
+    address = "wss://res.openai.azure.com/openai/realtime?api-version=v&deployment=d"
+    set_all(clean, {"RELAY_UPSTREAM": address, "RELAY_UPSTREAM_DIALECT": "openai"})
+    assert Settings.load().resolve_upstream().dialect is OPENAI
+
+
+def test_an_unknown_dialect_is_refused_with_those_that_are_known(clean) -> None:
+    clean.setenv("RELAY_UPSTREAM_DIALECT", "morse")
+    known = ", ".join(("auto", *UPSTREAM_DIALECTS))
+    with pytest.raises(ConfigError, match=f"RELAY_UPSTREAM_DIALECT: 'morse' is none of {known}"):
+        Settings.load()
 
 
 @pytest.mark.parametrize(
@@ -251,7 +274,7 @@ def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:
     set_all(clean, AZURE | {"AZURE_OPENAI_API_VERSION": "v", "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com"})
     settings = Settings.load()
     upstream = settings.resolve_upstream()
-    assert (upstream.kind, upstream.speaks_beta) == ("azure", True)
+    assert (upstream.kind, upstream.dialect) == ("azure", AZURE_PREVIEW)
     assert (
         upstream.url
         == f"wss://res.openai.azure.com/openai/realtime?api-version=v&deployment={settings.azure_deployment}"

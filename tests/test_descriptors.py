@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from relay.admission import Admission
+from relay.app import context
 from relay.descriptors import Descriptors, raise_soft_limit
 from relay.errors import Full
 from relay.testing import ScriptedUpstream
@@ -97,9 +98,9 @@ async def test_policies_that_record_from_a_reload_on_leave_fewer_sessions(
     async with running_relay(
         "ws://127.0.0.1:1", max_sessions=16, policies=policies, recordings_dir=recordings
     ) as relay:
-        assert relay.state.warnings() == []
+        assert context.warnings(relay.app) == []
         policies.write_text('[policies.default]\nrecord = "on"\n')
-        relay.state.reload_access()
+        context.reload_access(relay.app)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [warning for warning in warnings if "at most 8 sessions are admitted" in warning]
     assert [warning for warning in warnings if f"The recordings' folder {recordings} is open to other users" in warning]

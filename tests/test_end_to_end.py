@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from audio.files import read_audio
+from relay.app.context import UPSTREAM
 from relay.toolkit.library import load_tools
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
@@ -160,7 +161,7 @@ async def test_the_session_goes_on_after_bad_input() -> None:
 
 async def test_an_engine_that_dies_is_started_again() -> None:
     async with local_relay() as relay:
-        engine = relay.state.engine
+        engine = relay.app[UPSTREAM].engine
         assert engine is not None
         first = engine.url
         async with await DeviceClient.connect(relay.ws()) as client:

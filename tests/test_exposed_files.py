@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from relay.app.toolbox import mcp_servers
 from relay.config import Settings
 from relay.core.known_secrets import KnownSecrets
 from relay.exposed_files import exposed_files
 from relay.secret_values import secret_values
-from relay.state import mcp_servers
 
 KEY = "sk-0123456789abcdef"
 

@@ -11,11 +11,11 @@ from websockets.exceptions import InvalidStatus
 from relay.auth.keyring import identity_of
 from relay.core.policy import Policy, RealtimePolicy
 from relay.core.values import EXTERNAL_VOICE, SpeechRules
-from relay.endpoints.navai_options import ElevenLabsVoiceSettings, NavaiOptions
-from relay.endpoints.voices import REALTIME_IGNORES, Voices
 from relay.errors import ConfigError
+from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.server import create_app
 from relay.testing import ScriptedUpstream
+from relay.upstreams.clients.external_voices import REALTIME_IGNORES, ExternalVoices
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
 from tests.support.voice_stage import (
     end,
@@ -374,14 +374,17 @@ def test_a_policys_voice_without_a_key_for_it_stops_the_start(tmp_path: Path) ->
 
 
 def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() -> None:
-    voices = Voices.of(navai_options("http://127.0.0.1:1"), "streaming", "marin", {"kiosk": "elevenlabs:voice-9"})
-    assert voices.lines == [
+    voices = ExternalVoices.of(
+        navai_options("http://127.0.0.1:1"), settings_for(voice="marin"), {"kiosk": "elevenlabs:voice-9"}
+    )
+    assert voices.describe() == [
         "voice elevenlabs:voice-1 · eleven_flash_v2_5 · streaming · after a failure marin",
         "voice of policy kiosk elevenlabs:voice-9 · eleven_flash_v2_5 · streaming · after a failure marin",
         REALTIME_IGNORES,
     ]
     assert "/v1/realtime" in REALTIME_IGNORES
-    assert Voices.of(navai_options("http://127.0.0.1:1", tts_provider="openai"), "final", None).lines == []
+    options = navai_options("http://127.0.0.1:1", tts_provider="openai")
+    assert ExternalVoices.of(options, settings_for(voice_mode="final"), {}).describe() == []
 
 
 def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:
@@ -396,4 +399,6 @@ def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:
 )
 def test_the_model_speaks_with_a_voice_that_the_policy_allows(voices: tuple[str, ...], fallback: str | None) -> None:
     policy = Policy(realtime=RealtimePolicy(voices=voices))
-    assert Voices(rules=SpeechRules(fallback_voice="marin")).rules_for(policy) == SpeechRules(fallback_voice=fallback)
+    assert ExternalVoices(rules=SpeechRules(fallback_voice="marin")).rules_for(policy) == SpeechRules(
+        fallback_voice=fallback
+    )

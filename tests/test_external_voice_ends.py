@@ -215,12 +215,12 @@ async def speaking(
             await client.expect_audio(200 * 48)
             yield client, relay, voices, voice
             async with asyncio.timeout(GONE_WITHIN_S):
-                await relay.state.all_gone.wait()
+                await relay.sessions.all_gone.wait()
                 await session.closed.wait()
                 await (voices.left if voice is None else voice.closed).wait()
                 left = [task for task in asyncio.all_tasks() - before if "elevenlabs" in repr(task.get_coro())]
                 assert not left, left
-            assert not relay.state.sessions
+            assert not relay.sessions.alive
             await client.connection.close()
 
 
@@ -234,7 +234,7 @@ async def test_a_client_that_vanishes_in_mid_speech_leaves_nothing(mode: str) ->
 @pytest.mark.parametrize("mode", ["streaming", "final"])
 async def test_a_relay_that_shuts_down_in_mid_speech_says_goodbye_and_hangs_up_on_the_voice(mode: str) -> None:
     async with speaking(mode) as (client, relay, _, _):
-        await relay.state.drain()
+        await relay.sessions.drain()
         await client.expect("goodbye")
         assert (await client.wait_closed())[0] == 1001
 

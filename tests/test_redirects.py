@@ -15,9 +15,8 @@ from audio.formats import PCM16_24K
 from relay.checkup import check_all
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import UpstreamError
-from relay.peers.credentials import TokenCredential
+from relay.navai_options import NavaiOptions
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.peers.provider import Call, ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
@@ -26,6 +25,7 @@ from relay.talk import connection as talk
 from relay.toolkit.mcp import McpServer
 from relay.toolkit.mcp_config import McpServerConfig
 from relay.toolkit.registry import ToolRegistry
+from relay.upstreams.credentials import TokenCredential
 from tests.support.relay_server import serve_app, settings_for
 
 KEY = "key-4f1c9e7b20d84a6f"

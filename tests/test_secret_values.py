@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from relay.app.context import KNOWN_SECRETS, UPSTREAM, install
 from relay.core.redact import MASK
+from relay.navai_options import NavaiOptions
 from relay.secret_values import secret_values, secrets_of_url
-from relay.state import RelayState
 from relay.toolkit.mcp_config import read_config
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import settings_for
@@ -70,8 +72,10 @@ async def test_a_fetched_token_is_known_from_its_first_use() -> None:
     settings = settings_for(
         "azure", azure_endpoint="https://r.example.com", azure_deployment="d", azure_token=lambda: "fetched-token-1"
     )
-    state = RelayState(settings, ToolRegistry())
-    assert state.credential is not None
-    assert state.known_secrets.redact("fetched-token-1") == "fetched-token-1"
-    await state.credential.headers()
-    assert state.known_secrets.redact("fetched-token-1") == MASK
+    app = web.Application()
+    install(app, settings, ToolRegistry(), NavaiOptions.from_env({}))
+    credential, known = app[UPSTREAM].credential, app[KNOWN_SECRETS]
+    assert credential is not None
+    assert known.redact("fetched-token-1") == "fetched-token-1"
+    await credential.headers()
+    assert known.redact("fetched-token-1") == MASK

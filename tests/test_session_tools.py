@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from relay import ToolContext, tool
@@ -13,8 +14,8 @@ from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import ToolRunner
 
 
-def tools_of(function: Any) -> SessionTools:
-    return SessionTools(ToolRunner(ToolRegistry([Tool.from_function(function)])), "rs_1", "key-1", "en")
+def tools_of(function: Any, config: Callable[[], SessionConfig] = SessionConfig) -> SessionTools:
+    return SessionTools(ToolRunner(ToolRegistry([Tool.from_function(function)])), "rs_1", "key-1", config)
 
 
 def weather(city: str) -> str:
@@ -35,10 +36,11 @@ async def test_a_tool_knows_the_session_and_the_language_in_force() -> None:
         session = context.session
         return [session.id, session.identity, session.language, context.call_id]
 
-    tools = tools_of(who)
+    configs = [SessionConfig(language="en")]
+    tools = tools_of(who, lambda: configs[-1])
     said: list[object] = []
     assert (await tools.run(RunTool("c1", "who", "{}"), said.append)).output == '["rs_1", "key-1", "en", "c1"]'
-    tools.follow(lambda: SessionConfig(language="fr"))
+    configs.append(SessionConfig(language="fr"))
     assert (await tools.run(RunTool("c2", "who", "{}"), said.append)).output == '["rs_1", "key-1", "fr", "c2"]'
     assert said == []
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from relay import ClientResult, ToolContext, tool
+from relay.app.context import TOOLS
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import ToolCall
 from tests.support.relay_server import DeviceClient, Obj, RunningRelay, running_relay
@@ -151,7 +152,7 @@ async def test_whatever_a_tool_does_the_session_goes_on() -> None:
                 assert told["output"] == {"points": [1, 2]}
             await client.send(type="interrupt")  # no need to hear it out
         release.set()
-        assert relay.state.sessions
+        assert relay.sessions.alive
 
 
 async def test_a_tool_ends_the_session_once_its_answer_was_heard() -> None:
@@ -177,7 +178,7 @@ async def test_fifty_hung_tools_and_a_new_session_is_answered_at_once() -> None:
         return release.wait(PATIENCE_S)
 
     async with relay_with(hang, open_door) as relay:
-        runner = relay.state.runner
+        runner = relay.app[TOOLS].runner
         calls = [
             asyncio.create_task(runner.run(ToolCall(f"c{n}", "hang", "{}"), ToolContext(session_id="other")))
             for n in range(50)

@@ -3,10 +3,10 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.app.context import KNOWN_SECRETS
 from relay.app.errors import error_response
 from relay.app.refusals import log_refusal
 from relay.app.secret_filter import redact_answer
-from relay.state import RELAY
 
 
 @web.middleware
@@ -19,7 +19,6 @@ async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as error:
         response = error_response(request, error)
-    relay = request.app[RELAY]
-    log_refusal(relay, request, response)
-    redact_answer(relay.known_secrets, response)
+    log_refusal(request, response)
+    redact_answer(request.app[KNOWN_SECRETS], response)
     return response

@@ -16,8 +16,8 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from relay.app.bodies import UNREAD_BYTES
 from relay.app.refusals import log_connection_refusal
 from relay.app.unadmitted import UnadmittedConnections
+from relay.auth.refusals import RefusalLog
 from relay.errors import RequestTooSlow
-from relay.state import RelayState
 
 ANSWER_STALL_S = 10.0
 LEAST_READ_BYTES = 64 * 1024
@@ -39,20 +39,20 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_address", "_body", "_deadline", "_held", "_is_answering", "_is_resting", "_n_bytes_when_answered", "_relay",
-        "_stall", "_timeout_s", "_unadmitted",
+        "_address", "_body", "_deadline", "_held", "_is_answering", "_is_resting", "_n_bytes_when_answered",
+        "_refusals", "_stall", "_timeout_s", "_unadmitted",
     )  # fmt: skip
 
     def __init__(
         self,
         server: web.Server,
-        relay: RelayState,
+        refusals: RefusalLog,
         unadmitted: UnadmittedConnections,
         request_timeout_s: float,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
-        self._relay = relay
+        self._refusals = refusals
         self._unadmitted = unadmitted
         self._timeout_s = request_timeout_s
         self._deadline: asyncio.TimerHandle | None = None
@@ -181,7 +181,7 @@ class Connection(web.RequestHandler):
         """Answer what is no request with JSON and one log line; neither repeats anything of it."""
         if isinstance(exc, HttpProcessingError):
             text = _why_no_request(exc)
-            log_connection_refusal(self._relay, status, self._address, text)
+            log_connection_refusal(self._refusals, status, self._address, text)
         else:
             text = "The relay failed while answering; its log says more."
             self.log_exception("a request of %s failed", self._address, exc_info=exc)
@@ -215,7 +215,7 @@ class Connection(web.RequestHandler):
             self._watch_reading()
             return
         text = f"The answer is not read: at least {LEAST_READ_BYTES} bytes must be, each {ANSWER_STALL_S:g} s."
-        log_connection_refusal(self._relay, None, self._address, text)
+        log_connection_refusal(self._refusals, None, self._address, text)
         self.make_room()
 
     def _end_stall(self) -> None:
@@ -229,7 +229,7 @@ class Connection(web.RequestHandler):
         if self._body is not None and self._has_unread_body:
             self._body.set_exception(error)  # whoever reads it answers, and whoever does not is not disturbed
             return
-        log_connection_refusal(self._relay, error.http_status, self._address, str(error))
+        log_connection_refusal(self._refusals, error.http_status, self._address, str(error))
         if self.transport is not None:
             self.transport.write(_answer_408(str(error)))
         self.force_close()

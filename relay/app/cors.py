@@ -3,8 +3,8 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.app.context import AUTHENTICATOR
 from relay.errors import AccessDenied
-from relay.state import RELAY
 
 NO_CORS_PATHS = ("/login", "/logout", "/recordings")
 """Paths whose answers no page of another origin may read, not even an allowed one."""
@@ -17,7 +17,7 @@ async def answer_preflights(request: web.Request, handler: Handler) -> web.Strea
         return await handler(request)
     if request.path.startswith(NO_CORS_PATHS):
         raise AccessDenied("This is for pages of the relay itself.")
-    if request.app[RELAY].auth.origin(request) != "allowed":
+    if request.app[AUTHENTICATOR].origin(request) != "allowed":
         raise AccessDenied("Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
     return web.Response(status=204, headers=_headers(request, preflight=True))
 
@@ -27,7 +27,7 @@ async def add_cors_headers(request: web.Request, response: web.StreamResponse) -
     is_preflight = "Access-Control-Allow-Origin" in response.headers
     if response.status == 101 or is_preflight or request.path.startswith(NO_CORS_PATHS):
         return
-    if request.app[RELAY].auth.origin(request) == "allowed":
+    if request.app[AUTHENTICATOR].origin(request) == "allowed":
         response.headers.update(_headers(request, preflight=False))
 
 

@@ -13,10 +13,10 @@ from aiohttp import StreamReader, web
 from aiohttp.web_runner import BaseSite
 
 from relay.app.connections import Connection
+from relay.app.context import REFUSALS
 from relay.app.refusals import ServerLog
 from relay.app.unadmitted import UNADMITTED
 from relay.descriptors import BURST_CONNECTIONS
-from relay.state import RELAY
 
 REQUEST_TIMEOUT_S = 15.0
 """How long a request may take to arrive, from its first byte to the last of its body."""
@@ -43,7 +43,7 @@ class _Server(web.Server):
 
     def __call__(self) -> Connection:
         loop = asyncio.get_running_loop()
-        return Connection(self, self._app[RELAY], self._app[UNADMITTED], self._timeout_s, loop=loop, **self._options)
+        return Connection(self, self._app[REFUSALS], self._app[UNADMITTED], self._timeout_s, loop=loop, **self._options)
 
     def _request(
         self, message: Any, payload: StreamReader, protocol: web.RequestHandler, writer: Any, task: Any

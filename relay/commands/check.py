@@ -9,7 +9,7 @@ from relay.terminal import say
 
 if TYPE_CHECKING:
     from relay.config import Settings
-    from relay.endpoints.navai_options import NavaiOptions
+    from relay.navai_options import NavaiOptions
 
 
 def check() -> None:

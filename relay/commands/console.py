@@ -24,7 +24,7 @@ def console(
     from relay.auth.origins import is_machine_name
     from relay.config import Settings
     from relay.errors import BadRequest
-    from relay.target import is_url
+    from relay.upstreams.endpoint import is_url
 
     settings = Settings.load()
     base = (url or own_url(settings)).rstrip("/")

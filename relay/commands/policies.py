@@ -24,16 +24,16 @@ def policies(
 ) -> None:
     """Check RELAY_POLICIES and show each policy and key by its identity; configured keys themselves are never shown."""
     from relay.auth.keyring import identity_of
-    from relay.endpoints.voices import Voices
     from relay.policies import Policies
     from relay.server import load_all
+    from relay.upstreams.clients.external_voices import ExternalVoices
 
     if key is not None:
         say(identity_of(sys.stdin.readline().strip() if key == "-" else key))
         return
     settings, navai = load_all()
     known = Policies.load(settings.policies)
-    Voices.of(navai, settings.voice_mode, settings.fallback_voice, known.external_voices())  # as the start checks them
+    ExternalVoices.of(navai, settings, known.external_voices())  # as the start checks them
     for name in known.names():
         policy = known.get(name)
         if policy is not None:

@@ -60,9 +60,9 @@ def secret(
 
 
 async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
-    from relay.endpoints.client_secret import ClientSecretRequest, create_client_secret, rest_base
-    from relay.endpoints.navai_options import NavaiOptions
     from relay.errors import NotConfigured
+    from relay.navai_options import NavaiOptions
+    from relay.upstreams.clients.openai_secrets import ClientSecretRequest, create_client_secret, rest_base
 
     options = NavaiOptions.from_env(settings.environment())
     if options.openai_api_key is None:
@@ -72,21 +72,17 @@ async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str,
 
 
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
-    from relay.endpoints.azure import NOT_CONFIGURED, AzureSessionRequest, create_azure_session
     from relay.errors import NotConfigured
     from relay.peers.provider import ProviderClient
-    from relay.state import azure_credential
+    from relay.upstreams.clients.azure_sessions import NOT_CONFIGURED, AzureSessionRequest, AzureSessions
+    from relay.upstreams.clients.connector import azure_credential
 
     resource, credential = settings.azure, azure_credential(settings)
     if resource is None or credential is None:
         raise NotConfigured(NOT_CONFIGURED)
-    body = {"voice": voice, "instructions": instructions}
-    wanted = AzureSessionRequest.from_body(body, resource)
-    provider = ProviderClient()
-    try:
-        answer = await create_azure_session(resource, await credential.headers(), wanted, provider)
-    finally:
-        await provider.close()
+    wanted = AzureSessionRequest(voice=voice, instructions=instructions)
+    async with ProviderClient() as provider:
+        answer = await AzureSessions(resource, credential, provider).create(wanted)
     return answer, resource.webrtc_url
 
 

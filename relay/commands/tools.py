@@ -13,6 +13,7 @@ from relay.errors import ToolError
 from relay.terminal import say, say_json, say_output
 
 if TYPE_CHECKING:
+    from relay.app.toolbox import ToolBox
     from relay.toolkit.registry import Tool, ToolRegistry
 
 app = typer.Typer(help="List the backend tools, run one, print its schema.", invoke_without_command=True)
@@ -76,28 +77,25 @@ def schema(context: typer.Context, name: Name) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _loaded(folders: str | None) -> AsyncIterator["ToolRegistry"]:
+async def _loaded(folders: str | None) -> AsyncIterator["ToolBox"]:
     """The tools of the settings: those of the folders, and of the MCP servers as long as this lasts."""
+    from relay.app.toolbox import ToolBox, mcp_servers
     from relay.config import Settings
-    from relay.state import mcp_servers, tool_sources
-    from relay.toolkit.library import ToolLibrary
-    from relay.toolkit.mcp import McpServers
-    from relay.toolkit.registry import ToolRegistry
 
     settings = Settings.load(tools=folders)
-    registry = ToolRegistry()
-    await ToolLibrary(tool_sources(settings), registry).load()
-    servers = McpServers(mcp_servers(settings), registry)
-    await servers.start()
+    tools = ToolBox(settings, None, mcp_servers(settings))
+    assert tools.library is not None
+    await tools.library.load()
+    await tools.mcp.start()
     try:
-        yield registry
+        yield tools
     finally:
-        await servers.stop()
+        await tools.stop()
 
 
 async def _listed(folders: str | None) -> "ToolRegistry":
-    async with _loaded(folders) as registry:
-        return registry
+    async with _loaded(folders) as tools:
+        return tools.registry
 
 
 def _find(registry: "ToolRegistry", name: str) -> "Tool":
@@ -109,18 +107,16 @@ def _find(registry: "ToolRegistry", name: str) -> "Tool":
 
 async def _call(folders: str | None, name: str, arguments: str) -> tuple[str, bool]:
     from relay.toolkit.context import ToolContext
-    from relay.toolkit.runner import ToolCall, ToolRunner
+    from relay.toolkit.runner import ToolCall
 
     def tell(text: str) -> None:
         say(f"progress: {text}", err=True)
 
-    async with _loaded(folders) as registry:
-        tool = _find(registry, name)
-        runner = ToolRunner(registry)
+    async with _loaded(folders) as tools:
+        tool = _find(tools.registry, name)
         context = ToolContext(session_id="command line", identity="command line", on_progress=tell)
         audience: Any = next((one for one in ("model", "http", "client") if one in tool.expose), "model")
-        result = await runner.run(ToolCall("call_1", tool.name, arguments), context, audience=audience)
-        await runner.close(1.0)
+        result = await tools.runner.run(ToolCall("call_1", tool.name, arguments), context, audience=audience)
         return result.output, result.code is None
 
 

@@ -10,16 +10,18 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
-from relay.errors import BadRequest
-from relay.state import RELAY
+from relay.app.context import AUTHENTICATOR
+from relay.errors import ApiError, BadRequest, TooBig
 from relay.wire.weight import MAX_ESCAPES, has_too_many_members
 
 NO_STORE = {"Cache-Control": "no-store"}
 
+MAX_BODY_BYTES = 100 * 1024
+"""The longest body of the routes that are not OpenAI-shaped."""
 MAX_MEMBERS = 10_000
 """How many members and list elements a body may have; each costs the event loop time."""
-NO_OBJECT = "The body must be a JSON object."
 
+_NO_OBJECT = "The body must be a JSON object."
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -31,16 +33,40 @@ def check_sender(request: web.Request) -> None:
     if request.content_type == "application/json":
         return
     origin = request.headers.get("Origin")
-    if origin is not None and (RELAY in request.app or urlsplit(origin).netloc == request.headers.get("Host")):
+    if origin is not None and (AUTHENTICATOR in request.app or urlsplit(origin).netloc == request.headers.get("Host")):
         return  # in a relay, foreign origins do not come this far
     raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
 
 
-def json_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object that a body is; an empty one if the body is blank. Raises BadRequest for anything else."""
-    body = json_value(raw)
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request; none, or another content type than application/json, is an empty one.
+
+    Raises BadRequest for what is no JSON object in UTF-8, TooBig beyond `MAX_BODY_BYTES`.
+    """
+    if request.content_type != "application/json" or not request.can_read_body:
+        return {}
+    raw = bytearray()
+    async for chunk in request.content.iter_chunked(16 * 1024):
+        raw += chunk
+        if len(raw) > MAX_BODY_BYTES:
+            raise TooBig(f"The body may have at most {MAX_BODY_BYTES} bytes.")
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise BadRequest("The body must be UTF-8.")
+    body = json_value(bytes(raw))
     if not isinstance(body, dict):
-        raise BadRequest(NO_OBJECT)
+        raise BadRequest(_NO_OBJECT)
+    return body
+
+
+async def read_api_object(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request on an OpenAI-shaped route. Raises ApiError for anything else."""
+    raw = await request.read()
+    try:
+        body = json_value(raw)
+    except BadRequest as error:
+        raise ApiError(str(error), 400, "invalid_json") from error
+    if not isinstance(body, dict):
+        raise ApiError(_NO_OBJECT, 400, "invalid_type")
     return body
 
 
@@ -76,7 +102,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def address_of(request: web.Request) -> str | None:
     """Where a request comes from; in a relay, through the proxies that its settings name."""
-    return request.app[RELAY].auth.address(request) if RELAY in request.app else request.remote
+    return request.app[AUTHENTICATOR].address(request) if AUTHENTICATOR in request.app else request.remote
 
 
 def text_of(body: dict[str, Any], name: str) -> str | None:

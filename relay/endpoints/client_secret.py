@@ -1,152 +1,38 @@
-"""`POST /navai/realtime/client-secret`: a short-lived secret, with which a browser dials OpenAI by itself.
-
-The secret's session is a default and not a lock: whoever holds it can change it (D10). OpenAI:
-https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime-client-secret
-"""
+"""`POST /navai/realtime/client-secret`: a short-lived secret, with which a browser dials OpenAI by itself."""
 
 import asyncio
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
-from relay.core.policy import Policy, Principal
-from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, text_of
-from relay.endpoints.navai_backend import NavaiBackend, read_body
-from relay.endpoints.navai_options import NavaiOptions
-from relay.endpoints.permissions import permitted, permitted_instructions, permitted_words, require_value
-from relay.errors import AccessDenied, NotConfigured
-from relay.peers.provider import Call, ProviderClient
-
-MISSING_KEY = "Missing API key. Configure openaiApiKey or send apiKey in request."
-KEY_REFUSED = "Passing apiKey from request is disabled. Set allowApiKeyFromRequest=true to enable it."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSecretRequest:
-    """What one caller wants other than the options' defaults; None is the default."""
-
-    model: str | None = None
-    voice: str | None = None
-    instructions: str | None = None
-    language: str | None = None
-    voice_accent: str | None = None
-    voice_tone: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def from_body(cls, body: dict[str, Any]) -> Self:
-        """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
-        return cls(
-            model=text_of(body, "model"),
-            voice=text_of(body, "voice"),
-            instructions=text_of(body, "instructions"),
-            language=text_of(body, "language"),
-            voice_accent=text_of(body, "voiceAccent"),
-            voice_tone=text_of(body, "voiceTone"),
-            api_key=key_of(body, "apiKey"),
-        )
+from relay.core.policy import Principal
+from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, read_object, text_of
+from relay.endpoints.navai_backend import NavaiBackend
+from relay.upstreams.clients.openai_secrets import (
+    ClientSecretRequest,
+    choose_key,
+    create_client_secret,
+    permitted_request,
+)
 
 
-async def create_client_secret(
-    options: NavaiOptions,
-    request: ClientSecretRequest | None = None,
-    *,
-    provider: ProviderClient | None = None,
-    policy: Policy | None = None,
-) -> dict[str, Any]:
-    """Mint a secret: `{"value", "expires_at", "speech": {"provider"}}`; what OpenAI leaves out is left out.
-
-    `provider` is for keeping connections between calls. The session is the one that `policy` allows; the default is
-    one without restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
-    """
-    policy = policy or Policy()
-    wanted = permitted_request(policy, options, request or ClientSecretRequest())
-    call = Call(
-        name="OpenAI client_secrets",
-        url=f"{rest_base(options.openai_base_url)}/realtime/client_secrets",
-        headers={"Authorization": f"Bearer {choose_key(options, wanted.api_key)}"},
-        body={
-            "expires_after": {"anchor": "created_at", "seconds": options.client_secret_ttl_s},
-            "session": session_of(options, wanted, policy),
-        },
-        timeout_s=options.upstream_timeout_s,
+def request_of(body: dict[str, Any]) -> ClientSecretRequest:
+    """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
+    return ClientSecretRequest(
+        model=text_of(body, "model"),
+        voice=text_of(body, "voice"),
+        instructions=text_of(body, "instructions"),
+        language=text_of(body, "language"),
+        voice_accent=text_of(body, "voiceAccent"),
+        voice_tone=text_of(body, "voiceTone"),
+        api_key=key_of(body, "apiKey"),
     )
-    async with AsyncExitStack() as stack:
-        if provider is None:
-            provider = ProviderClient()
-            stack.push_async_callback(provider.close)
-        answer = (await provider.fetch(call)).json_object()
-    secret = {key: answer[key] for key in ("value", "expires_at") if key in answer}
-    return secret | {"speech": {"provider": options.tts_provider}}
-
-
-def choose_key(options: NavaiOptions, from_request: str | None) -> str:
-    """The backend's key; without one, the request's. Raises AccessDenied, NotConfigured."""
-    if from_request is not None and not options.allow_api_key_from_request:
-        raise AccessDenied(KEY_REFUSED, status=403)
-    key = options.openai_api_key or from_request
-    if key is None:
-        raise NotConfigured(MISSING_KEY)
-    return key
-
-
-def permitted_request(policy: Policy, options: NavaiOptions, wanted: ClientSecretRequest) -> ClientSecretRequest:
-    """What the policy leaves of a request, with its defaults for model and voice. Raises AccessDenied."""
-    model = permitted(policy, "model", wanted.model, policy.allows_model)
-    voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
-    if options.tts_provider == "openai":
-        voice = require_value("voice", voice or policy.default_voice(options.default_voice, kind="model"))
-    return replace(
-        wanted,
-        model=require_value("model", model or policy.default_model(options.default_model)),
-        voice=voice,
-        instructions=permitted_instructions(policy, wanted.instructions),
-        language=permitted_words(policy, "language", wanted.language),
-        voice_accent=permitted_words(policy, "voiceAccent", wanted.voice_accent),
-        voice_tone=permitted_words(policy, "voiceTone", wanted.voice_tone),
-    )
-
-
-def session_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy | None = None) -> dict[str, Any]:
-    """The session that the secret opens: text alone where ElevenLabs speaks, else with a voice."""
-    policy = policy or Policy()
-    session: dict[str, Any] = {
-        "type": "realtime",
-        "model": wanted.model or options.default_model,
-        "instructions": instructions_of(options, wanted, policy),
-        **policy.realtime.session_limits,
-    }
-    if options.tts_provider == "elevenlabs":
-        return session | {"output_modalities": ["text"]}
-    return session | {"audio": {"output": {"voice": wanted.voice or options.default_voice}}}
-
-
-def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy) -> str:
-    """The instructions, with a line each for language, accent and tone where one is set."""
-    language = wanted.language or options.default_language
-    accent = wanted.voice_accent or options.default_voice_accent
-    tone = wanted.voice_tone or options.default_voice_tone
-    lines = [
-        policy.instructions_with(wanted.instructions, options.default_instructions),
-        f"Always reply in {language}." if language else "",
-        f"Use a {accent} accent while speaking." if accent else "",
-        f"Use a {tone} tone while speaking." if tone else "",
-    ]
-    return "\n".join(line for line in lines if line)
-
-
-def rest_base(base: str) -> str:
-    """The base URL for REST calls, which settings may also give with the scheme of a WebSocket."""
-    scheme, _, rest = base.rstrip("/").partition("://")
-    return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme, scheme) }://{rest}"
 
 
 async def client_secret(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
     """Mint a secret for a page, within the caller's quota."""
     check_sender(request)
-    wanted = ClientSecretRequest.from_body(await read_body(request))
+    wanted = request_of(await read_object(request))
     choose_key(backend.options, wanted.api_key)  # what is refused anyway costs no quota
     permitted_request(principal.policy, backend.options, wanted)
     backend.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())

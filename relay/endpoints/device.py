@@ -1,103 +1,70 @@
-"""The device protocol's way in: `ws://host/` and `ws://host/ws`, with `rate`, `format` and `voice` in the query."""
+"""Device clients: sessions whose turns the relay owns, in any protocol that is a `DeviceClientProtocol`.
+
+In the relay's own protocol the query of the URL may hold `rate`, `format` and `voice`.
+"""
 
 import asyncio
-import functools
-import logging
-from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
 from audio.formats import AudioFormat
-from relay.auth.authenticator import chosen_subprotocol
+from relay.app.context import KEEPALIVE, KNOWN_SECRETS, SESSION_FACTORY, SESSIONS, VOICES
 from relay.core.commands import TellError
-from relay.core.device_session import DeviceSession
-from relay.core.hello import InitialSession, initial_session
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions
-from relay.endpoints.permissions import no_default
-from relay.endpoints.session_life import registered
-from relay.endpoints.voices import VOICES, Voices
+from relay.endpoints.session_upgrade import accept, session_slot
 from relay.errors import BadRequest, Full
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
-from relay.recording.beginning import Beginning
-from relay.recording.session_recorder import SessionRecorder
-from relay.runtime.device import DeviceRuntime
-from relay.state import RELAY, RelayState
-from relay.wire.device_out import encode
-from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
+from relay.protocols.client_protocol import DeviceClientProtocol
 
-MAX_FRAME_BYTES = 64 * 1024
 MAX_VOICE_CHARS = 128
 
-_log = logging.getLogger("relay.session")
 
-
-async def device_socket(request: web.Request, principal: Principal) -> web.StreamResponse:
+async def device_socket(
+    request: web.Request, principal: Principal, protocol: DeviceClientProtocol
+) -> web.StreamResponse:
     """Accept a device client, then dial its upstream; returns when the client is gone."""
-    relay = request.app[RELAY]
+    app = request.app
     check_upgrade(request)
-    voices = request.app[VOICES]
-    options, voice = read_query(request, principal.policy, has_voices=voices.rules is not None)
-    initial = initial_session(
-        relay.session_config(),
-        principal.policy,
-        model=relay.own_model,
-        wanted_voice=voice,
-        external_voice=voices.default_voice,
-        has_voices=voices.rules is not None,
-    )
-    if initial.missing is not None:
-        raise no_default(initial.missing)
+    options, voice = protocol.options, None
+    if protocol.reads_query:
+        has_voices = app[VOICES].rules is not None
+        options, voice = read_query(request, principal.policy, options, has_voices=has_voices)
+    initial = app[SESSION_FACTORY].initial_session(principal.policy, voice)
+    socket = StrictTextListener(protocol.max_message_bytes)
     try:
-        relay.refuse_when_draining()
-        with (
-            relay.admission.session(relay.auth.address(request)),
-            relay.client_secrets.in_use(principal.secret_id) as spend,
-        ):
-            await relay.turn(principal)
-            await _converse(request, principal, options, initial, spend)
+        async with session_slot(request, principal) as spend:
+            live = app[SESSION_FACTORY].device(protocol, principal, initial, options, socket)
+            audio = options.input
+            with app[SESSIONS].registered(live, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
+                if accept(request, socket):
+                    await live.run()
     except Full as full:
         if "Origin" not in request.headers:
             raise
-        await _turn_away(request, relay, full)
+        await _turn_away(request, protocol, full)
     return upgraded_response()
 
 
-async def _converse(
-    request: web.Request,
-    principal: Principal,
-    options: DeviceOptions,
-    initial: InitialSession,
-    spend: Callable[[], None],
-) -> None:
-    relay, voices = request.app[RELAY], request.app[VOICES]
-    session_id, limits = relay.new_session_id(), relay.settings.session_limits()
-    rules = voices.rules_for(principal.policy)
-    beginning = Beginning(session_id, initial.config, options, principal, relay.now(), rules, limits)
-    recorder = relay.recordings.open(beginning, relay.now, initial.model)
-    socket = StrictTextListener(MAX_FRAME_BYTES)
-    live = _live_session(relay, beginning.device_session(), initial.model, socket, voices, recorder)
-    with registered(relay, live, recorder, spend):
-        audio = options.input
-        _log.info("session %s begins: %s, %s %d Hz", session_id, principal.identity, audio.encoding, audio.rate_hz)
-        subprotocol = chosen_subprotocol(request)
-        if take_over(request, socket, relay.keepalive, subprotocol=subprotocol):
-            await live.run()
-
-
-async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> None:
-    """Tell a page why there is no session: of a refused upgrade a browser shows nothing but 1006."""
-    socket = StrictTextListener(MAX_FRAME_BYTES)
+async def _turn_away(request: web.Request, protocol: DeviceClientProtocol, full: Full) -> None:
+    """Accept a page's connection to say why there is no session: a refused upgrade shows a browser only 1006."""
+    socket = StrictTextListener(protocol.max_message_bytes)
     gone = asyncio.Event()
     socket.on_closed = lambda code, reason: gone.set()
-    if take_over(request, socket, relay.keepalive):
-        socket.send_text(encode(TellError("full", str(full), retryable=True)))
+    if take_over(request, socket, request.app[KEEPALIVE]):
+        codec = protocol.codec(request.app[KNOWN_SECRETS])
+        message = codec.encode(TellError("full", str(full), retryable=True))
+        if message is not None:
+            socket.send_text(message)
         socket.close(full.close_code, str(full))
         await gone.wait()
 
 
-def read_query(request: web.Request, policy: Policy, *, has_voices: bool) -> tuple[DeviceOptions, str | None]:
+def read_query(
+    request: web.Request, policy: Policy, defaults: DeviceOptions, *, has_voices: bool
+) -> tuple[DeviceOptions, str | None]:
     """The formats and the voice of the query string. Raises BadRequest naming the field and what is possible."""
     query = request.query
     encoding = query.get("format", "pcm16")
@@ -120,28 +87,4 @@ def read_query(request: web.Request, policy: Policy, *, has_voices: bool) -> tup
             )
         if not voice.removeprefix(EXTERNAL_VOICE).strip():
             raise BadRequest("voice must name an ElevenLabs voice behind elevenlabs:", "voice")
-    return DeviceOptions(input=audio_format, output=audio_format), voice or None
-
-
-def _live_session(
-    relay: RelayState,
-    core: DeviceSession,
-    model: str | None,
-    socket: StrictTextListener,
-    voices: Voices,
-    recorder: SessionRecorder | None,
-) -> DeviceRuntime:
-    tools = relay.tools_for(core.session_id, core.principal, core.config)
-    tools.follow(lambda: core.config)
-    return DeviceRuntime(
-        core,
-        socket,
-        (BetaRealtimeCodec if relay.upstream.speaks_beta else RealtimeCodec)(relay.known_secrets),
-        functools.partial(relay.dial, model=model),
-        tools,
-        observer=relay.observer,
-        recorder=recorder,
-        max_queued_ms=relay.settings.max_queued_s * 1000,
-        voice=voices.way(relay.provider, relay.known_secrets),
-        secrets=relay.known_secrets,
-    )
+    return replace(defaults, input=audio_format, output=audio_format), voice or None

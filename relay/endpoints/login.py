@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from relay.app.context import AUTHENTICATOR, LOGINS, SETTINGS
 from relay.auth.admin_login import (
     CONSOLE,
     LOGIN_SECONDS,
@@ -21,11 +22,10 @@ from relay.auth.admin_login import (
 from relay.auth.keyring import identity_of
 from relay.core.policy import Principal
 from relay.core.quota import Rate, TokenBuckets, address_key
-from relay.endpoints.bodies import NO_STORE, text_of
-from relay.endpoints.navai_backend import read_body
+from relay.endpoints.bodies import NO_STORE, read_object, text_of
+from relay.endpoints.pages import asset
 from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
-from relay.state import RELAY, RelayState
-from relay.web import PAGE_HEADERS, STATIC_DIR
+from relay.web import PAGE_HEADERS
 
 ATTEMPTS_PER_MINUTE = 10
 LOGIN_ATTEMPTS = web.AppKey("login_attempts", TokenBuckets)
@@ -45,10 +45,7 @@ async def login_page(request: web.Request, principal: Principal) -> web.StreamRe
 
 def signed_out_page(status: int) -> web.Response:
     """The login form, in place of a page that is for admins alone."""
-    body = (STATIC_DIR / "login.html").read_bytes()  # a few KB of a local file: not worth a thread
-    return web.Response(
-        status=status, body=body, content_type="text/html", charset="utf-8", headers=PAGE_HEADERS | NO_STORE
-    )
+    return asset("login.html", "text/html", PAGE_HEADERS | NO_STORE, status)
 
 
 def wants_page(request: web.Request) -> bool:
@@ -59,18 +56,18 @@ def wants_page(request: web.Request) -> bool:
 async def sign_in(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST /login`: `{"code"}` of `relay console`, or `{"key"}`, one of RELAY_ADMIN_KEYS; answers with a cookie."""
     _refuse_other_pages(request)
-    relay = request.app[RELAY]
-    wait_s = request.app[LOGIN_ATTEMPTS].take(address_key(relay.auth.address(request)), relay.now())
+    address, now = request.app[AUTHENTICATOR].address(request), asyncio.get_running_loop().time()
+    wait_s = request.app[LOGIN_ATTEMPTS].take(address_key(address), now)
     if wait_s:
         raise TooOften(f"Too many tries to sign in from this address; wait {wait_s:.0f} s.", wait_s)
     if request.content_type != "application/json":
         raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
-    identity = await _identity(relay, await read_body(request))
-    _log.info("admin %s signed in from %s", identity, relay.auth.address(request))
+    identity = await _identity(request.app, await read_object(request))
+    _log.info("admin %s signed in from %s", identity, address)
     response = web.json_response({"signedIn": True}, headers=NO_STORE)
     response.set_cookie(
         cookie_name(request),
-        relay.logins.issue(request, identity),
+        request.app[LOGINS].issue(request, identity),
         max_age=LOGIN_SECONDS,
         httponly=True,
         samesite="Strict",
@@ -82,7 +79,7 @@ async def sign_in(request: web.Request, principal: Principal) -> web.StreamRespo
 async def sign_out(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST /logout`: revoke the cookie, so that copies of it are invalid as well."""
     _refuse_other_pages(request)
-    request.app[RELAY].logins.sign_out(request)
+    request.app[LOGINS].sign_out(request)
     response = web.json_response({"signedIn": False}, headers=NO_STORE)
     response.del_cookie(cookie_name(request), httponly=True, samesite="Strict", secure=needs_secure_cookie(request))
     return response
@@ -95,16 +92,16 @@ def _refuse_other_pages(request: web.Request) -> None:
         raise AccessDenied("Only the relay's own pages sign in and out.", status=403)
 
 
-async def _identity(relay: RelayState, body: dict[str, object]) -> str:
+async def _identity(app: web.Application, body: dict[str, object]) -> str:
     """Who signs in. Raises AccessDenied, BadRequest, NotConfigured."""
     code, key = text_of(body, "code"), text_of(body, "key")
     if (code is None) == (key is None):
         raise BadRequest("Send either code or key.", "code")
     if key is not None:
-        if relay.auth.keys.kind_of(key) != "admin":
+        if app[AUTHENTICATOR].keys.kind_of(key) != "admin":
             raise AccessDenied("This is not an admin key of this relay (RELAY_ADMIN_KEYS).", status=401)
         return identity_of(key)
-    if not await _redeem(relay.settings.state_dir, code or ""):
+    if not await _redeem(app[SETTINGS].state_dir, code or ""):
         raise AccessDenied("The link was used already, or is older than a minute: run `relay console` again.", 401)
     return CONSOLE
 

@@ -7,7 +7,6 @@ The relay mounts the same rows behind its access rules, through its own route ta
 """
 
 import logging
-import math
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,19 +14,22 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.app.errors import ErrorAnswer
 from relay.core.policy import PROVIDER_SECRET, Principal
-from relay.endpoints.client_secret import client_secret, create_client_secret
+from relay.endpoints.client_secret import client_secret
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.endpoints.navai_functions import PREFIX, execute_function, list_functions
-from relay.endpoints.navai_options import NavaiOptions, NavaiPaths
-from relay.endpoints.speech import speech_synthesize, synthesize_speech
+from relay.endpoints.speech import speech_synthesize
 from relay.errors import RelayError
+from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.peers.provider import ProviderClient
 from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import SourceFile, ToolSources
+from relay.upstreams.clients.elevenlabs_speech import synthesize_speech
+from relay.upstreams.clients.openai_secrets import create_client_secret
 
 __all__ = [
     "NAVAI",
@@ -153,12 +155,9 @@ def client_secret_handler(options: NavaiOptions) -> Handler:
     spending = Spending()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        provider = ProviderClient()
-        try:
+        async with ProviderClient() as provider:
             backend = NavaiBackend(options, ToolRegistry(), spending=spending, provider=provider)
             return await _standalone(row, backend)(request)
-        finally:
-            await provider.close()
 
     return handle
 
@@ -170,12 +169,12 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
         try:
             return await row.handler(request, backend, Principal("anonymous"))
         except RelayError as error:
-            return error_response(error)
+            return ErrorAnswer.of(error).response()
         except web.HTTPException:
             raise
         except Exception:
             _log.exception("%s %r failed", request.method, request.path)
-            return web.json_response({"error": "The server failed while answering; its log says more."}, status=500)
+            return ErrorAnswer(500, "The server failed while answering; its log says more.").response()
 
     return handle
 
@@ -183,17 +182,6 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
 def _wrong_method(allowed: str) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         text = f"{request.method} is not possible here; use {allowed}."
-        return web.json_response({"error": text}, status=405, headers={"Allow": allowed})
+        return ErrorAnswer(405, text, headers={"Allow": allowed}).response()
 
     return handle
-
-
-def error_response(error: RelayError) -> web.Response:
-    """An error of ours as JSON, with the field where there is one."""
-    body: dict[str, str] = {"error": str(error)}
-    field = getattr(error, "field", None)
-    if field:
-        body["field"] = field
-    wait_s = getattr(error, "retry_after_s", None)
-    headers = {} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
-    return web.json_response(body, status=getattr(error, "status", error.http_status), headers=headers)

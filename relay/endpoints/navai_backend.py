@@ -1,21 +1,17 @@
-"""What the handlers of the NAVAI routes share: the options, the tools, the way upstream, and how a body is read."""
+"""What the handlers of the NAVAI routes share: the options, the tools, and the HTTP client."""
 
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
 from aiohttp import web
 
-from relay.endpoints.bodies import json_object
-from relay.endpoints.navai_options import NavaiOptions
-from relay.errors import BadRequest, TooBig, ToolError
+from relay.errors import ToolError
+from relay.navai_options import NavaiOptions
 from relay.peers.provider import ProviderClient
 from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
-
-MAX_BODY_BYTES = 100 * 1024
 
 _log = logging.getLogger("relay.navai")
 
@@ -59,20 +55,3 @@ class NavaiBackend:
             await self.provider.close()
         if self._owns_runner:
             await self.runner.close(2.0)
-
-
-async def read_body(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request; none, or another content type than application/json, is an empty one.
-
-    Raises BadRequest for what is no JSON object in UTF-8, TooBig beyond 100 KiB.
-    """
-    if request.content_type != "application/json" or not request.can_read_body:
-        return {}
-    raw = bytearray()
-    async for chunk in request.content.iter_chunked(16 * 1024):
-        raw += chunk
-        if len(raw) > MAX_BODY_BYTES:
-            raise TooBig(f"The body may have at most {MAX_BODY_BYTES} bytes.")
-    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
-        raise BadRequest("The body must be UTF-8.")
-    return json_object(bytes(raw))

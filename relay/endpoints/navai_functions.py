@@ -7,10 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
+from relay.app.errors import ErrorAnswer
 from relay.core.policy import Policy, Principal
 from relay.core.redact import redact
-from relay.endpoints.navai_backend import NavaiBackend, read_body
-from relay.errors import BadRequest
+from relay.endpoints.bodies import read_object
+from relay.endpoints.navai_backend import NavaiBackend
+from relay.errors import AccessDenied, BadRequest
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import Tool
 from relay.toolkit.runner import Payload, ToolCall, ToolResult
@@ -44,7 +46,7 @@ async def list_functions(request: web.Request, backend: NavaiBackend, principal:
 
 async def execute_function(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
     """Runs one tool with the arguments of `payload`."""
-    body = await read_body(request)
+    body = await read_object(request)
     name = _name_of(body)
     await backend.load_tools()
     tool = _find(backend, name, principal.policy)
@@ -53,7 +55,7 @@ async def execute_function(request: web.Request, backend: NavaiBackend, principa
         refusal = {"error": "Unknown or disallowed function.", "available_functions": available}
         return web.json_response(refusal, status=404)
     if "http" not in tool.expose:
-        return web.json_response({"error": f'The function "{tool.name}" is not exposed to HTTP.'}, status=403)
+        raise AccessDenied(f'The function "{tool.name}" is not exposed to HTTP.', status=403)
     call = ToolCall(f"http_{next(_numbers)}", tool.name, Payload(body.get("payload")))
     context, offers = _context(request, principal), principal.policy.allows_tool
     result = await backend.runner.run(call, context, audience="http", offers=offers)
@@ -92,10 +94,9 @@ def _answer(tool: Tool, result: ToolResult) -> web.Response:
         text = head if is_nothing else f'{head[:-1]}, "result": {result.output}}}'
         return web.Response(text=text, content_type="application/json")
     status, message = why_not(result)
-    error = {"error": message}
-    if result.code == "invalid_arguments":
-        error["field"] = "payload"
-    return web.json_response(error, status=status, headers={"Retry-After": str(RETRY_AFTER_S)} if status == 429 else {})
+    field = "payload" if result.code == "invalid_arguments" else None
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 429 else None
+    return ErrorAnswer(status, message, field, headers=headers).response()
 
 
 def why_not(result: ToolResult) -> tuple[int, str]:

@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from relay.app.context import AUTHENTICATOR, CLIENT_SECRETS, SETTINGS
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
 from relay.core.policy import Policy, Principal, names_among
 from relay.core.policy_table import Denied, check_session
-from relay.endpoints.bodies import NO_OBJECT, NO_STORE, json_value
-from relay.errors import ApiError, BadRequest
-from relay.state import RELAY, RelayState
+from relay.endpoints.bodies import NO_STORE, read_api_object
+from relay.errors import ApiError
+from relay.policies import Policies
 
 MAX_IDENTITY_CHARS = 128
 _BODY_FIELDS = frozenset({"expires_after", "session", "policy", "identity", "single_use"})
@@ -23,18 +24,17 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
 
     Three fields are the relay's own: `policy`, `identity` (who the secret is for) and `single_use`.
     """
-    relay = request.app[RELAY]
-    body = await _json_body(request)
+    body = await read_api_object(request)
     for name in body.keys() - _BODY_FIELDS:
         raise ApiError(f"Unknown parameter: '{name[:80]}'.", 400, "unknown_parameter", name[:80])
     seconds = _seconds(body.get("expires_after"))
-    policy = _policy(relay, principal, body.get("policy"))
+    policy = _policy(request.app[AUTHENTICATOR].policies, principal, body.get("policy"))
     identity = _identity(principal, body.get("identity"))
     single_use = body.get("single_use", False)
     if not isinstance(single_use, bool):
         raise ApiError("single_use is true or false.", 400, "invalid_type", "single_use")
     session = _session(policy, body.get("session"))
-    value, secret = relay.client_secrets.mint(identity, policy, seconds, session=session, single_use=single_use)
+    value, secret = request.app[CLIENT_SECRETS].mint(identity, policy, seconds, session=session, single_use=single_use)
     shown = {"id": f"sess_{secret.id}", "object": "realtime.session", "type": "realtime", **(session or {})}
     answer = {"value": value, "expires_at": secret.expires_at, "session": shown}
     return web.json_response(answer, headers=NO_STORE)
@@ -42,7 +42,7 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
 
 async def models(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /v1/models`: the models that the caller's policy names, and the relay's own if it is among them."""
-    own = request.app[RELAY].settings.model
+    own = request.app[SETTINGS].model
     policy = principal.policy.realtime
     named = names_among(policy.models)
     names = dict.fromkeys(([own] if policy.allows_model(own) else []) + named)
@@ -59,17 +59,6 @@ calls = functools.partial(not_implemented, what="WebRTC or SIP calls")
 translations = functools.partial(not_implemented, what="translation sessions")
 
 
-async def _json_body(request: web.Request) -> dict[str, Any]:
-    raw = await request.read()
-    try:
-        body = json_value(raw)
-    except BadRequest as error:
-        raise ApiError(str(error), 400, "invalid_json") from error
-    if not isinstance(body, dict):
-        raise ApiError(NO_OBJECT, 400, "invalid_type")
-    return body
-
-
 def _seconds(expires_after: Any) -> int:
     if expires_after is None:
         return DEFAULT_SECONDS
@@ -82,12 +71,12 @@ def _seconds(expires_after: Any) -> int:
     return seconds
 
 
-def _policy(relay: RelayState, principal: Principal, wanted: Any) -> Policy:
+def _policy(policies: Policies, principal: Principal, wanted: Any) -> Policy:
     """The policy of the secret: the caller's own, or another one that the caller's may mint."""
     own = principal.policy
     if wanted is None or wanted == own.name:
         return own
-    found = relay.auth.policies.get(wanted) if isinstance(wanted, str) else None
+    found = policies.get(wanted) if isinstance(wanted, str) else None
     if found is None:
         raise ApiError(f"There is no policy {str(wanted)[:80]!r}.", 400, "invalid_value", "policy")
     if not own.allows_minting(found.name):

@@ -1,13 +1,14 @@
 """The page, its files, and the two answers for whoever watches over the relay."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from relay import __version__
+from relay.app.context import SESSIONS, UPSTREAM
 from relay.core.policy import Principal
-from relay.state import RELAY
 from relay.web import PAGE_HEADERS, STATIC_DIR, static_files
 
-_HEADERS = {**PAGE_HEADERS, "Cache-Control": "no-cache"}
 _FILES = static_files()
 
 
@@ -28,19 +29,24 @@ async def healthz(request: web.Request, principal: Principal) -> web.StreamRespo
 
 async def readyz(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /readyz`: 200 if a session can be had now, else 503 with the reason."""
-    relay = request.app[RELAY]
-    reason = relay.not_ready
+    upstream = request.app[UPSTREAM]
+    reason = "the relay is shutting down" if request.app[SESSIONS].draining else upstream.not_ready
     if reason is not None:
         return web.json_response({"status": "not ready", "reason": reason}, status=503)
-    return web.json_response({"status": "ready", "upstream": relay.upstream.kind})
+    return web.json_response({"status": "ready", "upstream": upstream.endpoint.kind})
 
 
 def _asset(name: str) -> web.Response:
     content_type = _FILES.get(name)
     if content_type is None:
         raise web.HTTPNotFound(text=f"there is no file {name!r:.80}")
+    return asset(name, content_type, {**PAGE_HEADERS, "Cache-Control": "no-cache"})
+
+
+def asset(name: str, content_type: str, headers: Mapping[str, str], status: int = 200) -> web.Response:
+    """One of the files that come with the relay."""
     body = (STATIC_DIR / name).read_bytes()  # a few KB of a local file: not worth a thread
-    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_HEADERS)
+    return web.Response(status=status, body=body, content_type=content_type, charset="utf-8", headers=headers)
 
 
 def is_upgrade(request: web.Request) -> bool:

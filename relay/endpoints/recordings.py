@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from relay.app.context import RECORDINGS
 from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE
+from relay.endpoints.pages import asset
 from relay.recording.finish import is_finished
 from relay.recording.folder import (
     ASSISTANT_TRACK,
@@ -21,8 +23,7 @@ from relay.recording.folder import (
 )
 from relay.recording.header import read_header
 from relay.recording.lock import is_live
-from relay.state import RELAY
-from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS, STATIC_DIR
+from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS
 
 MAX_LISTED = 500
 _HEADERS: Final = {
@@ -41,13 +42,12 @@ _TYPES: Final = {
 
 async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings`: the page that draws them."""
-    body = (STATIC_DIR / "recordings.html").read_bytes()  # a few KB of a local file: not worth a thread
-    return web.Response(body=body, content_type="text/html", charset="utf-8", headers=_HEADERS)
+    return asset("recordings.html", "text/html", _HEADERS)
 
 
 async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings/list`: the newest recordings, newest first."""
-    root = request.app[RELAY].recordings.root
+    root = request.app[RECORDINGS].root
     rows = await asyncio.to_thread(_rows, root)
     return web.json_response({"recordings": rows}, headers=NO_STORE)
 
@@ -55,7 +55,7 @@ async def recordings_list(request: web.Request, principal: Principal) -> web.Str
 async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
     name, file = request.match_info["name"], request.match_info["file"]
-    path = await asyncio.to_thread(_path, request.app[RELAY].recordings.root, name, file)
+    path = await asyncio.to_thread(_path, request.app[RECORDINGS].root, name, file)
     headers = NO_STORE | {"Content-Type": _TYPES[file], "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(path, headers=headers)
 

@@ -18,8 +18,9 @@ from aiohttp import web
 from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 
+from relay.callbacks import ignore
 from relay.errors import BadRequest
-from relay.peers.frames import MessageListener, no_matter
+from relay.peers.frames import MessageListener
 from relay.peers.read_budget import ReadBudget
 from relay.peers.read_share import LONG_READ_BYTES, ReadShare
 from relay.peers.sparing_reader import SparingReader
@@ -100,7 +101,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             self._share.release()
         # Cycles would keep what has been read of a long message until the garbage collector finds them.
         self._share = None
-        self._listener.read_sparingly = self._listener.recount = no_matter
+        self._listener.read_sparingly = self._listener.recount = ignore
         self.__dict__.pop("get_buffer", None)
         self.__dict__.pop("buffer_updated", None)
 
@@ -156,7 +157,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             line.pause_reading()  # what comes later stays behind it
             asyncio.get_running_loop().call_soon(self._take_more)
         elif not listener.is_paused:
-            listener.on_resumed = no_matter
+            listener.on_resumed = ignore
             listener.resume_reading("early data")
 
     def take(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
 
 from audio.framing import Chunk
+from relay.callbacks import ignore
 from relay.core.redact import close_reason
 
 if TYPE_CHECKING:
@@ -64,23 +65,23 @@ class MessageListener(WSListener):
         self.fragment_bytes = 0
         """Bytes of the fragments of a message that is not whole yet."""
         self.transport: WSTransport | None = None
-        self.on_closed: Callable[[int, str], None] = _ignore_close
+        self.on_closed: Callable[[int, str], None] = ignore
         self.on_writable: Callable[[bool], None] = ignore
         self.on_failed: Callable[[], None] = _raise
         """Our own code failed at a message, and the exception is being handled."""
-        self.on_control: Callable[[], None] = no_matter
+        self.on_control: Callable[[], None] = ignore
         """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
-        self.on_fragment: Callable[[], None] = no_matter
+        self.on_fragment: Callable[[], None] = ignore
         """A part of a message came, and more of it follows."""
-        self.on_stalled: Callable[[], None] = no_matter
+        self.on_stalled: Callable[[], None] = ignore
         """A long message took too long to arrive while others waited for its room (`relay.peers.read_budget`)."""
         self.waiting_bytes: Callable[[], int] = int
         """How many bytes of whole messages wait until their receiver reads."""
-        self.recount: Callable[[], None] = no_matter
+        self.recount: Callable[[], None] = ignore
         """Some of them have been sent on."""
-        self.read_sparingly: Callable[[], None] = no_matter
+        self.read_sparingly: Callable[[], None] = ignore
         """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
-        self.on_resumed: Callable[[], None] = no_matter
+        self.on_resumed: Callable[[], None] = ignore
         """The peer is read again."""
         self.is_open = False
         self._paused_by: frozenset[str] = frozenset()
@@ -314,16 +315,5 @@ def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
     return 1006, ""
 
 
-def ignore(_: object) -> None:
-    """Nobody waits for this message, or cares how fast the peer reads."""
-
-
-def no_matter() -> None:
-    """Nobody waits for this."""
-
-
 def _raise() -> None:
     raise  # called while an exception is being handled
-
-
-def _ignore_close(code: int, reason: str) -> None: ...

@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from relay.peers.frames import MessageListener, ignore
+from relay.callbacks import ignore
+from relay.peers.frames import MessageListener
 
 BURST_MESSAGES = 50
 BURST_BYTES = 256 * 1024

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -29,6 +29,7 @@ MAX_RETRY_AFTER_S = 3600.0
 CHUNK_BYTES = 64 * 1024
 
 Obj = dict[str, Any]
+Json = TypeVar("Json", dict[str, Any], list[Any])
 
 REDIRECTED = "redirects elsewhere; set the URL it really has"
 """What is said of a redirect, which would carry the key to another address."""
@@ -65,30 +66,33 @@ class Reply:
 
     def json_object(self) -> Obj:
         """The body as a JSON object. Raises UpstreamError if it is none."""
-        try:
-            found = json.loads(self.body)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise UpstreamError(f"{self.name} failed: the answer is not a JSON object.", upstream_status=self.status)
-        return found
+        return self._json(dict, "object")
 
     def json_list(self) -> list[Any]:
         """The body as a JSON array. Raises UpstreamError if it is none."""
+        return self._json(list, "array")
+
+    def _json(self, kind: type[Json], name: str) -> Json:
         try:
             found = json.loads(self.body)
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, list):
-            raise UpstreamError(f"{self.name} failed: the answer is not a JSON array.", upstream_status=self.status)
+        if not isinstance(found, kind):
+            raise UpstreamError(f"{self.name} failed: the answer is not a JSON {name}.", upstream_status=self.status)
         return found
 
 
 class ProviderClient:
-    """Makes calls; connections are kept for the next one. `close` it at the end."""
+    """Makes calls; connections are kept for the next one. `close` it at the end, or use it as a context manager."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Close all connections; calls under way fail."""
@@ -149,6 +153,14 @@ class ProviderClient:
             json=call.body,
             allow_redirects=False,
         )
+
+
+async def fetch(call: Call, provider: ProviderClient | None) -> Reply:
+    """Make a call with `provider`, or with a client for this call alone. Raises UpstreamError, UpstreamTimeout."""
+    if provider is not None:
+        return await provider.fetch(call)
+    async with ProviderClient() as own:
+        return await own.fetch(call)
 
 
 class Stream:

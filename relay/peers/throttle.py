@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
+from relay.callbacks import ignore
 from relay.core.events import ClientTooFast
 from relay.core.limits import Allowance
-from relay.peers.frames import MessageListener, no_matter
+from relay.peers.frames import MessageListener
 
 TURN_S = 0.05
 """How long others have their turn after a burst."""
@@ -83,7 +84,7 @@ class ReadThrottle:
         if self._timer is not None:
             self._timer.cancel()
             self._read_on()
-        self._client.on_control = self._client.on_fragment = no_matter
+        self._client.on_control = self._client.on_fragment = ignore
 
     def _read_on(self) -> None:
         self._timer = None

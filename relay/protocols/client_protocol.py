@@ -1,10 +1,15 @@
 """What the relay needs to know of a protocol that clients speak.
 
 There are two kinds, by who owns the turns. In a device session the relay does: it answers, interrupts, runs tools and
-paces the audio, and a `ClientCodec` puts that into the client's words. In a Realtime session the client does, in
-OpenAI's protocol or a dialect of it.
+paces the audio. A `ClientCodec` puts that into the client's protocol. In a Realtime session the client does, in
+OpenAI's protocol or in a `Dialect` of it.
 
-A new protocol is a codec module, a row in `relay.protocols.registry`, and a test.
+A `ClientCodec` belongs to one connection and may keep state. It turns messages into events and audio, and commands into
+messages. It never decides anything: limits, order and pace are the runtime's. An acknowledgement of audio, whatever it
+looks like, becomes `Playback`, and the client's wishes become `Hello`.
+
+A codec that raises ends its own session, and no other. A new protocol is a codec module, a row in
+`relay.protocols.registry`, and a test.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +27,13 @@ from relay.session.common.media_types import PartKey
 class ClientCodec(Protocol):
     """One connection's codec, for a client of a session whose turns the relay owns."""
 
-    encode_audio: Callable[[PartKey, Chunk], Sequence[bytes]] | None
-    """Audio of a content part, in the client's format, as text messages. None: each chunk is a binary message."""
+    @property
+    def takes_binary_audio(self) -> bool:
+        """Whether a binary message of the client's is audio; otherwise it is a fault."""
+
+    @property
+    def encode_audio(self) -> Callable[[PartKey, Chunk], Sequence[bytes]] | None:
+        """Audio of a content part, in the client's format, as text messages. None: each chunk is a binary message."""
 
     def decode_text(self, message: bytes) -> ClientEvent | bytes | None:
         """A text message as an event, or as audio in the client's format; None if it means nothing to a session.
@@ -33,7 +43,7 @@ class ClientCodec(Protocol):
         """
 
     def encode(self, message: ClientMessage | PlayStart | PlayEnd) -> bytes | None:
-        """A message to the client as a text message; None where the protocol has no word for it."""
+        """A message to the client as a text message; None where the protocol has no such message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +65,20 @@ class DeviceClientProtocol(ClientProtocol):
     """What a session begins with."""
     reads_query: bool = False
     """Whether the client may choose format, rate and voice in the query of its URL."""
-    sends_binary_audio: bool = True
-    """Whether a binary message of the client's is audio; otherwise it is a fault."""
 
 
 class Dialect(Protocol):
     """Another way of speaking the Realtime protocol, on one side of the relay; GA is on the other."""
 
+    @property
+    def renamed_down(self) -> Mapping[str, str]:
+        """The types that `down` only renames. Deltas that are not among them are the same in both dialects."""
+
     def up(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """An event on its way to the upstream."""
+        """An event on its way to the upstream, as exactly one event."""
 
     def down(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """An event on its way to the client."""
+        """An event on its way to the client; from an upstream at least one event."""
 
 
 @dataclass(frozen=True, slots=True)

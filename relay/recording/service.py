@@ -54,7 +54,7 @@ class RecordingService:
         self._due = asyncio.Event()
         self._tidying: asyncio.Task[None] | None = None
         self._started = False
-        self._recorders: set[SessionRecorder] = set()
+        self._recorders: dict[str, SessionRecorder] = {}
         self._flush_timer = FlushTimer()
 
     def open(
@@ -74,14 +74,14 @@ class RecordingService:
         folder = self.root / folder_name(header.stamp, beginning.session_id)
         on_closed = partial(_call, loop, self._due.set)
         recorder = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
-        self._recorders.add(recorder)
+        self._recorders[beginning.session_id] = recorder
         self._flush_timer.add(recorder.flush)
         return recorder
 
-    def close(self, recorder: SessionRecorder) -> None:
-        """The session of a recorder has ended."""
-        if recorder in self._recorders:
-            self._recorders.remove(recorder)
+    def close(self, session_id: str) -> None:
+        """A session has ended; nothing happens if it was not recorded."""
+        recorder = self._recorders.pop(session_id, None)
+        if recorder is not None:
             self._flush_timer.remove(recorder.flush)
             recorder.close()
 
@@ -96,8 +96,8 @@ class RecordingService:
 
     async def stop(self) -> None:
         """Write what is left, in bounded time; what is not finished then is finished at the next start."""
-        for recorder in list(self._recorders):
-            self.close(recorder)
+        for session_id in list(self._recorders):
+            self.close(session_id)
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.wait([self._tidying])

@@ -20,6 +20,7 @@ from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.runtime.alarm import Alarm
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import Uplink
@@ -78,6 +79,7 @@ class SessionRuntime(Generic[Core]):
     """Joins the sockets `client` and `upstream` and the tools by the rules of `core`."""
 
     _uplink: Uplink
+    _opened: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
 
     def __init__(
         self,
@@ -106,8 +108,7 @@ class SessionRuntime(Generic[Core]):
         self._pending: deque[Any] = deque()
         self._busy = False
         self._crashed = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(self._tick, self._clock)
         self._ended = ("1006", "")
         """How the client's connection ended; 1006 also where there was none."""
         self._closed = self._loop.create_future()
@@ -129,9 +130,7 @@ class SessionRuntime(Generic[Core]):
             self._stop()
             self._paced.stop()
             self._upstream_stall.stop()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._alarm.stop()
             self.upstream.close(1000)
             self._cancel_tasks()
             if self._tasks:
@@ -149,7 +148,7 @@ class SessionRuntime(Generic[Core]):
         except UpstreamRefusal as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
-            self.dispatch(ev.UpstreamOpened())
+            self.dispatch(self._opened)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # Not a TaskGroup: a task that fails must not take the session's other tasks with it.
@@ -223,17 +222,21 @@ class SessionRuntime(Generic[Core]):
             self._failed(event)
 
     def _failed(self, event: Any) -> None:
-        _log.exception("session %s failed while handling %s", self.core.session_id, type(event).__name__)
-        if self._crashed:
+        if self._crashed:  # and the rules could not end it in peace
             self.client.abort()
         else:
-            self._crashed = True
-            self._pending.append(ev.Crashed(type(event).__name__))
+            self._crash(type(event).__name__)
 
     def _line_failed(self) -> None:
-        """Our own code failed at a message before the rules saw it, or at audio; the exception is being handled."""
-        _log.exception("session %s failed while handling a message", self.core.session_id)
-        self.dispatch(ev.Crashed("message"))
+        """Code failed at a message before the rules saw it, or at audio; the exception is being handled."""
+        if not self._crashed:
+            self._crash("message")
+
+    def _crash(self, at: str) -> None:
+        """End the session for an exception that is being handled; what fails after the first is not logged."""
+        _log.exception("session %s failed while handling %s", self.core.session_id, at)
+        self._crashed = True
+        self.dispatch(ev.Crashed(at))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError
@@ -259,14 +262,8 @@ class SessionRuntime(Generic[Core]):
 
     def _arm(self) -> None:
         deadline = self.core.deadline
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        # A deadline that moves away leaves the timer alone: it fires early, and is set again then.
-        self._timer_at = deadline
-        self._timer = self._loop.call_later(max(deadline - self._clock(), 0.001), self._tick)
+        if deadline is not None:
+            self._alarm.set(deadline)
 
     def _tick(self) -> None:
-        self._timer = None
         self.dispatch(ev.Tick())

@@ -1,4 +1,12 @@
-"""A device client's session at run time."""
+"""A device client's session at run time.
+
+    client message → codec → event → rules → commands → playout (client), upstream codec (upstream), tools, voice
+    client audio   → `uplink` → upstream          upstream audio → `downlink` → `playout` → client
+
+Both codecs are given: which protocol a client or an upstream speaks is known here only as a few attributes of theirs. A
+client's text is charged as a message, or by the audio that it holds. A command that an upstream has no message for is
+left out, or answered by the event that its codec returns.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast
@@ -11,19 +19,21 @@ from relay.core.limits import device_allowance, message_allowance, message_cost
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
 from relay.peers.upstream import UpstreamSocket
+from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_types import SpeechDelta
-from relay.wire.device import DeviceCodec
+from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.elevenlabs import VoiceOutput
-from relay.wire.realtime import RealtimeCodec
 from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
 """With more than this unread, commands and audio alike, the upstream is given up at once."""
+MAX_ENVELOPE_BYTES = 512
+"""A text message with more than this around its audio is charged as a message too."""
 
 
 class VoicePeer(Protocol):
@@ -45,7 +55,8 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self,
         core: DeviceSession,
         client: MessageListener,
-        upstream_codec: RealtimeCodec,
+        client_codec: ClientCodec,
+        upstream_codec: UpstreamCodec,
         dial: Callable[[UpstreamSocket], Awaitable[None]],
         tools: Tools,
         *,
@@ -58,7 +69,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     ) -> None:
         """`voice` makes the connection to an external voice; it is given what takes the voice's events and audio."""
         super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
-        self._client_codec = DeviceCodec(core.options, secrets)
+        self._client_codec = client_codec
         self._upstream_codec = upstream_codec
         self._throttle = ReadThrottle(
             client,
@@ -69,7 +80,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         )
         self._playout = PlayoutQueue(
             client,
-            self._client_codec,
+            client_codec,
             core.options,
             self.dispatch,
             self._clock,
@@ -77,13 +88,22 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             recorder.sent if recorder is not None else None,
         )
         self._uplink = DeviceUplink(
-            core.ledger, self.upstream, self._throttle, self._clock, recorder, core.options, self.dispatch
+            core.ledger,
+            self.upstream,
+            self._throttle,
+            self._clock,
+            recorder,
+            core.options,
+            upstream_codec.append_template,
+            self.dispatch,
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
+        self._opened = upstream_codec.opened
         self._paced.handle = self._downlink.take
+        self.upstream.on_binary = self._paced.take
         self._voice = voice(self._take_voice) if voice is not None else None
         client.on_text = self._client_text
-        client.on_binary = self._uplink.take
+        client.on_binary = self._uplink.take if client_codec.takes_binary_audio else self._refuse_binary
 
     async def run(self) -> None:
         """Live until the client is gone, and leave nothing behind, no external voice that still speaks either."""
@@ -100,10 +120,21 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     # -- messages to events and audio ---------------------------------------------------------------------------------
 
     def _client_text(self, message: bytes) -> None:
-        n_members = count_members(message, MAX_CLIENT_MEMBERS)
-        self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
-        self._uplink.flush()
-        self.dispatch(self._client_codec.decode_text(message))
+        decoded = self._client_codec.decode_text(message)
+        audio = decoded if isinstance(decoded, bytes) else None
+        if audio is None or len(message) > 2 * len(audio) + MAX_ENVELOPE_BYTES:
+            n_members = count_members(message, MAX_CLIENT_MEMBERS)
+            self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
+        if audio is not None:
+            self._uplink.take(audio)
+        elif decoded is not None:
+            self._uplink.flush()
+            self.dispatch(decoded)
+
+    def _refuse_binary(self, message: bytes) -> None:
+        self._throttle.take(len(message))
+        self._throttle.message()
+        self.dispatch(ev.ClientFault("bad_message", "This protocol has no binary messages; send audio as text."))
 
     def _take_voice(self, output: VoiceOutput) -> None:
         if type(output) is not SpeechDelta:
@@ -128,7 +159,11 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         if kind in cmd.CLIENT_MESSAGES:
             self._playout.send_now(command)  # type: ignore[arg-type]  # mypy does not narrow a union by a set
         elif kind in cmd.UPSTREAM_COMMANDS:
-            self._send_upstream(self._upstream_codec.encode(cast(cmd.UpstreamCommand, command)))
+            message = self._upstream_codec.encode(cast(cmd.UpstreamCommand, command))
+            if isinstance(message, bytes):
+                self._send_upstream(message)
+            elif message is not None:
+                self.dispatch(message)
         elif kind in cmd.PLAY_COMMANDS:
             self._play(cast(cmd.PlayCommand, command))
         elif kind in cmd.INPUT_COMMANDS:

@@ -16,9 +16,9 @@ from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
 from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
 from relay.session.realtime.session import RealtimeSession
+from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.append import decode_audio
 from relay.wire.front import FrontCodec, audio_at
-from relay.wire.realtime import RealtimeCodec
 
 MAX_DELTA_CHARS = 64 * 1024
 """48 KiB of audio. A longer delta is split, so that little is decoded and sent at once."""
@@ -34,7 +34,7 @@ class DeviceDownlink:
     def __init__(
         self,
         session: DeviceSession,
-        codec: RealtimeCodec,
+        codec: UpstreamCodec,
         playout: PlayoutQueue,
         clock: Callable[[], float],
         dispatch: Callable[[Event], None],
@@ -54,8 +54,12 @@ class DeviceDownlink:
         decoded = self._decode(message)
         if type(decoded) is AudioDelta:
             self._push(decoded)
-        else:
-            self._dispatch(decoded)  # type: ignore[arg-type]  # mypy does not narrow a union by `type(…) is`
+            return
+        for one in decoded if isinstance(decoded, list) else (decoded,):
+            if isinstance(one, AudioDelta):
+                self._push(one)
+            else:
+                self._dispatch(one)
 
     def _push(self, delta: AudioDelta) -> None:
         response_id, item_id, content_index, audio = delta

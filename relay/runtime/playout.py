@@ -2,22 +2,28 @@
 
 `relay.session.device.playout_pacing` decides how much audio may go. What may not go yet waits here. So the client never
 holds more than `max_ahead_ms`, and even one that ignores `interrupted` falls silent within that time.
+
+Audio is converted when it comes, and waits in the client's format. The codec makes text messages of it as it is sent;
+without `encode_audio` it goes as binary. A part's start and end wait in the queue with its audio; all other messages
+overtake it. Acknowledgements from the client move the pacing on (`sync`).
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
 from audio.framing import Chunk
+from relay.callbacks import ignore
 from relay.core import commands as cmd
 from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
 from relay.core.values import DeviceOptions
-from relay.peers.frames import MessageListener, ignore
+from relay.peers.frames import MessageListener
+from relay.protocols.client_protocol import ClientCodec
+from relay.runtime.alarm import Alarm
 from relay.runtime.half_duplex import PlayedOutWait
 from relay.runtime.stall_watch import StallWatch
 from relay.session.common.media_types import PartKey
 from relay.session.device.playout_pacing import PlayoutPacing
-from relay.wire.device import DeviceCodec
+from relay.session.device.playout_transcoder import PlayoutTranscoder
 
 MAX_QUEUED_MS = 300_000
 """Audio that may wait; over it the oldest is dropped."""
@@ -31,7 +37,7 @@ class PlayoutQueue:
     def __init__(
         self,
         socket: MessageListener,
-        codec: DeviceCodec,
+        codec: ClientCodec,
         options: DeviceOptions,
         dispatch: Callable[[Event], None],
         clock: Callable[[], float],
@@ -40,20 +46,21 @@ class PlayoutQueue:
     ) -> None:
         """`on_sent` is called with all audio that goes to the socket, and the time."""
         self._socket = socket
-        self._codec = codec
+        self._encode = codec.encode
+        self._encode_audio = codec.encode_audio
         self._dispatch = dispatch
         self._clock = clock
         self._max_queued_ms = max_queued_ms
         self._on_sent = on_sent
+        self._transcoder = PlayoutTranscoder(options)
         self._pacing = PlayoutPacing(options)
         self._bytes_per_ms = options.output.bytes_per_ms
         self._half_duplex = options.half_duplex
         self._queue: deque[tuple[PartKey, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
         self._queued_bytes = 0
-        self._open_part: PartKey | None = None  # the codec's filter may hold the end of its audio
+        self._open_part: PartKey | None = None  # the filter may hold the end of its audio
         self._overflowed_part: PartKey | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(self._wake, clock)
         self._stall_watch = StallWatch(socket, lambda unsent_bytes: dispatch(ClientStuck(unsent_bytes)))
         self._played_out_wait = PlayedOutWait(self._unplayed_ms, lambda: dispatch(PlayedOut()))
         socket.on_writable = self._set_writable
@@ -66,8 +73,11 @@ class PlayoutQueue:
     # -- at once ------------------------------------------------------------------------------------------------------
 
     def send_now(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> None:
-        """Send a message; it overtakes audio that waits."""
-        self._socket.send_text(self._codec.encode(message))
+        """Send a message, if the client's protocol has it; it overtakes audio that waits."""
+        encoded = self._encode(message)
+        if encoded is None:
+            return
+        self._socket.send_text(encoded)
         if not self._socket.is_writable:
             self._stall_watch.check_unsent()
 
@@ -81,15 +91,13 @@ class PlayoutQueue:
         self._socket.on_writable = ignore
         self._stall_watch.stop()
         self._played_out_wait.stop()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.stop()
         self._queue.clear()
         self._queued_bytes = 0
 
     def use(self, options: DeviceOptions) -> None:
         """Pace and encode by `options` from here on."""
-        self._codec.use(options)
+        self._transcoder.use(options)
         self._pacing.use(options)
         self._bytes_per_ms = options.output.bytes_per_ms
         self._half_duplex = options.half_duplex
@@ -104,16 +112,20 @@ class PlayoutQueue:
 
     def play(self, key: PartKey, samples: Chunk, now: float) -> None:
         """More audio of a part: whole samples in the upstream's format, in memory that may be kept."""
-        codec = self._codec
-        if not codec.passes_down:
-            samples = codec.to_client(samples)
+        transcoder = self._transcoder
+        if not transcoder.is_identity:
+            samples = transcoder.convert(samples)
         n_bytes = len(samples)
         if not n_bytes:
             return
         socket = self._socket
         # By far the most usual case, ten times a second for each session.
         if not self._queue and socket.is_writable and self._pacing.send_more(key, n_bytes, now):
-            socket.send_binary(samples)
+            if self._encode_audio is None:
+                socket.send_binary(samples)
+            else:
+                for message in self._encode_audio(key, samples):
+                    socket.send_text(message)
             if self._on_sent is not None:
                 self._on_sent(samples, now)
         else:
@@ -136,7 +148,7 @@ class PlayoutQueue:
         handed = self._pacing.clear(self._clock(), self._queued_parts())
         self._queue.clear()
         self._queued_bytes = 0
-        self._codec.drop_item()
+        self._transcoder.drop_part()
         self._open_part = self._overflowed_part = None
         self._dispatch(AudioDropped(handed))
 
@@ -158,7 +170,7 @@ class PlayoutQueue:
 
     def _flush_filter(self) -> None:
         key, self._open_part = self._open_part, None
-        if key is not None and (rest := self._codec.end_item()):
+        if key is not None and (rest := self._transcoder.end_part()):
             self._enqueue_audio(key, rest, self._clock())
 
     def _queued_parts(self) -> Iterator[PartKey]:
@@ -193,7 +205,7 @@ class PlayoutQueue:
             previous_part = self._pacing.latest_part
             n_bytes = self._pacing.send(key, len(samples), now)
             if not n_bytes:
-                self._wake_at(self._pacing.next_piece_at(len(samples), now))
+                self._alarm.set(self._pacing.next_piece_at(len(samples), now))
                 return
             if n_bytes < len(samples):
                 whole = memoryview(samples)
@@ -201,7 +213,11 @@ class PlayoutQueue:
             else:
                 self._queue.popleft()
             self._queued_bytes -= n_bytes
-            self._socket.send_binary(samples)
+            if self._encode_audio is None:
+                self._socket.send_binary(samples)
+            else:
+                for message in self._encode_audio(key, samples):
+                    self._socket.send_text(message)
             if self._on_sent is not None:
                 self._on_sent(samples, now)
             if previous_part != key:
@@ -216,22 +232,16 @@ class PlayoutQueue:
 
     # -- what wakes it ------------------------------------------------------------------------------------------------
 
-    def _wake_at(self, when: float) -> None:
-        if self._timer is not None:
-            if self._timer_at <= when:
-                return
-            self._timer.cancel()
-        self._timer_at = when
-        self._timer = asyncio.get_running_loop().call_later(when - self._clock(), self._wake)
-
     def _wake(self) -> None:
-        self._timer = None
-        self._drain(self._clock())
+        try:
+            self._drain(self._clock())
+        except Exception:  # nobody above handles it
+            self._socket.on_failed()
 
     def _set_writable(self, is_writable: bool) -> None:
         self._stall_watch.set_writable(is_writable)
         if is_writable:
-            self._drain(self._clock())
+            self._wake()
 
     def _unplayed_ms(self) -> float | None:
         is_more_to_come = self._queue or self._open_part is not None

@@ -27,7 +27,6 @@ from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
-from relay.wire.append import APPEND
 from relay.wire.front import canonical_append
 
 MAX_UNSENT_BYTES = 1024 * 1024
@@ -108,9 +107,9 @@ class Uplink:
 
 
 class DeviceUplink(Uplink):
-    """From a device's binary messages to the upstream's appends."""
+    """From a device's audio to the upstream's appends."""
 
-    __slots__ = ("_aligner", "_convert", "_dispatch", "_gathered_bytes", "_options", "_sample_bytes")
+    __slots__ = ("_aligner", "_convert", "_dispatch", "_gathered_bytes", "_options", "_sample_bytes", "_template")
 
     def __init__(
         self,
@@ -120,9 +119,11 @@ class DeviceUplink(Uplink):
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
         options: DeviceOptions,
+        append_template: bytes,
         dispatch: Callable[[UpstreamStuck], None],
     ) -> None:
         super().__init__(ledger, upstream, throttle, clock, recorder)
+        self._template = append_template
         self._dispatch = dispatch
         self._options = options
         self._use_format()
@@ -144,7 +145,7 @@ class DeviceUplink(Uplink):
         self._convert = None if transcoder.is_identity else transcoder.shortest_feed
 
     def take(self, message: bytes) -> None:
-        """One binary message of the client's."""
+        """The audio of one message of the client's."""
         n_bytes = len(message)
         if n_bytes < self._least_bytes:
             self._take_short(message)
@@ -193,7 +194,7 @@ class DeviceUplink(Uplink):
             if is_first:  # reported once, until the upstream reads again
                 self._dispatch(UpstreamStuck(self.dropped_bytes))
         elif samples:
-            self._send_text(APPEND % b64encode(samples))
+            self._send_text(self._template % b64encode(samples))
 
 
 class RealtimeUplink(Uplink):

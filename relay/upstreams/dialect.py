@@ -1,16 +1,22 @@
 """What the relay needs to know of the protocol that an upstream speaks.
 
-A new one is a codec module, a row in `relay.upstreams.registry`, and a test. The rules know nothing of it but its
-`UpstreamCapabilities`.
+The rules speak to every upstream in the same way: they configure it, append audio, create items, ask for responses,
+cancel and truncate. An `UpstreamCodec` turns these commands into messages, and messages into the rules' events and
+audio. It may keep state, and make up what the upstream does not say, such as the beginning of a response.
+
+Where an upstream has no message for a command, the codec leaves it out or answers it with an event. The few things that
+the rules have to know are `UpstreamCapabilities`: formats, and whether history can be truncated.
+
+A codec that raises ends its own session, and no other. A new dialect is a codec module, a row in
+`relay.upstreams.registry`, and a test. Realtime sessions need a translation to and from OpenAI's events (`Dialect`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from audio.framing import Chunk
 from relay.core.commands import UpstreamCommand
-from relay.core.events import UpstreamEvent
+from relay.core.events import SessionCreated, UpstreamEvent, UpstreamOpened
 from relay.core.known_secrets import KnownSecrets
 from relay.core.values import UpstreamCapabilities
 from relay.protocols.client_protocol import Dialect
@@ -18,16 +24,28 @@ from relay.session.common.media_types import AudioDelta
 
 
 class UpstreamCodec(Protocol):
-    """One connection's codec, for sessions whose turns the relay owns."""
+    """One connection's codec, for sessions whose turns the relay owns.
 
-    append_template: bytes
-    """The message that appends audio, with `%b` for the audio in base64."""
+    A session begins with `SessionCreated`. The relay answers with `ConfigureSession`, and `SessionUpdated` accepts it.
+    """
 
-    def decode(self, message: Chunk) -> UpstreamEvent | AudioDelta:
-        """A text message of the upstream as an event, or as audio. Never raises: `MalformedUpstream` says why."""
+    @property
+    def append_template(self) -> bytes:
+        """The message that appends audio, with `%b` for the audio in base64."""
 
-    def encode(self, command: UpstreamCommand) -> bytes | None:
-        """A command as a text message; None where the protocol has no word for it."""
+    @property
+    def opened(self) -> UpstreamOpened | SessionCreated:
+        """What an open connection means: `SessionCreated` for an upstream that says nothing before its settings."""
+
+    def decode(self, message: bytes) -> UpstreamEvent | AudioDelta | list[UpstreamEvent | AudioDelta]:
+        """A message of the upstream as events and audio. Never raises: `MalformedUpstream` says why."""
+
+    def encode(self, command: UpstreamCommand) -> bytes | UpstreamEvent | None:
+        """A command as a text message.
+
+        Where the protocol has no such message: the event that answers the command, or None if none has to. Settings
+        that cannot be changed any more are an `UpstreamError` with the command's `event_id`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +53,18 @@ class UpstreamDialect:
     """A protocol that upstreams speak over WebSocket."""
 
     name: str
-    recognizes: Callable[[str], bool]
-    """Whether a WebSocket URL is one of this protocol; the first row of the registry that says so is taken."""
-    codec: Callable[[KnownSecrets], UpstreamCodec]
-    """Makes the codec of one connection. The secrets are removed from all events but deltas."""
+    codec: Callable[[KnownSecrets, str], UpstreamCodec]
+    """Makes the codec of one connection to the model named. The secrets are removed from all events but deltas."""
     realtime: Callable[[], Dialect | None] | None
-    """Makes what stands between a Realtime client's session and this upstream, None for GA. None instead of a callable:
-    Realtime clients cannot be served."""
+    """Makes what translates between a Realtime client's session and this upstream, None for GA. None instead of a
+    callable: Realtime clients cannot be served."""
+    recognizes: Callable[[str], bool] = lambda _url: False
+    """Whether a WebSocket URL is one of this protocol; the first row of the registry that says so is taken."""
     capabilities: UpstreamCapabilities | None = None
     """None: those of OpenAI's Realtime API."""
     url_for: Callable[[str, str], str] | None = None
-    """The URL with another model than the configured one; None: the model is in the query, as OpenAI has it."""
-    headers: Mapping[str, str] | None = None
+    """The URL for a model, from the configured one; None: path and query are OpenAI's, with `?model=`."""
+    key_parameter: str | None = None
+    """The parameter of the query that carries the key; None: `Authorization: Bearer` does."""
+    headers: Mapping[str, str] = field(default_factory=dict)
     """What a dial sends besides the credential."""

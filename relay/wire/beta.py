@@ -214,6 +214,8 @@ def _response(
 class BetaClient:
     """A client that speaks beta: its events become GA, what it is sent becomes beta."""
 
+    renamed_down = BETA_NAMES
+
     def up(self, event: Event) -> list[Event]:
         """What the client said, in GA."""
         return [client_event_to_ga(event)]
@@ -223,8 +225,8 @@ class BetaClient:
         kind = event.get("type")
         if not isinstance(kind, str):
             return [event]
-        if kind in BETA_NAMES:
-            return [{**event, "type": BETA_NAMES[kind]}]
+        if kind in self.renamed_down:
+            return [{**event, "type": self.renamed_down[kind]}]
         if kind == "conversation.item.added":
             return [{**_beta_items(event), "type": "conversation.item.created"}]
         if kind == "conversation.item.done":
@@ -247,6 +249,8 @@ class BetaUpstream:
     function, for `response.function_call_arguments.done`.
     """
 
+    renamed_down = GA_NAMES
+
     def __init__(self) -> None:
         self._open: OrderedDict[str, Obj] = OrderedDict()
 
@@ -259,8 +263,8 @@ class BetaUpstream:
         kind = event.get("type")
         if not isinstance(kind, str):
             return [event]
-        if kind in GA_NAMES:
-            return [{**event, "type": GA_NAMES[kind]}]
+        if kind in self.renamed_down:
+            return [{**event, "type": self.renamed_down[kind]}]
         if kind in ("session.created", "session.updated", "transcription_session.updated"):
             tag = "transcription" if kind.startswith("transcription") else "realtime"
             changed = _with(event, "session", lambda session: _tagged(_to_ga(session, SESSION), tag))

@@ -7,7 +7,7 @@ written anew from what was understood. A dialect (`relay.wire.beta`) may stand b
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import pybase64
@@ -16,10 +16,10 @@ from audio.framing import Chunk
 from relay.core.events import MalformedUpstream
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
+from relay.protocols.client_protocol import Dialect
 from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
 from relay.session.common.media_types import UNTOUCHED, DeltaFrame
 from relay.wire.append import decoded_length
-from relay.wire.beta import BETA_NAMES
 from relay.wire.redaction import redact_event
 from relay.wire.weight import (
     MAX_CLIENT_MEMBERS,
@@ -63,16 +63,6 @@ _DELTA_HEAD_BYTES = 512
 _PAD = ord("=")
 _TAIL_BYTES = 64
 _decode = pybase64.b64decode
-
-
-class Dialect(Protocol):
-    """Another way of speaking the protocol, on one side of the relay."""
-
-    def up(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """An event on its way up."""
-
-    def down(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """An event on its way down."""
 
 
 def canonical_append(raw: bytes) -> int:
@@ -261,7 +251,7 @@ class FrontCodec:
         if self._client is None:
             return [raw]
         kind = _KIND.match(raw)
-        name = BETA_NAMES.get(kind[1].decode("ascii", "replace")) if kind is not None else None
+        name = self._client.renamed_down.get(kind[1].decode("ascii", "replace")) if kind is not None else None
         if kind is not None and name is not None:
             whole = bytes(raw)
             return [whole[: kind.start(1)] + name.encode() + whole[kind.end(1) :]]

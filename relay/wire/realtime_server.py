@@ -10,8 +10,8 @@ import pybase64
 
 from relay.core import events as ev
 from relay.core.values import Item, Usage
+from relay.protocols.openai.server_events import REQUEST_KEY
 from relay.session.common.media_types import AudioDelta
-from relay.wire.realtime import REQUEST_KEY
 
 Obj = dict[str, Any]
 

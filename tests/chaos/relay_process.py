@@ -196,12 +196,12 @@ class Waits:
 
 async def _run(look_every_s: float) -> None:
 
+    from relay.app.context import SESSIONS
     from relay.app.serving import RelayRunner, RelaySite
     from relay.config import Settings
-    from relay.endpoints.navai_options import NavaiOptions
     from relay.logs import setup_logging
+    from relay.navai_options import NavaiOptions
     from relay.server import create_app
-    from relay.state import RELAY
     from relay.toolkit.registry import ToolRegistry
 
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
@@ -224,7 +224,7 @@ async def _run(look_every_s: float) -> None:
         if not asked:
             loop.remove_reader(0)
             return
-        told: dict[str, Any] = {"sessions": len(app[RELAY].sessions)}
+        told: dict[str, Any] = {"sessions": len(app[SESSIONS].alive)}
         if asked.startswith(b"work"):
             told |= waits.take()
         else:

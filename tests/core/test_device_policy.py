@@ -9,7 +9,8 @@ from relay.core import events as ev
 from relay.core.hello import initial_session
 from relay.core.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.values import SessionConfig, ToolSpec
-from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
+from relay.wire.beta import BetaUpstream
+from relay.wire.realtime import RealtimeCodec
 from tests.support.device_script import Script, call, done, kinds, only
 
 HOURS = ToolSpec("opening_hours", "When it is open.", {}, shown=True)
@@ -103,7 +104,7 @@ def test_the_limits_go_up_in_both_dialects_and_only_where_they_are_set() -> None
     update = cmd.ConfigureSession(initial_session(SETTINGS, policy()).config, "relay_1")
     session = json.loads(RealtimeCodec().encode(update))["session"]
     assert (session["max_output_tokens"], session["reasoning"]) == (100, {"effort": "low"})
-    session = json.loads(BetaRealtimeCodec().encode(update))["session"]
+    session = json.loads(RealtimeCodec(dialect=BetaUpstream()).encode(update))["session"]
     assert (session["max_response_output_tokens"], "reasoning" in session) == (100, False)
     session = json.loads(RealtimeCodec().encode(cmd.ConfigureSession(SETTINGS, "relay_1")))["session"]
     assert not {"max_output_tokens", "reasoning"} & session.keys()

@@ -53,7 +53,7 @@ class World:
         self.now = 0.0
         self.commands: list[cmd.Command] = []
         self.listeners: list[Callable[[cmd.Command], None]] = []
-        self.upstream_codec, self.device_codec = RealtimeCodec(), DeviceCodec(options)
+        self.upstream_codec, self.device_codec = RealtimeCodec(), DeviceCodec()
         self.one_response_at_a_time = one_response_at_a_time
         # the playout
         self.clip_bytes: dict[Key, int] = {}

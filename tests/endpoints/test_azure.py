@@ -9,7 +9,7 @@ from openai.types.realtime import RealtimeSessionCreateRequestParam
 from pydantic import TypeAdapter
 
 from relay import tool
-from relay.state import RELAY
+from relay.app.context import UPSTREAM
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.support.contracts import AZURE_KEY, SESSION_PATH, contracts
 from tests.support.relay_server import DeviceClient, running_relay
@@ -127,7 +127,7 @@ async def test_every_failure_is_told_without_key_or_raw_body(script: Script, sta
 
 
 async def test_a_slow_azure_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.endpoints.azure.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("relay.upstreams.clients.azure_sessions.TIMEOUT_S", 0.2)
     async with contracts(azure_deployment=DEPLOYMENT) as stage:
         stage.provider.script = Script(hang=True)
         assert (await stage.post(SESSION_PATH))[0] == 504
@@ -202,7 +202,7 @@ async def test_a_device_talks_through_azure_with_a_key() -> None:
         ) as relay,
         asyncio.timeout(TIMEOUT_S),
     ):
-        assert relay.app[RELAY].upstream.kind == "azure"
+        assert relay.app[UPSTREAM].endpoint.kind == "azure"
         async with await DeviceClient.connect(relay.ws()) as client:
             await client.expect("AIConnected")
         dialled = provider.seen[0]

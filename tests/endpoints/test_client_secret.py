@@ -9,10 +9,10 @@ from aiohttp import web
 from openai.types.realtime import ClientSecretCreateResponse
 from pydantic import TypeAdapter
 
-from relay.endpoints.client_secret import ClientSecretRequest, create_client_secret
-from relay.endpoints.navai import NavaiOptions, NavaiPaths, add_routes, client_secret_handler
+from relay.endpoints.navai import NavaiOptions, NavaiPaths, add_routes, client_secret_handler, create_client_secret
 from relay.errors import AccessDenied, ConfigError, NotConfigured, UpstreamError, UpstreamTimeout
 from relay.toolkit.registry import ToolRegistry
+from relay.upstreams.clients.openai_secrets import ClientSecretRequest, session_of
 from tests.support.contracts import BACKEND_KEY, SECRET_PATH, contracts, navai_env
 from tests.support.relay_server import serve_app
 from tests.support.scripted_provider import SECRET, Script, ScriptedProvider, scripted_provider
@@ -24,8 +24,6 @@ REQUEST_KEY = "sk-request-0002"
 
 
 def test_the_scripted_answer_has_the_shape_of_the_official_types() -> None:
-    from relay.endpoints.client_secret import session_of
-
     assert ClientSecretCreateResponse.model_validate(SECRET).value == "ek_test_123"
     from openai.types.realtime import RealtimeSessionCreateRequestParam
 

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from relay.endpoints.navai_options import NavaiOptions
-from relay.server import ROUTES
+from relay.navai_options import NavaiOptions
+from relay.routes import all_routes
 from tests.support.raw_requests import Answer, ask, head
 from tests.support.relay_server import RunningRelay, running_relay
 
 ADMIN_KEY = "an-admin-key-of-24-chars"
 WITHOUT_BODY = {"/logout", "/v1/realtime/calls", "/v1/realtime/translations/client_secrets"}
 SECRETS = "/v1/realtime/client_secrets"
-JSON_ROUTES = [row.path for row in ROUTES if row.method == "POST" and row.path not in WITHOUT_BODY]
+JSON_ROUTES = [row.path for row in all_routes() if row.method == "POST" and row.path not in WITHOUT_BODY]
 
 USUAL = b'{"session": {' + b",".join(b'"%d": 1' % n for n in range(9_900)) + b"}}"
 """Nearly as many members as a body may have: what it costs, no hostile one may exceed by much."""

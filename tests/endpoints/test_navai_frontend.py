@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from relay import tool
 from relay.endpoints.navai import add_routes
-from relay.endpoints.navai_options import NavaiOptions
+from relay.navai_options import NavaiOptions
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.support.npm import FOLDER, NODE, install
 

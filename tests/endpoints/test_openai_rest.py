@@ -187,7 +187,7 @@ async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path
             with pytest.raises(InvalidStatus) as refused:
                 await connect(relay.ws(path), additional_headers=bearer)
             assert refused.value.response.status_code == 503
-        await relay.state.all_gone.wait()
+        await relay.sessions.all_gone.wait()
         async with connect(relay.ws(path), additional_headers=bearer) as connection:
             session = await upstream.accept()
             if path == "/ws":
@@ -195,7 +195,7 @@ async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path
             else:
                 await session.emit({"type": "session.created", "session": {"type": "realtime"}})
             assert await connection.recv()
-        await relay.state.all_gone.wait()
+        await relay.sessions.all_gone.wait()
         with pytest.raises(InvalidStatus) as refused:
             await connect(relay.ws(path), additional_headers=bearer)
         assert refused.value.response.status_code == 401
@@ -209,7 +209,7 @@ async def test_nor_by_an_upstream_that_is_not_there(path: str) -> None:
         for _ in range(2):
             async with connect(relay.ws(path), additional_headers=page) as connection:
                 assert "error" in str(await connection.recv())
-            await relay.state.all_gone.wait()
+            await relay.sessions.all_gone.wait()
 
 
 async def test_one_secret_opens_one_session_however_many_try_at_once() -> None:

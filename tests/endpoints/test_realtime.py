@@ -17,6 +17,7 @@ from websockets.http11 import Response
 
 from relay import ToolContext, tool
 from relay.admission import Admission
+from relay.app.context import AUTHENTICATOR, reload_access
 from relay.auth.keyring import Keyring
 from relay.config import Settings
 from relay.testing import ScriptedSession, ScriptedUpstream
@@ -269,7 +270,7 @@ async def test_a_refused_dial_is_an_http_status(upstream_says: int, client_sees:
         error = json.loads(refused.value.response.body)["error"]
         assert error["code"] == "upstream_refused"
         assert "sk-secret" not in error["message"]
-        assert relay.state.sessions == {}
+        assert relay.sessions.alive == {}
 
 
 async def test_a_page_is_accepted_and_told() -> None:
@@ -326,7 +327,7 @@ async def test_a_client_that_leaves_frees_everything_within_two_seconds() -> Non
         async with asyncio.timeout(2):
             await upstream.closed.wait()
             await stopped.wait()
-            await relay.state.all_gone.wait()
+            await relay.sessions.all_gone.wait()
 
 
 async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
@@ -343,7 +344,7 @@ async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
         await dialled.wait()
         writer.transport.abort()
         async with asyncio.timeout(2):
-            await relay.state.all_gone.wait()
+            await relay.sessions.all_gone.wait()
         gate.set()
 
 
@@ -354,13 +355,13 @@ async def test_a_key_that_is_revoked_while_its_session_waits_for_its_turn_opens_
 
         async def revoked_meanwhile(door: Admission) -> None:
             await turn(door)
-            relay.state.auth.keys = Keyring()
+            relay.app[AUTHENTICATOR].keys = Keyring()
 
         monkeypatch.setattr(Admission, "turn", revoked_meanwhile)
         with pytest.raises(InvalidStatus) as refused:
             await connect(relay.ws(path), additional_headers={"Authorization": f"Bearer {KEY}"})
         assert refused.value.response.status_code == 401
-        assert not relay.state.sessions
+        assert not relay.sessions.alive
     assert upstream.handshakes == 0
 
 
@@ -368,7 +369,7 @@ async def test_a_key_that_is_revoked_while_its_session_waits_for_its_turn_opens_
 async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
     ends_by: str, status: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr("relay.state.DRAIN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("relay.app.sessions.DRAIN_TIMEOUT_S", 0.1)
     gate, dialled = asyncio.Event(), asyncio.Event()
 
     async def slow(connection: Any, request: Any) -> None:
@@ -387,9 +388,9 @@ async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
         await dialled.wait()
         if ends_by == "key":
             monkeypatch.setattr(Settings, "reread", lambda own: own.model_copy(update={"api_keys": ()}))
-            relay.state.reload_access()
+            reload_access(relay.app)
         else:
-            await relay.state.drain()
+            await relay.sessions.drain()
         gate.set()
         with pytest.raises(InvalidStatus) as refused:
             await client
@@ -397,13 +398,13 @@ async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
         session = await upstream.accept()
         async with asyncio.timeout(2):
             await session.closed.wait()
-        assert not relay.state.sessions
+        assert not relay.sessions.alive
 
 
 async def test_shutting_down_says_goodbye_with_1001() -> None:
     async with between() as (client, upstream, relay):
         await ready(client, upstream)
-        await relay.state.drain()
+        await relay.sessions.drain()
         await client.connection.wait_closed()
         assert client.connection.close_code == 1001
         with pytest.raises(InvalidStatus) as refused:
@@ -423,10 +424,10 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_then_c
         await ready(client, upstream)
         client.connection.transport.pause_reading()
         delta = '{"type":"response.output_audio.delta","event_id":"e","delta":"' + "A" * 60_000 + '"}'
-        [live] = relay.state.sessions.values()
+        [live] = relay.sessions.alive.values()
         talking = asyncio.create_task(emit_for_ever(upstream, delta))
         async with asyncio.timeout(5):
-            await relay.state.all_gone.wait()
+            await relay.sessions.all_gone.wait()
         assert live.client.unsent_bytes < 4 * 1024 * 1024
         talking.cancel()
         client.connection.transport.abort()

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from relay import server
 from relay.auth.access import Access
+from relay.routes import all_routes
 from tests.proxies.raw_http import UPGRADE, Headers, request_bytes
 
 KEY = "relay-key-0123456789abcdef"
@@ -16,7 +16,7 @@ NOWHERE = "ws://127.0.0.1:9/"
 def routes(access: Access, *, with_upgrades: bool = True) -> list[tuple[str, str, Headers]]:
     """Every route of the relay with that access: method, path, and the headers of an upgrade where there is one."""
     found: list[tuple[str, str, Headers]] = []
-    for route in server.ROUTES:
+    for route in all_routes():
         path = route.path.replace("{name}", "20261121T063847Z-rs_1").replace("{file}", "user.flac")
         if route.access is access:
             found.append((route.method, path, []))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.app.context import AUTHENTICATOR
 from relay.auth.access import Access
 from relay.auth.local_peer import ESTABLISHED, ROOT, Ends, LocalPeers, Lookup, Owner, by_proc, by_sock_diag
 from tests.proxies.reverse_proxies import ADDRESS, KINDS, forwarding_proxy, require_proxies
@@ -83,7 +84,7 @@ async def test_a_request_whose_client_is_gone_reaches_no_handler(
         running_relay(NOWHERE) as relay,
         forwarding_proxy(tmp_path, kind, {"nginx": "Host", "haproxy": "server alone"}[kind], relay.port) as proxy,
     ):
-        relay.state.auth.local_peers = LocalPeers(last_moment, is_slow=True)
+        relay.app[AUTHENTICATOR].local_peers = LocalPeers(last_moment, is_slow=True)
         for n_sent, request in enumerate(requests, start=1):
             with socket.create_connection((ADDRESS, proxy.port)) as client:
                 last_moment.leave = lambda client=client: leave(client)

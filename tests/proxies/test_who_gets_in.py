@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from relay import server
 from relay.auth.access import Access
+from relay.routes import all_routes
 from tests.proxies.raw_http import ask, request_bytes
 from tests.proxies.reverse_proxies import (
     FORWARDING,
@@ -50,10 +50,10 @@ def claims_to_be_near(relay_port: int) -> list[tuple[str, str | None]]:
 
 def test_the_table_holds_all_routes_that_are_not_open() -> None:
     client, admin = routes(Access.CLIENT), routes(Access.ADMIN)
-    n_upgrades = sum(route.websocket is not None for route in server.ROUTES)
-    n_open = sum(route.access is Access.OPEN for route in server.ROUTES)
+    n_upgrades = sum(route.websocket is not None for route in all_routes())
+    n_open = sum(route.access is Access.OPEN for route in all_routes())
     n_heads = sum(method == "HEAD" for method, _, _ in client)
-    assert len(client) + len(admin) == len(server.ROUTES) - n_open + n_upgrades + n_heads
+    assert len(client) + len(admin) == len(all_routes()) - n_open + n_upgrades + n_heads
     assert n_upgrades == 5
 
 

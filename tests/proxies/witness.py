@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from relay import server
 from relay.auth.access import Access
 from relay.auth.authenticator import Authenticator
 from relay.core.policy import Principal
 from relay.endpoints.pages import is_upgrade
 from relay.errors import AccessDenied
+from relay.routes import all_routes
 
 TIMEOUT_S = 10.0
 
@@ -51,15 +51,15 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Witness:
 
         return let_in
 
-    routes = tuple(
+    witnessed = tuple(
         replace(
             route,
             handler=handler(route.access),
             websocket=(route.websocket[0], handler(route.websocket[0])) if route.websocket else None,
         )
-        for route in server.ROUTES
+        for route in all_routes()
     )
-    monkeypatch.setattr(server, "ROUTES", routes)
+    monkeypatch.setattr("relay.server.all_routes", lambda: witnessed)
     admit = Authenticator.admit
 
     async def judge(self: Authenticator, request: web.Request, access: Access, *rest: Any) -> Principal:

@@ -119,7 +119,7 @@ async def test_a_recording_that_waits_for_consent_keeps_no_audio(tmp_path: Path)
     session.recorder.sent(bytes(960), 100.1)
     session.recorder.flush()
     session.feed(ev.Consent(True))
-    service.close(session.recorder)
+    service.close(session.session_id)
     session.feed(microphone(20))
     await service.stop()
     consent, end = lines_of(tmp_path)
@@ -139,7 +139,7 @@ async def test_consent_can_be_taken_back_after_the_bound_was_reached(
     session.feed(*[microphone(1000)] * 20)
     assert "has reached 0.1 MB" in caplog.text
     session.feed(ev.Consent(False))
-    service.close(session.recorder)
+    service.close(session.session_id)
     await service.stop()
     assert all_recordings(tmp_path) == []
 
@@ -163,7 +163,7 @@ async def test_consent_can_be_taken_back_after_the_recorder_failed(
     (folder,) = all_recordings(tmp_path)
     assert is_live(folder)
     session.feed(ev.Consent(False))
-    service.close(session.recorder)
+    service.close(session.session_id)
     await service.stop()
     assert all_recordings(tmp_path) == []
 
@@ -175,7 +175,7 @@ async def test_a_realtime_client_can_take_its_consent_back(tmp_path: Path) -> No
     recorder.flush()
     recorder.event(ClientSaid({"type": CONSENT, "granted": False}), 10.1, ())
     recorder.event(ClientSaid({"type": "input_audio_buffer.clear"}), 10.2, ())
-    service.close(recorder)
+    service.close("rs_1")
     await service.stop()
     assert all_recordings(tmp_path) == []
 
@@ -190,7 +190,7 @@ async def test_consent_that_comes_late_leaves_the_formats_of_an_earlier_hello(tm
         ev.Hello(("input", "output"), input=PCMU, output=PCMU),
     )
     session.feed(bytes(160), ev.Consent(True), bytes(160))
-    service.close(session.recorder)
+    service.close(session.session_id)
     await written(service)
     (folder,) = all_recordings(tmp_path)
     header = Recording(folder).header

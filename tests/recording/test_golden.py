@@ -16,7 +16,7 @@ from relay.recording.folder import SENT_AUDIO
 from relay.recording.reader import Recording
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
-from relay.wire.device import DeviceCodec
+from relay.session.device.playout_transcoder import PlayoutTranscoder
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = sorted(path for path in (ROOT / "recordings" / "golden").iterdir() if path.is_dir())
@@ -58,14 +58,14 @@ def test_one_changed_byte_of_what_was_sent_is_found(tmp_path: Path) -> None:
 
 
 def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    to_client = DeviceCodec.use
+    use = PlayoutTranscoder.use
 
-    def louder(self: DeviceCodec, options: object) -> None:
-        to_client(self, options)  # type: ignore[arg-type]
-        feed = self.to_client
-        self.to_client = lambda chunk: bytes(feed(chunk)[:-1]) + b"\x01"
+    def louder(self: PlayoutTranscoder, options: object) -> None:
+        use(self, options)  # type: ignore[arg-type]
+        convert = self.convert
+        self.convert = lambda chunk: bytes(convert(chunk)[:-1]) + b"\x01"
 
-    monkeypatch.setattr(DeviceCodec, "use", louder)
+    monkeypatch.setattr(PlayoutTranscoder, "use", louder)
     difference = verify(Recording(of("plain-turn"))).difference
     assert isinstance(difference, Difference)
     assert difference.recorded is None

@@ -188,7 +188,7 @@ async def test_a_full_disk_marks_a_gap_and_the_recording_goes_on(
     await handed_over()
     full = False
     session.feed(microphone(20), ev.Bye())
-    service.close(session.recorder)
+    service.close(session.session_id)
     await service.stop()
     (folder,) = all_recordings(tmp_path)
     lines = lines_of(tmp_path)
@@ -214,7 +214,7 @@ async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
         session.recorder.flush()
     assert "the disk is too slow" in caplog.text
     hung.set()
-    service.close(session.recorder)
+    service.close(session.session_id)
     await service.stop()
     (folder,) = all_recordings(tmp_path)
     assert sum(line.records for line in lines_of(tmp_path) if isinstance(line, Gap)) >= 40
@@ -249,7 +249,7 @@ async def test_at_full_speed_one_recording_has_gaps_and_the_others_have_none(
             other.recorder.flush()
     disk_works.set()
     for session in (greedy, *others):
-        service.close(session.recorder)
+        service.close(session.session_id)
     await service.stop()
     *other_ones, greedy_one = map(Recording, all_recordings(tmp_path))
     lines = [entry.line for entry in greedy_one.entries() if not isinstance(entry.line, End)]
@@ -270,7 +270,7 @@ async def test_the_end_is_written_also_where_no_more_may_wait(tmp_path: Path) ->
     waits = threading.Event()
     service.writer.do(lambda: (waits.wait(20), None)[1])
     session.feed(*[microphone(1000)] * 9)  # takes all that it may have
-    service.close(session.recorder)
+    service.close(session.session_id)
     waits.set()
     await service.stop()
     end = lines_of(tmp_path)[-1]

@@ -40,6 +40,7 @@ from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import SpeechDelta
 from relay.wire.beta import BetaClient, BetaUpstream
+from relay.wire.device import DeviceCodec
 from relay.wire.elevenlabs import VoiceOutput
 from relay.wire.front import AUDIO_DELTA, FrontCodec
 from relay.wire.realtime import RealtimeCodec
@@ -276,7 +277,7 @@ class DeviceEnds(RecordedEnds):
         self.writes = has_voice
         self.voice: SilentVoice | None = None
         self.runtime = DeviceRuntime(
-            self.core, self.client, RealtimeCodec(), self._dial, SlowTools(),
+            self.core, self.client, DeviceCodec(), RealtimeCodec(), self._dial, SlowTools(),
             recorder=self.recorder, voice=self._new_voice if has_voice else None, max_queued_ms=6000,
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ async def test_what_is_recorded_with_an_event_that_was_searched_is_searched_as_w
         raise ValueError("failed: pw/0123-abcdef-4567")
     except ValueError:
         recorder.event(event, 10.1, None)
-    service.close(recorder)
+    service.close("rs_1")
     await service.stop()
     (folder,) = all_recordings(tmp_path)
     journal = (folder / "journal.jsonl").read_bytes()
@@ -135,7 +135,7 @@ async def test_a_recording_at_its_bound_is_locked_until_its_session_ends(tmp_pat
     await written(service)
     (folder,) = all_recordings(tmp_path)
     assert is_live(folder)
-    service.close(session.recorder)
+    service.close(session.session_id)
     await service.stop()
     assert not is_live(folder)
 
@@ -145,7 +145,7 @@ async def test_a_realtime_session_s_recording_has_the_same_bound(tmp_path: Path)
     recorder = realtime_recorder(service)
     for number in range(100):
         recorder.event(ClientSaid({"type": "conversation.item.create", "n": number, "text": "x" * 20_000}), 10.0, ())
-    service.close(recorder)
+    service.close("rs_1")
     await service.stop()
     (folder,) = all_recordings(tmp_path)
     assert (folder / "journal.jsonl").read_bytes().count(b"RELAY_RECORDING_MAX_MB") == 1
@@ -168,7 +168,7 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     session.feed(ev.SessionCreated(), ev.SessionUpdated(), microphone(20))
     session.recorder.flush()
     session.feed(microphone(20))
-    service.close(session.recorder)
+    service.close(session.session_id)
     await service.stop()
     assert caplog.text.count("ends early") == 1
     (folder,) = all_recordings(tmp_path)
@@ -188,7 +188,7 @@ async def test_what_cannot_be_written_down_at_the_end_leaves_the_rest_whole(
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
     session.feed(microphone(20), ev.SessionCreated())
-    service.close(session.recorder)
+    service.close(session.session_id)
     await service.stop()
     assert caplog.text.count("ends early") == 1
     assert [type(line) for line in lines_of(tmp_path)] == [InputAudio, End]

@@ -19,6 +19,7 @@ from relay.peers.upstream import UpstreamSocket
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_ledger import MediaLedger
 from relay.testing import FakeClock
+from relay.wire.append import APPEND
 
 
 class Stage:
@@ -33,7 +34,7 @@ class Stage:
             client, *device_allowance(input_, clock()), message_allowance(clock()), lambda event: None, clock
         )
         options = DeviceOptions(input_, output)
-        self.uplink = DeviceUplink(self.ledger, upstream, throttle, clock, None, options, lambda event: None)
+        self.uplink = DeviceUplink(self.ledger, upstream, throttle, clock, None, options, APPEND, lambda event: None)
         self.uplink.execute(cmd.SetInputGate("open"))
 
     def _append(self, message: object) -> None:

@@ -20,6 +20,7 @@ import pytest
 import soundfile
 
 from relay import load_tools
+from relay.app.context import SESSION_FACTORY
 from relay.core.realtime_events import PassDown, TellClient
 from tests.local_engine.engine_stage import running_engine
 from tests.support.npm import NODE
@@ -188,7 +189,7 @@ class Watch:
 
     def __init__(self, relay: RunningRelay) -> None:
         self.events: list[Obj] = []
-        relay.state.observer = self
+        relay.app[SESSION_FACTORY].observer = self
 
     def __call__(self, event: Any, now: float, commands: Sequence[Any]) -> None:
         for command in commands:

@@ -70,7 +70,7 @@ class Script:
 
 def check_told(commands: Sequence[cmd.Command]) -> None:
     """Hold what a device client would be told against the schema of the protocol."""
-    codec = DeviceCodec(DeviceOptions())
+    codec = DeviceCodec()
     for command in commands:
         if type(command) in TOLD:
             check(json.loads(codec.encode(command)), "toClient")  # type: ignore[arg-type]

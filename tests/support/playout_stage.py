@@ -57,7 +57,7 @@ class Stage:
         self.options = DeviceOptions(output, output, max_ahead_ms, half_duplex)
         self.playout = PlayoutQueue(
             self.socket,  # type: ignore[arg-type]
-            DeviceCodec(self.options),
+            DeviceCodec(),
             self.options,
             self.events.append,
             self.loop.time,

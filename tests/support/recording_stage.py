@@ -58,6 +58,7 @@ class RecordedSession:
 
     def __init__(self, service: RecordingService, session_id: str = "rs_1", principal: Principal | None = None) -> None:
         self.now = 100.0
+        self.session_id = session_id
         beginning = Beginning(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
         self.rules = ReplayedSession(beginning)
         recorder = service.open(beginning, lambda: 1e6)

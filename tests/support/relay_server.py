@@ -11,12 +11,13 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from relay.app.context import SESSIONS, SETTINGS
 from relay.app.serving import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
+from relay.app.sessions import SessionRegistry
 from relay.auth.admin_login import write_code
 from relay.config import Settings
-from relay.endpoints.navai_options import NavaiOptions
+from relay.navai_options import NavaiOptions
 from relay.server import create_app
-from relay.state import RELAY, RelayState
 from relay.toolkit.registry import ToolRegistry
 from tests.support.device_schema import check
 
@@ -25,15 +26,15 @@ TIMEOUT_S = 10.0
 
 
 class RunningRelay:
-    """Where a relay listens, and its insides."""
+    """Where a relay listens, and its parts."""
 
     def __init__(self, app: web.Application, port: int) -> None:
         self.app = app
         self.port = port
 
     @property
-    def state(self) -> RelayState:
-        return self.app[RELAY]
+    def sessions(self) -> SessionRegistry:
+        return self.app[SESSIONS]
 
     def ws(self, path: str = "/") -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
@@ -74,7 +75,7 @@ async def running_relay(
 @asynccontextmanager
 async def serve_app(app: web.Application) -> AsyncIterator[int]:
     """An application on a free port, which is given."""
-    runner = RelayRunner(app) if RELAY in app else web.AppRunner(app, shutdown_timeout=2, access_log=None)
+    runner = RelayRunner(app) if SESSIONS in app else web.AppRunner(app, shutdown_timeout=2, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -85,7 +86,7 @@ async def serve_app(app: web.Application) -> AsyncIterator[int]:
 
 def console_link(relay: RunningRelay) -> str:
     """The link that `relay console` prints for a relay."""
-    return f"{relay.http('/login')}#code={write_code(relay.state.settings.state_dir, time.time())}"
+    return f"{relay.http('/login')}#code={write_code(relay.app[SETTINGS].state_dir, time.time())}"
 
 
 class DeviceClient:

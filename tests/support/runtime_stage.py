@@ -19,11 +19,14 @@ from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
+from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.session.realtime.session import RealtimeSession
+from relay.upstreams.dialect import UpstreamCodec
+from relay.wire.device import DeviceCodec
 from relay.wire.front import FrontCodec
 from relay.wire.realtime import RealtimeCodec
 
@@ -140,10 +143,10 @@ class TwoEnds:
         for message in messages:
             self._take(self.client, self.client_transport, WSMsgType.TEXT, _encoded(message))
 
-    def hear(self, *events: dict[str, Any] | bytes) -> None:
+    def hear(self, *events: dict[str, Any] | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
         """Events of the upstream's."""
         for event in events:
-            self._take(self.upstream, self.upstream_transport, WSMsgType.TEXT, _encoded(event))
+            self._take(self.upstream, self.upstream_transport, kind, _encoded(event))
 
     def _take(self, socket: MessageListener, transport: Transport, kind: WSMsgType, message: bytes) -> None:
         socket.on_ws_frame(transport, _make_test_ws_frame(kind, message, True, False))  # type: ignore[arg-type]
@@ -165,7 +168,14 @@ class RuntimeStage(TwoEnds):
     """A device's session."""
 
     def __init__(
-        self, rate_hz: int = 24_000, *, tools: Any = None, speech: SpeechRules | None = None, **options: Any
+        self,
+        rate_hz: int = 24_000,
+        *,
+        tools: Any = None,
+        speech: SpeechRules | None = None,
+        client_codec: ClientCodec | None = None,
+        upstream_codec: UpstreamCodec | None = None,
+        **options: Any,
     ) -> None:
         """`speech`: an external voice speaks, by these rules."""
         super().__init__()
@@ -181,7 +191,15 @@ class RuntimeStage(TwoEnds):
             speech=speech,
         )
         self.recorder: ListRecorder = options.setdefault("recorder", ListRecorder())
-        self.runtime = DeviceRuntime(self.core, self.client, RealtimeCodec(), self._dial, tools or NoTools(), **options)
+        self.runtime = DeviceRuntime(
+            self.core,
+            self.client,
+            client_codec or DeviceCodec(),
+            upstream_codec or RealtimeCodec(),
+            self._dial,
+            tools or NoTools(),
+            **options,
+        )
 
     def ready(self) -> "RuntimeStage":
         """The upstream takes the session's configuration."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU, AudioFormat
+from audio.formats import PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import DeviceOptions, SessionConfig, ToolSpec, TurnDetection, Usage
@@ -18,8 +18,8 @@ from tests.support.device_schema import check
 Obj = dict[str, Any]
 
 
-def codec(input_: AudioFormat = PCM16_16K, output: AudioFormat = PCM16_16K) -> DeviceCodec:
-    return DeviceCodec(DeviceOptions(input_, output))
+def codec() -> DeviceCodec:
+    return DeviceCodec()
 
 
 def decoded(message: object) -> ev.ClientEvent:
@@ -390,41 +390,3 @@ def test_a_tools_word_that_no_frame_can_carry_is_mended() -> None:
 @pytest.mark.parametrize("text", ["", "nine", "{", '"\\ud800"', "1e999", "NaN"])
 def test_an_output_that_is_no_json_is_told_as_the_text_it_is(text: str) -> None:
     assert encoded(cmd.TellTool("call_1", "clock", "done", 5, output=text))["output"] == text
-
-
-# -- audio ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("fmt", [PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, PCMA], ids=str)
-def test_a_second_of_the_upstream_is_a_second_for_the_client(fmt: AudioFormat) -> None:
-    one = codec(output=fmt)
-    heard_bytes = sum(len(one.to_client(bytes(20 * one.options.upstream_output.bytes_per_ms))) for _ in range(50))
-    heard_ms = (heard_bytes + len(one.end_item())) / fmt.bytes_per_ms
-    assert abs(heard_ms - 1000) <= 2
-
-
-@pytest.mark.parametrize("fmt", [PCM16_24K, PCMU, PCMA], ids=str)
-def test_formats_that_agree_are_not_copied(fmt: AudioFormat) -> None:
-    one = codec(fmt, fmt)
-    chunk = bytes(range(200))
-    assert one.to_client(chunk) is chunk
-    assert one.end_item() == b""
-
-
-def test_mixed_formats_are_transcoded_by_direction() -> None:
-    one = codec(input_=PCMU, output=PCM16_16K)
-    assert (one.options.upstream_input, one.options.upstream_output) == (PCMU, PCM16_24K)
-    assert len(one.to_client(bytes(480 * 2)) + one.end_item()) == pytest.approx(320 * 2, abs=80)
-
-
-def test_nothing_of_an_item_that_was_cut_or_ended_sounds_in_the_next() -> None:
-    loud, quiet = b"\xff\x7f" * 480, bytes(960)
-    fresh = codec().to_client(quiet)
-    cut = codec()
-    cut.to_client(loud)
-    cut.drop_item()
-    assert cut.to_client(quiet) == fresh
-    ended = codec()
-    ended.to_client(loud)
-    ended.end_item()
-    assert ended.to_client(quiet) == fresh

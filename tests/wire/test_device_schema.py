@@ -30,7 +30,7 @@ def fields_of(name: str) -> set[str]:
 
 
 def codec() -> DeviceCodec:
-    return DeviceCodec(DeviceOptions())
+    return DeviceCodec()
 
 
 # -- the schema itself ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from relay.session.common.media_types import DeltaFrame
 from relay.session.realtime.session import RealtimeSession
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append
-from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
+from relay.wire.realtime import RealtimeCodec
 from tests.support.media import InputAudio, Media, deltas_and_events
 from tests.support.realtime_stage import CLOCK, DICE
 
@@ -85,7 +85,7 @@ class Fuzz:
         client, upstream = self.source.choice([(False, False), (True, False), (False, True), (True, True)])
         self.client_dialect, self.upstream_dialect = ("beta" if beta else "ga" for beta in (client, upstream))
         self.codec = FrontCodec(BetaClient() if client else None, BetaUpstream() if upstream else None)
-        self.device_codec = BetaRealtimeCodec() if upstream else RealtimeCodec()
+        self.device_codec = RealtimeCodec(dialect=BetaUpstream()) if upstream else RealtimeCodec()
         self.policy = self.source.choice(POLICIES)
         principal = Principal(policy=Policy(realtime=self.policy))
         self.session = RealtimeSession("rs_1", principal, (CLOCK, DICE), lambda: str(next(numbers)))
@@ -252,5 +252,5 @@ def test_the_largest_frames_take_bounded_time(raw: bytes, beta: bool) -> None:
             codec.pass_down(told.raw)
         elif isinstance(told, DeltaFrame):
             codec.delta_to_client(bytes(told.raw), dict)
-    (BetaRealtimeCodec() if beta else RealtimeCodec()).decode(raw)
+    (RealtimeCodec(dialect=BetaUpstream()) if beta else RealtimeCodec()).decode(raw)
     assert time.process_time() - began < 2 * SLOWEST_S

@@ -16,9 +16,10 @@ from pydantic import BaseModel, TypeAdapter
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import UPSTREAM_PCM, AudioFormat, Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.protocols.openai.server_events import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, READERS, REQUEST_KEY, UNUSED
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import APPEND, MAX_ID_CHARS, decode_audio
-from relay.wire.realtime import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, REQUEST_KEY, RealtimeCodec
+from relay.wire.realtime import RealtimeCodec
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
 SERVER_EVENTS: tuple[type[BaseModel], ...] = get_args(get_args(RealtimeServerEvent)[0])
@@ -570,9 +571,7 @@ def test_every_event_of_the_protocol_is_either_read_or_known_to_be_of_no_use() -
 
     from openai.types.realtime import RealtimeServerEvent
 
-    from relay.wire.realtime import _READERS, _UNUSED
-
     union = get_args(RealtimeServerEvent)[0] if get_args(RealtimeServerEvent) else RealtimeServerEvent
     types = {get_args(member.model_fields["type"].annotation)[0] for member in get_args(union)}
-    assert types == _READERS.keys() | _UNUSED
-    assert not _READERS.keys() & _UNUSED
+    assert types == READERS.keys() | UNUSED
+    assert not READERS.keys() & UNUSED

@@ -12,9 +12,10 @@ from openai.types.realtime import RealtimeServerEvent
 
 from relay.core import events as ev
 from relay.core.values import Item, Usage
+from relay.protocols.openai.server_events import REQUEST_KEY
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import APPEND
-from relay.wire.realtime import REQUEST_KEY, RealtimeCodec
+from relay.wire.realtime import RealtimeCodec
 from relay.wire.realtime_server import ServerEvents, append_of
 
 CALL = Item("item_c", "function_call", status="completed", call_id="call_1", name="clock", arguments="{}")

@@ -6,19 +6,17 @@ from typing import Any
 
 import pytest
 
-from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import KnownSecrets
 from relay.core.realtime_events import UpstreamSaid
 from relay.core.redact import MASK
-from relay.core.values import DeviceOptions
 from relay.session.common.media_types import DeltaFrame
 from relay.wire.beta import BetaUpstream
 from relay.wire.device import DeviceCodec
 from relay.wire.elevenlabs import ElevenLabsCodec
 from relay.wire.front import FrontCodec
-from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec
+from relay.wire.realtime import RealtimeCodec
 from tests.support.media import deltas_and_events
 
 KEY = "sk-known-0123456789"
@@ -63,7 +61,7 @@ def test_a_type_that_is_no_text_is_searched_as_well(kind: Any) -> None:
     assert KEY.encode() not in bytes(said.raw)
 
 
-@pytest.mark.parametrize("codec", [RealtimeCodec(KNOWN), BetaRealtimeCodec(KNOWN)])
+@pytest.mark.parametrize("codec", [RealtimeCodec(KNOWN), RealtimeCodec(KNOWN, BetaUpstream())])
 def test_a_device_session_s_events_lose_it(codec: RealtimeCodec) -> None:
     event = codec.decode(frame(ERROR))
     assert isinstance(event, ev.UpstreamError)
@@ -71,7 +69,7 @@ def test_a_device_session_s_events_lose_it(codec: RealtimeCodec) -> None:
 
 
 def test_what_deltas_are_joined_to_loses_it_on_its_way_to_a_device() -> None:
-    codec = DeviceCodec(DeviceOptions(PCM16_24K, PCM16_24K), KNOWN)
+    codec = DeviceCodec(KNOWN)
     for message in (
         cmd.TellResponseEnd(f"say {KEY}", "completed", more=False),
         cmd.TellTranscript("assistant", "i1", 1, f"say {KEY}", final=True),

@@ -17,11 +17,11 @@ from relay.core import events as ev
 from relay.core.latency import TurnClock
 from relay.core.realtime_events import ClientSaid, Obj, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
+from relay.protocols.openai.server_events import read_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.texts import ItemTexts
-from relay.wire.realtime import RealtimeCodec
 
 
 class NormalizedEntry(NamedTuple):
@@ -69,7 +69,6 @@ class RealtimeNormalizer:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._options = recording.header.beginning.options
-        self._codec = RealtimeCodec()
         self._texts = ItemTexts()
         self._item_bytes: dict[str, int] = {}
         self._input_ends: list[int] = []  # bytes that had arrived …
@@ -169,7 +168,7 @@ class RealtimeNormalizer:
     # -- the model ----------------------------------------------------------------------------------------------------
 
     def _model(self, said: UpstreamSaid, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
-        event: Any = self._codec.decode(memoryview(said.raw))
+        event: Any = read_event(dict(parsed_event(said.raw)))
         own: list[Any] = []
         match event:
             case ev.SessionCreated() | ev.SessionUpdated():

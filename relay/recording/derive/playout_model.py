@@ -1,4 +1,4 @@
-"""The audio that a client was sent, made again from the commands: part by part, through today's codec.
+"""The audio that a client was sent, made again from the commands: part by part, through today's transcoder.
 
 When how much was sent depends on the clock and the network, and is in the journal. Its samples follow from the commands
 and the accepted audio, bit for bit on the same platform.
@@ -13,7 +13,7 @@ from relay.core import commands as cmd
 from relay.core.values import DeviceOptions
 from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
 from relay.session.common.media_types import PartKey
-from relay.wire.device import DeviceCodec
+from relay.session.device.playout_transcoder import PlayoutTranscoder
 
 
 class Piece(NamedTuple):
@@ -28,8 +28,8 @@ class ReconstructedPlayout:
 
     def __init__(self, options: DeviceOptions) -> None:
         self.options = options
-        self._open_part: PartKey | None = None  # the codec's filter may hold the end of its audio
-        self._codec = DeviceCodec(options)
+        self._open_part: PartKey | None = None  # the filter may hold the end of its audio
+        self._transcoder = PlayoutTranscoder(options)
         self._queue: deque[Piece] = deque()
 
     @property
@@ -43,9 +43,9 @@ class ReconstructedPlayout:
             self._carry_out(command)
         match line:
             case OutputAudio(item_id=item_id, discarded=False):
-                self._append(item_id, self._codec.to_client(samples))
+                self._append(item_id, self._transcoder.convert(samples))
             case SpeechAudio(discarded=False):  # an external voice speaks one part at a time
-                self._append(self.playing, self._codec.to_client(samples))
+                self._append(self.playing, self._transcoder.convert(samples))
             case _:
                 pass
 
@@ -71,17 +71,17 @@ class ReconstructedPlayout:
                 self._finish()
             case cmd.DropAudio():
                 self._queue.clear()
-                self._codec.drop_item()
+                self._transcoder.drop_part()
                 self._open_part = None
             case cmd.UseOptions(options):
                 self.options = options
-                self._codec.use(options)
+                self._transcoder.use(options)
             case _:
                 pass
 
     def _finish(self) -> None:
         if self._open_part is not None:
-            self._append(self.playing, self._codec.end_item())
+            self._append(self.playing, self._transcoder.end_part())
         self._open_part = None
 
     def _append(self, item_id: str, samples: Chunk) -> None:

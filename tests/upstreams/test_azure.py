@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.azure import AzureResource, azure_endpoint, is_azure_preview
+from relay.upstreams.azure import AzureResource, azure_endpoint, is_azure_preview
 
 ENDPOINT = "https://res.openai.azure.com"
 

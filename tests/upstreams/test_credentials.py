@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from relay.errors import ConfigError
-from relay.peers.credentials import (
+from relay.upstreams.credentials import (
     MAX_HUNG_FETCHES,
     Credential,
     TokenCredential,
@@ -91,7 +91,7 @@ async def test_one_that_hangs_is_given_up_and_does_not_pile_up() -> None:
 
 
 def test_a_callable_is_found_by_its_name() -> None:
-    assert load_token_source("tests.peers.test_credentials:raising", "RELAY_AZURE_TOKEN") is raising
+    assert load_token_source("tests.upstreams.test_credentials:raising", "RELAY_AZURE_TOKEN") is raising
     for name in ("no.such.module:x", "os:no_such_name", "os:sep"):
         with pytest.raises(ConfigError, match=f"RELAY_AZURE_TOKEN={name}"):
             load_token_source(name, "RELAY_AZURE_TOKEN")

@@ -1,16 +1,15 @@
-"""The external voices of the device sessions: what the settings say of them, checked, and the way to them."""
+"""The external voices of the device sessions: what the settings say of them, and how to connect to one."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, Self
+from typing import Self
 
-from aiohttp import web
-
+from relay.config import Settings
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Policy
 from relay.core.values import EXTERNAL_VOICE, SpeechRules
-from relay.endpoints.navai_options import NavaiOptions
 from relay.errors import ConfigError
+from relay.navai_options import NavaiOptions
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.peers.provider import ProviderClient
 from relay.wire.elevenlabs import VoiceOutput
@@ -22,8 +21,8 @@ _RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.
 
 
 @dataclass(frozen=True, slots=True)
-class Voices:
-    """What a device session can be spoken by besides the model; `rules` is None where there is nothing."""
+class ExternalVoices:
+    """The external voices that a device session may have; `rules` is None where there are none."""
 
     options: ElevenLabsOptions | None = None
     rules: SpeechRules | None = None
@@ -32,18 +31,12 @@ class Voices:
     """The external voices that policies name, by the policies' names."""
 
     @classmethod
-    def of(
-        cls,
-        navai: NavaiOptions,
-        mode: Literal["streaming", "final"],
-        fallback_voice: str | None,
-        by_policy: Mapping[str, str] | None = None,
-    ) -> Self:
+    def of(cls, navai: NavaiOptions, settings: Settings, by_policy: Mapping[str, str]) -> Self:
         """What the settings say, and the policies that name voices. Raises ConfigError with all that makes no sense."""
         if navai.elevenlabs_api_key is None:
             _refuse(
                 f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
-                for name, voice in (by_policy or {}).items()
+                for name, voice in by_policy.items()
             )
             return cls()
         given = {name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None}
@@ -59,7 +52,7 @@ class Voices:
             voice_settings=given,
         )
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
-        return cls(options, SpeechRules(mode, fallback_voice), default, dict(by_policy or {}))
+        return cls(options, SpeechRules(settings.voice_mode, settings.fallback_voice), default, by_policy)
 
     @property
     def default_voice(self) -> str | None:
@@ -73,10 +66,10 @@ class Voices:
             return rules
         return replace(rules, fallback_voice=policy.default_voice(rules.fallback_voice, kind="model"))
 
-    def way(
+    def connector(
         self, provider: ProviderClient, secrets: KnownSecrets = NO_SECRETS
     ) -> Callable[[Callable[[VoiceOutput], None]], ElevenLabsVoice] | None:
-        """What makes a session's connection to a voice."""
+        """Makes a session's connection to a voice; None where there is none."""
         options = self.options
         return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, secrets)
 
@@ -86,9 +79,8 @@ class Voices:
         named = {voice.removeprefix(EXTERNAL_VOICE): f"policies.{name}.voice" for name, voice in self.by_policy.items()}
         return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
 
-    @property
-    def lines(self) -> list[str]:
-        """What the start says about them."""
+    def describe(self) -> list[str]:
+        """What the start-up log says of them."""
         who = {} if self.default is None else {"": EXTERNAL_VOICE + self.default}
         who |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
         if self.options is None or self.rules is None or not who:
@@ -102,7 +94,3 @@ def _refuse(problems: Iterable[str]) -> None:
     found = list(problems)
     if found:
         raise ConfigError("\n".join(found))
-
-
-VOICES = web.AppKey("voices", Voices)
-"""The voices of this relay's device sessions."""

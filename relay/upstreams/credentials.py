@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from relay.callbacks import ignore
 from relay.errors import ConfigError, UpstreamError
 
 TOKEN_TIMEOUT_S = 10.0
@@ -47,7 +48,7 @@ class TokenCredential:
         self,
         source: TokenSource,
         timeout_s: float = TOKEN_TIMEOUT_S,
-        on_token: Callable[[str], None] = lambda token: None,
+        on_token: Callable[[str], None] = ignore,
     ) -> None:
         """`on_token` is told of each token before it is used."""
         self._source = source

@@ -14,7 +14,7 @@ from typing import Literal, cast
 from relay.auth.origins import host_in
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
-from relay.target import is_url
+from relay.upstreams.endpoint import is_url
 
 DEFAULT_MODEL = "gpt-realtime"
 DEFAULT_VOICE = "marin"

@@ -1,0 +1,198 @@
+"""The parts of one relay, each under its own key in the application; handlers take the parts that they need.
+
+`install` builds them from the settings, and the application starts and stops them. `reload` reads keys, policies and
+tools again.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from relay import __version__
+from relay.admission import Admission
+from relay.app.session_factory import SessionFactory
+from relay.app.sessions import SessionRegistry
+from relay.app.toolbox import ToolBox, mcp_servers
+from relay.auth.admin_login import AdminLogins
+from relay.auth.authenticator import Authenticator, counted
+from relay.auth.client_secrets import ClientSecrets
+from relay.auth.refusals import RefusalLog
+from relay.config import Settings
+from relay.core.known_secrets import KnownSecrets
+from relay.descriptors import Descriptors
+from relay.errors import ConfigError
+from relay.exposed_files import exposed_files
+from relay.navai_options import NavaiOptions
+from relay.peers.client_socket import Keepalive
+from relay.peers.provider import ProviderClient
+from relay.policies import Policies
+from relay.recording.service import RecordingService
+from relay.secret_values import secret_values
+from relay.spending import Spending
+from relay.toolkit.registry import ToolRegistry
+from relay.upstreams.clients.azure_sessions import AzureSessions
+from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
+from relay.upstreams.clients.external_voices import ExternalVoices
+
+SETTINGS = web.AppKey("settings", Settings)
+KNOWN_SECRETS = web.AppKey("known_secrets", KnownSecrets)
+"""What is redacted from everything that leaves the relay, except from the upstream's deltas."""
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+LOGINS = web.AppKey("logins", AdminLogins)
+CLIENT_SECRETS = web.AppKey("client_secrets", ClientSecrets)
+ADMISSION = web.AppKey("admission", Admission)
+SPENDING = web.AppKey("spending", Spending)
+REFUSALS = web.AppKey("refusals", RefusalLog)
+TOOLS = web.AppKey("tools", ToolBox)
+UPSTREAM = web.AppKey("upstream", UpstreamConnector)
+PROVIDER = web.AppKey("provider", ProviderClient)
+AZURE_SESSIONS = web.AppKey("azure_sessions", AzureSessions)
+"""Missing where no Azure resource is configured."""
+VOICES = web.AppKey("voices", ExternalVoices)
+RECORDINGS = web.AppKey("recordings", RecordingService)
+SESSIONS = web.AppKey("sessions", SessionRegistry)
+SESSION_FACTORY = web.AppKey("session_factory", SessionFactory)
+KEEPALIVE = web.AppKey("keepalive", Keepalive)
+
+_log = logging.getLogger("relay")
+
+
+def install(app: web.Application, settings: Settings, registry: ToolRegistry | None, navai: NavaiOptions) -> None:
+    """Build the parts that the settings describe. Nothing is started; no tool is loaded yet unless it is given.
+
+    Raises ConfigError, ToolError.
+    """
+    servers = mcp_servers(settings)
+    known = KnownSecrets((*secret_values(settings, servers), navai.openai_api_key, navai.elevenlabs_api_key))
+    app[SETTINGS], app[KNOWN_SECRETS] = settings, known
+    app[TOOLS] = ToolBox(settings, registry, servers, known)
+    app[UPSTREAM] = UpstreamConnector(settings, known.learn)
+    app[PROVIDER] = ProviderClient()
+    _install_access(app, settings)
+    app[VOICES] = ExternalVoices.of(navai, settings, app[AUTHENTICATOR].policies.external_voices())
+    _install_sessions(app, settings)
+    credential = azure_credential(settings, known.learn)
+    if settings.azure is not None and credential is not None:
+        app[AZURE_SESSIONS] = AzureSessions(settings.azure, credential, app[PROVIDER])
+    app.cleanup_ctx.append(_lifetime)
+    app.on_shutdown.append(_drain)
+
+
+def _install_access(app: web.Application, settings: Settings) -> None:
+    minted_bytes = round(settings.minted_max_mb * 1024 * 1024)
+    app[LOGINS] = logins = AdminLogins(settings.ticket_keys)
+    app[CLIENT_SECRETS] = client_secrets = ClientSecrets(settings.ticket_keys, minted_bytes=minted_bytes)
+    app[AUTHENTICATOR] = Authenticator(settings, Policies.load(settings.policies), client_secrets, logins)
+    app[ADMISSION] = Admission(settings)
+    app[SPENDING] = Spending(settings.mints_per_minute, settings.speech_per_minute)
+    app[REFUSALS] = RefusalLog()
+
+
+def _install_sessions(app: web.Application, settings: Settings) -> None:
+    known, endpoint = app[KNOWN_SECRETS], app[UPSTREAM].endpoint
+    app[KEEPALIVE] = Keepalive(settings.ping_interval_s, settings.pong_timeout_s)
+    app[RECORDINGS] = RecordingService(
+        settings.recordings_dir,
+        settings.record,
+        max_days=settings.recordings_max_days,
+        max_mb=settings.recordings_max_mb,
+        recording_max_mb=settings.recording_max_mb,
+        upstream=endpoint.label,
+        model=settings.model if endpoint.url is not None else "local engine",
+        secrets=known,
+    )
+    app[SESSIONS] = SessionRegistry(app[AUTHENTICATOR], app[RECORDINGS])
+    app[SESSION_FACTORY] = SessionFactory(
+        settings, app[UPSTREAM], app[TOOLS], app[RECORDINGS], app[CLIENT_SECRETS], app[VOICES], app[PROVIDER], known
+    )
+
+
+async def _lifetime(app: web.Application) -> AsyncIterator[None]:
+    app[RECORDINGS].start()
+    await app[TOOLS].start()
+    await app[UPSTREAM].start()
+    try:
+        yield
+    finally:
+        await app[TOOLS].stop()
+        await app[PROVIDER].close()
+        await app[RECORDINGS].stop()
+        await app[UPSTREAM].stop()
+
+
+async def _drain(app: web.Application) -> None:
+    await app[SESSIONS].drain()
+
+
+def _may_record(app: web.Application) -> bool:
+    """Whether sessions may be recorded, by the settings or by a policy."""
+    return app[SETTINGS].record != "off" or app[AUTHENTICATOR].policies.records()
+
+
+def fit(app: web.Application) -> Descriptors:
+    """Admit no more sessions than fit into the files and sockets of this process; returns how those are shared."""
+    has_voices = app[VOICES].rules is not None
+    descriptors = Descriptors.of_process(has_recordings=_may_record(app), has_external_voice=has_voices)
+    app[ADMISSION].fit(descriptors)
+    return descriptors
+
+
+def describe(app: web.Application) -> list[str]:
+    """What the start-up log says of a relay; never a key."""
+    settings, upstream, authenticator = app[SETTINGS], app[UPSTREAM].endpoint, app[AUTHENTICATOR]
+    config = settings.session_config()
+    model = settings.model if upstream.url is not None else "a rehearsal partner on this machine, not a model"
+    origins = ", ".join(("its own page", *(("localhost",) if settings.is_loopback else ()), *settings.allowed_origins))
+    return [
+        f"relay {__version__} · upstream {upstream.label} · model {model} · voice {config.voice}",
+        f"audio pcm16 at 8, 16, 24, 48 kHz, pcmu, pcma · turns {config.turn.kind} · origins {origins}",
+        f"tools {', '.join(tool.name for tool in app[TOOLS].registry) or 'none'}",
+        f"access {authenticator.describe()} · policies {', '.join(authenticator.policies.names())}",
+        _bounds(settings),
+        *app[VOICES].describe(),
+    ]
+
+
+def _bounds(settings: Settings) -> str:
+    """How many sessions there may be, how long they last, and what is kept of them."""
+    parts = [f"at most {settings.max_sessions} sessions"]
+    parts += [f"each at most {settings.max_duration_s:g} s"] if settings.max_duration_s else []
+    parts += [f"ended after {settings.max_idle_s:g} s idle"] if settings.max_idle_s else []
+    kept = f"recordings {settings.record}"
+    return " · ".join([*parts, kept if settings.record == "off" else f"{kept}, in {settings.recordings_dir}"])
+
+
+def warnings(app: web.Application) -> list[str]:
+    """What the start and a reload warn of: access, files that other users can read, and descriptors."""
+    exposed = exposed_files(app[SETTINGS], app[KNOWN_SECRETS], records=_may_record(app))
+    return [*app[AUTHENTICATOR].warnings(), *exposed, *app[ADMISSION].warnings()]
+
+
+async def reload(app: web.Application) -> None:
+    """Read keys and policies again, then the tools; sessions go on. Mistakes are logged, and change nothing."""
+    reload_access(app)
+    await app[TOOLS].load()
+    _log.info("SIGHUP: tools %s", ", ".join(app[TOOLS].registry.names()) or "none")
+
+
+def reload_access(app: web.Application) -> None:
+    """Read keys and policies again; sessions of revoked keys end. A mistake is logged, and changes nothing."""
+    try:
+        fresh = app[SETTINGS].reread()
+        policies = Policies.load(fresh.policies)
+    except ConfigError as error:
+        _log.error("SIGHUP: keys and policies are as before: %s", error)
+        return
+    app[KNOWN_SECRETS].add(secret_values(fresh))
+    app[AUTHENTICATOR].use(fresh, policies)
+    app[LOGINS].use_keys(fresh.ticket_keys)
+    fit(app)  # policies may record sessions now
+    n_revoked = app[SESSIONS].end_revoked()
+    _log.info(
+        "SIGHUP: %s, %s, policies %s; %s of revoked keys end",
+        counted(len(fresh.api_keys), "key"), counted(len(fresh.admin_keys), "admin key"),
+        ", ".join(policies.names()), counted(n_revoked, "session"),
+    )  # fmt: skip
+    for warning in warnings(app):
+        _log.warning("%s", warning)

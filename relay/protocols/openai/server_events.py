@@ -1,0 +1,254 @@
+"""The upstream's events in OpenAI's Realtime protocol, GA: JSON objects to events of the rules.
+
+One function for each event type reads the members that a rule needs. What beta names differently was translated before
+(`relay.wire.beta`). Audio deltas of the usual shape do not come here: `relay.wire.append` finds them in the message.
+
+Event types: https://platform.openai.com/docs/api-reference/realtime-server-events; the shapes are held against
+`openai.types.realtime` by the tests. What arrives is never trusted to have the shape it should: an object that is no
+event becomes `MalformedUpstream`, a type that is of no use here `UnknownUpstream`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from relay.core import events as ev
+from relay.core.redact import redact
+from relay.core.values import Item, Usage
+from relay.session.common.media_types import AudioDelta
+from relay.wire.append import MAX_ID_CHARS, MAX_INT, text_delta
+
+MAX_SILENCE_MS = 60_000
+MAX_TEXT_CHARS = 65_536
+"""Words beyond this in one event or item are left out."""
+MAX_OUTPUT_ITEMS = 256
+"""Items of one response beyond this are left out; an answer has a handful."""
+REQUEST_KEY = "relay_request"
+"""The metadata key by which our own responses are known again."""
+
+Obj = dict[str, Any]
+
+
+def read_event(event: Obj) -> ev.UpstreamEvent | AudioDelta:
+    """An event of the upstream's, `MalformedUpstream` if it does not have the shape that it should."""
+    try:
+        kind = event["type"]
+        reader = READERS.get(kind)
+        return reader(event) if reader else ev.UnknownUpstream(str(kind)[:80], kind in UNUSED)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return ev.MalformedUpstream(f"{type(error).__name__}: {error}"[:200])
+
+
+def _text(obj: Obj, key: str) -> str:
+    value = obj[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is not a string")
+    return value
+
+
+def _maybe(obj: Obj, key: str) -> str | None:
+    value = obj.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _id(obj: Obj, key: str) -> str:
+    value = _text(obj, key)
+    if len(value) > MAX_ID_CHARS:
+        raise ValueError(f"{key} is longer than {MAX_ID_CHARS} characters")
+    return value
+
+
+def _maybe_id(obj: Obj, key: str) -> str | None:
+    """An id, or a name as short as one; None for anything else, so that nothing long is ever remembered."""
+    value = obj.get(key)
+    return value if isinstance(value, str) and len(value) <= MAX_ID_CHARS else None
+
+
+def _words(obj: Obj, key: str) -> str:
+    return _text(obj, key)[:MAX_TEXT_CHARS]
+
+
+def _int(obj: Obj, key: str) -> int:
+    """A count, an index or a time in ms; 0 for anything else. Bounded, so that sums and JSON can always hold it."""
+    value = obj.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return int(min(max(value, 0), MAX_INT))
+
+
+def _request_id(response: Obj) -> str | None:
+    metadata = response.get("metadata")
+    return _maybe_id(metadata, REQUEST_KEY) if isinstance(metadata, dict) else None
+
+
+def _item(obj: Obj) -> Item:
+    parts = obj.get("content") or ()
+    texts = [part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict)]
+    texts.append(obj.get("output") or "")  # of a function_call_output
+    return Item(
+        id=_maybe_id(obj, "id") or "",
+        kind=_id(obj, "type"),
+        role=_maybe_id(obj, "role"),
+        status=_maybe(obj, "status"),
+        call_id=_maybe_id(obj, "call_id"),
+        name=_maybe_id(obj, "name"),
+        arguments=_maybe(obj, "arguments"),
+        text="".join(text for text in texts if isinstance(text, str))[:MAX_TEXT_CHARS],
+    )
+
+
+def _usage(obj: Any) -> Usage:
+    if not isinstance(obj, dict):
+        return Usage()
+    inputs = obj.get("input_token_details") or {}
+    outputs = obj.get("output_token_details") or {}
+    return Usage(
+        input_tokens=_int(obj, "input_tokens"),
+        output_tokens=_int(obj, "output_tokens"),
+        total_tokens=_int(obj, "total_tokens"),
+        input_audio_tokens=_int(inputs, "audio_tokens"),
+        input_text_tokens=_int(inputs, "text_tokens"),
+        cached_tokens=_int(inputs, "cached_tokens"),
+        output_audio_tokens=_int(outputs, "audio_tokens"),
+        output_text_tokens=_int(outputs, "text_tokens"),
+    )
+
+
+def _response_done(obj: Obj) -> ev.ResponseDone:
+    response = obj["response"]
+    status = response.get("status")
+    details = response.get("status_details") or {}
+    error = details.get("error") or {}
+    return ev.ResponseDone(
+        response_id=_id(response, "id"),
+        status=status if status in ("completed", "cancelled", "incomplete") else "failed",
+        reason=_maybe(details, "reason"),
+        error_code=redact(_maybe(error, "code") or _maybe(error, "type") or "", 80) or None,
+        error_message=redact(_maybe(error, "message") or "") or None,
+        output=tuple(_item(item) for item in (response.get("output") or ())[:MAX_OUTPUT_ITEMS]),
+        usage=_usage(response.get("usage")),
+        request_id=_request_id(response),
+    )
+
+
+def _error(obj: Obj) -> ev.UpstreamError:
+    error = obj["error"]
+    return ev.UpstreamError(
+        code=_maybe_id(error, "code"),
+        message=redact(_maybe(error, "message") or "the upstream reported an error without a text"),
+        type=_maybe_id(error, "type"),
+        param=redact(_maybe(error, "param") or "", 80) or None,
+        event_id=_maybe_id(error, "event_id"),
+    )
+
+
+def _session_created(obj: Obj) -> ev.SessionCreated:
+    session = obj.get("session") or {}
+    expires_at = session.get("expires_at")
+    return ev.SessionCreated(
+        model=_maybe(session, "model"),
+        engine=_maybe(session, "engine"),
+        expires_at=expires_at if isinstance(expires_at, int) else None,
+    )
+
+
+def _silence_ms(obj: Obj) -> int | None:
+    """What `audio_end_ms` holds beyond the speech itself: only server VAD counts its silence in."""
+    found: Any = obj
+    for key in ("session", "audio", "input", "turn_detection", "silence_duration_ms"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if type(found) is int and 0 <= found <= MAX_SILENCE_MS else None
+
+
+def _audio_delta(obj: Obj) -> AudioDelta:
+    audio = _text(obj, "delta").encode()
+    return AudioDelta(_id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), audio)
+
+
+def _text_delta(spoken: bool) -> Callable[[Obj], ev.TextDelta]:
+    def read(obj: Obj) -> ev.TextDelta:
+        response_id, item_id, delta, part = obj["response_id"], obj["item_id"], obj["delta"], obj.get("content_index")
+        if not (type(response_id) is str and type(item_id) is str and type(delta) is str):
+            raise TypeError("response_id, item_id or delta is not a string")
+        if len(response_id) > MAX_ID_CHARS or len(item_id) > MAX_ID_CHARS:
+            raise ValueError(f"an id is longer than {MAX_ID_CHARS} characters")
+        index = part if type(part) is int and 0 <= part <= MAX_INT else 0
+        return text_delta((response_id, item_id, index, delta[:MAX_TEXT_CHARS], spoken))
+
+    return read
+
+
+def _text_done(key: str, spoken: bool) -> Callable[[Obj], ev.TextDone]:
+    return lambda obj: ev.TextDone(
+        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), _words(obj, key), spoken
+    )
+
+
+READERS: dict[str, Callable[[Obj], ev.UpstreamEvent | AudioDelta]] = {
+    "session.created": _session_created,
+    "session.updated": lambda obj: ev.SessionUpdated(_silence_ms(obj)),
+    "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(
+        _maybe_id(obj, "item_id") or "", _int(obj, "audio_start_ms")
+    ),
+    "input_audio_buffer.speech_stopped": lambda obj: ev.SpeechStopped(
+        _maybe_id(obj, "item_id") or "", _int(obj, "audio_end_ms")
+    ),
+    "input_audio_buffer.committed": lambda obj: ev.InputCommitted(
+        _id(obj, "item_id"), _maybe_id(obj, "previous_item_id")
+    ),
+    "input_audio_buffer.cleared": lambda obj: ev.InputCleared(),
+    "conversation.item.input_audio_transcription.delta": lambda obj: ev.UserTranscript(
+        _id(obj, "item_id"), (_maybe(obj, "delta") or "")[:MAX_TEXT_CHARS], final=False
+    ),
+    "conversation.item.input_audio_transcription.completed": lambda obj: ev.UserTranscript(
+        _id(obj, "item_id"), _words(obj, "transcript"), final=True
+    ),
+    "conversation.item.input_audio_transcription.failed": lambda obj: ev.UserTranscriptFailed(
+        _id(obj, "item_id"), redact(_maybe(obj.get("error") or {}, "message") or "")
+    ),
+    "conversation.item.added": lambda obj: ev.ItemAdded(_item(obj["item"]), _maybe_id(obj, "previous_item_id")),
+    "conversation.item.deleted": lambda obj: ev.ItemDeleted(_id(obj, "item_id")),
+    "conversation.item.truncated": lambda obj: ev.ItemTruncated(_id(obj, "item_id"), _int(obj, "audio_end_ms")),
+    "response.created": lambda obj: ev.ResponseCreated(_id(obj["response"], "id"), _request_id(obj["response"])),
+    "response.output_item.added": lambda obj: ev.OutputItemAdded(_id(obj, "response_id"), _item(obj["item"])),
+    "response.output_audio.delta": _audio_delta,
+    "response.output_audio_transcript.delta": _text_delta(spoken=True),
+    "response.output_audio_transcript.done": _text_done("transcript", spoken=True),
+    "response.output_text.delta": _text_delta(spoken=False),
+    "response.output_text.done": _text_done("text", spoken=False),
+    "response.output_audio.done": lambda obj: ev.AudioDone(
+        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index")
+    ),
+    "response.done": _response_done,
+    "error": _error,
+}
+
+
+UNUSED = frozenset(
+    {
+        "conversation.created",
+        "conversation.item.created",
+        "conversation.item.done",
+        "conversation.item.retrieved",
+        "conversation.item.input_audio_transcription.segment",
+        "input_audio_buffer.dtmf_event_received",
+        "input_audio_buffer.timeout_triggered",
+        "mcp_list_tools.completed",
+        "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        "rate_limits.updated",
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.mcp_call.completed",
+        "response.mcp_call.failed",
+        "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta",
+        "response.mcp_call_arguments.done",
+        "response.output_item.done",
+    }
+)
+"""Events of the protocol that a device client's session has no use for: everything it needs comes by other ones."""

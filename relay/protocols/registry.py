@@ -1,0 +1,32 @@
+"""The protocols that clients speak: the routes of the relay come from these rows."""
+
+from relay.protocols.client_protocol import (
+    ClientProtocol,
+    DeviceClientProtocol,
+    Dialect,
+    Opening,
+    RealtimeClientProtocol,
+)
+from relay.wire.beta import BetaClient
+from relay.wire.device import DeviceCodec
+
+BETA_HEADER = "realtime=v1"
+BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
+
+
+def realtime_client_dialect(opening: Opening) -> Dialect | None:
+    """Beta, if the client asks for it by header, by a page's subprotocol, or by Azure's preview path."""
+    is_preview = opening.path.rstrip("/") == "/openai/realtime" and "api-version" in opening.query
+    asks = BETA_HEADER in opening.headers.get("OpenAI-Beta", "") or BETA_SUBPROTOCOL in opening.subprotocols
+    return BetaClient() if asks or is_preview else None
+
+
+DEVICE = DeviceClientProtocol("device", ("/", "/ws"), 64 * 1024, DeviceCodec, reads_query=True)
+REALTIME = RealtimeClientProtocol(
+    "realtime",
+    ("/v1/realtime", "/openai/v1/realtime", "/openai/realtime"),
+    16 * 1024 * 1024,  # the API takes 15 MiB of audio in one event
+    realtime_client_dialect,
+)
+
+CLIENT_PROTOCOLS: dict[str, ClientProtocol] = {protocol.name: protocol for protocol in (DEVICE, REALTIME)}

@@ -1,0 +1,29 @@
+"""The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
+
+from relay.core.known_secrets import KnownSecrets
+from relay.upstreams.azure import is_azure_preview
+from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
+from relay.wire.beta import BetaUpstream
+from relay.wire.realtime import RealtimeCodec
+
+
+def _codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+    return RealtimeCodec(secrets)
+
+
+def _beta_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+    return RealtimeCodec(secrets, BetaUpstream())
+
+
+OPENAI = UpstreamDialect("openai", _codec, realtime=lambda: None)
+OPENAI_BETA = UpstreamDialect("openai-beta", _beta_codec, BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"})
+AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstream, recognizes=is_azure_preview)
+
+UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENAI, OPENAI_BETA, AZURE_PREVIEW)}
+
+
+def dialect_of(url: str | None, name: str) -> UpstreamDialect:
+    """The dialect `name`; for "auto" the one that recognizes the URL, else OpenAI's GA protocol."""
+    if name != "auto":
+        return UPSTREAM_DIALECTS[name]
+    return next((row for row in UPSTREAM_DIALECTS.values() if url is not None and row.recognizes(url)), OPENAI)
