@@ -1,7 +1,7 @@
 """The end that a tool asked for, of a session whose client plays at its own pace and tells nothing of it."""
 
-from relay.core.farewell import Farewell
 from relay.core.realtime_turns import RealtimeTurns
+from relay.session.common.graceful_end import GracefulEnd
 from relay.session.common.media_ledger import MediaLedger
 
 
@@ -9,7 +9,7 @@ class Parting:
     """Whether a Realtime session is to end, and how much of the last words its client still has to play."""
 
     def __init__(self, ledger: MediaLedger) -> None:
-        self._farewell = Farewell()
+        self._farewell = GracefulEnd()
         self._ledger = ledger
         self._counted_from = 0.0
 
@@ -32,7 +32,7 @@ class Parting:
         """A tool wants the end."""
         if not self.is_asked:
             self.silenced()
-        self._farewell.ask(reason, now)
+        self._farewell.request(reason, now)
 
     def silenced(self) -> None:
         """The client has stopped playing: only what comes after this is still to be heard."""
