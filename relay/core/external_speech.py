@@ -240,6 +240,10 @@ class ExternalSpeech:
             else:
                 entry.in_conversation = False
 
+    def retry(self) -> None:
+        """No other voice can speak in place of this one: it is tried again."""
+        self.is_given_up = False
+
     def close(self) -> None:
         """Another voice takes over, or the session ends. What was said can still be cut."""
         self.voice.close()

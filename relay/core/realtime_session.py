@@ -14,7 +14,6 @@ from typing import Any, assert_never
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, MAX_FAULTS, REVOKED
 from relay.core.hidden import HiddenItems
 from relay.core.parting import Parting
 from relay.core.policy import Principal
@@ -38,7 +37,7 @@ from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts
 from relay.core.values import ToolSpec
 from relay.session.common.early_events import EarlyEvents
-from relay.session.common.limits import SessionLimits
+from relay.session.common.limits import CONNECT_TIMEOUT_S, FAULT_WINDOW_S, KEY_REVOKED, MAX_FAULTS, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
 from relay.session.realtime.delta_view import DeltaView
@@ -232,7 +231,7 @@ class RealtimeSession:
             case ev.Draining():
                 self._end(1001, event.reason)
             case ev.KeyRevoked():
-                self._tell_error({"type": "invalid_request_error", "code": "key_revoked", "message": REVOKED})
+                self._tell_error({"type": "invalid_request_error", "code": "key_revoked", "message": KEY_REVOKED})
                 self._end(1008, "the key was revoked")
             case ev.Crashed():
                 self._give_up("internal_error", "The relay failed in this session; reconnect.", "internal error")

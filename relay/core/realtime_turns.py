@@ -16,10 +16,10 @@ from relay.core.open_requests import OpenRequests
 from relay.core.realtime_events import Obj, RealtimeCommand, TellUpstream
 from relay.core.response import ResponseSlot, SlotState
 from relay.core.tool_calls import ToolCalls
-from relay.core.tool_turns import CANCELLED_CALL, TOO_MANY_CALLS
-from relay.core.turns import MAX_SPEECH_S, REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
 from relay.core.values import Item
+from relay.session.common.limits import MAX_SPEECH_S, REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.tools.acceptance import CANCELLED_CALL, TOO_MANY_CALLS
 
 MAX_OUT_OF_BAND = 64
 MAX_RESPONSES = 64

@@ -10,8 +10,6 @@ from aiohttp import web
 from audio.formats import AudioFormat
 from relay.auth.authenticator import chosen_subprotocol
 from relay.core.commands import TellError
-from relay.core.device_session import DeviceSession
-from relay.core.hello import InitialSession, initial_session
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions
 from relay.endpoints.permissions import no_default
@@ -23,6 +21,8 @@ from relay.peers.frames import StrictTextListener
 from relay.recording.beginning import Beginning
 from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.device import DeviceRuntime
+from relay.session.device.hello import InitialSession, initial_session
+from relay.session.device.session import DeviceSession
 from relay.state import RELAY, RelayState
 from relay.wire.device_out import encode
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec

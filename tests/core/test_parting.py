@@ -7,9 +7,9 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.turns import RESPONSE_AFTER_SPEECH_S
 from relay.core.values import ToolSpec
 from relay.session.common.graceful_end import LATEST_S, SLACK_S
+from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S
 from tests.support.realtime_stage import CLOCK, RealtimeStage, call_item, created, done, message_item
 
 SPEECH = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}

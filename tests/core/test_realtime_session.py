@@ -8,8 +8,8 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.policy import DEFAULT_ALLOW, GUARDED_ALLOW, RealtimePolicy
 from relay.core.realtime_events import ClientBabbled
-from relay.core.turns import RESPONSE_AFTER_SPEECH_S, STALL_S
 from relay.core.values import ToolSpec
+from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S, STALL_S
 from tests.support.doubling import assert_linear
 from tests.support.realtime_stage import (
     CLOCK,

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from relay.core import device_session, turns
 from relay.core import events as ev
 from relay.core.policy import Principal
 from relay.core.realtime_events import PassDown, UpstreamSaid
@@ -16,6 +15,10 @@ from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.reader import Entry
 from relay.recording.replay.replayer import Difference, Replayer
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.device import turn_metrics
+from relay.session.device.lifecycle import Lifecycle
+from relay.session.device.session import DeviceSession
+from relay.session.device.turns import Turns
 from relay.wire.front import FrontCodec
 from tests.support.scripted_recordings import (
     SIXTEEN,
@@ -55,9 +58,9 @@ def test_the_same_rules_do_the_same() -> None:
 def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = journal(conversation())
     monkeypatch.setattr(
-        turns, "LATENCY_WAIT_S", 0.1
+        turn_metrics, "ACK_WAIT_S", 0.1
     )  # then the deadline reports what the acknowledgement reported before
-    monkeypatch.setattr(turns.Turns, "acknowledged", lambda *_: "ok")
+    monkeypatch.setattr(Turns, "acknowledged", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
     assert "playback" in found.what
@@ -83,7 +86,7 @@ def test_a_failure_of_ours_is_expected_again(monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> None:
         raise KeyError("y")
 
-    monkeypatch.setattr(device_session.DeviceSession, "_tick", fail)
+    monkeypatch.setattr(Lifecycle, "tick", fail)
     assert Replayer(BEGINNING).step(Entry(1, failed)) is None
     found = Replayer(BEGINNING).step(Entry(1, Happened(T0, ev.Tick())))
     assert found is not None
@@ -115,8 +118,8 @@ def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.Monke
     entries = journal(sorted([*conversation(), late], key=lambda event: event[0]))  # after the barge-in
     assert [entry.line.discarded for entry in entries if isinstance(entry.line, OutputAudio)] == [False, False, True]
     assert first_difference(BEGINNING, entries) is None
-    monkeypatch.setattr(device_session.DeviceSession, "discarded", ())
-    monkeypatch.setattr(device_session.DeviceSession, "started", {("item_a", 0)})
+    monkeypatch.setattr(DeviceSession, "discarded", ())
+    monkeypatch.setattr(DeviceSession, "started", {("item_a", 0)})
     found = first_difference(BEGINNING, entries)
     assert found is not None
     assert (found.recorded, found.today) == (["the audio is discarded"], ["the audio goes on"])
