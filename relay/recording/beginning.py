@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from relay.core.policy import Principal
-from relay.core.realtime_session import RealtimeSession
 from relay.core.values import UPSTREAM_PCM, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.device.session import DeviceSession
+from relay.session.realtime.session import RealtimeSession
 
 
 @dataclass(frozen=True, slots=True)

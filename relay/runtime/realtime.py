@@ -13,7 +13,6 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.limits import LEAST_APPEND_BYTES, message_cost, realtime_bytes_allowance, realtime_event_allowance
 from relay.core.realtime_events import ClientBabbled, ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
-from relay.core.realtime_session import RealtimeSession
 from relay.core.redact import redact
 from relay.peers.frames import MessageListener
 from relay.peers.throttle import ReadThrottle
@@ -23,6 +22,7 @@ from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import RealtimeUplink
+from relay.session.realtime.session import RealtimeSession
 from relay.wire.front import FrontCodec
 
 MAX_EARLY_FRAMES = 64
