@@ -31,7 +31,7 @@ class InputControl(Generic[Event]):
         """Where in the client's audio the early event at hand came; None for events that are handled at once."""
 
     def set_gate(self, gate: InputGate) -> None:
-        """Tell the uplink what becomes of the audio, if that has changed."""
+        """Have the uplink do something else with the audio, if that has changed."""
         if gate != self._gate:
             self._gate = gate
             self._emit(SetInputGate(gate))

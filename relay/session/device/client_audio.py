@@ -48,7 +48,7 @@ class ClientAudio:
         return ledger.heard_input_bytes if self._life.is_ready else self._heard_before_bytes
 
     def set_gate(self) -> None:
-        """Tell the uplink what becomes of the audio, if that has changed."""
+        """Have the uplink do something else with the audio, if that has changed."""
         if self._life.has_ended:
             self._control.set_gate("closed")
         elif not self._life.is_ready:

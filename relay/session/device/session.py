@@ -1,7 +1,7 @@
 """A session with a device client: each event goes to the part whose matter it is.
 
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. `deadline` says when a
-`Tick` is wanted. Audio does not come here: the lines look at `discarded`, `started` and `spoken_part`.
+`Tick` is wanted. Audio does not come here: the audio lines read `discarded`, `started` and `spoken_part`.
 
     client ────► `_client` ────► Negotiation (hello), ClientAudio, UserTurn, Turns
     upstream ──► `_upstream` ──► Turns (the user's turn, responses), `_connection` (everything else)

@@ -229,7 +229,7 @@ class Turns:
                 assert_never(event)
 
     def _speech_started(self, now: float) -> None:
-        """Silence the client first, then tell the upstream what was heard (D2)."""
+        """Silence the client first, then report upstream what was heard (D2)."""
         self.user.timers.speech_started(now)
         self._emit(TellSpeech(started=True))
         self._interruption.begin(cancel=not self._config.upstream_turn.upstream_interrupts)
