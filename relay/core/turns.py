@@ -30,7 +30,6 @@ from relay.core.commands import (
 )
 from relay.core.external_speech import ExternalSpeech
 from relay.core.items import MAX_TEXT_CHARS, ItemLog
-from relay.core.latency import TurnClock
 from relay.core.playback import Ack, Cut, Playback
 from relay.core.response import ResponseSlot
 from relay.core.tool_calls import ToolCalls
@@ -39,6 +38,7 @@ from relay.core.usage import add_usage
 from relay.core.values import Item, ResponseStatus, SessionConfig, SpeechRules, Usage
 from relay.core.voice import Voice
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.device.turn_metrics import TurnMetrics, TurnTimer
 
 MAX_TYPED_TURNS = 16
 MAX_RESPONSES = 32
@@ -49,8 +49,6 @@ MAX_SPEECH_S = 120.0
 REFUSED_RETRY_S = 1.0
 STALL_S = 30.0
 """How long a response may go without any event of the upstream before it is given up."""
-LATENCY_WAIT_S = 0.7
-"""How long the first acknowledgement of playback is waited for before the latency of a turn is told without it."""
 
 
 @dataclass(slots=True)
@@ -101,7 +99,7 @@ class Turns:
         self._speech_ends_by = 0.0
         self._retry_at: float | None = None
         self._cancel_after_drop: str | None = None
-        self._clock: TurnClock | None = None
+        self._timer = TurnTimer()
 
     @property
     def calls(self) -> ToolCalls:
@@ -120,8 +118,8 @@ class Turns:
             times.append(self._retry_at)
         if not self.slot.is_free:
             times.append(self.last_upstream_at + STALL_S)
-        if self._clock is not None and self._clock.first_byte is not None:
-            times.append(self._clock.first_byte + LATENCY_WAIT_S)
+        if self._timer.deadline is not None:
+            times.append(self._timer.deadline)
         if self.tools.deadline is not None:
             times.append(self.tools.deadline)
         if self.speech is not None and self.speech.deadline is not None:
@@ -160,9 +158,7 @@ class Turns:
         self.tools.tick(now)
         if self.speech is not None:
             self.speech.tick(now)
-        clock = self._clock
-        if clock is not None and clock.first_byte is not None and now >= clock.first_byte + LATENCY_WAIT_S:
-            self._tell_latency()
+        self._report(self._timer.tick(now))
 
     def settle(self, now: float) -> None:
         """Ask for the response that is due, if the slot is free and the user is not in the middle of a turn (D4)."""
@@ -171,7 +167,7 @@ class Turns:
         if not self.slot.is_free or self._user_speaking or self._retry_at is not None or self._falls_back:
             return
         if not self.calls.owes_follow_up and not self._wants_response and self.typed:
-            self._clock = TurnClock(speech_end=now)
+            self._timer.turn_ended(now)
             self._begin_turn(now)
             text = self.typed.popleft()
             self._emit(
@@ -185,11 +181,9 @@ class Turns:
             self.upstream_event_at = now
             self._emit(CreateResponse(request_id, allow_tools=not self.calls.at_round_limit))
 
-    def _tell_latency(self) -> None:
-        clock, self._clock = self._clock, None
-        report = clock.report() if clock is not None else None
-        if report is not None:
-            self._emit(report)
+    def _report(self, metrics: TurnMetrics | None) -> None:
+        if metrics is not None:
+            self._emit(metrics)
 
     # -- the user -----------------------------------------------------------------------------------------------------
 
@@ -205,7 +199,7 @@ class Turns:
     def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
         """The user's speech ended at `audio_end_ms` of the `input_ms` sent, less the silence that proved it."""
         lag_s = min(max(input_ms - audio_end_ms, 0) + self.silence_ms, 5000) / 1000
-        self._clock = TurnClock(speech_end=now - lag_s, speech_stopped=now)
+        self._timer.turn_ended(now - lag_s, now)
         self._speech_ends_by = now + RESPONSE_AFTER_SPEECH_S
         self._user_speaking = self.config.upstream_turn.upstream_creates
         self._emit(TellSpeech(started=False))
@@ -217,7 +211,7 @@ class Turns:
             self._begin_turn(now)
             self._wants_response = True
             if self.config.turn.kind == "manual":
-                self._clock = TurnClock(speech_end=now)
+                self._timer.turn_ended(now)
 
     def _begin_turn(self, now: float) -> None:
         self.calls.user_went_on()
@@ -247,10 +241,8 @@ class Turns:
     def acknowledged(self, item_id: str, played_ms: int, now: float) -> Ack:
         """The client told its position in an item."""
         verdict = self.playback.acknowledge(item_id, played_ms, now)
-        clock = self._clock
-        if verdict == "ok" and clock is not None and clock.item_id == item_id and played_ms > 0:
-            clock.first_played = max(now - played_ms / 1000, clock.first_byte or now)
-            self._tell_latency()
+        if verdict == "ok":
+            self._report(self._timer.played(item_id, played_ms, now))
         return verdict
 
     # -- silence ------------------------------------------------------------------------------------------------------
@@ -344,9 +336,7 @@ class Turns:
         self.playback.start(event.item_id, event.content_index, event.response_id)
         self._start(event.response_id)
         self.items.entry(event.item_id)
-        clock = self._clock
-        if clock is not None and clock.first_delta is None:
-            clock.first_delta, clock.item_id = now, event.item_id
+        self._timer.audio_came(event.item_id, now)
         self._emit(PlayStart(event.item_id, event.content_index))
 
     def audio_done(self, event: ev.AudioDone) -> None:
@@ -358,9 +348,7 @@ class Turns:
 
     def audio_handed(self, item_id: str, now: float) -> None:
         """The first audio of an item went to the client's socket."""
-        clock = self._clock
-        if clock is not None and clock.item_id == item_id and clock.first_byte is None:
-            clock.first_byte = now
+        self._timer.audio_sent(item_id, now)
 
     def text_delta(self, event: ev.TextDelta, now: float) -> None:
         """More of the assistant's text."""
@@ -374,17 +362,15 @@ class Turns:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
         self.items.append_text(event.item_id, event.text)
         if self.speech is not None:
-            if self._clock is not None and self._clock.first_text is None:
-                self._clock.first_text = now
+            self._timer.text_came(now)
             self.speech.text(event, now)
         self._emit(TellText(event.text))
 
     def voice_said(self, event: ev.VoiceEvent, now: float) -> None:
         """Sound of an external voice, or how it goes."""
         utterance = self.speech.handle(event, now) if self.speech is not None else None
-        clock = self._clock
-        if utterance is not None and clock is not None and clock.first_delta is None:
-            clock.first_delta, clock.item_id = now, utterance.key[0]
+        if utterance is not None:
+            self._timer.audio_came(utterance.key[0], now)
 
     def text_done(self, event: ev.TextDone, now: float) -> None:
         """All of the assistant's words in one part."""

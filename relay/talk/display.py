@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from relay.escaping import escape_json, escape_lines
+from relay.session.device.turn_metrics import TOTAL, steps_as_text
 from relay.talk.turn import Message
 
 _LABEL_CHARS = 10
@@ -166,17 +167,7 @@ def _format(value: Any) -> str:
 
 
 def _latency(message: Message) -> str:
-    first = [("first sound from the model", "firstDeltaMs")]
-    if isinstance(message.get("voiceMs"), int):
-        first = [("first word from the model", "firstTextMs"), ("first sound from the voice", "voiceMs")]
-    steps = [
-        ("speech end noticed", "speechStoppedMs"),
-        *first,
-        ("first sound here", "firstByteMs"),
-        ("first played", "firstPlayedMs"),
-    ]
-    told = [f"{what} +{_ms(message, field)}" for what, field in steps if isinstance(message.get(field), int)]
-    return f"{_ms(message, 'totalMs')} from end of speech to first sound ({', '.join(told)})"
+    return f"{_ms(message, TOTAL.wire)} from end of speech to first sound ({steps_as_text(message, at_client=True)})"
 
 
 def _usage(message: Message) -> str:

@@ -7,13 +7,13 @@ from relay.core import events as ev
 from relay.core.tool_calls import MAX_TOOL_ROUNDS
 from relay.core.tool_turns import MAX_RUNNING_CALLS, MAX_SHOWN_CHARS, TOO_MANY_AT_ONCE
 from relay.core.turns import (
-    LATENCY_WAIT_S,
     MAX_TYPED_TURNS,
     REFUSED_RETRY_S,
     RESPONSE_AFTER_SPEECH_S,
     STALL_S,
 )
 from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.device.turn_metrics import ACK_WAIT_S, TurnMetrics
 from tests.support.device_script import (
     MANUAL,
     Script,
@@ -547,8 +547,8 @@ def test_the_latency_of_a_turn_is_told_step_by_step() -> None:
     script.now = 10.21
     script.see(ev.AudioHanded("item_1"))
     script.now = 10.5
-    [latency] = only(script.see(ev.Playback("item_1", 200)), cmd.TellLatency)
-    assert latency == cmd.TellLatency("item_1", 500, 200, 10, 90, 710)
+    [latency] = only(script.see(ev.Playback("item_1", 200)), TurnMetrics)
+    assert latency == TurnMetrics("item_1", 500, 200, 10, 90, 710)
 
 
 def test_the_silence_that_ends_a_turn_is_part_of_its_latency() -> None:
@@ -559,7 +559,7 @@ def test_the_silence_that_ends_a_turn_is_part_of_its_latency() -> None:
     script.see(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user", 1990))
     script.speaks(ms=500)
     script.see(ev.AudioHanded("item_1"))
-    [latency] = script.see(ev.Tick(), after_s=LATENCY_WAIT_S)
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
     assert (latency.speech_stopped_ms, latency.total_ms) == (510, 510)
 
 
@@ -568,5 +568,5 @@ def test_a_client_that_acknowledges_nothing_is_told_what_is_known() -> None:
     script.see(ev.UserText("hello"))
     script.speaks(ms=500)
     script.see(ev.AudioHanded("item_1"))
-    [latency] = script.see(ev.Tick(), after_s=LATENCY_WAIT_S)
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
     assert (latency.speech_stopped_ms, latency.first_played_ms) == (None, None)

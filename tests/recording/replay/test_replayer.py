@@ -16,6 +16,7 @@ from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.reader import Entry
 from relay.recording.replay.replayer import Difference, Replayer
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.device import turn_metrics
 from relay.wire.front import FrontCodec
 from tests.support.scripted_recordings import (
     SIXTEEN,
@@ -54,9 +55,8 @@ def test_the_same_rules_do_the_same() -> None:
 
 def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = journal(conversation())
-    monkeypatch.setattr(
-        turns, "LATENCY_WAIT_S", 0.1
-    )  # then the deadline reports what the acknowledgement reported before
+    # Then the deadline reports what the acknowledgement reported before.
+    monkeypatch.setattr(turn_metrics, "ACK_WAIT_S", 0.1)
     monkeypatch.setattr(turns.Turns, "acknowledged", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
