@@ -87,7 +87,7 @@ class TurnMetrics:
             since=("speech_stopped", "speech_end"),
             until="first_delta",
             label="first sound from the model",
-            meaning="From there until the first audio of the answer came.",
+            meaning="From that report, or the end of a turn without speech, until the first audio of the answer came.",
             whose="the model",
         ).metadata
     )
@@ -99,7 +99,7 @@ class TurnMetrics:
             until="first_byte",
             label="to the client",
             label_at_client="first sound here",
-            meaning="From there until that audio went to the client's socket.",
+            meaning="From that audio until it went to the client's socket.",
         ).metadata
     )
     first_played_ms: int | None = field(
@@ -110,7 +110,7 @@ class TurnMetrics:
             until="first_played",
             label="played",
             label_at_client="first played",
-            meaning="From there until it left the speaker, by the client's `playback`.",
+            meaning="From the socket until it left the speaker, by the client's `playback`.",
         ).metadata
     )
     total_ms: int = field(
