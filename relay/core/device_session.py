@@ -119,7 +119,8 @@ class DeviceSession:
         self._commands: list[Command] = []
         self._speech_rules = speech
         self.ledger = ledger or MediaLedger(started_at)
-        self.turns = Turns(self.config, self._commands.append, next_id, self.ledger, speech, self.policy.allows_tool)
+        emit, offers = self._commands.append, self.policy.allows_tool
+        self.turns = Turns(self.config, emit, next_id, self.ledger, speech, offers, self._heard_since_ms)
         """The conversation's state, to look at."""
         self._early: EarlyEvents[ev.ClientEvent] = EarlyEvents()
         self._early_at_bytes: int | None = None
@@ -204,6 +205,10 @@ class DeviceSession:
         if self._early_at_bytes is not None:
             return max(self._early_at_bytes - ledger.dropped_input_bytes, 0)
         return ledger.heard_input_bytes if self.phase is Phase.READY else self._heard_before_bytes
+
+    def _heard_since_ms(self, audio_ms: int) -> int:
+        """How much of the client's audio the upstream has heard after its first `audio_ms`."""
+        return max(self._heard_bytes // self.options.input.bytes_per_ms - audio_ms, 0)
 
     def _set_gate(self) -> None:
         """Tell the uplink what becomes of the client's audio, if that has changed."""
@@ -347,12 +352,8 @@ class DeviceSession:
         turns = self.turns
         event = self._without_server_texts(event)
         match event:
-            case ev.SpeechStarted():
-                turns.speech_started(now)
-            case ev.SpeechStopped():
-                input_ms = self._heard_bytes // self.options.input.bytes_per_ms
-                turns.speech_stopped(event.audio_end_ms, input_ms, now)
-                turns.settle(now)
+            case ev.SpeechStarted() | ev.SpeechStopped():
+                turns.user_speech(event, now)
             case ev.InputCommitted():
                 self._committed_bytes = self._heard_bytes
                 self._commits.clear()

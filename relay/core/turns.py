@@ -46,6 +46,8 @@ RESPONSE_AFTER_SPEECH_S = 3.0
 """How long after the user's speech the upstream's own response is waited for before an owed one is asked for."""
 MAX_SPEECH_S = 120.0
 """How long the user is held to be speaking if the upstream never says that it ended."""
+MAX_SPEECH_LAG_MS = 5000
+"""How far back a start or an end of speech that the upstream reports may lie."""
 REFUSED_RETRY_S = 1.0
 STALL_S = 30.0
 """How long a response may go without any event of the upstream before it is given up."""
@@ -70,8 +72,9 @@ class Turns:
         ledger: MediaLedger,
         rules: SpeechRules | None = None,
         offers: Callable[[str], bool] = lambda name: True,
+        heard_since_ms: Callable[[int], int] = lambda audio_ms: 0,
     ) -> None:
-        """`offers`: whether a server tool may be run."""
+        """`offers`: whether a server tool may be run; `heard_since_ms`: how much input came after a position in it."""
         self.config = config
         self.speech: ExternalSpeech | None = None
         """What an external voice says, while one speaks."""
@@ -90,6 +93,7 @@ class Turns:
         """When the upstream last sent an event, or was last asked for a response."""
         self.silence_ms = 0
         self._rules = rules or SpeechRules()
+        self._heard_since_ms = heard_since_ms
         self._emit = emit
         self._next_id = next_id
         self._responses: dict[str, ResponseText] = {}
@@ -187,7 +191,15 @@ class Turns:
 
     # -- the user -----------------------------------------------------------------------------------------------------
 
-    def speech_started(self, now: float) -> None:
+    def user_speech(self, event: ev.SpeechStarted | ev.SpeechStopped, now: float) -> None:
+        """The upstream reports where in the input the user began or ended to speak."""
+        if isinstance(event, ev.SpeechStarted):
+            self._speech_started(now)
+        else:
+            self._speech_stopped(event, now)
+            self.settle(now)
+
+    def _speech_started(self, now: float) -> None:
         """The user speaks: silence the client first, then tell the upstream what was heard (D2)."""
         self._user_speaking = True
         self._speech_ends_by = now + MAX_SPEECH_S
@@ -196,9 +208,9 @@ class Turns:
         self.tools.cancel_interrupted()
         self._begin_turn(now)
 
-    def speech_stopped(self, audio_end_ms: int, input_ms: int, now: float) -> None:
-        """The user's speech ended at `audio_end_ms` of the `input_ms` sent, less the silence that proved it."""
-        lag_s = min(max(input_ms - audio_end_ms, 0) + self.silence_ms, 5000) / 1000
+    def _speech_stopped(self, event: ev.SpeechStopped, now: float) -> None:
+        """The user's speech ended where the upstream reports, less the silence that proved it."""
+        lag_s = min(self._heard_since_ms(event.audio_end_ms) + self.silence_ms, MAX_SPEECH_LAG_MS) / 1000
         self._timer.turn_ended(now - lag_s, now)
         self._speech_ends_by = now + RESPONSE_AFTER_SPEECH_S
         self._user_speaking = self.config.upstream_turn.upstream_creates
