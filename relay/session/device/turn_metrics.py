@@ -44,6 +44,8 @@ class Figure(NamedTuple):
     """The wire name of the figure that this one is a part of, and in whose place it is shown."""
     whose: str = ""
     """Who took that time, where it is one party."""
+    is_later: bool = False
+    """Whether there are recordings of today's format that do not know it: a replay of those does not compare it."""
     label_at_client: str = ""
     """For people who are at the client, where that is another one."""
     name: str = ""
