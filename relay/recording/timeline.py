@@ -87,10 +87,6 @@ class Latency(TurnMetrics):
 
     at_ms: float
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {"item_id": self.item_id, **self.to_stored(), "at_ms": self.at_ms}
-
 
 @dataclass(slots=True)
 class Mark:
@@ -126,7 +122,7 @@ class Timeline:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return asdict(self) | {"latencies": [turn.to_json() for turn in self.latencies]}
+        return asdict(self)
 
 
 @dataclass(slots=True)

@@ -90,7 +90,7 @@ function draw() {
   for (const one of timeline.latencies) {
     // It is told once it is known; what it measures ends with the first sound.
     const first = timeline.heard.find((item) => item.item_id === one.item_id)?.start_ms ?? one.at_ms;
-    bar(first - one[TOTAL.stored], first, height - 8, 5, "wait");
+    bar(first - one[TOTAL.name], first, height - 8, 5, "wait");
   }
   pen.fillStyle = colour("you");
   outline(pen, shown.user, width, 76, 46, from, span);
@@ -181,7 +181,7 @@ function script(timeline) {
     ...timeline.heard.map((one) => [one.start_ms, "relay", heardText(one)]),
     ...timeline.tools.map((one) => [one.start_ms, "tool", `${one.name} ${one.arguments} ${one.status} → ${one.output}`]),
     ...timeline.barge_ins.map((one) => [one.at_ms, "cut", `interrupted after ${one.played_ms} ms${one.estimated ? " (estimated)" : ""}`]),
-    ...timeline.latencies.map((one) => [one.at_ms, "latency", `${one[TOTAL.stored]} ms`]),
+    ...timeline.latencies.map((one) => [one.at_ms, "latency", `${one[TOTAL.name]} ms`]),
     ...timeline.marks.map((one) => [one.at_ms, one.kind, one.text]),
   ].sort((one, other) => one[0] - other[0]);
   $("script").replaceChildren(
@@ -231,9 +231,9 @@ function ledger(latencies) {
 }
 
 /** A figure of a turn, or its parts where they are known. @param {any} latency @param {any} figure */
-function figure(latency, { stored, parts = [] }) {
-  const known = parts.filter((part) => typeof latency[part.stored] === "number");
-  const figures = known.length ? known.map((part) => latency[part.stored]) : [latency[stored] ?? "–"];
+function figure(latency, { name, parts = [] }) {
+  const known = parts.filter((part) => typeof latency[part.name] === "number");
+  const figures = known.length ? known.map((part) => latency[part.name]) : [latency[name] ?? "–"];
   return `${figures.join(" + ")}${figures[0] === "–" ? "" : " ms"}`;
 }
 
@@ -264,7 +264,7 @@ async function open(name) {
   tracks[1].src = `${base}/assistant.flac`;
   $("play").disabled = false;
   const { timeline } = shown;
-  const totals = timeline.latencies.map((one) => one[TOTAL.stored]).sort((one, other) => one - other);
+  const totals = timeline.latencies.map((one) => one[TOTAL.name]).sort((one, other) => one - other);
   const rank = /** @param {number} share */ (share) => totals[Math.max(0, Math.ceil(share * totals.length) - 1)];
   $("facts").textContent = [
     timeline.identity, timeline.model, ...voicesOf(timeline), clock(duration()), `${timeline.input} in, ${timeline.output} out`,

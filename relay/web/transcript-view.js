@@ -167,7 +167,7 @@ function latencyNote(latency) {
         "li",
         "",
         element("span", "", `${step.labelAtClient} `),
-        element("b", "", `+${duration(latency[step.wire])}`),
+        element("b", "", `${step.sign}${duration(latency[step.wire])}`),
       ),
     ),
   );

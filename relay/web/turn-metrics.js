@@ -1,13 +1,14 @@
 /** The figures of a turn, in ms. Written by scripts/regenerate from relay/session/device/turn_metrics.py. */
 
-/** @typedef {{wire: string, stored: string, label: string, labelAtClient: string, meaning: string}} Figure */
+/** @typedef {{wire: string, name: string, label: string, labelAtClient: string, sign: string, meaning: string}} Figure */
 
 /** @type {Figure} */
 export const TOTAL = {
   "wire": "totalMs",
-  "stored": "total_ms",
+  "name": "total_ms",
   "label": "total",
   "labelAtClient": "total",
+  "sign": "+",
   "meaning": "From the end of the user's speech until the first audio went to the client's socket."
 };
 
@@ -15,48 +16,54 @@ export const TOTAL = {
 export const STEPS = [
   {
     "wire": "speechStoppedMs",
-    "stored": "speech_stopped_ms",
+    "name": "speech_stopped_ms",
     "label": "speech end noticed",
     "labelAtClient": "speech end noticed",
+    "sign": "+",
     "meaning": "From the end of the user's speech until the upstream reported it.",
     "parts": []
   },
   {
     "wire": "firstDeltaMs",
-    "stored": "first_delta_ms",
+    "name": "first_delta_ms",
     "label": "first sound from the model",
     "labelAtClient": "first sound from the model",
+    "sign": "+",
     "meaning": "From that report, or the end of a turn without speech, until the first audio of the answer came.",
     "parts": [
       {
         "wire": "firstTextMs",
-        "stored": "first_text_ms",
+        "name": "first_text_ms",
         "label": "first word from the model",
         "labelAtClient": "first word from the model",
+        "sign": "+",
         "meaning": "With an external voice: the model's part of `firstDeltaMs`, to its first text."
       },
       {
         "wire": "voiceMs",
-        "stored": "voice_ms",
+        "name": "voice_ms",
         "label": "first sound from the voice",
         "labelAtClient": "first sound from the voice",
+        "sign": "+",
         "meaning": "With an external voice: its part of `firstDeltaMs`, from the first text to the first audio."
       }
     ]
   },
   {
     "wire": "firstByteMs",
-    "stored": "first_byte_ms",
+    "name": "first_byte_ms",
     "label": "to the client",
     "labelAtClient": "first sound here",
+    "sign": "+",
     "meaning": "From that audio until it went to the client's socket.",
     "parts": []
   },
   {
     "wire": "firstPlayedMs",
-    "stored": "first_played_ms",
+    "name": "first_played_ms",
     "label": "played",
     "labelAtClient": "first played",
+    "sign": "+",
     "meaning": "From the socket until it left the speaker, by the client's `playback`.",
     "parts": []
   }

@@ -13,7 +13,7 @@ import orjson
 
 from relay.core import commands as cmd
 from relay.core.values import DeviceOptions
-from relay.session.device.turn_metrics import TurnMetrics
+from relay.session.device.turn_metrics import TurnMetrics, camel_case
 from relay.wire.device_in import PROTOCOL_VERSION
 
 Obj = dict[str, Any]
@@ -25,6 +25,7 @@ _NAMES: Final[Mapping[type, Obj]] = {
     cmd.TellResponseEnd: {"type": "event", "name": "AIResponseEnd"},
     cmd.TellTranscript: {"type": "transcript"},
     cmd.TellInterrupted: {"type": "interrupted"},
+    TurnMetrics: {"type": "latency"},
     cmd.TellError: {"type": "error"},
     cmd.TellGoodbye: {"type": "goodbye"},
     cmd.PlayStart: {"type": "audioStart"},
@@ -54,8 +55,6 @@ def _encode(message: Message) -> Obj:
             return {"type": "event", "name": "AISpeechDetected" if started else "AISpeechEnded"}
         case cmd.TellUsage(usage):
             return {"type": "usage", **_members(usage)}
-        case TurnMetrics(item_id):
-            return {"type": "latency", "itemId": item_id, **message.to_wire()}
         case cmd.TellTool(arguments=arguments, output=output, text=text):
             sent = replace(message, arguments=_json(arguments), output=_json(output), text=_sendable(text))
             return {"type": "tool", **_members(sent)}
@@ -67,12 +66,9 @@ def _encode(message: Message) -> Obj:
 
 def _members(command: Any) -> Obj:
     members = {one: getattr(command, one.name) for one in fields(command) if one.name != _NOT_SENT}
-    return {_camel(one.name): value for one, value in members.items() if value is not None or one.default is not None}
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others))
+    return {
+        camel_case(one.name): value for one, value in members.items() if value is not None or one.default is not None
+    }
 
 
 def _formats(options: DeviceOptions) -> Obj:

@@ -7,6 +7,7 @@ Adding a row, or a field that has a default, keeps older recordings readable. Al
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
 from audio.formats import AudioFormat
@@ -27,7 +28,7 @@ from relay.core.values import (
     Usage,
 )
 from relay.session.common.limits import SessionLimits
-from relay.session.device.turn_metrics import FIGURES, TurnMetrics
+from relay.session.device.turn_metrics import TurnMetrics
 
 LATENCY: Final = "send_latency"
 
@@ -143,7 +144,7 @@ COMMANDS = (
     _row(cmd.TellToolCall, "send_tool_call", "call_id name arguments timeout_ms"),
     _row(cmd.TellInterrupted, "send_interrupted", "item_id played_ms heard_text estimated"),
     _row(cmd.TellUsage, "send_usage", "usage"),
-    _row(TurnMetrics, LATENCY, " ".join(["item_id", *(f"{one.name}={one.stored}" for one in FIGURES)])),
+    _row(TurnMetrics, LATENCY, " ".join(field.name for field in fields(TurnMetrics))),
     _row(cmd.TellError, "send_error", "code message field retryable"),
     _row(cmd.TellGoodbye, "send_goodbye", "reason"),
     _row(cmd.CloseClient, "close_client", "code reason"),

@@ -143,7 +143,7 @@ def _is_same(today: Sequence[Any], recorded: Sequence[Any]) -> bool:
 
 def _is_same_command(today: Any, recorded: Any) -> bool:
     if isinstance(today, dict) and today["t"] == LATENCY:
-        later = [one.stored for one in FIGURES if one.is_later and one.stored not in recorded]
+        later = [one.name for one in FIGURES if one.is_later and one.name not in recorded]
         today = {name: value for name, value in today.items() if name not in later}
     return bool(today == recorded)
 

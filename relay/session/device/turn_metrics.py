@@ -1,10 +1,11 @@
 """The figures of a turn, in ms: each is written once, as a field of `TurnMetrics`, and all that shows them reads it.
 
 Theory of operation: the rules call `TurnTimer` at the moments of a turn, and the timer keeps each moment as a mark with
-a name. A figure is the time between two marks. Its field names them, with the figure's name on the wire and in
-recordings, its label and a sentence for the documentation. The device message, its JSON Schema, the journal, the
-timeline, the terminal and the web pages are all derived from these fields; `scripts/regenerate` writes those parts that
-are files. So a new figure is a field here, a mark that the rules set, and nothing else.
+a name. A figure is the time between two marks. Its field names them, with a label and a sentence for the
+documentation. The field's own name is the one in recordings and, in camel case, on the wire. The device message, its
+JSON Schema, the journal, the timeline, the terminal and the web pages are all derived from these fields;
+`scripts/regenerate` writes those parts that are files. So a new figure is a field here, a mark that the rules set, and
+nothing else.
 
 A turn begins when the user's speech ends, or a typed turn is sent. Its figures are reported once: when the client
 acknowledges playback, or `ACK_WAIT_S` after the first audio went to the client. A turn without audio is not reported.
@@ -25,13 +26,15 @@ Presence = Literal["always", "null", "left_out"]
 """What a message has where the figure did not happen: it always does, null, or no such member."""
 
 
+def camel_case(name: str) -> str:
+    """A field's name as it is in messages."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
 class Figure(NamedTuple):
     """All that is known of one figure."""
 
-    wire: str
-    """In messages of the device protocol."""
-    stored: str
-    """In recordings; it never changes."""
     since: tuple[Mark, ...]
     """Measured from the first of these marks that there is …"""
     until: Mark
@@ -41,16 +44,23 @@ class Figure(NamedTuple):
     meaning: str
     """For the documentation, a sentence."""
     part_of: str = ""
-    """The wire name of the figure that this one is a part of, and in whose place it is shown."""
+    """The name of the figure that this one is a part of, and in whose place it is shown."""
     whose: str = ""
     """Who took that time, where it is one party."""
+    sign: str = "+"
+    """Before the time, where people are shown it: none if it does not add up with the others."""
     is_later: bool = False
     """Whether there are recordings of today's format that do not know it: a replay of those does not compare it."""
     label_at_client: str = ""
     """For people who are at the client, where that is another one."""
     name: str = ""
-    """Of the field of `TurnMetrics`: this and the next are filled in from there."""
+    """In recordings, where it never changes: this and the next are filled in from the field of `TurnMetrics`."""
     presence: Presence = "always"
+
+    @property
+    def wire(self) -> str:
+        """The name in messages of the device protocol."""
+        return camel_case(self.name)
 
     @property
     def metadata(self) -> Mapping[str, "Figure"]:
@@ -74,8 +84,6 @@ class TurnMetrics:
     item_id: str
     speech_stopped_ms: int | None = field(
         metadata=Figure(
-            wire="speechStoppedMs",
-            stored="speech_stopped_ms",
             since=("speech_end",),
             until="speech_stopped",
             label="speech end noticed",
@@ -84,8 +92,6 @@ class TurnMetrics:
     )
     first_delta_ms: int = field(
         metadata=Figure(
-            wire="firstDeltaMs",
-            stored="first_delta_ms",
             since=("speech_stopped", "speech_end"),
             until="first_delta",
             label="first sound from the model",
@@ -95,8 +101,6 @@ class TurnMetrics:
     )
     first_byte_ms: int = field(
         metadata=Figure(
-            wire="firstByteMs",
-            stored="first_byte_ms",
             since=("first_delta",),
             until="first_byte",
             label="to the client",
@@ -106,8 +110,6 @@ class TurnMetrics:
     )
     first_played_ms: int | None = field(
         metadata=Figure(
-            wire="firstPlayedMs",
-            stored="first_played_ms",
             since=("first_byte",),
             until="first_played",
             label="played",
@@ -117,8 +119,6 @@ class TurnMetrics:
     )
     total_ms: int = field(
         metadata=Figure(
-            wire="totalMs",
-            stored="total_ms",
             since=("speech_end",),
             until="first_byte",
             label="total",
@@ -128,26 +128,22 @@ class TurnMetrics:
     first_text_ms: int | None = field(
         default=None,
         metadata=Figure(
-            wire="firstTextMs",
-            stored="first_text_ms",
             since=("speech_stopped", "speech_end"),
             until="first_text",
             label="first word from the model",
             meaning="With an external voice: the model's part of `firstDeltaMs`, to its first text.",
-            part_of="firstDeltaMs",
+            part_of="first_delta_ms",
             whose="the model",
         ).metadata,
     )
     voice_ms: int | None = field(
         default=None,
         metadata=Figure(
-            wire="voiceMs",
-            stored="voice_ms",
             since=("first_text",),
             until="first_delta",
             label="first sound from the voice",
             meaning="With an external voice: its part of `firstDeltaMs`, from the first text to the first audio.",
-            part_of="firstDeltaMs",
+            part_of="first_delta_ms",
             whose="the voice",
         ).metadata,
     )
@@ -156,10 +152,6 @@ class TurnMetrics:
         """The figures by their names on the wire."""
         figures = {figure: getattr(self, figure.name) for figure in FIGURES}
         return {one.wire: ms for one, ms in figures.items() if ms is not None or one.presence != "left_out"}
-
-    def to_stored(self) -> dict[str, int | None]:
-        """The figures by their names in recordings."""
-        return {figure.stored: getattr(self, figure.name) for figure in FIGURES}
 
 
 def _figures() -> Iterator[Figure]:
@@ -182,17 +174,18 @@ EXAMPLES: Final = (
 
 def steps(latency: Mapping[str, Any]) -> list[tuple[Figure, int]]:
     """The figures of a `latency` message as people are shown them: without the total, and parts in place of a whole."""
-    known = [(figure, latency[figure.wire]) for figure in FIGURES if isinstance(latency.get(figure.wire), int)]
-    hidden = {TOTAL.wire, *(figure.part_of for figure, _ in known)}
-    places = {figure.wire: place for place, figure in enumerate(FIGURES)}
-    shown = [step for step in known if step[0].wire not in hidden]
-    return sorted(shown, key=lambda step: places[step[0].part_of or step[0].wire])
+    known = {figure.name: figure for figure in FIGURES if isinstance(latency.get(figure.wire), int)}
+    hidden = {TOTAL.name, *(figure.part_of for figure in known.values())}
+    order = [figure.name for figure in FIGURES]
+    shown = [figure for name, figure in known.items() if name not in hidden]
+    shown.sort(key=lambda figure: order.index(figure.part_of or figure.name))
+    return [(figure, latency[figure.wire]) for figure in shown]
 
 
 def steps_as_text(latency: Mapping[str, Any], *, at_client: bool = False) -> str:
     """The steps of a `latency` message in one line; `at_client`: for people who are there."""
-    labels = ((figure.label_at_client if at_client else figure.label, ms) for figure, ms in steps(latency))
-    return ", ".join(f"{label} +{ms} ms" for label, ms in labels)
+    shown = ((figure.label_at_client if at_client else figure.label, figure.sign, ms) for figure, ms in steps(latency))
+    return ", ".join(f"{label} {sign}{ms} ms" for label, sign, ms in shown)
 
 
 class TurnTimer:

@@ -40,7 +40,7 @@ def written_by_people() -> dict[str, str]:
 @pytest.mark.parametrize("figure", [one for one in FIGURES if one is not TOTAL], ids=lambda one: one.name)
 def test_no_other_source_file_names_a_figure(figure: Figure) -> None:
     """But for the total, a name that other messages have as well."""
-    name = re.compile(rf"\b({figure.wire}|{figure.stored}|{figure.name})\b")
+    name = re.compile(rf"\b({figure.wire}|{figure.name})\b")
     label = re.compile(rf"""["'`>]({figure.label}|{figure.label_at_client})["'`<]""")
     texts = written_by_people()
     assert [file for file, text in texts.items() if name.search(text) or label.search(text)] == []
@@ -57,14 +57,14 @@ def test_every_figure_is_in_an_example() -> None:
 
 
 def test_a_figure_has_names_of_its_own() -> None:
-    for names in zip(*((one.wire, one.stored, one.name, one.label) for one in FIGURES), strict=True):
+    for names in zip(*((one.wire, one.name, one.label) for one in FIGURES), strict=True):
         assert len(set(names)) == len(FIGURES)
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
 def test_a_figure_is_described(figure: Figure) -> None:
     assert figure.meaning.endswith(".")
-    assert figure.part_of in ("", *(one.wire for one in FIGURES))
+    assert figure.part_of in ("", *(one.name for one in FIGURES))
 
 
 # -- as messages and as text ------------------------------------------------------------------------------------------
@@ -76,7 +76,6 @@ def test_what_did_not_happen_is_null_or_left_out() -> None:
     assert replace(PLAIN, first_played_ms=None).to_wire() == {
         "speechStoppedMs": 512, "firstDeltaMs": 154, "firstByteMs": 0, "firstPlayedMs": None, "totalMs": 669,
     }  # fmt: skip
-    assert PLAIN.to_stored()["voice_ms"] is None
 
 
 def test_parts_are_shown_in_place_of_their_whole() -> None:
