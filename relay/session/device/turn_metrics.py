@@ -35,10 +35,8 @@ def camel_case(name: str) -> str:
 class Figure(NamedTuple):
     """All that is known of one figure."""
 
-    since: tuple[Mark, ...]
-    """Measured from the first of these marks that there is …"""
-    until: Mark
-    """… to this one."""
+    marks: tuple[Mark, ...]
+    """Measured from the first of these that there is, to the last of them."""
     label: str
     """For people, in few words."""
     meaning: str
@@ -62,16 +60,16 @@ class Figure(NamedTuple):
         """The name in messages of the device protocol."""
         return camel_case(self.name)
 
-    @property
-    def metadata(self) -> Mapping[str, "Figure"]:
-        """What a field of `TurnMetrics` carries."""
-        return {"figure": self}
-
     def measure(self, marks: Mapping[Mark, float]) -> int | None:
         """The figure in ms; None where one of its marks is missing."""
-        start = next((marks[mark] for mark in self.since if mark in marks), None)
-        end = marks.get(self.until)
-        return None if start is None or end is None else max(0, round((end - start) * 1000))
+        *starts, end = self.marks
+        start = next((marks[mark] for mark in starts if mark in marks), None)
+        return None if start is None or end not in marks else max(0, round((marks[end] - start) * 1000))
+
+
+def _figure(marks: tuple[Mark, ...], label: str, meaning: str, *, default: Any = MISSING, **more: Any) -> Any:
+    """A field of `TurnMetrics`."""
+    return field(default=default, metadata={"figure": Figure(marks, label, meaning, **more)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,70 +80,49 @@ class TurnMetrics:
     """
 
     item_id: str
-    speech_stopped_ms: int | None = field(
-        metadata=Figure(
-            since=("speech_end",),
-            until="speech_stopped",
-            label="speech end noticed",
-            meaning="From the end of the user's speech until the upstream reported it.",
-        ).metadata
+    speech_stopped_ms: int | None = _figure(
+        ("speech_end", "speech_stopped"),
+        "speech end noticed",
+        "From the end of the user's speech until the upstream reported it.",
     )
-    first_delta_ms: int = field(
-        metadata=Figure(
-            since=("speech_stopped", "speech_end"),
-            until="first_delta",
-            label="first sound from the model",
-            meaning="From that report, or the end of a turn without speech, until the first audio of the answer came.",
-            whose="the model",
-        ).metadata
+    first_delta_ms: int = _figure(
+        ("speech_stopped", "speech_end", "first_delta"),
+        "first sound from the model",
+        "From that report, or the end of a turn without speech, until the first audio of the answer came.",
+        whose="the model",
     )
-    first_byte_ms: int = field(
-        metadata=Figure(
-            since=("first_delta",),
-            until="first_byte",
-            label="to the client",
-            label_at_client="first sound here",
-            meaning="From that audio until it went to the client's socket.",
-        ).metadata
+    first_byte_ms: int = _figure(
+        ("first_delta", "first_byte"),
+        "to the client",
+        "From that audio until it went to the client's socket.",
+        label_at_client="first sound here",
     )
-    first_played_ms: int | None = field(
-        metadata=Figure(
-            since=("first_byte",),
-            until="first_played",
-            label="played",
-            label_at_client="first played",
-            meaning="From the socket until it left the speaker, by the client's `playback`.",
-        ).metadata
+    first_played_ms: int | None = _figure(
+        ("first_byte", "first_played"),
+        "played",
+        "From the socket until it left the speaker, by the client's `playback`.",
+        label_at_client="first played",
     )
-    total_ms: int = field(
-        metadata=Figure(
-            since=("speech_end",),
-            until="first_byte",
-            label="total",
-            meaning="From the end of the user's speech until the first audio went to the client's socket.",
-        ).metadata
+    total_ms: int = _figure(
+        ("speech_end", "first_byte"),
+        "total",
+        "From the end of the user's speech until the first audio went to the client's socket.",
     )
-    first_text_ms: int | None = field(
+    first_text_ms: int | None = _figure(
+        ("speech_stopped", "speech_end", "first_text"),
+        "first word from the model",
+        "With an external voice: the model's part of `firstDeltaMs`, to its first text.",
+        part_of="first_delta_ms",
+        whose="the model",
         default=None,
-        metadata=Figure(
-            since=("speech_stopped", "speech_end"),
-            until="first_text",
-            label="first word from the model",
-            meaning="With an external voice: the model's part of `firstDeltaMs`, to its first text.",
-            part_of="first_delta_ms",
-            whose="the model",
-        ).metadata,
     )
-    voice_ms: int | None = field(
+    voice_ms: int | None = _figure(
+        ("first_text", "first_delta"),
+        "first sound from the voice",
+        "With an external voice: its part of `firstDeltaMs`, from the first text to the first audio.",
+        part_of="first_delta_ms",
+        whose="the voice",
         default=None,
-        metadata=Figure(
-            since=("first_text",),
-            until="first_delta",
-            label="first sound from the voice",
-            meaning="With an external voice: its part of `firstDeltaMs`, from the first text to the first audio.",
-            part_of="first_delta_ms",
-            whose="the voice",
-        ).metadata,
     )
 
     def to_wire(self) -> dict[str, int | None]:
