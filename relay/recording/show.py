@@ -96,14 +96,12 @@ def _script(timeline: Timeline) -> Iterator[str]:
     for run in timeline.tools:
         took = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
         said.append((run.start_ms, "tool", f"{run.name} {run.arguments} {took} → {_short(run.output)}"))
-    said += [(turn.at_ms, "latency", _latency(turn)) for turn in timeline.latencies]
+    said += [
+        (turn.at_ms, "latency", f"{turn.total_ms} ms ({steps_as_text(turn.to_wire())})") for turn in timeline.latencies
+    ]
     said += [(mark.at_ms, mark.kind, mark.text) for mark in timeline.marks]
     for at_ms, who, text in sorted(said, key=lambda one: one[0]):
         yield f"{_clock(at_ms):>9}  {who:<8} {_one_line(text)}"
-
-
-def _latency(turn: TurnMetrics) -> str:
-    return f"{turn.total_ms} ms ({steps_as_text(turn.to_wire())})"
 
 
 def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:

@@ -76,7 +76,8 @@ class TextDisplay(Display):
             case "interrupted":
                 self._line("cut", f"after {_ms(message, 'playedMs')}; heard: {_text(message, 'heardText')!r}")
             case "latency":
-                self._line("latency", _latency(message), "dim")
+                steps = steps_as_text(message, at_client=True)
+                self._line("latency", f"{_ms(message, TOTAL.wire)} from end of speech to first sound ({steps})", "dim")
             case "usage":
                 self._line("usage", _usage(message), "dim")
             case "error":
@@ -164,10 +165,6 @@ def _format(value: Any) -> str:
     if not isinstance(value, dict):
         return "pcm16 16000 Hz"
     return f"{value.get('format', 'pcm16')} {value.get('rate', 16000)} Hz"
-
-
-def _latency(message: Message) -> str:
-    return f"{_ms(message, TOTAL.wire)} from end of speech to first sound ({steps_as_text(message, at_client=True)})"
 
 
 def _usage(message: Message) -> str:

@@ -31,8 +31,10 @@ DERIVED = {
 
 
 def written_by_people() -> dict[str, str]:
-    """The files of the relay, without what is derived, and without the one that defines the figures."""
-    paths = [path for path in (ROOT / "relay").rglob("*") if path.suffix in (".py", ".js", ".html", ".json", ".md")]
+    """The source files, without what is derived, and without the one that defines the figures."""
+    suffixes = (".py", ".js", ".html", ".json", ".md", ".c", "")
+    found = [path for folder in ("audio", "relay", "scripts", "tools") for path in (ROOT / folder).rglob("*")]
+    paths = [path for path in found if path.is_file() and path.suffix in suffixes]
     texts = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in paths if path != SOURCE}
     return {name: re.sub(DERIVED.get(name, "$^"), "", text, flags=re.DOTALL) for name, text in texts.items()}
 
