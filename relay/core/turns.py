@@ -48,6 +48,8 @@ MAX_SPEECH_S = 120.0
 """How long the user is held to be speaking if the upstream never says that it ended."""
 MAX_SPEECH_LAG_MS = 5000
 """How far back a start or an end of speech that the upstream reports may lie."""
+PREFIX_PADDING_MS = 300
+"""Audio before the speech that server VAD counts in by default. What semantic VAD counts in is not documented."""
 REFUSED_RETRY_S = 1.0
 STALL_S = 30.0
 """How long a response may go without any event of the upstream before it is given up."""
@@ -194,10 +196,18 @@ class Turns:
     def user_speech(self, event: ev.SpeechStarted | ev.SpeechStopped, now: float) -> None:
         """The upstream reports where in the input the user began or ended to speak."""
         if isinstance(event, ev.SpeechStarted):
+            self._timer.speech_started(self._speech_start(event.audio_start_ms, now))
             self._speech_started(now)
         else:
             self._speech_stopped(event, now)
             self.settle(now)
+
+    def _speech_start(self, audio_start_ms: int, now: float) -> float | None:
+        """When the user began to speak, by what the upstream reports; None if that is too long ago to be believed."""
+        turn = self.config.turn
+        padding_ms = PREFIX_PADDING_MS if turn.prefix_padding_ms is None else turn.prefix_padding_ms
+        lag_ms = self._heard_since_ms(audio_start_ms + (padding_ms if turn.kind == "server_vad" else 0))
+        return now - lag_ms / 1000 if lag_ms <= MAX_SPEECH_LAG_MS else None
 
     def _speech_started(self, now: float) -> None:
         """The user speaks: silence the client first, then tell the upstream what was heard (D2)."""
@@ -294,6 +304,7 @@ class Turns:
             heard = next((text for text in told if text is not None), None)
             if heard is None:
                 heard = self.items.cut_to_heard(stopped.item_id, stopped.played_ms, stopped.received_ms)
+            self._timer.client_silenced(now)
             self._emit(TellInterrupted(stopped.item_id, stopped.played_ms, heard, stopped.estimated))
         self._cancel()
         for speech in self._speeches():

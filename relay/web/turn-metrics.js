@@ -66,5 +66,14 @@ export const STEPS = [
     "sign": "+",
     "meaning": "From the socket until it left the speaker, by the client's `playback`.",
     "parts": []
+  },
+  {
+    "wire": "bargeInMs",
+    "name": "barge_in_ms",
+    "label": "barge-in to silence",
+    "labelAtClient": "barge-in to silence",
+    "sign": "",
+    "meaning": "From the start of speech that interrupted the assistant until `interrupted` was sent.",
+    "parts": []
   }
 ];

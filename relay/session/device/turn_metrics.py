@@ -20,8 +20,18 @@ from typing import Any, Final, Literal, NamedTuple
 ACK_WAIT_S = 0.7
 """How long the first acknowledgement of playback is awaited before the turn is reported without it."""
 
-Mark = Literal["speech_end", "speech_stopped", "first_text", "first_delta", "first_byte", "first_played"]
-"""A moment of a turn. `speech_stopped`: the upstream reported the end of the speech; `first_delta`: audio came."""
+Mark = Literal[
+    "speech_start",
+    "silenced",
+    "speech_end",
+    "speech_stopped",
+    "first_text",
+    "first_delta",
+    "first_byte",
+    "first_played",
+]
+"""A moment of a turn. `silenced`: `interrupted` was sent to the client; `speech_stopped`: the upstream reported the end
+of the speech; `first_delta`: audio came."""
 Presence = Literal["always", "null", "left_out"]
 """What a message has where the figure did not happen: it always does, null, or no such member."""
 
@@ -124,6 +134,14 @@ class TurnMetrics:
         whose="the voice",
         default=None,
     )
+    barge_in_ms: int | None = _figure(
+        ("speech_start", "silenced"),
+        "barge-in to silence",
+        "From the start of speech that interrupted the assistant until `interrupted` was sent.",
+        sign="",
+        is_later=True,
+        default=None,
+    )
 
     def to_wire(self) -> dict[str, int | None]:
         """The figures by their names on the wire."""
@@ -144,7 +162,7 @@ FIGURES: Final = tuple(_figures())
 TOTAL: Final = next(figure for figure in FIGURES if figure.name == "total_ms")
 EXAMPLES: Final = (
     TurnMetrics("item_7", 512, 154, 0, 3, 669),
-    TurnMetrics("item_9", 512, 441, 0, None, 953, first_text_ms=148, voice_ms=293),
+    TurnMetrics("item_9", 512, 441, 0, None, 953, first_text_ms=148, voice_ms=293, barge_in_ms=384),
 )
 """Turns as they are shown in the documentation; each figure is in one of them."""
 
@@ -168,11 +186,13 @@ def steps_as_text(latency: Mapping[str, Any], *, at_client: bool = False) -> str
 class TurnTimer:
     """The moments of the turn that is being answered, in seconds of the session's clock."""
 
-    __slots__ = ("_item_id", "_marks")
+    __slots__ = ("_item_id", "_marks", "_next_marks")
 
     def __init__(self) -> None:
         self._marks: dict[Mark, float] = {}
         """Empty while no turn is measured."""
+        self._next_marks: dict[Mark, float] = {}
+        """Those of the user's speech under way: the turn before it may still be measured."""
         self._item_id = ""
 
     @property
@@ -186,12 +206,22 @@ class TurnTimer:
         deadline = self.deadline
         return self.report() if deadline is not None and now >= deadline else None
 
+    def speech_started(self, at: float | None) -> None:
+        """The user speaks since `at`, None where that is not known."""
+        self._next_marks = {} if at is None else {"speech_start": at}
+
+    def client_silenced(self, now: float) -> None:
+        """The client was sent that an item is interrupted."""
+        if self._next_marks:
+            self._next_marks.setdefault("silenced", now)
+
     def turn_ended(self, speech_end: float, speech_stopped: float | None = None) -> None:
         """The user's turn is over: a new turn is measured. `speech_stopped` is when the upstream reported it."""
         self._marks = {"speech_end": speech_end}
         self._item_id = ""
-        if speech_stopped is not None:
-            self._marks["speech_stopped"] = speech_stopped
+        if speech_stopped is not None:  # else no speech began it
+            self._marks |= {"speech_stopped": speech_stopped, **self._next_marks}
+        self._next_marks = {}
 
     def text_came(self, now: float) -> None:
         """Text came that an external voice is to speak."""

@@ -82,13 +82,23 @@ def test_what_did_not_happen_is_null_or_left_out() -> None:
 
 def test_parts_are_shown_in_place_of_their_whole() -> None:
     shown = [(figure.wire, ms) for figure, ms in steps(VOICED.to_wire())]
-    assert shown == [("speechStoppedMs", 512), ("firstTextMs", 148), ("voiceMs", 293), ("firstByteMs", 0)]
+    assert shown == [
+        ("speechStoppedMs", 512),
+        ("firstTextMs", 148),
+        ("voiceMs", 293),
+        ("firstByteMs", 0),
+        ("bargeInMs", 384),
+    ]
 
 
 def test_the_steps_as_text_are_for_those_who_are_there_or_for_others() -> None:
     begin = "speech end noticed +512 ms, first sound from the model +154 ms, "
     assert steps_as_text(PLAIN.to_wire()) == begin + "to the client +0 ms, played +3 ms"
     assert steps_as_text(PLAIN.to_wire(), at_client=True) == begin + "first sound here +0 ms, first played +3 ms"
+
+
+def test_what_does_not_add_up_with_the_others_has_no_sign() -> None:
+    assert steps_as_text(VOICED.to_wire()).endswith("to the client +0 ms, barge-in to silence 384 ms")
 
 
 # -- the timer --------------------------------------------------------------------------------------------------------
@@ -144,3 +154,39 @@ def test_a_new_turn_knows_nothing_of_the_one_before() -> None:
     timer.turn_ended(12.0)
     timer.audio_sent("item_1", 12.1)
     assert timer.deadline is None
+
+
+def reported(timer: TurnTimer, now: float) -> TurnMetrics | None:
+    timer.audio_came("item_2", now)
+    timer.audio_sent("item_2", now)
+    return timer.report()
+
+
+def test_a_barge_in_belongs_to_the_turn_that_it_begins() -> None:
+    timer = answered()
+    timer.speech_started(10.3)
+    timer.client_silenced(10.7)
+    timer.client_silenced(10.9)
+    assert timer.played("item_1", 200, 10.8) == TurnMetrics("item_1", 500, 200, 10, 390, 710)
+    timer.turn_ended(11.5, 12.0)
+    assert reported(timer, 12.1) == TurnMetrics("item_2", 500, 100, 0, None, 600, barge_in_ms=400)
+    timer.turn_ended(13.5, 14.0)
+    assert reported(timer, 14.1) == TurnMetrics("item_2", 500, 100, 0, None, 600)
+
+
+@pytest.mark.parametrize("at", [None, 10.8])
+def test_a_later_speech_takes_the_place_of_one_that_interrupted(at: float | None) -> None:
+    timer = answered()
+    timer.speech_started(10.3)
+    timer.client_silenced(10.7)
+    timer.speech_started(at)
+    timer.turn_ended(11.5, 12.0)
+    assert reported(timer, 12.1) == TurnMetrics("item_2", 500, 100, 0, None, 600)
+
+
+def test_a_typed_turn_has_no_barge_in() -> None:
+    timer = answered()
+    timer.speech_started(10.3)
+    timer.client_silenced(10.7)
+    timer.turn_ended(12.0)
+    assert reported(timer, 12.1) == TurnMetrics("item_2", None, 100, 0, None, 100)
