@@ -15,9 +15,12 @@ LAYERS: dict[str, set[str]] = {
     "relay.private_files": set(),
     "relay.log_lines": {"relay.escaping"},
     "relay.terminal": {"relay.escaping"},
-    "relay.core": {"audio", "relay.session"},  # both hold rules: what is new is in relay.session
-    "relay.session": {"audio", "relay.core"},
-    "relay.wire": {"audio", "relay.core", "relay.protocols", "relay.session"},
+    "relay.percentiles": set(),
+    "relay.session.device.turn_metrics": set(),  # the figures of a turn: also for clients, which import no rules
+    # Both hold rules: what is new is in relay.session.
+    "relay.core": {"audio", "relay.session", "relay.session.device.turn_metrics"},
+    "relay.session": {"audio", "relay.core", "relay.session.device.turn_metrics"},
+    "relay.wire": {"audio", "relay.core", "relay.protocols", "relay.session", "relay.session.device.turn_metrics"},
     "relay.protocols": {"audio", "relay.core", "relay.session", "relay.wire"},  # what is new is in relay.protocols
     "relay.upstreams": {"audio", "relay.core", "relay.errors", "relay.protocols", "relay.session", "relay.wire"},
     "relay.no_redirects": set(),
@@ -63,8 +66,10 @@ LAYERS: dict[str, set[str]] = {
         "relay.core",
         "relay.errors",
         "relay.escaping",
+        "relay.percentiles",
         "relay.private_files",
         "relay.session",
+        "relay.session.device.turn_metrics",
         "relay.wire",
     },
     "relay.replaying": {
@@ -73,9 +78,11 @@ LAYERS: dict[str, set[str]] = {
         "relay.core",
         "relay.errors",
         "relay.escaping",
+        "relay.percentiles",
         "relay.recording",
         "relay.server",
         "relay.session",
+        "relay.session.device.turn_metrics",
         "relay.talk",
         "relay.wire",
     },
@@ -156,8 +163,16 @@ LAYERS: dict[str, set[str]] = {
         "relay.wire",  # for relay.wire.beta alone, which imports nothing of ours: one translation of the beta dialect
     },
     "relay.testing": {"relay.faults"},
-    "relay.talk": {"audio", "relay.errors", "relay.escaping", "relay.loopback", "relay.no_redirects", "relay.terminal"},
-    "relay.bench": {"relay.child_environment", "relay.errors"},
+    "relay.talk": {
+        "audio",
+        "relay.errors",
+        "relay.escaping",
+        "relay.loopback",
+        "relay.no_redirects",
+        "relay.session.device.turn_metrics",
+        "relay.terminal",
+    },
+    "relay.bench": {"relay.child_environment", "relay.errors", "relay.percentiles"},
     "relay.commands": {
         "relay.target",
         "relay.auth",

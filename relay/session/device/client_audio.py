@@ -47,6 +47,10 @@ class ClientAudio:
             return max(position_bytes - ledger.dropped_input_bytes, 0)
         return ledger.heard_input_bytes if self._life.is_ready else self._heard_before_bytes
 
+    def heard_since_ms(self, audio_ms: int) -> int:
+        """How much of the audio the upstream has heard after its first `audio_ms`."""
+        return max(self.heard_bytes // self.bytes_per_ms - audio_ms, 0)
+
     def set_gate(self) -> None:
         """Have the uplink do something else with the audio, if that has changed."""
         if self._life.has_ended:

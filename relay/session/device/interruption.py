@@ -17,6 +17,7 @@ from relay.core.items import ItemLog
 from relay.core.playback import Cut, Playback
 from relay.session.device.responses import Responses
 from relay.session.device.tts_switch import TtsSwitch
+from relay.session.device.turn_metrics import TurnTimer
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class Interruption:
     _playback: Playback
     _items: ItemLog
     _tts: TtsSwitch
+    _timer: TurnTimer
     _emit: Callable[[Command], None]
     _next_id: Callable[[], str]
     _truncates: bool
@@ -48,7 +50,7 @@ class Interruption:
     def finish(self, event: ev.AudioDropped, now: float) -> None:
         """The client is silent: send it where, cancel the response, and correct the history."""
         cuts = self._playback.cut(event.clips, now)
-        self._report(cuts)
+        self._report(cuts, now)
         self._cancel()
         self._tts.cut(cuts)
         cuts = [cut for cut in cuts if cut.source == "model"]
@@ -71,13 +73,14 @@ class Interruption:
         if entry.in_conversation:
             self._emit(DeleteItem(item_id, self._next_id()))
 
-    def _report(self, cuts: Iterable[Cut]) -> None:
+    def _report(self, cuts: Iterable[Cut], now: float) -> None:
         stopped = next((cut for cut in cuts if cut.action != "keep"), None)
         if stopped is None:
             return
         heard = self._tts.heard(stopped)
         if heard is None:
             heard = self._items.cut_to_heard(stopped.item_id, stopped.played_ms, stopped.received_ms)
+        self._timer.client_silenced(now)
         self._emit(TellInterrupted(stopped.item_id, stopped.played_ms, heard, stopped.estimated))
 
     def _cancel(self) -> None:

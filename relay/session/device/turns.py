@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from relay.core import events as ev
-from relay.core.commands import Command, SyncPlayhead, TellLatency, TellSpeech
+from relay.core.commands import Command, SyncPlayhead, TellSpeech
 from relay.core.items import ItemLog
 from relay.core.playback import Ack, Playback
 from relay.core.values import SessionConfig, SpeechRules
@@ -24,7 +24,7 @@ from relay.session.device.response_handler import ResponseHandler
 from relay.session.device.responses import Responses
 from relay.session.device.transcripts import Transcripts
 from relay.session.device.tts_switch import TtsSwitch
-from relay.session.device.turn_metrics import TurnTimer
+from relay.session.device.turn_metrics import TurnMetrics, TurnTimer
 from relay.session.device.user_turn import UserTurn
 from relay.session.tools.dispatcher import ToolDispatcher
 
@@ -62,7 +62,7 @@ class Turns:
         )
         self.text_delta = self._response_handler.text_delta
         """The short way for the one event that comes several times a second."""
-        self._interruption = Interruption(responses, playback, items, tts, emit, next_id, truncates)
+        self._interruption = Interruption(responses, playback, items, tts, self.timer, emit, next_id, truncates)
 
     def use(self, config: SessionConfig) -> None:
         """A configuration is in force, perhaps the same as before."""
@@ -148,9 +148,9 @@ class Turns:
         if responses.is_due:
             responses.request(now)
 
-    def _report(self, report: TellLatency | None) -> None:
-        if report is not None:
-            self._emit(report)
+    def _report(self, metrics: TurnMetrics | None) -> None:
+        if metrics is not None:
+            self._emit(metrics)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class Turns:
         """The upstream reports something of the user's turn, or of an item."""
         match event:
             case ev.SpeechStarted():
-                self._speech_started(now)
+                self._speech_started(event, now)
             case ev.SpeechStopped():
                 self._speech_stopped(event, now)
             case ev.InputCommitted():
@@ -228,8 +228,9 @@ class Turns:
             case _:
                 assert_never(event)
 
-    def _speech_started(self, now: float) -> None:
+    def _speech_started(self, event: ev.SpeechStarted, now: float) -> None:
         """Silence the client first, then report upstream what was heard (D2)."""
+        self.timer.speech_started(self.user.speech_start(event.audio_start_ms, self._config.turn, now))
         self.user.timers.speech_started(now)
         self._emit(TellSpeech(started=True))
         self._interruption.begin(cancel=not self._config.upstream_turn.upstream_interrupts)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from relay.core.commands import ClearInput, Command, CommitInput, CreateItem, TellError
-from relay.core.values import Item
+from relay.core.values import Item, TurnDetection
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.device.client_audio import ClientAudio
 
@@ -18,7 +18,9 @@ MAX_COMMITS = 16
 """Commits whose answer is awaited; the oldest are forgotten."""
 MAX_TYPED_TURNS = 16
 MAX_SPEECH_LAG_MS = 5000
-"""The end of speech is never dated back further."""
+"""How far back a start or an end of speech that the upstream reports may be."""
+PREFIX_PADDING_MS = 300
+"""Audio before the speech that server VAD counts in by default. What semantic VAD counts in is not documented."""
 
 
 class UserTurn:
@@ -44,10 +46,15 @@ class UserTurn:
         """The upstream detects the end of speech after so much silence."""
         self._silence_ms = silence_ms
 
+    def speech_start(self, audio_start_ms: int, turn: TurnDetection, now: float) -> float | None:
+        """When the user began to speak, by what the upstream reports; None if that is too long ago to be believed."""
+        padding_ms = PREFIX_PADDING_MS if turn.prefix_padding_ms is None else turn.prefix_padding_ms
+        lag_ms = self._audio.heard_since_ms(audio_start_ms + (padding_ms if turn.kind == "server_vad" else 0))
+        return now - lag_ms / 1000 if lag_ms <= MAX_SPEECH_LAG_MS else None
+
     def speech_end(self, audio_end_ms: int, now: float) -> float:
-        """When speech ended, of which the upstream reports at `now` that it ended at `audio_end_ms` of the input."""
-        heard_ms = self._audio.heard_bytes // self._audio.bytes_per_ms
-        lag_ms = max(heard_ms - audio_end_ms, 0) + self._silence_ms
+        """When the user's speech ended, by what the upstream reports, less the silence that it waited for."""
+        lag_ms = self._audio.heard_since_ms(audio_end_ms) + self._silence_ms
         return now - min(lag_ms, MAX_SPEECH_LAG_MS) / 1000
 
     def commit(self) -> None:

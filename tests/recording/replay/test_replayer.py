@@ -57,9 +57,8 @@ def test_the_same_rules_do_the_same() -> None:
 
 def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = journal(conversation())
-    monkeypatch.setattr(
-        turn_metrics, "ACK_WAIT_S", 0.1
-    )  # then the deadline reports what the acknowledgement reported before
+    # Then the deadline reports what the acknowledgement reported before.
+    monkeypatch.setattr(turn_metrics, "ACK_WAIT_S", 0.1)
     monkeypatch.setattr(Turns, "acknowledged", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
@@ -67,6 +66,28 @@ def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.Monk
     assert any("send_latency" in str(one) for one in found.recorded)
     assert not any("send_latency" in str(one) for one in found.today)
     assert [near.number for near in found.before] == [found.number - 3, found.number - 2, found.number - 1]
+
+
+def test_a_recording_that_lacks_a_later_figure_is_the_same() -> None:
+    answer = [
+        (3.8, ev.ResponseCreated("resp_2", "relay_4")),
+        (3.8, ev.OutputStarted("resp_2", "item_b", 0)),
+        (3.85, ev.AudioHanded("item_b")),
+        (4.9, ev.Tick()),
+    ]
+    entries = journal([*(event for event in conversation() if event[0] < 4), *answer])
+    at, line = next((at, entry.line) for at, entry in enumerate(entries) if "barge_in_ms" in str(entry.line))
+    assert isinstance(line, Happened)
+    [reported] = line.do or ()
+
+    def replayed(command: dict[str, object]) -> Difference | None:
+        changed = replace(entries[at], line=replace(line, do=[command]))
+        return first_difference(BEGINNING, [*entries[:at], changed, *entries[at + 1 :]])
+
+    assert replayed(reported) is None
+    assert replayed({name: value for name, value in reported.items() if name != "barge_in_ms"}) is None
+    assert replayed(reported | {"barge_in_ms": 1}) is not None
+    assert replayed({name: value for name, value in reported.items() if name != "first_byte_ms"}) is not None
 
 
 def test_another_setting_is_a_difference_too() -> None:

@@ -15,7 +15,7 @@ from relay.core.values import (
     Usage,
 )
 from relay.session.common.limits import REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
-from relay.session.device.turn_metrics import ACK_WAIT_S
+from relay.session.device.turn_metrics import ACK_WAIT_S, TurnMetrics
 from relay.session.device.user_turn import MAX_TYPED_TURNS
 from relay.session.tools.acceptance import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
 from relay.session.tools.dispatcher import MAX_SHOWN_CHARS
@@ -560,8 +560,8 @@ def test_the_latency_of_a_turn_is_told_step_by_step() -> None:
     script.now = 10.21
     script.see(ev.AudioHanded("item_1"))
     script.now = 10.5
-    [latency] = only(script.see(ev.Playback("item_1", 200)), cmd.TellLatency)
-    assert latency == cmd.TellLatency("item_1", 500, 200, 10, 90, 710)
+    [latency] = only(script.see(ev.Playback("item_1", 200)), TurnMetrics)
+    assert latency == TurnMetrics("item_1", 500, 200, 10, 90, 710)
 
 
 def test_the_silence_that_ends_a_turn_is_part_of_its_latency() -> None:
@@ -583,3 +583,56 @@ def test_a_client_that_acknowledges_nothing_is_told_what_is_known() -> None:
     script.see(ev.AudioHanded("item_1"))
     [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
     assert (latency.speech_stopped_ms, latency.first_played_ms) == (None, None)
+
+
+def barged_in(audio_start_ms: int, turn: TurnDetection | None = None) -> TurnMetrics:
+    """The figures of a turn whose speech is reported at 10.0, after 2000 ms of input; the client is silent at 10.05."""
+    script = Script(SessionConfig() if turn is None else SessionConfig(turn=turn)).ready()
+    script.see(*[microphone(20) for _ in range(100)])
+    script.speaks(ms=2000)
+    script.now = 10.0
+    script.see(ev.SpeechStarted("item_user", audio_start_ms))
+    script.see(dropped(("item_1", 900, 600)), after_s=0.05)
+    script.see(done("resp_1", status="cancelled"), ev.SpeechStopped("item_user", 2000), after_s=1.0)
+    script.speaks("resp_2", "item_2", ms=500)
+    script.see(ev.AudioHanded("item_2"))
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
+    return latency
+
+
+@pytest.mark.parametrize(
+    ("turn", "audio_start_ms", "barge_in_ms"),
+    [
+        (None, 1400, 350),  # the speech began 300 ms behind the padding, 300 ms before its report
+        (TurnDetection(prefix_padding_ms=100), 1400, 550),
+        (TurnDetection(prefix_padding_ms=0), 1400, 650),
+        (TurnDetection(kind="semantic_vad"), 1400, 650),
+        (None, 1900, 50),  # the padding holds what was not sent yet
+    ],
+)
+def test_a_turn_that_began_with_a_barge_in_says_how_long_the_client_spoke_on(
+    turn: TurnDetection | None, audio_start_ms: int, barge_in_ms: int
+) -> None:
+    assert barged_in(audio_start_ms, turn).barge_in_ms == barge_in_ms
+
+
+def test_a_start_of_speech_that_cannot_be_is_not_believed() -> None:
+    script = Script().ready()
+    script.see(*[microphone(20) for _ in range(300)])
+    script.speaks(ms=2000)
+    script.see(ev.SpeechStarted("item_user", 0), dropped(("item_1", 900, 600)))
+    script.see(done("resp_1", status="cancelled"), ev.SpeechStopped("item_user", 6000), after_s=1.0)
+    script.speaks("resp_2", "item_2", ms=500)
+    script.see(ev.AudioHanded("item_2"))
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
+    assert latency.barge_in_ms is None
+
+
+def test_a_turn_that_interrupted_nothing_has_no_barge_in() -> None:
+    script = talking(ms=1000)
+    script.see(ev.Interrupt(), dropped(("item_1", 500, 300)), done("resp_1", status="cancelled"))
+    script.see(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user"), after_s=1.0)
+    script.speaks("resp_2", "item_2", ms=500)
+    script.see(ev.AudioHanded("item_2"))
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
+    assert latency.barge_in_ms is None
