@@ -1,10 +1,12 @@
-"""Tools that a device client brings: announced in its hello, and run by the client itself (D4).
+"""Tools that a client brings: announced in its hello, run by the client, with a deadline for each call (D4).
 
-`merge` joins them with the server's: a client's tool replaces a server's of the same name, unless that is protected.
-A call waits in `ClientCalls` for the client's `toolResult`. Each call comes to one `ToolReturned`, as if the relay had
-run it: the client's output, cut to `MAX_OUTPUT_BYTES`, or a failure. A call fails at once if its arguments are not
-what the tool requires, and later if the client is late by the tool's own time limit. A result that comes after that
-has no effect. The error in the output says what happened, so that the model can explain it.
+`merge` joins the client's tools with the server's. On equal names the client's wins, unless the server's is protected;
+the names that were refused are reported to the client.
+
+A call is open from `begin` until its result, its deadline or the end of the session. Arguments that are no JSON object,
+lack a required member or are too long fail at once, without the client. A result that comes after the deadline is
+ignored, for the upstream has had its output by then. Whatever happens becomes one `ToolReturned`, the same event as
+that of a server tool, so that only one way leads on from there. Results are cut to `MAX_OUTPUT_BYTES`, with a note.
 """
 
 import json

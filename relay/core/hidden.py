@@ -10,6 +10,7 @@ forgotten, and an unknown id passes as it is.
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from relay.core.bounded import RecentSet
@@ -99,21 +100,16 @@ class HiddenItems:
             return item_id
         if item_id not in self._known:
             return None
-        for index in range(self._order.index(item_id) - 1, -1, -1):
-            if self._order[index] not in self.items:
-                return self._order[index]
-        return None
+        before = self._order[: self._order.index(item_id)]
+        return next((other for other in reversed(before) if other not in self.items), None)
 
     def real_previous(self, item_id: Any) -> Any:
         """What a client's `previous_item_id` means upstream: the end of the hidden items that follow that item."""
         if not self.items or not isinstance(item_id, str) or item_id not in self._known:
             return item_id
-        last = item_id
-        for following in self._order[self._order.index(item_id) + 1 :]:
-            if following not in self.items:
-                break
-            last = following
-        return last
+        following = self._order[self._order.index(item_id) + 1 :]
+        hidden = list(takewhile(self.items.__contains__, following))
+        return hidden[-1] if hidden else item_id
 
     # -- outputs of a response ----------------------------------------------------------------------------------------
 

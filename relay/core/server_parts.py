@@ -58,19 +58,6 @@ class ServerParts:
 
     # -- upwards ------------------------------------------------------------------------------------------------------
 
-    def tools_with(self, given: Any) -> Any:
-        """The client's tools and the server's, each name once."""
-        if not self.tools:
-            return given
-        client = given if isinstance(given, list) else []
-        names = function_names(client)
-        kept = [tool for tool in client if not self.is_protected(tool)]
-        return kept + [
-            tool.definition(with_examples=self.include_examples)
-            for tool in self.tools.values()
-            if tool.protected or tool.name not in names
-        ]
-
     def merge(self, settings: Obj, *, whole: bool = False) -> Obj:
         """A client's session or response settings with the server's share; `whole`: also where the client is silent."""
         if whole or "instructions" in settings:
@@ -78,7 +65,12 @@ class ServerParts:
             if instructions is not None:
                 settings["instructions"] = instructions
         if self.tools and (whole or "tools" in settings):
-            settings["tools"] = self.tools_with(settings.get("tools"))
+            given = settings.get("tools")
+            client = given if isinstance(given, list) else []
+            names = function_names(client)
+            servers = [tool for tool in self.tools.values() if tool.protected or tool.name not in names]
+            definitions = [tool.definition(with_examples=self.include_examples) for tool in servers]
+            settings["tools"] = [tool for tool in client if not self.is_protected(tool)] + definitions
         return settings
 
     def is_protected(self, tool: Any) -> bool:

@@ -8,6 +8,7 @@ Without anything to configure, `session.created` goes to the client at once. Eac
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.core.policy_rules import Denied
@@ -54,20 +55,20 @@ class ActiveSession:
             self.has_idle_timeout = turn.get("idle_timeout_ms") is not None
 
 
+@dataclass(slots=True)
 class FirstConfiguration:
     """The first configuration of one session; `initial` is the session of the client's secret."""
 
-    def __init__(
-        self, initial: Mapping[str, Any] | None, parts: ServerParts, tools: ClientTools, out: Outgoing
-    ) -> None:
-        self._initial = initial
-        self._parts = parts
-        self._tools = tools
-        self._out = out
-        self._created: Mapping[str, Any] = {}
-        self._request_id: str | None = None
-        self._held: list[UpstreamSaid] = []
-        self._refusals: list[Denied] = []
+    _initial: Mapping[str, Any] | None
+    _parts: ServerParts
+    _tools: ClientTools
+    _out: Outgoing
+    held: list[UpstreamSaid] = field(default_factory=list)
+    """The events that wait until the session is ready."""
+    refusals: list[Denied] = field(default_factory=list)
+    """What of the secret's session was refused."""
+    _created: Mapping[str, Any] = field(default_factory=dict)
+    _request_id: str | None = None
 
     def begin(self, created: Mapping[str, Any]) -> bool:
         """Send what must be active first, after `session.created`; False if that is nothing. Raises Denied."""
@@ -84,16 +85,16 @@ class FirstConfiguration:
         # The secret's session is checked once more: the policy may have changed since it was made.
         given = check_session(self._initial, self._parts.policy)
         if given:
-            self._refusals = self._parts.remove_reserved_names(given, "session")
+            self.refusals = self._parts.remove_reserved_names(given, "session")
             self._tools.use(given.get("tools"))
             given.pop("model", None)
         return self._parts.merge(with_limits(given, self._parts.policy, upstream_session), whole=True)
 
     def hold(self, event: UpstreamSaid) -> bool:
         """Keep an event until the session is ready. Returns False if too many wait already."""
-        if len(self._held) >= MAX_HELD:
+        if len(self.held) >= MAX_HELD:
             return False
-        self._held.append(UpstreamSaid(bytes(event.raw), event.body))
+        self.held.append(UpstreamSaid(bytes(event.raw), event.body))
         return True
 
     def is_refused_by(self, event: Mapping[str, Any]) -> bool:
@@ -106,11 +107,6 @@ class FirstConfiguration:
         """The `session.created` for the client, once the upstream has answered with `session.updated`."""
         merged = {**session_of(self._created), **session_of(updated)}
         return {**self._created, "session": self._parts.shown(merged)}
-
-    def take(self) -> tuple[list[Denied], list[UpstreamSaid]]:
-        """What of the secret's session was refused, and the events that waited."""
-        (refusals, self._refusals), (held, self._held) = (self._refusals, []), (self._held, [])
-        return refusals, held
 
 
 def session_of(event: Mapping[str, Any]) -> Mapping[str, Any]:

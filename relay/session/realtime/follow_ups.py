@@ -20,6 +20,9 @@ from relay.session.tools.acceptance import accept
 MAX_MIXED = 64
 """Mixed responses that are remembered; the client's request no longer waits for the outputs of an older one."""
 
+_KEPT = ("instructions", "tools", "output_modalities", "audio", "max_output_tokens", "reasoning")
+"""Not `tool_choice`, which would call the tool again, nor `metadata`, which tells the client's own responses apart."""
+
 
 class FollowUps:
     """Calls and due responses of one session; a barge-in cancels calls of the tools named in `cancellable`."""
@@ -44,9 +47,10 @@ class FollowUps:
         return any(response_id in self._mixed for response_id in self.calls.open_responses())
 
     def settings(self) -> Obj:
-        """The settings of the response that is due: those of the response whose tools were called."""
-        settings = self.cause.overrides if self.cause is not None else {}
-        return {**settings, "tool_choice": "none"} if self.calls.at_round_limit else settings
+        """The settings of the response that is due: what is kept of the response whose tools were called."""
+        settings = self.cause.settings if self.cause is not None else {}
+        kept = {key: settings[key] for key in _KEPT if key in settings}
+        return {**kept, "tool_choice": "none"} if self.calls.at_round_limit else kept
 
     def take_calls(self, response_id: str, status: str, calls: Sequence[Item], *, mixed: bool, quiet: bool) -> None:
         """A response ended that called server tools.
@@ -60,14 +64,7 @@ class FollowUps:
         for call in accepted.to_run:
             self._out.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
         for call_id, output in accepted.refused:
-            self._send_output(call_id, output)
-
-    def tool_returned(self, call_id: str, output: str) -> bool:
-        """A tool ended: its output is sent, unless the call has one. Returns whether it was sent."""
-        is_awaited = self.calls.returned(call_id) is not None
-        if is_awaited:
-            self._send_output(call_id, output)
-        return is_awaited
+            self.send_output(call_id, output)
 
     def interrupted(self) -> None:
         """The user interrupts: outputs still to come force no answer; calls of `cancellable` tools are cancelled."""
@@ -77,14 +74,10 @@ class FollowUps:
                 self._out.add(CancelTool(call_id))
 
     def drop(self) -> None:
-        """No response is due any more."""
+        """No response is due any more: one began that speaks about all outputs so far, or the client cancelled."""
         self._client_owes = self.calls.owes_response = False
 
-    def covered(self) -> None:
-        """A response began, which speaks about all outputs that were sent."""
-        self._client_owes = False
-        self.calls.response_created()
-
-    def _send_output(self, call_id: str, output: str) -> None:
+    def send_output(self, call_id: str, output: str) -> None:
+        """Send the one output of a call to the upstream."""
         item = {"type": "function_call_output", "call_id": call_id, "output": output}
         self._out.request("conversation.item.create", item=item)

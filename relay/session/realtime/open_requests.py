@@ -19,9 +19,6 @@ MAX_OPEN = 64
 MAX_OUT_OF_BAND = 64
 """Responses outside the conversation that are recognised later; the oldest is forgotten."""
 
-_KEPT = ("instructions", "tools", "output_modalities", "audio", "max_output_tokens", "reasoning")
-"""Not `tool_choice`, which would call the tool again, nor `metadata`, which tells the client's own responses apart."""
-
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
@@ -39,11 +36,6 @@ class ResponseRequest:
         """What the client wants of this response."""
         response = self.body.get("response")
         return response if isinstance(response, Mapping) else {}
-
-    @property
-    def overrides(self) -> Obj:
-        """What a follow-up to this response keeps of its settings."""
-        return {key: self.settings[key] for key in _KEPT if key in self.settings}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.core.bounded import RecentSet
-from relay.core.policy_rules import Denied
 from relay.core.realtime_events import Obj, RealtimeCommand, TellClient, TellUpstream
 from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
 
@@ -59,10 +58,6 @@ class Outgoing:
         is_known = isinstance(event_id, str) and not self.is_stand_in(event_id)
         error = {"type": "invalid_request_error", "code": code, "message": message, "param": param}
         self.report({**error, "event_id": event_id if is_known else None})
-
-    def deny(self, event_id: Any, denied: Denied) -> None:
-        """The policy does not allow an event of the client's."""
-        self.refuse(event_id, denied.code, str(denied), denied.param)
 
     def report(self, error: Obj) -> None:
         """Send an error object to the client as it is."""

@@ -14,11 +14,12 @@ conversation take no slot.
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.core.realtime_events import TellUpstream
 from relay.core.response import ResponseSlot, SlotState
-from relay.session.common.limits import STALL_S
+from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime.follow_ups import FollowUps
@@ -27,28 +28,27 @@ from relay.session.realtime.outgoing import Outgoing
 
 MAX_RESPONSES = 64
 """Responses whose request is remembered while they are active; the oldest is forgotten."""
-BUSY = "conversation_already_has_active_response"
 
 
+@dataclass(slots=True)
 class ResponseQueue:
     """The response slot of one session and what waits for it; `timers` say when a follow-up may be requested."""
 
-    def __init__(self, out: Outgoing, follow_ups: FollowUps, timers: TurnTimers, ledger: MediaLedger) -> None:
-        self._out = out
-        self._follow_ups = follow_ups
-        self._timers = timers
-        self._ledger = ledger
-        self.slot = ResponseSlot()
-        self.open_requests = OpenRequests()
-        self.stalls_at: float | None = None
-        """When a response is given up; None while nobody waits for its end."""
-        self.has_heard = False
-        """Whether the upstream has sent an event since somebody began to wait."""
-        self._waits_since = 0.0
-        self._waiting: ResponseRequest | None = None
-        self._asked: ResponseRequest | None = None
-        self._own_request: str | None = None
-        self._requests: OrderedDict[str, ResponseRequest] = OrderedDict()
+    _out: Outgoing
+    _follow_ups: FollowUps
+    _timers: TurnTimers
+    _ledger: MediaLedger
+    slot: ResponseSlot = field(default_factory=ResponseSlot)
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
+    stalls_at: float | None = None
+    """When a response is given up; None while nobody waits for its end."""
+    has_heard: bool = False
+    """Whether the upstream has sent an event since somebody began to wait."""
+    _waits_since: float = 0.0
+    _waiting: ResponseRequest | None = None
+    _asked: ResponseRequest | None = None
+    _own_request: str | None = None
+    _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
 
     # -- what comes next ----------------------------------------------------------------------------------------------
 
@@ -78,29 +78,22 @@ class ResponseQueue:
         self.settle(now)
 
     def _request_next(self) -> None:
+        follow_ups, timers = self._follow_ups, self._timers
         if self._waiting is not None:
-            if not self._follow_ups.holds_client_back:
-                self._request(self._waiting)
-                self._waiting = None
-        elif (
-            self._follow_ups.calls.owes_response
-            and not self._timers.is_user_speaking
-            and not self._timers.is_retry_pending
-        ):
-            self._request_follow_up()
+            if not follow_ups.holds_client_back:
+                request, self._waiting = self._waiting, None
+                self._own_request = None
+                self._out.add(TellUpstream(request.body))
+                self._requested(request.event_id, request.settings.get("metadata"), request)
+        elif follow_ups.calls.owes_response and not timers.is_user_speaking and not timers.is_retry_pending:
+            settings = follow_ups.settings()
+            self._own_request = self._out.request("response.create", **({"response": settings} if settings else {}))
+            self._requested(self._own_request, None, follow_ups.cause)
 
-    def _request(self, request: ResponseRequest) -> None:
-        self.slot.request(request.event_id)
-        self._asked, self._own_request = request, None
-        self.open_requests.add(request.event_id, request.settings.get("metadata"))
-        self._out.add(TellUpstream(request.body))
-
-    def _request_follow_up(self) -> None:
-        settings = self._follow_ups.settings()
-        request_id = self._out.request("response.create", **({"response": settings} if settings else {}))
-        self.slot.request(request_id)
-        self._asked, self._own_request = self._follow_ups.cause, request_id
-        self.open_requests.add(request_id, None)
+    def _requested(self, event_id: str, metadata: Any, asked: ResponseRequest | None) -> None:
+        self.slot.request(event_id)
+        self.open_requests.add(event_id, metadata)
+        self._asked = asked
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -111,7 +104,7 @@ class ResponseQueue:
             self._out.add(TellUpstream(request.body))
         elif self._waiting is not None:
             text = "Another response.create is waiting for the active response to end."
-            self._out.refuse(request.event_id, BUSY, text)
+            self._out.refuse(request.event_id, ALREADY_ACTIVE, text)
         else:
             self._waiting = request
             self.settle(now)
@@ -121,7 +114,7 @@ class ResponseQueue:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             text = "response.cancel came before this response could be started."
-            self._out.refuse(waiting.event_id, BUSY, text)
+            self._out.refuse(waiting.event_id, ALREADY_ACTIVE, text)
         self.slot.cancel()
 
     def cancel_unborn_follow_up(self) -> None:
@@ -160,7 +153,7 @@ class ResponseQueue:
             return
         if event_id == self._own_request:
             self._own_request = None
-            if code == BUSY:  # requested again, unless a response that begins later covers it
+            if code == ALREADY_ACTIVE:  # requested again, unless a response that begins later covers it
                 self._follow_ups.calls.owes_response = True
                 if self.slot.is_free:
                     self._timers.retry_later(now)

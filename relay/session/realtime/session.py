@@ -117,7 +117,7 @@ class RealtimeSession:
         self._dispatch(event, now)
         if self._life.is_ready and self._graceful_end.reason is not None:
             self._end_if_due(self._graceful_end.reason, now)
-        self._set_gate()
+        self._input.set_gate("closed" if self._life.has_ended else "open" if self._life.is_ready else "held")
         return self._out.take()
 
     def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
@@ -179,7 +179,7 @@ class RealtimeSession:
             request = self._client_events.rewrite(body)
         except Denied as denied:
             self.passed_over.count("(events refused)")
-            self._out.deny(body.get("event_id"), denied)
+            self._out.refuse(body.get("event_id"), denied.code, str(denied), denied.param)
             return
         if isinstance(request, ResponseRequest):
             self.turns.queue.add(request, now)
@@ -252,17 +252,15 @@ class RealtimeSession:
 
     def _release(self, now: float) -> None:
         """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
-        refusals, held = self._configuration.take()
-        for refusal in refusals:
-            self._out.deny(None, refusal)
-        for event in held:
+        for denied in self._configuration.refusals:
+            self._out.refuse(None, denied.code, str(denied), denied.param)
+        for event in self._configuration.held:
             self._upstream(event, now)
         if self.ledger.dropped_input_bytes:
             self.passed_over["(early audio, bytes)"] = self.ledger.dropped_input_bytes
         for early in self._input.release():
             if self._life.is_ready:
                 self._client(early, now)
-        self._set_gate()
 
     def _end_if_due(self, reason: str, now: float) -> None:
         unplayed_ms = self._graceful_end.unplayed_ms(now)
@@ -278,6 +276,3 @@ class RealtimeSession:
         if end.close_code is not None:
             self._out.add(cmd.CloseClient(end.close_code, close_reason(end.reason)))
         self._out.add(cmd.CloseUpstream())
-
-    def _set_gate(self) -> None:
-        self._input.set_gate("closed" if self._life.has_ended else "open" if self._life.is_ready else "held")

@@ -1,9 +1,10 @@
 """The turns of a Realtime session: what the events of both sides mean for the responses.
 
-The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events;
-`ResponseQueue` requests responses, `FollowUps` runs tools, and `TurnTimers` know whether the user
-speaks. A barge-in cancels tools made for that end, and outputs that come later force no answer. Every response that
-begins covers all outputs that were sent before.
+The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events of
+both sides and hands on what they mean. `ResponseQueue` requests responses, `FollowUps` runs tools, and `TurnTimers`
+know whether the user speaks. A barge-in cancels the calls of tools that are made for that, and outputs that come later
+force no answer. Every response that begins covers all outputs that were sent before. The calls of a response are taken
+up when it ends: those of the server's tools run, and those of the client's tools are left to the client.
 """
 
 from collections.abc import Mapping
@@ -41,18 +42,20 @@ class RealtimeTurns:
         self.queue.tick(now)
 
     def tool_returned(self, call_id: str, output: str, now: float) -> None:
-        """A server tool ended."""
-        if self.follow_ups.tool_returned(call_id, output):
+        """A server tool ended: its output is sent, unless the call has one."""
+        if self.follow_ups.calls.returned(call_id) is not None:
+            self.follow_ups.send_output(call_id, output)
             self.queue.settle(now)
 
     def client_sent(self, event: Mapping[str, Any]) -> None:
         """An event of the client's went to the upstream."""
-        if event["type"] == "response.cancel":
-            self._cancel(event.get("response_id"))
-        elif event["type"] == "conversation.item.create":
-            item = event.get("item")
-            if isinstance(item, Mapping) and item.get("role") == "user":
-                self.follow_ups.calls.rounds = 0
+        kind, item = event["type"], event.get("item")
+        if kind == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
+            self.follow_ups.drop()
+            self.follow_ups.interrupted()
+            self.queue.cancel()
+        elif kind == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
+            self.follow_ups.calls.rounds = 0
 
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
@@ -77,14 +80,6 @@ class RealtimeTurns:
             case "error":
                 self._error(event.get("error"), now)
 
-    # -- the rules ----------------------------------------------------------------------------------------------------
-
-    def _cancel(self, response_id: Any) -> None:
-        if response_id in (None, self.queue.slot.response_id):
-            self.follow_ups.drop()
-            self.follow_ups.interrupted()
-            self.queue.cancel()
-
     def _response_created(self, response: Any) -> None:
         response_id = response.get("id") if isinstance(response, Mapping) else None
         if not isinstance(response, Mapping) or not isinstance(response_id, str):
@@ -92,7 +87,7 @@ class RealtimeTurns:
         may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
         if self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested):
             self.timers.speech_over()
-            self.follow_ups.covered()
+            self.follow_ups.drop()
 
     def _response_done(self, response: Any, now: float) -> None:
         if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
