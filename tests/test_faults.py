@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import websockets
 
-from relay.core import turns
+from relay.session.device import responses
 from relay.testing import FakeClock, ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
@@ -171,7 +171,7 @@ async def test_an_answer_without_an_end_makes_room_for_the_next() -> None:
 
 
 async def test_an_upstream_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "STALL_S", 0.3)
+    monkeypatch.setattr(responses, "STALL_S", 0.3)
     async with stage() as (client, session):
         await session.misbehave(f"stall@{SOUND}")
         await session.respond("Never mind.", ms=300)

@@ -16,9 +16,12 @@ LAYERS: dict[str, set[str]] = {
     "relay.private_files": set(),
     "relay.log_lines": {"relay.escaping"},
     "relay.terminal": {"relay.escaping"},
-    "relay.core": {"audio", "relay.session"},  # both hold rules: what is new is in relay.session
-    "relay.session": {"audio", "relay.core"},
-    "relay.wire": {"audio", "relay.core", "relay.protocols", "relay.session"},
+    "relay.percentiles": set(),
+    "relay.session.device.turn_metrics": set(),  # the figures of a turn: also for clients, which import no rules
+    # Both hold rules: what is new is in relay.session.
+    "relay.core": {"audio", "relay.session", "relay.session.device.turn_metrics"},
+    "relay.session": {"audio", "relay.core", "relay.session.device.turn_metrics"},
+    "relay.wire": {"audio", "relay.core", "relay.protocols", "relay.session", "relay.session.device.turn_metrics"},
     "relay.protocols": {"audio", "relay.core", "relay.session", "relay.wire"},  # what is new is in relay.protocols
     "relay.upstreams": {
         "relay.callbacks",
@@ -65,7 +68,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.wire",
     },
     "relay.toolkit": {"relay.callbacks", "relay.child_environment", "relay.errors", "relay.escaping"},
-    "relay.session_tools": {"relay.core", "relay.toolkit"},
+    "relay.session_tools": {"relay.core", "relay.session", "relay.toolkit"},
     "relay.engine_process": {"relay.child_environment"},
     "relay.loopback": set(),
     "relay.config": {"relay.core", "relay.errors", "relay.loopback", "relay.session", "relay.upstreams"},
@@ -99,14 +102,16 @@ LAYERS: dict[str, set[str]] = {
         "relay.core",
         "relay.errors",
         "relay.escaping",
+        "relay.percentiles",
         "relay.private_files",
         "relay.recording.derive",
         "relay.recording.format",
         "relay.recording.replay",
         "relay.session",
+        "relay.session.device.turn_metrics",
     },
     # A recording is read without a codec of today's; only what is derived or replayed knows protocols.
-    "relay.recording.format": {"audio", "relay.core", "relay.session"},
+    "relay.recording.format": {"audio", "relay.core", "relay.session", "relay.session.device.turn_metrics"},
     "relay.recording.derive": {
         "audio",
         "relay.core",
@@ -114,6 +119,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.recording",
         "relay.recording.format",
         "relay.session",
+        "relay.session.device.turn_metrics",
     },
     "relay.recording.replay": {
         "relay.core",
@@ -121,6 +127,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.recording.derive",
         "relay.recording.format",
         "relay.session",
+        "relay.session.device.turn_metrics",
         "relay.wire",
     },
     "relay.replaying": {
@@ -129,11 +136,13 @@ LAYERS: dict[str, set[str]] = {
         "relay.core",
         "relay.errors",
         "relay.escaping",
+        "relay.percentiles",
         "relay.recording",
         "relay.recording.derive",
         "relay.recording.format",
         "relay.server",
         "relay.session",
+        "relay.session.device.turn_metrics",
         "relay.talk",
         "relay.wire",
     },
@@ -154,6 +163,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.recording",
         "relay.runtime",
         "relay.secret_values",
+        "relay.session",
         "relay.session_tools",
         "relay.spending",
         "relay.toolkit",
@@ -224,8 +234,16 @@ LAYERS: dict[str, set[str]] = {
         "relay.wire",  # for relay.wire.beta alone, which imports nothing of ours: one translation of the beta dialect
     },
     "relay.testing": {"relay.faults"},
-    "relay.talk": {"audio", "relay.errors", "relay.escaping", "relay.loopback", "relay.no_redirects", "relay.terminal"},
-    "relay.bench": {"relay.child_environment", "relay.errors"},
+    "relay.talk": {
+        "audio",
+        "relay.errors",
+        "relay.escaping",
+        "relay.loopback",
+        "relay.no_redirects",
+        "relay.session.device.turn_metrics",
+        "relay.terminal",
+    },
+    "relay.bench": {"relay.child_environment", "relay.errors", "relay.percentiles"},
     "relay.commands": {
         "relay.app",
         "relay.auth",

@@ -10,7 +10,6 @@ from typing import Any
 from relay.app.toolbox import ToolBox
 from relay.auth.client_secrets import ClientSecrets
 from relay.config import Settings
-from relay.core.hello import InitialSession, initial_session
 from relay.core.known_secrets import KnownSecrets
 from relay.core.policy import Policy, Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
@@ -24,6 +23,7 @@ from relay.recording.service import RecordingService
 from relay.runtime.base import Observer
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
+from relay.session.device.hello import InitialSession, initial_session
 from relay.session_tools import tool_specs
 from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.external_voices import ExternalVoices

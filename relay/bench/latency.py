@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relay.percentiles import percentile
+
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
@@ -22,9 +24,7 @@ class Percentiles:
         """Nearest-rank percentiles: each is a latency that did occur."""
         if not milliseconds:
             return cls(None, None, None)
-        ordered = sorted(milliseconds)
-        ranks = (-(-len(ordered) * percent // 100) - 1 for percent in (50, 99, 100))
-        return cls(*(round(ordered[max(rank, 0)], 3) for rank in ranks))
+        return cls(*(round(percentile(milliseconds, percent), 3) for percent in (50, 99, 100)))
 
 
 class Flow:

@@ -14,6 +14,7 @@ from relay.core.values import (
     Usage,
 )
 from relay.session.common.media_types import InputGate
+from relay.session.device.turn_metrics import TurnMetrics
 
 # -- to the upstream --------------------------------------------------------------------------------------------------
 
@@ -187,24 +188,6 @@ class TellUsage:
     """`usage` of one response."""
 
     usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class TellLatency:
-    """`latency` of one turn, in ms; None where a step did not happen or was not told.
-
-    With an external voice `first_delta_ms` is split: the model took `first_text_ms` to its first word, the voice
-    `voice_ms` from there to the first sound.
-    """
-
-    item_id: str
-    speech_stopped_ms: int | None
-    first_delta_ms: int
-    first_byte_ms: int
-    first_played_ms: int | None
-    total_ms: int
-    first_text_ms: int | None = None
-    voice_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +373,7 @@ ClientMessage = (
     | TellToolCall
     | TellInterrupted
     | TellUsage
-    | TellLatency
+    | TurnMetrics
     | TellError
     | TellGoodbye
 )

@@ -476,14 +476,8 @@ ClientEvent = (
     | ClientTooFast
     | ClientStuck
 )
-UpstreamEvent = (
-    UpstreamOpened
-    | UpstreamRefused
-    | UpstreamClosed
-    | UpstreamStuck
-    | SessionCreated
-    | SessionUpdated
-    | SpeechStarted
+UserEvent = (
+    SpeechStarted
     | SpeechStopped
     | InputCommitted
     | InputCleared
@@ -491,18 +485,25 @@ UpstreamEvent = (
     | UserTranscriptFailed
     | ItemAdded
     | ItemDeleted
+)
+"""What the upstream reports of the user's turn, and of the conversation's items."""
+ResponseEvent = ResponseCreated | OutputStarted | AudioDone | TextDelta | TextDone | ResponseDone
+"""What it reports of a response."""
+ConnectionEvent = (
+    UpstreamOpened
+    | UpstreamRefused
+    | UpstreamClosed
+    | UpstreamStuck
+    | SessionCreated
+    | SessionUpdated
     | ItemTruncated
-    | ResponseCreated
     | OutputItemAdded
-    | TextDelta
-    | TextDone
-    | OutputStarted
-    | AudioDone
-    | ResponseDone
     | UpstreamError
     | UnknownUpstream
     | MalformedUpstream
 )
+"""All else that comes from it."""
+UpstreamEvent = UserEvent | ResponseEvent | ConnectionEvent
 VoiceEvent = VoiceOpened | VoiceSpoke | VoiceFinished | VoiceFailed
 RelayEvent = (
     Tick

@@ -6,6 +6,7 @@ stands in the conversation: what was not heard to its end is deleted, and create
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import assert_never
 
 from relay.core import events as ev
 from relay.core.bounded import RecentSet
@@ -136,6 +137,8 @@ class ExternalSpeech:
                 self.finished(context_id, now)
             case ev.VoiceFailed():
                 self.failed(event, now)
+            case _:
+                assert_never(event)
         return None
 
     def _spoke(self, event: ev.VoiceSpoke, now: float) -> Utterance | None:
@@ -239,6 +242,10 @@ class ExternalSpeech:
                 self._emit(CreateItem(item, event_id, after))
             else:
                 entry.in_conversation = False
+
+    def retry(self) -> None:
+        """No other voice can speak in place of this one: it is tried again."""
+        self.is_given_up = False
 
     def close(self) -> None:
         """Another voice takes over, or the session ends. What was said can still be cut."""

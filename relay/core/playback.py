@@ -54,10 +54,10 @@ class Cut:
 class Playback:
     """The clips that are not yet known to have been played to their end, in playing order."""
 
-    __slots__ = ("_known", "_ledger", "_unended", "acknowledged_ms", "clips", "format")
+    __slots__ = ("_format", "_known", "_ledger", "_unended", "acknowledged_ms", "clips")
 
     def __init__(self, upstream_format: AudioFormat, ledger: MediaLedger) -> None:
-        self.format = upstream_format
+        self._format = upstream_format
         self._ledger = ledger
         self.acknowledged_ms = 0  # of the item that was acknowledged last
         self.clips: dict[tuple[str, int], Clip] = {}
@@ -80,7 +80,7 @@ class Playback:
             if len(clips) >= MAX_CLIPS:
                 del clips[next(iter(clips))]
         self._unended.pop((item_id, content_index), None)
-        clip = Clip(item_id, content_index, response_id, self.format.bytes_per_ms, source)
+        clip = Clip(item_id, content_index, response_id, self._format.bytes_per_ms, source)
         self.clips[item_id, content_index] = clip
         self._known.add(item_id)
 
@@ -99,6 +99,14 @@ class Playback:
     def forget(self, item_id: str, content_index: int) -> None:
         """A clip that has no sound after all."""
         self.clips.pop((item_id, content_index), None)
+
+    def use(self, upstream_format: AudioFormat) -> None:
+        """The upstream's audio has another format from the next clip on."""
+        self._format = upstream_format
+
+    def forget_all(self) -> None:
+        """The session ends: what still comes is for nobody."""
+        self.clips.clear()
 
     def incomplete(self, response_id: str) -> list[tuple[str, int]]:
         """The clips of a response that the upstream has not ended."""

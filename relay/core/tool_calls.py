@@ -103,6 +103,10 @@ class ToolCalls:
         for batch in self._batches:
             batch.quiet = True
 
+    def owe_response(self, *, owed: bool) -> None:
+        """The response that was to speak about outputs was refused and is owed again, or it is owed no more."""
+        self.owes_response = owed
+
     def response_created(self) -> None:
         """Any response that begins after the outputs landed speaks about them: nothing is owed any more."""
         self.owes_response = False

@@ -21,6 +21,7 @@ ErrorCode = Literal[
     "hello_refused",
     "not_allowed",
     "commit_too_short",
+    "transcription_failed",
     "audio_backlog",
     "unknown_item",
     "unknown_call",

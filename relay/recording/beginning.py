@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
 from relay.core.values import UPSTREAM_PCM, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 
 

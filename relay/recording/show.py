@@ -1,20 +1,16 @@
 """A conversation drawn for the terminal: who spoke when, tools, barge-ins, and how long each answer took."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from relay.escaping import escape_controls
-from relay.recording.timeline import Latency, Timeline
+from relay.percentiles import p50_and_p95
+from relay.recording.timeline import Timeline
+from relay.session.device.turn_metrics import TurnMetrics, steps, steps_as_text
 
 MIN_STEP_S = 0.1
 MAX_ROWS = 24
 LABEL_CHARS = 8
-
-
-def percentile(values: list[int], share: float) -> int:
-    """The nearest-rank percentile; `values` must not be empty."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def voices(timeline: Timeline) -> list[str]:
@@ -100,42 +96,27 @@ def _script(timeline: Timeline) -> Iterator[str]:
     for run in timeline.tools:
         took = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
         said.append((run.start_ms, "tool", f"{run.name} {run.arguments} {took} → {_short(run.output)}"))
-    said += [(turn.at_ms, "latency", _steps(turn)) for turn in timeline.latencies]
+    said += [
+        (turn.at_ms, "latency", f"{turn.total_ms} ms ({steps_as_text(turn.to_wire())})") for turn in timeline.latencies
+    ]
     said += [(mark.at_ms, mark.kind, mark.text) for mark in timeline.marks]
     for at_ms, who, text in sorted(said, key=lambda one: one[0]):
         yield f"{_clock(at_ms):>9}  {who:<8} {_one_line(text)}"
 
 
-def _steps(turn: Latency) -> str:
-    first: list[tuple[str, int | None]] = [("first sound from the model", turn.first_delta_ms)]
-    if turn.voice_ms is not None:
-        first = [("first word from the model", turn.first_text_ms), ("first sound from the voice", turn.voice_ms)]
-    steps = [
-        ("speech end noticed", turn.speech_stopped_ms),
-        *first,
-        ("to the client", turn.first_byte_ms),
-        ("played", turn.first_played_ms),
-    ]
-    told = ", ".join(f"{name} +{ms} ms" for name, ms in steps if ms is not None)
-    return f"{turn.total_ms} ms ({told})"
-
-
-def _latencies(latencies: list[Latency]) -> Iterator[str]:
+def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
     totals = [turn.total_ms for turn in latencies]
     if not totals:
         yield "latency   no turn was measured"
         return
-    told = [f"p50 {percentile(totals, 0.5)} ms", f"p95 {percentile(totals, 0.95)} ms"]
-    shares = {
-        "the model": [turn.first_delta_ms if turn.first_text_ms is None else turn.first_text_ms for turn in latencies],
-        "the voice": [turn.voice_ms for turn in latencies if turn.voice_ms is not None],
-    }
-    parts = [
-        f"{name}: p50 {percentile(ms, 0.5)} ms, p95 {percentile(ms, 0.95)} ms" for name, ms in shares.items() if ms
-    ]
+    shares: dict[str, list[int]] = {}
+    for figure, ms in (step for turn in latencies for step in steps(turn.to_wire())):
+        if figure.whose:
+            shares.setdefault(figure.whose, []).append(ms)
+    parts = "; ".join(f"{whose}: {p50_and_p95(ms)}" for whose, ms in shares.items())
     yield (
-        f"latency   {', '.join(told)} from the end of speech to the first sound, over {len(totals)} turns"
-        f" (of it {'; '.join(parts)})"
+        f"latency   {p50_and_p95(totals)} from the end of speech to the first sound, over {len(totals)} turns"
+        f" (of it {parts})"
     )
 
 

@@ -15,6 +15,7 @@ from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputA
 from relay.recording.placing import Clip, Runs, place_clips, place_input
 from relay.recording.reader import Recording
 from relay.recording.texts import MAX_TEXT_CHARS, ItemTexts
+from relay.session.device.turn_metrics import TurnMetrics
 
 
 @dataclass(slots=True)
@@ -81,8 +82,8 @@ class BargeIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latency(cmd.TellLatency):
-    """One turn's ledger, as the client was told it."""
+class Latency(TurnMetrics):
+    """The figures of one turn, and when they were reported."""
 
     at_ms: float
 
@@ -264,7 +265,7 @@ class _Listener:
             case cmd.TellInterrupted(item_id, played_ms, heard_text, estimated):
                 timeline.barge_ins.append(BargeIn(at_ms, item_id, played_ms, estimated))
                 self._heard_texts[item_id] = heard_text
-            case cmd.TellLatency():
+            case TurnMetrics():
                 timeline.latencies.append(Latency(**asdict(command), at_ms=at_ms))
             case cmd.TellError(code, message):
                 self._mark(now, "error", f"{code}: {message}")

@@ -30,6 +30,7 @@ from relay.recording.format.lines import InputAudio
 from relay.recording.reader import Recording
 from relay.recording.timeline import Timeline, listen
 from relay.replaying.comparison import Call, Comparison, Exchange, recorded
+from relay.session.device.turn_metrics import TOTAL
 from relay.talk.connection import TalkError, dial, how_it_closed, target_of
 from relay.talk.player import VirtualPlayer
 from relay.talk.voice import parse_format
@@ -252,7 +253,7 @@ class Live:
                 arguments = message.get("arguments")
                 self._turn.calls.append(Call(str(message.get("name")), arguments))
             case "latency":
-                self._turn.latency_ms = message.get("totalMs")
+                self._turn.latency_ms = message.get(TOTAL.wire)
             case "toolCall":
                 self._answer_call(str(message.get("callId")), str(message.get("name")))
             case "error" | "goodbye":

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from relay.escaping import escape_controls, escape_json
+from relay.percentiles import p50_and_p95
 from relay.recording.folder import RecordingError
-from relay.recording.show import percentile
 from relay.recording.timeline import Timeline
 
 ASPECTS = ("user", "assistant", "tools", "arguments")
@@ -99,7 +99,7 @@ class Comparison:
         for name, side in (("recorded", self.then), ("now", self.now)):
             known = [turn.latency_ms for turn in side if turn.latency_ms is not None]
             if known:
-                yield f"latency {name}: p50 {percentile(known, 0.5)} ms, p95 {percentile(known, 0.95)} ms"
+                yield f"latency {name}: {p50_and_p95(known)}"
         yield from (f"note: {escape_controls(note)}" for note in self.notes)
 
     def to_json(self) -> bytes:

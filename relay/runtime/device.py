@@ -13,7 +13,6 @@ from typing import Protocol, assert_never, cast
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import DeviceSession
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.limits import device_allowance, message_allowance, message_cost
 from relay.peers.frames import MessageListener
@@ -26,6 +25,7 @@ from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_types import SpeechDelta
+from relay.session.device.session import DeviceSession
 from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.elevenlabs import VoiceOutput
 from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members

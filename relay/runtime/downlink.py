@@ -9,12 +9,12 @@ path as those of audio.
 
 from collections.abc import Callable
 
-from relay.core.device_session import DeviceSession
 from relay.core.events import Event, MalformedUpstream, OutputStarted, VoiceSpoke
 from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
 from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
+from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.append import decode_audio

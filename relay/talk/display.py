@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from relay.escaping import escape_json, escape_lines
+from relay.session.device.turn_metrics import TOTAL, steps_as_text
 from relay.talk.turn import Message
 
 _LABEL_CHARS = 10
@@ -75,7 +76,8 @@ class TextDisplay(Display):
             case "interrupted":
                 self._line("cut", f"after {_ms(message, 'playedMs')}; heard: {_text(message, 'heardText')!r}")
             case "latency":
-                self._line("latency", _latency(message), "dim")
+                steps = steps_as_text(message, at_client=True)
+                self._line("latency", f"{_ms(message, TOTAL.wire)} from end of speech to first sound ({steps})", "dim")
             case "usage":
                 self._line("usage", _usage(message), "dim")
             case "error":
@@ -163,20 +165,6 @@ def _format(value: Any) -> str:
     if not isinstance(value, dict):
         return "pcm16 16000 Hz"
     return f"{value.get('format', 'pcm16')} {value.get('rate', 16000)} Hz"
-
-
-def _latency(message: Message) -> str:
-    first = [("first sound from the model", "firstDeltaMs")]
-    if isinstance(message.get("voiceMs"), int):
-        first = [("first word from the model", "firstTextMs"), ("first sound from the voice", "voiceMs")]
-    steps = [
-        ("speech end noticed", "speechStoppedMs"),
-        *first,
-        ("first sound here", "firstByteMs"),
-        ("first played", "firstPlayedMs"),
-    ]
-    told = [f"{what} +{_ms(message, field)}" for what, field in steps if isinstance(message.get(field), int)]
-    return f"{_ms(message, 'totalMs')} from end of speech to first sound ({', '.join(told)})"
 
 
 def _usage(message: Message) -> str:

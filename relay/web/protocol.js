@@ -7,6 +7,8 @@
  * @typedef {{kind: "event", name: string, detail: any} | {kind: "fault" | "unknown"}} Decoded
  */
 
+import { TOTAL } from "./turn-metrics.js";
+
 export const PROTOCOL_VERSION = 1;
 
 /** The fields, with their types, without which a message is not passed on; any others it has go along. */
@@ -19,7 +21,7 @@ const MESSAGES = {
   tool: { callId: "string", name: "string", status: "string" },
   ready: { input: "format", output: "format" },
   usage: { totalTokens: "number" },
-  latency: { itemId: "string", totalMs: "number" },
+  latency: { itemId: "string", [TOTAL.wire]: "number" },
   error: { code: "string", message: "string" },
   goodbye: { reason: "string" },
 };

@@ -1,5 +1,7 @@
 /** The viewer of recordings: draws timeline.json and peaks.bin, plays both heard tracks. Nothing else is asked for. */
 
+import { STEPS, TOTAL } from "./turn-metrics.js";
+
 /** @template {HTMLElement} T @param {string} id @returns {T} */
 const $ = (id) => /** @type {T} */ (document.getElementById(id));
 
@@ -88,7 +90,7 @@ function draw() {
   for (const one of timeline.latencies) {
     // It is told once it is known; what it measures ends with the first sound.
     const first = timeline.heard.find((item) => item.item_id === one.item_id)?.start_ms ?? one.at_ms;
-    bar(first - one.total_ms, first, height - 8, 5, "wait");
+    bar(first - one[TOTAL.name], first, height - 8, 5, "wait");
   }
   pen.fillStyle = colour("you");
   outline(pen, shown.user, width, 76, 46, from, span);
@@ -179,7 +181,7 @@ function script(timeline) {
     ...timeline.heard.map((one) => [one.start_ms, "relay", heardText(one)]),
     ...timeline.tools.map((one) => [one.start_ms, "tool", `${one.name} ${one.arguments} ${one.status} → ${one.output}`]),
     ...timeline.barge_ins.map((one) => [one.at_ms, "cut", `interrupted after ${one.played_ms} ms${one.estimated ? " (estimated)" : ""}`]),
-    ...timeline.latencies.map((one) => [one.at_ms, "latency", `${one.total_ms} ms`]),
+    ...timeline.latencies.map((one) => [one.at_ms, "latency", `${one[TOTAL.name]} ms`]),
     ...timeline.marks.map((one) => [one.at_ms, one.kind, one.text]),
   ].sort((one, other) => one[0] - other[0]);
   $("script").replaceChildren(
@@ -207,20 +209,32 @@ const voicesOf = (timeline) => [...new Set(timeline.heard.map((/** @type {any} *
 /** @param {any} item */
 const heardText = (item) => (item.heard_text === null ? item.text : `${item.heard_text} — ✂ ${item.text.slice(item.heard_text.length)}`);
 
-/** @param {any[]} latencies */
+/** The figures of each turn. @param {any[]} latencies */
 function ledger(latencies) {
-  const told = /** @param {number | null} ms */ (ms) => (ms === null ? "–" : `${ms} ms`);
+  const head = document.createElement("tr");
+  for (const { label, meaning, parts = [] } of [{ label: "at", meaning: "" }, TOTAL, ...STEPS]) {
+    const cell = document.createElement("th");
+    cell.textContent = label;
+    cell.title = [meaning, ...parts.map((part) => part.meaning)].join(" ");
+    head.append(cell);
+  }
+  $("ledger").tHead.replaceChildren(head);
   $("ledger").tBodies[0].replaceChildren(
     ...latencies.map((one) => {
       const row = document.createElement("tr");
-      const first = one.voice_ms === null ? told(one.first_delta_ms) : `${one.first_text_ms} + ${one.voice_ms} ms`;
-      const steps = [told(one.total_ms), told(one.speech_stopped_ms), first, told(one.first_byte_ms), told(one.first_played_ms)];
-      for (const text of [clock(one.at_ms / 1000), ...steps]) {
+      for (const text of [clock(one.at_ms / 1000), figure(one, TOTAL), ...STEPS.map((step) => figure(one, step))]) {
         row.insertCell().textContent = text;
       }
       return row;
     }),
   );
+}
+
+/** A figure of a turn, or its parts where they are known. @param {any} latency @param {any} figure */
+function figure(latency, { name, parts = [] }) {
+  const known = parts.filter((part) => typeof latency[part.name] === "number");
+  const figures = known.length ? known.map((part) => latency[part.name]) : [latency[name] ?? "–"];
+  return `${figures.join(" + ")}${figures[0] === "–" ? "" : " ms"}`;
 }
 
 // ── what there is ───────────────────────────────────────────────────────────────────────────────────────────
@@ -250,7 +264,7 @@ async function open(name) {
   tracks[1].src = `${base}/assistant.flac`;
   $("play").disabled = false;
   const { timeline } = shown;
-  const totals = timeline.latencies.map((one) => one.total_ms).sort((one, other) => one - other);
+  const totals = timeline.latencies.map((one) => one[TOTAL.name]).sort((one, other) => one - other);
   const rank = /** @param {number} share */ (share) => totals[Math.max(0, Math.ceil(share * totals.length) - 1)];
   $("facts").textContent = [
     timeline.identity, timeline.model, ...voicesOf(timeline), clock(duration()), `${timeline.input} in, ${timeline.output} out`,

@@ -1,5 +1,7 @@
 /** The transcript on the page: one element per entry, touched only where something changed. */
 
+import { STEPS, TOTAL } from "./turn-metrics.js";
+
 const ICONS = { started: "…", progress: "…", done: "✓", failed: "✕", timeout: "✕", cancelled: "–" };
 const STATUS_TEXT = {
   started: "running",
@@ -154,29 +156,26 @@ function notesOf(entry) {
 
 /** The delay of a turn, with its steps to open. @param {any} latency */
 function latencyNote(latency) {
-  const steps = [
-    ["end of speech noticed", latency.speechStoppedMs],
-    ...(latency.voiceMs === undefined
-      ? [["first sound from the model", latency.firstDeltaMs]]
-      : [
-          ["first word from the model", latency.firstTextMs],
-          ["first sound from the voice", latency.voiceMs],
-        ]),
-    ["sent to this page", latency.firstByteMs],
-    ["played here", latency.firstPlayedMs],
-  ].filter(([, ms]) => typeof ms === "number");
+  /** @param {import("./turn-metrics.js").Figure} figure */
+  const isKnown = (figure) => typeof latency[figure.wire] === "number";
+  const steps = STEPS.flatMap((step) => (step.parts.some(isKnown) ? step.parts : [step])).filter(isKnown);
   const list = element(
     "ul",
     "steps",
-    ...steps.map(([name, ms]) =>
-      element("li", "", element("span", "", `${name} `), element("b", "", `+${duration(ms)}`)),
+    ...steps.map((step) =>
+      element(
+        "li",
+        "",
+        element("span", "", `${step.labelAtClient} `),
+        element("b", "", `${step.sign}${duration(latency[step.wire])}`),
+      ),
     ),
   );
   const summary = element(
     "summary",
     "",
     element("span", "", "answered after "),
-    element("b", "", duration(latency.totalMs)),
+    element("b", "", duration(latency[TOTAL.wire])),
   );
   return element("details", "note latency", summary, list);
 }

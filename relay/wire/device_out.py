@@ -1,29 +1,74 @@
-"""What the relay says to a device client: commands to JSON messages."""
+"""What the relay sends to a device client: commands to JSON messages.
+
+A message has the fields of its command, in camel case; a field whose default is None is left out where it is None.
+`_NAMES` holds the type of such a message, and `_encode` those that are built otherwise.
+"""
 
 import json
-from typing import Any, assert_never
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
 
 import orjson
 
 from relay.core import commands as cmd
 from relay.core.values import DeviceOptions
+from relay.session.device.turn_metrics import TurnMetrics, camel_case
 from relay.wire.device_in import PROTOCOL_VERSION
 
 Obj = dict[str, Any]
+Message = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
+
+_NAMES: Final[Mapping[type, Obj]] = {
+    cmd.TellResponseStart: {"type": "event", "name": "AIResponseStart"},
+    cmd.TellText: {"type": "textDelta"},
+    cmd.TellResponseEnd: {"type": "event", "name": "AIResponseEnd"},
+    cmd.TellTranscript: {"type": "transcript"},
+    cmd.TellInterrupted: {"type": "interrupted"},
+    TurnMetrics: {"type": "latency"},
+    cmd.TellError: {"type": "error"},
+    cmd.TellGoodbye: {"type": "goodbye"},
+    cmd.PlayStart: {"type": "audioStart"},
+    cmd.PlayEnd: {"type": "audioEnd"},
+}
+_NOT_SENT: Final = "content_index"
 
 
-def encode(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
+def encode(message: Message) -> bytes:
     """A message to the client as one text message."""
     return orjson.dumps(_encode(message))
 
 
 def encode_text(text: str) -> bytes:
-    """More of the assistant's words as one text message."""
+    """More of the assistant's text as one text message."""
     return orjson.dumps({"type": "textDelta", "text": text})
 
 
-def _event(name: str, **fields: Any) -> Obj:
-    return {"type": "event", "name": name, **fields}
+def _encode(message: Message) -> Obj:
+    match message:
+        case cmd.TellConnected(session_id, options):
+            opened = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
+            return {"type": "event", "name": "AIConnected", **opened, **_formats(options)}
+        case cmd.TellReady():
+            return _ready(message)
+        case cmd.TellSpeech(started):
+            return {"type": "event", "name": "AISpeechDetected" if started else "AISpeechEnded"}
+        case cmd.TellUsage(usage):
+            return {"type": "usage", **_members(usage)}
+        case cmd.TellTool(arguments=arguments, output=output, text=text):
+            sent = replace(message, arguments=_json(arguments), output=_json(output), text=_sendable(text))
+            return {"type": "tool", **_members(sent)}
+        case cmd.TellToolCall(arguments=arguments):
+            return {"type": "toolCall", **_members(message), "arguments": orjson.Fragment(arguments)}
+        case _:
+            return _NAMES[type(message)] | _members(message)
+
+
+def _members(command: Any) -> Obj:
+    members = {one: getattr(command, one.name) for one in fields(command) if one.name != _NOT_SENT}
+    return {
+        camel_case(one.name): value for one, value in members.items() if value is not None or one.default is not None
+    }
 
 
 def _formats(options: DeviceOptions) -> Obj:
@@ -31,64 +76,6 @@ def _formats(options: DeviceOptions) -> Obj:
         "input": {"format": options.input.encoding, "rate": options.input.rate_hz},
         "output": {"format": options.output.encoding, "rate": options.output.rate_hz},
     }
-
-
-def _encode(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> Obj:
-    match message:
-        case cmd.TellConnected(session_id, options):
-            return _event("AIConnected", sessionId=session_id, protocol=PROTOCOL_VERSION, **_formats(options))
-        case cmd.TellReady():
-            return _ready(message)
-        case cmd.TellSpeech(started):
-            return _event("AISpeechDetected" if started else "AISpeechEnded")
-        case cmd.TellResponseStart():
-            return _event("AIResponseStart")
-        case cmd.TellText(text):
-            return {"type": "textDelta", "text": text}
-        case cmd.TellResponseEnd(final_text, status, more):
-            return _event("AIResponseEnd", finalText=final_text, status=status, more=more)
-        case cmd.TellTranscript(role, item_id, order, text, final):
-            return {
-                "type": "transcript",
-                "role": role,
-                "itemId": item_id,
-                "order": order,
-                "text": text,
-                "final": final,
-            }
-        case cmd.TellTool():
-            return _tool(message)
-        case cmd.TellToolCall(call_id, name, arguments, timeout_ms):
-            return {
-                "type": "toolCall",
-                "callId": call_id,
-                "name": name,
-                "arguments": orjson.Fragment(arguments),
-                "timeoutMs": timeout_ms,
-            }
-        case cmd.TellInterrupted(item_id, played_ms, heard_text, estimated):
-            return {
-                "type": "interrupted",
-                "itemId": item_id,
-                "playedMs": played_ms,
-                "heardText": heard_text,
-                "estimated": estimated,
-            }
-        case cmd.TellUsage():
-            return _usage(message)
-        case cmd.TellLatency():
-            return _latency(message)
-        case cmd.TellError(code, text, field, retryable):
-            given: Obj = {"type": "error", "code": code, "message": text, "retryable": retryable}
-            return given | ({"field": field} if field else {})
-        case cmd.TellGoodbye(reason):
-            return {"type": "goodbye", "reason": reason}
-        case cmd.PlayStart(item_id):
-            return {"type": "audioStart", "itemId": item_id}
-        case cmd.PlayEnd(item_id, _, total_ms):
-            return {"type": "audioEnd", "itemId": item_id, "totalMs": total_ms}
-        case _:
-            assert_never(message)
 
 
 def _ready(message: cmd.TellReady) -> Obj:
@@ -102,22 +89,6 @@ def _ready(message: cmd.TellReady) -> Obj:
         "language": message.config.language,
         "tools": [tool.name for tool in message.config.tools],
     }
-
-
-def _tool(message: cmd.TellTool) -> Obj:
-    given: Obj = {
-        "type": "tool",
-        "callId": message.call_id,
-        "name": message.name,
-        "status": message.status,
-        "ms": message.ms,
-    }
-    optional = {
-        "arguments": _json(message.arguments),
-        "output": _json(message.output),
-        "text": _sendable(message.text),
-    }
-    return given | {key: value for key, value in optional.items() if value is not None}
 
 
 def _json(value: Any) -> Any:
@@ -138,31 +109,3 @@ def _json(value: Any) -> Any:
 def _sendable(text: str | None) -> str | None:
     """`text` without lone surrogates, which a tool may say and no frame can carry."""
     return None if text is None else text.encode(errors="replace").decode()
-
-
-def _usage(message: cmd.TellUsage) -> Obj:
-    usage = message.usage
-    return {
-        "type": "usage",
-        "inputTokens": usage.input_tokens,
-        "outputTokens": usage.output_tokens,
-        "totalTokens": usage.total_tokens,
-        "inputAudioTokens": usage.input_audio_tokens,
-        "inputTextTokens": usage.input_text_tokens,
-        "cachedTokens": usage.cached_tokens,
-        "outputAudioTokens": usage.output_audio_tokens,
-        "outputTextTokens": usage.output_text_tokens,
-    }
-
-
-def _latency(message: cmd.TellLatency) -> Obj:
-    split = {"firstTextMs": message.first_text_ms, "voiceMs": message.voice_ms}
-    return {
-        "type": "latency",
-        "itemId": message.item_id,
-        "speechStoppedMs": message.speech_stopped_ms,
-        "firstDeltaMs": message.first_delta_ms,
-        "firstByteMs": message.first_byte_ms,
-        "firstPlayedMs": message.first_played_ms,
-        "totalMs": message.total_ms,
-    } | {name: ms for name, ms in split.items() if ms is not None}

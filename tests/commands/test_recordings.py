@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from relay.cli import app
-from relay.core import tool_turns
 from relay.errors import RelayError
+from relay.session.tools import acceptance
+from relay.session.tools.dispatcher import ToolDispatcher
 from tests.support.scripted_recordings import make_recording
 
 NAME = "20261120T101530Z-rs_scripted"
@@ -69,10 +70,10 @@ def test_prune_says_what_it_would_do(root: Path) -> None:
 def test_replay_is_identical_or_says_where_it_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = run("replay", "rs_scripted", "--dir", root)
     assert told.startswith("identical: ")
-    monkeypatch.setattr(tool_turns, "CANCELLED_CALL", "x")
-    monkeypatch.setattr(tool_turns.ToolTurns, "progressed", lambda *_: None)
+    monkeypatch.setattr(acceptance, "CANCELLED_CALL", "x")
+    monkeypatch.setattr(ToolDispatcher, "progressed", lambda *_: None)
     assert run("replay", "rs_scripted", "--dir", root) == told
-    monkeypatch.setattr(tool_turns.ToolTurns, "_output", lambda *_: None)
+    monkeypatch.setattr(ToolDispatcher, "_output", lambda *_: None)
     different = run("replay", "rs_scripted", "--dir", root, code=1)
     assert "different: " in different
     assert "1.650 s  tool_call_finished(" in different

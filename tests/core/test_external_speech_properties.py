@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import DeviceSession
 from relay.core.values import Alignment, ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules
 from relay.core.voice import MAX_CONTEXTS
+from relay.session.device.session import DeviceSession
 from tests.support.media import Media, OutputAudio, SpeechAudio
 
 MS_PER_LETTER = 50
@@ -290,9 +290,9 @@ def test_the_history_is_what_was_heard_and_every_turn_ends(
         talk.act(what, a)
     talk.finish()
     turns = talk.session.turns
-    assert turns.slot.is_free
-    assert not turns.typed
+    assert turns.responses.slot.is_free
+    assert not turns.user.typed
     assert talk.open_ends == 0, "every response that began is told to have ended"
     assert True not in talk.clips.values(), "every clip that began has ended"
-    assert turns.speech is None or not turns.speech.voice.utterances
+    assert not turns.tts.is_speaking
     talk.check_history()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from relay.core import events as ev
-from relay.core import tool_turns
 from relay.recording.bundle import bundle
 from relay.recording.folder import RecordingError
 from relay.recording.format.lines import Happened
@@ -15,6 +14,7 @@ from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
 from relay.recording.replay.verify import verify
 from relay.recording.timeline import listen
+from relay.session.tools.dispatcher import ToolDispatcher
 from tests.support.format1 import make_format_1
 from tests.support.scripted_recordings import conversation, make_recording, voiced_conversation
 
@@ -55,7 +55,7 @@ def test_a_silenced_span_takes_sound_and_words_of_what_was_said_in_it(tmp_path: 
 
 def test_a_recording_that_differs_keeps_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_recording(tmp_path / "recordings")
-    monkeypatch.setattr(tool_turns.ToolTurns, "returned", lambda *_: None)
+    monkeypatch.setattr(ToolDispatcher, "returned", lambda *_: None)
     report = bundle(folder, tmp_path / "b.zip", redaction([], [], []))
     copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
     assert "differs from today's rules" in report[-1]
@@ -120,7 +120,7 @@ def test_a_recording_of_format_1_that_differs_keeps_its_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     former = make_format_1(make_recording(tmp_path / "recordings"))
-    monkeypatch.setattr(tool_turns.ToolTurns, "returned", lambda *_: None)
+    monkeypatch.setattr(ToolDispatcher, "returned", lambda *_: None)
     assert "differs from today's rules at line" in bundle(former, tmp_path / "b.zip", redaction([], [], []))[-1]
     monkeypatch.undo()
     copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")

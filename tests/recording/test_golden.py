@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from relay.core import device_session
 from relay.recording.folder import SENT_AUDIO
 from relay.recording.reader import Recording
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
+from relay.session.device import user_turn
 from relay.session.device.playout_transcoder import PlayoutTranscoder
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,7 +38,7 @@ def of(name: str) -> Path:
 
 
 def test_one_changed_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_session, "MIN_COMMIT_MS", 60_000)
+    monkeypatch.setattr(user_turn, "MIN_COMMIT_MS", 60_000)
     difference = verify(Recording(of("manual-turn"))).difference
     assert isinstance(difference, Difference)
     assert difference.what == "commit()"

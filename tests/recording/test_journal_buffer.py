@@ -251,7 +251,8 @@ async def test_at_full_speed_one_recording_has_gaps_and_the_others_have_none(
     for session in (greedy, *others):
         service.close(session.session_id)
     await service.stop()
-    *other_ones, greedy_one = map(Recording, all_recordings(tmp_path))
+    recordings = {path.name.partition("-")[2]: Recording(path) for path in all_recordings(tmp_path)}
+    greedy_one, other_ones = recordings.pop("greedy"), recordings.values()
     lines = [entry.line for entry in greedy_one.entries() if not isinstance(entry.line, End)]
     lost = sum(line.records for line in lines if isinstance(line, Gap))
     assert lost > 100

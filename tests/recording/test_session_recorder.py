@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from relay.core import events as ev
-from relay.core.device_session import DeviceSession
 from relay.core.known_secrets import KnownSecrets
 from relay.core.realtime_events import ClientSaid, TellUpstream, UpstreamSaid
 from relay.recording.folder import all_recordings, size_bytes
@@ -18,6 +17,7 @@ from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.writer import Batch, Files
+from relay.session.device.turns import Turns
 from tests.support.recording_stage import (
     RecordedSession,
     a_turn,
@@ -201,7 +201,7 @@ async def test_what_raised_in_the_core_is_in_the_journal(tmp_path: Path, monkeyp
         raise KeyError("a fault of the rules")
 
     async with stage(tmp_path, "on") as (relay, upstream), talking(relay, upstream) as (client, _):
-        monkeypatch.setattr(DeviceSession, "_text", fail)
+        monkeypatch.setattr(Turns, "type", fail)
         await client.send(type="text", text="hello")
         assert (await client.expect("error"))["code"] == "internal_error"
     monkeypatch.undo()

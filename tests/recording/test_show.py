@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relay.core import events as ev
 from relay.recording.reader import Recording
-from relay.recording.show import draw, percentile
+from relay.recording.show import draw
 from relay.recording.timeline import listen
 from relay.recording.vtt import transcript
 from tests.support.scripted_recordings import conversation, make_recording
@@ -38,7 +38,3 @@ def test_a_cue_holds_no_markup_of_its_own(tmp_path: Path) -> None:
     told = transcript(listen(Recording(make_recording(tmp_path, events))).timeline)
     assert "<v User>a &lt;b&gt; 00:00.000 --&gt; 00:09.000 &lt;v Assistant&gt;no &amp; \\x1b[2J\\x9b\n" in told
     assert told.count("-->") == told.count("<v ") == 3
-
-
-def test_percentiles_are_values_that_occurred() -> None:
-    assert [percentile([4, 1, 3, 2], share) for share in (0.5, 0.95, 0.0)] == [2, 4, 1]

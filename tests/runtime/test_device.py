@@ -14,11 +14,11 @@ from audio.framing import Chunk
 from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.turns import STALL_S
 from relay.core.values import SpeechRules
 from relay.core.voice import STALL_S as VOICE_STALL_S
 from relay.peers.paced_reader import BURST_MESSAGES
 from relay.runtime.uplink import MAX_UNSENT_BYTES
+from relay.session.common.limits import STALL_S
 from relay.session.common.media_types import AudioDelta
 from tests.support.runtime_stage import ListRecorder, RuntimeStage, running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time

@@ -7,10 +7,10 @@ from typing import Any
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
 from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
 from relay.session.common.limits import SessionLimits
+from relay.session.device.session import DeviceSession
 from relay.wire.device import DeviceCodec
 from tests.support.device_schema import check
 from tests.support.media import InputAudio, Media, OutputAudio, SpeechAudio

@@ -14,7 +14,6 @@ from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import DeviceSession
 from relay.core.policy import Policy, Principal
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.peers.frames import MessageListener, StrictTextListener
@@ -24,6 +23,7 @@ from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.device import DeviceCodec

@@ -11,6 +11,7 @@ from audio.formats import PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import DeviceOptions, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.device.turn_metrics import TurnMetrics
 from relay.wire.device import DeviceCodec
 from relay.wire.device_in import MAX_AHEAD_MS, MAX_ID_CHARS, MAX_POSITION_MS, MAX_TEXT_CHARS, MIN_AHEAD_MS
 from tests.support.device_schema import check
@@ -336,7 +337,7 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellLatency("item_1", None, 300, 2, None, 302),
+            TurnMetrics("item_1", None, 300, 2, None, 302),
             {
                 "type": "latency",
                 "itemId": "item_1",

@@ -20,6 +20,7 @@ from relay.core.values import (
     TurnKind,
     Usage,
 )
+from relay.session.device.turn_metrics import EXAMPLES
 from relay.wire import device_in as device
 from relay.wire.device import DeviceCodec
 from tests.support.device_schema import DEFS, MESSAGES, SCHEMA, Obj, complaints, name_of
@@ -79,7 +80,7 @@ TOLD = [
     cmd.TellToolCall("call_1", "open_door", '{"wide": true}', 5000),
     cmd.TellInterrupted("item_1", 900, "one two", estimated=True),
     cmd.TellUsage(Usage(1, 2, 3, 4, 5, 6, 7, 8)),
-    cmd.TellLatency("item_1", None, 300, 2, None, 302, 200, 100),
+    EXAMPLES[-1],
     cmd.TellError("not_allowed", "No.", "voice", retryable=False),
     cmd.TellGoodbye("restarting"),
     cmd.PlayStart("item_1", 0),

@@ -14,7 +14,6 @@ from audio.formats import REALTIME_FORMATS
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.latency import TurnClock
 from relay.core.realtime_events import ClientSaid, Obj, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
 from relay.protocols.openai.server_events import read_event
@@ -22,6 +21,7 @@ from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.texts import ItemTexts
+from relay.session.device.turn_metrics import TurnTimer
 
 
 class NormalizedEntry(NamedTuple):
@@ -74,7 +74,7 @@ class RealtimeNormalizer:
         self._input_ends: list[int] = []  # bytes that had arrived …
         self._input_times: list[float] = []  # … by then
         self._silence_ms = 0
-        self._clock: TurnClock | None = None
+        self._timer = TurnTimer()
 
     def normalized(self, entry: Entry) -> Iterator[NormalizedEntry]:
         """What a line says, as a device's session would."""
@@ -118,17 +118,11 @@ class RealtimeNormalizer:
             yield NormalizedEntry(audio)
             return
         self._item_bytes[line.item_id] = self._item_bytes.get(line.item_id, 0) + line.n_bytes
-        yield NormalizedEntry(audio, None, self._latency(line.item_id, line.now))
+        self._timer.audio_came(line.item_id, line.now)
+        self._timer.audio_sent(line.item_id, line.now)  # what was passed on at once
+        metrics = self._timer.report()
+        yield NormalizedEntry(audio, None, [] if metrics is None else [metrics])
         yield NormalizedEntry(Entry(entry.number, Sent(line.now, line.n_bytes, 0)))
-
-    def _latency(self, item_id: str, now: float) -> list[Any]:
-        clock, self._clock = self._clock, None
-        if clock is None:
-            return []
-        clock.first_delta = clock.first_byte = now  # what was passed on at once
-        clock.item_id = item_id
-        report = clock.report()
-        return [report] if report is not None else []
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -138,7 +132,7 @@ class RealtimeNormalizer:
             case "session.update":
                 return _hello(_member(body, "session")), []
             case "input_audio_buffer.commit":
-                self._clock = TurnClock(now)
+                self._timer.turn_ended(now)
                 return ev.Commit(), []
             case "input_audio_buffer.clear":
                 return ev.Clear(), []
@@ -148,7 +142,7 @@ class RealtimeNormalizer:
                 text = item_of(item).text
                 if not text:
                     return None, []
-                self._clock = TurnClock(now)
+                self._timer.turn_ended(now)
                 item_id = str(item.get("id") or f"typed at {now}")
                 return ev.UserText(text), [cmd.TellTranscript("user", item_id, 0, text, True)]
             case "conversation.item.truncate":
@@ -175,7 +169,7 @@ class RealtimeNormalizer:
                 self._silence_ms = getattr(event, "silence_ms", None) or 0
                 own = self._formats(_member(said.body, "session"))
             case ev.SpeechStopped(_, audio_end_ms):
-                self._clock = TurnClock(min(self._arrival(audio_end_ms - self._silence_ms, now), now), now)
+                self._timer.turn_ended(min(self._arrival(audio_end_ms - self._silence_ms, now), now), now)
             case ev.UserTranscript(item_id, text, True):
                 own = [cmd.TellTranscript("user", item_id, 0, text, True)]
             case ev.TextDelta(_, item_id, _, text):

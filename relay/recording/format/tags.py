@@ -7,7 +7,8 @@ Adding a row, or a field that has a default, keeps older recordings readable. Al
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import fields
+from typing import Any, Final, NamedTuple
 
 from audio.formats import AudioFormat
 from relay.core import commands as cmd
@@ -27,6 +28,9 @@ from relay.core.values import (
     Usage,
 )
 from relay.session.common.limits import SessionLimits
+from relay.session.device.turn_metrics import TurnMetrics
+
+LATENCY: Final = "send_latency"
 
 
 class Row(NamedTuple):
@@ -140,11 +144,7 @@ COMMANDS = (
     _row(cmd.TellToolCall, "send_tool_call", "call_id name arguments timeout_ms"),
     _row(cmd.TellInterrupted, "send_interrupted", "item_id played_ms heard_text estimated"),
     _row(cmd.TellUsage, "send_usage", "usage"),
-    _row(
-        cmd.TellLatency,
-        "send_latency",
-        "item_id speech_stopped_ms first_delta_ms first_byte_ms first_played_ms total_ms first_text_ms voice_ms",
-    ),
+    _row(TurnMetrics, LATENCY, " ".join(field.name for field in fields(TurnMetrics))),
     _row(cmd.TellError, "send_error", "code message field retryable"),
     _row(cmd.TellGoodbye, "send_goodbye", "reason"),
     _row(cmd.CloseClient, "close_client", "code reason"),

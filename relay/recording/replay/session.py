@@ -8,12 +8,12 @@ from typing import Any
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.device_session import DeviceSession
 from relay.core.values import UPSTREAM_PCM, Alignment
 from relay.recording.beginning import Beginning
 from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
+from relay.session.device.session import DeviceSession
 
 
 class ReplayedSession:

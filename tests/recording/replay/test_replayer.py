@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from relay.core import device_session, turns
 from relay.core import events as ev
 from relay.core.policy import Principal
 from relay.core.realtime_events import PassDown, UpstreamSaid
@@ -16,6 +15,10 @@ from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.reader import Entry
 from relay.recording.replay.replayer import Difference, Replayer
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.device import turn_metrics
+from relay.session.device.lifecycle import Lifecycle
+from relay.session.device.session import DeviceSession
+from relay.session.device.turns import Turns
 from relay.wire.front import FrontCodec
 from tests.support.scripted_recordings import (
     SIXTEEN,
@@ -54,16 +57,37 @@ def test_the_same_rules_do_the_same() -> None:
 
 def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = journal(conversation())
-    monkeypatch.setattr(
-        turns, "LATENCY_WAIT_S", 0.1
-    )  # then the deadline reports what the acknowledgement reported before
-    monkeypatch.setattr(turns.Turns, "acknowledged", lambda *_: "ok")
+    # Then the deadline reports what the acknowledgement reported before.
+    monkeypatch.setattr(turn_metrics, "ACK_WAIT_S", 0.1)
+    monkeypatch.setattr(Turns, "acknowledged", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
     assert "playback" in found.what
     assert any("send_latency" in str(one) for one in found.recorded)
     assert not any("send_latency" in str(one) for one in found.today)
     assert [near.number for near in found.before] == [found.number - 3, found.number - 2, found.number - 1]
+
+
+def test_a_recording_that_lacks_a_later_figure_is_the_same() -> None:
+    answer = [
+        (3.8, ev.ResponseCreated("resp_2", "relay_4")),
+        (3.8, ev.OutputStarted("resp_2", "item_b", 0)),
+        (3.85, ev.AudioHanded("item_b")),
+        (4.9, ev.Tick()),
+    ]
+    entries = journal([*(event for event in conversation() if event[0] < 4), *answer])
+    at, line = next((at, entry.line) for at, entry in enumerate(entries) if "barge_in_ms" in str(entry.line))
+    assert isinstance(line, Happened)
+    [reported] = line.do or ()
+
+    def replayed(command: dict[str, object]) -> Difference | None:
+        changed = replace(entries[at], line=replace(line, do=[command]))
+        return first_difference(BEGINNING, [*entries[:at], changed, *entries[at + 1 :]])
+
+    assert replayed(reported) is None
+    assert replayed({name: value for name, value in reported.items() if name != "barge_in_ms"}) is None
+    assert replayed(reported | {"barge_in_ms": 1}) is not None
+    assert replayed({name: value for name, value in reported.items() if name != "first_byte_ms"}) is not None
 
 
 def test_another_setting_is_a_difference_too() -> None:
@@ -83,7 +107,7 @@ def test_a_failure_of_ours_is_expected_again(monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> None:
         raise KeyError("y")
 
-    monkeypatch.setattr(device_session.DeviceSession, "_tick", fail)
+    monkeypatch.setattr(Lifecycle, "tick", fail)
     assert Replayer(BEGINNING).step(Entry(1, failed)) is None
     found = Replayer(BEGINNING).step(Entry(1, Happened(T0, ev.Tick())))
     assert found is not None
@@ -115,8 +139,8 @@ def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.Monke
     entries = journal(sorted([*conversation(), late], key=lambda event: event[0]))  # after the barge-in
     assert [entry.line.discarded for entry in entries if isinstance(entry.line, OutputAudio)] == [False, False, True]
     assert first_difference(BEGINNING, entries) is None
-    monkeypatch.setattr(device_session.DeviceSession, "discarded", ())
-    monkeypatch.setattr(device_session.DeviceSession, "started", {("item_a", 0)})
+    monkeypatch.setattr(DeviceSession, "discarded", ())
+    monkeypatch.setattr(DeviceSession, "started", {("item_a", 0)})
     found = first_difference(BEGINNING, entries)
     assert found is not None
     assert (found.recorded, found.today) == (["the audio is discarded"], ["the audio goes on"])

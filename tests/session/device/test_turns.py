@@ -5,15 +5,20 @@ import pytest
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.tool_calls import MAX_TOOL_ROUNDS
-from relay.core.tool_turns import MAX_RUNNING_CALLS, MAX_SHOWN_CHARS, TOO_MANY_AT_ONCE
-from relay.core.turns import (
-    LATENCY_WAIT_S,
-    MAX_TYPED_TURNS,
-    REFUSED_RETRY_S,
-    RESPONSE_AFTER_SPEECH_S,
-    STALL_S,
+from relay.core.values import (
+    DeviceOptions,
+    Item,
+    SessionConfig,
+    ToolSpec,
+    TurnDetection,
+    UpstreamCapabilities,
+    Usage,
 )
-from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.common.limits import REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
+from relay.session.device.turn_metrics import ACK_WAIT_S, TurnMetrics
+from relay.session.device.user_turn import MAX_TYPED_TURNS
+from relay.session.tools.acceptance import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
+from relay.session.tools.dispatcher import MAX_SHOWN_CHARS
 from tests.support.device_script import (
     MANUAL,
     Script,
@@ -83,7 +88,7 @@ def test_a_commit_that_the_upstream_finds_empty_is_told() -> None:
     [commit] = script.see(ev.Commit())
     [error] = script.see(ev.UpstreamError("input_audio_buffer_commit_empty", "too small", event_id=commit.event_id))
     assert error.code == "commit_too_short"
-    assert script.session.turns.slot.is_free
+    assert script.session.turns.responses.slot.is_free
 
 
 def test_clear_forgets_the_turn() -> None:
@@ -101,6 +106,14 @@ def test_d2_1_the_client_is_silenced_before_anything_is_said_upstream() -> None:
     assert kinds(script.see(BARGE_IN)) == ["TellSpeech", "DropAudio"]
     commands = script.see(dropped(("item_1", 2000, 1500)))
     assert kinds(commands) == ["TellInterrupted", "TruncateItem"]
+
+
+def test_d2_1_an_upstream_that_truncates_by_itself_is_not_asked_to() -> None:
+    script = Script(options=DeviceOptions(upstream=UpstreamCapabilities(truncates=False))).ready()
+    script.speaks(ms=3000)
+    script.see(BARGE_IN)
+    [interrupted] = script.see(dropped(("item_1", 2000, 1500)))
+    assert interrupted == cmd.TellInterrupted("item_1", 1500, "one two three four five", estimated=True)
 
 
 def test_d2_1_stale_deltas_are_dropped_by_response_id() -> None:
@@ -284,7 +297,7 @@ def test_d3_a_create_refused_for_another_reason_ends_the_turn_with_a_word() -> N
     commands = script.see(ev.UpstreamError("rate_limit_exceeded", "slow down", event_id=create.event_id))
     assert kinds(commands) == ["TellError", "TellResponseStart", "TellResponseEnd"]
     assert (commands[0].code, commands[2].status) == ("response_failed", "failed")
-    assert script.session.turns.slot.is_free
+    assert script.session.turns.responses.slot.is_free
 
 
 def test_d3_an_upstream_that_falls_silent_is_given_up() -> None:
@@ -293,7 +306,7 @@ def test_d3_an_upstream_that_falls_silent_is_given_up() -> None:
     assert deadline == pytest.approx(STALL_S)
     commands = script.see(ev.Tick(), after_s=STALL_S)
     assert kinds(commands) == ["TellError", "PlayEnd", "CancelResponse", "TellResponseEnd"]
-    assert script.session.turns.slot.is_free
+    assert script.session.turns.responses.slot.is_free
 
 
 def test_d7_a_failed_response_is_told_and_the_turn_ends() -> None:
@@ -330,7 +343,7 @@ def test_d11_an_end_that_comes_twice_costs_once() -> None:
     script = talking()
     script.see(done(usage=Usage(10, 20, 30)))
     assert script.see(done(usage=Usage(10, 20, 30))) == []
-    assert script.session.turns.usage == Usage(10, 20, 30)
+    assert script.session.turns.responses.usage == Usage(10, 20, 30)
 
 
 def test_d4_a_call_runs_only_when_its_response_is_complete() -> None:
@@ -533,7 +546,7 @@ def test_a_model_that_calls_on_without_being_allowed_is_answered_but_not_obeyed(
     assert not only(commands, cmd.RunTool)
     assert [one.item.call_id for one in only(commands, cmd.CreateItem)] == [f"call_{MAX_TOOL_ROUNDS}"]
     assert only(commands, cmd.TellResponseEnd)[0].more is False
-    assert script.session.turns.slot.is_free
+    assert script.session.turns.responses.slot.is_free
 
 
 def test_the_latency_of_a_turn_is_told_step_by_step() -> None:
@@ -547,8 +560,8 @@ def test_the_latency_of_a_turn_is_told_step_by_step() -> None:
     script.now = 10.21
     script.see(ev.AudioHanded("item_1"))
     script.now = 10.5
-    [latency] = only(script.see(ev.Playback("item_1", 200)), cmd.TellLatency)
-    assert latency == cmd.TellLatency("item_1", 500, 200, 10, 90, 710)
+    [latency] = only(script.see(ev.Playback("item_1", 200)), TurnMetrics)
+    assert latency == TurnMetrics("item_1", 500, 200, 10, 90, 710)
 
 
 def test_the_silence_that_ends_a_turn_is_part_of_its_latency() -> None:
@@ -559,7 +572,7 @@ def test_the_silence_that_ends_a_turn_is_part_of_its_latency() -> None:
     script.see(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user", 1990))
     script.speaks(ms=500)
     script.see(ev.AudioHanded("item_1"))
-    [latency] = script.see(ev.Tick(), after_s=LATENCY_WAIT_S)
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
     assert (latency.speech_stopped_ms, latency.total_ms) == (510, 510)
 
 
@@ -568,5 +581,58 @@ def test_a_client_that_acknowledges_nothing_is_told_what_is_known() -> None:
     script.see(ev.UserText("hello"))
     script.speaks(ms=500)
     script.see(ev.AudioHanded("item_1"))
-    [latency] = script.see(ev.Tick(), after_s=LATENCY_WAIT_S)
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
     assert (latency.speech_stopped_ms, latency.first_played_ms) == (None, None)
+
+
+def barged_in(audio_start_ms: int, turn: TurnDetection | None = None) -> TurnMetrics:
+    """The figures of a turn whose speech is reported at 10.0, after 2000 ms of input; the client is silent at 10.05."""
+    script = Script(SessionConfig() if turn is None else SessionConfig(turn=turn)).ready()
+    script.see(*[microphone(20) for _ in range(100)])
+    script.speaks(ms=2000)
+    script.now = 10.0
+    script.see(ev.SpeechStarted("item_user", audio_start_ms))
+    script.see(dropped(("item_1", 900, 600)), after_s=0.05)
+    script.see(done("resp_1", status="cancelled"), ev.SpeechStopped("item_user", 2000), after_s=1.0)
+    script.speaks("resp_2", "item_2", ms=500)
+    script.see(ev.AudioHanded("item_2"))
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
+    return latency
+
+
+@pytest.mark.parametrize(
+    ("turn", "audio_start_ms", "barge_in_ms"),
+    [
+        (None, 1400, 350),  # the speech began 300 ms behind the padding, 300 ms before its report
+        (TurnDetection(prefix_padding_ms=100), 1400, 550),
+        (TurnDetection(prefix_padding_ms=0), 1400, 650),
+        (TurnDetection(kind="semantic_vad"), 1400, 650),
+        (None, 1900, 50),  # the padding holds what was not sent yet
+    ],
+)
+def test_a_turn_that_began_with_a_barge_in_says_how_long_the_client_spoke_on(
+    turn: TurnDetection | None, audio_start_ms: int, barge_in_ms: int
+) -> None:
+    assert barged_in(audio_start_ms, turn).barge_in_ms == barge_in_ms
+
+
+def test_a_start_of_speech_that_cannot_be_is_not_believed() -> None:
+    script = Script().ready()
+    script.see(*[microphone(20) for _ in range(300)])
+    script.speaks(ms=2000)
+    script.see(ev.SpeechStarted("item_user", 0), dropped(("item_1", 900, 600)))
+    script.see(done("resp_1", status="cancelled"), ev.SpeechStopped("item_user", 6000), after_s=1.0)
+    script.speaks("resp_2", "item_2", ms=500)
+    script.see(ev.AudioHanded("item_2"))
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
+    assert latency.barge_in_ms is None
+
+
+def test_a_turn_that_interrupted_nothing_has_no_barge_in() -> None:
+    script = talking(ms=1000)
+    script.see(ev.Interrupt(), dropped(("item_1", 500, 300)), done("resp_1", status="cancelled"))
+    script.see(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user"), after_s=1.0)
+    script.speaks("resp_2", "item_2", ms=500)
+    script.see(ev.AudioHanded("item_2"))
+    [latency] = script.see(ev.Tick(), after_s=ACK_WAIT_S)
+    assert latency.barge_in_ms is None

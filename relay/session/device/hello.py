@@ -76,8 +76,8 @@ def grant(
     """What a hello makes of `config` and `options`; `has_voices`: there are external voices."""
     denied = dict(_denied(hello, policy))
     allowed = set(hello.given) - denied.keys()
-    is_told = policy.realtime.denied_fields == "refuse"
-    refusals = [(message, name) for name, message in denied.items()] if is_told else []
+    is_reported = policy.realtime.denied_fields == "refuse"
+    refusals = [(message, name) for name, message in denied.items()] if is_reported else []
     if "voice" in allowed and hello.voice and hello.voice.startswith(EXTERNAL_VOICE) and not has_voices:
         allowed.discard("voice")
         refusals.append(("This relay has no ElevenLabs voices; the voice is as before.", "voice"))

@@ -1,0 +1,85 @@
+"""How a device session ends: what its client is sent last, the close code, and the reason in the close frame.
+
+An `error` or `goodbye` says why before the close, unless the client itself ended the session. The codes are those of
+the device protocol: 1000 for an end in peace, 1001 for a restart, 1008 for a client that may not go on, 1011 for a
+failure of the relay or the upstream, 4002 for a limit, 4003 for a client that does not read.
+"""
+
+from typing import NamedTuple, assert_never
+
+from relay.core import events as ev
+from relay.core.commands import TellError, TellGoodbye
+from relay.core.values import ErrorCode
+from relay.session.common.life import LimitReached
+from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
+
+
+class Ending(NamedTuple):
+    """The client is sent `last`, if anything; then its connection is closed, if `close_code` is not None."""
+
+    close_code: int | None
+    reason: str
+    last: TellError | TellGoodbye | None = None
+
+
+def _error(close_code: int, reason: str, code: ErrorCode, message: str, *, retryable: bool = True) -> Ending:
+    return Ending(close_code, reason, TellError(code, message, retryable=retryable))
+
+
+SETTINGS_REFUSED = Ending(1011, "the upstream refused the session's settings")
+"""The error was sent with the refusal."""
+NOT_READY = _error(
+    1011, "the upstream did not get ready", "upstream_timeout", "The model's end did not get ready in time; try again."
+)
+_FAULTS_TEXT = f"{MAX_FAULTS} faults within a minute; mend the client, then reconnect."
+TOO_MANY_FAULTS = _error(1008, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False)
+_CLIENT_STUCK = "The client does not read what it is sent; reconnect."
+_UPSTREAM_STUCK = "The model's end does not take what it is sent; reconnect."
+
+EndingEvent = (
+    ev.Bye | ev.ClientClosed | ev.ClientStuck | ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed
+    | ev.UpstreamError | ev.Draining | ev.KeyRevoked | ev.Crashed
+)  # fmt: skip
+"""Events that end a session; of `UpstreamStuck` only a final one, of `UpstreamError` only a fatal one."""
+
+
+def ending_of(event: EndingEvent) -> Ending:
+    """How an event ends the session."""
+    match event:
+        case ev.Bye():
+            return Ending(1000, "bye")
+        case ev.ClientClosed():
+            return Ending(None, event.reason)
+        case ev.ClientStuck():
+            return _error(4003, "slow client", "slow_client", _CLIENT_STUCK)
+        case ev.UpstreamRefused():
+            code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
+            reason = "the upstream refused the connection"
+            return _error(1011, reason, code, event.message, retryable=event.retryable)
+        case ev.UpstreamStuck():
+            return _error(1011, "the upstream does not read", "upstream_stalled", _UPSTREAM_STUCK)
+        case ev.UpstreamClosed():
+            why = f": {event.reason}" if event.reason else ""
+            text = f"The model's end closed the connection ({event.code}{why}); reconnect to go on."
+            return _error(1011, "the upstream closed the connection", "upstream_closed", text)
+        case ev.UpstreamError():
+            is_expired = event.code == "session_expired"
+            code = "session_expired" if is_expired else "upstream_refused"
+            return _error(1011, event.code or "", code, event.message, retryable=is_expired)
+        case ev.Draining():
+            return Ending(1001, event.reason, TellGoodbye(event.reason))
+        case ev.KeyRevoked():
+            return _error(1008, "the key was revoked", "key_revoked", KEY_REVOKED, retryable=False)
+        case ev.Crashed():
+            text = "The relay failed in this session; reconnect."
+            return _error(1011, "internal error", "internal_error", text)
+        case _:
+            assert_never(event)
+
+
+def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
+    """How a session ends that has lasted, or been quiet, as long as it may."""
+    if limit == "duration":
+        text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
+        return _error(4002, "session too long", "limit_reached", text)
+    return _error(4002, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on.")

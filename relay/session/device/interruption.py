@@ -1,0 +1,89 @@
+"""Barge-in: the client falls silent at once, then the upstream's history is made to say what was heard (D2).
+
+    begin ──DropAudio──► playout ──AudioDropped──► finish: interrupted, cancel, truncate or delete
+       └──nothing was playing: cancel at once
+
+The playout answers `DropAudio` with what it had sent, so that the position is known before anything goes upstream. A
+part that was never heard is deleted, with its item if no other part of it was heard. One that was heard in part is
+truncated, where the upstream does not do so by itself. What an external voice spoke is corrected by `TtsSwitch`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from relay.core import events as ev
+from relay.core.commands import Command, DeleteItem, DropAudio, TellInterrupted, TruncateItem
+from relay.core.items import ItemLog
+from relay.core.playback import Cut, Playback
+from relay.session.device.responses import Responses
+from relay.session.device.tts_switch import TtsSwitch
+from relay.session.device.turn_metrics import TurnTimer
+
+
+@dataclass(slots=True)
+class Interruption:
+    """Silences one client; commands go to `_emit`, ids come from `_next_id`."""
+
+    _responses: Responses
+    _playback: Playback
+    _items: ItemLog
+    _tts: TtsSwitch
+    _timer: TurnTimer
+    _emit: Callable[[Command], None]
+    _next_id: Callable[[], str]
+    _truncates: bool
+    """Whether the upstream has to be asked to truncate an item."""
+    _to_cancel: str | None = None
+
+    def begin(self, *, cancel: bool) -> None:
+        """Let nothing more be heard of what is being said; `cancel` if the upstream does not stop by itself (D2.2)."""
+        active_id, cancellable_id = self._responses.silence()
+        self._to_cancel = cancellable_id if cancel else None
+        is_idle = self._playback.is_idle
+        if not is_idle:
+            self._emit(DropAudio())
+        if self._tts.speech is not None:
+            self._tts.speech.hush(active_id)
+        if is_idle:
+            self._cancel()
+
+    def finish(self, event: ev.AudioDropped, now: float) -> None:
+        """The client is silent: send it where, cancel the response, and correct the history."""
+        cuts = self._playback.cut(event.clips, now)
+        self._report(cuts, now)
+        self._cancel()
+        self._tts.cut(cuts)
+        cuts = [cut for cut in cuts if cut.source == "model"]
+        settled = {cut.item_id for cut in cuts if cut.action != "delete"}
+        for cut in cuts:
+            if cut.action == "truncate":
+                self._truncate(cut)
+            elif cut.action == "delete" and cut.item_id not in settled:
+                settled.add(cut.item_id)
+                self._delete(cut.item_id)
+
+    def _truncate(self, cut: Cut) -> None:
+        self._items.cut_to_heard(cut.item_id, cut.played_ms, cut.received_ms)
+        if self._truncates:
+            self._emit(TruncateItem(cut.item_id, cut.content_index, cut.played_ms, self._next_id()))
+
+    def _delete(self, item_id: str) -> None:
+        entry = self._items.entry(item_id)
+        entry.heard = ""
+        if entry.in_conversation:
+            self._emit(DeleteItem(item_id, self._next_id()))
+
+    def _report(self, cuts: Iterable[Cut], now: float) -> None:
+        stopped = next((cut for cut in cuts if cut.action != "keep"), None)
+        if stopped is None:
+            return
+        heard = self._tts.heard(stopped)
+        if heard is None:
+            heard = self._items.cut_to_heard(stopped.item_id, stopped.played_ms, stopped.received_ms)
+        self._timer.client_silenced(now)
+        self._emit(TellInterrupted(stopped.item_id, stopped.played_ms, heard, stopped.estimated))
+
+    def _cancel(self) -> None:
+        if self._to_cancel is not None:
+            self._responses.cancel(self._to_cancel)
+            self._to_cancel = None

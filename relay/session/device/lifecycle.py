@@ -1,0 +1,116 @@
+"""How a device session becomes ready, is configured again, and ends.
+
+    start ──session.created──► "configuring" ──session.updated──► "in_force": ready ──hello──► "configuring" ─► …
+                                     └──error──► "refused": end
+
+Whoever changes the configuration gives the `Step` to `follow`. When the session is ready, the client is sent
+`AIConnected` once and `ready` for each hello; then what waited is handled in the order in which it came. `tick` gives
+up what takes too long, and ends a session that has reached a limit. A session that a tool has requested to end does so
+when its last answer was heard. `end` is the only way out, and is taken once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from relay.core import events as ev
+from relay.core.commands import CancelTools, CloseClient, CloseUpstream, Command, TellConnected, TellGoodbye
+from relay.session.common.graceful_end import GracefulEnd
+from relay.session.common.life import SessionLife
+from relay.session.device.client_audio import ClientAudio
+from relay.session.device.endings import NOT_READY, SETTINGS_REFUSED, Ending, ending_by_limit
+from relay.session.device.negotiation import Negotiation, Step
+from relay.session.device.turns import Turns
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """Takes one session from step to step; commands go to `_emit`, and events that waited to `_dispatch`."""
+
+    _session_id: str
+    _life: SessionLife
+    _negotiation: Negotiation
+    _audio: ClientAudio
+    _turns: Turns
+    _emit: Callable[[Command], None]
+    _dispatch: Callable[[ev.Event, float], None]
+    graceful_end: GracefulEnd = field(default_factory=GracefulEnd)
+    """The end that a tool has requested."""
+    _idle_at_bytes: int = 0
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` is wanted; None when nothing is waited for."""
+        return self._life.deadline(self._turns.deadline, self._negotiation.deadline, self.graceful_end.deadline)
+
+    def follow(self, step: Step, now: float) -> None:
+        """Do what follows from a change of the configuration."""
+        self._turns.use(self._negotiation.config)
+        match step:
+            case "none":
+                pass
+            case "configuring":
+                self._audio.hold()
+                self._life.configure()
+            case "in_force":
+                self._ready(now)
+            case "rolled_back":
+                self._turns.keep_voice()
+                self._ready(now)
+            case "refused":
+                self.end(SETTINGS_REFUSED)
+            case _:
+                assert_never(step)
+
+    def _ready(self, now: float) -> None:
+        was_ready = self._life.was_ready
+        self._life.become_ready()
+        self._turns.warm_voice(now)
+        if not was_ready:
+            self._emit(TellConnected(self._session_id, self._negotiation.options))
+        self._negotiation.answer_hellos()
+        for early in self._audio.release():
+            self._dispatch(early, now)
+        self._turns.settle(now)
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        if not self._life.was_ready:
+            if self._life.has_timed_out(now):
+                self.end(NOT_READY)
+            return
+        self.follow(self._negotiation.tick(now), now)
+        self._note_activity(now)
+        limit = self._life.limit_reached(now)
+        if limit is not None:
+            self.end(ending_by_limit(limit, self._life.limits))
+            return
+        self._turns.tick(now)
+        if self._life.is_ready:
+            self._turns.settle(now)
+
+    def _note_activity(self, now: float) -> None:
+        heard_bytes = self._audio.heard_bytes
+        is_active = heard_bytes != self._idle_at_bytes or self._turns.is_owed
+        self._idle_at_bytes = heard_bytes
+        self._life.act(now if is_active else min(self._turns.silent_by, now))
+
+    def end_if_due(self, now: float) -> None:
+        """End the session if a tool has requested that, and all has been said and heard."""
+        reason = self.graceful_end.reason
+        if reason is None or not self._life.is_ready:
+            return
+        is_owed, unplayed_ms = self._turns.has_more_to_say, self._turns.unplayed_ms
+        if self.graceful_end.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms):
+            self.end(Ending(1000, reason, TellGoodbye(reason)))
+
+    def end(self, ending: Ending) -> None:
+        """End the session; nothing that still comes has any effect."""
+        if ending.last is not None:
+            self._emit(ending.last)
+        if ending.close_code is not None:
+            self._emit(CloseClient(ending.close_code, ending.reason))
+        self._emit(CancelTools())
+        self._turns.end()
+        self._emit(CloseUpstream())
+        self._life.end()

@@ -1,0 +1,189 @@
+"""What a device session does about each event of a response: from `response.created` to `response.done`.
+
+    first output ──► `AIResponseStart` ──► text, audio parts ──► `response.done`: calls taken up ──► `AIResponseEnd`
+
+Text goes to the client at once, and to an external voice if one speaks. Audio goes through the downlink: here its
+content parts are announced and ended. A response whose only output are tool calls is continued by the next one, so the
+client is not sent its end. The end carries the whole text, and `more` while a follow-up is due. An external voice may
+keep it back until its audio is announced. A response that has stalled ends in the same way as one that failed. Output
+of responses that were given up is ignored. `Turns` requests the next response afterwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from relay.core import events as ev
+from relay.core.commands import Command, PlayEnd, PlayStart, TellError, TellResponseEnd, TellResponseStart, TellText
+from relay.core.items import MAX_TEXT_CHARS, ItemLog
+from relay.core.playback import Playback
+from relay.core.values import ResponseStatus
+from relay.session.common.limits import STALL_S
+from relay.session.device.responses import Responses
+from relay.session.device.transcripts import Transcripts
+from relay.session.device.tts_switch import TtsSwitch
+from relay.session.device.turn_metrics import TurnTimer
+from relay.session.tools.dispatcher import ToolDispatcher
+
+MAX_RESPONSES = 32
+"""Responses whose text is kept; the oldest are forgotten."""
+STALLED = f"The model has not said anything for {STALL_S:.0f} seconds; its answer was given up. Ask again."
+
+
+@dataclass(slots=True)
+class ResponseText:
+    """What the client was sent of one response."""
+
+    is_started: bool = False
+    text: str = ""
+
+
+@dataclass(slots=True)
+class ResponseHandler:
+    """Joins the parts that a response has to do with; commands go to `_emit`."""
+
+    _responses: Responses
+    _transcripts: Transcripts
+    _items: ItemLog
+    _playback: Playback
+    _tts: TtsSwitch
+    _tools: ToolDispatcher
+    _timer: TurnTimer
+    _emit: Callable[[Command], None]
+    _sent: dict[str, ResponseText] = field(default_factory=dict)
+
+    def handle(self, event: ev.ResponseEvent, now: float) -> None:
+        """Take one event."""
+        match event:
+            case ev.ResponseCreated():
+                self._open(event.response_id)
+                if not self._responses.created(event) and self._tts.speech is not None:
+                    self._tts.speech.doomed(event.response_id)
+            case ev.OutputStarted():
+                self._output_started(event, now)
+            case ev.AudioDone():
+                self._audio_done(event.response_id, event.item_id, event.content_index)
+            case ev.TextDelta():
+                self.text_delta(event, now)
+            case ev.TextDone():
+                self._text_done(event, now)
+            case ev.ResponseDone():
+                self._done(event, now)
+            case _:
+                assert_never(event)
+
+    def _open(self, response_id: str) -> ResponseText:
+        response = self._sent.get(response_id)
+        if response is None:
+            if len(self._sent) >= MAX_RESPONSES:
+                del self._sent[next(iter(self._sent))]
+            response = self._sent[response_id] = ResponseText()
+        return response
+
+    def _start(self, response_id: str) -> ResponseText:
+        response = self._open(response_id)
+        if not response.is_started:
+            response.is_started = True
+            self._emit(TellResponseStart())
+        return response
+
+    def text_delta(self, event: ev.TextDelta, now: float) -> None:
+        """More of the assistant's text. It may come without `upstream_sent` before it."""
+        self._responses.upstream_sent(now)
+        if event.response_id in self._responses.discarded:
+            return
+        response = self._sent.get(event.response_id)
+        if response is None or not response.is_started:
+            response = self._start(event.response_id)
+        if len(response.text) < MAX_TEXT_CHARS:
+            response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
+        self._items.append_text(event.item_id, event.text)
+        if self._tts.speech is not None:
+            self._timer.text_came(now)
+            self._tts.speech.text(event, now)
+        self._emit(TellText(event.text))
+
+    def _text_done(self, event: ev.TextDone, now: float) -> None:
+        if event.response_id not in self._responses.discarded:
+            self._transcripts.assistant(event)
+            if self._tts.speech is not None:
+                self._tts.speech.part_done(event.response_id, now)
+
+    def _output_started(self, event: ev.OutputStarted, now: float) -> None:
+        if event.response_id in self._responses.discarded:
+            return
+        self._playback.start(event.item_id, event.content_index, event.response_id)
+        self._start(event.response_id)
+        self._items.entry(event.item_id)
+        self._timer.audio_came(event.item_id, now)
+        self._emit(PlayStart(event.item_id, event.content_index))
+
+    def _audio_done(self, response_id: str, item_id: str, content_index: int) -> None:
+        if response_id not in self._responses.discarded:
+            total_ms = self._playback.completed(item_id, content_index)
+            if total_ms is not None:
+                self._emit(PlayEnd(item_id, content_index, total_ms))
+
+    def _complete_parts(self, response_id: str) -> None:
+        # An upstream that never sent audio.done must not leave the client waiting for the end of an item.
+        for item_id, content_index in self._playback.incomplete(response_id):
+            self._audio_done(response_id, item_id, content_index)
+
+    def _done(self, event: ev.ResponseDone, now: float) -> None:
+        is_own, response_id = self._responses.done(event), event.response_id
+        response = self._sent.pop(response_id, None)
+        self._complete_parts(response_id)
+        if self._tts.speech is not None:
+            self._tts.speech.response_done(event, now)
+        self._responses.count_usage(event)
+        calls = self._tools.take(event, quiet=self._responses.is_quiet(response_id))
+        if event.status == "failed":
+            self._emit(TellError("response_failed", _failure(event), retryable=True))
+        has_begun = response is not None and response.is_started
+        is_continued = event.status == "completed" and bool(calls) and not has_begun  # the follow-up ends the turn
+        if (response is not None or is_own) and not is_continued:
+            self._end(response, event.status, response_id)
+        for call in calls:
+            self._tools.run(call, now)
+
+    def end_unknown(self, status: ResponseStatus) -> None:
+        """What the client expects ends before anything of it has come."""
+        self._end(None, status, "")
+
+    def _end(self, response: ResponseText | None, status: ResponseStatus, response_id: str) -> None:
+        response = response or ResponseText()
+        if not response.is_started:
+            self._emit(TellResponseStart())
+        end = TellResponseEnd(response.text, status, more=self._tools.calls.owes_follow_up)
+        if self._tts.speech is None or not self._tts.speech.holds(response_id, end):
+            self._emit(end)
+
+    def request_refused(self, event: ev.UpstreamError, now: float) -> bool:
+        """The upstream sent an error. Returns whether it was the answer to a request for a response."""
+        answer = self._responses.refused(event, now)
+        if answer == "failed":
+            self._emit(TellError("response_failed", event.message, retryable=True))
+            self.end_unknown("failed")
+        return answer != "not_ours"
+
+    def give_up_stalled(self, now: float) -> bool:
+        """End the active response if nothing has come of it for long. Returns whether one ended that had begun."""
+        stalled_at = self._responses.deadline
+        if stalled_at is None or now < stalled_at:
+            return False
+        response_id = self._responses.give_up_stalled()
+        self._emit(TellError("upstream_stalled", STALLED, retryable=True))
+        if response_id is None:
+            self.end_unknown("failed")
+            return False
+        self._complete_parts(response_id)
+        self._responses.give_up(response_id)
+        if self._tts.speech is not None:
+            self._tts.speech.voice.end(response_id, now)
+        self._end(self._sent.pop(response_id, None), "failed", response_id)
+        return True
+
+
+def _failure(event: ev.ResponseDone) -> str:
+    code = f" ({event.error_code})" if event.error_code else ""
+    return f"The model could not answer{code}: {event.error_message or 'it gave no reason'}"

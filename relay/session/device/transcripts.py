@@ -1,0 +1,49 @@
+"""The text of the conversation, as a device client is sent it: `transcript` messages (D12).
+
+What a user said comes late and in any order, so each message carries the item's place in the conversation. What a user
+typed is sent when the upstream has taken the item. An item without a transcript is reported too, so that the client
+does not wait for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relay.core import events as ev
+from relay.core.commands import Command, TellError, TellTranscript
+from relay.core.items import ItemLog
+
+
+@dataclass(slots=True)
+class Transcripts:
+    """Who said what, by item; commands go to `_emit`."""
+
+    _items: ItemLog
+    _emit: Callable[[Command], None]
+
+    def item_added(self, event: ev.ItemAdded) -> None:
+        """An item has its place. Typed text is sent at once; the text of speech comes as its transcript."""
+        item = event.item
+        entry = self._items.added(item.id, item.role, event.previous_item_id)
+        if item.kind == "message" and item.role == "user" and item.text:
+            self._items.set_text(item.id, item.text)
+            self._emit(TellTranscript("user", item.id, entry.order, item.text, final=True))
+
+    def user(self, event: ev.UserTranscript) -> None:
+        """What the user said, in part or whole."""
+        self._send("user", event.item_id, event.text, final=event.final)
+
+    def user_failed(self, event: ev.UserTranscriptFailed) -> None:
+        """The upstream could not transcribe what the user said; it has heard the audio all the same."""
+        reason = event.message or "The upstream gave no reason."
+        self._emit(TellError("transcription_failed", f"There is no transcript of {event.item_id}: {reason}"))
+
+    def assistant(self, event: ev.TextDone) -> None:
+        """The whole text of a content part of the assistant's."""
+        self._send("assistant", event.item_id, event.text, final=True)
+
+    def _send(self, role: str, item_id: str, text: str, *, final: bool) -> None:
+        entry = self._items.entry(item_id)
+        entry.role = role
+        if final:
+            self._items.set_text(item_id, text)
+        self._emit(TellTranscript(role, item_id, entry.order, text, final))
