@@ -17,7 +17,7 @@ SETS: dict[str, set[str]] = {
     "relay/runtime/uplink.py": {"input_bytes", "left"},
     "relay/recording/replay/session.py": {"input_bytes"},
     "relay/recording/derive/normalize.py": {"first_byte", "first_delta"},
-    "relay/peers/throttle.py": {"left"},
+    "relay/peers/read_limiter.py": {"left"},
 }
 """Which modules outside of the rules set an attribute of theirs: counts of the ledger, what is left of an allowance (it
 belongs to the client's connection), and the marks of a turn clock that no session has."""
