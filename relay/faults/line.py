@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from relay.faults.misbehaviour import Action, Close, Misbehaviour, Obj, Send, SendRaw, Wait
+from relay.faults.misbehaviour import Action, Close, Misbehaviour, Send, SendRaw, Wait
 from relay.faults.plan import FaultSpec
+from relay.json_types import JsonObject
 
 BROKEN = 1006
 """No code that can be sent: the connection just ends."""
@@ -40,7 +41,7 @@ class FaultyLine:
         for fault in misbehaviour.timed:
             self._spawn(self._strike_later(fault))
 
-    async def send(self, event: Obj) -> None:
+    async def send(self, event: JsonObject) -> None:
         """Send an event, or what comes in its place."""
         async with self._turn:
             await self._carry_out(self._misbehaviour.send(event))
@@ -81,7 +82,7 @@ class FaultyLine:
                 case Close():
                     self._wire.abort()
 
-    async def _send_later(self, event: Obj, delay_s: float) -> None:
+    async def _send_later(self, event: JsonObject, delay_s: float) -> None:
         await self._sleep(delay_s)
         await self._wire.send(orjson.dumps(event).decode())
 

@@ -13,6 +13,7 @@ import orjson
 import pybase64
 from aiohttp import WSMsgType, web
 
+from relay.json_types import JsonObject
 from relay.local_engine.elevenlabs_contexts import (
     MAX_TEXT_CHARS,
     Context,
@@ -33,8 +34,6 @@ DEFAULT_TIMEOUT_S = 20
 MODELS = ("eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_multilingual_v2", "eleven_v3")
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
 _SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
-
-Obj = dict[str, Any]
 
 
 def add_routes(app: web.Application) -> None:
@@ -120,7 +119,7 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
     return response
 
 
-async def _body(request: web.Request) -> Obj:
+async def _body(request: web.Request) -> JsonObject:
     raw = await request.content.read(MAX_BODY_BYTES)
     try:
         body = orjson.loads(raw)
@@ -278,7 +277,7 @@ class Speaker:
                 "charDurationsMs": speech.durations_ms[at_char:end],
             }
             at_char = end
-            message: Obj = {
+            message: JsonObject = {
                 "audio": pybase64.b64encode(piece).decode(),
                 "alignment": alignment,
                 "normalizedAlignment": alignment,

@@ -8,6 +8,7 @@ import orjson
 
 from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
 from relay.core.sentences import SentenceSplitter
+from relay.json_types import JsonObject
 
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
@@ -15,8 +16,6 @@ MAX_TEXT_CHARS = 40_000
 _FORMATS = {f"pcm_{rate_hz}": AudioFormat("pcm16", rate_hz) for rate_hz in RATES_HZ["pcm16"]}
 _FORMATS |= {"ulaw_8000": PCMU, "alaw_8000": PCMA}
 _ENCODED = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
-
-Obj = dict[str, Any]
 
 
 class Problem(Exception):
@@ -126,7 +125,7 @@ class Contexts:
         """Everything of a context has been sent."""
         self._closing.discard(context)
 
-    def _parsed(self, data: str) -> Obj:
+    def _parsed(self, data: str) -> JsonObject:
         try:
             obj = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -136,7 +135,7 @@ class Contexts:
             raise Problem(message, "invalid_input_message", 422)
         return obj
 
-    def _begin(self, context_id: str, obj: Obj) -> Context:
+    def _begin(self, context_id: str, obj: JsonObject) -> Context:
         if len(self._open) + len(self._closing) >= MAX_CONTEXTS:
             message = (
                 f"Maximum simultaneous contexts per WebSocket connection exceeded ({MAX_CONTEXTS}). "

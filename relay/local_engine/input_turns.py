@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from audio.formats import REALTIME_FORMATS
+from relay.json_types import JsonObject
 from relay.local_engine.audio_shelf import AudioShelf, InputTape
 from relay.local_engine.item_desk import Send, announce
 from relay.local_engine.items import Items, Record, decode_audio
-from relay.local_engine.protocol import Fault, Obj, need
+from relay.local_engine.protocol import Fault, need
 
 LARGEST_APPEND_BYTES = 15 * 1024 * 1024
 LONGEST_BUFFER_MS = 600_000
@@ -37,7 +38,7 @@ class InputTurns:
         """How much audio has been appended since the session began."""
         return self._tape.position_ms
 
-    def append(self, event: Obj, settings: Obj) -> bytes:
+    def append(self, event: JsonObject, settings: JsonObject) -> bytes:
         """The audio of an append; `settings` are the session's `audio.input`."""
         audio = decode_audio(need(event, "audio"), "audio")
         if len(audio) > LARGEST_APPEND_BYTES:
@@ -97,7 +98,7 @@ class InputTurns:
         item_id = item_id or (self._speech[0] if self._speech else self._new_id("item"))
         self._speech, self._buffer_ms = None, 0
         self._shelf.add(item_id, self._tape.between(start_ms, end_ms))
-        item: Obj = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed"}
+        item: JsonObject = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed"}
         content = [{"type": "input_audio", "transcript": None}]
         item |= {"role": "user", "content": content}
         record = Record(item, audio_ms=round(end_ms - start_ms), is_silence=is_silence)

@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
 from relay.faults import FaultSpec, FaultyLine, Misbehaviour, parse_faults
+from relay.json_types import JsonObject
 from relay.local_engine.conversation import Conversation
 from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.effects import (
@@ -29,7 +30,7 @@ from relay.local_engine.effects import (
     Send,
     Speak,
 )
-from relay.local_engine.protocol import Fault, Obj
+from relay.local_engine.protocol import Fault
 from relay.local_engine.senses import Senses, SensesLost
 from relay.local_engine.speech.pieces import pieces
 from relay.wire.beta import BetaClient, Event
@@ -133,7 +134,7 @@ class Session:
             await self._listen(audio)
         await self._keep_up()
 
-    async def _add_faults(self, event: Obj) -> None:
+    async def _add_faults(self, event: JsonObject) -> None:
         """The control message {"type": "relay.fault", "fault": "drop=1006"}: misbehave from now on."""
         try:
             faults = parse_faults(str(event.get("fault", "")))
@@ -279,7 +280,7 @@ class Session:
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 
-    def _tell(self, event: Obj) -> None:
+    def _tell(self, event: JsonObject) -> None:
         if self._beta is None:
             self._post(event)
             return

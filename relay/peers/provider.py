@@ -19,6 +19,7 @@ from yarl import URL
 
 from relay.core.redact import redact
 from relay.errors import UpstreamError, UpstreamTimeout
+from relay.json_types import JsonObject
 
 CONNECT_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 0.2
@@ -28,7 +29,6 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 3600.0
 CHUNK_BYTES = 64 * 1024
 
-Obj = dict[str, Any]
 
 REDIRECTED = "redirects elsewhere; set the URL it really has"
 """What is said of a redirect, which would carry the key to another address."""
@@ -48,7 +48,7 @@ class Call:
     name: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    body: Obj | None = None
+    body: JsonObject | None = None
     method: str = "POST"
     timeout_s: float = 15.0
     max_bytes: int = MAX_JSON_BYTES
@@ -63,7 +63,7 @@ class Reply:
     body: bytes
     name: str
 
-    def json_object(self) -> Obj:
+    def json_object(self) -> JsonObject:
         """The body as a JSON object. Raises UpstreamError if it is none."""
         try:
             found = json.loads(self.body)

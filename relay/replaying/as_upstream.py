@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 from relay.recording.derive.normalize import item_of, normalized_entries
 from relay.recording.folder import RecordingError
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio
@@ -122,10 +122,10 @@ class Performance:
         self._started_at = beginning.started_at
         self._input_bytes_per_ms = beginning.options.upstream_input.bytes_per_ms
         self._input_bytes = 0
-        self._waiting: deque[Obj] = deque()
+        self._waiting: deque[JsonObject] = deque()
         self._news = asyncio.Condition()
         self._gone = False
-        self._metadata: Obj | None = None
+        self._metadata: JsonObject | None = None
         self._response_id: str | None = None
         self._cut: set[str] = set()
         self._at = beginning.started_at
@@ -167,7 +167,7 @@ class Performance:
             self._gone = True
             self._news.notify_all()
 
-    def _configured(self, session: Obj) -> None:
+    def _configured(self, session: JsonObject) -> None:
         self._encoder.session |= session
         audio = session.get("audio") or {}
         kind = ((audio.get("input") or {}).get("format") or {}).get("type")
@@ -261,7 +261,7 @@ class Performance:
             metadata = (found.get("response") or {}).get("metadata")
             self._metadata = metadata if isinstance(metadata, dict) else {}
 
-    def _find(self, command: cmd.UpstreamCommand) -> Obj | None:
+    def _find(self, command: cmd.UpstreamCommand) -> JsonObject | None:
         kind = _EXPECTED[type(command)]
         for message in self._waiting:
             if message.get("type") != kind:
@@ -273,7 +273,7 @@ class Performance:
                 return message
         return None
 
-    def _compare(self, step: Expect, message: Obj) -> None:
+    def _compare(self, step: Expect, message: JsonObject) -> None:
         command = step.command
         if not isinstance(command, cmd.CreateItem):
             return
@@ -364,5 +364,5 @@ def _configures(step: Emit | Expect) -> bool:
     )
 
 
-def _name(message: Obj) -> str:
+def _name(message: JsonObject) -> str:
     return str(message.get("type"))[:80]

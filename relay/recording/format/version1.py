@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from relay.core import events as ev
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 from relay.recording.format import version2
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import Vocabulary, to_json
@@ -81,7 +81,7 @@ FORMAT_1: Final = Vocabulary(
 )
 
 
-def read(line: Obj, now: float) -> list[Line]:
+def read(line: JsonObject, now: float) -> list[Line]:
     """An event or audio, as one line or two of format 2. Raises ValueError naming what is wrong with it."""
     if "event" in line:
         return _event(line, now)
@@ -102,7 +102,7 @@ def read(line: Obj, now: float) -> list[Line]:
     return [found]
 
 
-def _besides(line: Obj, now: float, event: ev.Event) -> list[Line]:
+def _besides(line: JsonObject, now: float, event: ev.Event) -> list[Line]:
     """What followed audio besides passing it on, as what followed `event`."""
     if line.get("raised") is not None:
         return [happened(line, now, event)]
@@ -118,7 +118,7 @@ def _speech(audio: SpeechAudio) -> list[Line]:
     return [replace(audio, discarded=True, do=()), Happened(audio.now, event, do)]
 
 
-def _event(line: Obj, now: float) -> list[Line]:
+def _event(line: JsonObject, now: float) -> list[Line]:
     obj = line["event"]
     name = obj.get("t") if isinstance(obj, Mapping) else None
     if name == _AUDIO:  # its audio was no usual base64, or our own code failed at it

@@ -1,8 +1,8 @@
 """Token buckets: `rate_per_s` in the long run, `capacity` at once. Time is an argument.
 
-No library does this: aiolimiter waits on the event loop, and the `limits` package reads the clock itself. Here a refusal
-costs nothing, several limits are taken together or not at all (`take_all_or_none`), and the table of keys is bounded.
-A reader may also borrow tokens and spend them without a call (`relay.session.common.read_allowance`).
+No library does this: aiolimiter waits on the event loop, and the `limits` package reads the clock itself. Here a
+refusal costs nothing, several limits are taken together or not at all (`take_all_or_none`), and the table of keys is
+bounded. A reader may also borrow tokens and spend them without a call (`relay.session.common.read_allowance`).
 """
 
 import math
