@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from aiohttp import web
+from picows import WSCloseCode
 
 from audio.formats import AudioFormat
 from relay.auth.authenticator import chosen_subprotocol
@@ -93,7 +94,7 @@ async def _turn_away(request: web.Request, relay: RelayState, full: Full) -> Non
     socket.on_closed = lambda code, reason: gone.set()
     if take_over(request, socket, relay.keepalive):
         socket.send_text(encode(TellError("full", str(full), retryable=True)))
-        socket.close(full.close_code, str(full))
+        socket.close(WSCloseCode.TRY_AGAIN_LATER.value, str(full))
         await gone.wait()
 
 

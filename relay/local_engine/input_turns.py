@@ -6,7 +6,7 @@ from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
 from relay.local_engine.audio_shelf import AudioShelf, InputTape
 from relay.local_engine.item_desk import Send, announce
-from relay.local_engine.items import Items, Record, decode_audio
+from relay.local_engine.items import Items, Record, decode_audio, new_item
 from relay.local_engine.protocol import Fault, need
 
 LARGEST_APPEND_BYTES = 15 * 1024 * 1024
@@ -98,9 +98,8 @@ class InputTurns:
         item_id = item_id or (self._speech[0] if self._speech else self._new_id("item"))
         self._speech, self._buffer_ms = None, 0
         self._shelf.add(item_id, self._tape.between(start_ms, end_ms))
-        item: JsonObject = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed"}
         content = [{"type": "input_audio", "transcript": None}]
-        item |= {"role": "user", "content": content}
+        item = new_item(item_id, "message", "completed", role="user", content=content)
         record = Record(item, audio_ms=round(end_ms - start_ms), is_silence=is_silence)
         previous = self._items.add(record)
         self._send({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": previous})

@@ -76,6 +76,11 @@ class Record:
             self.item["content"] = [self.item["content"][0] | {"transcript": heard}]
 
 
+def new_item(item_id: str, kind: str, status: str, **members: Any) -> JsonObject:
+    """An item as clients see it."""
+    return {"id": item_id, "object": "realtime.item", "type": kind, "status": status, **members}
+
+
 class Items:
     """The items in their order."""
 
@@ -128,7 +133,7 @@ def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, by
     _check_fields(value, kind, path)
     given_id = value.get("id")
     item_id = new_id if given_id is None else an_id(given_id, f"{path}.id")
-    item: JsonObject = {"id": item_id, "object": "realtime.item", "type": kind, "status": "completed"}
+    item = new_item(item_id, kind, "completed")
     audio = b""
     if kind == "message":
         item["role"] = one_of(need(value, "role", f"{path}."), f"{path}.role", tuple(_PARTS))

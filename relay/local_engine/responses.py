@@ -12,7 +12,7 @@ import pybase64
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.items import Record
+from relay.local_engine.items import Record, new_item
 
 CHUNK_MS = 100
 _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
@@ -79,8 +79,8 @@ class Response:
         """A complete function call."""
         text = orjson.dumps(arguments).decode()
         call_id = self._new_id("call")
-        item: JsonObject = {"id": self._new_id("item"), "object": "realtime.item", "type": "function_call"}
-        record = Record(item | {"status": "in_progress", "call_id": call_id, "name": name, "arguments": ""})
+        members = {"call_id": call_id, "name": name, "arguments": ""}
+        record = Record(new_item(self._new_id("item"), "function_call", "in_progress", **members))
         self._begin(record)
         place = {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1}
         place |= {"call_id": call_id}
@@ -94,8 +94,7 @@ class Response:
 
     def begin_message(self) -> None:
         """Start the message that `say` adds to."""
-        item: JsonObject = {"id": self._new_id("item"), "object": "realtime.item", "type": "message"}
-        self._open = Record(item | {"status": "in_progress", "role": "assistant", "content": []})
+        self._open = Record(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
         self._begin(self._open)
         part = {"type": "audio", "transcript": ""} if self.is_spoken else {"type": "text", "text": ""}
         self._emit({"type": "response.content_part.added", **self._place(), "part": part})
