@@ -1,4 +1,13 @@
-"""Tools that a client brings: announced in its hello, run by itself, with a deadline for each call (D4)."""
+"""Tools that a client brings: announced in its hello, run by the client, with a deadline for each call (D4).
+
+`merge` joins the client's tools with the server's. On equal names the client's wins, unless the server's is protected;
+the names that were refused are reported to the client.
+
+A call is open from `begin` until its result, its deadline or the end of the session. Arguments that are no JSON object,
+lack a required member or are too long fail at once, without the client. A result that comes after the deadline is
+ignored, for the upstream has had its output by then. Whatever happens becomes one `ToolReturned`, the same event as
+that of a server tool, so that only one way leads on from there. Results are cut to `MAX_OUTPUT_BYTES`, with a note.
+"""
 
 import json
 from dataclasses import dataclass, replace

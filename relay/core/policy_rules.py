@@ -1,8 +1,14 @@
-"""What a policy does with one value of a client's event: rules, and the walk that applies a table of them.
+"""What a policy does with one value of a client's event: rules, and the walk that applies a table of them (D5).
 
-A rule takes a value and returns it as it may go on, or raises `Denied`. A table names the members of an object and the
-rule for each; a member without a row is unknown. What an upstream would make of an unknown member nobody can say, so it
-passes only where the policy limits nothing that it could be another name of.
+A rule is a function of a value, the policy and the field's path. It returns the value as it may go on, or raises
+`Denied`. Most rules are made by others: `needs` a capability, `named` by a pattern, `nested` and `each` apply a table
+or a rule to what is inside. A table names the members of an object and the rule of each.
+
+`walk` is for settings. A denied field refuses its whole event or is left out, as the policy's `denied_fields` says; a
+value of the wrong type always refuses. `shape` is for items, parts and tools, which pass as a whole or not at all.
+
+Nobody can say what an upstream would make of an unknown member. So it passes only where the policy limits nothing that
+it could be another name of, and where addresses are guarded only as plain text that can be no address.
 """
 
 import re

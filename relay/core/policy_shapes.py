@@ -1,7 +1,12 @@
-"""The items, content parts and tools of the Realtime protocol, and what a policy must allow for each.
+"""The items, content parts and tools of the Realtime protocol, and what a policy must allow for each (D5).
 
-Held against the types of the official package. What has no row here could be anything, a file to fetch or a server to
-call: where a policy limits something, it is refused by name.
+`item`, `part`, `tool`, `tool_choice` and `prompt` are the rules that `relay.core.policy_table` puts into its rows. Each
+looks at the type of the object, requires the capabilities that this type needs, and applies the table of its members.
+Images are `images` as data and `image_urls` as addresses; a call of the model's or its output is `history`; a server to
+be called is `mcp`.
+
+The tables are held against the types of the official package. What has no row could be anything, a file to fetch or a
+server to call: where a policy limits something, it is refused by name.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,15 @@
-"""What a policy does with each field of each client event of the Realtime protocol: allow, deny or clamp.
+"""What a policy does with each field of each client event of the Realtime protocol: allow, deny or clamp (D5).
 
-`apply` walks an event by the tables below; a field without a row is unknown (`relay.core.policy_rules`). Events come in
-the one form that the rules know, GA, whatever a client speaks and whatever goes to the upstream: what holds here holds
-for every dialect. Instructions and tools are merged with the server's afterwards (`relay.core.server_parts`).
+`apply` walks an event by the table of its type, and returns the event as it may go on. The tables have a row for every
+field of the protocol; `relay.core.policy_rules` has the rules that the rows name, and the walk. A field without a row
+is unknown, and so is an event without a table: they pass only where the policy limits nothing that they could change.
+
+Events come in the one form that the rules know, GA, whatever a client speaks and whatever goes to the upstream: what
+holds here holds for every dialect. Instructions and tools are merged with the server's afterwards
+(`relay.core.server_parts`).
+
+A client that says nothing must not get more than one that asks: `with_limits` puts the caps, the voice and the
+transcription model into the first configuration. `check_session` is for sessions that a client secret carries.
 https://platform.openai.com/docs/api-reference/realtime-client-events
 """
 
