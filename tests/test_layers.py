@@ -39,7 +39,17 @@ LAYERS: dict[str, set[str]] = {
     "relay.loopback": set(),
     "relay.azure": {"relay.loopback"},
     "relay.target": {"relay.azure"},
-    "relay.config": {"relay.azure", "relay.core", "relay.errors", "relay.loopback", "relay.session", "relay.target"},
+    "relay.access_settings": {"relay.errors", "relay.loopback", "relay.target"},
+    "relay.conversation_settings": {"relay.access_settings", "relay.core", "relay.session"},
+    "relay.config": {
+        "relay.access_settings",
+        "relay.azure",
+        "relay.conversation_settings",
+        "relay.core",
+        "relay.errors",
+        "relay.loopback",
+        "relay.target",
+    },
     "relay.spending": {"relay.errors", "relay.session"},
     "relay.logs": {"relay.core", "relay.escaping", "relay.log_lines"},
     "relay.auth": {
