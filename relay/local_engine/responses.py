@@ -12,6 +12,7 @@ import pybase64
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
+from relay.local_engine.item_desk import Send
 from relay.local_engine.items import Record, new_item
 
 CHUNK_MS = 100
@@ -19,8 +20,6 @@ _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
 _NO_OTHER_TOKENS = {"image_tokens": 0, "cached_tokens": 0}
-
-Emit = Callable[[JsonObject], None]
 
 
 class Response:
@@ -36,7 +35,7 @@ class Response:
         settings: JsonObject,
         *,
         new_id: Callable[[str], str],
-        emit: Emit,
+        emit: Send,
         conversation_id: str,
         add_item: Callable[[Record], str | None] | None,
         input_tokens: tuple[int, int],
