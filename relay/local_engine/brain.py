@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.local_engine.clauses import Request
+from relay.local_engine.english import STORY
 from relay.local_engine.grammar import Grammar, ToolInfo
 from relay.local_engine.guess import guess
 from relay.local_engine.phrases import name_to_words
 from relay.local_engine.replies import output_sentences
-from relay.local_engine.small_talk import STORY
 
 # The first sentence is short on purpose: nothing is heard before it is made.
 GREETING = ("Hello!", "I am relay's local engine, a rehearsal partner.", "Ask me what I can do.")

@@ -1,0 +1,15 @@
+"""The English that the engine speaks and understands: words, phrases and spellings, from `english.toml`."""
+
+import tomllib
+from importlib.resources import files
+from typing import Any
+
+_DATA: dict[str, Any] = tomllib.loads(files(__package__).joinpath("english.toml").read_text("utf-8"))
+
+CITIES: tuple[str, ...] = tuple(_DATA["cities"])
+UNIT_NAMES: tuple[str, ...] = tuple(_DATA["unit_names"])
+ALSO_SAID: dict[str, list[str]] = _DATA["also_said"]
+SMALL_TALK: dict[str, list[str]] = _DATA["small_talk"]
+STORY: tuple[str, ...] = tuple(_DATA["story"])
+PHONES: dict[str, str] = _DATA["phones"]
+"""Phones of the CMU set by spelling, the longest spelling first."""
