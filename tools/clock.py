@@ -9,13 +9,13 @@ import zoneinfo
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from relay import ToolError, tool
 
-_NAMES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_NAMES: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
 # "Asia/Tokyo" names a city; "US/Eastern" and "Etc/GMT+5" do not.
 _AREAS = (
@@ -92,11 +92,9 @@ def _find(city: str) -> _Place:
 
 def _area_of(country: str) -> str | None:
     wanted = _normal(country)
-    for table in (_NAMES["countries"], _NAMES["wide_countries"]):
-        for zone, names in table.items():
-            if wanted in map(_normal, names):
-                return zone.partition("/")[0]
-    return None
+    zones: dict[str, list[str]] = _NAMES["countries"] | _NAMES["wide_countries"]
+    found = (zone.partition("/")[0] for zone, names in zones.items() if wanted in map(_normal, names))
+    return next(found, None)
 
 
 def _hint(city: str) -> str:

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import orjson
 import pybase64
 from aiohttp import WSMsgType, web
 
-from relay.json_types import JsonObject
+from relay.json_types import JsonObject, json_object
 from relay.local_engine.elevenlabs_contexts import (
     MAX_TEXT_CHARS,
     Context,
@@ -120,12 +119,8 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
 
 
 async def _body(request: web.Request) -> JsonObject:
-    raw = await request.content.read(MAX_BODY_BYTES)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
+    body = json_object(await request.content.read(MAX_BODY_BYTES))
+    if body is None:
         raise Problem("The body must be a JSON object.", "invalid_body", 422)
     return body
 

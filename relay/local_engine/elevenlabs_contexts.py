@@ -4,11 +4,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
 from relay.core.sentences import SentenceSplitter
-from relay.json_types import JsonObject
+from relay.json_types import JsonObject, json_object
 
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
@@ -104,7 +102,10 @@ class Contexts:
 
     def receive(self, data: str) -> Did:
         """One message. Raises Problem for what is none, and for the sixth context."""
-        obj = self._parsed(data)
+        obj = json_object(data)
+        if obj is None:
+            message = "Could not parse input message, make sure it is a JSON object."
+            raise Problem(message, "invalid_input_message", 422)
         if obj.get("close_socket") is True:
             return self._close_all()
         context_id = str(obj.get("context_id") or "default") if self._multi else ""
@@ -124,16 +125,6 @@ class Contexts:
     def finished(self, context: Context) -> None:
         """Everything of a context has been sent."""
         self._closing.discard(context)
-
-    def _parsed(self, data: str) -> JsonObject:
-        try:
-            obj = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            obj = None
-        if not isinstance(obj, dict):
-            message = "Could not parse input message, make sure it is a JSON object."
-            raise Problem(message, "invalid_input_message", 422)
-        return obj
 
     def _begin(self, context_id: str, obj: JsonObject) -> Context:
         if len(self._open) + len(self._closing) >= MAX_CONTEXTS:

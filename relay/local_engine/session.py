@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
 from relay.faults import FaultSpec, Misbehaviour, parse_faults
-from relay.json_types import JsonObject
+from relay.json_types import JsonObject, json_object
 from relay.local_engine.conversation import Conversation
 from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.effects import (
@@ -112,8 +112,9 @@ class Session:
                 self._ears.close()
 
     async def _receive(self, message: str | bytes) -> None:
-        if len(message) < _LONGEST_CONTROL and _is_control(message):
-            await self._add_faults(orjson.loads(message))
+        control = _control(message)
+        if control is not None:
+            await self._add_faults(control)
             return
         if self._beta is not None:
             message = _as_ga(self._beta, message)
@@ -279,22 +280,17 @@ class Session:
 
 def _as_ga(beta: BetaClient, message: str | bytes) -> str | bytes:
     """A beta client's message in GA; what is no event goes on as it is, and is refused."""
-    try:
-        event = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return message
-    return orjson.dumps(beta.up(event)[0]) if isinstance(event, dict) else message
+    event = json_object(message)
+    return message if event is None else orjson.dumps(beta.up(event)[0])
 
 
-def _is_control(message: str | bytes) -> bool:
-    raw = message.encode(errors="replace") if isinstance(message, str) else message
-    if b"relay.fault" not in raw:
-        return False
-    try:
-        event = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(event, dict) and event.get("type") == "relay.fault"
+def _control(message: str | bytes) -> JsonObject | None:
+    """The message, if it is a control message of ours."""
+    if len(message) >= _LONGEST_CONTROL:
+        return None
+    raw = message.encode() if isinstance(message, str) else message
+    event = json_object(raw) if b"relay.fault" in raw else None
+    return event if event is not None and event.get("type") == "relay.fault" else None
 
 
 def _new_id(kind: str) -> str:
