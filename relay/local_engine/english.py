@@ -11,5 +11,10 @@ UNIT_NAMES: tuple[str, ...] = tuple(_DATA["unit_names"])
 ALSO_SAID: dict[str, list[str]] = _DATA["also_said"]
 SMALL_TALK: dict[str, list[str]] = _DATA["small_talk"]
 STORY: tuple[str, ...] = tuple(_DATA["story"])
+ANSWERS: dict[str, tuple[str, ...]] = {topic: tuple(texts) for topic, texts in _DATA["answers"].items()}
+ANSWERS["story"] = STORY
+LEADS, TAILS = ([tuple(phrase.split()) for phrase in _DATA[name]] for name in ("leads", "tails"))
+OPTIONAL, COMMON = (frozenset[str](_DATA[name]) for name in ("optional", "common"))
+CONTRACTIONS: dict[str, str] = _DATA["contractions"]
 PHONES: dict[str, str] = _DATA["phones"]
 """Phones of the CMU set by spelling, the longest spelling first."""
