@@ -75,7 +75,7 @@ class ScriptedSession:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.connection = connection
-        self._line = FaultyLine(Misbehaviour(faults), _Wire(connection), sleep)
+        self._line = FaultyLine(Misbehaviour(faults), self._send, self.close, connection.transport.abort, sleep)
         self.seen: list[JsonObject] = []
         self.audio = bytearray()
         self.closed = asyncio.Event()
@@ -197,6 +197,10 @@ class ScriptedSession:
         """Hang up."""
         await self.connection.close(code, reason)
 
+    async def _send(self, text: str) -> None:
+        with contextlib.suppress(ConnectionClosed):  # a relay that has gone is no trouble
+            await self.connection.send(text)
+
     async def read(self) -> None:
         """Take what the relay sends until it hangs up."""
         try:
@@ -215,26 +219,6 @@ class ScriptedSession:
             async with self._news:
                 self.closed.set()
                 self._news.notify_all()
-
-
-class _Wire:
-    """A connection as faults see it; one that has gone is no trouble."""
-
-    def __init__(self, connection: ServerConnection) -> None:
-        self._connection = connection
-
-    async def send(self, text: str) -> None:
-        """Send a text message."""
-        with contextlib.suppress(ConnectionClosed):
-            await self._connection.send(text)
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close with a close frame."""
-        await self._connection.close(code, reason)
-
-    def abort(self) -> None:
-        """Break the connection."""
-        self._connection.transport.abort()
 
 
 class ScriptedUpstream:

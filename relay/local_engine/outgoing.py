@@ -23,12 +23,13 @@ class Outgoing:
     """The events of one connection that are not sent yet."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, abort: Callable[[], None], misbehaviour: Misbehaviour | None
+        self, socket: web.WebSocketResponse, abort: Callable[[], None], misbehaviour: Misbehaviour, *, is_faulty: bool
     ) -> None:
-        """`abort` drops the connection at once; `misbehaviour` is what it suffers from the start."""
+        """`abort` drops the connection at once; `is_faulty`: it misbehaves from the start."""
         self._socket = socket
         self._abort = abort
-        self._line = None if misbehaviour is None else FaultyLine(misbehaviour, _Wire(socket, abort))
+        self._line = FaultyLine(misbehaviour, self._send, self._close, abort)
+        self._is_faulty = is_faulty
         self._unsent: deque[bytes | HangUp] = deque()
         self._unsent_bytes = 0
         self._wake = asyncio.Event()
@@ -50,10 +51,9 @@ class Outgoing:
         self._unsent.append(effect)
         self._wake.set()
 
-    async def add_faults(self, misbehaviour: Misbehaviour, faults: Sequence[FaultSpec]) -> None:
+    async def add_faults(self, faults: Sequence[FaultSpec]) -> None:
         """Misbehave from now on."""
-        if self._line is None:
-            self._line = FaultyLine(misbehaviour, _Wire(self._socket, self._abort))
+        self._is_faulty = True
         await self._line.add(faults)
 
     async def wait_for_room(self) -> None:
@@ -70,33 +70,22 @@ class Outgoing:
             while self._unsent:
                 data = self._unsent.popleft()
                 if isinstance(data, HangUp):
-                    await self._socket.close(code=data.code, message=data.reason.encode())
+                    await self._close(data.code, data.reason)
                     return
-                if self._line is None:
-                    await self._socket.send_frame(data, WSMsgType.TEXT)
-                else:
+                if self._is_faulty:
                     await self._line.send(orjson.loads(data))
+                else:
+                    await self._socket.send_frame(data, WSMsgType.TEXT)
                 self._unsent_bytes -= len(data)
                 self._sent_some.set()
 
     async def stop(self) -> None:
         """Let no fault outlive the connection."""
-        if self._line is not None:
-            await self._line.stop()
+        await self._line.stop()
 
-
-class _Wire:
-    """The socket, as faults see it; a client that has gone is no trouble."""
-
-    def __init__(self, socket: web.WebSocketResponse, abort: Callable[[], None]) -> None:
-        self._socket = socket
-        self.abort = abort
-
-    async def send(self, text: str) -> None:
-        """Send a text message."""
-        if not self._socket.closed:
+    async def _send(self, text: str) -> None:
+        if not self._socket.closed:  # a client that has gone is no trouble
             await self._socket.send_frame(text.encode(), WSMsgType.TEXT)
 
-    async def close(self, code: int, reason: str) -> None:
-        """Close with a close frame."""
+    async def _close(self, code: int, reason: str) -> None:
         await self._socket.close(code=code, message=reason.encode())

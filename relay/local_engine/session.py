@@ -83,7 +83,7 @@ class Session:
         self._conversation = Conversation(terms.model, _new_id, kind=terms.kind, expires_at=expires_at)
         self._beta = BetaClient() if terms.is_beta else None
         self._misbehaviour = Misbehaviour(terms.faults)
-        self._outgoing = Outgoing(socket, abort, self._misbehaviour if terms.faults else None)
+        self._outgoing = Outgoing(socket, abort, self._misbehaviour, is_faulty=bool(terms.faults))
         self._ears: Ears | None = None
         self._to_hear = b""
         self._recognising: set[asyncio.Task[None]] = set()
@@ -133,7 +133,7 @@ class Session:
             fault = Fault(str(error), param="fault")
             self._do(self._conversation.complain(fault, event_id if isinstance(event_id, str) else None))
             return
-        await self._outgoing.add_faults(self._misbehaviour, faults)
+        await self._outgoing.add_faults(faults)
 
     def _do(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order; those that they lead to come right behind them."""
