@@ -109,10 +109,8 @@ class AccessSettings(BaseSettings):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
             context.load_cert_chain(self.tls_cert, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            what = (
-                error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else error.reason
-            )
+        except OSError as error:
+            what = error.reason if isinstance(error, ssl.SSLError) else error.strerror
             raise ConfigError(
                 f"TLS_CERT={self.tls_cert}, TLS_KEY={self.tls_key}: {what or 'no certificate and key'}"
             ) from error

@@ -85,14 +85,13 @@ class InputTurns:
         self._send({"type": "input_audio_buffer.speech_stopped", "item_id": item_id, "audio_end_ms": end_ms})
         return self._end(start_ms, end_ms)
 
-    def idle(self, idle_ms: int) -> str:
+    def idle(self, idle_ms: int) -> None:
         """No turn came for `idle_ms`: the silence becomes an item of its own."""
         item_id, end_ms = self._new_id("item"), round(self._tape.position_ms)
         start_ms = max(end_ms - idle_ms, 0)
         place = {"item_id": item_id, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
         self._send({"type": "input_audio_buffer.timeout_triggered", **place})
         self._end(start_ms, end_ms, item_id, is_silence=True)
-        return item_id
 
     def _end(self, start_ms: float, end_ms: float, item_id: str | None = None, *, is_silence: bool = False) -> str:
         item_id = item_id or (self._speech[0] if self._speech else self._new_id("item"))

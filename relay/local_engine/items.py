@@ -112,14 +112,11 @@ class Items:
             self.remove(self._order[0] if self._order[0] != record.id else self._order[1])
         return previous
 
-    def remove(self, item_id: str) -> bool:
-        """Forget an item; false if there is none."""
-        record = self._records.pop(item_id, None)
-        if record is None:
-            return False
+    def remove(self, item_id: str) -> None:
+        """Forget an item."""
+        record = self._records.pop(item_id)
         self._order.remove(item_id)
         self._chars = max(self._chars - record.size, 0)
-        return True
 
     def has_call(self, call_id: str) -> bool:
         """Whether a function call of that id is in the conversation."""

@@ -22,26 +22,9 @@ def read(line: JsonObject, now: float) -> Line:
     raise ValueError(f"there is none of {', '.join(_READERS)}, sent, gap, end in it")
 
 
-def _event(line: JsonObject, now: float) -> Line:
-    return happened(line, now, from_json(line["event"]))
-
-
-def _client_audio(line: JsonObject, now: float) -> Line:
-    """A client's event of which the audio was cut out."""
-    return happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in"))
-
-
-def _client_event(line: JsonObject, now: float) -> Line:
-    return happened(line, now, ClientSaid(_object(line, "up")), (PASSED_ON,))
-
-
 def _upstream_event(line: JsonObject, now: float) -> Line:
     raw = texts(line, "down")[0].encode()
     return happened(line, now, UpstreamSaid(raw, parsed(raw) if line.get("read") is True else {}), (PASSED_ON,))
-
-
-def _input(line: JsonObject, now: float) -> Line:
-    return InputAudio(now, count(line, "in"), _frame(line))
 
 
 def _output(line: JsonObject, now: float) -> Line:
@@ -65,11 +48,12 @@ def _text(line: JsonObject, now: float) -> Line:
 
 
 _READERS: Mapping[str, Callable[[JsonObject, float], Line]] = {
-    "event": _event,
-    "said": _client_audio,
-    "up": _client_event,
+    "event": lambda line, now: happened(line, now, from_json(line["event"])),
+    # a client's event of which the audio was cut out
+    "said": lambda line, now: happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in")),
+    "up": lambda line, now: happened(line, now, ClientSaid(_object(line, "up")), (PASSED_ON,)),
     "down": _upstream_event,
-    "in": _input,
+    "in": lambda line, now: InputAudio(now, count(line, "in"), _frame(line)),
     "out": _output,
     "voice": _speech,
     "words": _text,
