@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -36,6 +36,7 @@ REDIRECTED = "redirects elsewhere; set the URL it really has"
 _CODE = re.compile(r"[A-Za-z][A-Za-z_.\-]{0,59}|[0-9]{1,5}")
 """Codes are words, such as invalid_api_key or DeploymentNotFound, or a status; letters with digits may be a key."""
 _log = logging.getLogger("relay.provider")
+_Json = TypeVar("_Json", JsonObject, list[Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +66,19 @@ class Reply:
 
     def json_object(self) -> JsonObject:
         """The body as a JSON object. Raises UpstreamError if it is none."""
-        try:
-            found = json.loads(self.body)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise UpstreamError(f"{self.name} failed: the answer is not a JSON object.", upstream_status=self.status)
-        return found
+        return self._json(dict, "object")
 
     def json_list(self) -> list[Any]:
         """The body as a JSON array. Raises UpstreamError if it is none."""
+        return self._json(list, "array")
+
+    def _json(self, kind: type[_Json], noun: str) -> _Json:
         try:
             found = json.loads(self.body)
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, list):
-            raise UpstreamError(f"{self.name} failed: the answer is not a JSON array.", upstream_status=self.status)
+        if not isinstance(found, kind):
+            raise UpstreamError(f"{self.name} failed: the answer is not a JSON {noun}.", upstream_status=self.status)
         return found
 
 
