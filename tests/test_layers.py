@@ -164,6 +164,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.errors",
         "relay.faults",
         "relay.log_lines",
+        "relay.loopback",
         "relay.wire",  # for relay.wire.beta alone, which imports nothing of ours: one translation of the beta dialect
     },
     "relay.testing": {"relay.faults"},
