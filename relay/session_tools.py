@@ -12,28 +12,29 @@ from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.tool_turns import CANCELLED_CALL
 from relay.core.values import SessionConfig, ToolSpec
 from relay.toolkit.context import ToolContext
-from relay.toolkit.registry import ToolRegistry
+from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import ToolCall, ToolRunner
 
 MAX_CANCELLED_EARLY = 32
 """Calls that were cancelled before they began; beyond it the oldest one runs after all, and returns as ever."""
 
 
-def tool_specs(registry: ToolRegistry) -> tuple[ToolSpec, ...]:
-    """What the model is told of the tools that are exposed to it."""
-    return tuple(
-        ToolSpec(
-            tool.name,
-            tool.description,
-            tool.parameters,
-            tool.examples,
-            shown="client" in tool.expose,
-            protected=tool.protected,
-            cancel_on_interrupt=tool.cancel_on_interrupt,
-        )
-        for tool in registry
-        if "model" in tool.expose
+def tool_spec(tool: Tool) -> ToolSpec:
+    """A tool of the registry as a session knows it."""
+    return ToolSpec(
+        tool.name,
+        tool.description,
+        tool.parameters,
+        tool.examples,
+        shown="client" in tool.expose,
+        protected=tool.protected,
+        cancel_on_interrupt=tool.cancel_on_interrupt,
     )
+
+
+def tool_specs(registry: ToolRegistry) -> tuple[ToolSpec, ...]:
+    """The tools that are exposed to the model."""
+    return tuple(tool_spec(tool) for tool in registry if "model" in tool.expose)
 
 
 class SessionTools:

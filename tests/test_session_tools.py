@@ -1,19 +1,33 @@
 """The tools as a session sees them: whom they work for, and what they say meanwhile."""
 
 import asyncio
+import functools
 from typing import Any
 
 from relay import ToolContext, tool
 from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed
 from relay.core.values import SessionConfig
-from relay.session_tools import SessionTools, tool_specs
+from relay.session_tools import SessionTools, tool_spec, tool_specs
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import ToolRunner
 
 
 def tools_of(function: Any) -> SessionTools:
     return SessionTools(ToolRunner(ToolRegistry([Tool.from_function(function)])), "rs_1", "key-1", "en")
+
+
+def weather(city: str) -> str:
+    """Tell the weather."""
+    return f"Sunny in {city}."
+
+
+def test_the_definition_has_no_examples() -> None:
+    made = Tool.from_function(tool(examples=["weather in {city}"])(functools.partial(weather)), name="weather")
+    plain = tool_spec(made).definition()
+    assert plain["type"] == "function"
+    assert (plain["name"], plain["parameters"]) == ("weather", made.parameters)
+    assert "x-examples" not in plain["parameters"]
 
 
 async def test_a_tool_knows_the_session_and_the_language_in_force() -> None:

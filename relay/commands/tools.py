@@ -37,7 +37,11 @@ def list_tools(
         return
     registry = asyncio.run(_listed(tools))
     if json:
-        items = [{**one.definition(), "source": one.source, "expose": sorted(one.expose)} for one in registry]
+        from relay.session_tools import tool_spec
+
+        items = [
+            {**tool_spec(one).definition(), "source": one.source, "expose": sorted(one.expose)} for one in registry
+        ]
         say_json({"tools": items, "warnings": registry.warnings}, indent=2)
         return
     for one in registry:
@@ -65,8 +69,10 @@ def call(
 @app.command()
 def schema(context: typer.Context, name: Name) -> None:
     """Print one tool as it is described to the model."""
+    from relay.session_tools import tool_spec
+
     tool = _find(asyncio.run(_listed(context.obj)), name)
-    say_json(tool.definition(), indent=2)
+    say_json(tool_spec(tool).definition(), indent=2)
 
 
 @contextlib.asynccontextmanager

@@ -28,8 +28,12 @@ class OpenCall:
     """One call that the client works on."""
 
     asked_at: float
-    due_at: float
     timeout_ms: int
+
+    @property
+    def due_at(self) -> float:
+        """When the client is late."""
+        return self.asked_at + self.timeout_ms / 1000
 
 
 def merge(server: tuple[ToolSpec, ...], client: tuple[ToolSpec, ...]) -> tuple[tuple[ToolSpec, ...], list[str]]:
@@ -58,7 +62,7 @@ class ClientCalls:
         wrong = _what_is_wrong(call.arguments or "{}", tool)
         if wrong is not None:
             return _failed(call.call_id or "", "invalid_arguments", wrong, 0)
-        self._open[call.call_id or ""] = OpenCall(now, now + tool.timeout_ms / 1000, tool.timeout_ms)
+        self._open[call.call_id or ""] = OpenCall(now, tool.timeout_ms)
         return None
 
     def result(self, event: ToolResult, now: float) -> ToolReturned | None:
@@ -76,14 +80,9 @@ class ClientCalls:
         late = [(call_id, call) for call_id, call in self._open.items() if now >= call.due_at]
         for call_id, _ in late:
             del self._open[call_id]
+        text = "The client did not answer within {} ms."
         return [
-            _failed(
-                call_id,
-                "timeout",
-                f"The client did not answer within {call.timeout_ms} ms.",
-                round((now - call.asked_at) * 1000),
-                status="timeout",
-            )
+            _failed(call_id, "timeout", text.format(call.timeout_ms), round((now - call.asked_at) * 1000))
             for call_id, call in late
         ]
 
@@ -102,7 +101,8 @@ def _what_is_wrong(arguments: str, tool: ToolSpec) -> str | None:
     return f"Missing: {', '.join(missing)}." if missing else None
 
 
-def _failed(call_id: str, error: str, message: str, ms: int, status: ToolStatus = "failed") -> ToolReturned:
+def _failed(call_id: str, error: str, message: str, ms: int) -> ToolReturned:
+    status: ToolStatus = "timeout" if error == "timeout" else "failed"
     body = {"ok": False, "error": error, "message": message[:1000], "retryable": error != "client_error"}
     return ToolReturned(call_id, status, json.dumps(body, ensure_ascii=False), ms)
 

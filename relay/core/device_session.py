@@ -28,13 +28,13 @@ from relay.core.commands import (
     TellReady,
     UseOptions,
 )
-from relay.core.farewell import Farewell
 from relay.core.hello import grant
 from relay.core.policy import Policy, Principal
 from relay.core.server_parts import ServerParts
 from relay.core.turns import MAX_TYPED_TURNS, Turns
 from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
 from relay.session.common.early_events import EarlyEvents
+from relay.session.common.graceful_end import GracefulEnd
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
@@ -131,7 +131,7 @@ class DeviceSession:
         self._quiet_since = started_at
         self._quiet_bytes = 0
         self._muted = False
-        self._farewell = Farewell()
+        self._farewell = GracefulEnd()
         self._server_tools = config.tools
         self._parts = ServerParts(self.policy.realtime, config.tools)
         self._teach = False
@@ -318,7 +318,7 @@ class DeviceSession:
                 turns.tools.progressed(event)
             case ev.EndAsked():
                 if turns.calls.name_of(event.call_id) is not None:
-                    self._farewell.ask(event.reason, now)
+                    self._farewell.request(event.reason, now)
             case ev.Draining():
                 self._emit(TellGoodbye(event.reason))
                 self._end(1001, event.reason)

@@ -1,13 +1,16 @@
-"""The items that a Realtime client must see no trace of: the calls of server tools, and their outputs.
+"""The items that a Realtime client does not see: the calls of server tools, and their outputs.
 
-Keeps the conversation's order as the upstream tells it, so that `previous_item_id` can be translated both ways: what a
-client is told is the nearest item before it that it can see, and what it asks to put behind such an item goes behind
-the hidden ones that follow it. Only conversations with hidden items need any of it, yet the order is kept from the
-start: beyond `MAX_ORDERED` items the oldest are forgotten, and an id that is not known is passed on as it is.
+Three things are kept. First, whose each call is, by item id and by `call_id`, so that a call keeps its owner whatever
+comes later. Second, the order of the conversation as the upstream reports it, so that `previous_item_id` can be
+translated both ways. Downwards it becomes the nearest visible item before it; upwards, an item goes after the hidden
+ones that follow the item named. Third, the hidden outputs of active responses, so that `output_index` has no gaps.
+The order is kept from the start, because any item may become hidden. Beyond `MAX_ORDERED` items the oldest are
+forgotten, and an unknown id passes as it is.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from relay.core.bounded import RecentSet
@@ -18,69 +21,60 @@ MAX_RESPONSES = 64
 MAX_IDS = 4096
 
 
-class HiddenItems:
-    """Which items are hidden, where all stand, and which outputs of a response are left out."""
+class IdSet(RecentSet):
+    """The newest ids of a kind, as events of any shape name them: what is no text is not among them."""
 
     def __init__(self) -> None:
-        self._order: list[str] = []
-        self._known: set[str] = set()
-        self._items = RecentSet(MAX_IDS)
-        self._calls = RecentSet(MAX_IDS)
-        self._clients = RecentSet(MAX_IDS)
-        self._clients_calls = RecentSet(MAX_IDS)
-        self._expected = RecentSet(MAX_IDS)
+        super().__init__(MAX_IDS)
+
+    def add(self, member: Any) -> None:
+        """Remember an id; the oldest one goes when the set is full."""
+        if isinstance(member, str):
+            super().add(member)
+
+    def __contains__(self, member: object) -> bool:
+        return isinstance(member, str) and super().__contains__(member)
+
+
+class HiddenItems:
+    """The hidden items, owners of calls, and order of items of one session."""
+
+    def __init__(self) -> None:
+        self.items = IdSet()
+        """The items that the client does not see."""
+        self.servers_calls = IdSet()
+        """The `call_id`s of calls that the server answers."""
+        self.clients_calls = IdSet()
+        """The `call_id`s of calls that the client answers."""
+        self.clients_items = IdSet()
+        """The items of calls that the client answers."""
         self.outputs: OrderedDict[str, set[int]] = OrderedDict()
         """The hidden outputs of responses that are under way."""
-
-    def hide(self, item_id: Any) -> None:
-        """From here on the client does not see this item."""
-        if isinstance(item_id, str):
-            self._items.add(item_id)
-
-    def note_call(self, call_id: Any) -> None:
-        """From here on this call is the server's to answer."""
-        if isinstance(call_id, str):
-            self._calls.add(call_id)
-
-    def is_hidden(self, item_id: Any) -> bool:
-        """Whether an item id is one that the client must not see."""
-        return isinstance(item_id, str) and item_id in self._items
+        self._expected = IdSet()
+        self._order: list[str] = []
+        self._known: set[str] = set()
 
     def leave_to_client(self, item_id: Any, call_id: Any) -> None:
-        """This call is the client's to answer, and stays so whatever is said of it later."""
-        if isinstance(item_id, str):
-            self._clients.add(item_id)
-        if isinstance(call_id, str):
-            self._clients_calls.add(call_id)
+        """This call is the client's to answer, and stays so whatever comes later."""
+        self.clients_items.add(item_id)
+        self.clients_calls.add(call_id)
 
-    def expect_call(self, call_id: str) -> None:
-        """The client puts a call of its own into the conversation, whatever its name: it comes back by this id."""
+    def expect_call(self, call_id: Any) -> None:
+        """The client creates a call of its own, whatever its name: the upstream sends it back with this id."""
         self._expected.add(call_id)
-        self._clients_calls.add(call_id)
+        self.clients_calls.add(call_id)
 
     def was_expected(self, call_id: Any) -> bool:
-        """Whether a call is the one that the client has put there; asked once, for a second one is another call."""
-        if not isinstance(call_id, str) or call_id not in self._expected:
-            return False
-        del self._expected[call_id]
-        return True
-
-    def is_clients(self, item_id: Any) -> bool:
-        """Whether a call was found to be the client's."""
-        return isinstance(item_id, str) and item_id in self._clients
-
-    def is_clients_call(self, call_id: Any) -> bool:
-        """Whether a call is one that the client answers."""
-        return isinstance(call_id, str) and call_id in self._clients_calls
-
-    def is_servers_call(self, call_id: Any) -> bool:
-        """Whether a call is one that the server answers."""
-        return isinstance(call_id, str) and call_id in self._calls
+        """Whether a call is one that the client created; True once, because a second one is another call."""
+        was_expected = call_id in self._expected
+        if was_expected:
+            del self._expected[call_id]
+        return was_expected
 
     # -- order --------------------------------------------------------------------------------------------------------
 
     def added(self, item_id: str, previous_item_id: str | None) -> None:
-        """An item has its place: behind another one, or at the head; a known one stays where it is."""
+        """An item has its place: after another one, or at the head. A known item keeps its place."""
         order, known = self._order, self._known
         if item_id in known:
             return
@@ -102,30 +96,25 @@ class HiddenItems:
 
     def shown_previous(self, item_id: Any) -> Any:
         """The nearest item that the client can see, at or before this one; None if there is none."""
-        if not self.is_hidden(item_id):
+        if item_id not in self.items:
             return item_id
         if item_id not in self._known:
             return None
-        for index in range(self._order.index(item_id) - 1, -1, -1):
-            if self._order[index] not in self._items:
-                return self._order[index]
-        return None
+        before = self._order[: self._order.index(item_id)]
+        return next((other for other in reversed(before) if other not in self.items), None)
 
     def real_previous(self, item_id: Any) -> Any:
         """What a client's `previous_item_id` means upstream: the end of the hidden items that follow that item."""
-        if not self._items or not isinstance(item_id, str) or item_id not in self._known:
+        if not self.items or not isinstance(item_id, str) or item_id not in self._known:
             return item_id
-        last = item_id
-        for following in self._order[self._order.index(item_id) + 1 :]:
-            if following not in self._items:
-                break
-            last = following
-        return last
+        following = self._order[self._order.index(item_id) + 1 :]
+        hidden = list(takewhile(self.items.__contains__, following))
+        return hidden[-1] if hidden else item_id
 
     # -- outputs of a response ----------------------------------------------------------------------------------------
 
     def hide_output(self, response_id: Any, output_index: Any) -> None:
-        """An output of a response is hidden: those behind it move up, so that the client sees no gap."""
+        """An output of a response is hidden: later ones move up, so that the client sees no gap."""
         if isinstance(response_id, str) and type(output_index) is int:
             self.outputs.setdefault(response_id, set()).add(output_index)
             if len(self.outputs) > MAX_RESPONSES:

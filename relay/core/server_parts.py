@@ -1,9 +1,10 @@
-"""What the server adds to a Realtime client's session, and the client may neither read, replace nor remove.
+"""The server's share of a session, which a Realtime client may neither read, replace nor remove.
 
-Upwards, the server's instructions and tools are merged into every `session.update` and `response.create` that would
-replace them; downwards, sessions, responses and errors are shown without them. A client's tool may not have
-the name of a protected one: it is refused, for the model would never call it. All that the client learns is that this
-name is taken.
+The share is the server's instructions and those of its tools that the policy offers. Upwards, it is merged into every
+`session.update` and `response.create` that would replace it: the server's instructions come before the client's, and
+its tools after the client's. Downwards, sessions, responses and errors are shown without it. A client's tool wins over
+a server's tool of the same name, unless that one is protected: then the client's tool is refused, because the model
+would never call it. All that the client learns is that the name is taken.
 """
 
 import re
@@ -12,17 +13,10 @@ from typing import Any
 
 from relay.core.locked_texts import PIECE_CHARS, LockedTexts
 from relay.core.policy import INSTRUCTIONS_SEPARATOR, RealtimePolicy
+from relay.core.policy_rules import Denied
 from relay.core.realtime_events import Obj
 from relay.core.redact import MASK
 from relay.core.values import ToolSpec
-
-
-def tool_object(tool: ToolSpec, *, teach: bool = False) -> Obj:
-    """A tool as the protocol describes it; `teach` adds its example sentences, for an engine that learns from them."""
-    parameters = dict(tool.parameters)
-    if teach and tool.examples:
-        parameters["x-examples"] = list(tool.examples)
-    return {"type": "function", "name": tool.name, "description": tool.description, "parameters": parameters}
 
 
 def function_names(tools: Any) -> frozenset[str]:
@@ -40,9 +34,10 @@ class ServerParts:
     """The server's share of one session: its instructions, and those of its tools that the policy offers."""
 
     def __init__(self, policy: RealtimePolicy, tools: Iterable[ToolSpec]) -> None:
-        self._policy = policy
+        self.policy = policy
         self.tools = {tool.name: tool for tool in tools if policy.allows_tool(tool.name)}
-        self.teach = False
+        self.include_examples = False
+        """Whether tools are described with their example sentences, for an engine that learns from them."""
         self.client_names: frozenset[str] = frozenset()
         """The function tools that the client has set for the session."""
         hidden = self.tools.values() if self.hides_tools else ()
@@ -52,7 +47,7 @@ class ServerParts:
     @property
     def hides_tools(self) -> bool:
         """Whether the client must see no trace of the server's tools."""
-        return bool(self.tools) and not self._policy.show_tools
+        return bool(self.tools) and not self.policy.show_tools
 
     def runs(self, name: Any, shadows: frozenset[str] | None = None) -> bool:
         """Whether the relay runs calls of that name: a client's tool wins over a server's unless that is protected."""
@@ -63,27 +58,19 @@ class ServerParts:
 
     # -- upwards ------------------------------------------------------------------------------------------------------
 
-    def tools_with(self, given: Any) -> Any:
-        """The client's tools and the server's, each name once."""
-        if not self.tools:
-            return given
-        client = given if isinstance(given, list) else []
-        names = function_names(client)
-        kept = [tool for tool in client if not self.is_protected(tool)]
-        return kept + [
-            tool_object(tool, teach=self.teach)
-            for tool in self.tools.values()
-            if tool.protected or tool.name not in names
-        ]
-
     def merge(self, settings: Obj, *, whole: bool = False) -> Obj:
         """A client's session or response settings with the server's share; `whole`: also where the client is silent."""
         if whole or "instructions" in settings:
-            instructions = self._policy.instructions_with(settings.get("instructions"))
+            instructions = self.policy.instructions_with(settings.get("instructions"))
             if instructions is not None:
                 settings["instructions"] = instructions
         if self.tools and (whole or "tools" in settings):
-            settings["tools"] = self.tools_with(settings.get("tools"))
+            given = settings.get("tools")
+            client = given if isinstance(given, list) else []
+            names = function_names(client)
+            servers = [tool for tool in self.tools.values() if tool.protected or tool.name not in names]
+            definitions = [tool.definition(with_examples=self.include_examples) for tool in servers]
+            settings["tools"] = [tool for tool in client if not self.is_protected(tool)] + definitions
         return settings
 
     def is_protected(self, tool: Any) -> bool:
@@ -91,6 +78,28 @@ class ServerParts:
         name = tool.get("name") if isinstance(tool, Mapping) else None
         server = self.tools.get(name) if isinstance(name, str) else None
         return server is not None and server.protected
+
+    def remove_reserved_names(self, settings: Obj, path: str) -> list[Denied]:
+        """Remove what a client may not name from a session or a response; returns the refusals that the policy wants.
+
+        A tool that the client chooses must be its own. A name that only a server's tool has is answered like one that
+        no tool has, so that nothing is disclosed.
+        """
+        refusals = []
+        tools, choice = settings.get("tools"), settings.get("tool_choice")
+        members = tools if isinstance(tools, list) else []
+        taken = [index for index, tool in enumerate(members) if self.is_protected(tool)]
+        if taken:
+            param = f"{path}.tools[{taken[0]}].name"
+            refusals.append(Denied("This name cannot be used here.", param, "invalid_value"))
+            settings["tools"] = [tool for tool in members if not self.is_protected(tool)]
+        if isinstance(choice, Mapping) and choice.get("type") != "mcp" and self.hides_tools:
+            names, name = self.client_names if tools is None else function_names(tools), choice.get("name")
+            if not isinstance(name, str) or name not in names:
+                message = "No tool of the client's has this name."
+                refusals.append(Denied(message, f"{path}.tool_choice", "invalid_value"))
+                del settings["tool_choice"]
+        return refusals if self.policy.denied_fields == "refuse" else []
 
     # -- downwards ----------------------------------------------------------------------------------------------------
 
@@ -111,10 +120,10 @@ class ServerParts:
         return {**response, **changes} if changes else response
 
     def shown_error(self, event: Mapping[str, Any], said: Container[str] = ()) -> Mapping[str, Any]:
-        """An event that tells of an error, without what it quotes of the server's share; the same object if nothing.
+        """An event with an error, without what it quotes of the server's share; the same object if nothing changes.
 
-        `said` are the names that the client gave in what the error is about: they stay, for to take out those that are
-        the server's as well would tell which are.
+        `said` are the names that the client gave in the event that the error answers. They stay: if those that are also
+        the server's were removed, the client would know which they are.
         """
         shown: Mapping[str, Any] = self._locked.cut(event)
         error = shown.get("error")
@@ -132,9 +141,9 @@ class ServerParts:
         return str(self._locked.cut(text))
 
     def _merged_away(self, settings: Mapping[str, Any]) -> Obj:
-        """The members of a session or a response that have to be shown otherwise than the upstream has them."""
+        """The members of a session or a response that are shown without the server's share."""
         changes: Obj = {}
-        own, instructions = self._policy.instructions, settings.get("instructions")
+        own, instructions = self.policy.instructions, settings.get("instructions")
         if own and instructions is not None:
             prefix = own + INSTRUCTIONS_SEPARATOR
             is_merged = isinstance(instructions, str) and instructions.startswith(prefix)
@@ -155,7 +164,7 @@ class ServerParts:
 
 
 def _texts_of(tool: ToolSpec) -> Iterator[str]:
-    """What is written in a tool's definition to be read."""
+    """The descriptions in a tool's definition."""
     yield tool.description
     yield from _descriptions(tool.parameters)
 

@@ -87,6 +87,13 @@ class ToolSpec:
     of_client: bool = False
     timeout_ms: int = 15_000
 
+    def definition(self, *, with_examples: bool = False) -> dict[str, Any]:
+        """The tool as `session.update` takes it; `with_examples` for an engine that learns from them."""
+        parameters = dict(self.parameters)
+        if with_examples and self.examples:
+            parameters["x-examples"] = list(self.examples)
+        return {"type": "function", "name": self.name, "description": self.description, "parameters": parameters}
+
 
 Effort = Literal["minimal", "low", "medium", "high", "xhigh"]
 """How much a model reasons before it answers."""

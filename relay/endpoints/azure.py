@@ -24,6 +24,7 @@ from relay.endpoints.navai_functions import why_not
 from relay.endpoints.permissions import no_default, permitted, permitted_instructions, require_value
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.peers.provider import Call, ProviderClient
+from relay.session_tools import tool_spec
 from relay.state import RELAY
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
@@ -151,7 +152,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
 async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET …/realtime/tools`: the tools as a session takes them."""
     offered = [one for one in request.app[RELAY].registry.exposed_to("http") if principal.policy.allows_tool(one.name)]
-    return web.json_response({"tools": [tool.definition() for tool in offered]})
+    return web.json_response({"tools": [tool_spec(tool).definition() for tool in offered]})
 
 
 async def azure_tools_exec(request: web.Request, principal: Principal) -> web.StreamResponse:

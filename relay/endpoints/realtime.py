@@ -13,7 +13,6 @@ from aiohttp import web
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.core.policy import Principal, is_open
 from relay.core.policy_table import names_voice, with_voice
-from relay.core.realtime_session import RealtimeSession
 from relay.endpoints.permissions import require_value
 from relay.endpoints.session_life import registered
 from relay.errors import AccessDenied, ApiError, Full
@@ -23,6 +22,7 @@ from relay.peers.upstream import UpstreamRefusal
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.session_recorder import SessionRecorder
 from relay.runtime.realtime import RealtimeRuntime
+from relay.session.realtime.session import RealtimeSession
 from relay.state import RELAY, RelayState
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec

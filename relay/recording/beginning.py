@@ -8,10 +8,10 @@ from typing import Any, Self
 from audio.formats import PCM16_24K
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Principal
-from relay.core.realtime_session import RealtimeSession
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.realtime.session import RealtimeSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ the rules see one event at a time and in order. Audio is no event: `relay.runtim
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from relay.core import commands as cmd
@@ -53,8 +53,11 @@ class SessionCore(Protocol):
 
     session_id: str
     principal: Principal
-    passed_over: dict[str, int]
     ledger: MediaLedger
+
+    @property
+    def passed_over(self) -> Mapping[str, int]:
+        """What was ignored, and how often."""
 
     @property
     def was_ready(self) -> bool:

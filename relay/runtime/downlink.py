@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from relay.core.device_session import DeviceSession
 from relay.core.events import Event, MalformedUpstream, OutputStarted, VoiceSpoke
-from relay.core.realtime_session import RealtimeSession
 from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
 from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
+from relay.session.realtime.session import RealtimeSession
 from relay.wire.append import decode_audio
 from relay.wire.front import FrontCodec, audio_at
 from relay.wire.realtime import RealtimeCodec

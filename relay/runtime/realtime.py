@@ -12,7 +12,6 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import ClientBabbled, ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
-from relay.core.realtime_session import RealtimeSession
 from relay.core.redact import redact
 from relay.peers.frames import MessageListener
 from relay.peers.read_limiter import ReadLimiter
@@ -28,6 +27,7 @@ from relay.session.common.read_allowance import (
     realtime_bytes_allowance,
     realtime_event_allowance,
 )
+from relay.session.realtime.session import RealtimeSession
 from relay.wire.front import FrontCodec
 
 MAX_EARLY_FRAMES = 64

@@ -183,11 +183,6 @@ class Tool(ToolOptions):
             is_void=is_void,
         )
 
-    def definition(self) -> dict[str, Any]:
-        """The tool as `session.update` takes it."""
-        parameters = dict(self.parameters)
-        return {"type": "function", "name": self.name, "description": self.description, "parameters": parameters}
-
 
 class ToolRegistry:
     """Tools by name, in the order they were added. Not for use from several threads while it is filled.

@@ -16,8 +16,8 @@ from audio.framing import Chunk
 from relay.core.events import MalformedUpstream
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
-from relay.core.realtime_session import MAX_EVENT_ID_CHARS, OWN_IDS, UNTOUCHED
-from relay.session.common.media_types import DeltaFrame
+from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
+from relay.session.common.media_types import UNTOUCHED, DeltaFrame
 from relay.wire.append import decoded_length
 from relay.wire.beta import BETA_NAMES
 from relay.wire.redaction import redact_event

@@ -15,7 +15,6 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
-from relay.core.server_parts import tool_object
 from relay.core.values import Item, SessionConfig, TurnDetection, Usage
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import (
@@ -379,7 +378,7 @@ def session_object(config: SessionConfig, teach: bool) -> Obj:
     if config.full_instructions:
         session["instructions"] = config.full_instructions
     if config.tools:
-        session["tools"] = [tool_object(tool, teach=teach) for tool in config.tools]
+        session["tools"] = [tool.definition(with_examples=teach) for tool in config.tools]
         session["tool_choice"] = "auto"
     if config.max_output_tokens is not None:
         session["max_output_tokens"] = config.max_output_tokens

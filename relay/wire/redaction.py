@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from relay.core.known_secrets import KnownSecrets
-from relay.core.realtime_session import UNTOUCHED
+from relay.session.common.media_types import UNTOUCHED
 from relay.wire.beta import BETA_NAMES
 
 DELTAS = UNTOUCHED | {BETA_NAMES[kind] for kind in UNTOUCHED if kind in BETA_NAMES}

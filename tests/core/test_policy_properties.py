@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from relay.core.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.realtime_events import ClientBabbled, ClientSaid, TellUpstream, UpstreamSaid
-from relay.core.realtime_session import Phase, RealtimeSession
+from relay.session.common.life import Phase
+from relay.session.realtime.session import RealtimeSession
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append
 from tests.support.realtime_stage import CLOCK, DICE, LAMP

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from relay.core.server_parts import tool_object
 from relay.local_engine.asr import Heard, Recogniser
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.speech import flite
@@ -73,7 +72,7 @@ UNKNOWN = (
 def shipped_grammar() -> Grammar:
     """What a session with the shipped tools listens for."""
     specs = tool_specs(ToolRegistry(load_folder(SHIPPED).tools))
-    return Grammar([tool_object(spec, teach=True) for spec in specs])
+    return Grammar([spec.definition(with_examples=True) for spec in specs])
 
 
 def said(sentence: str, voice: str, noise_db: float | None = None) -> bytes:

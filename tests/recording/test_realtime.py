@@ -14,7 +14,6 @@ from openai import AsyncOpenAI
 
 from audio.files import read_audio
 from relay import load_tools, tool
-from relay.core import realtime_turns
 from relay.recording.bundle import bundle
 from relay.recording.finish import repair
 from relay.recording.folder import all_recordings
@@ -26,6 +25,7 @@ from relay.recording.show import draw
 from relay.recording.timeline import Timeline, listen
 from relay.replaying.against import run
 from relay.replaying.as_upstream import RecordedUpstream
+from relay.session.realtime import turns as realtime_turns
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES
 from tests.support.realtime_client import RealtimeClient, realtime_client, registry_of

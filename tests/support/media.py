@@ -8,10 +8,10 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.realtime_events import UpstreamSaid
-from relay.core.realtime_session import RealtimeSession
 from relay.core.values import Alignment
 from relay.session.common.held_input import HeldInput
 from relay.session.common.media_types import DeltaFrame, InputGate
+from relay.session.realtime.session import RealtimeSession
 from relay.wire.front import FrontCodec, audio_at
 
 

@@ -7,16 +7,21 @@ from typing import Any
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.policy import Policy, Principal, RealtimePolicy
+from relay.core.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.realtime_events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
-from relay.core.realtime_session import RealtimeSession
 from relay.core.values import ToolSpec
+from relay.session.realtime.session import RealtimeSession
 
 Obj = dict[str, Any]
 
 CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object", "properties": {}}, examples=("what time is it",))
 DICE = ToolSpec("dice", "Rolls dice.", {"type": "object", "properties": {}}, protected=True)
 LAMP = {"type": "function", "name": "lamp", "description": "Switches.", "parameters": {"type": "object"}}
+
+GUARDED = RealtimePolicy(instructions="Be the museum.", allow=GUARDED_ALLOW)
+SPEECH = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
+SPEECH_ENDS = {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u", "audio_end_ms": 900}
+CREATE = {"type": "response.create", "event_id": "c1"}
 
 
 class RealtimeStage:
@@ -155,3 +160,8 @@ def output_added(call_id: str, item_id: str, previous: str | None) -> list[Obj]:
 def user_item(item_id: str, previous: str | None = None) -> Obj:
     item = {"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
     return {"type": "conversation.item.added", "previous_item_id": previous, "item": item}
+
+
+def stage(*tools: ToolSpec, **options: Any) -> RealtimeStage:
+    """A session that is ready."""
+    return RealtimeStage(*tools, **options).ready()

@@ -16,7 +16,6 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.device_session import DeviceSession
 from relay.core.policy import Policy, Principal
-from relay.core.realtime_session import RealtimeSession
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
@@ -24,6 +23,7 @@ from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.realtime.session import RealtimeSession
 from relay.wire.front import FrontCodec
 from relay.wire.realtime import RealtimeCodec
 

@@ -69,14 +69,6 @@ def test_an_undecorated_function_is_a_tool_too() -> None:
     assert not made.is_async
 
 
-def test_the_definition_has_no_examples() -> None:
-    made = Tool.from_function(tool(examples=["weather in {city}"])(functools.partial(weather)), name="weather")
-    plain = made.definition()
-    assert plain["type"] == "function"
-    assert (plain["name"], plain["parameters"]) == ("weather", made.parameters)
-    assert "x-examples" not in plain["parameters"]
-
-
 @pytest.mark.parametrize("name", ["", "a b", "ñandú", "x" * 65, "a\n", "a.b"])
 def test_a_name_that_the_protocol_does_not_allow_is_refused(name: str) -> None:
     with pytest.raises(ToolError, match="cannot be the name of a tool"):

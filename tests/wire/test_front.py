@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from relay.core.events import MalformedUpstream
 from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
-from relay.core.realtime_session import UNTOUCHED
-from relay.session.common.media_types import DeltaFrame
+from relay.session.common.media_types import UNTOUCHED, DeltaFrame
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append, delta_bytes
 from tests.support.media import deltas_and_events

@@ -14,8 +14,9 @@ import pytest
 from relay.core import events as ev
 from relay.core.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
-from relay.core.realtime_session import Phase, RealtimeSession
+from relay.session.common.life import Phase
 from relay.session.common.media_types import DeltaFrame
+from relay.session.realtime.session import RealtimeSession
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append
 from relay.wire.realtime import BetaRealtimeCodec, RealtimeCodec

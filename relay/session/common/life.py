@@ -50,10 +50,22 @@ class SessionLife:
         """Whether nothing that still comes has any effect."""
         return self.phase is Phase.ENDED
 
+    def configure(self) -> None:
+        """A configuration goes to the upstream, which has to accept it."""
+        self.phase = Phase.CONFIGURING
+
     def become_ready(self) -> None:
         """The upstream has taken the configuration."""
         self.phase = Phase.READY
         self.was_ready = True
+
+    def end(self) -> None:
+        """The session is over."""
+        self.phase = Phase.ENDED
+
+    def act(self, now: float) -> None:
+        """Something happened that ends the idle time."""
+        self.active_at = max(self.active_at, now)
 
     def deadline(self, *others: float | None) -> float | None:
         """When a `Tick` is wanted: at the end of the connect timeout, then at the earliest limit or of `others`."""

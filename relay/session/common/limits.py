@@ -16,6 +16,8 @@ REFUSED_RETRY_S = 1.0
 """When a response is requested again that was refused because another one was active."""
 STALL_S = 30.0
 """How long a response may go without an event from the upstream before it is given up."""
+ALREADY_ACTIVE = "conversation_already_has_active_response"
+"""The code of the error that refuses a response while another one is active."""
 
 OWN_IDS = "relay_"
 """How the ids of the relay's own events begin. A client may not use such ids, and is not told of their errors."""

@@ -11,6 +11,16 @@ PartKey = tuple[str, int]
 InputGate = Literal["held", "open", "muted", "closed"]
 """What becomes of the client's audio: kept for later, sent on, replaced by silence of the same length, or ignored."""
 
+UNTOUCHED = frozenset(
+    {
+        "response.output_audio.delta",
+        "response.output_audio_transcript.delta",
+        "response.output_text.delta",
+        "conversation.item.input_audio_transcription.delta",
+    }
+)
+"""The types of the Realtime protocol's events that go by the downlink: no rule looks into them."""
+
 
 class AudioDelta(NamedTuple):
     """One delta of the upstream's audio; `audio` is base64."""

@@ -1,4 +1,9 @@
-"""How a Realtime client is shown deltas: set by the rules, read by the downlink for each of them."""
+"""How a Realtime client is shown deltas: set by the rules, read by the downlink for each of them.
+
+Deltas of audio and text come many times a second, and no rule looks into them: the downlink forwards them, and counts
+audio in the ledger. Two things make a difference. While events of the upstream's wait, deltas wait with them, in order.
+And in a response of which some output is hidden, a delta's `output_index` is rewritten.
+"""
 
 from collections.abc import Mapping, Sized
 from typing import Any

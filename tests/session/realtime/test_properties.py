@@ -60,8 +60,8 @@ class Model:
         """Take what the relay has sent since."""
         for event in self.stage.take_sent():
             if event["type"] == "response.create" and (event.get("response") or {}).get("conversation") != "none":
-                turns = self.stage.session.turns
-                assert turns.slot.request_id == event["event_id"], "asked for past the slot"
+                queue = self.stage.session.turns.queue
+                assert queue.slot.request_id == event["event_id"], "asked for past the slot"
                 assert self.mixed <= self.sent_outputs, "the follow-up of a mixed response must know all outputs"
             elif event["type"] == "conversation.item.create" and event["item"]["type"] == "function_call_output":
                 self.sent_outputs.add(event["item"]["call_id"])

@@ -7,13 +7,20 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.farewell import LATEST_S, SLACK_S
-from relay.core.turns import RESPONSE_AFTER_SPEECH_S
 from relay.core.values import ToolSpec
-from tests.support.realtime_stage import CLOCK, RealtimeStage, call_item, created, done, message_item
+from relay.session.common.graceful_end import LATEST_S, SLACK_S
+from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S
+from tests.support.realtime_stage import (
+    CLOCK,
+    SPEECH,
+    SPEECH_ENDS,
+    RealtimeStage,
+    call_item,
+    created,
+    done,
+    message_item,
+)
 
-SPEECH = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
-SPEECH_ENDS = {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u", "audio_end_ms": 900}
 OVEN = ToolSpec("oven", "Watches.", {"type": "object", "properties": {}}, cancel_on_interrupt=True)
 GONE = [cmd.CancelTools(), cmd.CloseClient(1000, "they said goodbye"), cmd.CloseUpstream()]
 

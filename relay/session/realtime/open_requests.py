@@ -1,9 +1,9 @@
-"""Which responses have been asked for and have not begun: inside the conversation, and outside it.
+"""A client's `response.create`, and which responses were requested and have not begun.
 
-A response outside the conversation calls no server tools, so a response inside must never be taken for one: its hidden
-calls would be shown. Most upstreams say which is which by `conversation_id`. Where none ever has, the metadata that the
-request gave tells them apart, and the order of the requests; what may still be either is taken to be inside. A client
-chooses ids, metadata and times itself, so each of them may be there to mislead.
+A response outside the conversation calls no server tools. So a response inside must never be taken for one outside: its
+hidden calls would be shown. Most upstreams report which is which by `conversation_id`. Where none ever has, the
+metadata of the request decides, and the order of the requests. A response that may still be either counts as inside.
+A client chooses ids, metadata and times itself, so each of them may be there to mislead.
 """
 
 from collections import deque
@@ -11,8 +11,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from relay.core.bounded import RecentSet
+from relay.core.realtime_events import Obj
+
 MAX_OPEN = 64
 """Of each kind; the oldest is forgotten."""
+MAX_OUT_OF_BAND = 64
+"""Responses outside the conversation that are recognised later; the oldest is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRequest:
+    """A `response.create` as it goes to the upstream, with its id.
+
+    `tool_names` are the function tools that the client gives for it, None if those of the session are meant.
+    """
+
+    body: Obj
+    event_id: str
+    tool_names: frozenset[str] | None = None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the client wants of this response."""
+        response = self.body.get("response")
+        return response if isinstance(response, Mapping) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +55,18 @@ class OpenRequests:
         """Those inside that a response without their metadata may have answered, or not."""
         self._names_conversations = False
         self._count = 0
+        self._out_of_band = RecentSet(MAX_OUT_OF_BAND)
 
     def add(self, event_id: str, metadata: Any, *, out_of_band: bool = False) -> None:
-        """A response is asked for."""
+        """A response is requested."""
         self._count += 1
         kind = self._outside if out_of_band else self._inside
         kind.append(_Request(event_id, _as_text(metadata), self._count))
 
     def refused(self, event_id: str) -> bool:
-        """The upstream has refused an event. Returns whether it asked for a response outside the conversation.
+        """The upstream has refused an event. Returns whether it requested a response outside the conversation.
 
-        A client may give several requests one id: then nobody can say which is meant, and those outside are forgotten.
+        A client may give several requests one id: then it is open which is meant, and those outside are forgotten.
         """
         inside, outside = _by(self._inside, event_id), _by(self._outside, event_id)
         inside += _by(self._doubtful, event_id)
@@ -53,9 +77,9 @@ class OpenRequests:
         return bool(outside) and not inside
 
     def begins_out_of_band(self, response: Mapping[str, Any], upstream_creates: bool) -> bool:
-        """A response begins: whether it is one that was asked for outside the conversation; it is ticked off.
+        """A response begins: whether it was requested outside the conversation. Its request is no longer open.
 
-        `upstream_creates`: responses may begin that nobody has asked for.
+        `upstream_creates`: responses may begin that were not requested.
         """
         metadata = _as_text(response.get("metadata"))
         conversation_id = response.get("conversation_id")
@@ -75,9 +99,14 @@ class OpenRequests:
                 self._forget_before(metadata, inside)
         if is_outside and outside is not None:
             self._outside.remove(outside)
+            self._out_of_band.add(str(response.get("id")))
         elif inside is not None:
             self._answered(inside, metadata)
         return is_outside
+
+    def is_out_of_band(self, response_id: Any) -> bool:
+        """Whether a response began that is outside the conversation."""
+        return isinstance(response_id, str) and response_id in self._out_of_band
 
     def _answered(self, inside: _Request, metadata: Any) -> None:
         """A response inside has begun; where its metadata are not the request's, that one's own may still come."""

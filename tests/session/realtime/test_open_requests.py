@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relay.core.open_requests import MAX_OPEN, OpenRequests
+from relay.session.realtime.open_requests import MAX_OPEN, OpenRequests
 from tests.support.realtime_stage import CLOCK, RealtimeStage, call_events, call_item, created, done
 
 MARK = {"metadata": {"topic": "x"}}

@@ -1,17 +1,23 @@
-"""A tool asked for the session's end: when the last word has been said and heard, it ends."""
+"""The end of a session that a tool has requested.
+
+The session goes on until the call is answered and the client has played the answer: then `is_due` is true. How much
+the client has played is what it acknowledged, or else an estimate. Whatever the user still says is answered first, but
+the session ends `LATEST_S` after the request at the latest. The session itself closes the connections.
+"""
 
 LATEST_S = 60.0
-"""However much is still said, the session ends this long after it was asked to."""
+"""How long after the request the session ends at the latest."""
 SLACK_S = 0.3
-"""What a client may be behind the estimate of its playback."""
+"""How far a client's playback may be behind the estimate."""
 MAX_REASON_CHARS = 200
 
 
-class Farewell:
+class GracefulEnd:
     """Whether a session is to end, and since when nothing is left to be said."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        """Why the session is to end; None while no tool has requested it."""
         self._latest = 0.0
         self._silent_at: float | None = None
 
@@ -22,17 +28,17 @@ class Farewell:
             return None
         return self._latest if self._silent_at is None else min(self._latest, self._silent_at)
 
-    def ask(self, reason: str, now: float) -> None:
-        """A tool wants the end; the first reason counts."""
+    def request(self, reason: str, now: float) -> None:
+        """A tool requests the end; the first reason counts."""
         if self.reason is None:
             self.reason = reason[:MAX_REASON_CHARS]
             self._latest = now + LATEST_S
 
     def is_due(self, now: float, *, is_owed: bool, unplayed_ms: int | None) -> bool:
-        """Whether the session ends now: all is answered, and the client has played it, by its word or our estimate.
+        """Whether the session ends now.
 
-        `is_owed`: something is still to be said; `unplayed_ms`: what of it may not have been heard yet, None if
-        nothing can be playing.
+        `is_owed`: something is still to be said. `unplayed_ms`: how much of what was said may not have been played yet,
+        as the client acknowledged or by estimate; None if nothing can be playing.
         """
         if self.reason is None:
             return False

@@ -1,0 +1,172 @@
+"""The upstream's events as a Realtime client sees them: without the calls of server tools and their outputs.
+
+A rule takes an event and returns it as the client sees it: the same object if nothing changes, a copy if something
+does, None if the client does not see it. The table at the end names the events whose items decide it, and learns from
+them whose each call is. Any other event is hidden if it is about a hidden item, and shows the session and the response
+in it without the server's share. An error about an event of the relay's own is counted and not shown, because the
+client did not send that event (D7). Where the relay only gave the id to an event of the client's, the error is shown
+without the id. What the events mean for the turns is the business of `turns`, which reads them afterwards.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.hidden import HiddenItems
+from relay.core.server_parts import ServerParts
+from relay.session.common.ignored import IgnoredCounts
+from relay.session.common.limits import OWN_IDS
+from relay.session.realtime.client_tools import ClientTools
+from relay.session.realtime.outgoing import Outgoing
+from relay.session.realtime.response_queue import ResponseQueue
+
+Event = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class ServerEventRewriter:
+    """The client's view of one session; `queue` knows which response has which tools, `out` whose each event is."""
+
+    _parts: ServerParts
+    _hidden: HiddenItems
+    _queue: ResponseQueue
+    _tools: ClientTools
+    _out: Outgoing
+    _ignored: IgnoredCounts
+
+    def rewrite(self, body: Event) -> Event | None:
+        """An event as the client sees it, or None."""
+        kind = body.get("type")
+        rule = _RULES.get(kind) if isinstance(kind, str) else None
+        shown = self._other(body) if rule is None else rule(self, body)
+        return self._hidden.renumbered(shown) if shown is not None and self._hidden.outputs else shown
+
+    def _other(self, body: Event) -> Event | None:
+        """An event that is hidden only if it is about something hidden."""
+        about_hidden = body.get("item_id") in self._hidden.items
+        if about_hidden or (self._parts.hides_tools and body.get("call_id") in self._hidden.servers_calls):
+            return None
+        return self._without_server_parts(self._parts.shown_error(body) if "error" in body else body)
+
+    def _without_server_parts(self, body: Event) -> Event:
+        """The event with the session and the response in it as the client may see them, whatever its type."""
+        for name, show in (("session", self._parts.shown), ("response", self._parts.shown_response)):
+            original = body.get(name)
+            shown = show(original) if isinstance(original, Mapping) else original
+            body = body if shown is original else {**body, name: shown}
+        return body
+
+    def _item(self, body: Event) -> Event | None:
+        item = body.get("item")
+        if not isinstance(item, Mapping):
+            return body
+        item_id, previous = item.get("id"), body.get("previous_item_id")
+        if isinstance(item_id, str) and not body["type"].endswith("retrieved"):
+            self._hidden.added(item_id, previous if isinstance(previous, str) else None)
+        return None if self._hides(item) else self._with_shown_previous(body)
+
+    def _with_shown_previous(self, body: Event) -> Event:
+        previous = body.get("previous_item_id")
+        shown = self._hidden.shown_previous(previous)
+        return body if shown is previous else {**body, "previous_item_id": shown}
+
+    def _deleted(self, body: Event) -> Event | None:
+        item_id = body.get("item_id")
+        if isinstance(item_id, str):
+            self._hidden.deleted(item_id)
+        return self._other(body)
+
+    def _output_item(self, body: Event) -> Event | None:
+        item, response_id = body.get("item"), body.get("response_id")
+        if isinstance(item, Mapping) and self._hides(item, response_id):
+            self._hidden.hide_output(response_id, body.get("output_index"))
+            return None
+        return body
+
+    def _response_done(self, body: Event) -> Event:
+        response = body.get("response")
+        if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
+            return body
+        response_id, output = response["id"], response.get("output")
+        items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
+        visible = [item for item in items if not self._hides(item, response_id)]
+        self._hidden.ended(response_id)
+        shown = self._parts.shown_response(response)
+        if len(visible) < len(items):
+            shown = {**shown, "output": visible}
+        return body if shown is response else {**body, "response": shown}
+
+    def _error(self, body: Event) -> Event | None:
+        error = body.get("error")
+        event_id = error.get("event_id") if isinstance(error, Mapping) else None
+        if not isinstance(error, Mapping) or not isinstance(event_id, str):
+            return self._parts.shown_error(body)
+        names = self._tools.refused(event_id)
+        if self._out.is_stand_in(event_id):
+            body = {**body, "error": {**error, "event_id": None}}
+        elif event_id.startswith(OWN_IDS):
+            self._ignored.count(f"error {error.get('code')!s:.60}")
+            return None
+        return self._parts.shown_error(body, names)
+
+    # -- whose item it is ---------------------------------------------------------------------------------------------
+
+    def _hides(self, item: Event, response_id: Any = None) -> bool:
+        """Whether the client does not see an item; it is remembered if so."""
+        kind, item_id = item.get("type"), item.get("id")
+        if item_id in self._hidden.items:
+            return True
+        if kind == "function_call":
+            if not self._claims(item, response_id):
+                return False
+        elif kind != "function_call_output" or item.get("call_id") not in self._hidden.servers_calls:
+            return False
+        if self._parts.hides_tools:
+            self._hidden.items.add(item_id)
+            return True
+        return False
+
+    def _claims(self, item: Event, response_id: Any) -> bool:
+        """Whether a call is the server's; remembers whose it is. A `call_id` keeps the owner it had first (D4).
+
+        A further call by the same id is no call. One of the server's is hidden with the first. One of a server's tool
+        by a client's id is hidden and never run, because that id gets its one output from the client.
+        """
+        item_id, call_id = item.get("id"), item.get("call_id")
+        if item_id in self._hidden.clients_items:
+            return False
+        if response_id is None and self._hidden.was_expected(call_id):
+            self._hidden.leave_to_client(item_id, call_id)
+            return False
+        if call_id in self._hidden.servers_calls:
+            return True
+        if not self._is_servers(item, response_id):
+            self._hidden.leave_to_client(item_id, call_id)
+            return False
+        if call_id not in self._hidden.clients_calls:
+            self._hidden.servers_calls.add(call_id)
+        return True
+
+    def _is_servers(self, item: Event, response_id: Any) -> bool:
+        """Whether the relay runs a call."""
+        if self._queue.open_requests.is_out_of_band(response_id):
+            return False
+        # An item of the conversation does not name its response, and it may come before the output does.
+        response_id = self._queue.slot.response_id if response_id is None else response_id
+        return self._parts.runs(item.get("name"), self._queue.tool_names_of(response_id))
+
+
+_R = ServerEventRewriter
+_RULES: dict[str, Callable[[ServerEventRewriter, Event], Event | None]] = {
+    "conversation.item.added": _R._item,
+    "conversation.item.created": _R._item,
+    "conversation.item.done": _R._item,
+    "conversation.item.retrieved": _R._item,
+    "conversation.item.deleted": _R._deleted,
+    "input_audio_buffer.committed": _R._with_shown_previous,
+    "response.output_item.added": _R._output_item,
+    "response.output_item.done": _R._output_item,
+    "response.done": _R._response_done,
+    "error": _R._error,
+}
+"""The events of which more decides than whether they are about something hidden."""

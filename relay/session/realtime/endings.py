@@ -1,0 +1,94 @@
+"""How a Realtime session ends: which error the client is sent first, and the close code that follows (D6).
+
+Each event that ends a session, and each limit, has one row here. An end that the client did not bring about is
+explained by an `error` event, because many SDKs hide the close frame. Close codes of the upstream that mean the same to
+the client are passed on; any other becomes 1011.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, assert_never
+
+from relay.core import events as ev
+from relay.core.realtime_events import Obj
+from relay.session.common.life import LimitReached
+from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
+
+PASSED_CLOSES = frozenset({1000, 1001, 1008, 1009, 1012, 1013})
+"""Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
+_STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
+
+EndingEvent = (
+    ev.ClientClosed
+    | ev.ClientStuck
+    | ev.MessageStalled
+    | ev.UpstreamRefused
+    | ev.UpstreamClosed
+    | ev.UpstreamStuck
+    | ev.Draining
+    | ev.KeyRevoked
+    | ev.Crashed
+)
+
+
+class Ending(NamedTuple):
+    """The close frame for the client, if it has not closed, and the error of an `error` event before it, if any."""
+
+    close_code: int | None
+    reason: str
+    error_code: str | None = None
+    message: str = ""
+
+    @property
+    def error(self) -> Obj | None:
+        """The error as the protocol writes it: the relay or the upstream failed, or else the client may not go on."""
+        if self.error_code is None:
+            return None
+        if self.close_code == 1011:
+            error = {"type": "server_error", "code": self.error_code, "message": self.message}
+            return {**error, "param": None, "event_id": None}
+        return {"type": "invalid_request_error", "code": self.error_code, "message": self.message}
+
+
+NOT_READY = Ending(1011, "upstream timeout", "upstream_timeout", "The model's end did not get ready in time.")
+SESSION_REFUSED = Ending(1011, "session refused", "session_refused")
+"""The message says whose configuration of the session was refused."""
+TOO_MANY_FAULTS = Ending(1008, f"{MAX_FAULTS} faults in a minute")
+
+
+def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
+    """How a session ends that has lasted, or been idle, as long as it may."""
+    if limit == "duration":
+        text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
+        return Ending(4002, "session too long", "session_limit", text)
+    text = f"No event came and no response ran for {limits.max_idle_s:.0f} s; reconnect to go on."
+    return Ending(4002, "idle", "session_idle", text)
+
+
+def ending_of(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
+    """How an event ends the session; `cut` removes the server's texts from what the upstream says."""
+    match event:
+        case ev.ClientClosed():
+            return Ending(None, "")
+        case ev.ClientStuck():
+            return Ending(4003, "the client does not read")
+        case ev.MessageStalled():
+            return Ending(1013, "a message took too long to arrive", "message_too_slow", _STALLED)
+        case ev.UpstreamRefused():
+            return Ending(1011, "the upstream refused the connection", "upstream_refused", event.message)
+        case ev.UpstreamClosed():
+            reason = cut(event.reason)
+            if event.code in PASSED_CLOSES or 3000 <= event.code < 5000:
+                return Ending(event.code, reason)
+            text = "The model's end broke off the connection."
+            return Ending(1011, reason or "upstream closed", "upstream_closed", text)
+        case ev.UpstreamStuck():
+            text = "The model's end does not take what it is sent."
+            return Ending(1011, "upstream stalled", "upstream_stalled", text)
+        case ev.Draining():
+            return Ending(1001, event.reason)
+        case ev.KeyRevoked():
+            return Ending(1008, "the key was revoked", "key_revoked", KEY_REVOKED)
+        case ev.Crashed():
+            return Ending(1011, "internal error", "internal_error", "The relay failed in this session; reconnect.")
+        case _:
+            assert_never(event)

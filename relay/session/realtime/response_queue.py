@@ -1,0 +1,167 @@
+"""One response at a time, requested by a client that owns its turns or by the relay as a follow-up (D3, D4).
+
+    client's response.create ──► waits ──┐
+                                         ├──slot is free──► response.create to the upstream ──► response
+    outputs of server tools ───► due ────┘
+
+`settle` requests what comes next when the slot is free, the client's request first. Only one request of the client's
+waits; a further one is refused as the API refuses it, with its `event_id`, so that no SDK waits for ever. A client's
+request waits as well while outputs of server tools are missing that its response must speak about. A follow-up is not
+requested while the user speaks. A response on which the upstream falls silent is given up when somebody waits for its
+end, and nothing has come for `STALL_S`: no event to the rules, no audio by the ledger. Responses outside the
+conversation take no slot.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.core.realtime_events import TellUpstream
+from relay.core.response import ResponseSlot, SlotState
+from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
+from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.turn_timers import TurnTimers
+from relay.session.realtime.follow_ups import FollowUps
+from relay.session.realtime.open_requests import OpenRequests, ResponseRequest
+from relay.session.realtime.outgoing import Outgoing
+
+MAX_RESPONSES = 64
+"""Responses whose request is remembered while they are active; the oldest is forgotten."""
+
+
+@dataclass(slots=True)
+class ResponseQueue:
+    """The response slot of one session and what waits for it; `timers` say when a follow-up may be requested."""
+
+    _out: Outgoing
+    _follow_ups: FollowUps
+    _timers: TurnTimers
+    _ledger: MediaLedger
+    slot: ResponseSlot = field(default_factory=ResponseSlot)
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
+    stalls_at: float | None = None
+    """When a response is given up; None while nobody waits for its end."""
+    has_heard: bool = False
+    """Whether the upstream has sent an event since somebody began to wait."""
+    _waits_since: float = 0.0
+    _waiting: ResponseRequest | None = None
+    _asked: ResponseRequest | None = None
+    _own_request: str | None = None
+    _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
+
+    # -- what comes next ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a response is active or requested, or a request waits."""
+        return self._waiting is not None or not self.slot.is_free
+
+    def settle(self, now: float) -> None:
+        """Request the response that comes next, if the slot is free."""
+        if self.slot.is_free:
+            self.stalls_at = None
+            self._request_next()
+        asks_already = self.slot.request_id is not None and self.slot.request_id == self._own_request
+        waits = self._waiting is not None or (self._follow_ups.calls.owes_response and not asks_already)
+        if waits and not self.slot.is_free and self.stalls_at is None:
+            self.has_heard = False
+            self._waits_since, self.stalls_at = now, now + STALL_S
+
+    def tick(self, now: float) -> None:
+        """Do what has become due."""
+        if self.stalls_at is not None and now >= self.stalls_at:
+            self.stalls_at = None
+            has_heard = self.has_heard or self._ledger.output_at > self._waits_since
+            if not has_heard and not self.slot.is_free:
+                self.slot.give_up()  # the upstream itself accepts or refuses the next request
+        self.settle(now)
+
+    def _request_next(self) -> None:
+        follow_ups, timers = self._follow_ups, self._timers
+        if self._waiting is not None:
+            if not follow_ups.holds_client_back:
+                request, self._waiting = self._waiting, None
+                self._own_request = None
+                self._out.add(TellUpstream(request.body))
+                self._requested(request.event_id, request.settings.get("metadata"), request)
+        elif follow_ups.calls.owes_response and not timers.is_user_speaking and not timers.is_retry_pending:
+            settings = follow_ups.settings()
+            self._own_request = self._out.request("response.create", **({"response": settings} if settings else {}))
+            self._requested(self._own_request, None, follow_ups.cause)
+
+    def _requested(self, event_id: str, metadata: Any, asked: ResponseRequest | None) -> None:
+        self.slot.request(event_id)
+        self.open_requests.add(event_id, metadata)
+        self._asked = asked
+
+    # -- the client ---------------------------------------------------------------------------------------------------
+
+    def add(self, request: ResponseRequest, now: float) -> None:
+        """The client requests a response: now if the slot is free, otherwise after the active one."""
+        if request.settings.get("conversation") == "none":
+            self.open_requests.add(request.event_id, request.settings.get("metadata"), out_of_band=True)
+            self._out.add(TellUpstream(request.body))
+        elif self._waiting is not None:
+            text = "Another response.create is waiting for the active response to end."
+            self._out.refuse(request.event_id, ALREADY_ACTIVE, text)
+        else:
+            self._waiting = request
+            self.settle(now)
+
+    def cancel(self) -> None:
+        """The client cancels the active response, and with it what was requested before."""
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            text = "response.cancel came before this response could be started."
+            self._out.refuse(waiting.event_id, ALREADY_ACTIVE, text)
+        self.slot.cancel()
+
+    def cancel_unborn_follow_up(self) -> None:
+        """The user interrupts: a follow-up that is requested and has not begun is cancelled when it begins (D2.5)."""
+        if self._own_request is not None and self.slot.state is SlotState.REQUESTED:
+            self.slot.cancel()
+
+    # -- the upstream -------------------------------------------------------------------------------------------------
+
+    def began(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> bool:
+        """A response began. Returns whether it answers the conversation, so that what was due is covered.
+
+        `may_be_unrequested`: the upstream may begin responses by itself.
+        """
+        if self.open_requests.begins_out_of_band(response, may_be_unrequested):
+            return False
+        was_requested = self.slot.request_id is not None
+        is_doomed = self.slot.created(response_id, None)
+        self._timers.retry_over()
+        if was_requested and self._asked is not None:
+            self._requests[response_id] = self._asked
+            if len(self._requests) > MAX_RESPONSES:
+                self._requests.popitem(last=False)
+        if is_doomed:
+            self._out.request("response.cancel", response_id=response_id)
+        return not is_doomed
+
+    def ended(self, response_id: str) -> ResponseRequest | None:
+        """A response ended; `settle` is to be called once its calls are taken up. Returns the client's request."""
+        self.slot.done(response_id, None)
+        return self._requests.pop(response_id, None)
+
+    def refused(self, event_id: str, code: Any, now: float) -> None:
+        """The upstream has refused an event, which may be a request for a response."""
+        if self.open_requests.refused(event_id) or not self.slot.refused(event_id):
+            return
+        if event_id == self._own_request:
+            self._own_request = None
+            if code == ALREADY_ACTIVE:  # requested again, unless a response that begins later covers it
+                self._follow_ups.calls.owes_response = True
+                if self.slot.is_free:
+                    self._timers.retry_later(now)
+                else:
+                    self._timers.retry_over()
+        self.settle(now)
+
+    def tool_names_of(self, response_id: Any) -> frozenset[str] | None:
+        """The function tools that the client gave for one response; None if the session's are meant."""
+        request = self._requests.get(response_id) if isinstance(response_id, str) else None
+        return request.tool_names if request is not None else None

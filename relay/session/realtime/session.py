@@ -1,0 +1,278 @@
+"""A session with a Realtime client: the client owns its turns, the relay adds the server's tools and the policy.
+
+    client ──► policy, server's share ──► upstream      `uplink_rewriter`
+    client ◄── without the server's share ◄── upstream  `downlink_rewriter`, `upstream_errors`
+
+`handle(event, now)` is the whole interface: one event in, the commands that follow from it out. What no rule touches
+passes as it came, in order and in both directions, also events of unknown types. Audio does not come here: the audio
+lines count it in `ledger`, and show deltas to the client by `deltas`. This module dispatches events and leads the
+session through its life; `configuration` has its first step, `endings` the last, `turns` what is between.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core import realtime_events as rt
+from relay.core.hidden import HiddenItems
+from relay.core.policy import Principal
+from relay.core.policy_rules import Denied
+from relay.core.redact import close_reason
+from relay.core.server_parts import ServerParts
+from relay.core.values import ToolSpec
+from relay.session.common.fault_budget import FaultBudget
+from relay.session.common.ignored import IgnoredCounts
+from relay.session.common.input_control import InputControl
+from relay.session.common.life import Phase, SessionLife
+from relay.session.common.limits import SessionLimits
+from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.turn_timers import TurnTimers
+from relay.session.realtime import endings
+from relay.session.realtime.client_tools import ClientTools
+from relay.session.realtime.configuration import ActiveSession, FirstConfiguration, session_of
+from relay.session.realtime.delta_view import DeltaView
+from relay.session.realtime.downlink_rewriter import ServerEventRewriter
+from relay.session.realtime.follow_ups import FollowUps
+from relay.session.realtime.graceful_end import EstimatedGracefulEnd
+from relay.session.realtime.open_requests import ResponseRequest
+from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
+from relay.session.realtime.response_queue import ResponseQueue
+from relay.session.realtime.turns import RealtimeTurns
+from relay.session.realtime.uplink_rewriter import ClientEventRewriter
+
+_TOO_FAST = {
+    "audio": "Over 16 MB of audio came faster than 2 MB or 600 events a second; it is read no faster.",
+    "messages": "Over 2,000 events came faster than 50 a second; they are read no faster.",
+}
+
+
+class RealtimeSession:
+    """One Realtime client's session; pure, so that a recording of its events replays it exactly.
+
+    `model` is what the client requested in its URL, `initial` a session that its client secret configures.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        principal: Principal,
+        tools: Sequence[ToolSpec],
+        next_id: Callable[[], str],
+        *,
+        model: str = "",
+        initial: Mapping[str, Any] | None = None,
+        limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
+        started_at: float = 0.0,
+        ledger: MediaLedger | None = None,
+    ) -> None:
+        self.session_id = session_id
+        self.principal = principal
+        self.ledger = ledger or MediaLedger(started_at)
+        self.passed_over = IgnoredCounts()
+        """What was ignored, and how often."""
+        self._life = SessionLife(started_at, limits)
+        self._faults = FaultBudget()
+        self._quiet_bytes = 0
+        self._graceful_end = EstimatedGracefulEnd(self.ledger)
+        self._parts = ServerParts(principal.policy.realtime, tools)
+        hidden = HiddenItems()
+        self.deltas = DeltaView(hidden)
+        """How the downlink shows deltas to the client."""
+        self._out = out = Outgoing(next_id)
+        self._input = InputControl[rt.ClientSaid](out.add)
+        self._active = ActiveSession(model, self.deltas)
+        self._tools = ClientTools(self._parts)
+        cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
+        timers, follow_ups = TurnTimers(), FollowUps(out, cancellable)
+        queue = ResponseQueue(out, follow_ups, timers, self.ledger)
+        self.turns = RealtimeTurns(self._active, hidden, timers, follow_ups, queue)
+        self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
+        self._server_events = ServerEventRewriter(self._parts, hidden, queue, self._tools, out, self.passed_over)
+        self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
+
+    @property
+    def phase(self) -> Phase:
+        """Where the session is in its life."""
+        return self._life.phase
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the client has had a session."""
+        return self._life.was_ready
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` is wanted; None when nothing is waited for."""
+        return self._life.deadline(self.turns.timers.deadline, self.turns.queue.stalls_at, self._graceful_end.deadline)
+
+    # -- one event ----------------------------------------------------------------------------------------------------
+
+    def handle(self, event: rt.RealtimeEvent, now: float) -> Sequence[rt.RealtimeCommand]:
+        """Take one event at `now` (seconds of a monotonic clock); returns what is to be done, in order."""
+        if self._life.has_ended:
+            return ()
+        if isinstance(event, rt.ClientSaid | rt.ClientBabbled):
+            self._life.act(now)
+        self._dispatch(event, now)
+        if self._life.is_ready and self._graceful_end.reason is not None:
+            self._end_if_due(self._graceful_end.reason, now)
+        self._input.set_gate("closed" if self._life.has_ended else "open" if self._life.is_ready else "held")
+        return self._out.take()
+
+    def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
+        match event:
+            case rt.UpstreamSaid():
+                self._upstream(event, now)
+            case rt.ClientSaid():
+                self._client(event, now)
+            case rt.ClientBabbled():
+                self.passed_over.count("(events refused)")
+                self._fault(event, now)
+            case ev.ToolReturned():
+                self.turns.tool_returned(event.call_id, event.output, now)
+            case ev.EndAsked():
+                if self.turns.follow_ups.calls.name_of(event.call_id) is not None:
+                    self._graceful_end.request(event.reason, now)
+            case ev.Tick():
+                self._tick(now)
+            case ev.MalformedUpstream():
+                self.passed_over.count("(malformed)")
+            case ev.ClientTooFast():
+                self.passed_over.count("(read more slowly)")
+                self._out.refuse(None, "too_fast", _TOO_FAST[event.what])
+            case ev.ToolProgressed() | ev.UpstreamOpened():
+                pass  # the protocol has no event for progress, and an upstream that is connected speaks first
+            case _:
+                self._end(endings.ending_of(event, self._parts.cut))
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> None:
+        if self._life.has_timed_out(now):
+            self._end(endings.NOT_READY)
+        elif self._life.is_ready:
+            if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
+                self._life.act(now)
+                self._quiet_bytes = self.ledger.input_bytes
+            if (limit := self._life.limit_reached(now)) is not None:
+                self._end(endings.ending_by_limit(limit, self._life.limits))
+            else:
+                self.turns.tick(now)
+
+    # -- the client ---------------------------------------------------------------------------------------------------
+
+    def _client(self, event: rt.ClientSaid, now: float) -> None:
+        event_id = event.body.get("event_id")
+        if not may_be_clients(event_id):
+            self._fault(rt.ClientBabbled(BAD_EVENT_ID, "invalid_value", "event_id"), now)
+        elif event.body.get("type") == rt.CONSENT:
+            if type(event.body.get("granted")) is not bool:
+                self._out.refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
+        elif self._life.is_ready:
+            self._client_request(event.body, now)
+        elif not self._input.hold(event, self.ledger.input_bytes):
+            self._out.refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
+
+    def _client_request(self, body: Mapping[str, Any], now: float) -> None:
+        try:
+            request = self._client_events.rewrite(body)
+        except Denied as denied:
+            self.passed_over.count("(events refused)")
+            self._out.refuse(body.get("event_id"), denied.code, str(denied), denied.param)
+            return
+        if isinstance(request, ResponseRequest):
+            self.turns.queue.add(request, now)
+            return
+        if request["type"] == "conversation.item.truncate":
+            self._graceful_end.playback_stopped()
+        self._out.add(rt.TellUpstream(request))
+        self.turns.client_sent(request)
+
+    def _fault(self, fault: rt.ClientBabbled, now: float) -> None:
+        self._out.refuse(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
+        if self._faults.spend(now):
+            self._end(endings.TOO_MANY_FAULTS)
+
+    # -- the upstream -------------------------------------------------------------------------------------------------
+
+    def _upstream(self, event: rt.UpstreamSaid, now: float) -> None:
+        kind, was_ready = event.body.get("type"), self._life.is_ready
+        if self.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
+            if not self._configuration.hold(event):
+                self.passed_over.count("(before the session was ready)")
+            return
+        shown = self._shown(kind, event.body, now)
+        if shown is event.body:
+            self._out.add(rt.PassDown(event.raw))
+        elif shown is not None:
+            self._out.add(rt.TellClient(shown))
+        if self._life.is_ready and not was_ready:
+            self._release(now)
+
+    def _shown(self, kind: Any, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        """An event as the client sees it, once the rules have taken it in."""
+        if kind == "session.created" and self.phase is Phase.CONNECTING:
+            return self._session_created(body)
+        if kind == "session.updated":
+            self._active.learn(session_of(body))
+            if not self._life.is_ready:
+                self._become_ready()
+                return self._configuration.created(body)
+            self._tools.update_taken()
+        elif kind == "error" and self.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
+            text = "The model's end did not take the server's configuration of the session."
+            self._end(endings.SESSION_REFUSED._replace(message=text))
+            return None
+        elif kind == "input_audio_buffer.speech_started":
+            self._graceful_end.playback_stopped()
+        shown = self._server_events.rewrite(body)
+        self.turns.upstream_sent(body, now)
+        return shown
+
+    def _session_created(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        self._active.learn(session_of(body))
+        try:
+            is_configured = not self._configuration.begin(body)
+        except Denied as denied:
+            self._end(endings.SESSION_REFUSED._replace(message=f"The session of this client secret: {denied}"))
+            return None
+        if is_configured:
+            self._become_ready()
+            return body
+        self._life.configure()
+        self.deltas.are_events = True
+        return None
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def _become_ready(self) -> None:
+        self._life.become_ready()
+        self.deltas.are_events = False
+
+    def _release(self, now: float) -> None:
+        """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
+        for denied in self._configuration.refusals:
+            self._out.refuse(None, denied.code, str(denied), denied.param)
+        for event in self._configuration.held:
+            self._upstream(event, now)
+        if self.ledger.dropped_input_bytes:
+            self.passed_over["(early audio, bytes)"] = self.ledger.dropped_input_bytes
+        for early in self._input.release():
+            if self._life.is_ready:
+                self._client(early, now)
+
+    def _end_if_due(self, reason: str, now: float) -> None:
+        unplayed_ms = self._graceful_end.unplayed_ms(now)
+        if self._graceful_end.is_due(now, is_owed=self.turns.is_owed, unplayed_ms=unplayed_ms):
+            self._end(endings.Ending(1000, reason))
+
+    def _end(self, end: endings.Ending) -> None:
+        self._life.end()
+        self.deltas.are_events = True
+        if end.error is not None:
+            self._out.report(end.error)
+        self._out.add(cmd.CancelTools())
+        if end.close_code is not None:
+            self._out.add(cmd.CloseClient(end.close_code, close_reason(end.reason)))
+        self._out.add(cmd.CloseUpstream())

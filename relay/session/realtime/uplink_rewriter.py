@@ -1,0 +1,151 @@
+"""A Realtime client's events on their way up, as the policy allows them and the upstream needs them.
+
+First the policy's table, then the rules of the table at the end. Where an event would replace the server's
+instructions or tools, they are merged into it. Places behind hidden items are translated, and an event about a hidden
+item is refused as if there were no such item. A `response.create` becomes a `ResponseRequest`, which waits for its
+turn. The counterpart for the other direction is `downlink_rewriter`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.hidden import HiddenItems
+from relay.core.policy_table import Denied, apply
+from relay.core.realtime_events import Obj
+from relay.core.server_parts import ServerParts, function_names
+from relay.session.realtime.client_tools import ClientTools
+from relay.session.realtime.configuration import ActiveSession
+from relay.session.realtime.open_requests import ResponseRequest
+from relay.session.realtime.outgoing import Outgoing
+
+
+@dataclass(slots=True)
+class ClientEventRewriter:
+    """The events of one session's client."""
+
+    _parts: ServerParts
+    _hidden: HiddenItems
+    _tools: ClientTools
+    _active: ActiveSession
+    _out: Outgoing
+
+    def rewrite(self, event: Mapping[str, Any]) -> Obj | ResponseRequest:
+        """The event as it goes to the upstream. Raises Denied."""
+        body = apply(self._without_repetition(event), self._parts.policy)
+        rule = _RULES.get(body["type"])
+        return body if rule is None else rule(self, body)
+
+    def _without_repetition(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The event without a model that is active anyway: SDKs repeat it, by the client's name or the upstream's.
+
+        The policy need not allow a client to choose that name, nor need the upstream take it.
+        """
+        session = event.get("session")
+        if event["type"] != "session.update" or not isinstance(session, Mapping):
+            return event
+        if not self._active.is_active_model(session.get("model")):
+            return event
+        return {**event, "session": {key: value for key, value in session.items() if key != "model"}}
+
+    # -- the rules ----------------------------------------------------------------------------------------------------
+
+    def _session_update(self, body: Obj) -> Obj:
+        session = body.get("session")
+        if isinstance(session, dict):
+            self._check_names(session, "session")
+            body = self._out.with_id(body)
+            self._tools.update(body["event_id"], session)
+            self._parts.merge(session)
+        return body
+
+    def _item_create(self, body: Obj) -> Obj:
+        item = body.get("item")
+        if isinstance(item, Mapping):
+            self._check_item(item, "item")
+            if item.get("type") == "function_call":
+                body["item"] = self._clients_call(item)
+        previous = body.get("previous_item_id")
+        if previous in self._hidden.items:
+            raise _no_item(previous, "previous_item_id", "item_create_invalid_previous_item_id")
+        if previous is not None:
+            body["previous_item_id"] = self._hidden.real_previous(previous)
+        return body
+
+    def _check_item(self, item: Mapping[str, Any], path: str) -> None:
+        kind = item.get("type")
+        if kind in ("function_call", "function_call_output") and item.get("call_id") in self._hidden.servers_calls:
+            raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
+        if item.get("id") in self._hidden.items:
+            raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
+        for name in ("content", "output"):
+            parts = item.get(name)
+            for index, part in enumerate(parts if isinstance(parts, list) else ()):
+                if isinstance(part, Mapping) and part.get("id") in self._hidden.items:
+                    raise _no_item(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
+
+    def _clients_call(self, item: Mapping[str, Any]) -> Obj:
+        """A function call that the client creates is the client's, also by the name of a server tool, and never runs.
+
+        It is recognised by its `call_id` when the upstream sends it back; the relay gives one if the client does not.
+        """
+        call_id = item.get("call_id") or f"call_{self._out.new_shown_id()}"
+        self._hidden.expect_call(call_id)
+        return {**item, "call_id": call_id}
+
+    def _check_names(self, settings: Obj, path: str) -> None:
+        refusals = self._parts.remove_reserved_names(settings, path)
+        if refusals:
+            raise refusals[0]
+
+    def _about_item(self, body: Obj) -> Obj:
+        """Delete, retrieve and truncate: for the client there is no hidden item."""
+        if body.get("item_id") in self._hidden.items:
+            verb = body["type"].rpartition(".")[2]
+            raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
+        return body
+
+    def _response_create(self, body: Obj) -> ResponseRequest:
+        body = self._out.with_id(body)
+        response = body.get("response")
+        names = None
+        if isinstance(response, dict):
+            inputs = response.get("input")
+            for index, item in enumerate(inputs if isinstance(inputs, list) else ()):
+                if isinstance(item, Mapping):
+                    self._check_item(item, f"response.input[{index}]")
+            self._check_names(response, "response")
+            self._tools.remember_names(body["event_id"], response.get("tools"))
+            names = function_names(response["tools"]) if response.get("tools") is not None else None
+            self._merge_response(response)
+        return ResponseRequest(body, body["event_id"], names)
+
+    def _merge_response(self, response: Obj) -> None:
+        # SDKs write null if the session's are meant, which hold the server's share and the client's.
+        for name, is_shared in (("instructions", self._parts.policy.instructions), ("tools", self._parts.tools)):
+            if is_shared and name in response and response[name] is None:
+                del response[name]
+        if response.get("conversation") != "none":
+            self._parts.merge(response)
+            return
+        # Outside the conversation a server tool's output has no place: no such tool is offered.
+        if "instructions" in response:
+            response["instructions"] = self._parts.policy.instructions_with(response["instructions"])
+        if self._parts.tools and response.get("tools") is None:
+            response["tools"] = self._tools.tools
+
+
+def _no_item(item_id: Any, param: str, code: str) -> Denied:
+    return Denied(f"Item with item_id '{str(item_id)[:80]}' not found.", param, code)
+
+
+_R = ClientEventRewriter
+_RULES: dict[str, Callable[[ClientEventRewriter, Obj], Obj | ResponseRequest]] = {
+    "session.update": _R._session_update,
+    "conversation.item.create": _R._item_create,
+    "conversation.item.delete": _R._about_item,
+    "conversation.item.retrieve": _R._about_item,
+    "conversation.item.truncate": _R._about_item,
+    "response.create": _R._response_create,
+}
+"""The events that change or are checked after the policy's table."""

@@ -1,0 +1,86 @@
+"""A Realtime client's tools beside the server's, also when the upstream refuses them."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.realtime_stage import CLOCK, DICE, LAMP, call_events, call_item, created, done, stage
+
+
+def test_a_clients_tool_wins_over_the_servers_of_the_same_name_unless_that_is_protected() -> None:
+    at = stage(CLOCK, DICE)
+    at.client(type="session.update", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
+    tools = at.take_sent()[0]["session"]["tools"]
+    assert [(tool["name"], tool["description"]) for tool in tools] == [("clock", "Switches."), ("dice", "Rolls dice.")]
+    call, roll = call_item("c1", "clock"), call_item("c2", "dice")
+    at.upstream(created("r1"), *call_events("r1", call), *call_events("r1", roll, 1), done("r1", call, roll))
+    assert [run.name for run in at.ran] == ["dice"]
+    assert at.take_told()[-1]["response"]["output"] == [call]
+
+
+def test_tools_that_the_upstream_refuses_shadow_nothing() -> None:
+    at = stage(CLOCK)
+    at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
+    at.upstream(type="error", error={"code": "invalid_value", "event_id": "u", "message": "no"})
+    call = call_item("c1", "clock")
+    at.upstream(created("r1"), done("r1", call))
+    assert [run.name for run in at.ran] == ["clock"]
+
+
+def test_a_tool_of_one_response_is_the_clients_in_whatever_order_its_call_is_told() -> None:
+    at = stage(CLOCK)
+    at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
+    call = call_item("c1", "clock")
+    output, item, *others = call_events("r1", call)
+    at.upstream(created("r1"), item, output, *others, done("r1", call))
+    assert at.ran == []
+    assert len(at.take_told()) == 8
+
+
+@pytest.mark.parametrize("refused", ["u1", "u3"])
+def test_an_update_that_the_upstream_refuses_takes_nothing_from_those_around_it(refused: str) -> None:
+    at = stage(CLOCK)
+    tools: dict[str, Any] = {"u1": [LAMP], "u2": [LAMP | {"name": "clock"}], "u3": None}
+    for event_id in ("u1", "u2", "u3") if refused == "u3" else ("u1", "u2"):
+        at.client(type="session.update", event_id=event_id, session={"type": "realtime", "tools": tools[event_id]})
+    for event_id in tools:
+        if event_id != refused:
+            at.upstream(type="session.updated", session={})
+            continue
+        at.upstream(type="error", error={"code": "invalid_value", "event_id": event_id, "message": "no"})
+    call = call_item("c1", "clock")
+    at.upstream(created("r1"), *call_events("r1", call), done("r1", call))
+    assert at.ran == []
+    assert at.take_told()[-1]["response"]["output"] == [call]
+
+
+def test_a_tool_of_one_response_shadows_there_alone() -> None:
+    at = stage(CLOCK)
+    at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
+    call = call_item("c1", "clock")
+    at.upstream(created("r1"), *call_events("r1", call), done("r1", call))
+    assert at.ran == []
+    assert len(at.take_told()) == 8
+    at.upstream(created("r2"), done("r2", call_item("c2", "clock")))
+    assert [run.call_id for run in at.ran] == ["c2"]
+
+
+@pytest.mark.parametrize("event_id", ["x", None])
+@pytest.mark.parametrize(("kind", "part"), [("session.update", "session"), ("response.create", "response")])
+def test_an_error_about_a_clients_tools_says_their_names_whether_or_not_a_hidden_tool_has_them(
+    kind: str, part: str, event_id: str | None
+) -> None:
+    told = []
+    for name in ("clock", "crook"):
+        at = stage(CLOCK)
+        at.client({"type": kind, "event_id": event_id, part: {"tools": [LAMP | {"name": name}] * 2}})
+        message = f"Tool names must be unique: '{name}' is there twice."
+        error = {
+            "code": "invalid_value",
+            "message": message,
+            "param": f"{part}.tools",
+            "event_id": at.sent[0]["event_id"],
+        }
+        at.upstream(type="error", error=error)
+        told.append(at.told[-1]["error"]["message"].replace(name, "<name>"))
+    assert told[0] == told[1]

@@ -1,0 +1,62 @@
+"""How a Realtime session ends, by each event that ends it."""
+
+from typing import Any
+
+import pytest
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from tests.support.realtime_stage import CREATE, stage
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "errors"),
+    [
+        (1000, 1000, 0),
+        (1001, 1001, 0),
+        (1008, 1008, 0),
+        (3000, 3000, 0),
+        (1006, 1011, 1),
+        (1005, 1011, 1),
+        (1002, 1011, 1),
+    ],
+)
+def test_the_upstreams_close_is_mapped(code: int, told: int, errors: int) -> None:
+    at = stage()
+    at.feed(ev.UpstreamClosed(code, "because sk-secret-key-12345 " + "ü" * 200))
+    [close] = [end for end in at.ends if isinstance(end, cmd.CloseClient)]
+    assert close.code == told
+    assert len(close.reason.encode()) <= 123
+    assert "sk-secret" not in close.reason
+    assert len(at.take_told()) == errors
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (ev.Draining(), 1001),
+        (ev.KeyRevoked(), 1008),
+        (ev.Crashed("x"), 1011),
+        (ev.UpstreamRefused(401, "no", False), 1011),
+        (ev.ClientStuck(9), 4003),
+    ],
+)
+def test_other_ends(event: Any, code: int) -> None:
+    at = stage()
+    at.feed(event)
+    assert [end.code for end in at.ends if isinstance(end, cmd.CloseClient)] == [code]
+    assert isinstance(at.ends[-1], cmd.CloseUpstream)
+    at.client(CREATE)
+    assert at.take_sent() == []
+    assert at.session.deadline is None
+
+
+def test_a_revoked_key_is_told_before_the_close() -> None:
+    at = stage()
+    at.feed(ev.KeyRevoked())
+    [told] = at.take_told()
+    assert (told["type"], told["error"]["code"], told["error"]["type"]) == (
+        "error",
+        "key_revoked",
+        "invalid_request_error",
+    )

@@ -1,0 +1,119 @@
+"""A session with a Realtime client: each event has its rule, the others pass, and faults are answered."""
+
+from typing import Any, get_args
+
+import pytest
+
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.policy import DEFAULT_ALLOW, RealtimePolicy
+from relay.core.realtime_events import ClientBabbled, ClientSaid, RealtimeEvent, UpstreamSaid
+from relay.session.common.life import Phase
+from relay.session.realtime.endings import EndingEvent
+from tests.support.realtime_stage import CLOCK, CREATE, LAMP, RealtimeStage, stage
+
+
+def test_without_tools_or_policy_the_relay_says_nothing_of_its_own() -> None:
+    at = RealtimeStage()
+    at.upstream(type="session.created", session={"type": "realtime", "instructions": "x", "tools": []})
+    assert at.take_sent() == []
+    assert at.raw == [b'{"type": "session.created", "session": {"type": "realtime", "instructions": "x", "tools": []}}']
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "rate_limits.updated", "rate_limits": []},
+        {"type": "something.nobody.has.seen", "deep": {"er": [1, None, 2.5]}},
+        {"type": "response.mcp_call.completed", "item_id": "item_m", "output_index": 0},
+        {"type": "error", "error": {"type": "server_error", "message": "m", "event_id": "theirs"}},
+        {"type": 7},
+    ],
+)
+def test_what_no_rule_touches_goes_down_byte_for_byte(event: dict[str, Any]) -> None:
+    at = stage(CLOCK).upstream(event)
+    assert at.take_told() == [event]
+    assert len(at.raw) == 1
+
+
+def test_events_that_nobody_has_seen_go_up_as_well_and_all_in_order() -> None:
+    at = stage()
+    events = [
+        {"type": "output_audio_buffer.clear"},
+        {"type": "brand.new", "event_id": "n", "x": [{}]},
+        {"type": "input_audio_buffer.commit", "event_id": "k"},
+    ]
+    assert at.client(*events).take_sent() == events
+
+
+@pytest.mark.parametrize("event_id", ["relay_1", 7, "x" * 513])
+def test_ids_that_could_be_ours_are_refused(event_id: Any) -> None:
+    at = stage().client(type="response.create", event_id=event_id)
+    assert at.take_sent() == []
+    assert at.take_told()[0]["error"]["param"] == "event_id"
+
+
+def test_faults_are_told_and_ten_in_a_minute_end_the_session() -> None:
+    at = stage()
+    for _ in range(9):
+        at.feed(ClientBabbled("not JSON", "invalid_json"))
+    assert at.ends == []
+    at.now = 59.0
+    at.feed(ClientBabbled("not JSON", "invalid_json"))
+    assert at.told_types() == ["error"] * 10
+    assert cmd.CloseClient(1008, "10 faults in a minute") in at.ends
+
+
+def test_faults_that_are_far_apart_do_not() -> None:
+    at = stage()
+    for number in range(30):
+        at.now = number * 7.0
+        at.feed(ClientBabbled("not JSON", "invalid_json"))
+    assert at.ends == []
+
+
+def test_a_denied_event_is_answered_with_its_id_and_the_session_goes_on() -> None:
+    at = stage(policy=RealtimePolicy(allow=DEFAULT_ALLOW - {"client_tools"}))
+    at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP]})
+    [error] = at.take_told()
+    assert error["error"]["event_id"] == "u"
+    assert error["error"]["param"] == "session.tools[0]"
+    assert at.client(CREATE).sent_types() == ["response.create"]
+
+
+# -- every event ------------------------------------------------------------------------------------------------------
+
+EVENTS: list[RealtimeEvent] = [
+    ClientSaid({"type": "response.create"}),
+    ClientBabbled("not JSON", "invalid_json"),
+    UpstreamSaid(b'{"type": "rate_limits.updated"}', {"type": "rate_limits.updated"}),
+    ev.ClientClosed(1000),
+    ev.ClientStuck(9),
+    ev.ClientTooFast("audio"),
+    ev.MessageStalled(),
+    ev.UpstreamOpened(),
+    ev.UpstreamRefused(401, "no", False),
+    ev.UpstreamClosed(1000),
+    ev.UpstreamStuck(9),
+    ev.MalformedUpstream("not JSON"),
+    ev.ToolReturned("call_1", "done", "{}", 1),
+    ev.ToolProgressed("call_1", "half", 1),
+    ev.EndAsked("call_1", "bye"),
+    ev.Tick(),
+    ev.Draining(),
+    ev.KeyRevoked(),
+    ev.Crashed("here"),
+]
+
+
+def test_the_list_of_events_is_complete() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(RealtimeEvent))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_each_event_ends_the_session_or_leaves_it_ready(event: RealtimeEvent) -> None:
+    at = stage()
+    at.feed(event)
+    ends = type(event) in get_args(EndingEvent)
+    assert at.session.phase is (Phase.ENDED if ends else Phase.READY)
+    assert (cmd.CloseUpstream() in at.ends) is ends
