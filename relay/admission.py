@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from relay.config import Settings
-from relay.core.quota import Rate, TokenBuckets, address_key, is_loopback, take_all
 from relay.descriptors import Descriptors
 from relay.errors import Full, TooOften
+from relay.loopback import is_loopback_host
+from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit, address_key, take_all_or_none
 
 DEFAULT_SESSIONS_PER_ADDRESS = 50
 DEFAULT_HANDSHAKES_PER_MINUTE = 120
@@ -54,9 +55,9 @@ class Admission:
         self._settings = settings
         per_minute = settings.max_handshakes_per_minute
         self._rate = per_minute if per_minute is not None else DEFAULT_HANDSHAKES_PER_MINUTE
-        self._from_one = TokenBuckets(Rate(self._rate, max(self._rate, 1)))
+        self._from_one = KeyedRateLimiter(RateLimit(self._rate, max(self._rate, 1)))
         in_all = HANDSHAKES_PER_SECOND * 60
-        self._in_all = TokenBuckets(Rate(in_all, max(settings.max_sessions, in_all // 60)))
+        self._in_all = KeyedRateLimiter(RateLimit(in_all, max(settings.max_sessions, in_all // 60)))
         self._sessions: Counter[str] = Counter()
         self._descriptors = Descriptors(None)
         self._requests: Counter[str] = Counter()
@@ -77,9 +78,9 @@ class Admission:
         """
         now = asyncio.get_running_loop().time()
         wanted = [(self._in_all, _ALL)]
-        if self._settings.max_handshakes_per_minute is not None or not is_loopback(address):
+        if self._settings.max_handshakes_per_minute is not None or not is_loopback_host(address):
             wanted.append((self._from_one, address_key(address)))
-        wait_s = take_all(wanted, now)
+        wait_s = take_all_or_none(wanted, now)
         if wait_s:
             raise TooOften(
                 f"Too many connections are being opened (RELAY_MAX_HANDSHAKES_PER_MINUTE); wait {math.ceil(wait_s)} s.",
@@ -116,7 +117,7 @@ class Admission:
         """Hold a place for as long as a session lasts. Raises Full when there is none."""
         group = address_key(address)
         most_from_one = self._settings.max_sessions_per_address
-        if most_from_one is None and not is_loopback(address):
+        if most_from_one is None and not is_loopback_host(address):
             most_from_one = DEFAULT_SESSIONS_PER_ADDRESS
         if most_from_one and self._sessions[group] >= most_from_one:
             raise Full(

@@ -5,23 +5,21 @@ An empty value is unset. Names that other systems gave to the same thing are acc
 
 import os
 import re
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
+from relay.access_settings import AccessSettings, tidy
+from relay.conversation_settings import ConversationSettings
 from relay.core.redact import redact
-from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
-from relay.session.common.limits import SessionLimits
 from relay.upstreams.azure import AzureResource, azure_endpoint
 from relay.upstreams.endpoint import UpstreamEndpoint, is_url, names_model, realtime_url
 from relay.upstreams.registry import AZURE_PREVIEW, UPSTREAM_DIALECTS, dialect_of
@@ -36,20 +34,13 @@ RETIRING_MODELS = re.compile(
 
 _SHOWN = {"missing": "is missing", "extra_forbidden": "is not known"}
 
-CommaList = Annotated[tuple[str, ...], NoDecode]
 
-
-class Settings(BaseSettings):
+class Settings(AccessSettings, ConversationSettings):
     """All settings of the relay; `Settings.load()` reads them from the environment and `.env`."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", populate_by_name=True
     )
-
-    host: str = Field("127.0.0.1", alias="HOST")
-    port: int = Field(8080, alias="PORT", ge=0, le=65535)
-    tls_cert: Path | None = Field(None, alias="TLS_CERT")
-    tls_key: Path | None = Field(None, alias="TLS_KEY")
 
     upstream: str = Field("auto", alias="RELAY_UPSTREAM")
     upstream_key: SecretStr | None = Field(None, alias="RELAY_UPSTREAM_KEY")
@@ -57,11 +48,6 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY")
     openai_base_url: str = Field("https://api.openai.com/v1", alias="OPENAI_BASE_URL")
     model: str = Field("gpt-realtime", alias="OPENAI_REALTIME_MODEL")
-    voice: str = Field("marin", alias="OPENAI_REALTIME_VOICE")
-    instructions: str = Field("You are a helpful assistant.", alias="OPENAI_REALTIME_INSTRUCTIONS")
-    language: str | None = Field(None, alias="OPENAI_REALTIME_LANGUAGE")
-    voice_accent: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_ACCENT")
-    voice_tone: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_TONE")
 
     azure_api_key: SecretStr | None = Field(None, alias="AZURE_OPENAI_API_KEY")
     azure_token: str | Callable[[], Any] | None = Field(None, alias="RELAY_AZURE_TOKEN")
@@ -70,14 +56,6 @@ class Settings(BaseSettings):
     azure_deployment: str | None = Field(None, alias="AZURE_OPENAI_DEPLOYMENT")
     azure_api_version: str | None = Field(None, alias="AZURE_OPENAI_API_VERSION")
     azure_prefix: str = Field(AZURE_PREFIX, alias="RELAY_AZURE_PREFIX")
-
-    turn: Literal["server_vad", "semantic_vad", "manual"] = Field("server_vad", alias="RELAY_TURN")
-    vad_threshold: float | None = Field(None, alias="RELAY_VAD_THRESHOLD", ge=0, le=1)
-    vad_prefix_padding_ms: int | None = Field(None, alias="RELAY_VAD_PREFIX_PADDING_MS", ge=0, le=10_000)
-    vad_silence_ms: int | None = Field(None, alias="RELAY_VAD_SILENCE_MS", ge=0, le=10_000)
-    vad_eagerness: Literal["low", "medium", "high", "auto"] | None = Field(None, alias="RELAY_VAD_EAGERNESS")
-    transcription_model: str = Field("gpt-transcribe", alias="RELAY_TRANSCRIPTION_MODEL")
-    noise_reduction: Literal["near_field", "far_field", "off"] = Field("off", alias="RELAY_NOISE_REDUCTION")
 
     tools: str = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
     navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
@@ -92,28 +70,11 @@ class Settings(BaseSettings):
     max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
     max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
     max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)
-    max_duration_s: float = Field(14_400, alias="RELAY_MAX_DURATION_S", ge=0)
-    max_idle_s: float = Field(1800, alias="RELAY_MAX_IDLE_S", ge=0)
     max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
     ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
     pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
-    proxies: CommaList = Field((), alias="RELAY_PROXIES")
     mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
     speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
-
-    voice_mode: Literal["streaming", "final"] = Field("streaming", alias="RELAY_VOICE_MODE")
-    voice_fallback: Literal["model", "off"] = Field("model", alias="RELAY_VOICE_FALLBACK")
-
-    api_keys: CommaList = Field((), alias="RELAY_API_KEYS", repr=False)
-    admin_keys: CommaList = Field((), alias="RELAY_ADMIN_KEYS", repr=False)
-    ticket_keys: CommaList = Field((), alias="RELAY_TICKET_KEYS", repr=False)
-    policies: Path | None = Field(None, alias="RELAY_POLICIES")
-    minted_max_mb: float = Field(16, alias="RELAY_MINTED_MAX_MB", gt=0)
-    allowed_origins: CommaList = Field((), validation_alias=AliasChoices("RELAY_ALLOWED_ORIGINS", "NAVAI_CORS_ORIGIN"))
-    hosts: CommaList = Field((), alias="RELAY_HOSTS")
-    local: Literal["on", "off"] = Field("on", alias="RELAY_LOCAL")
-    open_access: bool = Field(False, alias="RELAY_OPEN")
-    browser_access: Literal["credential", "origin"] = Field("credential", alias="RELAY_BROWSER_ACCESS")
 
     state_dir: Path = Field(Path("~/.local/state/relay"), alias="RELAY_STATE_DIR")
 
@@ -160,53 +121,10 @@ class Settings(BaseSettings):
         }
         return self._environment | {key: value or "" for key, value in own.items()}
 
-    @field_validator("api_keys", "admin_keys", "ticket_keys", "allowed_origins", "proxies", "hosts", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            if origin not in ("*", "null", "file://") and not is_origin(origin):
-                raise ValueError(
-                    f"{origin!r} is no origin; write it like https://app.example.com or capacitor://localhost, without "
-                    "a path; file:// and null are origins as well"
-                )
-        return tuple(normal_origin(origin) for origin in value)
-
-    @field_validator("proxies")
-    @classmethod
-    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for proxy in value:
-            try:
-                ip_network(proxy)
-            except ValueError:
-                raise ValueError(f"{proxy!r} is no address and no network; write it like 10.0.0.0/8") from None
-        return value
-
-    @field_validator("hosts")
-    @classmethod
-    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
-            if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host):
-                raise ValueError(f"{host!r} is no name of a host; write it like voice.example.com, without a port")
-        return tuple(host.lower() for host in value)
-
     @field_validator("state_dir")
     @classmethod
     def _at_home(cls, value: Path) -> Path:
         return value.expanduser()
-
-    @field_validator("api_keys", "admin_keys", "ticket_keys")
-    @classmethod
-    def _check_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if any(len(key) < 16 for key in value):
-            raise ValueError("a key must have at least 16 characters; make one with: openssl rand -hex 24")
-        return value
 
     @field_validator("tools", mode="before")
     @classmethod
@@ -221,22 +139,14 @@ class Settings(BaseSettings):
     @field_validator(
         "upstream",
         "upstream_dialect",
-        "turn",
         "log_level",
         "log_format",
-        "noise_reduction",
-        "browser_access",
-        "local",
         "record",
-        "voice_mode",
-        "voice_fallback",
         mode="before",
     )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return value.strip() if "://" in value else value.strip().lower()
+        return tidy(value)
 
     @field_validator("upstream")
     @classmethod
@@ -250,15 +160,6 @@ class Settings(BaseSettings):
     def _check_upstream_dialect(cls, value: str) -> str:
         if value not in (known := ("auto", *UPSTREAM_DIALECTS)):
             raise ValueError(f"{value!r:.80} is none of {', '.join(known)}")
-        return value
-
-    @field_validator("voice")
-    @classmethod
-    def _check_voice(cls, value: str) -> str:
-        if value.startswith(EXTERNAL_VOICE):
-            raise ValueError(
-                "names the model's own voice; for another one set NAVAI_TTS_PROVIDER=elevenlabs and ELEVENLABS_VOICE_ID"
-            )
         return value
 
     @field_validator("azure_endpoint")
@@ -296,18 +197,7 @@ class Settings(BaseSettings):
             problems.append("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
         if self.pong_timeout_s > self.ping_interval_s:
             problems.append("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
-        if (self.tls_cert is None) != (self.tls_key is None):
-            problems.append("TLS needs both TLS_CERT and TLS_KEY; scripts/dev-cert makes a pair for this machine")
-        if set(self.ticket_keys) & {*self.api_keys, *self.admin_keys}:
-            problems.append(
-                "RELAY_TICKET_KEYS has a key that is one of RELAY_API_KEYS or RELAY_ADMIN_KEYS: whoever holds it could "
-                "sign client secrets of every policy, and an admin's login. Make another one with: openssl rand -hex 24"
-            )
-        if not self.is_loopback and not self.api_keys and not self.open_access:
-            problems.append(
-                f"HOST={self.host} can be reached from other machines. Set RELAY_API_KEYS (keys that clients must "
-                "send), or RELAY_OPEN=1 to let everybody in who can reach it"
-            )
+        problems += self.access_problems()
         if problems:
             raise ValueError("\n  ".join(problems))
         return self
@@ -342,33 +232,6 @@ class Settings(BaseSettings):
             return None
         return AzureResource(azure_endpoint(self.azure_endpoint), self.azure_deployment, self.azure_api_version)
 
-    @property
-    def trusts_local(self) -> bool:
-        """Whether programs of this machine and of the relay's own user may need no key."""
-        return self.local == "on"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach the listener."""
-        return is_loopback_host(self.host)
-
-    def tls_context(self) -> ssl.SSLContext | None:
-        """The listener's TLS, if it has any. Raises ConfigError for files that are no certificate and key."""
-        if self.tls_cert is None or self.tls_key is None:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            what = (
-                error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else error.reason
-            )
-            raise ConfigError(
-                f"TLS_CERT={self.tls_cert}, TLS_KEY={self.tls_key}: {what or 'no certificate and key'}"
-            ) from error
-        context.set_alpn_protocols(["http/1.1"])
-        return context
-
     def resolve_upstream(self) -> UpstreamEndpoint:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         endpoint = self._endpoint()
@@ -386,35 +249,6 @@ class Settings(BaseSettings):
             return UpstreamEndpoint("azure", azure.websocket_url, self.azure_api_key, fixes_model=True)
         return UpstreamEndpoint("local", None, None)
 
-    @property
-    def fallback_voice(self) -> str | None:
-        """The model's voice that speaks after an external one has failed; None if that is not wanted."""
-        return self.voice if self.voice_fallback == "model" else None
-
-    def session_limits(self) -> SessionLimits:
-        """How long sessions may last and be quiet; 0 is for ever."""
-        return SessionLimits(self.max_duration_s or None, self.max_idle_s or None)
-
-    def session_config(self) -> SessionConfig:
-        """What every session asks of the upstream, before its client has said a word; without tools."""
-        model = self.transcription_model
-        return SessionConfig(
-            voice=self.voice,
-            instructions=self.instructions,
-            language=self.language,
-            voice_accent=self.voice_accent,
-            voice_tone=self.voice_tone,
-            turn=TurnDetection(
-                kind=self.turn,
-                threshold=self.vad_threshold,
-                prefix_padding_ms=self.vad_prefix_padding_ms,
-                silence_duration_ms=self.vad_silence_ms,
-                eagerness=self.vad_eagerness,
-            ),
-            transcription_model=None if model.lower() == "off" else model,
-            noise_reduction=None if self.noise_reduction == "off" else self.noise_reduction,
-        )
-
     def warnings(self) -> list[str]:
         """What the start should say although nothing is wrong."""
         found = []
@@ -429,33 +263,7 @@ class Settings(BaseSettings):
             found.append(
                 "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
             )
-        if self.open_access:
-            found.append(
-                f"RELAY_OPEN is set: everybody who can reach {self.host}, also through a reverse proxy, can use this "
-                "relay and its key"
-            )
-        if self.is_loopback and not self.trusts_local and not self.api_keys and not self.open_access:
-            found.append("RELAY_LOCAL=off without RELAY_API_KEYS: there is no key to this relay for anybody but admins")
-        if not self.is_loopback and self.tls_cert is None:
-            found.append(
-                f"HOST={self.host} without TLS_CERT and TLS_KEY: keys and audio cross the network in clear text "
-                "unless a reverse proxy adds TLS, and admins cannot sign in from other machines"
-            )
-        return found + self._origin_warnings()
-
-    def _origin_warnings(self) -> list[str]:
-        name = "RELAY_ALLOWED_ORIGINS"
-        found = []
-        for origin in self.allowed_origins:
-            if origin == "*":
-                found.append(f"{name}=*: every page that a visitor opens, anywhere, counts as allowed")
-            elif origin == "null":
-                found.append(f"{name} has null: any page can send that, from a sandboxed frame")
-            elif origin == "file://":
-                found.append(f"{name} has file://: every file that a user opens in a browser or app view is allowed")
-            elif not origin.startswith(("http://", "https://")):
-                found.append(f"{name} has {origin}: every app that uses this scheme and name is allowed")
-        return found
+        return found + self.access_warnings()
 
     def _azure_warnings(self) -> list[str]:
         found = []
@@ -490,19 +298,6 @@ def process_environment() -> dict[str, str]:
 
 def _unreadable(error: OSError | UnicodeDecodeError) -> ConfigError:
     return ConfigError(f".env cannot be read: {error}")
-
-
-def is_origin(text: str) -> bool:
-    """Whether `text` is `scheme://host[:port]`, of any scheme."""
-    found = re.fullmatch(r"([a-zA-Z][a-zA-Z0-9+.-]*)://[^/\s?#@]+", text)
-    return found is not None and is_url(text, (found[1].lower(),))
-
-
-def normal_origin(origin: str) -> str:
-    """An origin as browsers send it: lower case, without the scheme's own port. Raises ValueError for a bad port."""
-    parts = urlsplit(origin.lower())
-    own_port = {"http": 80, "https": 443}.get(parts.scheme)
-    return origin.lower().removesuffix(f":{own_port}") if parts.port == own_port else origin.lower()
 
 
 def _report(error: ValidationError) -> str:

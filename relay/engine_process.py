@@ -23,8 +23,7 @@ class EngineProcess:
     `url` is where it listens, None while it is not up; `failure` is why the last start failed.
     """
 
-    def __init__(self, command: tuple[str, ...] | None = None) -> None:
-        self._command = command or python_command("relay.local_engine")
+    def __init__(self) -> None:
         self.url: str | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -57,12 +56,7 @@ class EngineProcess:
     async def _spawn(self) -> None:
         # The engine ends when its standard input does: also when we are killed and cannot say goodbye.
         self._process = process = await asyncio.create_subprocess_exec(
-            *self._command,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--exit-with-stdin",
+            *python_command("relay.local_engine", "--host", "127.0.0.1", "--port", "0", "--exit-with-stdin"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=python_environment(os.environ),

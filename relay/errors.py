@@ -1,15 +1,15 @@
-"""The errors of Relay, drawn as a tree; each class carries the HTTP status and the close code that a client would see.
+"""The errors of Relay, drawn as a tree; each class carries the HTTP status that a client would see.
 
 RelayError
 ├── ConfigError            the settings are wrong: nothing starts
-├── AccessDenied           who asks may not (401, 403; close 1008)
-├── BadRequest             what was asked makes no sense (400; close 1008)
+├── AccessDenied           who asks may not (401, 403)
+├── BadRequest             what was asked makes no sense (400)
 │   └── ApiError           the same in OpenAI's words: status and code are chosen one by one
-├── TooBig                 a message or body over its bound (413; close 1009)
+├── TooBig                 a message or body over its bound (413)
 ├── RequestTooSlow         a request did not arrive in time (408)
-├── Full                   over a limit for now (503; close 1013)
+├── Full                   over a limit for now (503)
 │   └── TooOften           over a quota (429 with Retry-After)
-├── UpstreamError          the model's end refused or broke (502; close 1011)
+├── UpstreamError          the model's end refused or broke (502)
 │   └── UpstreamTimeout    it did not answer in time (504)
 ├── NotConfigured          what this needs is not in the settings (503)
 └── ToolError              a tool could not be described, loaded or run
@@ -22,7 +22,6 @@ class RelayError(Exception):
     """Base of all errors that Relay raises on purpose; `str(error)` is a sentence a user may read."""
 
     http_status: ClassVar[int] = 500
-    close_code: ClassVar[int] = 1011
 
 
 class ConfigError(RelayError):
@@ -36,7 +35,6 @@ class AccessDenied(RelayError):
     """
 
     http_status = 403
-    close_code = 1008
 
     def __init__(self, message: str, status: int = 403, field: str | None = None) -> None:
         super().__init__(message)
@@ -48,7 +46,6 @@ class BadRequest(RelayError):
     """The request is malformed; `field` names the part that is wrong, where one is."""
 
     http_status = 400
-    close_code = 1008
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -68,21 +65,18 @@ class TooBig(RelayError):
     """A message or a body is over its bound."""
 
     http_status = 413
-    close_code = 1009
 
 
 class RequestTooSlow(RelayError):
     """The head or the body of a request did not arrive in time."""
 
     http_status = 408
-    close_code = 1008
 
 
 class Full(RelayError):
     """A limit is reached for now; trying again later helps."""
 
     http_status = 503
-    close_code = 1013
 
 
 class TooOften(Full):
@@ -103,7 +97,6 @@ class UpstreamError(RelayError):
     """
 
     http_status = 502
-    close_code = 1011
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ those of proxies. So one key cannot use up what another one may buy, though both
 import math
 from typing import Literal
 
-from relay.core.quota import Rate, TokenBuckets, address_key
 from relay.errors import TooOften
+from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit, address_key
 
 DEFAULT_MINTS_PER_MINUTE = 30
 DEFAULT_SPEECH_PER_MINUTE = 120
@@ -46,5 +46,5 @@ class Spending:
             )
 
 
-def _buckets(per_minute: int) -> TokenBuckets:
-    return TokenBuckets(Rate(per_minute, burst=max(per_minute, 1)))
+def _buckets(per_minute: int) -> KeyedRateLimiter:
+    return KeyedRateLimiter(RateLimit(per_minute, burst=max(per_minute, 1)))

@@ -32,11 +32,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from relay.faults import FaultSpec, FaultyLine, Misbehaviour, door_of, parse_faults
+from relay.json_types import JsonObject
 
 EXPECT_TIMEOUT_S = 10.0
 MAX_KEPT_EVENTS = 10_000
-
-Obj = dict[str, Any]
 
 
 class FakeClock:
@@ -76,8 +75,8 @@ class ScriptedSession:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.connection = connection
-        self._line = FaultyLine(Misbehaviour(faults), _Wire(connection), sleep)
-        self.seen: list[Obj] = []
+        self._line = FaultyLine(Misbehaviour(faults), self._send, self.close, connection.transport.abort, sleep)
+        self.seen: list[JsonObject] = []
         self.audio = bytearray()
         self.closed = asyncio.Event()
         self._taken = 0
@@ -90,7 +89,7 @@ class ScriptedSession:
         request = self.connection.request
         return dict(request.headers.raw_items()) if request else {}
 
-    async def emit(self, *events: Obj) -> None:
+    async def emit(self, *events: JsonObject) -> None:
         """Send events; an `event_id` is added where there is none."""
         for event in events:
             await self._line.send({"event_id": f"event_{next(self._numbers)}"} | event)
@@ -103,7 +102,7 @@ class ScriptedSession:
         """Send a message as it is, however wrong."""
         await self.connection.send(text)
 
-    async def expect(self, kind: str, timeout_s: float = EXPECT_TIMEOUT_S) -> Obj:
+    async def expect(self, kind: str, timeout_s: float = EXPECT_TIMEOUT_S) -> JsonObject:
         """The next event of that type; those of other types before it stay in `seen`, and are not waited for again."""
         async with asyncio.timeout(timeout_s), self._news:
             while True:
@@ -126,7 +125,7 @@ class ScriptedSession:
         """The types of all events so far, in order; audio is not among them."""
         return [str(event.get("type")) for event in self.seen]
 
-    async def configure(self, **session: Any) -> Obj:
+    async def configure(self, **session: Any) -> JsonObject:
         """Introduce the session, take its configuration and confirm it. Returns the `session.update`."""
         await self.emit({"type": "session.created", "session": {"type": "realtime", "model": "scripted"} | session})
         update = await self.expect("session.update")
@@ -140,7 +139,7 @@ class ScriptedSession:
         *,
         response_id: str = "resp_1",
         item_id: str = "item_1",
-        metadata: Obj | None = None,
+        metadata: JsonObject | None = None,
         finish: bool = True,
     ) -> None:
         """Answer with words and `ms` of a quiet ramp, in the order of the real one; `finish` ends the response."""
@@ -163,7 +162,9 @@ class ScriptedSession:
             )
             await self.done(response_id, [item | {"status": "completed"}], metadata=metadata)
 
-    async def call(self, *calls: tuple[str, str, Obj], response_id: str = "resp_1", status: str = "completed") -> None:
+    async def call(
+        self, *calls: tuple[str, str, JsonObject], response_id: str = "resp_1", status: str = "completed"
+    ) -> None:
         """Respond with function calls: (call_id, name, arguments)."""
         output = [
             {
@@ -180,7 +181,12 @@ class ScriptedSession:
         await self.done(response_id, output, status=status)
 
     async def done(
-        self, response_id: str, output: list[Obj], *, status: str = "completed", metadata: Obj | None = None
+        self,
+        response_id: str,
+        output: list[JsonObject],
+        *,
+        status: str = "completed",
+        metadata: JsonObject | None = None,
     ) -> None:
         """End a response."""
         usage = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
@@ -191,11 +197,15 @@ class ScriptedSession:
         """Hang up."""
         await self.connection.close(code, reason)
 
+    async def _send(self, text: str) -> None:
+        with contextlib.suppress(ConnectionClosed):  # a relay that has gone is no trouble
+            await self.connection.send(text)
+
     async def read(self) -> None:
         """Take what the relay sends until it hangs up."""
         try:
             async for message in self.connection:
-                event: Obj = orjson.loads(message)
+                event: JsonObject = orjson.loads(message)
                 async with self._news:
                     if event.get("type") == "input_audio_buffer.append":
                         self.audio += base64.b64decode(event["audio"])
@@ -209,26 +219,6 @@ class ScriptedSession:
             async with self._news:
                 self.closed.set()
                 self._news.notify_all()
-
-
-class _Wire:
-    """A connection as faults see it; one that has gone is no trouble."""
-
-    def __init__(self, connection: ServerConnection) -> None:
-        self._connection = connection
-
-    async def send(self, text: str) -> None:
-        """Send a text message."""
-        with contextlib.suppress(ConnectionClosed):
-            await self._connection.send(text)
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close with a close frame."""
-        await self._connection.close(code, reason)
-
-    def abort(self) -> None:
-        """Break the connection."""
-        self._connection.transport.abort()
 
 
 class ScriptedUpstream:

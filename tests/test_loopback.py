@@ -13,6 +13,8 @@ from relay.loopback import is_loopback_host
         ("127.0.0.1", True),
         ("127.8.0.1", True),
         ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:192.168.1.5", False),
         ("app.localhost", False),
         ("localhost.example.com", False),
         ("192.168.1.5", False),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from relay.core.quota import address_key
 from relay.errors import TooOften
+from relay.session.common.rate_limit import address_key
 from relay.spending import Spending
 
 

@@ -3,130 +3,25 @@
 import difflib
 import functools
 import re
+import tomllib
 import unicodedata
 import zoneinfo
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from relay import ToolError, tool
 
-# Well-known cities that are no keys of the time zone data, and other names of those that are.
-_CITIES = {
-    "Africa/Johannesburg": ("Cape Town", "Durban", "Pretoria"),
-    "Africa/Casablanca": ("Marrakesh", "Rabat"),
-    "America/Chicago": ("Dallas", "Houston", "Austin", "San Antonio", "New Orleans", "Minneapolis",
-                        "Milwaukee", "Nashville", "Memphis", "St. Louis", "Kansas City", "Oklahoma City"),
-    "America/Denver": ("Salt Lake City", "Albuquerque"),
-    "America/Edmonton": ("Calgary",),
-    "America/Los_Angeles": ("San Francisco", "Seattle", "San Diego", "Las Vegas", "San Jose", "Sacramento",
-                            "Oakland", "Silicon Valley"),
-    "America/New_York": ("New York City", "Washington", "Washington DC", "Boston", "Miami", "Atlanta",
-                         "Philadelphia", "Baltimore", "Orlando", "Tampa", "Charlotte", "Cleveland",
-                         "Pittsburgh", "Columbus", "Brooklyn", "Manhattan"),
-    "America/Sao_Paulo": ("Rio de Janeiro", "Rio", "Brasília"),
-    "America/Toronto": ("Ottawa", "Quebec", "Quebec City"),
-    "Asia/Dubai": ("Abu Dhabi",),
-    "Asia/Ho_Chi_Minh": ("Hanoi", "Ho Chi Minh City"),
-    "Asia/Jerusalem": ("Haifa",),
-    "Asia/Karachi": ("Islamabad", "Lahore"),
-    "Asia/Kolkata": ("Mumbai", "Bombay", "Delhi", "New Delhi", "Bangalore", "Bengaluru", "Chennai",
-                     "Hyderabad", "Pune"),
-    "Asia/Riyadh": ("Mecca", "Medina", "Jeddah"),
-    "Asia/Seoul": ("Busan",),
-    "Asia/Shanghai": ("Beijing", "Peking", "Shenzhen", "Guangzhou", "Chengdu", "Wuhan"),
-    "Asia/Tokyo": ("Osaka", "Kyoto", "Yokohama", "Nagoya", "Sapporo", "Hiroshima"),
-    "Europe/Amsterdam": ("Rotterdam", "The Hague", "Utrecht"),
-    "Europe/Berlin": ("Munich", "München", "Hamburg", "Cologne", "Köln", "Frankfurt", "Stuttgart",
-                      "Düsseldorf", "Leipzig", "Dresden", "Nuremberg"),
-    "Europe/Brussels": ("Antwerp", "Bruges"),
-    "Europe/Istanbul": ("Istanbul", "Ankara", "Izmir"),
-    "Europe/Kyiv": ("Kiev", "Odessa", "Lviv"),
-    "Europe/Lisbon": ("Porto",),
-    "Europe/London": ("Edinburgh", "Manchester", "Birmingham", "Liverpool", "Glasgow", "Cardiff", "Oxford"),
-    "Europe/Madrid": ("Barcelona", "Valencia", "Seville", "Bilbao"),
-    "Europe/Moscow": ("Saint Petersburg",),
-    "Europe/Paris": ("Lyon", "Marseille", "Nice", "Toulouse", "Bordeaux", "Strasbourg"),
-    "Europe/Rome": ("Milan", "Milano", "Naples", "Venice", "Florence", "Turin"),
-    "Europe/Stockholm": ("Gothenburg",),
-    "Europe/Vienna": ("Salzburg",),
-    "Europe/Warsaw": ("Krakow",),
-    "Europe/Zurich": ("Geneva", "Basel", "Bern"),
-    "Pacific/Auckland": ("Wellington", "Christchurch"),
-    "UTC": ("UTC", "GMT", "Greenwich Mean Time"),
-}  # fmt: skip
-
-# Countries with one time, by themselves ("in Japan") or behind a city ("Osaka, Japan").
-_COUNTRIES = {
-    "Africa/Cairo": ("Egypt",),
-    "Africa/Casablanca": ("Morocco",),
-    "Africa/Johannesburg": ("South Africa",),
-    "Africa/Lagos": ("Nigeria",),
-    "Africa/Nairobi": ("Kenya",),
-    "America/Argentina/Buenos_Aires": ("Argentina",),
-    "America/Bogota": ("Colombia",),
-    "America/Havana": ("Cuba",),
-    "America/Lima": ("Peru",),
-    "Asia/Bangkok": ("Thailand",),
-    "Asia/Dubai": ("United Arab Emirates",),
-    "Asia/Ho_Chi_Minh": ("Vietnam",),
-    "Asia/Jerusalem": ("Israel",),
-    "Asia/Karachi": ("Pakistan",),
-    "Asia/Kolkata": ("India",),
-    "Asia/Kuala_Lumpur": ("Malaysia",),
-    "Asia/Manila": ("Philippines",),
-    "Asia/Riyadh": ("Saudi Arabia",),
-    "Asia/Seoul": ("South Korea", "Korea"),
-    "Asia/Shanghai": ("China",),
-    "Asia/Taipei": ("Taiwan",),
-    "Asia/Tehran": ("Iran",),
-    "Asia/Tokyo": ("Japan",),
-    "Atlantic/Reykjavik": ("Iceland",),
-    "Europe/Amsterdam": ("Netherlands",),
-    "Europe/Athens": ("Greece",),
-    "Europe/Berlin": ("Germany",),
-    "Europe/Brussels": ("Belgium",),
-    "Europe/Budapest": ("Hungary",),
-    "Europe/Copenhagen": ("Denmark",),
-    "Europe/Dublin": ("Ireland",),
-    "Europe/Helsinki": ("Finland",),
-    "Europe/Istanbul": ("Turkey",),
-    "Europe/Kyiv": ("Ukraine",),
-    "Europe/Lisbon": ("Portugal",),
-    "Europe/London": ("England", "Scotland", "Wales", "Great Britain", "United Kingdom", "UK"),
-    "Europe/Madrid": ("Spain",),
-    "Europe/Oslo": ("Norway",),
-    "Europe/Paris": ("France",),
-    "Europe/Prague": ("Czech Republic", "Czechia"),
-    "Europe/Rome": ("Italy",),
-    "Europe/Stockholm": ("Sweden",),
-    "Europe/Vienna": ("Austria",),
-    "Europe/Warsaw": ("Poland",),
-    "Europe/Zurich": ("Switzerland",),
-    "Pacific/Auckland": ("New Zealand",),
-}
-
-# Countries with several times: of use behind a city only.
-_WIDE_COUNTRIES = {
-    "America": ("USA", "US", "United States", "America", "Canada", "Mexico", "Brazil"),
-    "Australia": ("Australia",),
-}
+_NAMES: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
 # "Asia/Tokyo" names a city; "US/Eastern" and "Etc/GMT+5" do not.
 _AREAS = (
     *("Africa", "America", "Antarctica", "Arctic", "Asia"),
     *("Atlantic", "Australia", "Europe", "Indian", "Pacific"),
 )
-
-_SPOKEN = [
-    *("Amsterdam", "Athens", "Bangkok", "Barcelona", "Beijing", "Berlin", "Boston", "Buenos Aires", "Cairo"),
-    *("Chicago", "Denver", "Dubai", "Dublin", "Hong Kong", "Istanbul", "Jakarta", "Johannesburg", "Lisbon"),
-    *("London", "Los Angeles", "Madrid", "Melbourne", "Mexico City", "Miami", "Milan", "Moscow", "Mumbai"),
-    *("Munich", "New York", "Oslo", "Paris", "Rome", "San Francisco", "Seattle", "Seoul", "Shanghai"),
-    *("Singapore", "Stockholm", "Sydney", "Tokyo", "Toronto", "Vienna", "Washington", "Zurich"),
-]
 
 
 @dataclass(frozen=True)
@@ -146,7 +41,7 @@ class _Place:
     expose=["model", "http", "client"],
 )
 def current_time(
-    city: Annotated[str, Field(min_length=1, max_length=80, description="A city.", examples=_SPOKEN)],
+    city: Annotated[str, Field(min_length=1, max_length=80, description="A city.", examples=_NAMES["spoken"])],
 ) -> dict[str, object]:
     """Tell the current local time and day in a city."""
     return _time_in(city, datetime.now(UTC))
@@ -197,11 +92,9 @@ def _find(city: str) -> _Place:
 
 def _area_of(country: str) -> str | None:
     wanted = _normal(country)
-    for table in (_COUNTRIES, _WIDE_COUNTRIES):
-        for zone, names in table.items():
-            if wanted in map(_normal, names):
-                return zone.partition("/")[0]
-    return None
+    zones: dict[str, list[str]] = _NAMES["countries"] | _NAMES["wide_countries"]
+    found = (zone.partition("/")[0] for zone, names in zones.items() if wanted in map(_normal, names))
+    return next(found, None)
 
 
 def _hint(city: str) -> str:
@@ -224,7 +117,7 @@ def _places() -> dict[str, _Place]:
         if area in _AREAS and rest:
             name = rest.rpartition("/")[2].replace("_", " ")
             places.setdefault(_normal(name), _Place(name, key))
-    for table in (_COUNTRIES, _CITIES):
+    for table in (_NAMES["countries"], _NAMES["cities"]):
         for zone, names in table.items():
             for name in names:
                 places[_normal(name)] = _Place(name, zone)

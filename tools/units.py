@@ -53,14 +53,7 @@ _UNITS = (
     _Unit("volume", "gallon", "gallons", 3.785411784, ("gal", "us gallon", "us gallons")),
     _Unit("volume", "imperial gallon", "imperial gallons", 4.54609, ("uk gallon", "uk gallons")),
     _Unit("temperature", "degree Celsius", "degrees Celsius", 1, ("c", "celsius", "centigrade"), 273.15),
-    _Unit(
-        "temperature",
-        "degree Fahrenheit",
-        "degrees Fahrenheit",
-        5 / 9,
-        ("f", "fahrenheit"),
-        273.15 - 32 * 5 / 9,
-    ),
+    _Unit("temperature", "degree Fahrenheit", "degrees Fahrenheit", 5 / 9, ("f", "fahrenheit"), 273.15 - 32 * 5 / 9),
     _Unit("temperature", "kelvin", "kelvin", 1, ("k", "kelvins")),
     _Unit("speed", "meter per second", "meters per second", 1, ("m/s", "mps", "metres per second")),
     _Unit(

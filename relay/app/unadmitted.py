@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from relay.core.quota import address_key
+from relay.session.common.rate_limit import address_key
 
 MOST_OF_ONE_ADDRESS = 128
 

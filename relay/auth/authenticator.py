@@ -12,9 +12,10 @@ from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
 from relay.auth.local_peer import LocalPeers
 from relay.auth.origins import HostsAndOrigins
 from relay.core.policy import Principal
-from relay.core.quota import address_key, is_loopback
 from relay.errors import AccessDenied
+from relay.loopback import is_loopback_host
 from relay.policies import Policies
+from relay.session.common.rate_limit import address_key
 
 if TYPE_CHECKING:
     from relay.auth.admin_login import AdminLogins
@@ -96,7 +97,7 @@ class Authenticator:
 
         A Unix socket has no address, "".
         """
-        return not address or is_loopback(address) or self._addresses.has_proxy(address)
+        return not address or is_loopback_host(address) or self._addresses.has_proxy(address)
 
     def owner(self, request: web.Request, principal: Principal) -> str:
         """Whose allowance a caller uses: its key's, also with a client secret of it; without a key its address's."""

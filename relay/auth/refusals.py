@@ -3,8 +3,8 @@
 import logging
 from collections import OrderedDict
 
-from relay.core.quota import Rate, TokenBuckets, address_key
 from relay.escaping import escape_controls
+from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit, address_key
 
 LINES_PER_MINUTE = 20
 MAX_ADDRESSES = 1000
@@ -19,7 +19,7 @@ class RefusalLog:
     """Writes WARNING lines, at most `LINES_PER_MINUTE` for one address; its next line counts what was left out."""
 
     def __init__(self) -> None:
-        self._rates = TokenBuckets(Rate(LINES_PER_MINUTE, LINES_PER_MINUTE), MAX_ADDRESSES)
+        self._rates = KeyedRateLimiter(RateLimit(LINES_PER_MINUTE, LINES_PER_MINUTE), MAX_ADDRESSES)
         self._left_out: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:

@@ -1,7 +1,16 @@
-"""What an external voice means for the turns: its sound, what of it was heard, and a history that says just that (D9).
+"""Joins an external voice to playback, items and responses, and corrects the history after a barge-in (D9, D2.4).
 
-Speaking outlives the response here: the text is long complete when the last of it is heard. So a barge-in changes what
-stands in the conversation: what was not heard to its end is deleted, and created again as far as it was (D2.4).
+The text of a response goes sentence by sentence to `Voice`. The utterance that is first in line is announced with
+`PlayStart`; its end is `PlayEnd`. The end of a response that was not announced yet is held back until then, so that the
+client knows that audio follows.
+
+Speech outlives its response: all text has come long before the last of it is played. After a barge-in `hush` closes the
+context, the client reports what it played, and `cut` notes what was heard of each item. `rewrite` then deletes each
+such item and creates it again as far as it was heard, because an item of text cannot be truncated. An item of the
+active response waits until that response is done. What a silenced response writes later is neither spoken nor kept.
+
+When the voice fails, the rest of the turn stays text, and the client is sent one `voice_failed`. `is_given_up` makes
+the turns use the model's own voice from the next turn on, if the settings name one.
 """
 
 from collections.abc import Callable, Iterable

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any
 
 from relay.core.bounded import RecentSet
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 
 MAX_ORDERED = 10_000
 MAX_RESPONSES = 64
@@ -131,5 +131,5 @@ class HiddenItems:
         if not hidden or type(index) is not int:
             return event
         moved = sum(1 for other in hidden if other < index)
-        changed: Obj = {**event, "output_index": index - moved}
+        changed: JsonObject = {**event, "output_index": index - moved}
         return changed if moved else event

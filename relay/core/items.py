@@ -1,4 +1,15 @@
-"""The items of the conversation in order: who said what, and how much of it was heard."""
+"""The items of the conversation in order: who said what, and how much of it was heard (D2.4, D12).
+
+The log has an `Entry` for every item that an event mentions; its place is that of the first mention. Text comes in
+pieces (`append_text`) and once more as a whole (`set_text`). `heard` is set only where playback was cut: by the share
+of time that was played, or by the external voice's own alignment. It never ends within a word.
+
+`in_conversation` follows the upstream's events. `replace` is for items of text, which the upstream cannot truncate: the
+new item takes the place of the old one, behind the nearest earlier item that still exists, or at the "root".
+
+Device sessions write it (`Turns`, `ExternalSpeech`). The oldest items are forgotten beyond `MAX_ITEMS` and
+`MAX_KEPT_CHARS`; an event of a forgotten item makes a new entry.
+"""
 
 import re
 from dataclasses import dataclass

@@ -1,7 +1,13 @@
-"""Redacts the secrets that a relay was configured with from text and JSON, by their exact values.
+"""Redacts the secrets that a relay was configured with from text and JSON, by their exact values (D10, D12).
 
 `relay.core.redact` finds what looks like a credential; this finds the credentials themselves, whatever they look like.
-Every search is one of plain bytes or plain text: the work grows with the length of a message and the number of secrets.
+The settings' secrets are added at the start, and again when settings are read again; nothing that was `add`ed is
+forgotten. Tokens that change at run time are learned, and the latest `MAX_LEARNED` are kept. Short or ordinary values
+are no secrets here, for they would redact ordinary text.
+
+Each secret is searched for as it is, as JSON spells it and as URLs do, the longest first. JSON that spells a character
+in an unusual way is rewritten before the search. Long base64 is left out, as it is audio or an image. Every search is
+one of plain bytes or text: the work grows with the length of a message and the number of secrets.
 """
 
 import json

@@ -1,7 +1,15 @@
-"""What was handed to the client, what of it was played, and where a barge-in cuts (D1, D2).
+"""What was sent to the client, how much of it was played, and where a barge-in cuts (D1, D2).
 
-Everything is keyed by (item_id, content_index). Received audio is counted as the upstream sent it, before any
-resampling; positions are ms, which no rate changes.
+A `Clip` is the audio of one content part, keyed by (item_id, content_index). `clips` are those that may still play, in
+playing order. The rules start and complete clips by the upstream's events, and move `played_ms` by acknowledgements:
+monotone, never past what was received, and an acknowledged item means that all earlier ones were played. How much was
+received is in the `MediaLedger`, which only the audio lines write. It counts upstream bytes, before any resampling.
+
+A barge-in asks `cut`, with the playout's account of what was handed to the socket. The position of an acknowledged clip
+is taken to go on, from `ACK_FRESH_MS` to `ACK_HORIZON_MS` after the acknowledgement. Without acknowledgements it is the
+playout's estimate, and marked so. Unheard clips are deleted, complete ones that were played to their end stay, and all
+others are truncated at the position. An item's end may come after the next item's start; `_unended` keeps such clips
+until then.
 """
 
 from dataclasses import dataclass

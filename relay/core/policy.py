@@ -1,4 +1,14 @@
-"""Who is at the other end, and what that one may ask for: every way in asks the methods of `Policy`."""
+"""Who is at the other end, and what that one may do: every way in asks the methods of `Policy` (D5, D10).
+
+A `Principal` is made by authentication: an identity, a policy and its scopes. The scopes say which routes it may use.
+The `Policy` says what its clients may change. `hello_fields`, `voice` and `record` are for device sessions;
+`RealtimePolicy` holds the rest, for both kinds: capabilities (`allow`), names of models, voices, transcription models
+and tools, caps, and the policy's instructions, which come before the client's.
+
+Names are matched with patterns; "*" lets every name pass. Where a client names nothing, the configured default is used
+if the policy allows it, else the first name that the policy lists. A session keeps the policy that it began with.
+Policies are read by `relay.policies`; `relay.core.policy_table` applies one to the events of a Realtime client.
+"""
 
 import re
 from collections.abc import Mapping

@@ -1,8 +1,14 @@
-"""What a policy does with one value of a client's event: rules, and the walk that applies a table of them.
+"""What a policy does with one value of a client's event: rules, and the walk that applies a table of them (D5).
 
-A rule takes a value and returns it as it may go on, or raises `Denied`. A table names the members of an object and the
-rule for each; a member without a row is unknown. What an upstream would make of an unknown member nobody can say, so it
-passes only where the policy limits nothing that it could be another name of.
+A rule is a function of a value, the policy and the field's path. It returns the value as it may go on, or raises
+`Denied`. Most rules are made by others: `needs` a capability, `named` by a pattern, `nested` and `each` apply a table
+or a rule to what is inside. A table names the members of an object and the rule of each.
+
+`walk` is for settings. A denied field refuses its whole event or is left out, as the policy's `denied_fields` says; a
+value of the wrong type always refuses. `shape` is for items, parts and tools, which pass as a whole or not at all.
+
+Nobody can say what an upstream would make of an unknown member. So it passes only where the policy limits nothing that
+it could be another name of, and where addresses are guarded only as plain text that can be no address.
 """
 
 import re
@@ -10,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.core.policy import CAPABILITIES, RealtimePolicy, first_name, is_open, matches
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 
 MAX_PATH_CHARS = 120
 MAX_MESSAGE_CHARS = 1000
@@ -39,12 +45,12 @@ WHOLE = ("response.input", "response.conversation")
 """A response without these would be another one than was asked for: they refuse their event, whatever the policy."""
 
 
-def walk(obj: Mapping[str, Any], table: Table, policy: RealtimePolicy, path: str) -> Obj:
+def walk(obj: Mapping[str, Any], table: Table, policy: RealtimePolicy, path: str) -> JsonObject:
     """An object of settings by its table; a field that is denied refuses its event or is left out, as the policy says.
 
     Fields of the wrong type always refuse their event, and so do the event's own members.
     """
-    kept: Obj = {}
+    kept: JsonObject = {}
     for key, value in obj.items():
         where = f"{path}{key}"
         try:
@@ -55,7 +61,7 @@ def walk(obj: Mapping[str, Any], table: Table, policy: RealtimePolicy, path: str
     return kept
 
 
-def shape(obj: Mapping[str, Any], table: Table, policy: RealtimePolicy, path: str) -> Obj:
+def shape(obj: Mapping[str, Any], table: Table, policy: RealtimePolicy, path: str) -> JsonObject:
     """An item, a part or a tool by its table: as a whole or not at all."""
     return {key: table.get(key, unknown_member)(value, policy, f"{path}.{key}") for key, value in obj.items()}
 
@@ -248,7 +254,7 @@ def reasoning(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """The effort of reasoning; saying nothing of it would bring back a default that may be more."""
     if policy.max_effort is None:
         return _REASONING(value, policy, path)
-    limited: Obj = _REASONING({} if value is None else value, policy, path)
+    limited: JsonObject = _REASONING({} if value is None else value, policy, path)
     return {"effort": policy.max_effort} | limited
 
 

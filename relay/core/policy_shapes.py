@@ -1,7 +1,12 @@
-"""The items, content parts and tools of the Realtime protocol, and what a policy must allow for each.
+"""The items, content parts and tools of the Realtime protocol, and what a policy must allow for each (D5).
 
-Held against the types of the official package. What has no row here could be anything, a file to fetch or a server to
-call: where a policy limits something, it is refused by name.
+`item`, `part`, `tool`, `tool_choice` and `prompt` are the rules that `relay.core.policy_table` puts into its rows. Each
+looks at the type of the object, requires the capabilities that this type needs, and applies the table of its members.
+Images are `images` as data and `image_urls` as addresses; a call of the model's or its output is `history`; a server to
+be called is `mcp`.
+
+The tables are held against the types of the official package. What has no row could be anything, a file to fetch or a
+server to call: where a policy limits something, it is refused by name.
 """
 
 from collections.abc import Mapping
@@ -27,7 +32,7 @@ from relay.core.policy_rules import (
     text,
     unknown_member,
 )
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 
 
 def _object(value: Any, path: str) -> Mapping[str, Any]:
@@ -36,7 +41,7 @@ def _object(value: Any, path: str) -> Mapping[str, Any]:
     return value
 
 
-def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -> Obj:
+def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -> JsonObject:
     """An item, part or tool of a type that has no row."""
     require("unknown", policy, f"{path}.type")
     if policy.is_closed:
@@ -63,12 +68,12 @@ def _image_url(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return value
 
 
-def part(value: Any, policy: RealtimePolicy, path: str) -> Obj:
+def part(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     """One part of a message's content."""
     return _part(value, _PART, policy, path)
 
 
-def _part(value: Any, table: Table, policy: RealtimePolicy, path: str) -> Obj:
+def _part(value: Any, table: Table, policy: RealtimePolicy, path: str) -> JsonObject:
     checked = shape(_object(value, path), table, policy, path)
     if checked.get("type") == "input_image" and checked.get("image_url") is None:
         require("image_urls", policy, f"{path}.image_url")
@@ -100,7 +105,7 @@ _EACH_PART = each(part)
 # -- items ------------------------------------------------------------------------------------------------------------
 
 
-def item(value: Any, policy: RealtimePolicy, path: str) -> Obj:
+def item(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     """An item of the conversation, or of a response's input."""
     kind = _kind(_object(value, path), "message")
     if kind == "message":
@@ -130,7 +135,7 @@ _MCP_ERROR: Table = scalar_members("type", "code", "message")
 _MCP_LISTED: Table = {"name": scalar, "description": scalar, "input_schema": anything, "annotations": anything}
 
 
-def _listed(value: Any, policy: RealtimePolicy, path: str) -> Obj:
+def _listed(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     return shape(_object(value, path), _MCP_LISTED, policy, path)
 
 
@@ -195,7 +200,7 @@ _TOOLS: Mapping[str, tuple[str, Table]] = {
 """Every type of tool: the capability that it needs, and all of its members."""
 
 
-def tool(value: Any, policy: RealtimePolicy, path: str) -> Obj:
+def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     """A tool that the client offers to the model."""
     row = _TOOLS.get(_kind(_object(value, path), "function"))
     if row is None:

@@ -1,8 +1,15 @@
-"""What a policy does with each field of each client event of the Realtime protocol: allow, deny or clamp.
+"""What a policy does with each field of each client event of the Realtime protocol: allow, deny or clamp (D5).
 
-`apply` walks an event by the tables below; a field without a row is unknown (`relay.core.policy_rules`). Events come in
-the one form that the rules know, GA, whatever a client speaks and whatever goes to the upstream: what holds here holds
-for every dialect. Instructions and tools are merged with the server's afterwards (`relay.core.server_parts`).
+`apply` walks an event by the table of its type, and returns the event as it may go on. The tables have a row for every
+field of the protocol; `relay.core.policy_rules` has the rules that the rows name, and the walk. A field without a row
+is unknown, and so is an event without a table: they pass only where the policy limits nothing that they could change.
+
+Events come in the one form that the rules know, GA, whatever a client speaks and whatever goes to the upstream: what
+holds here holds for every dialect. Instructions and tools are merged with the server's afterwards
+(`relay.core.server_parts`).
+
+A client that says nothing must not get more than one that asks: `with_limits` puts the caps, the voice and the
+transcription model into the first configuration. `check_session` is for sessions that a client secret carries.
 https://platform.openai.com/docs/api-reference/realtime-client-events
 """
 
@@ -33,7 +40,7 @@ from relay.core.policy_rules import (
     walk,
 )
 from relay.core.policy_shapes import item, prompt, tool, tool_choice
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 
 __all__ = ["Denied", "apply", "check_session", "with_limits"]
 
@@ -41,19 +48,19 @@ OTHER_DIALECT = frozenset({"transcription_session.update"})
 """Events that are translated before they come here: one that is not would reach an upstream of that dialect unseen."""
 
 
-def apply(event: Mapping[str, Any], policy: RealtimePolicy) -> Obj:
+def apply(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
     """The event as it may go on. Raises Denied."""
     table = EVENTS.get(event["type"])
     return _unknown_event(event, policy) if table is None else walk(event, table, policy, "")
 
 
-def check_session(session: Any, policy: RealtimePolicy) -> Obj:
+def check_session(session: Any, policy: RealtimePolicy) -> JsonObject:
     """A whole session, such as a ticket carries, as the policy lets it be. Raises Denied."""
     checked = nested(lambda: SESSION)(session, policy, "session")
     return dict(checked) if checked else {}
 
 
-def _unknown_event(event: Mapping[str, Any], policy: RealtimePolicy) -> Obj:
+def _unknown_event(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
     """An event of a type that has no row, which may do whatever a limit is about."""
     is_denied = "unknown" not in policy.allow or policy.is_limited or event["type"] in OTHER_DIALECT
     others = {name: value for name, value in event.items() if name not in _ANY}
@@ -149,7 +156,9 @@ EVENTS: Mapping[str, Table] = {
 # -- from the start ---------------------------------------------------------------------------------------------------
 
 
-def with_limits(session: Obj, policy: RealtimePolicy, upstream_session: Mapping[str, Any] | None = None) -> Obj:
+def with_limits(
+    session: JsonObject, policy: RealtimePolicy, upstream_session: Mapping[str, Any] | None = None
+) -> JsonObject:
     """A first configuration of the session with the policy's limits in force, whether or not a client names them.
 
     `upstream_session` is the session as the upstream begins it. If it transcribes by a model that the policy does not
@@ -165,7 +174,7 @@ def with_limits(session: Obj, policy: RealtimePolicy, upstream_session: Mapping[
     return session
 
 
-def with_voice(session: Mapping[str, Any] | None, voice: str) -> Obj:
+def with_voice(session: Mapping[str, Any] | None, voice: str) -> JsonObject:
     """A session to begin with that has this voice unless it names one."""
     begun = dict(session or {})
     _set(begun, "output", "voice", voice)
@@ -189,7 +198,7 @@ def _member(value: Any, *path: str) -> Any:
     return value
 
 
-def _set(session: Obj, way: str, key: str, value: Any) -> None:
+def _set(session: JsonObject, way: str, key: str, value: Any) -> None:
     """A member of the session's audio, unless it has one already."""
     audio = dict(session.get("audio") or {})
     session["audio"] = audio | {way: {key: value} | (audio.get(way) or {})}

@@ -2,8 +2,14 @@
 
     FREE ──request──► REQUESTED ──created──► ACTIVE ──cancel──► CANCELLING ──done──► FREE
 
-The upstream may create responses by itself (server VAD), refuse ours, or skip steps; whatever it does moves the slot by
-the table below. Only our own impossible request raises.
+The upstream may create responses by itself (server VAD), refuse ours, or skip steps. Whatever it does moves the slot by
+`TRANSITIONS`; only our own impossible request raises. The rules of both kinds of sessions own a slot: they decide which
+response they want, and the slot whether it may be requested now (`is_free`).
+
+A response is recognized as ours by the request's id in its metadata. An upstream that has never returned metadata may
+never do so; then the first response after our request counts as ours, and a refusal that follows corrects that. A
+request that is cancelled before its response exists is doomed: the response is cancelled as soon as it is created
+(D2.5). `give_up` frees the slot from an upstream that has fallen silent.
 """
 
 from enum import Enum

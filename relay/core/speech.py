@@ -1,6 +1,15 @@
-"""What an external voice says: the text of one response, what of it was sent, and how far it was heard (D9).
+"""One utterance of an external voice: its text, what the voice has been sent, and how much was heard (D9).
 
-The voice tells when each character sounds. Where it does not, the text is taken to be spoken at an even pace.
+An `Utterance` is all that one response says, in one context of the voice. It may span several items; their shares are
+its `parts`, and its audio is played as that of the first item. `Voice` owns it while it waits or is spoken, and
+`ExternalSpeech` keeps it afterwards, for as long as a barge-in can still cut it.
+
+Text is split into sentences as it comes; `take` returns those that were not sent yet. `complete` says that all text has
+come, `ended` that the voice knows it, `finished` that all audio has come. `restart` sends an unheard utterance again.
+
+`SpokenText` maps a played position to text. Where the voice reports when each character is spoken, those times decide.
+What it reports is compared with the text; the first difference ends what is known, and the rest is taken to be spoken
+at an even pace. A text is cut between words.
 """
 
 from array import array

@@ -1,4 +1,16 @@
-"""Tool calls in flight: each gets exactly one output, and those of one response get one follow-up response (D4)."""
+"""Tool calls in flight: each gets exactly one output, and those of one response get one follow-up response (D4).
+
+The complete calls of a response form a `Batch`. A call leaves it with its first output; a later output is never sent.
+When the last one has left, the relay owes the upstream a `response.create` (`owes_response`). Any response that begins
+afterwards includes the outputs, whoever asked for it, and settles that.
+
+When the user begins a new turn, running calls go on and their outputs are delivered, but they force no response: their
+batch is `quiet`. The same `call_id` never runs twice. `rounds` counts responses in a row that call tools; at
+`MAX_TOOL_ROUNDS` the next response must do without. The count begins again when the user goes on.
+
+The rules of both kinds of sessions write here; the slot (`relay.core.response`) decides when an owed response may be
+requested. The tools themselves run outside of the rules.
+"""
 
 from dataclasses import dataclass, field
 

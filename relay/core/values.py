@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from audio.formats import AudioFormat
-
-UPSTREAM_PCM = AudioFormat("pcm16", 24_000)
-"""The only PCM that the Realtime API takes; G.711 passes through as it is (D8)."""
+from audio.formats import PCM16_24K, AudioFormat
 
 TurnKind = Literal["server_vad", "semantic_vad", "manual"]
 ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
@@ -130,8 +127,8 @@ class SessionConfig:
     turn: TurnDetection = field(default_factory=TurnDetection)
     transcription_model: str | None = None
     noise_reduction: Literal["near_field", "far_field"] | None = None
-    input_format: AudioFormat = UPSTREAM_PCM
-    output_format: AudioFormat = UPSTREAM_PCM
+    input_format: AudioFormat = PCM16_24K
+    output_format: AudioFormat = PCM16_24K
     tools: tuple[ToolSpec, ...] = ()
     max_output_tokens: int | None = None
     effort: Effort | None = None
@@ -171,8 +168,8 @@ class UpstreamCapabilities:
     `truncates`: an answer that was cut off can be truncated in its history; otherwise the upstream does so by itself.
     """
 
-    input_pcm: AudioFormat = UPSTREAM_PCM
-    output_pcm: AudioFormat = UPSTREAM_PCM
+    input_pcm: AudioFormat = PCM16_24K
+    output_pcm: AudioFormat = PCM16_24K
     has_g711: bool = True
     truncates: bool = True
 
@@ -211,7 +208,7 @@ class DeviceOptions:
     def upstream_output(self) -> AudioFormat:
         """The format asked of whoever speaks: the upstream by the same rule as for the input, or an external voice."""
         upstream = self.capabilities
-        if self.external_voice and self.output.rate_hz <= UPSTREAM_PCM.rate_hz:
+        if self.external_voice and self.output.rate_hz <= PCM16_24K.rate_hz:
             return self.output
         return self.output if self.output.encoding != "pcm16" and upstream.has_g711 else upstream.output_pcm
 

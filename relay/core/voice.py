@@ -1,7 +1,16 @@
-"""An external voice that speaks what the model writes: which context speaks, what it is sent, when it is given up (D9).
+"""The stream of one external voice: which context speaks, what it is sent, and when it is given up (D9).
 
-At most one context speaks at a time. A closed one counts until the voice has said that it is closed, for the voice
-holds its connection to five; with all of them taken, a new one waits.
+`utterances` is a queue of which only the first speaks. `link` is the connection: down, opening, up. The voice is
+connected when a turn begins (`warm`), so that the first sentence does not wait for it. In the mode `final` there is no
+connection, and each utterance is sent whole, once all of its text has come.
+
+The voice allows five contexts on a connection. A closed context counts until the voice confirms its end; with all five
+taken a new one waits. Audio of a context that no longer speaks is ignored.
+
+`deadline` and `due` serve two timers. A voice that owes audio, or a connection that does not open, fails after
+`STALL_S`. A context that has nothing to say is kept open every `KEEP_S`. A retryable failure, but no timeout, leads to
+one more attempt for an utterance of which no audio came. One that is not retryable is
+remembered until the next turn (`refused`, `forgive`).
 """
 
 from collections import deque

@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import replace
 
 from aiohttp import web
+from picows import WSCloseCode
 
 from audio.formats import AudioFormat
 from relay.app.context import KEEPALIVE, KNOWN_SECRETS, SESSION_FACTORY, SESSIONS, VOICES
@@ -58,7 +59,7 @@ async def _turn_away(request: web.Request, protocol: DeviceClientProtocol, full:
         message = codec.encode(TellError("full", str(full), retryable=True))
         if message is not None:
             socket.send_text(message)
-        socket.close(full.close_code, str(full))
+        socket.close(WSCloseCode.TRY_AGAIN_LATER.value, str(full))
         await gone.wait()
 
 

@@ -21,21 +21,21 @@ from relay.auth.admin_login import (
 )
 from relay.auth.keyring import identity_of
 from relay.core.policy import Principal
-from relay.core.quota import Rate, TokenBuckets, address_key
 from relay.endpoints.bodies import NO_STORE, read_object, text_of
 from relay.endpoints.pages import asset
 from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
+from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit, address_key
 from relay.web import PAGE_HEADERS
 
 ATTEMPTS_PER_MINUTE = 10
-LOGIN_ATTEMPTS = web.AppKey("login_attempts", TokenBuckets)
+LOGIN_ATTEMPTS = web.AppKey("login_attempts", KeyedRateLimiter)
 """How often one address may try to sign in."""
 _log = logging.getLogger("relay.access")
 
 
-def login_attempts() -> TokenBuckets:
+def login_attempts() -> KeyedRateLimiter:
     """The tries of one relay, none made yet."""
-    return TokenBuckets(Rate(ATTEMPTS_PER_MINUTE, ATTEMPTS_PER_MINUTE))
+    return KeyedRateLimiter(RateLimit(ATTEMPTS_PER_MINUTE, ATTEMPTS_PER_MINUTE))
 
 
 async def login_page(request: web.Request, principal: Principal) -> web.StreamResponse:

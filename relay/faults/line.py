@@ -2,45 +2,39 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from relay.faults.misbehaviour import Action, Close, Misbehaviour, Obj, Send, SendRaw, Wait
+from relay.faults.misbehaviour import Action, Close, Misbehaviour, Send, SendRaw, Wait
 from relay.faults.plan import FaultSpec
+from relay.json_types import JsonObject
 
 BROKEN = 1006
 """No code that can be sent: the connection just ends."""
-
-
-class Wire(Protocol):
-    """The connection underneath."""
-
-    async def send(self, text: str) -> None:
-        """Send a text message."""
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close with a close frame."""
-
-    def abort(self) -> None:
-        """Break the connection."""
 
 
 class FaultyLine:
     """Sends events as a `Misbehaviour` would have them, in order; `stop` ends what is still to come."""
 
     def __init__(
-        self, misbehaviour: Misbehaviour, wire: Wire, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        misbehaviour: Misbehaviour,
+        send: Callable[[str], Awaitable[None]],
+        close: Callable[[int, str], Awaitable[None]],
+        abort: Callable[[], object],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`send` a text message, `close` with a close frame, `abort`: break the connection underneath."""
         self._misbehaviour = misbehaviour
-        self._wire = wire
+        self._send, self._close, self._abort = send, close, abort
         self._sleep = sleep
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         for fault in misbehaviour.timed:
             self._spawn(self._strike_later(fault))
 
-    async def send(self, event: Obj) -> None:
+    async def send(self, event: JsonObject) -> None:
         """Send an event, or what comes in its place."""
         async with self._turn:
             await self._carry_out(self._misbehaviour.send(event))
@@ -69,21 +63,21 @@ class FaultyLine:
         for action in actions:
             match action:
                 case Send(event, 0.0):
-                    await self._wire.send(orjson.dumps(event).decode())
+                    await self._send(orjson.dumps(event).decode())
                 case Send(event, delay_s):
                     self._spawn(self._send_later(event, delay_s))
                 case SendRaw(text):
-                    await self._wire.send(text)
+                    await self._send(text)
                 case Wait(seconds):
                     await self._sleep(seconds)
                 case Close(code, reason) if code != BROKEN:
-                    await self._wire.close(code, reason)
+                    await self._close(code, reason)
                 case Close():
-                    self._wire.abort()
+                    self._abort()
 
-    async def _send_later(self, event: Obj, delay_s: float) -> None:
+    async def _send_later(self, event: JsonObject, delay_s: float) -> None:
         await self._sleep(delay_s)
-        await self._wire.send(orjson.dumps(event).decode())
+        await self._send(orjson.dumps(event).decode())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

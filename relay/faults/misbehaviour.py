@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from relay.faults.plan import EVERY, KINDS, FaultSpec
+from relay.json_types import JsonObject
 
-Obj = dict[str, Any]
 EXPIRED = "Your session hit the maximum duration of 60 minutes."
 MALFORMED = '{"type":"response.output_audio.delta","delta":"AAAA'
 _ITEM_FAULTS = {"two-items": "message", "duplicate-calls": "function_call"}
@@ -21,7 +20,7 @@ _BURST_ENDS = ("response.output_audio.done", "response.output_text.done", "respo
 class Send:
     """An event goes out, `delay_s` late; those behind it do not wait."""
 
-    event: Obj
+    event: JsonObject
     delay_s: float = 0.0
 
 
@@ -58,10 +57,10 @@ class Misbehaviour:
         self._faults = [(fault, 0) for fault in faults if fault.point != "door"]
         self._seen: Counter[str] = Counter()
         self._is_silent = False
-        self._held: list[Obj] = []
+        self._held: list[JsonObject] = []
         self._holds_until: tuple[str, ...] = ()
-        self._late_start: Obj | None = None
-        self._item_events: list[Obj] = []
+        self._late_start: JsonObject | None = None
+        self._item_events: list[JsonObject] = []
         self._tool = "ghost"
 
     @property
@@ -84,7 +83,7 @@ class Misbehaviour:
                 self._faults.append((fault, self._seen[fault.point]))
         return actions
 
-    def send(self, event: Obj) -> list[Action]:
+    def send(self, event: JsonObject) -> list[Action]:
         """What goes out for this event."""
         kind = event["type"]
         self._seen[kind] += 1
@@ -131,7 +130,7 @@ class Misbehaviour:
             and bool(KINDS[fault.name].point) == shaping
         ]
 
-    def _learn(self, event: Obj) -> None:
+    def _learn(self, event: JsonObject) -> None:
         kind = event["type"]
         if kind in ("session.created", "session.updated"):
             tools = event["session"].get("tools") or [{}]
@@ -141,7 +140,7 @@ class Misbehaviour:
         if any(fault.name in _ITEM_FAULTS for fault, _ in self._faults) and _item_id(event):
             self._item_events.append(event)
 
-    def _shaped(self, event: Obj) -> list[Action]:
+    def _shaped(self, event: JsonObject) -> list[Action]:
         """The event as the faults of responses have it."""
         kind = event["type"]
         events = [event]
@@ -173,7 +172,7 @@ class Misbehaviour:
             events, self._held, self._holds_until = self._held, [], ()
         return [Send(one, late_s) for one in events]
 
-    def _with_copies(self, done: Obj, item_type: str) -> list[Obj]:
+    def _with_copies(self, done: JsonObject, item_type: str) -> list[JsonObject]:
         """The end of a response, before it once more the events of its first item of that type, under another id."""
         output = done["response"]["output"]
         found = next((index for index, item in enumerate(output) if item["type"] == item_type), None)
@@ -192,7 +191,7 @@ class Misbehaviour:
         longer = {**done["response"], "output": [*output, _renamed(output[found], item_id)]}
         return [*copies, done | {"response": longer}]
 
-    def _stray_arguments(self, response: Obj) -> Obj:
+    def _stray_arguments(self, response: JsonObject) -> JsonObject:
         return {
             "type": "response.function_call_arguments.done",
             "event_id": "event_stray",
@@ -205,20 +204,20 @@ class Misbehaviour:
         }
 
 
-def _item_id(event: Obj) -> str | None:
+def _item_id(event: JsonObject) -> str | None:
     item = event.get("item")
     found = item.get("id") if isinstance(item, dict) else event.get("item_id")
     return found if isinstance(found, str) else None
 
 
-def _renamed(value: Obj, item_id: str) -> Obj:
+def _renamed(value: JsonObject, item_id: str) -> JsonObject:
     """The same with another item id, of at most 32 characters."""
     old, new = orjson.dumps(item_id), orjson.dumps(f"{item_id[:30]}_2")
-    renamed: Obj = orjson.loads(orjson.dumps(value).replace(old, new))
+    renamed: JsonObject = orjson.loads(orjson.dumps(value).replace(old, new))
     return renamed
 
 
-def _error(code: str, message: str) -> Obj:
+def _error(code: str, message: str) -> JsonObject:
     kind = "server_error" if code == "server_error" else "invalid_request_error"
     error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
     return {"type": "error", "event_id": f"event_{code}", "error": error}

@@ -5,27 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.local_engine.clauses import Request
+from relay.local_engine.english import ANSWERS
 from relay.local_engine.grammar import Grammar, ToolInfo
 from relay.local_engine.guess import guess
 from relay.local_engine.phrases import name_to_words
 from relay.local_engine.replies import output_sentences
-from relay.local_engine.small_talk import STORY
-
-# The first sentence is short on purpose: nothing is heard before it is made.
-GREETING = ("Hello!", "I am relay's local engine, a rehearsal partner.", "Ask me what I can do.")
-STILL_THERE = ("Are you still there?", "Ask me what I can do.")
-_TALK = {
-    "greeting": GREETING,
-    "thanks": ("You are welcome.",),
-    "how_are_you": ("I am fine, thank you, as far as a small program can be.",),
-    "identity": (
-        "I am relay's local engine, a rehearsal partner that runs on this machine without a key or a network.",
-        "I only understand simple sentences.",
-    ),
-    "story": STORY,
-    "stop": ("Okay.",),
-    "goodbye": ("Goodbye.",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +61,7 @@ def plan(grammar: Grammar, situation: Situation) -> Plan:
     if situation.waiting:
         names = _listing([" ".join(name_to_words(name)) for name in situation.waiting])
         return Plan((f"I am still waiting for {names}.",))
-    return Plan(STILL_THERE if situation.silent else GREETING)
+    return Plan(ANSWERS["still_there" if situation.silent else "greeting"])
 
 
 def _understood(grammar: Grammar, said: str, last_call: tuple[str, dict[str, Any]] | None) -> list[Request] | None:
@@ -102,7 +86,7 @@ def _answer(grammar: Grammar, requests: list[Request], tool_choice: Any) -> Plan
     calls: list[Call] = []
     for request in requests:
         if not request.tool:
-            sentences.extend(_help(grammar) if request.name == "help" else _TALK[request.name])
+            sentences.extend(_help(grammar) if request.name == "help" else ANSWERS[request.name])
         elif tool_choice == "none":
             sentences.append(f"I understood {grammar.tools[request.name].title}, but I may not use tools now.")
         elif missing := _missing(grammar.tools[request.name], request.arguments):

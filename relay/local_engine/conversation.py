@@ -10,12 +10,13 @@ from collections.abc import Callable
 import orjson
 
 from audio.formats import REALTIME_FORMATS
+from relay.json_types import JsonObject
 from relay.local_engine.audio_shelf import AudioShelf
 from relay.local_engine.effects import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
 from relay.local_engine.input_turns import InputTurns
 from relay.local_engine.item_desk import ItemDesk
 from relay.local_engine.items import Items
-from relay.local_engine.protocol import Fault, Obj, a_text, an_object, error_object, need, only
+from relay.local_engine.protocol import Fault, a_text, an_object, error_object, need, only
 from relay.local_engine.response_desk import ResponseDesk
 from relay.local_engine.responses import Response
 from relay.local_engine.session_config import default_session, merge_session, response_settings, shown
@@ -85,42 +86,42 @@ class Conversation:
             self._send({"type": "error", "error": error_object(fault, event_id)})
         return self._taken()
 
-    def _session_update(self, event: Obj) -> None:
+    def _session_update(self, event: JsonObject) -> None:
         self._session = merge_session(self._session, need(event, "session"), has_spoken=self._has_spoken)
         self._send({"type": "session.updated", "session": shown(self._session)})
         self._effects.append(self._configure())
         if not self._turn_detection.get("idle_timeout_ms"):
             self._await_speech(None)
 
-    def _append(self, event: Obj) -> None:
+    def _append(self, event: JsonObject) -> None:
         audio = self._turns.append(event, self._input)
         if audio:
             self._effects.append(Listen(audio))
 
-    def _commit(self, event: Obj) -> None:
+    def _commit(self, event: JsonObject) -> None:
         self._recognise(self._turns.commit(), then_respond=False)
 
-    def _clear(self, event: Obj) -> None:
+    def _clear(self, event: JsonObject) -> None:
         self._effects.append(Forget())
         self._turns.clear()
 
-    def _output_clear(self, event: Obj) -> None:
+    def _output_clear(self, event: JsonObject) -> None:
         raise Fault("A WebSocket session has no output audio buffer.", param="type")
 
-    def _item_create(self, event: Obj) -> None:
+    def _item_create(self, event: JsonObject) -> None:
         record, audio = self._desk.create(event)
         if audio:
             record.audio_ms = round(len(audio) / REALTIME_FORMATS[self._input["format"]["type"]].bytes_per_ms)
             self._shelf.add(record.id, audio)
             self._recognise(record.id, then_respond=False, clip=audio)
 
-    def _response_create(self, event: Obj) -> None:
+    def _response_create(self, event: JsonObject) -> None:
         if self._session["type"] == "transcription":
             raise Fault("A transcription session creates no responses.", param="type")
         params = event.get("response")
         self._start(response_settings(self._session, {} if params is None else params))
 
-    def _response_cancel(self, event: Obj) -> None:
+    def _response_cancel(self, event: JsonObject) -> None:
         wanted = event.get("response_id")
         response = self._responses.find(None if wanted is None else a_text(wanted, "response_id"))
         if response is None:
@@ -210,18 +211,18 @@ class Conversation:
     # -- small change -------------------------------------------------------------------------------------------------
 
     @property
-    def _input(self) -> Obj:
+    def _input(self) -> JsonObject:
         return dict(self._session["audio"]["input"])
 
     @property
-    def _turn_detection(self) -> Obj:
+    def _turn_detection(self) -> JsonObject:
         """The rules of turns; a transcription session only listens."""
         rules = dict(self._input["turn_detection"] or {})
         if self._session["type"] == "transcription":
             rules |= {"create_response": False, "idle_timeout_ms": None}
         return rules
 
-    def _start(self, settings: Obj) -> None:
+    def _start(self, settings: JsonObject) -> None:
         if settings["conversation"] != "none" and self._responses.active is None:
             self._owes_response = False
             self._await_speech(None)
@@ -249,7 +250,7 @@ class Conversation:
         tools = orjson.dumps(self._session["tools"])
         return Configure(self._input["format"]["type"], self._input["turn_detection"], tools)
 
-    def _send(self, event: Obj) -> None:
+    def _send(self, event: JsonObject) -> None:
         kind = event.pop("type")
         self._effects.append(Send({"type": kind, "event_id": self._new_id("event"), **event}))
 
@@ -259,7 +260,7 @@ class Conversation:
         return effects
 
 
-def _parsed(message: str | bytes) -> Obj:
+def _parsed(message: str | bytes) -> JsonObject:
     try:
         event = orjson.loads(message)
     except orjson.JSONDecodeError as error:
@@ -267,7 +268,7 @@ def _parsed(message: str | bytes) -> Obj:
     return an_object(event, "event")
 
 
-_Handler = Callable[[Conversation, Obj], None]
+_Handler = Callable[[Conversation, JsonObject], None]
 _HANDLERS: dict[str, tuple[_Handler, *tuple[str, ...]]] = {
     "session.update": (Conversation._session_update, "session"),
     "input_audio_buffer.append": (Conversation._append, "audio"),

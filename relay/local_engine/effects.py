@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from relay.local_engine.protocol import Obj
+from relay.json_types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
     """An event for the client."""
 
-    event: Obj
+    event: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Configure:
     """
 
     input_format: str
-    turn_detection: Obj | None
+    turn_detection: JsonObject | None
     tools: bytes
 
 
@@ -50,7 +50,7 @@ class Speak:
 
     response_id: str
     sentences: tuple[str, ...]
-    output: Obj
+    output: JsonObject
 
 
 @dataclass(frozen=True, slots=True)

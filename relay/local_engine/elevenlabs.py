@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import orjson
 import pybase64
 from aiohttp import WSMsgType, web
 
+from relay.json_types import JsonObject, json_object
 from relay.local_engine.elevenlabs_contexts import (
     MAX_TEXT_CHARS,
     Context,
@@ -33,8 +33,6 @@ DEFAULT_TIMEOUT_S = 20
 MODELS = ("eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_multilingual_v2", "eleven_v3")
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
 _SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
-
-Obj = dict[str, Any]
 
 
 def add_routes(app: web.Application) -> None:
@@ -120,13 +118,9 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
     return response
 
 
-async def _body(request: web.Request) -> Obj:
-    raw = await request.content.read(MAX_BODY_BYTES)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
+async def _body(request: web.Request) -> JsonObject:
+    body = json_object(await request.content.read(MAX_BODY_BYTES))
+    if body is None:
         raise Problem("The body must be a JSON object.", "invalid_body", 422)
     return body
 
@@ -278,7 +272,7 @@ class Speaker:
                 "charDurationsMs": speech.durations_ms[at_char:end],
             }
             at_char = end
-            message: Obj = {
+            message: JsonObject = {
                 "audio": pybase64.b64encode(piece).decode(),
                 "alignment": alignment,
                 "normalizedAlignment": alignment,

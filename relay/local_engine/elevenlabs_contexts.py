@@ -4,10 +4,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
 from relay.core.sentences import SentenceSplitter
+from relay.json_types import JsonObject, json_object
 
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
@@ -15,8 +14,6 @@ MAX_TEXT_CHARS = 40_000
 _FORMATS = {f"pcm_{rate_hz}": AudioFormat("pcm16", rate_hz) for rate_hz in RATES_HZ["pcm16"]}
 _FORMATS |= {"ulaw_8000": PCMU, "alaw_8000": PCMA}
 _ENCODED = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
-
-Obj = dict[str, Any]
 
 
 class Problem(Exception):
@@ -105,7 +102,10 @@ class Contexts:
 
     def receive(self, data: str) -> Did:
         """One message. Raises Problem for what is none, and for the sixth context."""
-        obj = self._parsed(data)
+        obj = json_object(data)
+        if obj is None:
+            message = "Could not parse input message, make sure it is a JSON object."
+            raise Problem(message, "invalid_input_message", 422)
         if obj.get("close_socket") is True:
             return self._close_all()
         context_id = str(obj.get("context_id") or "default") if self._multi else ""
@@ -126,17 +126,7 @@ class Contexts:
         """Everything of a context has been sent."""
         self._closing.discard(context)
 
-    def _parsed(self, data: str) -> Obj:
-        try:
-            obj = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            obj = None
-        if not isinstance(obj, dict):
-            message = "Could not parse input message, make sure it is a JSON object."
-            raise Problem(message, "invalid_input_message", 422)
-        return obj
-
-    def _begin(self, context_id: str, obj: Obj) -> Context:
+    def _begin(self, context_id: str, obj: JsonObject) -> Context:
         if len(self._open) + len(self._closing) >= MAX_CONTEXTS:
             message = (
                 f"Maximum simultaneous contexts per WebSocket connection exceeded ({MAX_CONTEXTS}). "

@@ -11,13 +11,13 @@ from typing import Any
 
 from relay.local_engine.clauses import PREPOSITIONS, Clause, Element, OneOf, Request
 from relay.local_engine.descriptions import described
+from relay.local_engine.english import SMALL_TALK
 from relay.local_engine.lexicon import Lexicon
 from relay.local_engine.network import Network, compile_network
 from relay.local_engine.parser import Parser, by_first_word, expanded
 from relay.local_engine.phrases import Word, name_to_words, words_of
 from relay.local_engine.sayable import Sayable
 from relay.local_engine.slots import Slot, slots_of
-from relay.local_engine.small_talk import SMALL_TALK
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _FETCHING = frozenset(["get", "fetch", "show", "find", "read", "list", "lookup", "query"])

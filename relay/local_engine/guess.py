@@ -8,16 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from relay.local_engine.clauses import Request
+from relay.local_engine.english import COMMON
 from relay.local_engine.grammar import ToolInfo
 from relay.local_engine.phrases import Word, name_to_words, spoken, stem, words_of
 from relay.local_engine.slots import Slot
 
-_COMMON_WORDS = (
-    "a an the of in on at to for from by with and or is are am be was do does did can could would will "
-    "you your i me my we it its this that these those what which who how when where why there please tell "
-    "show give get let many much some any one want need like use make use just now then so if not no yes"
-)
-_COMMON = frozenset(_COMMON_WORDS.split())
 _NAME_WEIGHT, _EXAMPLE_WEIGHT, _DESCRIPTION_WEIGHT = 2.0, 1.0, 0.5
 _ENOUGH = 1.0
 
@@ -48,7 +43,7 @@ def _vocabulary(tool: ToolInfo) -> dict[str, float]:
         (name_to_words(tool.name), _NAME_WEIGHT),
     )
     for words, weight in sources:
-        weights.update({stem(word): weight for word in words if word not in _COMMON and len(word) > 2})
+        weights.update({stem(word): weight for word in words if word not in COMMON and len(word) > 2})
     return weights
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from audio.formats import REALTIME_FORMATS
+from relay.json_types import JsonObject
 from relay.local_engine.audio_shelf import AudioShelf, InputTape
 from relay.local_engine.item_desk import Send, announce
-from relay.local_engine.items import Items, Record, decode_audio
-from relay.local_engine.protocol import Fault, Obj, need
+from relay.local_engine.items import Items, Record, decode_audio, new_item
+from relay.local_engine.protocol import Fault, need
 
 LARGEST_APPEND_BYTES = 15 * 1024 * 1024
 LONGEST_BUFFER_MS = 600_000
@@ -37,7 +38,7 @@ class InputTurns:
         """How much audio has been appended since the session began."""
         return self._tape.position_ms
 
-    def append(self, event: Obj, settings: Obj) -> bytes:
+    def append(self, event: JsonObject, settings: JsonObject) -> bytes:
         """The audio of an append; `settings` are the session's `audio.input`."""
         audio = decode_audio(need(event, "audio"), "audio")
         if len(audio) > LARGEST_APPEND_BYTES:
@@ -84,22 +85,20 @@ class InputTurns:
         self._send({"type": "input_audio_buffer.speech_stopped", "item_id": item_id, "audio_end_ms": end_ms})
         return self._end(start_ms, end_ms)
 
-    def idle(self, idle_ms: int) -> str:
+    def idle(self, idle_ms: int) -> None:
         """No turn came for `idle_ms`: the silence becomes an item of its own."""
         item_id, end_ms = self._new_id("item"), round(self._tape.position_ms)
         start_ms = max(end_ms - idle_ms, 0)
         place = {"item_id": item_id, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
         self._send({"type": "input_audio_buffer.timeout_triggered", **place})
         self._end(start_ms, end_ms, item_id, is_silence=True)
-        return item_id
 
     def _end(self, start_ms: float, end_ms: float, item_id: str | None = None, *, is_silence: bool = False) -> str:
         item_id = item_id or (self._speech[0] if self._speech else self._new_id("item"))
         self._speech, self._buffer_ms = None, 0
         self._shelf.add(item_id, self._tape.between(start_ms, end_ms))
-        item: Obj = {"id": item_id, "object": "realtime.item", "type": "message", "status": "completed"}
         content = [{"type": "input_audio", "transcript": None}]
-        item |= {"role": "user", "content": content}
+        item = new_item(item_id, "message", "completed", role="user", content=content)
         record = Record(item, audio_ms=round(end_ms - start_ms), is_silence=is_silence)
         previous = self._items.add(record)
         self._send({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": previous})

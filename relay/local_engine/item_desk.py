@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import pybase64
 
+from relay.json_types import JsonObject
 from relay.local_engine.audio_shelf import AudioShelf
 from relay.local_engine.items import Items, Record, client_item
-from relay.local_engine.protocol import Fault, Obj, a_text, a_whole_number, need
+from relay.local_engine.protocol import Fault, a_text, a_whole_number, need
 
-Send = Callable[[Obj], None]
+Send = Callable[[JsonObject], None]
 
 
 def announce(send: Send, record: Record, previous: str | None) -> None:
@@ -26,7 +27,7 @@ class ItemDesk:
         self._send = send
         self._new_id = new_id
 
-    def create(self, event: Obj) -> tuple[Record, bytes]:
+    def create(self, event: JsonObject) -> tuple[Record, bytes]:
         """Add the client's item; returns it and the audio that came with it (maybe none)."""
         record, audio = client_item(need(event, "item"), self._new_id("item"))
         if record.id in self._items:
@@ -52,14 +53,14 @@ class ItemDesk:
         announce(self._send, record, self._items.add(record, after))
         return record, audio
 
-    def delete(self, event: Obj) -> None:
+    def delete(self, event: JsonObject) -> None:
         """Remove an item."""
         item_id = self._known(event, "item_delete_invalid_item_id").id
         self._items.remove(item_id)
         self._shelf.drop(item_id)
         self._send({"type": "conversation.item.deleted", "item_id": item_id})
 
-    def retrieve(self, event: Obj) -> None:
+    def retrieve(self, event: JsonObject) -> None:
         """Show an item with its audio, as far as that is still kept."""
         record = self._known(event, "item_retrieve_invalid_item_id")
         item = dict(record.item)
@@ -72,7 +73,7 @@ class ItemDesk:
             ]
         self._send({"type": "conversation.item.retrieved", "item": item})
 
-    def truncate(self, event: Obj) -> None:
+    def truncate(self, event: JsonObject) -> None:
         """Cut an assistant's audio to what was heard, and its transcript with it.
 
         Cut at what exists if asked for more: a player's clock may be a little ahead.
@@ -90,7 +91,7 @@ class ItemDesk:
         place = {"item_id": record.id, "content_index": index}
         self._send({"type": "conversation.item.truncated", **place, "audio_end_ms": record.truncated_ms})
 
-    def _known(self, event: Obj, code: str) -> Record:
+    def _known(self, event: JsonObject, code: str) -> Record:
         item_id = a_text(need(event, "item_id"), "item_id")
         record = self._items.get(item_id)
         if record is None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pybase64
 
-from relay.local_engine.protocol import Fault, Obj, a_list, a_text, an_id, an_object, need, one_of, only
+from relay.json_types import JsonObject
+from relay.local_engine.protocol import Fault, a_list, a_text, an_id, an_object, need, one_of, only
 
 MOST_ITEMS = 1000
 LARGEST_TEXT_CHARS = 4_000_000
@@ -40,7 +41,7 @@ class Record:
     for what stands in for a turn that did not come.
     """
 
-    item: Obj
+    item: JsonObject
     heard: str | None = None
     audio_ms: int = 0
     bytes_per_ms: int = 0
@@ -75,6 +76,11 @@ class Record:
             self.item["content"] = [self.item["content"][0] | {"transcript": heard}]
 
 
+def new_item(item_id: str, kind: str, status: str, **members: Any) -> JsonObject:
+    """An item as clients see it."""
+    return {"id": item_id, "object": "realtime.item", "type": kind, "status": status, **members}
+
+
 class Items:
     """The items in their order."""
 
@@ -106,14 +112,11 @@ class Items:
             self.remove(self._order[0] if self._order[0] != record.id else self._order[1])
         return previous
 
-    def remove(self, item_id: str) -> bool:
-        """Forget an item; false if there is none."""
-        record = self._records.pop(item_id, None)
-        if record is None:
-            return False
+    def remove(self, item_id: str) -> None:
+        """Forget an item."""
+        record = self._records.pop(item_id)
         self._order.remove(item_id)
         self._chars = max(self._chars - record.size, 0)
-        return True
 
     def has_call(self, call_id: str) -> bool:
         """Whether a function call of that id is in the conversation."""
@@ -127,7 +130,7 @@ def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, by
     _check_fields(value, kind, path)
     given_id = value.get("id")
     item_id = new_id if given_id is None else an_id(given_id, f"{path}.id")
-    item: Obj = {"id": item_id, "object": "realtime.item", "type": kind, "status": "completed"}
+    item = new_item(item_id, kind, "completed")
     audio = b""
     if kind == "message":
         item["role"] = one_of(need(value, "role", f"{path}."), f"{path}.role", tuple(_PARTS))
@@ -146,7 +149,7 @@ def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, by
     return Record(item), audio
 
 
-def _check_fields(value: Obj, kind: str, path: str) -> None:
+def _check_fields(value: JsonObject, kind: str, path: str) -> None:
     only(value, _FIELDS[kind], f"{path}.")
     if value.get("object") is not None:
         one_of(value["object"], f"{path}.object", ("realtime.item",))
@@ -154,19 +157,25 @@ def _check_fields(value: Obj, kind: str, path: str) -> None:
         one_of(value["status"], f"{path}.status", ("completed", "incomplete", "in_progress"))
 
 
-def _part(value: Any, role: str, path: str) -> tuple[Obj, bytes]:
+def _part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:
     value = an_object(value, path)
     kind = one_of(need(value, "type", f"{path}."), f"{path}.type", _PARTS[role])
     only(value, _PART_FIELDS[kind], f"{path}.")
     if kind in ("input_text", "output_text"):
         return {"type": kind, "text": a_text(need(value, "text", f"{path}."), f"{path}.text")}, b""
     if kind == "input_image":
-        image: Obj = {"type": kind, "image_url": a_text(need(value, "image_url", f"{path}."), f"{path}.image_url")}
+        image: JsonObject = {
+            "type": kind,
+            "image_url": a_text(need(value, "image_url", f"{path}."), f"{path}.image_url"),
+        }
         if value.get("detail") is not None:
             image["detail"] = one_of(value["detail"], f"{path}.detail", ("auto", "low", "high"))
         return image, b""
     transcript = value.get("transcript")
-    part: Obj = {"type": kind, "transcript": None if transcript is None else a_text(transcript, f"{path}.transcript")}
+    part: JsonObject = {
+        "type": kind,
+        "transcript": None if transcript is None else a_text(transcript, f"{path}.transcript"),
+    }
     sound = value.get("audio")
     return part, decode_audio(sound, f"{path}.audio") if sound is not None and kind == "input_audio" else b""
 

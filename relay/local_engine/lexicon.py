@@ -8,73 +8,8 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-# Phones of the CMU set by spelling, longest first: a coarse reading of English letters. It only serves names that
-# no dictionary lists; a wrong guess means that the word is not recognised, nothing worse.
-_LETTERS: list[tuple[str, str]] = [
-    ("tion", "SH AH N"),
-    ("ough", "AO"),
-    ("eigh", "EY"),
-    ("igh", "AY"),
-    ("sch", "SH"),
-    ("tch", "CH"),
-    ("ch", "CH"),
-    ("sh", "SH"),
-    ("th", "TH"),
-    ("ph", "F"),
-    ("wh", "W"),
-    ("ck", "K"),
-    ("ng", "NG"),
-    ("qu", "K W"),
-    ("ee", "IY"),
-    ("ea", "IY"),
-    ("ie", "IY"),
-    ("ei", "AY"),
-    ("ai", "EY"),
-    ("ay", "EY"),
-    ("oa", "OW"),
-    ("oo", "UW"),
-    ("ou", "AW"),
-    ("ow", "OW"),
-    ("oi", "OY"),
-    ("oy", "OY"),
-    ("au", "AO"),
-    ("aw", "AO"),
-    ("ue", "UW"),
-    ("ar", "AA R"),
-    ("er", "ER"),
-    ("ir", "ER"),
-    ("or", "AO R"),
-    ("ur", "ER"),
-    ("ce", "S"),
-    ("ci", "S IH"),
-    ("cy", "S IY"),
-    ("a", "AE"),
-    ("b", "B"),
-    ("c", "K"),
-    ("d", "D"),
-    ("e", "EH"),
-    ("f", "F"),
-    ("g", "G"),
-    ("h", "HH"),
-    ("i", "IH"),
-    ("j", "JH"),
-    ("k", "K"),
-    ("l", "L"),
-    ("m", "M"),
-    ("n", "N"),
-    ("o", "OW"),
-    ("p", "P"),
-    ("q", "K"),
-    ("r", "R"),
-    ("s", "S"),
-    ("t", "T"),
-    ("u", "AH"),
-    ("v", "V"),
-    ("w", "W"),
-    ("x", "K S"),
-    ("y", "IY"),
-    ("z", "Z"),
-]
+from relay.local_engine.english import PHONES
+
 _SPELLABLE = re.compile(r"[a-z]{2,24}")
 
 
@@ -133,7 +68,7 @@ def guess(word: str) -> tuple[str, ...]:
     phones: list[str] = []
     index = 0
     while index < len(word):
-        letters, sound = next(pair for pair in _LETTERS if word.startswith(pair[0], index))
+        letters, sound = next(pair for pair in PHONES.items() if word.startswith(pair[0], index))
         phones.append(sound)
         index += len(letters)
     return (" ".join(phones),)

@@ -4,48 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from relay.local_engine.clauses import Clause, Element, OneOf, Request
+from relay.local_engine.english import CONTRACTIONS, LEADS, OPTIONAL, TAILS
 from relay.local_engine.phrases import Word, stem
 from relay.local_engine.slots import Slot
 
-_OPTIONAL = frozenset(["a", "an", "the", "me", "us", "my", "some", "please", "now", "then", "for", "just"])
 _LINKS = frozenset(["and", "then", "also", "plus"])
-_LEADS = [
-    tuple(phrase.split())
-    for phrase in (
-        "please",
-        "can you",
-        "could you",
-        "would you",
-        "will you",
-        "i want you to",
-        "i would like you to",
-        "hey",
-        "hi",
-        "hello",
-        "okay",
-        "ok",
-        "so",
-        "and",
-        "now",
-        "um",
-        "uh",
-        "well",
-    )
-]
-_TAILS = [tuple(phrase.split()) for phrase in ("please", "thanks", "thank you", "for me", "now", "right now")]
-_CONTRACTIONS = {
-    "what's": "what is",
-    "whats": "what is",
-    "how's": "how is",
-    "who's": "who is",
-    "where's": "where is",
-    "when's": "when is",
-    "it's": "it is",
-    "i'd": "i would",
-    "i'm": "i am",
-    "let's": "let us",
-    "you're": "you are",
-}
 # Some 0.2 s: a text that needs more was made to be ambiguous.
 _MOST_STEPS = 10_000
 _MOST_REQUESTS = 4
@@ -65,7 +28,7 @@ def by_first_word(clauses: Iterable[Clause]) -> ByFirst:
 def expanded(words: list[Word]) -> list[Word]:
     """Contractions in full: "what's" -> "what is"."""
     return [
-        Word(part, word.start, word.end) for word in words for part in _CONTRACTIONS.get(word.text, word.text).split()
+        Word(part, word.start, word.end) for word in words for part in CONTRACTIONS.get(word.text, word.text).split()
     ]
 
 
@@ -90,7 +53,7 @@ class Parser:
         return self._best[start]
 
     def _options(self, start: int) -> Iterator[tuple[float, list[Request]]]:
-        for lead in _LEADS:
+        for lead in LEADS:
             rest = self._from(start + len(lead)) if self._at(start, lead) else None
             if rest:
                 yield rest[0] + 0.2, rest[1]
@@ -138,12 +101,12 @@ class Parser:
         """Small words may be missing or too many."""
         if index > 0:
             yield from self._skip(elements, index, at)
-        if elements[index] in _OPTIONAL:
+        if elements[index] in OPTIONAL:
             for end, arguments, cost in self._match(elements, index + 1, at):
                 yield end, arguments, cost + 0.4
 
     def _skip(self, elements: tuple[Element, ...], index: int, at: int) -> Iterator[tuple[int, dict[str, Any], float]]:
-        if at < len(self._words) and self._words[at].text in _OPTIONAL:
+        if at < len(self._words) and self._words[at].text in OPTIONAL:
             for end, arguments, cost in self._match(elements, index, at + 1):
                 yield end, arguments, cost + 0.4
 
@@ -153,7 +116,7 @@ class Parser:
     def _is_tail(self, start: int) -> bool:
         """Whether nothing but politeness follows."""
         return start >= len(self._words) or any(
-            self._at(start, tail) and self._is_tail(start + len(tail)) for tail in _TAILS
+            self._at(start, tail) and self._is_tail(start + len(tail)) for tail in TAILS
         )
 
     def _link(self, start: int) -> int:
@@ -165,4 +128,4 @@ class Parser:
 def _first_word(clause: Clause) -> str:
     """The word that a clause must begin with; "" if there is no such word."""
     first = clause.elements[0] if clause.elements else ""
-    return stem(first) if isinstance(first, str) and first not in _OPTIONAL else ""
+    return stem(first) if isinstance(first, str) and first not in OPTIONAL else ""

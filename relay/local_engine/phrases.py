@@ -8,21 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
+UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 UNITS += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
@@ -103,14 +89,12 @@ def integer_to_words(value: int) -> list[str]:
     return [*integer_to_words(value // divisor), name, *rest]
 
 
-def parse_number(words: Sequence[str], start: int = 0) -> Iterator[tuple[int, float]]:
-    """Every way to read a number at `start`: (index after it, value), the longest first.
+def parse_number(words: Sequence[str]) -> Iterator[tuple[int, float]]:
+    """Every way to read a number at the beginning: (index after it, value), the longest first.
 
     Understands "minus", "a hundred", "one hundred and five", "two point five" and "two and a half".
     """
-    index, sign = start, 1.0
-    if index < len(words) and words[index] in ("minus", "negative"):
-        index, sign = index + 1, -1.0
+    index, sign = (1, -1.0) if words and words[0] in ("minus", "negative") else (0, 1.0)
     if index < len(words) and words[index] == "half":
         yield index + 1, sign * 0.5
     whole = list(_whole(words, index))

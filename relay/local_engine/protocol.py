@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-Obj = dict[str, Any]
+from relay.json_types import JsonObject
 
 
 class Fault(Exception):
@@ -25,7 +25,7 @@ LONGEST_ID = 32
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def error_object(fault: Fault, client_event_id: str | None) -> Obj:
+def error_object(fault: Fault, client_event_id: str | None) -> JsonObject:
     """The `error` of an error event."""
     return {
         "type": "invalid_request_error",
@@ -36,7 +36,7 @@ def error_object(fault: Fault, client_event_id: str | None) -> Obj:
     }
 
 
-def need(obj: Obj, key: str, path: str = "") -> Any:
+def need(obj: JsonObject, key: str, path: str = "") -> Any:
     """A required field."""
     if key not in obj or obj[key] is None:
         raise Fault(
@@ -45,14 +45,14 @@ def need(obj: Obj, key: str, path: str = "") -> Any:
     return obj[key]
 
 
-def only(obj: Obj, allowed: Collection[str], path: str) -> None:
+def only(obj: JsonObject, allowed: Collection[str], path: str) -> None:
     """No other keys than these."""
     for key in obj:
         if key not in allowed:
             raise Fault(f"Unknown parameter: '{path}{key}'.", code="unknown_parameter", param=f"{path}{key}"[:200])
 
 
-def an_object(value: Any, param: str) -> Obj:
+def an_object(value: Any, param: str) -> JsonObject:
     """A JSON object."""
     if not isinstance(value, dict):
         raise _wrong_type(value, param, "an object")

@@ -5,11 +5,12 @@ from typing import Any
 
 import orjson
 
+from relay.json_types import JsonObject
 from relay.local_engine.brain import Plan, plan
 from relay.local_engine.effects import Effect, Hush, Speak
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.items import Items, Record, client_item
-from relay.local_engine.protocol import Fault, Obj, a_text, an_object, need, only
+from relay.local_engine.protocol import Fault, a_text, an_object, need, only
 from relay.local_engine.responses import Response, input_tokens
 from relay.local_engine.situation import grammar_of, situation
 
@@ -30,7 +31,7 @@ class ResponseDesk:
     def __init__(
         self,
         items: Items,
-        send: Callable[[Obj], None],
+        send: Callable[[JsonObject], None],
         ask: Callable[[Effect], None],
         new_id: Callable[[str], str],
         on_finished: Callable[[Response], None],
@@ -48,7 +49,7 @@ class ResponseDesk:
         self.active: Response | None = None
         self.deaf = False
 
-    def create(self, settings: Obj) -> None:
+    def create(self, settings: JsonObject) -> None:
         """A client's `response.create`, or one that turn detection asks for; raises Fault."""
         if settings["conversation"] == "none":
             self._start_aside(settings)
@@ -111,7 +112,7 @@ class ResponseDesk:
         self._tokens += response.total_tokens
         self._on_finished(response)
 
-    def _start_aside(self, settings: Obj) -> None:
+    def _start_aside(self, settings: JsonObject) -> None:
         """A response outside the conversation: it reads it, or its own input, and leaves no trace in it."""
         if len(self._side) >= MOST_SIDE_RESPONSES:
             raise Fault(
@@ -122,7 +123,7 @@ class ResponseDesk:
         self._side[response.id] = response
         self._carry_out(response, plan(self._grammar(settings), situation(inputs, settings["tool_choice"])))
 
-    def _begun(self, settings: Obj, before: Any, *, in_conversation: bool) -> Response:
+    def _begun(self, settings: JsonObject, before: Any, *, in_conversation: bool) -> Response:
         response = Response(
             settings,
             new_id=self._new_id,
@@ -151,10 +152,10 @@ class ResponseDesk:
                 records.append(client_item(value, self._new_id("item"), path)[0])
         return records
 
-    def _grammar(self, settings: Obj) -> Grammar:
+    def _grammar(self, settings: JsonObject) -> Grammar:
         return grammar_of(orjson.dumps(settings["tools"]))
 
-    def _plan(self, settings: Obj) -> Plan:
+    def _plan(self, settings: JsonObject) -> Plan:
         records = list(self._items) if settings["input"] is None else settings["input"]
         state = situation(records, settings["tool_choice"])
         for record in records:

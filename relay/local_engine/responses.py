@@ -11,16 +11,15 @@ import orjson
 import pybase64
 
 from audio.formats import REALTIME_FORMATS
-from relay.local_engine.items import Record
-from relay.local_engine.protocol import Obj
+from relay.json_types import JsonObject
+from relay.local_engine.item_desk import Send
+from relay.local_engine.items import Record, new_item
 
 CHUNK_MS = 100
 _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
 _NO_OTHER_TOKENS = {"image_tokens": 0, "cached_tokens": 0}
-
-Emit = Callable[[Obj], None]
 
 
 class Response:
@@ -33,10 +32,10 @@ class Response:
 
     def __init__(
         self,
-        settings: Obj,
+        settings: JsonObject,
         *,
         new_id: Callable[[str], str],
-        emit: Emit,
+        emit: Send,
         conversation_id: str,
         add_item: Callable[[Record], str | None] | None,
         input_tokens: tuple[int, int],
@@ -79,8 +78,8 @@ class Response:
         """A complete function call."""
         text = orjson.dumps(arguments).decode()
         call_id = self._new_id("call")
-        item: Obj = {"id": self._new_id("item"), "object": "realtime.item", "type": "function_call"}
-        record = Record(item | {"status": "in_progress", "call_id": call_id, "name": name, "arguments": ""})
+        members = {"call_id": call_id, "name": name, "arguments": ""}
+        record = Record(new_item(self._new_id("item"), "function_call", "in_progress", **members))
         self._begin(record)
         place = {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1}
         place |= {"call_id": call_id}
@@ -94,8 +93,7 @@ class Response:
 
     def begin_message(self) -> None:
         """Start the message that `say` adds to."""
-        item: Obj = {"id": self._new_id("item"), "object": "realtime.item", "type": "message"}
-        self._open = Record(item | {"status": "in_progress", "role": "assistant", "content": []})
+        self._open = Record(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
         self._begin(self._open)
         part = {"type": "audio", "transcript": ""} if self.is_spoken else {"type": "text", "text": ""}
         self._emit({"type": "response.content_part.added", **self._place(), "part": part})
@@ -166,11 +164,11 @@ class Response:
         if self._add_item is not None:
             self._emit(self._about_item("conversation.item.done", record))
 
-    def _about_output(self, kind: str, record: Record) -> Obj:
+    def _about_output(self, kind: str, record: Record) -> JsonObject:
         place = {"response_id": self.id, "output_index": self._output.index(record)}
         return {"type": kind, **place, "item": dict(record.item)}
 
-    def _about_item(self, kind: str, record: Record) -> Obj:
+    def _about_item(self, kind: str, record: Record) -> JsonObject:
         return {"type": kind, "previous_item_id": self._previous, "item": dict(record.item)}
 
     def _message(self) -> Record:
@@ -178,7 +176,7 @@ class Response:
             raise RuntimeError("no message is open")
         return self._open
 
-    def _place(self) -> Obj:
+    def _place(self) -> JsonObject:
         return {
             "response_id": self.id,
             "item_id": self._message().id,
@@ -199,9 +197,9 @@ class Response:
         text, audio = self._tokens()
         return 10**9 if most == "inf" else max(most - (audio if self.is_spoken else text), 0)
 
-    def _object(self, status: str, reason: str | None, *, usage: bool) -> Obj:
+    def _object(self, status: str, reason: str | None, *, usage: bool) -> JsonObject:
         output = self.settings["output"]
-        details: Obj | None = None
+        details: JsonObject | None = None
         if status not in ("in_progress", "completed"):
             error = {"type": "server_error", "code": "voice_failed", "message": reason}
             details = {"type": status} | ({"error": error} if status == "failed" else {"reason": reason})
@@ -219,7 +217,7 @@ class Response:
             "metadata": self.settings["metadata"],
         }
 
-    def _usage(self) -> Obj:
+    def _usage(self) -> JsonObject:
         """Token counts by rule of thumb: 4 characters, 50 ms of answer or 100 ms of question a token."""
         text_in, audio_in = self._input_tokens
         text_out, audio_out = self._tokens()

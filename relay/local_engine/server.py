@@ -17,6 +17,7 @@ from relay.local_engine import elevenlabs
 from relay.local_engine.senses import OwnSenses
 from relay.local_engine.session import Session, Shared, Terms
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
+from relay.loopback import is_loopback_host
 
 LARGEST_MESSAGE_BYTES = 22 * 1024 * 1024
 """Room for 15 MiB of audio as base64, and a little; a larger message closes the connection with 1009."""
@@ -154,10 +155,7 @@ def _abort(request: web.Request) -> None:
 def _may_connect(request: web.Request) -> bool:
     """Programs may, and pages of this machine; a foreign page in the user's browser may not."""
     origin = request.headers.get("Origin")
-    if origin is None:
-        return True
-    host = urlsplit(origin).hostname
-    return host in ("localhost", "127.0.0.1", "::1")
+    return origin is None or is_loopback_host(urlsplit(origin).hostname or "")
 
 
 async def _close_sockets(app: web.Application) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -14,7 +13,8 @@ from aiohttp import WSMsgType, web
 
 from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
-from relay.faults import FaultSpec, FaultyLine, Misbehaviour, parse_faults
+from relay.faults import FaultSpec, Misbehaviour, parse_faults
+from relay.json_types import JsonObject, json_object
 from relay.local_engine.conversation import Conversation
 from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.effects import (
@@ -29,17 +29,15 @@ from relay.local_engine.effects import (
     Send,
     Speak,
 )
-from relay.local_engine.protocol import Fault, Obj
+from relay.local_engine.outgoing import Outgoing
+from relay.local_engine.protocol import Fault
 from relay.local_engine.senses import Senses, SensesLost
 from relay.local_engine.speech.pieces import pieces
-from relay.wire.beta import BetaClient, Event
+from relay.wire.beta import BetaClient
 
-MOST_UNSENT_BYTES = 64 * 1024 * 1024
-"""A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
 MOST_UTTERANCES = 4
 """Of one session, on their way to words; further audio waits in the client's socket."""
 _UNPACED_MS = 8_000
-_PAUSE_UNSENT_BYTES = 4 * 1024 * 1024
 _LONGEST_CONTROL = 4096
 _LOST = "The recogniser ended unexpectedly; what was said in this turn is lost."
 _FAILED = "The recogniser failed; what was said in this turn is lost."
@@ -80,30 +78,23 @@ class Session:
     def __init__(self, socket: web.WebSocketResponse, shared: Shared, terms: Terms, abort: Callable[[], None]) -> None:
         """`abort` drops the connection at once."""
         self._socket = socket
-        self._abort = abort
         self._shared = shared
         expires_at = int(time.time() + shared.longest_s)
         self._conversation = Conversation(terms.model, _new_id, kind=terms.kind, expires_at=expires_at)
         self._beta = BetaClient() if terms.is_beta else None
         self._misbehaviour = Misbehaviour(terms.faults)
-        self._line: FaultyLine | None = None
-        if terms.faults:
-            self._line = FaultyLine(self._misbehaviour, _Wire(socket, abort))
+        self._outgoing = Outgoing(socket, abort, self._misbehaviour, is_faulty=bool(terms.faults))
         self._ears: Ears | None = None
         self._to_hear = b""
         self._recognising: set[asyncio.Task[None]] = set()
         self._settings = Configure("audio/pcm", None, b"[]")
         self._speaking: dict[str, asyncio.Task[None]] = {}
         self._silence: asyncio.Task[None] | None = None
-        self._unsent: deque[bytes | HangUp] = deque()
-        self._unsent_bytes = 0
-        self._wake_sender = asyncio.Event()
-        self._sent_some = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until either side closes."""
         loop = asyncio.get_running_loop()
-        sender = loop.create_task(self._send_all())
+        sender = loop.create_task(self._outgoing.run())
         expiry = loop.create_task(self._expire())
         try:
             self._do(self._conversation.start())
@@ -116,14 +107,14 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._line is not None:
-                await self._line.stop()
+            await self._outgoing.stop()
             if self._ears is not None:
                 self._ears.close()
 
     async def _receive(self, message: str | bytes) -> None:
-        if len(message) < _LONGEST_CONTROL and _is_control(message):
-            await self._add_faults(orjson.loads(message))
+        control = _control(message)
+        if control is not None:
+            await self._add_faults(control)
             return
         if self._beta is not None:
             message = _as_ga(self._beta, message)
@@ -133,7 +124,7 @@ class Session:
             await self._listen(audio)
         await self._keep_up()
 
-    async def _add_faults(self, event: Obj) -> None:
+    async def _add_faults(self, event: JsonObject) -> None:
         """The control message {"type": "relay.fault", "fault": "drop=1006"}: misbehave from now on."""
         try:
             faults = parse_faults(str(event.get("fault", "")))
@@ -142,9 +133,7 @@ class Session:
             fault = Fault(str(error), param="fault")
             self._do(self._conversation.complain(fault, event_id if isinstance(event_id, str) else None))
             return
-        if self._line is None:
-            self._line = FaultyLine(self._misbehaviour, _Wire(self._socket, self._abort))
-        await self._line.add(faults)
+        await self._outgoing.add_faults(faults)
 
     def _do(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order; those that they lead to come right behind them."""
@@ -169,8 +158,7 @@ class Session:
                 case AwaitSpeech(ms):
                     self._await_speech(ms)
                 case HangUp():
-                    self._unsent.append(effect)
-                    self._wake_sender.set()
+                    self._outgoing.hang_up(effect)
                 case _:
                     assert_never(effect)
 
@@ -247,9 +235,7 @@ class Session:
 
     async def _keep_pace(self, start: float, made_ms: float) -> None:
         """Wait while too much is made or unsent already."""
-        while self._unsent_bytes > _PAUSE_UNSENT_BYTES:
-            self._sent_some.clear()
-            await self._sent_some.wait()
+        await self._outgoing.wait_for_room()
         if self._shared.pace is not None and made_ms and not self._misbehaviour.is_hasty:
             paced_ms = max(made_ms - _UNPACED_MS, 0)
             ahead_s = paced_ms / 1000 / self._shared.pace - (asyncio.get_running_loop().time() - start)
@@ -279,79 +265,32 @@ class Session:
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 
-    def _tell(self, event: Obj) -> None:
+    def _tell(self, event: JsonObject) -> None:
         if self._beta is None:
-            self._post(event)
+            self._outgoing.post(event)
             return
         for translated in self._beta.down(event):
-            self._post(translated)
+            self._outgoing.post(translated)
         if event["type"] == "session.created":  # GA does not tell of the conversation
             conversation = {"id": self._conversation.conversation_id, "object": "realtime.conversation"}
-            self._post({"type": "conversation.created", "event_id": _new_id("event"), "conversation": conversation})
-
-    def _post(self, event: Event) -> None:
-        data = orjson.dumps(event)
-        self._unsent.append(data)
-        self._unsent_bytes += len(data)
-        self._wake_sender.set()
-        if self._unsent_bytes > MOST_UNSENT_BYTES:
-            log.warning("a client does not read what it asks for; its connection is dropped")
-            self._unsent.clear()
-            self._abort()
-
-    async def _send_all(self) -> None:
-        """The only writer of the socket: keeps the order, and lets everything else go on while the client reads."""
-        while True:
-            await self._wake_sender.wait()
-            self._wake_sender.clear()
-            while self._unsent:
-                data = self._unsent.popleft()
-                if isinstance(data, HangUp):
-                    await self._socket.close(code=data.code, message=data.reason.encode())
-                    return
-                if self._line is None:
-                    await self._socket.send_frame(data, WSMsgType.TEXT)
-                else:
-                    await self._line.send(orjson.loads(data))
-                self._unsent_bytes -= len(data)
-                self._sent_some.set()
-
-
-class _Wire:
-    """The socket, as faults see it; a client that has gone is no trouble."""
-
-    def __init__(self, socket: web.WebSocketResponse, abort: Callable[[], None]) -> None:
-        self._socket = socket
-        self.abort = abort
-
-    async def send(self, text: str) -> None:
-        """Send a text message."""
-        if not self._socket.closed:
-            await self._socket.send_frame(text.encode(), WSMsgType.TEXT)
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close with a close frame."""
-        await self._socket.close(code=code, message=reason.encode())
+            self._outgoing.post(
+                {"type": "conversation.created", "event_id": _new_id("event"), "conversation": conversation}
+            )
 
 
 def _as_ga(beta: BetaClient, message: str | bytes) -> str | bytes:
     """A beta client's message in GA; what is no event goes on as it is, and is refused."""
-    try:
-        event = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return message
-    return orjson.dumps(beta.up(event)[0]) if isinstance(event, dict) else message
+    event = json_object(message)
+    return message if event is None else orjson.dumps(beta.up(event)[0])
 
 
-def _is_control(message: str | bytes) -> bool:
-    raw = message.encode(errors="replace") if isinstance(message, str) else message
-    if b"relay.fault" not in raw:
-        return False
-    try:
-        event = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(event, dict) and event.get("type") == "relay.fault"
+def _control(message: str | bytes) -> JsonObject | None:
+    """The message, if it is a control message of ours."""
+    if len(message) >= _LONGEST_CONTROL:
+        return None
+    raw = message.encode() if isinstance(message, str) else message
+    event = json_object(raw) if b"relay.fault" in raw else None
+    return event if event is not None and event.get("type") == "relay.fault" else None
 
 
 def _new_id(kind: str) -> str:

@@ -6,7 +6,8 @@ Omitted fields keep their value, null clears them back to the default. Settings 
 
 from typing import Any
 
-from relay.local_engine.protocol import Fault, Obj, a_list, a_text, an_object, need, one_of, only
+from relay.json_types import JsonObject
+from relay.local_engine.protocol import Fault, a_list, a_text, an_object, need, one_of, only
 from relay.local_engine.session_fields import (
     AUDIO_INPUT,
     AUDIO_OUTPUT,
@@ -19,7 +20,9 @@ from relay.local_engine.session_fields import (
 )
 
 
-def default_session(session_id: str, model: str, *, kind: str = "realtime", expires_at: int | None = None) -> Obj:
+def default_session(
+    session_id: str, model: str, *, kind: str = "realtime", expires_at: int | None = None
+) -> JsonObject:
     """A new session of type "realtime" or "transcription"; `expires_at` in seconds of Unix time."""
     return {
         "type": kind,
@@ -40,7 +43,7 @@ def default_session(session_id: str, model: str, *, kind: str = "realtime", expi
     }
 
 
-def shown(session: Obj) -> Obj:
+def shown(session: JsonObject) -> JsonObject:
     """The session as `session.created` and `session.updated` show it."""
     if session["type"] == "realtime":
         return session
@@ -48,7 +51,7 @@ def shown(session: Obj) -> Obj:
     return kept | {"audio": {"input": session["audio"]["input"]}}
 
 
-def merge_session(current: Obj, update: Any, *, has_spoken: bool) -> Obj:
+def merge_session(current: JsonObject, update: Any, *, has_spoken: bool) -> JsonObject:
     """The session after an update; raises Fault and changes nothing if any part of it is wrong."""
     update = an_object(update, "session")
     kind = one_of(need(update, "type", "session."), "session.type", ("realtime", "transcription"))
@@ -82,12 +85,12 @@ def merge_session(current: Obj, update: Any, *, has_spoken: bool) -> Obj:
     return merged
 
 
-def response_settings(session: Obj, params: Any) -> Obj:
+def response_settings(session: JsonObject, params: Any) -> JsonObject:
     """What one response goes by: the session's settings with those of `response.create` over them."""
     params = an_object(params, "response")
     allowed = (*RESPONSE, "audio", "metadata", "conversation", "input")
     only(params, allowed, "response.")
-    settings: Obj = {key: session[key] for key in RESPONSE if key in session}
+    settings: JsonObject = {key: session[key] for key in RESPONSE if key in session}
     for key, check in RESPONSE.items():
         if params.get(key) is not None:
             settings[key] = check(params[key], f"response.{key}")
@@ -103,7 +106,7 @@ def response_settings(session: Obj, params: Any) -> Obj:
     return settings
 
 
-def _merge(target: Obj, update: Any, checks: dict[str, Check], path: str) -> None:
+def _merge(target: JsonObject, update: Any, checks: dict[str, Check], path: str) -> None:
     update = an_object(given(update, {}), path)
     only(update, checks, f"{path}.")
     for key, check in checks.items():

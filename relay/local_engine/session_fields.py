@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 
 from audio.formats import REALTIME_FORMATS
+from relay.json_types import JsonObject
 from relay.local_engine.protocol import (
     Fault,
-    Obj,
     a_flag,
     a_list,
     a_number,
@@ -42,7 +42,7 @@ def _or_default(check: Check, default: Any) -> Check:
     return lambda value, param: default if value is None else check(value, param)
 
 
-def wire_format(value: Any, param: str) -> Obj:
+def wire_format(value: Any, param: str) -> JsonObject:
     """A format of audio on the wire."""
     value = an_object(given(value, {}), param)
     only(value, ("type", "rate"), f"{param}.")
@@ -55,7 +55,7 @@ def wire_format(value: Any, param: str) -> Obj:
     return {"type": kind, "rate": 24000}
 
 
-def turn_rules(value: Any, param: str) -> Obj | None:
+def turn_rules(value: Any, param: str) -> JsonObject | None:
     """Turn detection, or none."""
     if value is None:
         return None
@@ -85,7 +85,7 @@ def _include(value: Any, param: str) -> list[str] | None:
 def _shaped(checks: dict[str, Check], *required: str) -> Check:
     """Null, or an object of known fields; those of them that are null are left out."""
 
-    def check(value: Any, param: str) -> Obj | None:
+    def check(value: Any, param: str) -> JsonObject | None:
         if value is None:
             return None
         value = an_object(value, param)
@@ -124,7 +124,7 @@ def _max_tokens(value: Any, param: str) -> int | str:
     return "inf" if value == "inf" else a_whole_number(value, param, 1, 4096)
 
 
-def _tools(value: Any, param: str) -> list[Obj]:
+def _tools(value: Any, param: str) -> list[JsonObject]:
     tools = [_tool(tool, f"{param}[{index}]") for index, tool in enumerate(a_list(value, param, MOST_TOOLS))]
     names = [tool["name"] for tool in tools]
     if len(set(names)) < len(names):
@@ -134,7 +134,7 @@ def _tools(value: Any, param: str) -> list[Obj]:
     return tools
 
 
-def _tool(value: Any, param: str) -> Obj:
+def _tool(value: Any, param: str) -> JsonObject:
     """Unknown keys are kept and ignored: clients send some of their own."""
     value = an_object(value, param)
     if value.get("type", "function") != "function":
@@ -154,7 +154,7 @@ def _tool_choice(value: Any, param: str) -> Any:
     return one_of(value, param, ("auto", "none", "required"))
 
 
-def metadata(value: Any, param: str) -> Obj | None:
+def metadata(value: Any, param: str) -> JsonObject | None:
     """At most 16 short strings, as OpenAI has it."""
     if value is None:
         return None

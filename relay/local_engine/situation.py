@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from relay.json_types import json_object
 from relay.local_engine.brain import Situation
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.items import Record
@@ -42,9 +43,6 @@ def situation(records: Sequence[Record], tool_choice: Any) -> Situation:
 def _last_call(records: Sequence[Record]) -> tuple[str, dict[str, Any]] | None:
     for record in reversed(records):
         if record.item["type"] == "function_call":
-            try:
-                arguments = orjson.loads(record.item["arguments"])
-            except orjson.JSONDecodeError:  # a client may have made the item
-                return None
-            return (record.item["name"], arguments) if isinstance(arguments, dict) else None
+            arguments = json_object(record.item["arguments"])  # None: a client may have made the item
+            return None if arguments is None else (record.item["name"], arguments)
     return None

@@ -11,45 +11,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from relay.local_engine.english import ALSO_SAID, CITIES, UNIT_NAMES
 from relay.local_engine.network import NOTHING, Alt, Expression, Seq, optional, phrase
 from relay.local_engine.phrases import TENS, UNITS, Word, integer_to_words, parse_number, spoken
 
 Kind = Literal["integer", "number", "choice", "flag", "free", "unfillable"]
 
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-CITIES = (
-    *_listed(
-        "Amsterdam Athens Atlanta Auckland Bangkok Barcelona Beijing Berlin Bogota Boston Brussels Budapest "
-        "Cairo Chicago Copenhagen Dallas Delhi Denver Dubai Dublin Frankfurt Geneva Hamburg Helsinki "
-        "Houston Istanbul Jakarta Jerusalem Johannesburg Lagos Lima Lisbon London Madrid Manila Melbourne "
-        "Miami Milan Montreal Moscow Mumbai Munich Nairobi Oslo Paris Prague Rome Santiago Seattle Seoul "
-        "Shanghai Singapore Stockholm Sydney Taipei Tehran Tokyo Toronto Vancouver Vienna Warsaw Washington "
-        "Zurich"
-    ),
-    "Buenos Aires",
-    "Hong Kong",
-    "Los Angeles",
-    "Mexico City",
-    "New York",
-    "San Francisco",
-    "Sao Paulo",
-)
-UNIT_NAMES = _listed(
-    "miles kilometers meters centimeters millimeters feet inches yards pounds kilograms grams ounces "
-    "gallons liters celsius fahrenheit kelvin hours minutes seconds days weeks"
-)
-_ALSO_SAID = {
-    "feet": ("foot",),
-    "inches": ("inch",),
-    "celsius": ("degrees celsius", "centigrade"),
-    "fahrenheit": ("degrees fahrenheit",),
-    "kilograms": ("kilogram", "kilos", "kilo"),
-}
-_PLACE_NAMES = frozenset(_listed("city cities town location place where destination origin"))
+_PLACE_NAMES = frozenset(("city", "cities", "town", "location", "place", "where", "destination", "origin"))
 _MOST_FREE_WORDS = 8
 _DEFAULT_RANGE = (0, 100)
 _SPOKEN_RANGE = (-9999, 9999)
@@ -287,7 +255,7 @@ def _choices(name: str, values: list[Any]) -> Iterator[Choice]:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             continue
         text = str(value).replace("_", " ")
-        said = [text, *_ALSO_SAID.get(text.lower(), ())]
+        said = [text, *ALSO_SAID.get(text.lower(), ())]
         if is_unit and len(text) > 4 and text.endswith("s") and not text.endswith(("us", "ss", "ches")):
             said.append(text[:-1])
         for form in said:

@@ -19,6 +19,7 @@ from yarl import URL
 
 from relay.core.redact import redact
 from relay.errors import UpstreamError, UpstreamTimeout
+from relay.json_types import JsonObject
 
 CONNECT_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 0.2
@@ -28,8 +29,6 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 3600.0
 CHUNK_BYTES = 64 * 1024
 
-Obj = dict[str, Any]
-Json = TypeVar("Json", dict[str, Any], list[Any])
 
 REDIRECTED = "redirects elsewhere; set the URL it really has"
 """What is said of a redirect, which would carry the key to another address."""
@@ -37,6 +36,7 @@ REDIRECTED = "redirects elsewhere; set the URL it really has"
 _CODE = re.compile(r"[A-Za-z][A-Za-z_.\-]{0,59}|[0-9]{1,5}")
 """Codes are words, such as invalid_api_key or DeploymentNotFound, or a status; letters with digits may be a key."""
 _log = logging.getLogger("relay.provider")
+_Json = TypeVar("_Json", JsonObject, list[Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Call:
     name: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    body: Obj | None = None
+    body: JsonObject | None = None
     method: str = "POST"
     timeout_s: float = 15.0
     max_bytes: int = MAX_JSON_BYTES
@@ -64,7 +64,7 @@ class Reply:
     body: bytes
     name: str
 
-    def json_object(self) -> Obj:
+    def json_object(self) -> JsonObject:
         """The body as a JSON object. Raises UpstreamError if it is none."""
         return self._json(dict, "object")
 
@@ -72,13 +72,13 @@ class Reply:
         """The body as a JSON array. Raises UpstreamError if it is none."""
         return self._json(list, "array")
 
-    def _json(self, kind: type[Json], name: str) -> Json:
+    def _json(self, kind: type[_Json], noun: str) -> _Json:
         try:
             found = json.loads(self.body)
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, kind):
-            raise UpstreamError(f"{self.name} failed: the answer is not a JSON {name}.", upstream_status=self.status)
+            raise UpstreamError(f"{self.name} failed: the answer is not a JSON {noun}.", upstream_status=self.status)
         return found
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from audio.formats import PCM16_24K
 from relay.core.policy import Principal
-from relay.core.values import UPSTREAM_PCM, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.device.session import DeviceSession
@@ -45,7 +46,7 @@ class Beginning:
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
     ) -> Self:
         """That of a Realtime client's session, to which the relay brings `tools`."""
-        config, options = SessionConfig(tools=tools), DeviceOptions(UPSTREAM_PCM, UPSTREAM_PCM, max_ahead_ms=None)
+        config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
         return cls(session_id, config, options, principal, started_at, limits=limits, realtime=start)
 
     @property

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import orjson
@@ -24,6 +23,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import DeviceOptions
 from relay.errors import RelayError
+from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
 from relay.recording.folder import RecordingError, write_private
 from relay.recording.format.lines import InputAudio
@@ -31,6 +31,7 @@ from relay.recording.reader import Recording
 from relay.recording.timeline import Timeline, listen
 from relay.replaying.comparison import Call, Comparison, Exchange, recorded
 from relay.session.device.turn_metrics import TOTAL
+from relay.talk.client import MAX_SAVED_BYTES
 from relay.talk.connection import TalkError, dial, how_it_closed, target_of
 from relay.talk.player import VirtualPlayer
 from relay.talk.voice import parse_format
@@ -44,9 +45,6 @@ SETTLE_S = 2.0
 """How long what is told behind an answer may take, late transcripts and the latency, if the recorded turn had them."""
 FRAME_MS = 20
 NOT_CALLED = "this tool was not called when the conversation was recorded"
-MAX_SAVED_BYTES = 64 * 1024 * 1024
-
-Message = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Act:
     """Something that the recorded client sent, at that time."""
 
     at: float
-    what: bytes | Message | Hold
+    what: bytes | JsonObject | Hold
 
 
 def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
@@ -83,7 +81,7 @@ def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
         yield Act(now, what)
 
 
-def _said(normalized: NormalizedEntry) -> bytes | Message | None:
+def _said(normalized: NormalizedEntry) -> bytes | JsonObject | None:
     if isinstance(normalized.entry.line, InputAudio):
         return bytes(normalized.entry.samples)
     match normalized.event:
@@ -154,7 +152,7 @@ class Live:
                 await self.send({"type": "playback", "itemId": item_id, "playedMs": played_ms})
             await asyncio.sleep(0.05)
 
-    async def send(self, what: bytes | Message) -> None:
+    async def send(self, what: bytes | JsonObject) -> None:
         """Say something."""
         await self._socket.send(what if isinstance(what, bytes) else orjson.dumps(what).decode())
 
@@ -244,7 +242,7 @@ class Live:
             case _:
                 self._note(message)
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: JsonObject) -> None:
         match message.get("type"):
             case "transcript" if message.get("role") == "user" and message.get("final") is True:
                 if message.get("text") != self._turn.user:  # what was typed may come back as a transcript
@@ -276,7 +274,7 @@ class Live:
             self.exchanges.append(Exchange())
         return self.exchanges[-1]
 
-    def owe(self, act: Message) -> None:
+    def owe(self, act: JsonObject) -> None:
         """A typed or committed turn wants an answer."""
         self._owed = True
         self._turn.user = act.get("text", self._turn.user)
@@ -301,7 +299,7 @@ async def run(folder: Path, url: str, speed: float | None, save: Path | None) ->
 
 
 async def _converse(
-    recording: Recording, timeline: Timeline, url: str, options: DeviceOptions, hello: Message, speed: float
+    recording: Recording, timeline: Timeline, url: str, options: DeviceOptions, hello: JsonObject, speed: float
 ) -> Live:
     import os
 
@@ -359,10 +357,10 @@ async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: 
     await live.hold(Hold(None))
 
 
-def _wishes(recording: Recording) -> tuple[DeviceOptions, Message]:
+def _wishes(recording: Recording) -> tuple[DeviceOptions, JsonObject]:
     """What the recorded client asked for: the formats, and a hello with the rest of it."""
     options = recording.header.beginning.options
-    hello: Message = {"type": "hello", "v": 1}
+    hello: JsonObject = {"type": "hello", "v": 1}
     for _, event, commands in normalized_entries(recording):
         if isinstance(event, ev.Hello):
             for name in ("voice", "instructions", "language", "turn"):

@@ -14,9 +14,8 @@ from typing import Protocol, assert_never, cast
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.limits import device_allowance, message_allowance, message_cost
 from relay.peers.frames import MessageListener
-from relay.peers.throttle import ReadThrottle
+from relay.peers.read_limiter import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.base import Observer, SessionRuntime, Tools
@@ -25,6 +24,7 @@ from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_types import SpeechDelta
+from relay.session.common.read_allowance import device_allowance, message_allowance, message_cost
 from relay.session.device.session import DeviceSession
 from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.elevenlabs import VoiceOutput
@@ -71,7 +71,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
         self._client_codec = client_codec
         self._upstream_codec = upstream_codec
-        self._throttle = ReadThrottle(
+        self._throttle = ReadLimiter(
             client,
             *device_allowance(core.options.input, self._clock()),
             message_allowance(self._clock()),

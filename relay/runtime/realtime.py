@@ -11,17 +11,22 @@ from typing import assert_never
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.limits import LEAST_APPEND_BYTES, message_cost, realtime_bytes_allowance, realtime_event_allowance
 from relay.core.realtime_events import ClientBabbled, ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.redact import redact
 from relay.peers.frames import MessageListener
-from relay.peers.throttle import ReadThrottle
+from relay.peers.read_limiter import ReadLimiter
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.stall_watch import StallWatch
 from relay.runtime.uplink import RealtimeUplink
+from relay.session.common.read_allowance import (
+    MIN_APPEND_BYTES,
+    message_cost,
+    realtime_bytes_allowance,
+    realtime_event_allowance,
+)
 from relay.session.realtime.session import RealtimeSession
 from relay.wire.front import FrontCodec
 
@@ -58,10 +63,10 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._is_dialled = False
         self._early: list[bytes | ev.UpstreamClosed] = []
         self._client_stall = StallWatch(client, self._client_stalled)
-        self._throttle = ReadThrottle(
+        self._throttle = ReadLimiter(
             client,
             realtime_bytes_allowance(self._clock()),
-            LEAST_APPEND_BYTES,
+            MIN_APPEND_BYTES,
             realtime_event_allowance(self._clock()),
             self.dispatch,
             self._clock,

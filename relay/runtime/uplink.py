@@ -18,15 +18,15 @@ from audio.framing import Chunk, SampleAligner
 from audio.transcode import Transcoder
 from relay.core import commands as cmd
 from relay.core.events import UpstreamStuck
-from relay.core.limits import device_allowance
 from relay.core.values import DeviceOptions
 from relay.peers.frames import LONG_BYTES
-from relay.peers.throttle import ReadThrottle
+from relay.peers.read_limiter import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
+from relay.session.common.read_allowance import device_allowance
 from relay.wire.front import canonical_append
 
 MAX_UNSENT_BYTES = 1024 * 1024
@@ -47,7 +47,7 @@ class Uplink:
         self,
         ledger: MediaLedger,
         upstream: UpstreamSocket,
-        throttle: ReadThrottle,
+        throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
     ) -> None:
@@ -115,7 +115,7 @@ class DeviceUplink(Uplink):
         self,
         ledger: MediaLedger,
         upstream: UpstreamSocket,
-        throttle: ReadThrottle,
+        throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
         options: DeviceOptions,
@@ -207,7 +207,7 @@ class RealtimeUplink(Uplink):
         self,
         ledger: MediaLedger,
         upstream: UpstreamSocket,
-        throttle: ReadThrottle,
+        throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
         on_event: Callable[[bytes], None],

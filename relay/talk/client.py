@@ -21,6 +21,7 @@ from audio.formats import AudioFormat
 from audio.pcm import level_dbfs
 from audio.resample import resample
 from audio.transcode import decode
+from relay.json_types import json_object
 from relay.talk.connection import TalkError, dial, how_it_closed, receive, target_of
 from relay.talk.display import Display, JsonDisplay, TextDisplay
 from relay.talk.player import VirtualPlayer
@@ -182,7 +183,7 @@ class Conversation:
             self._player.feed(len(received), now)
             self._player_news.set()
             return None
-        message = _parse(received)
+        message = json_object(received)
         if message is None:
             self._display.note("the relay sent a text that is not a message; it is passed over")
             return None
@@ -240,11 +241,3 @@ async def _stop(tasks: list[asyncio.Task[None]]) -> None:
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception) and not isinstance(result, ConnectionClosed):
             raise result
-
-
-def _parse(text: str) -> Message | None:
-    try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return message if isinstance(message, dict) else None

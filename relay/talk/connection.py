@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
-import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 
 from audio.formats import AudioFormat
 from relay.errors import RelayError
+from relay.json_types import json_object
 from relay.loopback import is_loopback_host
 from relay.no_redirects import NoRedirectConnect, is_redirect
 
@@ -139,11 +139,7 @@ def _refusal(target: Target, error: InvalidStatus, key: str) -> str:
 
 def _said(body: Any) -> str:
     """The relay's own sentence in the body of a refusal, if there is one."""
-    try:
-        content = orjson.loads(body or b"")
-    except orjson.JSONDecodeError:
-        return ""
-    said = content.get("error") if isinstance(content, dict) else None
+    said = (json_object(body or b"") or {}).get("error")
     return said[:300] if isinstance(said, str) else ""
 
 

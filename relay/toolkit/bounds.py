@@ -40,8 +40,5 @@ def check_arguments(arguments: dict[str, Any] | list[Any]) -> None:
             raise InvalidArguments(
                 f"The arguments are nested more than {MAX_DEPTH} levels deep. Send them with fewer levels."
             )
-        level = [value for one in level for value in _members(one) if isinstance(value, dict | list)]
-
-
-def _members(value: dict[str, Any] | list[Any]) -> Any:
-    return value.values() if isinstance(value, dict) else value
+        members = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [value for of_one in members for value in of_one if isinstance(value, dict | list)]

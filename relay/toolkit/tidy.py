@@ -49,23 +49,18 @@ def _target(node: dict[str, Any]) -> str | None:
     return reference.removeprefix(_PREFIX) if isinstance(reference, str) else None
 
 
-def _children(node: dict[str, Any]) -> list[Any]:
-    children = [one for key in _MAPS for one in node.get(key, {}).values()]
-    children += [one for key in _LISTS for one in node.get(key, [])]
-    return children + [node[key] for key in _SINGLES if key in node]
-
-
 def _reachable(node: Any, definitions: dict[str, Any]) -> set[str]:
     """The names of all definitions that a schema leads to."""
     found: set[str] = set()
     waiting = [node]
     while waiting:
         one = waiting.pop()
-        if not isinstance(one, dict):
-            continue
-        target = _target(one)
-        if target is not None and target not in found:
-            found.add(target)
-            waiting.append(definitions[target])
-        waiting.extend(_children(one))
+        if isinstance(one, dict):
+            target = _target(one)
+            if target in definitions and target not in found:
+                found.add(target)
+                waiting.append(definitions[target])
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
     return found

@@ -15,6 +15,7 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.core.values import Alignment
+from relay.json_types import json_object
 from relay.session.common.media_types import SpeechDelta
 from relay.wire.append import decode_audio
 
@@ -96,11 +97,8 @@ class ElevenLabsCodec:
 
     def decode(self, frame: str | bytes) -> list[VoiceOutput]:
         """One message as events and audio; none for what is no message of the protocol, or of no use."""
-        try:
-            obj = orjson.loads(frame)
-        except orjson.JSONDecodeError:
-            return []
-        if not isinstance(obj, dict):
+        obj = json_object(frame)
+        if obj is None:
             return []
         context_id = _text(obj, "contextId") or _text(obj, "context_id")
         if obj.get("error") is not None:

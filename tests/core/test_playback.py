@@ -1,14 +1,15 @@
 """What was played, by acknowledgement or by estimate, and where a barge-in cuts (D1, D2)."""
 
+from audio.formats import PCM16_24K
 from relay.core.playback import ACK_FRESH_MS, Cut, Playback
-from relay.core.values import UPSTREAM_PCM, ClipHanded
+from relay.core.values import ClipHanded
 from relay.session.common.media_ledger import MediaLedger
 from tests.support.device_script import MS_BYTES
 
 
 def playback_with(*clips: tuple[str, int]) -> Playback:
     ledger = MediaLedger()
-    playback = Playback(UPSTREAM_PCM, ledger)
+    playback = Playback(PCM16_24K, ledger)
     for item_id, ms in clips:
         playback.start(item_id, 0, "resp_1")
         ledger.add_output((item_id, 0), ms * MS_BYTES, 0.0)

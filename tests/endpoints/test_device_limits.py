@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
-from relay.core import limits
+from relay.session.common import read_allowance
 from relay.testing import ScriptedUpstream
 from tests.support.raw_websocket import RawClient
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
@@ -30,8 +30,8 @@ async def connected(relay: RunningRelay, upstream: ScriptedUpstream, path: str =
 
 
 async def test_audio_that_comes_too_fast_is_read_more_slowly_and_none_is_lost(upstream, monkeypatch) -> None:
-    monkeypatch.setattr(limits, "AUDIO_CREDIT_S", 1.0)
-    monkeypatch.setattr(limits, "AUDIO_RATE", 8.0)
+    monkeypatch.setattr(read_allowance, "AUDIO_CREDIT_S", 1.0)
+    monkeypatch.setattr(read_allowance, "AUDIO_RATE", 8.0)
     loop = asyncio.get_running_loop()
     async with running_relay(upstream.url) as relay:
         client, session = await connected(relay, upstream)
@@ -48,7 +48,7 @@ async def test_audio_that_comes_too_fast_is_read_more_slowly_and_none_is_lost(up
 
 
 async def test_messages_that_come_too_fast_are_read_more_slowly_and_none_is_lost(upstream, monkeypatch) -> None:
-    monkeypatch.setattr(limits, "MESSAGE_CREDIT", 20.0)
+    monkeypatch.setattr(read_allowance, "MESSAGE_CREDIT", 20.0)
     async with running_relay(upstream.url) as relay:
         client, session = await connected(relay, upstream)
         async with client:

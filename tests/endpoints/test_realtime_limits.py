@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from relay.core import limits
 from relay.peers.read_budget import ReadBudget
+from relay.session.common import read_allowance
 from relay.testing import ScriptedUpstream
 from tests.endpoints.test_realtime import ready
 from tests.peers.test_client_socket import until
@@ -31,8 +31,8 @@ async def raw_session(relay: RunningRelay, upstream: ScriptedUpstream) -> tuple[
 
 
 async def test_events_that_come_too_fast_are_read_at_their_rate_and_none_is_lost(monkeypatch) -> None:
-    monkeypatch.setattr(limits, "REALTIME_EVENT_CREDIT", 50.0)
-    monkeypatch.setattr(limits, "REALTIME_EVENT_RATE", 100.0)
+    monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 50.0)
+    monkeypatch.setattr(read_allowance, "REALTIME_EVENT_RATE", 100.0)
     async with between() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()
@@ -54,10 +54,10 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 async def test_audio_that_comes_too_fast_is_read_at_its_rate_and_none_is_lost(shape: str, monkeypatch) -> None:
-    monkeypatch.setattr(limits, "REALTIME_CREDIT_BYTES", 50_000)
-    monkeypatch.setattr(limits, "REALTIME_BYTES_PER_S", 200_000)
-    monkeypatch.setattr(limits, "REALTIME_EVENT_CREDIT", 10.0)
-    monkeypatch.setattr(limits, "REALTIME_EVENT_RATE", 0.001)
+    monkeypatch.setattr(read_allowance, "REALTIME_CREDIT_BYTES", 50_000)
+    monkeypatch.setattr(read_allowance, "REALTIME_BYTES_PER_S", 200_000)
+    monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 10.0)
+    monkeypatch.setattr(read_allowance, "REALTIME_EVENT_RATE", 0.001)
     async with between() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ async def test_audio_that_comes_too_fast_is_read_at_its_rate_and_none_is_lost(sh
 
 
 async def test_an_event_of_many_members_counts_as_many_events(monkeypatch) -> None:
-    monkeypatch.setattr(limits, "REALTIME_EVENT_CREDIT", 60.0)
+    monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 60.0)
     async with between() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 
 from audio.files import read_audio
 from relay.errors import ConfigError
-from relay.local_engine import server, session
+from relay.local_engine import outgoing, server
 from relay.local_engine.server import LARGEST_MESSAGE_BYTES, create_engine_app
 from tests.local_engine.engine_stage import SAMPLES, TOOLS, Wire, connected, running_engine, types_of
 
@@ -213,7 +213,7 @@ async def test_a_client_that_leaves_in_mid_sentence_leaves_nothing_behind():
 
 
 async def test_a_client_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session, "MOST_UNSENT_BYTES", 200_000)
+    monkeypatch.setattr(outgoing, "MOST_UNSENT_BYTES", 200_000)
     message = {
         "type": "message",
         "role": "user",

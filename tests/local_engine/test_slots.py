@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
+from relay.local_engine.english import CITIES
 from relay.local_engine.network import compile_network
 from relay.local_engine.phrases import words_of
-from relay.local_engine.slots import CITIES, Slot, slots_of, spoken_numbers
+from relay.local_engine.slots import Slot, slots_of, spoken_numbers
 
 
 def slot(schema: Any, name: str = "thing", **root: Any) -> Slot:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU, AudioFormat
 from relay.core import commands as cmd
-from relay.core.limits import device_allowance, message_allowance
 from relay.core.values import DeviceOptions
 from relay.peers.frames import MessageListener
-from relay.peers.throttle import ReadThrottle
+from relay.peers.read_limiter import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.read_allowance import device_allowance, message_allowance
 from relay.testing import FakeClock
 from relay.wire.append import APPEND
 
@@ -30,7 +30,7 @@ class Stage:
         self.ledger = MediaLedger()
         clock, upstream, client = FakeClock(), UpstreamSocket(), MessageListener(1 << 20)
         upstream.send_text = self._append
-        throttle = ReadThrottle(
+        throttle = ReadLimiter(
             client, *device_allowance(input_, clock()), message_allowance(clock()), lambda event: None, clock
         )
         options = DeviceOptions(input_, output)

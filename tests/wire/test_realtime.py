@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
+from audio.formats import PCM16_24K, AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.values import UPSTREAM_PCM, AudioFormat, Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.protocols.openai.server_events import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, READERS, REQUEST_KEY, UNUSED
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import APPEND, MAX_ID_CHARS, decode_audio
@@ -69,7 +70,7 @@ TURNS = [
 
 
 @pytest.mark.parametrize("turn", TURNS, ids=lambda turn: f"{turn.kind}-{turn.eagerness}-{turn.threshold}")
-@pytest.mark.parametrize("audio", [UPSTREAM_PCM, AudioFormat("pcmu", 8000), AudioFormat("pcma", 8000)], ids=str)
+@pytest.mark.parametrize("audio", [PCM16_24K, AudioFormat("pcmu", 8000), AudioFormat("pcma", 8000)], ids=str)
 @pytest.mark.parametrize("full", [False, True], ids=["bare", "full"])
 def test_every_configuration_is_a_session_update(turn: TurnDetection, audio: AudioFormat, full: bool) -> None:
     config = SessionConfig(turn=turn, input_format=audio, output_format=audio)

@@ -14,27 +14,14 @@ from relay.local_engine.speech.flite import Times
 
 # OpenAI's names, by what they sound like; a name that is not here is spread by its letters.
 _FLITE_FOR = {
-    "marin": "slt",
-    "coral": "slt",
-    "sage": "slt",
-    "shimmer": "slt",
-    "cedar": "rms",
-    "ash": "rms",
-    "echo": "rms",
-    "verse": "rms",
+    **dict.fromkeys(("marin", "coral", "sage", "shimmer"), "slt"),
+    **dict.fromkeys(("cedar", "ash", "echo", "verse"), "rms"),
     "alloy": "kal16",
     "ballad": "awb",
 }
 # Names that share a voice differ in pitch. Played at another rate, sound is higher or lower; the factors are chosen so
 # that the way back to the wire's rate is a ratio of small numbers, which is cheap to resample.
-_PITCH = {
-    "coral": (21, 20),
-    "sage": (15, 16),
-    "shimmer": (9, 8),
-    "ash": (9, 10),
-    "echo": (21, 20),
-    "verse": (9, 8),
-}
+_PITCH = {"coral": (21, 20), "sage": (15, 16), "shimmer": (9, 8), "ash": (9, 10), "echo": (21, 20), "verse": (9, 8)}
 _NOT_SPOKEN = re.compile(r"[^A-Za-z0-9 .,;:?!'%$&+/=-]")
 _LONGEST_WORD, _LONGEST_SENTENCE = 60, 800
 _LOW = frozenset(("rms", "kal16", "awb"))

@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from relay.json_types import JsonObject
 from relay.local_engine.listening import OwnListener, Recognition
 from relay.local_engine.speech.tts import Voice
-from relay.local_engine.workers.messages import Obj, pack, receive
+from relay.local_engine.workers.messages import pack, receive
 from relay.log_lines import log_to_stderr
 
 BACKGROUND_NICENESS = 5
@@ -32,11 +33,11 @@ class Worker:
         self._recognition = Recognition()
         self._listeners: dict[str, OwnListener] = {}
         self._voice: Voice | None = None
-        self._to_speak: tuple[deque[Obj], deque[Obj]] = (deque(), deque())
+        self._to_speak: tuple[deque[JsonObject], deque[JsonObject]] = (deque(), deque())
         self._has_to_speak = asyncio.Event()
         self._speaking: asyncio.Task[None] | None = None
 
-    def take(self, head: Obj, body: bytes) -> None:
+    def take(self, head: JsonObject, body: bytes) -> None:
         """A request."""
         try:
             self._begin(head, body)
@@ -44,7 +45,7 @@ class Worker:
             logging.getLogger(__name__).exception("a request failed")
             self._answer(head, error=error)
 
-    def _begin(self, head: Obj, body: bytes) -> None:
+    def _begin(self, head: JsonObject, body: bytes) -> None:
         match head["do"]:
             case "warm":
                 self._warm(head)
@@ -60,14 +61,14 @@ class Worker:
             case what:
                 self._listen(what, head, body)
 
-    def _warm(self, head: Obj) -> None:
+    def _warm(self, head: JsonObject) -> None:
         if head["for"] == "speech":
             self._ready_voice().warm()
         else:
             import pocketsphinx  # noqa: F401
         self._answer(head)
 
-    def _listen(self, what: str, head: Obj, body: bytes) -> None:
+    def _listen(self, what: str, head: JsonObject, body: bytes) -> None:
         session = head["session"]
         listener = self._listeners.get(session)
         if listener is None:
@@ -90,7 +91,7 @@ class Worker:
             case unknown:
                 raise ValueError(f"no worker can {unknown}")
 
-    def _answer_later(self, head: Obj, result: "asyncio.Future[Any]") -> None:
+    def _answer_later(self, head: JsonObject, result: "asyncio.Future[Any]") -> None:
         def settle(done: "asyncio.Future[Any]") -> None:
             if not done.cancelled():
                 error = done.exception()
@@ -122,7 +123,7 @@ class Worker:
         return self._voice
 
     def _answer(
-        self, head: Obj, result: Any = None, *, sound: bytes | None = None, error: BaseException | None = None
+        self, head: JsonObject, result: Any = None, *, sound: bytes | None = None, error: BaseException | None = None
     ) -> None:
         if head["n"]:
             found = {} if sound is not None else {"result": result}

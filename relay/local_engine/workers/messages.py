@@ -2,26 +2,25 @@
 
 import asyncio
 import struct
-from typing import Any
 
 import orjson
+
+from relay.json_types import JsonObject
 
 _LENGTHS = struct.Struct("<II")
 LARGEST_BYTES = 64 * 1024 * 1024
 
-Obj = dict[str, Any]
 
-
-def pack(head: Obj, body: bytes = b"") -> bytes:
+def pack(head: JsonObject, body: bytes = b"") -> bytes:
     """One message as bytes."""
     encoded = orjson.dumps(head)
     return _LENGTHS.pack(len(encoded), len(body)) + encoded + body
 
 
-async def receive(reader: asyncio.StreamReader) -> tuple[Obj, bytes]:
+async def receive(reader: asyncio.StreamReader) -> tuple[JsonObject, bytes]:
     """The next message. Raises IncompleteReadError at the end, ValueError if it can't be one."""
     head_bytes, body_bytes = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
     if head_bytes + body_bytes > LARGEST_BYTES:
         raise ValueError(f"a message of {head_bytes + body_bytes} bytes")
-    head: Obj = orjson.loads(await reader.readexactly(head_bytes))
+    head: JsonObject = orjson.loads(await reader.readexactly(head_bytes))
     return head, await reader.readexactly(body_bytes)

@@ -8,11 +8,12 @@ import os
 from typing import Any
 
 from relay.child_environment import python_command, python_environment
+from relay.json_types import JsonObject
 from relay.local_engine.listening import Listener, known
 from relay.local_engine.senses import SensesLost
 from relay.local_engine.speech.tts import Voice
 from relay.local_engine.vad import Completeness
-from relay.local_engine.workers.messages import Obj, pack, receive
+from relay.local_engine.workers.messages import pack, receive
 
 MOST_WORKERS = 8
 MOST_UNREAD_BYTES = 64 * 1024 * 1024
@@ -55,7 +56,7 @@ class WorkerProcess:
         """The process id, if it runs."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, head: Obj, body: bytes = b"") -> "asyncio.Future[Any]":
+    def ask(self, head: JsonObject, body: bytes = b"") -> "asyncio.Future[Any]":
         """Send a request; the answer is what it finds, SensesLost if the worker ends, RuntimeError if it fails."""
         number = next(_numbers)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -64,7 +65,7 @@ class WorkerProcess:
         self._send(pack({**head, "n": number}, body))
         return answer
 
-    def tell(self, head: Obj, body: bytes = b"") -> None:
+    def tell(self, head: JsonObject, body: bytes = b"") -> None:
         """Send a request that has no answer."""
         self._send(pack({**head, "n": 0}, body))
 
@@ -225,7 +226,7 @@ class RemoteListener:
             self._told = today
             self._worker.tell({"do": "configure", "session": self._id}, self._tools)
 
-    def _asked(self, head: Obj) -> "asyncio.Future[Any]":
+    def _asked(self, head: JsonObject) -> "asyncio.Future[Any]":
         """Ask about the turn, if its worker still lives."""
         if self._turn_generation == self._worker.generation:
             return self._worker.ask({**head, "session": self._id})

@@ -1,6 +1,6 @@
 """Reads the lines of a journal, of either format, into the values of `relay.recording.format.lines`."""
 
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 from relay.recording.format import version1, version2
 from relay.recording.format.lines import End, Gap, Line, Sent
 from relay.recording.format.version2 import count, time
@@ -21,7 +21,7 @@ def read_line(raw: bytes, format: int) -> list[Line]:
     return version1.read(line, now) if format == 1 else [version2.read(line, now)]
 
 
-def parse(raw: bytes) -> Obj:
+def parse(raw: bytes) -> JsonObject:
     """The JSON object of a line, redacted. Raises ValueError."""
     if len(raw) > MAX_LINE_BYTES:
         raise ValueError(f"the line has {len(raw)} bytes; {MAX_LINE_BYTES} are the most a journal's line may have")

@@ -8,8 +8,9 @@ import orjson
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.realtime_events import ClientSaid, Obj, UpstreamSaid
+from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.core.redact import clean, redact
+from relay.json_types import JsonObject
 from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
 
 APPEND: Final = "input_audio_buffer.append"
@@ -23,10 +24,10 @@ MAX_NESTING: Final = 300
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def members_of(event: ClientSaid | UpstreamSaid) -> tuple[Obj, bytes]:
+def members_of(event: ClientSaid | UpstreamSaid) -> tuple[JsonObject, bytes]:
     """The members of an event's line, and the client's audio in it."""
     if isinstance(event, UpstreamSaid):
-        read: Obj = {"read": True} if event.body else {}
+        read: JsonObject = {"read": True} if event.body else {}
         return {"down": bytes(event.raw).decode(errors="replace"), **read}, b""
     audio = event.body.get("audio")
     if event.body.get("type") == APPEND and isinstance(audio, str):
@@ -37,21 +38,21 @@ def members_of(event: ClientSaid | UpstreamSaid) -> tuple[Obj, bytes]:
     return {"up": event.body}, b""
 
 
-def cut_append(raw: bytes) -> tuple[Obj, bytes]:
+def cut_append(raw: bytes) -> tuple[JsonObject, bytes]:
     """What is unusual around the audio of an append, and the audio. Raises ValueError if there is none in base64."""
     if raw.startswith(_HEAD) and raw.endswith(_TAIL):
         return {}, pybase64.b64decode(raw[len(_HEAD) : -len(_TAIL)], validate=True)
     return _cut(raw, *_found(_AUDIO, raw))
 
 
-def cut_delta(raw: bytes, start: int) -> tuple[Obj, bytes]:
+def cut_delta(raw: bytes, start: int) -> tuple[JsonObject, bytes]:
     """What is around the audio of a delta, which begins at `start` (-1: unknown), and the audio. Raises ValueError."""
     if start >= 0:
         return _cut(raw, start, raw.index(b'"', start))
     return _cut(raw, *_found(_DELTA, raw))
 
 
-def clean_members(line: Obj) -> Obj:
+def clean_members(line: JsonObject) -> JsonObject:
     """A line whose members of this module have nothing in them that looks like a credential."""
     return {name: _CLEANERS[name](member) if name in _CLEANERS else member for name, member in line.items()}
 
@@ -73,7 +74,7 @@ def _found(audio: re.Pattern[bytes], raw: bytes) -> tuple[int, int]:
     return found.span(1)
 
 
-def _cut(raw: bytes, start: int, end: int) -> tuple[Obj, bytes]:
+def _cut(raw: bytes, start: int, end: int) -> tuple[JsonObject, bytes]:
     samples = pybase64.b64decode(raw[start:end], validate=True)
     return {"head": raw[:start].decode(), "tail": raw[end:].decode()}, samples
 

@@ -2,15 +2,18 @@
 
 In format 1 audio was an event, `Forwarded`, that the rules passed on as a command. Here it is a line of its own. All
 else that the rules did at it becomes the commands of an `OutputStarted` before it. Names are those of format 1's
-classes and fields, frozen: this table does not follow the code.
+classes and fields, frozen in `format1_names.json`: that table does not follow the code.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any, Final
 
+import orjson
+
 from relay.core import events as ev
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 from relay.recording.format import version2
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import Vocabulary, to_json
@@ -18,51 +21,10 @@ from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
 from relay.recording.format.version2 import count, done, happened, texts
 from relay.recording.format.write import PASSED_ON
 
-CLASSES: Final[Mapping[str, str]] = {
-    "hello": "Hello", "playback": "Playback", "tool_result": "ToolResult", "user_text": "UserText", "commit": "Commit",
-    "clear": "Clear", "interrupt": "Interrupt", "consent": "Consent", "bye": "Bye",
-    "client_protocol_error": "ClientFault", "client_closed": "ClientClosed", "client_rate_limited": "ClientTooFast",
-    "client_message_stalled": "MessageStalled", "client_backpressure": "ClientStuck",
-    "upstream_opened": "UpstreamOpened", "upstream_refused": "UpstreamRefused", "upstream_closed": "UpstreamClosed",
-    "upstream_backpressure": "UpstreamStuck", "session_created": "SessionCreated", "session_updated": "SessionUpdated",
-    "speech_started": "SpeechStarted", "speech_stopped": "SpeechStopped", "input_committed": "InputCommitted",
-    "input_cleared": "InputCleared", "user_transcript": "UserTranscript",
-    "user_transcript_failed": "UserTranscriptFailed", "item_added": "ItemAdded", "item_deleted": "ItemDeleted",
-    "item_truncated": "ItemTruncated", "response_created": "ResponseCreated", "output_item_added": "OutputItemAdded",
-    "text_delta": "TextDelta", "text_done": "TextDone", "audio_done": "AudioDone", "response_done": "ResponseDone",
-    "upstream_error": "UpstreamError", "unknown_upstream_event": "UnknownUpstream",
-    "malformed_upstream_message": "MalformedUpstream", "voice_connected": "VoiceOpened", "voice_audio": "VoiceSpoke",
-    "voice_context_done": "VoiceFinished", "voice_failed": "VoiceFailed", "deadline_reached": "Tick",
-    "first_audio_sent": "AudioHanded", "playout_finished": "PlayedOut", "playout_cleared": "AudioDropped",
-    "playout_overflow": "AudioOverflow", "tool_call_finished": "ToolReturned", "tool_call_progress": "ToolProgressed",
-    "end_requested": "EndAsked", "server_draining": "Draining", "key_revoked": "KeyRevoked",
-    "internal_failure": "Crashed", "client_event": "ClientSaid", "upstream_event": "UpstreamSaid",
-    "invalid_client_message": "ClientBabbled",
-    "configure_session": "ConfigureSession", "commit_input": "CommitInput", "clear_input": "ClearInput",
-    "create_item": "CreateItem", "delete_item": "DeleteItem", "truncate_item": "TruncateItem",
-    "create_response": "CreateResponse", "cancel_response": "CancelResponse", "close_upstream": "CloseUpstream",
-    "send_connected": "TellConnected", "send_ready": "TellReady", "send_speech": "TellSpeech",
-    "send_response_start": "TellResponseStart", "send_response_end": "TellResponseEnd", "send_text_delta": "TellText",
-    "send_transcript": "TellTranscript", "send_tool": "TellTool", "send_tool_call": "TellToolCall",
-    "send_interrupted": "TellInterrupted", "send_usage": "TellUsage", "send_latency": "TellLatency",
-    "send_error": "TellError", "send_goodbye": "TellGoodbye", "close_client": "CloseClient",
-    "audio_start": "PlayStart", "audio_end": "PlayEnd", "clear_playout": "DropAudio", "sync_playout": "SyncPlayhead",
-    "apply_options": "UseOptions", "connect_voice": "OpenVoice", "speak_sentence": "SpeakText",
-    "speak_text": "SpeakWhole", "finish_voice_context": "EndSpeech", "cancel_voice_context": "HushSpeech",
-    "keep_voice_context": "KeepSpeech", "disconnect_voice": "CloseVoice", "run_tool": "RunTool",
-    "cancel_tool": "CancelTool", "cancel_all_tools": "CancelTools", "send_to_client": "TellClient",
-    "send_to_upstream": "TellUpstream", "forward_to_client": "PassDown",
-}  # fmt: skip
+_NAMES: Final[dict[str, Any]] = orjson.loads(files(__package__).joinpath("format1_names.json").read_bytes())
+CLASSES: Final[Mapping[str, str]] = _NAMES["classes"]
 """The tags of format 2 and the names of format 1 for the same."""
-FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
-    "hello": {"fields": "given"},
-    "upstream_backpressure": {"fatal": "final"},
-    "upstream_event": {"frame": "raw"},
-    "playout_cleared": {"parts": "clips"},
-    "configure_session": {"include_examples": "teach"},
-    "forward_to_client": {"frame": "raw"},
-    "sent_part": {"sent_ms": "handed_ms", "played_ms": "estimated_ms"},
-}
+FIELDS: Final[Mapping[str, Mapping[str, str]]] = _NAMES["fields"]
 """The fields that had another name in format 1, by tag."""
 _AUDIO: Final = "Forwarded"
 _AS_IN_FORMAT_2: Final = frozenset({"in", "out", "voice", "words", "up", "down"})
@@ -81,7 +43,7 @@ FORMAT_1: Final = Vocabulary(
 )
 
 
-def read(line: Obj, now: float) -> list[Line]:
+def read(line: JsonObject, now: float) -> list[Line]:
     """An event or audio, as one line or two of format 2. Raises ValueError naming what is wrong with it."""
     if "event" in line:
         return _event(line, now)
@@ -102,7 +64,7 @@ def read(line: Obj, now: float) -> list[Line]:
     return [found]
 
 
-def _besides(line: Obj, now: float, event: ev.Event) -> list[Line]:
+def _besides(line: JsonObject, now: float, event: ev.Event) -> list[Line]:
     """What followed audio besides passing it on, as what followed `event`."""
     if line.get("raised") is not None:
         return [happened(line, now, event)]
@@ -118,7 +80,7 @@ def _speech(audio: SpeechAudio) -> list[Line]:
     return [replace(audio, discarded=True, do=()), Happened(audio.now, event, do)]
 
 
-def _event(line: Obj, now: float) -> list[Line]:
+def _event(line: JsonObject, now: float) -> list[Line]:
     obj = line["event"]
     name = obj.get("t") if isinstance(obj, Mapping) else None
     if name == _AUDIO:  # its audio was no usual base64, or our own code failed at it

@@ -5,15 +5,16 @@ from typing import Any
 
 from relay.core.commands import TellText
 from relay.core.events import TextDelta
-from relay.core.realtime_events import ClientSaid, Obj, UpstreamSaid
+from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.core.values import Alignment
+from relay.json_types import JsonObject
 from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.realtime import parsed
 from relay.recording.format.serialize import build, from_json, to_json
 from relay.recording.format.write import PASSED_ON
 
 
-def read(line: Obj, now: float) -> Line:
+def read(line: JsonObject, now: float) -> Line:
     """An event or audio. Raises ValueError naming what is wrong with it."""
     for name, read_as in _READERS.items():
         if name in line:
@@ -21,29 +22,12 @@ def read(line: Obj, now: float) -> Line:
     raise ValueError(f"there is none of {', '.join(_READERS)}, sent, gap, end in it")
 
 
-def _event(line: Obj, now: float) -> Line:
-    return happened(line, now, from_json(line["event"]))
-
-
-def _client_audio(line: Obj, now: float) -> Line:
-    """A client's event of which the audio was cut out."""
-    return happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in"))
-
-
-def _client_event(line: Obj, now: float) -> Line:
-    return happened(line, now, ClientSaid(_object(line, "up")), (PASSED_ON,))
-
-
-def _upstream_event(line: Obj, now: float) -> Line:
+def _upstream_event(line: JsonObject, now: float) -> Line:
     raw = texts(line, "down")[0].encode()
     return happened(line, now, UpstreamSaid(raw, parsed(raw) if line.get("read") is True else {}), (PASSED_ON,))
 
 
-def _input(line: Obj, now: float) -> Line:
-    return InputAudio(now, count(line, "in"), _frame(line))
-
-
-def _output(line: Obj, now: float) -> Line:
+def _output(line: JsonObject, now: float) -> Line:
     frame, discarded = _frame(line), line.get("discarded") is True
     if frame is not None:
         return OutputAudio(now, count(line, "out"), discarded=discarded, frame=frame)
@@ -51,24 +35,25 @@ def _output(line: Obj, now: float) -> Line:
     return OutputAudio(now, n_bytes, response_id, item_id, count(line, "part"), discarded)
 
 
-def _speech(line: Obj, now: float) -> Line:
+def _speech(line: JsonObject, now: float) -> Line:
     n_bytes, (context_id,) = count(line, "voice"), texts(line, "context")
     return SpeechAudio(now, n_bytes, context_id, _alignment(line), line.get("discarded") is True, done(line, ()))
 
 
-def _text(line: Obj, now: float) -> Line:
+def _text(line: JsonObject, now: float) -> Line:
     """More of the assistant's text, and the message that sent it to the client."""
     text, item_id, response_id = texts(line, "words", "item", "response")
     event = TextDelta(response_id, item_id, count(line, "part"), text, line.get("spoken") is True)
     return Happened(now, event, (to_json(TellText(text)),))
 
 
-_READERS: Mapping[str, Callable[[Obj, float], Line]] = {
-    "event": _event,
-    "said": _client_audio,
-    "up": _client_event,
+_READERS: Mapping[str, Callable[[JsonObject, float], Line]] = {
+    "event": lambda line, now: happened(line, now, from_json(line["event"])),
+    # a client's event of which the audio was cut out
+    "said": lambda line, now: happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in")),
+    "up": lambda line, now: happened(line, now, ClientSaid(_object(line, "up")), (PASSED_ON,)),
     "down": _upstream_event,
-    "in": _input,
+    "in": lambda line, now: InputAudio(now, count(line, "in"), _frame(line)),
     "out": _output,
     "voice": _speech,
     "words": _text,
@@ -77,7 +62,7 @@ _READERS: Mapping[str, Callable[[Obj, float], Line]] = {
 # -- members ----------------------------------------------------------------------------------------------------------
 
 
-def happened(line: Obj, now: float, event: Any, usual: tuple[Any, ...] = (), n_audio_bytes: int = 0) -> Happened:
+def happened(line: JsonObject, now: float, event: Any, usual: tuple[Any, ...] = (), n_audio_bytes: int = 0) -> Happened:
     """An event and its commands; a line without `do` stands for `usual`."""
     raised = line.get("raised")
     if raised is not None:
@@ -85,7 +70,7 @@ def happened(line: Obj, now: float, event: Any, usual: tuple[Any, ...] = (), n_a
     return Happened(now, event, done(line, usual), None, n_audio_bytes)
 
 
-def done(line: Obj, usual: tuple[Any, ...]) -> tuple[Any, ...]:
+def done(line: JsonObject, usual: tuple[Any, ...]) -> tuple[Any, ...]:
     """The commands of a line as stored."""
     do = line.get("do", usual)
     if not isinstance(do, list | tuple) or not all(command == PASSED_ON or isinstance(command, dict) for command in do):
@@ -117,14 +102,14 @@ def time(line: Mapping[str, Any], name: str) -> float:
     return float(value)
 
 
-def _object(line: Obj, name: str) -> Mapping[str, Any]:
+def _object(line: JsonObject, name: str) -> Mapping[str, Any]:
     value = line[name]
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be an event, not {value!r:.40}")
     return value
 
 
-def _frame(line: Obj) -> Frame | None:
+def _frame(line: JsonObject) -> Frame | None:
     """What is around the audio of a line, if the line holds it."""
     if "head" not in line:
         return None
@@ -132,7 +117,7 @@ def _frame(line: Obj) -> Frame | None:
     return Frame(head, tail)
 
 
-def _alignment(line: Obj) -> Alignment | None:
+def _alignment(line: JsonObject) -> Alignment | None:
     """When each character of a piece of speech is spoken, if the line holds it."""
     if "chars" not in line:
         return None

@@ -12,9 +12,10 @@ import orjson
 
 from relay.core.commands import TellText
 from relay.core.events import TextDelta
-from relay.core.realtime_events import ClientSaid, Obj, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.core.redact import clean, redact
 from relay.core.values import Alignment
+from relay.json_types import JsonObject
 from relay.recording.format.lines import Gap
 from relay.recording.format.realtime import (
     clean_frame,
@@ -43,14 +44,14 @@ _UNREDACTED = b'{"unredacted":'
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
-def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: str) -> tuple[Obj, bytes]:
+def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: str) -> tuple[JsonObject, bytes]:
     """Any event, for `line_of` or `live_line`, and a client's audio in it, which is written elsewhere.
 
     `do` are its commands as stored, None: our own code `raised`.
     """
     is_realtime = isinstance(event, ClientSaid | UpstreamSaid)
     members, samples = members_of(event) if is_realtime else ({"event": to_json(event)}, b"")
-    line: Obj = {"now": now, **members}
+    line: JsonObject = {"now": now, **members}
     if do is None:
         line["raised"] = raised
     elif do != ([PASSED_ON] if is_realtime else []):
@@ -58,7 +59,7 @@ def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: st
     return line, samples
 
 
-def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[Obj, bytes]:
+def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[JsonObject, bytes]:
     """An event and its commands, and a client's audio in it; `commands` None: our own code `raised`."""
     return happened_object(event, now, None if commands is None else _as_stored(event, commands), raised)
 
@@ -92,7 +93,7 @@ def _is_passed_on(event: Any, command: Any) -> bool:
     return isinstance(event, ClientSaid) and type(command) is TellUpstream and command.body == event.body
 
 
-def _command(command: Any) -> Obj:
+def _command(command: Any) -> JsonObject:
     obj = to_json(command)
     if type(command) in (TellClient, TellUpstream):
         obj["body"] = {name: _without_audio(name, member) for name, member in obj["body"].items()}
@@ -122,7 +123,7 @@ def output_line(
     now: float, n_bytes: int, response_id: str, item_id: str, content_index: int, discarded: bool = False
 ) -> bytes:
     """The line of the upstream's audio; `discarded`: it went no further."""
-    line: Obj = {"now": now, "out": n_bytes, "item": item_id, "response": response_id, "part": content_index}
+    line: JsonObject = {"now": now, "out": n_bytes, "item": item_id, "response": response_id, "part": content_index}
     if discarded:
         line["discarded"] = True
     return _dump(line)
@@ -137,7 +138,7 @@ def speech_line(
     discarded: bool = False,
 ) -> bytes:
     """The line of an external voice's audio and of the event that followed; `discarded`: none did."""
-    line: Obj = {"now": now, "voice": n_bytes, "context": context_id}
+    line: JsonObject = {"now": now, "voice": n_bytes, "context": context_id}
     if alignment is not None and not _spells_a_secret(alignment):
         line |= {"chars": alignment.chars, "starts": alignment.starts_ms, "lengths": alignment.durations_ms}
     if discarded:
@@ -202,12 +203,12 @@ def end_line(now: float, reason: str) -> bytes:
 # -- redaction --------------------------------------------------------------------------------------------------------
 
 
-def line_of(line: Obj) -> bytes:
+def line_of(line: JsonObject) -> bytes:
     """A line without anything that looks like a credential."""
     return _dump(_cleaned_line(line))
 
 
-def live_line(line: Obj, n_bytes: int = 0) -> bytes:
+def live_line(line: JsonObject, n_bytes: int = 0) -> bytes:
     """A line of a running recording. A long one is redacted later, when it is read or the recording is finished.
 
     `n_bytes`: what is known of its length; a long line is then encoded once.
@@ -233,7 +234,7 @@ def redacted_later(raw: bytes) -> bytes:
         raise ValueError(f"a line that is to be cleaned is none of ours: {type(error).__name__}") from None
 
 
-def _cleaned_line(line: Obj) -> Obj:
+def _cleaned_line(line: JsonObject) -> JsonObject:
     cleaned = clean_members(line)
     if "event" in cleaned:
         cleaned["event"] = clean(_expect_object(cleaned["event"]))
@@ -253,7 +254,7 @@ def _cleaned_command(command: Any) -> Any:
     return cleaned
 
 
-def _expect_object(value: Any) -> Obj:
+def _expect_object(value: Any) -> JsonObject:
     if not isinstance(value, dict) or "t" not in value:
         raise TypeError("no event or command")
     return value
@@ -274,7 +275,7 @@ def load(raw: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _dump(line: Obj) -> bytes:
+def _dump(line: JsonObject) -> bytes:
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # beyond orjson: numbers over 64 bits, lone surrogates, deep nesting

@@ -6,9 +6,10 @@ Pure as the rules are: ids come from a counter that starts where the recorded on
 from collections.abc import Sequence
 from typing import Any
 
+from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.values import UPSTREAM_PCM, Alignment
+from relay.core.values import Alignment
 from relay.recording.beginning import Beginning
 from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
@@ -72,4 +73,4 @@ class ReplayedSession:
     @property
     def _input_bytes_per_ms(self) -> int:
         rules = self.rules
-        return (rules.options.input if isinstance(rules, DeviceSession) else UPSTREAM_PCM).bytes_per_ms
+        return (rules.options.input if isinstance(rules, DeviceSession) else PCM16_24K).bytes_per_ms

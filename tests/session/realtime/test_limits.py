@@ -4,7 +4,6 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.limits import realtime_bytes_allowance, realtime_event_allowance
 from relay.session.common.limits import SessionLimits
 from tests.support.realtime_stage import RealtimeStage
 
@@ -85,20 +84,3 @@ def test_a_message_that_holds_up_others_ends_its_session_with_a_word() -> None:
     stage.feed(ev.MessageStalled())
     assert stage.take_told()[0]["error"]["code"] == "message_too_slow"
     assert closes(stage) == [(1013, "a message took too long to arrive")]
-
-
-def test_the_longest_event_may_come_at_once_and_two_megabytes_a_second_after_it() -> None:
-    allowance = realtime_bytes_allowance(now=0.0)
-    allowance.left -= 16_000_000
-    assert allowance.wait_s(0.0) == 0
-    allowance.left -= 4_000_000
-    assert allowance.wait_s(0.0) == pytest.approx(2.0)
-    assert allowance.wait_s(2.01) == 0
-
-
-def test_two_thousand_events_may_come_at_once_and_fifty_a_second_after_them() -> None:
-    allowance = realtime_event_allowance(now=0.0)
-    allowance.left -= 2000
-    assert allowance.wait_s(0.0) == 0
-    allowance.left -= 100
-    assert allowance.wait_s(0.0) == pytest.approx(2.0)

@@ -6,17 +6,19 @@ from typing import Literal
 
 from relay.callbacks import ignore
 from relay.core.events import ClientTooFast
-from relay.core.limits import Allowance
 from relay.peers.frames import MessageListener
+from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
+from relay.session.common.read_allowance import ReadAllowance
 
-TURN_S = 0.05
+YIELD_S = 0.05
 """How long others have their turn after a burst."""
-_TOO_FAST = "too fast"
-SLOWED_S = 0.25
+BACKOFF_S = 0.25
 """A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
+REPORTS_PER_MINUTE = 6
+_TOO_FAST = "too fast"
 
 
-class ReadThrottle:
+class ReadLimiter:
     """One client's allowances: `audio` in bytes, each message at least `least_bytes`; `messages` in texts and pings.
 
     Whoever has the frame at hand lowers `audio.left` by the greater of its length and `least_bytes`, and calls
@@ -26,9 +28,9 @@ class ReadThrottle:
     def __init__(
         self,
         client: MessageListener,
-        audio: Allowance,
+        audio: ReadAllowance,
         least_bytes: int,
-        messages: Allowance,
+        messages: ReadAllowance,
         feed: Callable[[ClientTooFast], None],
         clock: Callable[[], float],
     ) -> None:
@@ -36,12 +38,13 @@ class ReadThrottle:
         self._feed = feed
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
+        self._reports = KeyedRateLimiter(RateLimit(REPORTS_PER_MINUTE, 1))
         self.messages = messages
         self.use(audio, least_bytes)
         client.on_control = self.message
         client.on_fragment = self.fragment
 
-    def use(self, audio: Allowance, least_bytes: int) -> None:
+    def use(self, audio: ReadAllowance, least_bytes: int) -> None:
         """The client's audio comes in another format from here on."""
         self.audio, self.least_bytes = audio, least_bytes
 
@@ -61,17 +64,19 @@ class ReadThrottle:
         """Count a part of a message as the shortest of audio frames: there may be thousands in one message."""
         self.take(0)
 
-    def slow_down(self, allowance: Allowance, what: Literal["audio", "messages"]) -> None:
-        """Read no more until the allowance, which looks used up, has caught up; or, after a burst, until others had
-        their turn."""
+    def slow_down(self, allowance: ReadAllowance, what: Literal["audio", "messages"]) -> None:
+        """Pause reading until the used-up allowance has refilled; after a burst, for as long as others have their turn.
+
+        The rules hear of it at most `REPORTS_PER_MINUTE` times a minute, for audio and messages each.
+        """
         now = self._clock()
         wait_s = allowance.wait_s(now)
         if wait_s > 0:
-            self._pause(wait_s + SLOWED_S)
-            if allowance.tell(now):
+            self._pause(wait_s + BACKOFF_S)
+            if self._reports.take(what, now) == 0:
                 self._feed(ClientTooFast(what))
         elif allowance.is_hasty(now):
-            self._pause(TURN_S)
+            self._pause(YIELD_S)
 
     def _pause(self, wait_s: float) -> None:
         if self._timer is None:

@@ -1,0 +1,16 @@
+"""The type of JSON objects, and how one is read from a message of somebody else."""
+
+from typing import Any
+
+import orjson
+
+JsonObject = dict[str, Any]
+
+
+def json_object(raw: str | bytes) -> JsonObject | None:
+    """The object that a JSON text is; None if it is none."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
