@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from audio.files import read_audio
+from relay.app.context import SESSION_FACTORY
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.testing import ScriptedUpstream
@@ -86,7 +87,7 @@ async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path
                 all_listen.set()
 
     async with local_relay() as local, AsyncExitStack() as stack:
-        local.state.observer = watch
+        local.app[SESSION_FACTORY].observer = watch
         story = sample("tell-a-story")
         clients = [await stack.enter_async_context(client(name, local.ws(), story, tmp_path)) for name in NAMES]
         async with asyncio.timeout(30):
