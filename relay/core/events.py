@@ -461,63 +461,23 @@ class Crashed:
     where: str
 
 
-ClientEvent = (
-    Hello
-    | Playback
-    | ToolResult
-    | UserText
-    | Commit
-    | Clear
-    | Interrupt
-    | Consent
-    | Bye
-    | ClientFault
-    | ClientClosed
-    | ClientTooFast
-    | ClientStuck
-)
-UserEvent = (
-    SpeechStarted
-    | SpeechStopped
-    | InputCommitted
-    | InputCleared
-    | UserTranscript
-    | UserTranscriptFailed
-    | ItemAdded
-    | ItemDeleted
-)
+ClientMessage = Hello | Playback | ToolResult | UserText | Commit | Clear | Interrupt | Consent | Bye
+ClientEvent = ClientMessage | ClientFault | ClientClosed | ClientTooFast | ClientStuck
+SpeechEvent = SpeechStarted | SpeechStopped | InputCommitted | InputCleared | UserTranscript | UserTranscriptFailed
+UserEvent = SpeechEvent | ItemAdded | ItemDeleted
 """What the upstream reports of the user's turn, and of the conversation's items."""
 ResponseEvent = ResponseCreated | OutputStarted | AudioDone | TextDelta | TextDone | ResponseDone
 """What it reports of a response."""
-ConnectionEvent = (
-    UpstreamOpened
-    | UpstreamRefused
-    | UpstreamClosed
-    | UpstreamStuck
-    | SessionCreated
-    | SessionUpdated
-    | ItemTruncated
-    | OutputItemAdded
-    | UpstreamError
-    | UnknownUpstream
-    | MalformedUpstream
-)
-"""All else that comes from it."""
+LinkEvent = UpstreamOpened | UpstreamRefused | UpstreamClosed | UpstreamStuck | MalformedUpstream
+"""What is known of the connection to the upstream, whatever it speaks."""
+ProtocolEvent = SessionCreated | SessionUpdated | ItemTruncated | OutputItemAdded | UpstreamError | UnknownUpstream
+ConnectionEvent = LinkEvent | ProtocolEvent
+"""All else that comes from the upstream."""
 UpstreamEvent = UserEvent | ResponseEvent | ConnectionEvent
 VoiceEvent = VoiceOpened | VoiceSpoke | VoiceFinished | VoiceFailed
-RelayEvent = (
-    Tick
-    | AudioHanded
-    | PlayedOut
-    | AudioDropped
-    | AudioOverflow
-    | ToolReturned
-    | ToolProgressed
-    | EndAsked
-    | Draining
-    | KeyRevoked
-    | Crashed
-)
+ToolEvent = ToolReturned | ToolProgressed | EndAsked
+RelayEnd = Draining | KeyRevoked | Crashed
+RelayEvent = Tick | AudioHanded | PlayedOut | AudioDropped | AudioOverflow | ToolEvent | RelayEnd
 Event = ClientEvent | UpstreamEvent | VoiceEvent | RelayEvent
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))

@@ -11,38 +11,12 @@ ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
 ToolStatus = Literal["started", "progress", "done", "failed", "timeout", "cancelled"]
 AudioSource = Literal["model", "tts"]
 ErrorCode = Literal[
-    "bad_json",
-    "bad_message",
-    "unknown_type",
-    "hello_too_late",
-    "hello_refused",
-    "not_allowed",
-    "commit_too_short",
-    "transcription_failed",
-    "audio_backlog",
-    "unknown_item",
-    "unknown_call",
-    "too_fast",
-    "full",
-    "idle",
-    "limit_reached",
-    "too_many_turns",
-    "too_many_faults",
-    "too_big",
-    "slow_client",
-    "response_failed",
-    "upstream_refused",
-    "upstream_unreachable",
-    "upstream_timeout",
-    "upstream_stalled",
-    "upstream_error",
-    "upstream_closed",
-    "session_refused",
-    "session_expired",
-    "voice_failed",
-    "internal_error",
-    "key_revoked",
-]
+    "bad_json", "bad_message", "unknown_type", "hello_too_late", "hello_refused", "not_allowed", "commit_too_short",
+    "transcription_failed", "audio_backlog", "unknown_item", "unknown_call", "too_fast", "full", "idle",
+    "limit_reached", "too_many_turns", "too_many_faults", "too_big", "slow_client", "response_failed",
+    "upstream_refused", "upstream_unreachable", "upstream_timeout", "upstream_stalled", "upstream_error",
+    "upstream_closed", "session_refused", "session_expired", "voice_failed", "internal_error", "key_revoked",
+]  # fmt: skip
 """Every `code` that an `error` message to a device client can carry."""
 
 

@@ -36,10 +36,8 @@ TOO_MANY_FAULTS = _error(1008, "too many faults", "too_many_faults", _FAULTS_TEX
 _CLIENT_STUCK = "The client does not read what it is sent; reconnect."
 _UPSTREAM_STUCK = "The model's end does not take what it is sent; reconnect."
 
-EndingEvent = (
-    ev.Bye | ev.ClientClosed | ev.ClientStuck | ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed
-    | ev.UpstreamError | ev.Draining | ev.KeyRevoked | ev.Crashed
-)  # fmt: skip
+UpstreamEnd = ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed | ev.UpstreamError
+EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientStuck | UpstreamEnd | ev.RelayEnd
 """Events that end a session; of `UpstreamStuck` only a final one, of `UpstreamError` only a fatal one."""
 
 
