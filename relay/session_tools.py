@@ -9,8 +9,8 @@ from relay.core.bounded import RecentSet
 from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed, ToolReturned
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
+from relay.core.tool_calls import CANCELLED_CALL
 from relay.core.values import SessionConfig, ToolSpec
-from relay.session.tools.acceptance import CANCELLED_CALL
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import ToolCall, ToolRunner

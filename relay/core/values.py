@@ -1,7 +1,8 @@
 """The values that events and commands are made of; all frozen, all storable by `relay.recording.format.tags`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
+from operator import add
 from typing import Any, Literal
 
 from audio.formats import PCM16_24K, AudioFormat
@@ -213,6 +214,9 @@ class Usage:
     cached_tokens: int = 0
     output_audio_tokens: int = 0
     output_text_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)

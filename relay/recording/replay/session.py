@@ -11,7 +11,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import Alignment
 from relay.recording.beginning import Beginning
-from relay.session.common.held_input import HeldInput
+from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
 from relay.session.device.session import DeviceSession

@@ -17,9 +17,8 @@ from relay.core import events as ev
 from relay.core.commands import Command, ConfigureSession, TellError, TellReady, UseOptions
 from relay.core.policy import Policy
 from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
-from relay.session.common.ignored import IgnoredCounts
 from relay.session.common.life import Phase, SessionLife
-from relay.session.common.limits import CONNECT_TIMEOUT_S
+from relay.session.common.limits import CONNECT_TIMEOUT_S, IgnoredCounts
 from relay.session.device.hello import grant
 
 MAX_UPDATES = 4

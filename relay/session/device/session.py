@@ -20,10 +20,8 @@ from relay.core.commands import Command, TellError
 from relay.core.policy import Principal
 from relay.core.server_parts import ServerParts
 from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
-from relay.session.common.fault_budget import FaultBudget
-from relay.session.common.ignored import IgnoredCounts
 from relay.session.common.life import Phase, SessionLife
-from relay.session.common.limits import SessionLimits
+from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
 from relay.session.device.client_audio import ClientAudio, EarlyEvent

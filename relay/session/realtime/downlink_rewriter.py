@@ -14,8 +14,7 @@ from typing import Any
 
 from relay.core.hidden import HiddenItems
 from relay.core.server_parts import ServerParts
-from relay.session.common.ignored import IgnoredCounts
-from relay.session.common.limits import OWN_IDS
+from relay.session.common.limits import OWN_IDS, IgnoredCounts
 from relay.session.realtime.client_tools import ClientTools
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue

@@ -15,7 +15,6 @@ from relay.core.tool_calls import ToolCalls
 from relay.core.values import Item
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
-from relay.session.tools.acceptance import accept
 
 MAX_MIXED = 64
 """Mixed responses that are remembered; the client's request no longer waits for the outputs of an older one."""
@@ -58,7 +57,7 @@ class FollowUps:
         `mixed`: it also called tools of the client; `quiet`: the user speaks, so no answer is forced.
         """
         self._client_owes = self._client_owes or mixed
-        accepted = accept(self.calls, response_id, calls, status, quiet=mixed or quiet)
+        accepted = self.calls.accept(response_id, calls, status, quiet=mixed or quiet)
         if accepted.to_run and mixed:
             self._mixed.add(response_id)
         for call in accepted.to_run:

@@ -21,11 +21,10 @@ from relay.core.policy_rules import Denied
 from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts
 from relay.core.values import ToolSpec
-from relay.session.common.fault_budget import FaultBudget
-from relay.session.common.ignored import IgnoredCounts
+from relay.session.common.graceful_end import EstimatedGracefulEnd
 from relay.session.common.input_control import InputControl
 from relay.session.common.life import Phase, SessionLife
-from relay.session.common.limits import SessionLimits
+from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime import endings
@@ -34,7 +33,6 @@ from relay.session.realtime.configuration import ActiveSession, FirstConfigurati
 from relay.session.realtime.delta_view import DeltaView
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
 from relay.session.realtime.follow_ups import FollowUps
-from relay.session.realtime.graceful_end import EstimatedGracefulEnd
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
 from relay.session.realtime.response_queue import ResponseQueue

@@ -4,7 +4,7 @@
                        └──► refused: output at once                │
                                     output upstream ◄──returned────┘
 
-`accept` decides which calls are run. A call of the relay's own tools runs as a task, and comes back as `ToolReturned`.
+`ToolCalls` decides which calls are run. A call of the relay's own tools runs as a task, and returns as `ToolReturned`.
 A call of a client's tool waits for the client's `toolResult`, or for its timeout. Either way exactly one
 `function_call_output` goes upstream, and the client is sent how the call goes. A server tool that the policy does not
 offer counts as unknown, and the client is sent nothing about it.
@@ -18,7 +18,6 @@ from relay.core.client_tools import ClientCalls
 from relay.core.commands import CancelTool, Command, CreateItem, RunTool, TellTool, TellToolCall
 from relay.core.tool_calls import ToolCalls
 from relay.core.values import Item, ToolSpec
-from relay.session.tools.acceptance import accept
 
 MAX_SHOWN_CHARS = 32_768
 """Longer arguments are not shown to the client."""
@@ -61,7 +60,7 @@ class ToolDispatcher:
 
         `quiet`: their outputs force no answer.
         """
-        accepted = accept(self.calls, event.response_id, event.output, event.status, quiet=quiet)
+        accepted = self.calls.accept(event.response_id, event.output, event.status, quiet=quiet)
         for call_id, output in accepted.refused:
             self._output(call_id, output)
         return accepted.to_run
@@ -93,19 +92,16 @@ class ToolDispatcher:
 
     def returned(self, event: ev.ToolReturned) -> None:
         """A call ended: its one output goes upstream, and the client is sent what it may see."""
-        returned = self.calls.returned(event.call_id)
-        if returned is None:
+        name = self.calls.returned(event.call_id)
+        if name is None:
             return
-        if not self._is_hidden(returned.name):
-            self._report(event, returned.name)
+        if not self._is_hidden(name):
+            spec = self._spec(name)
+            shown = spec is not None and spec.shown
+            arguments = event.arguments if shown else None
+            output = event.for_client or (event.output if shown else None)
+            self._emit(TellTool(event.call_id, name, event.status, event.ms, arguments=arguments, output=output))
         self._output(event.call_id, event.output)
-
-    def _report(self, event: ev.ToolReturned, name: str) -> None:
-        spec = self._spec(name)
-        shown = spec is not None and spec.shown
-        arguments = event.arguments if shown else None
-        output = event.for_client or (event.output if shown else None)
-        self._emit(TellTool(event.call_id, name, event.status, event.ms, arguments=arguments, output=output))
 
     def progressed(self, event: ev.ToolProgressed) -> None:
         """A running tool has a text for the user."""

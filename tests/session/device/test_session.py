@@ -4,7 +4,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.policy import Policy, Principal
 from relay.core.values import AudioFormat, DeviceOptions, Item, SessionConfig
-from relay.session.common.held_input import MAX_HELD_MS
+from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.life import Phase
 from relay.session.common.limits import MAX_FAULTS
 from tests.support.device_script import MANUAL, Script, kinds, microphone, only
