@@ -1,14 +1,19 @@
-"""How a device session ends: what its client is sent last, the close code, and the reason in the close frame.
+"""How a device session ends, and what an error of the upstream's means for it.
 
 An `error` or `goodbye` says why before the close, unless the client itself ended the session. The codes are those of
 the device protocol: 1000 for an end in peace, 1001 for a restart, 1008 for a client that may not go on, 1011 for a
 failure of the relay or the upstream, 4002 for a limit, 4003 for a client that does not read.
+
+Errors that answer a request of ours are handled where the request was made. The others are looked up here by code.
+Texts of the upstream's may quote the server's instructions and tools: those parts are cut out.
 """
 
-from typing import NamedTuple, assert_never
+from dataclasses import replace
+from typing import Literal, NamedTuple, assert_never
 
 from relay.core import events as ev
 from relay.core.commands import TellError, TellGoodbye
+from relay.core.server_parts import ServerParts
 from relay.core.values import ErrorCode
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
@@ -39,6 +44,29 @@ _UPSTREAM_STUCK = "The model's end does not take what it is sent; reconnect."
 UpstreamEnd = ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed | ev.UpstreamError
 EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientStuck | UpstreamEnd | ev.RelayEnd
 """Events that end a session; of `UpstreamStuck` only a final one, of `UpstreamError` only a fatal one."""
+
+ErrorKind = Literal["harmless", "fatal", "other"]
+
+ERROR_KINDS: dict[str | None, ErrorKind] = {
+    # Races between what we request and what the upstream has done by then: counted, not sent to the client (D7).
+    "response_cancel_not_active": "harmless",
+    "conversation_already_has_active_response": "harmless",
+    "input_audio_buffer_commit_empty": "harmless",
+    "item_truncate_invalid_item_id": "harmless",
+    "item_truncate_invalid_audio_end_ms": "harmless",
+    "item_delete_invalid_item_id": "harmless",
+    "item_retrieve_invalid_item_id": "harmless",
+    "unsupported_content_type": "harmless",
+    "invalid_truncate": "harmless",
+    # Nothing that comes after these will work (D6).
+    "insufficient_quota": "fatal",
+    "credit_balance_exhausted": "fatal",
+    "invalid_api_key": "fatal",
+    "account_deactivated": "fatal",
+    "billing_hard_limit_reached": "fatal",
+    "session_expired": "fatal",
+}
+"""By code; every other code is "other": the client is sent the error, and the session goes on."""
 
 
 def ending_of(event: EndingEvent) -> Ending:
@@ -81,3 +109,16 @@ def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
         text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
         return _error(4002, "session too long", "limit_reached", text)
     return _error(4002, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on.")
+
+
+def without_server_parts(event: ev.UpstreamEvent, parts: ServerParts) -> ev.UpstreamEvent:
+    """An event without what it quotes of the server's share, where the client may be sent its text."""
+    match event:
+        case ev.UpstreamError() | ev.UserTranscriptFailed():
+            return replace(event, message=parts.cut(event.message))
+        case ev.UpstreamClosed():
+            return replace(event, reason=parts.cut(event.reason))
+        case ev.ResponseDone() if event.error_message is not None:
+            return replace(event, error_message=parts.cut(event.error_message))
+        case _:
+            return event

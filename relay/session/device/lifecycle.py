@@ -17,7 +17,6 @@ from relay.core import events as ev
 from relay.core.commands import CancelTools, CloseClient, CloseUpstream, Command, TellConnected, TellGoodbye
 from relay.session.common.graceful_end import GracefulEnd
 from relay.session.common.life import SessionLife
-from relay.session.device.client_audio import ClientAudio
 from relay.session.device.endings import NOT_READY, SETTINGS_REFUSED, Ending, ending_by_limit
 from relay.session.device.negotiation import Negotiation, Step
 from relay.session.device.turns import Turns
@@ -30,7 +29,6 @@ class Lifecycle:
     _session_id: str
     _life: SessionLife
     _negotiation: Negotiation
-    _audio: ClientAudio
     _turns: Turns
     _emit: Callable[[Command], None]
     _dispatch: Callable[[ev.Event, float], None]
@@ -50,7 +48,7 @@ class Lifecycle:
             case "none":
                 pass
             case "configuring":
-                self._audio.hold()
+                self._turns.user.hold()
                 self._life.configure()
             case "in_force":
                 self._ready(now)
@@ -69,7 +67,7 @@ class Lifecycle:
         if not was_ready:
             self._emit(TellConnected(self._session_id, self._negotiation.options))
         self._negotiation.answer_hellos()
-        for early in self._audio.release():
+        for early in self._turns.user.release():
             self._dispatch(early, now)
         self._turns.settle(now)
 
@@ -90,7 +88,7 @@ class Lifecycle:
             self._turns.settle(now)
 
     def _note_activity(self, now: float) -> None:
-        heard_bytes = self._audio.heard_bytes
+        heard_bytes = self._turns.user.heard_bytes
         is_active = heard_bytes != self._idle_at_bytes or self._turns.is_owed
         self._idle_at_bytes = heard_bytes
         self._life.act(now if is_active else min(self._turns.silent_by, now))

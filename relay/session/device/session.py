@@ -3,13 +3,13 @@
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. `deadline` says when a
 `Tick` is wanted. Audio does not come here: the audio lines read `discarded`, `started` and `spoken_part`.
 
-    client ────► `_client` ────► Negotiation (hello), ClientAudio, UserTurn, Turns
+    client ────► `_client` ────► Negotiation (hello), UserTurn, Turns
     upstream ──► `_upstream` ──► Turns (the user's turn, responses), `_connection` (everything else)
     voice ─────► Turns
     relay ─────► `_relay` ─────► Turns, Lifecycle
 
 Each event has its case in one `match`, and each `match` is complete: mypy finds an event without a case. Before the
-session is ready, what a client asks of the conversation waits in `ClientAudio`.
+session is ready, what a client asks of the conversation waits in `UserTurn`.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -24,12 +24,11 @@ from relay.session.common.life import Phase, SessionLife
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
-from relay.session.device.client_audio import ClientAudio, EarlyEvent
-from relay.session.device.endings import TOO_MANY_FAULTS, ending_of
+from relay.session.device.endings import ERROR_KINDS, TOO_MANY_FAULTS, ending_of, without_server_parts
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.negotiation import Negotiation
 from relay.session.device.turns import Turns
-from relay.session.device.upstream_errors import ERROR_KINDS, without_server_parts
+from relay.session.device.user_turn import EarlyEvent, UserTurn
 
 _TOO_FAST = {
     "audio": "Audio comes faster than it can have been spoken; it is read no faster than 1.2 × real time.",
@@ -65,15 +64,15 @@ class DeviceSession:
         self._negotiation = negotiation = Negotiation(
             config, options, policy, speech, life, self.passed_over, emit, next_id
         )
-        self._audio = audio = ClientAudio(life, negotiation, ledger, emit)
+        user = UserTurn(life, negotiation, ledger, emit, next_id)
         truncates = options.capabilities.truncates
         self.turns = turns = Turns(
-            negotiation.config, speech, policy.allows_tool, audio, ledger, emit, next_id, truncates=truncates
+            negotiation.config, speech, policy.allows_tool, user, ledger, emit, next_id, truncates=truncates
         )
         """The conversation's state, to look at."""
         self._parts = ServerParts(policy.realtime, config.tools)
         self._faults = FaultBudget()
-        self._lifecycle = Lifecycle(session_id, life, negotiation, audio, turns, emit, self._dispatch)
+        self._lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
 
     @property
     def phase(self) -> Phase:
@@ -123,7 +122,7 @@ class DeviceSession:
             return self._take_commands()
         self._dispatch(event, now)
         self._lifecycle.end_if_due(now)
-        self._audio.set_gate()
+        self.turns.user.set_gate()
         return self._take_commands()
 
     def _take_commands(self) -> Sequence[Command]:
@@ -148,7 +147,7 @@ class DeviceSession:
     def _client(self, event: ev.ClientEvent, now: float) -> None:
         self._life.act(now)
         if isinstance(event, EarlyEvent) and not self._life.is_ready:
-            if not self._audio.hold_event(event):
+            if not self.turns.user.hold_event(event):
                 self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
             return
         match event:
@@ -250,12 +249,12 @@ class DeviceSession:
             case ev.Tick():
                 self._lifecycle.tick(now)
             case ev.AudioHanded():
-                self._audio.mute()
+                self.turns.user.mute()
                 turns.timer.audio_sent(event.item_id, now)
             case ev.PlayedOut():
-                self._audio.unmute()
+                self.turns.user.unmute()
             case ev.AudioDropped():
-                self._audio.unmute()
+                self.turns.user.unmute()
                 turns.audio_dropped(event, now)
             case ev.AudioOverflow():
                 text = f"The client plays too slowly: {event.dropped_ms} ms of {event.item_id} were left out."

@@ -18,7 +18,6 @@ from relay.core.items import ItemLog
 from relay.core.playback import Ack, Playback
 from relay.core.values import SessionConfig, SpeechRules
 from relay.session.common.media_ledger import MediaLedger
-from relay.session.device.client_audio import ClientAudio
 from relay.session.device.interruption import Interruption
 from relay.session.device.response_handler import ResponseHandler
 from relay.session.device.responses import Responses
@@ -37,7 +36,7 @@ class Turns:
         config: SessionConfig,
         speech: SpeechRules | None,
         offers: Callable[[str], bool],
-        audio: ClientAudio,
+        user: UserTurn,
         ledger: MediaLedger,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
@@ -53,10 +52,10 @@ class Turns:
         self.playback = playback = Playback(config.output_format, ledger)
         self.timer = TurnTimer()
         self._transcripts = Transcripts(items, emit)
-        self.user = UserTurn(audio, emit, next_id)
+        self.user = user
         self.tools = tools = ToolDispatcher(config.tools, offers, emit, next_id)
         self.tts = tts = TtsSwitch(speech or SpeechRules(), playback, items, emit, next_id)
-        self.responses = responses = Responses(tools.calls, self.user.timers, ledger, emit, next_id)
+        self.responses = responses = Responses(tools.calls, user.timers, ledger, emit, next_id)
         self._response_handler = ResponseHandler(
             responses, self._transcripts, items, playback, tts, tools, self.timer, emit
         )

@@ -1,7 +1,7 @@
 """A session with a Realtime client: the client owns its turns, the relay adds the server's tools and the policy.
 
     client ──► policy, server's share ──► upstream      `uplink_rewriter`
-    client ◄── without the server's share ◄── upstream  `downlink_rewriter`, `upstream_errors`
+    client ◄── without the server's share ◄── upstream  `downlink_rewriter`
 
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. What no rule touches
 passes as it came, in order and in both directions, also events of unknown types. Audio does not come here: the audio
