@@ -32,7 +32,6 @@ from relay.session.realtime.client_tools import ClientTools
 from relay.session.realtime.configuration import ActiveSession, FirstConfiguration, session_of
 from relay.session.realtime.delta_view import DeltaView
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
-from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
 from relay.session.realtime.response_queue import ResponseQueue
@@ -82,9 +81,9 @@ class RealtimeSession:
         self._active = ActiveSession(model, self.deltas)
         self._tools = ClientTools(self._parts)
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
-        timers, follow_ups = TurnTimers(), FollowUps(out, cancellable)
-        queue = ResponseQueue(out, follow_ups, timers, self.ledger)
-        self.turns = RealtimeTurns(self._active, hidden, timers, follow_ups, queue)
+        timers = TurnTimers()
+        queue = ResponseQueue(out, cancellable, timers, self.ledger)
+        self.turns = RealtimeTurns(self._active, hidden, timers, queue)
         self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
         self._server_events = ServerEventRewriter(self._parts, hidden, queue, self._tools, out, self.passed_over)
         self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
@@ -128,9 +127,9 @@ class RealtimeSession:
                 self.passed_over.count("(events refused)")
                 self._fault(event, now)
             case ev.ToolReturned():
-                self.turns.tool_returned(event.call_id, event.output, now)
+                self.turns.queue.tool_returned(event.call_id, event.output, now)
             case ev.EndAsked():
-                if self.turns.follow_ups.calls.name_of(event.call_id) is not None:
+                if self.turns.queue.calls.name_of(event.call_id) is not None:
                     self._graceful_end.request(event.reason, now)
             case ev.Tick():
                 self._tick(now)

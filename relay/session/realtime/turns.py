@@ -1,8 +1,8 @@
 """The turns of a Realtime session: what the events of both sides mean for the responses.
 
 The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events of
-both sides and hands on what they mean. `ResponseQueue` requests responses, `FollowUps` runs tools, and `TurnTimers`
-know whether the user speaks. A barge-in cancels the calls of tools that are made for that, and outputs that come later
+both sides and hands on what they mean. `ResponseQueue` requests responses and runs tools, and `TurnTimers` know whether
+the user speaks. A barge-in cancels the calls of tools that are made for that, and outputs that come later
 force no answer. Every response that begins covers all outputs that were sent before. The calls of a response are taken
 up when it ends: those of the server's tools run, and those of the client's tools are left to the client.
 """
@@ -15,7 +15,6 @@ from relay.core.hidden import HiddenItems
 from relay.core.values import Item
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime.configuration import ActiveSession
-from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.response_queue import ResponseQueue
 
 _TEXTS = ("id", "status", "call_id", "name", "arguments")
@@ -28,45 +27,35 @@ class RealtimeTurns:
     _active: ActiveSession
     _hidden: HiddenItems
     timers: TurnTimers
-    follow_ups: FollowUps
     queue: ResponseQueue
 
     @property
     def is_owed(self) -> bool:
         """Whether the user speaks, or something is under way or due that makes the model speak."""
-        return self.timers.is_user_speaking or self.queue.is_busy or self.follow_ups.is_pending
+        return self.timers.is_user_speaking or self.queue.is_owed
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
         self.timers.tick(now)
         self.queue.tick(now)
 
-    def tool_returned(self, call_id: str, output: str, now: float) -> None:
-        """A server tool ended: its output is sent, unless the call has one."""
-        if self.follow_ups.calls.returned(call_id) is not None:
-            self.follow_ups.send_output(call_id, output)
-            self.queue.settle(now)
-
     def client_sent(self, event: Mapping[str, Any]) -> None:
         """An event of the client's went to the upstream."""
         kind, item = event["type"], event.get("item")
         if kind == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
-            self.follow_ups.drop()
-            self.follow_ups.interrupted()
             self.queue.cancel()
         elif kind == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
-            self.follow_ups.calls.rounds = 0
+            self.queue.calls.rounds = 0
 
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
         self.queue.has_heard = True
         match event.get("type"):
             case "input_audio_buffer.committed":
-                self.follow_ups.calls.rounds = 0
+                self.queue.calls.rounds = 0
             case "input_audio_buffer.speech_started":
                 self.timers.speech_started(now)
-                self.follow_ups.interrupted()
-                self.queue.cancel_unborn_follow_up()
+                self.queue.interrupted()
             case "input_audio_buffer.speech_stopped":
                 self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
                 self.queue.settle(now)
@@ -85,9 +74,7 @@ class RealtimeTurns:
         if not isinstance(response, Mapping) or not isinstance(response_id, str):
             return
         may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
-        if self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested):
-            self.timers.speech_over()
-            self.follow_ups.drop()
+        self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested)
 
     def _response_done(self, response: Any, now: float) -> None:
         if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
@@ -98,11 +85,9 @@ class RealtimeTurns:
             items = _function_calls(response.get("output"))
             calls = [_call(item) for item in items if item.get("call_id") in self._hidden.servers_calls]
             if calls:
-                self.follow_ups.cause = request
                 mixed = any(self._is_clients(item) for item in items)
                 status = status if isinstance(status, str) else "failed"
-                quiet = self.timers.is_user_speaking
-                self.follow_ups.take_calls(response_id, status, calls, mixed=mixed, quiet=quiet)
+                self.queue.take_calls(response_id, status, calls, request, mixed=mixed)
         self.queue.settle(now)
 
     def _error(self, error: Any, now: float) -> None:
