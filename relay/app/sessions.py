@@ -46,7 +46,7 @@ class SessionRegistry:
             del self.alive[session_id]
             if not self.alive:
                 self.all_gone.set()
-            if live.core.was_ready:
+            if live.core.life.was_ready:
                 spend()
             self._recordings.close(session_id)
             _log.info("session %s ends: %s", session_id, live.ending)

@@ -14,8 +14,7 @@ the turns use the model's own voice from the next turn on, if the settings name 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from relay.core import events as ev
 from relay.core.bounded import RecentSet
@@ -27,8 +26,7 @@ from relay.core.values import Item
 from relay.core.voice import MAX_UTTERANCES, Voice
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(NamedTuple):
     """An item that is to hold no more than was heard of it, as soon as its response has ended."""
 
     response_id: str
@@ -63,11 +61,6 @@ class ExternalSpeech:
         self._held_ends: dict[str, TellResponseEnd] = {}
 
     # -- time ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def deadline(self) -> float | None:
-        """When `tick` is wanted next."""
-        return self.voice.deadline
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -251,14 +244,6 @@ class ExternalSpeech:
                 self._emit(CreateItem(item, event_id, after))
             else:
                 entry.in_conversation = False
-
-    def retry(self) -> None:
-        """No other voice can speak in place of this one: it is tried again."""
-        self.is_given_up = False
-
-    def close(self) -> None:
-        """Another voice takes over, or the session ends. What was said can still be cut."""
-        self.voice.close()
 
 
 def _heard(utterance: Utterance, cut: Cut) -> str:

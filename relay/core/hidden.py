@@ -120,10 +120,6 @@ class HiddenItems:
             if len(self.outputs) > MAX_RESPONSES:
                 self.outputs.popitem(last=False)
 
-    def ended(self, response_id: str) -> None:
-        """A response is over: no more of its outputs come."""
-        self.outputs.pop(response_id, None)
-
     def renumbered(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """The event with its `output_index` as the client counts; the same object if that is what it has."""
         response_id, index = event.get("response_id"), event.get("output_index")

@@ -112,10 +112,6 @@ class Playback:
         """The upstream's audio has another format from the next clip on."""
         self._format = upstream_format
 
-    def forget_all(self) -> None:
-        """The session ends: what still comes is for nobody."""
-        self.clips.clear()
-
     def incomplete(self, response_id: str) -> list[tuple[str, int]]:
         """The clips of a response that the upstream has not ended."""
         return [

@@ -16,7 +16,7 @@ from typing import assert_never
 from relay.core import events as ev
 from relay.core.commands import CancelTools, CloseClient, CloseUpstream, Command, TellConnected, TellGoodbye
 from relay.session.common.graceful_end import GracefulEnd
-from relay.session.common.life import SessionLife
+from relay.session.common.life import Phase, SessionLife
 from relay.session.device.endings import NOT_READY, SETTINGS_REFUSED, Ending, ending_by_limit
 from relay.session.device.negotiation import Negotiation, Step
 from relay.session.device.turns import Turns
@@ -49,7 +49,7 @@ class Lifecycle:
                 pass
             case "configuring":
                 self._turns.user.hold()
-                self._life.configure()
+                self._life.phase = Phase.CONFIGURING
             case "in_force":
                 self._ready(now)
             case "rolled_back":
@@ -111,4 +111,4 @@ class Lifecycle:
         self._emit(CancelTools())
         self._turns.end()
         self._emit(CloseUpstream())
-        self._life.end()
+        self._life.phase = Phase.ENDED

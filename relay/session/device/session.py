@@ -20,7 +20,7 @@ from relay.core.commands import Command, TellError
 from relay.core.policy import Principal
 from relay.core.server_parts import ServerParts
 from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
-from relay.session.common.life import Phase, SessionLife
+from relay.session.common.life import SessionLife
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
@@ -60,7 +60,7 @@ class DeviceSession:
         self.passed_over = IgnoredCounts()
         self._commands: list[Command] = []
         emit = self._emit = self._commands.append
-        self._life = life = SessionLife(started_at, limits or SessionLimits())
+        self.life = life = SessionLife(started_at, limits or SessionLimits())
         self._negotiation = negotiation = Negotiation(
             config, options, policy, speech, life, self.passed_over, emit, next_id
         )
@@ -72,17 +72,7 @@ class DeviceSession:
         """The conversation's state, to look at."""
         self._parts = ServerParts(policy.realtime, config.tools)
         self._faults = FaultBudget()
-        self._lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
-
-    @property
-    def phase(self) -> Phase:
-        """Where the session is in its life."""
-        return self._life.phase
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether the client has had a session: the upstream took its configuration."""
-        return self._life.was_ready
+        self.lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
 
     @property
     def options(self) -> DeviceOptions:
@@ -97,7 +87,7 @@ class DeviceSession:
     @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
-        return self._lifecycle.deadline
+        return self.lifecycle.deadline
 
     @property
     def discarded(self) -> Container[str]:
@@ -111,17 +101,17 @@ class DeviceSession:
 
     def spoken_part(self, context_id: str) -> PartKey | None:
         """The content part that a context of the external voice speaks; None if nobody waits for it."""
-        return None if self._life.has_ended else self.turns.tts.spoken_part(context_id)
+        return None if self.life.has_ended else self.turns.tts.spoken_part(context_id)
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
-        if self._life.has_ended:
+        if self.life.has_ended:
             return ()
         if type(event) is ev.TextDelta:  # several a second, and they change nothing else
             self.turns.text_delta(event, now)
             return self._take_commands()
         self._dispatch(event, now)
-        self._lifecycle.end_if_due(now)
+        self.lifecycle.end_if_due(now)
         self.turns.user.set_gate()
         return self._take_commands()
 
@@ -139,14 +129,14 @@ class DeviceSession:
             self.turns.voice_event(cast(ev.VoiceEvent, event), now)
         else:
             self._relay(cast(ev.RelayEvent, event), now)
-        if self.turns.wants_model_voice and self._life.is_ready:
-            self._lifecycle.follow(self._negotiation.fall_back(now), now)
+        if self.turns.wants_model_voice and self.life.is_ready:
+            self.lifecycle.follow(self._negotiation.fall_back(now), now)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
     def _client(self, event: ev.ClientEvent, now: float) -> None:
-        self._life.act(now)
-        if isinstance(event, EarlyEvent) and not self._life.is_ready:
+        self.life.act(now)
+        if isinstance(event, EarlyEvent) and not self.life.is_ready:
             if not self.turns.user.hold_event(event):
                 self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
             return
@@ -175,7 +165,7 @@ class DeviceSession:
                 self.passed_over.count("(read more slowly)")
                 self._error("too_fast", _TOO_FAST[event.what])
             case ev.Bye() | ev.ClientClosed() | ev.ClientStuck():
-                self._lifecycle.end(ending_of(event))
+                self.lifecycle.end(ending_of(event))
             case _:
                 assert_never(event)
 
@@ -185,12 +175,12 @@ class DeviceSession:
         elif self._negotiation.is_full:
             self._fault("hello_refused", "Wait for ready before the next hello.", None, now)
         else:
-            self._lifecycle.follow(self._negotiation.hello(event, now), now)
+            self.lifecycle.follow(self._negotiation.hello(event, now), now)
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
         self._error(code, message, field)
         if self._faults.spend(now):
-            self._lifecycle.end(TOO_MANY_FAULTS)
+            self.lifecycle.end(TOO_MANY_FAULTS)
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
@@ -206,16 +196,16 @@ class DeviceSession:
     def _connection(self, event: ev.ConnectionEvent, now: float) -> None:
         match event:
             case ev.SessionCreated():
-                self._lifecycle.follow(self._negotiation.session_created(event, now), now)
+                self.lifecycle.follow(self._negotiation.session_created(event, now), now)
             case ev.SessionUpdated():
                 self.turns.user.use_silence(event.silence_ms or 0)
-                self._lifecycle.follow(self._negotiation.session_updated(), now)
+                self.lifecycle.follow(self._negotiation.session_updated(), now)
             case ev.UpstreamError():
                 self._upstream_error(event, now)
             case ev.UpstreamStuck(final=False):
                 self._error("audio_backlog", "The model's end is too slow: some audio was left out.")
             case ev.UpstreamStuck() | ev.UpstreamRefused() | ev.UpstreamClosed():
-                self._lifecycle.end(ending_of(event))
+                self.lifecycle.end(ending_of(event))
             case ev.UnknownUpstream():
                 if not event.known:
                     self.passed_over.count(event.type)
@@ -229,11 +219,11 @@ class DeviceSession:
     def _upstream_error(self, event: ev.UpstreamError, now: float) -> None:
         kind = ERROR_KINDS.get(event.code, "other")
         if kind == "fatal":
-            self._lifecycle.end(ending_of(event))
+            self.lifecycle.end(ending_of(event))
         elif self.turns.request_refused(event, now):
             pass
         elif (step := self._negotiation.update_refused(event)) is not None:
-            self._lifecycle.follow(step, now)
+            self.lifecycle.follow(step, now)
         elif self.turns.user.commit_refused(event.event_id, event.message):
             pass
         elif kind == "harmless":
@@ -247,7 +237,7 @@ class DeviceSession:
         turns = self.turns
         match event:
             case ev.Tick():
-                self._lifecycle.tick(now)
+                self.lifecycle.tick(now)
             case ev.AudioHanded():
                 self.turns.user.mute()
                 turns.timer.audio_sent(event.item_id, now)
@@ -265,9 +255,9 @@ class DeviceSession:
                 turns.tools.progressed(event)
             case ev.EndAsked():
                 if turns.tools.is_running(event.call_id):
-                    self._lifecycle.graceful_end.request(event.reason, now)
+                    self.lifecycle.graceful_end.request(event.reason, now)
             case ev.Draining() | ev.KeyRevoked() | ev.Crashed():
-                self._lifecycle.end(ending_of(event))
+                self.lifecycle.end(ending_of(event))
             case _:
                 assert_never(event)
 

@@ -78,13 +78,13 @@ class Turns:
     def keep_voice(self) -> None:
         """No other voice can speak in place of the external one."""
         if self.tts.speech is not None:
-            self.tts.speech.retry()
+            self.tts.speech.is_given_up = False
 
     def end(self) -> None:
         """The session ends."""
         if self.tts.speech is not None:
-            self.tts.speech.close()
-        self.playback.forget_all()
+            self.tts.speech.voice.close()
+        self.playback.clips.clear()  # what still comes is for nobody
 
     @property
     def has_output(self) -> bool:
@@ -119,8 +119,9 @@ class Turns:
     @property
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        parts = (self.user.timers, self.responses, self.timer, self.tools, self.tts.speech)
-        times = (None if part is None else part.deadline for part in parts)
+        parts = (self.user.timers, self.responses, self.timer, self.tools)
+        voice_at = None if self.tts.speech is None else self.tts.speech.voice.deadline
+        times = (voice_at, *(part.deadline for part in parts))
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:

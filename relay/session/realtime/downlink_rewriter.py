@@ -15,7 +15,7 @@ from typing import Any
 from relay.core.hidden import HiddenItems
 from relay.core.server_parts import ServerParts
 from relay.session.common.limits import OWN_IDS, IgnoredCounts
-from relay.session.realtime.client_tools import ClientTools
+from relay.session.realtime.configuration import ClientTools
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
 
@@ -89,7 +89,7 @@ class ServerEventRewriter:
         response_id, output = response["id"], response.get("output")
         items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
         visible = [item for item in items if not self._hides(item, response_id)]
-        self._hidden.ended(response_id)
+        self._hidden.outputs.pop(response_id, None)
         shown = self._parts.shown_response(response)
         if len(visible) < len(items):
             shown = {**shown, "output": visible}

@@ -14,8 +14,7 @@ from relay.core.hidden import HiddenItems
 from relay.core.policy_table import Denied, apply
 from relay.core.realtime_events import Obj
 from relay.core.server_parts import ServerParts, function_names
-from relay.session.realtime.client_tools import ClientTools
-from relay.session.realtime.configuration import ActiveSession
+from relay.session.realtime.configuration import ActiveSession, ClientTools
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
 
