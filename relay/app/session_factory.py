@@ -23,7 +23,7 @@ from relay.recording.service import RecordingService
 from relay.runtime.base import Observer
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
-from relay.session.device.hello import InitialSession, initial_session
+from relay.session.device.negotiation import InitialSession, initial_session
 from relay.session_tools import tool_specs
 from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.external_voices import ExternalVoices

@@ -134,7 +134,8 @@ class ExternalSpeech:
             case ev.VoiceOpened():
                 self.voice.opened(now)
             case ev.VoiceSpoke():
-                return self._spoke(event, now)
+                utterance = self.voice.spoke(event, now)
+                return utterance if event.n_bytes else None
             case ev.VoiceFinished(context_id):
                 self.finished(context_id, now)
             case ev.VoiceFailed():
@@ -142,10 +143,6 @@ class ExternalSpeech:
             case _:
                 assert_never(event)
         return None
-
-    def _spoke(self, event: ev.VoiceSpoke, now: float) -> Utterance | None:
-        utterance = self.voice.spoke(event, now)
-        return utterance if event.n_bytes else None
 
     def finished(self, context_id: str, now: float) -> None:
         """A context is closed: the sound of what it said is complete."""
@@ -185,7 +182,7 @@ class ExternalSpeech:
     def _end_clip(self, utterance: Utterance) -> None:
         total_ms = self._playback.completed(*utterance.key)
         if not utterance.audio_bytes:
-            self._playback.forget(*utterance.key)
+            self._playback.clips.pop(utterance.key, None)  # it has no audio after all
         if total_ms is not None:
             self._emit(PlayEnd(*utterance.key, total_ms))
 
@@ -207,9 +204,8 @@ class ExternalSpeech:
 
     def heard(self, cut: Cut) -> str | None:
         """What was heard of a clip; None if it is none of a voice that told its text."""
-        utterance = self._silenced.get((cut.item_id, cut.content_index)) or self._said.get(
-            (cut.item_id, cut.content_index)
-        )
+        key = (cut.item_id, cut.content_index)
+        utterance = self._silenced.get(key) or self._said.get(key)
         return None if utterance is None else _heard(utterance, cut)
 
     def cut(self, cuts: Iterable[Cut]) -> None:

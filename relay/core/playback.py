@@ -104,10 +104,6 @@ class Playback:
             self.clips.pop(key, None)
         return received_ms
 
-    def forget(self, item_id: str, content_index: int) -> None:
-        """A clip that has no sound after all."""
-        self.clips.pop((item_id, content_index), None)
-
     def use(self, upstream_format: AudioFormat) -> None:
         """The upstream's audio has another format from the next clip on."""
         self._format = upstream_format

@@ -125,14 +125,13 @@ class SessionConfig:
     @property
     def full_instructions(self) -> str:
         """The instructions with one line each for language, accent and tone, where set."""
-        lines = [self.instructions.strip()]
-        if self.language and self.language.strip():
-            lines.append(f"Always reply in {self.language.strip()}.")
-        if self.voice_accent and self.voice_accent.strip():
-            lines.append(f"Use a {self.voice_accent.strip()} accent while speaking.")
-        if self.voice_tone and self.voice_tone.strip():
-            lines.append(f"Use a {self.voice_tone.strip()} tone while speaking.")
-        return "\n".join(line for line in lines if line)
+        lines = (
+            ("{}", self.instructions),
+            ("Always reply in {}.", self.language),
+            ("Use a {} accent while speaking.", self.voice_accent),
+            ("Use a {} tone while speaking.", self.voice_tone),
+        )
+        return "\n".join(line.format(text.strip()) for line, text in lines if text and text.strip())
 
 
 @dataclass(frozen=True, slots=True)

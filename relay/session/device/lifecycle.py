@@ -36,11 +36,6 @@ class Lifecycle:
     """The end that a tool has requested."""
     _idle_at_bytes: int = 0
 
-    @property
-    def deadline(self) -> float | None:
-        """When a `Tick` is wanted; None when nothing is waited for."""
-        return self._life.deadline(self._turns.deadline, self._negotiation.deadline, self.graceful_end.deadline)
-
     def follow(self, step: Step, now: float) -> None:
         """Do what follows from a change of the configuration."""
         self._turns.use(self._negotiation.config)
@@ -53,7 +48,8 @@ class Lifecycle:
             case "in_force":
                 self._ready(now)
             case "rolled_back":
-                self._turns.keep_voice()
+                if self._turns.tts.speech is not None:
+                    self._turns.tts.speech.is_given_up = False  # no other voice can speak in its place
                 self._ready(now)
             case "refused":
                 self.end(SETTINGS_REFUSED)
@@ -63,7 +59,8 @@ class Lifecycle:
     def _ready(self, now: float) -> None:
         was_ready = self._life.was_ready
         self._life.become_ready()
-        self._turns.warm_voice(now)
+        if self._turns.tts.speech is not None:
+            self._turns.tts.speech.voice.warm(now)  # before it is needed
         if not was_ready:
             self._emit(TellConnected(self._session_id, self._negotiation.options))
         self._negotiation.answer_hellos()
@@ -91,15 +88,17 @@ class Lifecycle:
         heard_bytes = self._turns.user.heard_bytes
         is_active = heard_bytes != self._idle_at_bytes or self._turns.is_owed
         self._idle_at_bytes = heard_bytes
-        self._life.act(now if is_active else min(self._turns.silent_by, now))
+        silent_by = self._turns.responses.last_upstream_at + self._turns.playback.unplayed_ms / 1000
+        self._life.act(now if is_active else min(silent_by, now))  # even if the client acknowledges nothing
 
     def end_if_due(self, now: float) -> None:
         """End the session if a tool has requested that, and all has been said and heard."""
         reason = self.graceful_end.reason
         if reason is None or not self._life.is_ready:
             return
-        is_owed, unplayed_ms = self._turns.has_more_to_say, self._turns.unplayed_ms
-        if self.graceful_end.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms):
+        playback = self._turns.playback
+        unplayed_ms = None if playback.is_idle else playback.unplayed_ms
+        if self.graceful_end.is_due(now, is_owed=self._turns.has_more_to_say, unplayed_ms=unplayed_ms):
             self.end(Ending(1000, reason, TellGoodbye(reason)))
 
     def end(self, ending: Ending) -> None:

@@ -72,7 +72,7 @@ class DeviceSession:
         """The conversation's state, to look at."""
         self._parts = ServerParts(policy.realtime, config.tools)
         self._faults = FaultBudget()
-        self.lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
+        self._lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
 
     @property
     def options(self) -> DeviceOptions:
@@ -87,7 +87,8 @@ class DeviceSession:
     @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
-        return self.lifecycle.deadline
+        graceful_end = self._lifecycle.graceful_end
+        return self.life.deadline(self.turns.deadline, self._negotiation.deadline, graceful_end.deadline)
 
     @property
     def discarded(self) -> Container[str]:
@@ -111,7 +112,7 @@ class DeviceSession:
             self.turns.text_delta(event, now)
             return self._take_commands()
         self._dispatch(event, now)
-        self.lifecycle.end_if_due(now)
+        self._lifecycle.end_if_due(now)
         self.turns.user.set_gate()
         return self._take_commands()
 
@@ -130,7 +131,7 @@ class DeviceSession:
         else:
             self._relay(cast(ev.RelayEvent, event), now)
         if self.turns.wants_model_voice and self.life.is_ready:
-            self.lifecycle.follow(self._negotiation.fall_back(now), now)
+            self._lifecycle.follow(self._negotiation.fall_back(now), now)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class DeviceSession:
                 self.passed_over.count("(read more slowly)")
                 self._error("too_fast", _TOO_FAST[event.what])
             case ev.Bye() | ev.ClientClosed() | ev.ClientStuck():
-                self.lifecycle.end(ending_of(event))
+                self._lifecycle.end(ending_of(event))
             case _:
                 assert_never(event)
 
@@ -175,12 +176,12 @@ class DeviceSession:
         elif self._negotiation.is_full:
             self._fault("hello_refused", "Wait for ready before the next hello.", None, now)
         else:
-            self.lifecycle.follow(self._negotiation.hello(event, now), now)
+            self._lifecycle.follow(self._negotiation.hello(event, now), now)
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
         self._error(code, message, field)
         if self._faults.spend(now):
-            self.lifecycle.end(TOO_MANY_FAULTS)
+            self._lifecycle.end(TOO_MANY_FAULTS)
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
@@ -196,16 +197,16 @@ class DeviceSession:
     def _connection(self, event: ev.ConnectionEvent, now: float) -> None:
         match event:
             case ev.SessionCreated():
-                self.lifecycle.follow(self._negotiation.session_created(event, now), now)
+                self._lifecycle.follow(self._negotiation.session_created(event, now), now)
             case ev.SessionUpdated():
                 self.turns.user.use_silence(event.silence_ms or 0)
-                self.lifecycle.follow(self._negotiation.session_updated(), now)
+                self._lifecycle.follow(self._negotiation.session_updated(), now)
             case ev.UpstreamError():
                 self._upstream_error(event, now)
             case ev.UpstreamStuck(final=False):
                 self._error("audio_backlog", "The model's end is too slow: some audio was left out.")
             case ev.UpstreamStuck() | ev.UpstreamRefused() | ev.UpstreamClosed():
-                self.lifecycle.end(ending_of(event))
+                self._lifecycle.end(ending_of(event))
             case ev.UnknownUpstream():
                 if not event.known:
                     self.passed_over.count(event.type)
@@ -219,11 +220,11 @@ class DeviceSession:
     def _upstream_error(self, event: ev.UpstreamError, now: float) -> None:
         kind = ERROR_KINDS.get(event.code, "other")
         if kind == "fatal":
-            self.lifecycle.end(ending_of(event))
+            self._lifecycle.end(ending_of(event))
         elif self.turns.request_refused(event, now):
             pass
         elif (step := self._negotiation.update_refused(event)) is not None:
-            self.lifecycle.follow(step, now)
+            self._lifecycle.follow(step, now)
         elif self.turns.user.commit_refused(event.event_id, event.message):
             pass
         elif kind == "harmless":
@@ -237,7 +238,7 @@ class DeviceSession:
         turns = self.turns
         match event:
             case ev.Tick():
-                self.lifecycle.tick(now)
+                self._lifecycle.tick(now)
             case ev.AudioHanded():
                 self.turns.user.mute()
                 turns.timer.audio_sent(event.item_id, now)
@@ -255,9 +256,9 @@ class DeviceSession:
                 turns.tools.progressed(event)
             case ev.EndAsked():
                 if turns.tools.is_running(event.call_id):
-                    self.lifecycle.graceful_end.request(event.reason, now)
+                    self._lifecycle.graceful_end.request(event.reason, now)
             case ev.Draining() | ev.KeyRevoked() | ev.Crashed():
-                self.lifecycle.end(ending_of(event))
+                self._lifecycle.end(ending_of(event))
             case _:
                 assert_never(event)
 

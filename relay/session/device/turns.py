@@ -70,16 +70,6 @@ class Turns:
         self.playback.use(config.output_format)
         self.tts.use(config)
 
-    def warm_voice(self, now: float) -> None:
-        """The session is ready: connect to the external voice before it is needed."""
-        if self.tts.speech is not None:
-            self.tts.speech.voice.warm(now)
-
-    def keep_voice(self) -> None:
-        """No other voice can speak in place of the external one."""
-        if self.tts.speech is not None:
-            self.tts.speech.is_given_up = False
-
     def end(self) -> None:
         """The session ends."""
         if self.tts.speech is not None:
@@ -100,16 +90,6 @@ class Turns:
     def has_more_to_say(self) -> bool:
         """Whether anything is still to be answered or spoken."""
         return self.is_owed or self.tts.is_speaking or self.tools.calls.running > 0
-
-    @property
-    def unplayed_ms(self) -> int | None:
-        """How much of what was received the client may not have played yet; None if nothing can be playing."""
-        return None if self.playback.is_idle else self.playback.unplayed_ms
-
-    @property
-    def silent_by(self) -> float:
-        """When all that was received must have been played, even if the client acknowledges nothing."""
-        return self.responses.last_upstream_at + self.playback.unplayed_ms / 1000
 
     @property
     def wants_model_voice(self) -> bool:
