@@ -29,8 +29,6 @@ class CommitInput:
 
 @dataclass(frozen=True, slots=True)
 class ClearInput:
-    """Forget the audio of the user's turn."""
-
     event_id: str
 
 
@@ -48,16 +46,12 @@ class CreateItem:
 
 @dataclass(frozen=True, slots=True)
 class DeleteItem:
-    """Remove an item that was never heard."""
-
     item_id: str
     event_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TruncateItem:
-    """Cut an item to what was heard."""
-
     item_id: str
     content_index: int
     audio_end_ms: int

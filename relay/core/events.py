@@ -101,8 +101,6 @@ class ClientFault:
 
 @dataclass(frozen=True, slots=True)
 class ClientClosed:
-    """The client's connection is gone."""
-
     code: int
     reason: str = ""
 
@@ -231,8 +229,6 @@ class ItemAdded:
 
 @dataclass(frozen=True, slots=True)
 class ItemDeleted:
-    """An item is gone from the conversation."""
-
     item_id: str
 
 
@@ -254,8 +250,6 @@ class ResponseCreated:
 
 @dataclass(frozen=True, slots=True)
 class OutputItemAdded:
-    """A response has a new item."""
-
     response_id: str
     item: Item
 
@@ -272,8 +266,6 @@ class TextDelta(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TextDone:
-    """The whole text of a content part."""
-
     response_id: str
     item_id: str
     content_index: int
@@ -292,8 +284,6 @@ class OutputStarted:
 
 @dataclass(frozen=True, slots=True)
 class AudioDone:
-    """All audio of a content part has been sent."""
-
     response_id: str
     item_id: str
     content_index: int
@@ -427,8 +417,6 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class ToolProgressed:
-    """A running tool has a word for the user."""
-
     call_id: str
     text: str
     ms: int

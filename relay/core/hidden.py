@@ -37,8 +37,6 @@ class IdSet(RecentSet):
 
 
 class HiddenItems:
-    """The hidden items, owners of calls, and order of items of one session."""
-
     def __init__(self) -> None:
         self.items = IdSet()
         """The items that the client does not see."""

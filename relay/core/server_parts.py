@@ -37,8 +37,6 @@ def function_names(tools: Any) -> frozenset[str]:
 
 
 class ServerParts:
-    """The server's share of one session: its instructions, and those of its tools that the policy offers."""
-
     def __init__(self, policy: RealtimePolicy, tools: Iterable[ToolSpec]) -> None:
         self.policy = policy
         self.tools = {tool.name: tool for tool in tools if policy.allows_tool(tool.name)}
@@ -170,7 +168,6 @@ class ServerParts:
 
 
 def _texts_of(tool: ToolSpec) -> Iterator[str]:
-    """The descriptions in a tool's definition."""
     yield tool.description
     yield from _descriptions(tool.parameters)
 

@@ -49,8 +49,6 @@ class Accepted(NamedTuple):
 
 
 class ToolCalls:
-    """Which calls run, and whether the relay owes the model's end a `response.create`."""
-
     __slots__ = ("_batches", "_seen", "owes_response", "rounds")
 
     def __init__(self) -> None:

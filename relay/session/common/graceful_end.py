@@ -15,8 +15,6 @@ MAX_REASON_CHARS = 200
 
 
 class GracefulEnd:
-    """Whether a session is to end, and since when nothing is left to be said."""
-
     def __init__(self) -> None:
         self.reason: str | None = None
         """Why the session is to end; None while no tool has requested it."""

@@ -46,8 +46,6 @@ class SessionLimits:
 
 
 class FaultBudget:
-    """The times of a client's latest mistakes."""
-
     __slots__ = ("_times",)
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ Texts of the upstream's may quote the server's instructions and tools: those par
 """
 
 from dataclasses import replace
-from typing import Literal, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from relay.core import events as ev
 from relay.core.commands import TellError, TellGoodbye
@@ -38,35 +38,22 @@ NOT_READY = _error(
 )
 _FAULTS_TEXT = f"{MAX_FAULTS} faults within a minute; mend the client, then reconnect."
 TOO_MANY_FAULTS = _error(1008, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False)
-_CLIENT_STUCK = "The client does not read what it is sent; reconnect."
-_UPSTREAM_STUCK = "The model's end does not take what it is sent; reconnect."
 
 UpstreamEnd = ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed | ev.UpstreamError
 EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientStuck | UpstreamEnd | ev.RelayEnd
 """Events that end a session; of `UpstreamStuck` only a final one, of `UpstreamError` only a fatal one."""
 
-ErrorKind = Literal["harmless", "fatal", "other"]
-
-ERROR_KINDS: dict[str | None, ErrorKind] = {
-    # Races between what we request and what the upstream has done by then: counted, not sent to the client (D7).
-    "response_cancel_not_active": "harmless",
-    "conversation_already_has_active_response": "harmless",
-    "input_audio_buffer_commit_empty": "harmless",
-    "item_truncate_invalid_item_id": "harmless",
-    "item_truncate_invalid_audio_end_ms": "harmless",
-    "item_delete_invalid_item_id": "harmless",
-    "item_retrieve_invalid_item_id": "harmless",
-    "unsupported_content_type": "harmless",
-    "invalid_truncate": "harmless",
-    # Nothing that comes after these will work (D6).
-    "insufficient_quota": "fatal",
-    "credit_balance_exhausted": "fatal",
-    "invalid_api_key": "fatal",
-    "account_deactivated": "fatal",
-    "billing_hard_limit_reached": "fatal",
-    "session_expired": "fatal",
-}
-"""By code; every other code is "other": the client is sent the error, and the session goes on."""
+HARMLESS_ERRORS = frozenset({
+    "response_cancel_not_active", "conversation_already_has_active_response", "input_audio_buffer_commit_empty",
+    "item_truncate_invalid_item_id", "item_truncate_invalid_audio_end_ms", "item_delete_invalid_item_id",
+    "item_retrieve_invalid_item_id", "unsupported_content_type", "invalid_truncate",
+})  # fmt: skip
+"""Races between what we request and what the upstream has done by then: counted, not sent to the client (D7)."""
+FATAL_ERRORS = frozenset({
+    "insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated",
+    "billing_hard_limit_reached", "session_expired",
+})  # fmt: skip
+"""Nothing that comes after these will work (D6). After any other error the session goes on."""
 
 
 def ending_of(event: EndingEvent) -> Ending:
@@ -77,13 +64,14 @@ def ending_of(event: EndingEvent) -> Ending:
         case ev.ClientClosed():
             return Ending(None, event.reason)
         case ev.ClientStuck():
-            return _error(4003, "slow client", "slow_client", _CLIENT_STUCK)
+            return _error(4003, "slow client", "slow_client", "The client does not read what it is sent; reconnect.")
         case ev.UpstreamRefused():
             code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
             reason = "the upstream refused the connection"
             return _error(1011, reason, code, event.message, retryable=event.retryable)
         case ev.UpstreamStuck():
-            return _error(1011, "the upstream does not read", "upstream_stalled", _UPSTREAM_STUCK)
+            text = "The model's end does not take what it is sent; reconnect."
+            return _error(1011, "the upstream does not read", "upstream_stalled", text)
         case ev.UpstreamClosed():
             why = f": {event.reason}" if event.reason else ""
             text = f"The model's end closed the connection ({event.code}{why}); reconnect to go on."

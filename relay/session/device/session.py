@@ -24,7 +24,7 @@ from relay.session.common.life import SessionLife
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
-from relay.session.device.endings import ERROR_KINDS, TOO_MANY_FAULTS, ending_of, without_server_parts
+from relay.session.device.endings import FATAL_ERRORS, HARMLESS_ERRORS, TOO_MANY_FAULTS, ending_of, without_server_parts
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.negotiation import Negotiation
 from relay.session.device.turns import Turns
@@ -218,8 +218,7 @@ class DeviceSession:
                 assert_never(event)
 
     def _upstream_error(self, event: ev.UpstreamError, now: float) -> None:
-        kind = ERROR_KINDS.get(event.code, "other")
-        if kind == "fatal":
+        if event.code in FATAL_ERRORS:
             self._lifecycle.end(ending_of(event))
         elif self.turns.request_refused(event, now):
             pass
@@ -227,7 +226,7 @@ class DeviceSession:
             self._lifecycle.follow(step, now)
         elif self.turns.user.commit_refused(event.event_id, event.message):
             pass
-        elif kind == "harmless":
+        elif event.code in HARMLESS_ERRORS:
             self.passed_over.count(f"error {event.code}")
         else:
             self._error("upstream_error", event.message, event.param, retryable=True)
@@ -255,7 +254,7 @@ class DeviceSession:
             case ev.ToolProgressed():
                 turns.tools.progressed(event)
             case ev.EndAsked():
-                if turns.tools.is_running(event.call_id):
+                if turns.tools.calls.name_of(event.call_id) is not None:
                     self._lifecycle.graceful_end.request(event.reason, now)
             case ev.Draining() | ev.KeyRevoked() | ev.Crashed():
                 self._lifecycle.end(ending_of(event))

@@ -72,7 +72,6 @@ class Figure(NamedTuple):
 
 
 def _figure(marks: tuple[Mark, ...], label: str, meaning: str, *, default: Any = MISSING, **more: Any) -> Any:
-    """A field of `TurnMetrics`."""
     return field(default=default, metadata={"figure": Figure(marks, label, meaning, **more)})
 
 

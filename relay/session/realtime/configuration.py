@@ -43,12 +43,6 @@ class DeltaView:
         """Whether deltas go to the rules: while events of the upstream's wait there, and after the session's end."""
         self.bytes_per_ms = PCM16_24K.bytes_per_ms
 
-    def learn(self, output_format: Any) -> None:
-        """The session's output format is in force: `{"type": "audio/pcm", …}`."""
-        kind = output_format.get("type") if isinstance(output_format, Mapping) else None
-        if isinstance(kind, str) and kind in REALTIME_FORMATS:
-            self.bytes_per_ms = REALTIME_FORMATS[kind].bytes_per_ms
-
     def rewrite(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """A delta's event, given without its text, as the client sees it; the same object if nothing changes."""
         return self._hidden.renumbered(event)
@@ -73,17 +67,14 @@ class ActiveSession:
     def learn(self, session: Mapping[str, Any]) -> None:
         """The upstream reports the session."""
         self._model = session.get("model", self._model)
-        audio = session.get("audio")
-        if not isinstance(audio, Mapping):
-            return
-        output_settings, input_settings = audio.get("output"), audio.get("input")
-        if isinstance(output_settings, Mapping):
-            self._deltas.learn(output_settings.get("format"))
-        if isinstance(input_settings, Mapping) and "turn_detection" in input_settings:
-            turn = input_settings["turn_detection"]
-            turn = turn if isinstance(turn, Mapping) else {"create_response": False}
-            self.creates_responses = turn.get("create_response") is not False
-            self.has_idle_timeout = turn.get("idle_timeout_ms") is not None
+        match session:
+            case {"audio": {"output": {"format": {"type": str(kind)}}}} if kind in REALTIME_FORMATS:
+                self._deltas.bytes_per_ms = REALTIME_FORMATS[kind].bytes_per_ms
+        match session:
+            case {"audio": {"input": {"turn_detection": turn}}}:
+                turn = turn if isinstance(turn, Mapping) else {"create_response": False}
+                self.creates_responses = turn.get("create_response") is not False
+                self.has_idle_timeout = turn.get("idle_timeout_ms") is not None
 
 
 class _Update(NamedTuple):

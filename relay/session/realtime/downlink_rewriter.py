@@ -147,7 +147,6 @@ class ServerEventRewriter:
         return True
 
     def _is_servers(self, item: Event, response_id: Any) -> bool:
-        """Whether the relay runs a call."""
         if self._queue.open_requests.is_out_of_band(response_id):
             return False
         # An item of the conversation does not name its response, and it may come before the output does.

@@ -106,7 +106,6 @@ class ResponseQueue:
             self._requested(self._own_request, None, self._cause)
 
     def _follow_up_settings(self) -> Obj:
-        """What is kept of the response whose tools were called."""
         settings = self._cause.settings if self._cause is not None else {}
         kept = {key: settings[key] for key in _KEPT if key in settings}
         return {**kept, "tool_choice": "none"} if self.calls.at_round_limit else kept

@@ -65,7 +65,6 @@ class RealtimeSession:
         self.principal = principal
         self.ledger = ledger or MediaLedger(started_at)
         self.passed_over = IgnoredCounts()
-        """What was ignored, and how often."""
         self.life = SessionLife(started_at, limits)
         self._faults = FaultBudget()
         self._quiet_bytes = 0
@@ -73,7 +72,6 @@ class RealtimeSession:
         self._parts = ServerParts(principal.policy.realtime, tools)
         hidden = HiddenItems()
         self.deltas = DeltaView(hidden)
-        """How the downlink shows deltas to the client."""
         self._out = out = Outgoing(next_id)
         self._input = InputControl[rt.ClientSaid](out.add)
         self._active = ActiveSession(model, self.deltas)

@@ -50,53 +50,38 @@ class RealtimeTurns:
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
         self.queue.has_heard = True
-        match event.get("type"):
-            case "input_audio_buffer.committed":
+        match event:
+            case {"type": "input_audio_buffer.committed"}:
                 self.queue.calls.rounds = 0
-            case "input_audio_buffer.speech_started":
+            case {"type": "input_audio_buffer.speech_started"}:
                 self.timers.speech_started(now)
                 self.queue.interrupted()
-            case "input_audio_buffer.speech_stopped":
+            case {"type": "input_audio_buffer.speech_stopped"}:
                 self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
                 self.queue.settle(now)
-            case "input_audio_buffer.cleared":
+            case {"type": "input_audio_buffer.cleared"}:
                 self.timers.speech_over()
                 self.queue.settle(now)
-            case "response.created":
-                self._response_created(event.get("response"))
-            case "response.done":
-                self._response_done(event.get("response"), now)
-            case "error":
-                self._error(event.get("error"), now)
+            case {"type": "response.created", "response": {"id": str(response_id)} as response}:
+                may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
+                self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested)
+            case {"type": "response.done", "response": {"id": str(response_id)} as response}:
+                self._response_done(response_id, response, now)
+            case {"type": "error", "error": {"event_id": str(event_id)} as error}:
+                self.queue.refused(event_id, error.get("code"), now)
 
-    def _response_created(self, response: Any) -> None:
-        response_id = response.get("id") if isinstance(response, Mapping) else None
-        if not isinstance(response, Mapping) or not isinstance(response_id, str):
-            return
-        may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
-        self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested)
-
-    def _response_done(self, response: Any, now: float) -> None:
-        if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
-            return
-        response_id, status = response["id"], response.get("status")
-        request = self.queue.ended(response_id)
+    def _response_done(self, response_id: str, response: Mapping[str, Any], now: float) -> None:
+        request, status = self.queue.ended(response_id), response.get("status")
         if not self.queue.open_requests.is_out_of_band(response_id):
+            hidden = self._hidden
             items = _function_calls(response.get("output"))
-            calls = [_call(item) for item in items if item.get("call_id") in self._hidden.servers_calls]
+            others = [item for item in items if item.get("call_id") not in hidden.servers_calls]
+            calls = [_call(item) for item in items if item.get("call_id") in hidden.servers_calls]
             if calls:
-                mixed = any(self._is_clients(item) for item in items)
+                mixed = any(item.get("id") not in hidden.items for item in others)  # the client sees and answers those
                 status = status if isinstance(status, str) else "failed"
                 self.queue.take_calls(response_id, status, calls, request, mixed=mixed)
         self.queue.settle(now)
-
-    def _error(self, error: Any, now: float) -> None:
-        if isinstance(error, Mapping) and isinstance(error.get("event_id"), str):
-            self.queue.refused(error["event_id"], error.get("code"), now)
-
-    def _is_clients(self, item: Mapping[str, Any]) -> bool:
-        """Whether the client sees a call, and answers it."""
-        return item.get("id") not in self._hidden.items and item.get("call_id") not in self._hidden.servers_calls
 
 
 def _function_calls(output: Any) -> list[Mapping[str, Any]]:

@@ -21,8 +21,6 @@ from relay.session.realtime.outgoing import Outgoing
 
 @dataclass(slots=True)
 class ClientEventRewriter:
-    """The events of one session's client."""
-
     _parts: ServerParts
     _hidden: HiddenItems
     _tools: ClientTools

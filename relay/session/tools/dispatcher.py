@@ -126,10 +126,6 @@ class ToolDispatcher:
         for late in self._client_calls.due(now):
             self.returned(late)
 
-    def is_running(self, call_id: str) -> bool:
-        """Whether a call has no output yet."""
-        return self.calls.name_of(call_id) is not None
-
     def take(self, event: ev.ResponseDone, *, quiet: bool) -> list[Item]:
         """Take up the calls of a response that ended, and answer those that are not run. Returns those to run.
 
