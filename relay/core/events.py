@@ -449,8 +449,8 @@ class Crashed:
     where: str
 
 
-ClientMessage = Hello | Playback | ToolResult | UserText | Commit | Clear | Interrupt | Consent | Bye
-ClientEvent = ClientMessage | ClientFault | ClientClosed | ClientTooFast | ClientStuck
+ClientRequest = Hello | Playback | ToolResult | UserText | Commit | Clear | Interrupt | Consent | Bye
+ClientEvent = ClientRequest | ClientFault | ClientClosed | ClientTooFast | ClientStuck
 SpeechEvent = SpeechStarted | SpeechStopped | InputCommitted | InputCleared | UserTranscript | UserTranscriptFailed
 UserEvent = SpeechEvent | ItemAdded | ItemDeleted
 """What the upstream reports of the user's turn, and of the conversation's items."""
