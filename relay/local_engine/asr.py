@@ -13,13 +13,11 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from audio.formats import PCM16_16K
 from relay.local_engine.grammar import Grammar
-from relay.local_engine.lexicon import Lexicon, english
-from relay.local_engine.network import Network
+from relay.local_engine.lexicon import english
 from relay.local_engine.vad import Completeness
 
 _SECOND_LOOK_MS = 8_000
@@ -63,11 +61,10 @@ class Recogniser:
         from pocketsphinx import Config, Decoder, FsgModel, get_model_path
 
         self.grammar = grammar
-        lexicon = english()
-        network = _network_of(grammar)
+        network = grammar.network
         words = sorted({word for _, _, word in network.arcs})
         with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
-            dictionary.write(_dictionary(words, lexicon))
+            dictionary.write(_dictionary(words))
             dictionary.flush()
             config = Config(
                 hmm=get_model_path("en-us/en-us"),
@@ -166,16 +163,10 @@ class Recogniser:
         return _Guess(" ".join(words), total / frames) if frames else None
 
 
-@lru_cache(maxsize=32)
-def _network_of(grammar: Grammar) -> Network:
-    """Compiled once for a grammar, whose decoders may be many: it takes longer than the rest of a decoder."""
-    return grammar.network(english())
-
-
-def _dictionary(words: list[str], lexicon: Lexicon) -> str:
+def _dictionary(words: list[str]) -> str:
     lines = []
     for word in words:
-        for index, phones in enumerate(lexicon.readings(word)):
+        for index, phones in enumerate(english().readings(word)):
             lines.append(f"{word}({index + 1}) {phones}" if index else f"{word} {phones}")
     return "\n".join(lines) + "\n"
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
 from relay.local_engine.asr import LONGEST_BYTES, STEP_BYTES, Heard, Recogniser, RecogniserPool
-from relay.local_engine.grammar import Grammar
-from relay.local_engine.situation import grammar_of
+from relay.local_engine.grammar import Grammar, grammar_of
 from relay.local_engine.vad import Completeness
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ class Listener(Protocol):
     """Where one session's speech becomes words. Nothing waits here; results are futures, and may be SensesLost."""
 
     def configure(self, tools: bytes) -> None:
-        """The tools to listen for, from the next turn on: their JSON, as `situation.grammar_of` takes it."""
+        """The tools to listen for, from the next turn on: their JSON, as `grammar.grammar_of` takes it."""
 
     def begin(self, *, narrow: bool) -> None:
         """A turn begins; `narrow` is for audio that was 8 kHz."""

@@ -81,8 +81,7 @@ class Response:
         members = {"call_id": call_id, "name": name, "arguments": ""}
         record = Record(new_item(self._new_id("item"), "function_call", "in_progress", **members))
         self._begin(record)
-        place = {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1}
-        place |= {"call_id": call_id}
+        place = self._place(record, call_id=call_id)
         for start in range(0, len(text), _ARGUMENTS_CHUNK):
             delta = text[start : start + _ARGUMENTS_CHUNK]
             self._emit({"type": "response.function_call_arguments.delta", **place, "delta": delta})
@@ -93,21 +92,24 @@ class Response:
 
     def begin_message(self) -> None:
         """Start the message that `say` adds to."""
-        self._open = Record(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
-        self._begin(self._open)
+        record = Record(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
+        self._open = record
+        self._begin(record)
         part = {"type": "audio", "transcript": ""} if self.is_spoken else {"type": "text", "text": ""}
-        self._emit({"type": "response.content_part.added", **self._place(), "part": part})
+        self._emit({"type": "response.content_part.added", **self._place(record, content_index=0), "part": part})
 
     def say(self, sentence: str, audio: bytes) -> bool:
         """One more sentence and its sound, in the output format; false if max_output_tokens cut it short."""
-        record = self._message()
+        assert self._open is not None
+        record = self._open
+        place = self._place(record, content_index=0)
         delta = f" {sentence}" if record.spoken else sentence
         length_ms = len(audio) // self._bytes_per_ms
         room = self._room()
         if not self.is_spoken:
             fits = len(delta) <= room * _CHARS_PER_TOKEN
             delta = delta[: room * _CHARS_PER_TOKEN]
-            self._emit({"type": "response.output_text.delta", **self._place(), "delta": delta})
+            self._emit({"type": "response.output_text.delta", **place, "delta": delta})
             self._text_chars += len(delta)
             record.spoken.append((delta.strip(), 0))
             return fits
@@ -115,12 +117,12 @@ class Response:
         if not fits:
             length_ms = room * _AUDIO_MS_PER_TOKEN
             audio = audio[: length_ms * self._bytes_per_ms]
-        self._emit({"type": "response.output_audio_transcript.delta", **self._place(), "delta": delta})
+        self._emit({"type": "response.output_audio_transcript.delta", **place, "delta": delta})
         step = CHUNK_MS * self._bytes_per_ms
         for start in range(0, len(audio), step):
             # `delta` comes last: clients find the audio of such an event without parsing it.
             sound = pybase64.b64encode(audio[start : start + step]).decode()
-            self._emit({"type": "response.output_audio.delta", **self._place(), "delta": sound})
+            self._emit({"type": "response.output_audio.delta", **place, "delta": sound})
         self.audio_ms += length_ms
         self._text_chars += len(delta)
         record.spoken.append((sentence, length_ms))
@@ -130,18 +132,19 @@ class Response:
 
     def end_message(self, status: str) -> None:
         """Close the open message: "completed" or "incomplete"."""
-        record = self._message()
+        assert self._open is not None
+        record, self._open = self._open, None
+        place = self._place(record, content_index=0)
         text = " ".join(sentence for sentence, _ in record.spoken)
         if self.is_spoken:
-            self._emit({"type": "response.output_audio.done", **self._place()})
-            self._emit({"type": "response.output_audio_transcript.done", **self._place(), "transcript": text})
+            self._emit({"type": "response.output_audio.done", **place})
+            self._emit({"type": "response.output_audio_transcript.done", **place, "transcript": text})
             part = {"type": "audio", "transcript": text}
         else:
-            self._emit({"type": "response.output_text.done", **self._place(), "text": text})
+            self._emit({"type": "response.output_text.done", **place, "text": text})
             part = {"type": "text", "text": text}
-        self._emit({"type": "response.content_part.done", **self._place(), "part": part})
+        self._emit({"type": "response.content_part.done", **place, "part": part})
         record.item["content"] = [part | {"type": f"output_{part['type']}"}]
-        self._open = None
         self._end(record, status)
         record.cut_transcript()  # where it was truncated while it was being made
 
@@ -171,18 +174,9 @@ class Response:
     def _about_item(self, kind: str, record: Record) -> JsonObject:
         return {"type": kind, "previous_item_id": self._previous, "item": dict(record.item)}
 
-    def _message(self) -> Record:
-        if self._open is None:
-            raise RuntimeError("no message is open")
-        return self._open
-
-    def _place(self) -> JsonObject:
-        return {
-            "response_id": self.id,
-            "item_id": self._message().id,
-            "output_index": len(self._output) - 1,
-            "content_index": 0,
-        }
+    def _place(self, record: Record, **more: Any) -> JsonObject:
+        """Where an event of the last item belongs."""
+        return {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1, **more}
 
     @property
     def _bytes_per_ms(self) -> int:
@@ -199,6 +193,7 @@ class Response:
 
     def _object(self, status: str, reason: str | None, *, usage: bool) -> JsonObject:
         output = self.settings["output"]
+        voice = output["voice"]
         details: JsonObject | None = None
         if status not in ("in_progress", "completed"):
             error = {"type": "server_error", "code": "voice_failed", "message": reason}
@@ -212,7 +207,9 @@ class Response:
             "conversation_id": self._conversation_id,
             "output_modalities": self.settings["output_modalities"],
             "max_output_tokens": self.settings["max_output_tokens"],
-            "audio": {"output": {"format": output["format"], "voice": _voice_name(output["voice"])}},
+            "audio": {
+                "output": {"format": output["format"], "voice": voice["id"] if isinstance(voice, dict) else voice}
+            },
             "usage": self._usage() if usage else None,
             "metadata": self.settings["metadata"],
         }
@@ -228,10 +225,6 @@ class Response:
             "input_token_details": {"text_tokens": text_in, "audio_tokens": audio_in} | _NO_OTHER_TOKENS,
             "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
         }
-
-
-def _voice_name(voice: Any) -> str:
-    return str(voice["id"]) if isinstance(voice, dict) else str(voice)
 
 
 def input_tokens(records: Iterable[Record], instructions: str) -> tuple[int, int]:
