@@ -13,8 +13,8 @@ from relay.json_types import json_object
 from relay.local_engine.clauses import Request, ToolInfo
 from relay.local_engine.english import ANSWERS, COMMON
 from relay.local_engine.grammar import Grammar
-from relay.local_engine.items import Record
 from relay.local_engine.phrases import Word, name_to_words, spoken, stem, words_of
+from relay.local_engine.records import Record
 from relay.local_engine.replies import output_sentences
 from relay.local_engine.slots import Slot
 

@@ -11,10 +11,8 @@ import orjson
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.audio_shelf import AudioShelf
 from relay.local_engine.effects import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
 from relay.local_engine.input_turns import InputTurns
-from relay.local_engine.item_desk import ItemDesk
 from relay.local_engine.items import Items
 from relay.local_engine.protocol import Fault, a_text, an_object, error_object, need, only
 from relay.local_engine.response_desk import ResponseDesk
@@ -34,11 +32,9 @@ class Conversation:
         self._new_id = new_id
         self._effects: list[Effect] = []
         self._session = default_session(new_id("sess"), model, kind=kind, expires_at=expires_at)
-        self._items = Items()
-        self._shelf = AudioShelf()
+        self._items = Items(self._send, new_id)
         self._recognising: dict[str, bool] = {}
-        self._desk = ItemDesk(self._items, self._shelf, self._send, new_id)
-        self._turns = InputTurns(self._items, self._shelf, self._send, new_id)
+        self._turns = InputTurns(self._items, self._send, new_id)
         self._responses = ResponseDesk(self._items, self._send, self._effects.append, new_id, self._finished)
         self._owes_response = False
         self._has_spoken = False
@@ -52,7 +48,7 @@ class Conversation:
     @property
     def position_ms(self) -> int:
         """How much audio the client has sent."""
-        return round(self._turns.position_ms)
+        return round(self._turns.tape.position_ms)
 
     def complain(self, fault: Fault, event_id: str | None = None) -> list[Effect]:
         """Answer something wrong with an error event."""
@@ -109,10 +105,10 @@ class Conversation:
         raise Fault("A WebSocket session has no output audio buffer.", param="type")
 
     def _item_create(self, event: JsonObject) -> None:
-        record, audio = self._desk.create(event)
+        record, audio = self._items.create(event)
         if audio:
             record.audio_ms = round(len(audio) / REALTIME_FORMATS[self._input["format"]["type"]].bytes_per_ms)
-            self._shelf.add(record.id, audio)
+            self._items.shelf.add(record.id, audio)
             self._recognise(record.id, then_respond=False, clip=audio)
 
     def _response_create(self, event: JsonObject) -> None:
@@ -191,7 +187,7 @@ class Conversation:
             item_id = response.open_item_id
             self._responses.say(response, sentence, audio)
             if response.in_conversation and item_id is not None:
-                self._shelf.add(item_id, audio)
+                self._items.shelf.add(item_id, audio)
         return self._taken()
 
     def spoken(self, response_id: str) -> list[Effect]:
@@ -276,10 +272,10 @@ _HANDLERS: dict[str, tuple[_Handler, *tuple[str, ...]]] = {
     "input_audio_buffer.clear": (Conversation._clear,),
     "output_audio_buffer.clear": (Conversation._output_clear,),
     "conversation.item.create": (Conversation._item_create, "item", "previous_item_id"),
-    "conversation.item.delete": (lambda self, event: self._desk.delete(event), "item_id"),
-    "conversation.item.retrieve": (lambda self, event: self._desk.retrieve(event), "item_id"),
+    "conversation.item.delete": (lambda self, event: self._items.delete(event), "item_id"),
+    "conversation.item.retrieve": (lambda self, event: self._items.retrieve(event), "item_id"),
     "conversation.item.truncate": (
-        lambda self, event: self._desk.truncate(event),
+        lambda self, event: self._items.truncate(event),
         "item_id",
         "content_index",
         "audio_end_ms",

@@ -5,10 +5,13 @@ clients (facts of their source), exactly that code is used.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from relay.json_types import JsonObject
+
+Send = Callable[[JsonObject], None]
+"""Sends one event."""
 
 
 class Fault(Exception):

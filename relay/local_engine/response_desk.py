@@ -9,8 +9,9 @@ from relay.json_types import JsonObject
 from relay.local_engine.brain import Call, plan, situation_of
 from relay.local_engine.effects import Effect, Hush, Speak
 from relay.local_engine.grammar import grammar_of
-from relay.local_engine.items import Items, Record, client_item
-from relay.local_engine.protocol import Fault, a_text, an_object, need, only
+from relay.local_engine.items import Items
+from relay.local_engine.protocol import Fault, Send, a_text, an_object, need, only
+from relay.local_engine.records import Record, client_item
 from relay.local_engine.responses import Response, input_tokens
 
 MOST_SIDE_RESPONSES = 4
@@ -30,7 +31,7 @@ class ResponseDesk:
     def __init__(
         self,
         items: Items,
-        send: Callable[[JsonObject], None],
+        send: Send,
         ask: Callable[[Effect], None],
         new_id: Callable[[str], str],
         on_finished: Callable[[Response], None],

@@ -12,8 +12,8 @@ import pybase64
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.item_desk import Send
-from relay.local_engine.items import Record, new_item
+from relay.local_engine.protocol import Send
+from relay.local_engine.records import Record, new_item
 
 CHUNK_MS = 100
 _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
