@@ -22,8 +22,7 @@ from relay.local_engine.elevenlabs_contexts import (
     read_format,
     read_speed,
 )
-from relay.local_engine.speech import timed
-from relay.local_engine.speech.timed import TimedSpeech
+from relay.local_engine.speech.tts import TimedSpeech, Voice
 
 CHUNK_MS = 200
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -31,12 +30,14 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_TIMEOUT_S = 180
 DEFAULT_TIMEOUT_S = 20
 MODELS = ("eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_multilingual_v2", "eleven_v3")
+_VOICE = web.AppKey("elevenlabs_speech", Voice)
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
 _SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
 
 
 def add_routes(app: web.Application) -> None:
-    """Let `app` answer as ElevenLabs does."""
+    """Let `app` answer as ElevenLabs does. Raises ConfigError if there is no voice."""
+    app[_VOICE] = Voice()
     app[_EXECUTOR] = ThreadPoolExecutor(1, thread_name_prefix="relay-elevenlabs")
     app[_SOCKETS] = set()
     app.router.add_get("/v1/voices", _voices)
@@ -63,7 +64,7 @@ async def _let_the_thread_end(app: web.Application) -> None:
 
 
 async def _voices(request: web.Request) -> web.Response:
-    voices = [{"voice_id": name, "name": name} for name in timed.voice().names]
+    voices = [{"voice_id": name, "name": name} for name in request.app[_VOICE].names]
     return web.json_response({"voices": voices})
 
 
@@ -85,7 +86,9 @@ def _refused(problem: Problem) -> web.Response:
 
 async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamResponse:
     try:
-        body = await _body(request)
+        body = json_object(await request.content.read(MAX_BODY_BYTES))
+        if body is None:
+            raise Problem("The body must be a JSON object.", "invalid_body", 422)
         terms = _terms(request, body.get("model_id"))
         text = body.get("text")
         if not isinstance(text, str) or not text.strip():
@@ -118,13 +121,6 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
     return response
 
 
-async def _body(request: web.Request) -> JsonObject:
-    body = json_object(await request.content.read(MAX_BODY_BYTES))
-    if body is None:
-        raise Problem("The body must be a JSON object.", "invalid_body", 422)
-    return body
-
-
 def _voice_id(request: web.Request) -> str:
     voice_id = request.match_info["voice_id"]
     if voice_id.lower().startswith("missing"):
@@ -143,7 +139,7 @@ def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
 
 
 async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed: float) -> TimedSpeech:
-    speak = partial(timed.speak, sentence, terms.voice_id, terms.format, speed)
+    speak = partial(app[_VOICE].speak_timed, sentence, terms.voice_id, terms.format, speed)
     return await asyncio.get_running_loop().run_in_executor(app[_EXECUTOR], speak)
 
 
@@ -195,7 +191,7 @@ class Speaker:
             try:
                 message = await self._socket.receive(timeout=timeout_s)
             except TimeoutError:
-                if not any(not task.done() for task in self._tasks.values()):
+                if all(task.done() for task in self._tasks.values()):
                     text = f"Have not received a new text input within the timeout of {timeout_s:g} seconds."
                     raise Problem(text, "input_timeout_exceeded", 400) from None
                 continue

@@ -32,7 +32,7 @@ from relay.local_engine.effects import (
 from relay.local_engine.outgoing import Outgoing
 from relay.local_engine.protocol import Fault
 from relay.local_engine.senses import Senses, SensesLost
-from relay.local_engine.speech.pieces import pieces
+from relay.local_engine.speech.tts import pieces
 from relay.wire.beta import BetaClient
 
 MOST_UTTERANCES = 4
