@@ -13,7 +13,7 @@ from typing import Any
 from audio.formats import PCM16_16K, REALTIME_FORMATS
 from audio.resample import resample
 from audio.transcode import Transcoder, decode
-from relay.local_engine.listening import Listener
+from relay.local_engine.senses import Listener
 from relay.local_engine.silero import SpeechProbability
 from relay.local_engine.vad import FRAME_BYTES, FRAME_MS, TurnDetector, TurnRules
 
@@ -79,7 +79,10 @@ class Ears:
             if reports and self._reports:
                 self._detector.follow(rules)
             else:
-                self._change_hands(rules, reports)
+                # From turn detection to the client or back; a turn that the client began is not ours to end.
+                self._detector, self._reports = TurnDetector(rules), reports
+                if reports:
+                    self._drop()
         if REALTIME_FORMATS[input_format] != self._format:
             self._format = REALTIME_FORMATS[input_format]
             self._to_engine = Transcoder(self._format, PCM16_16K)
@@ -109,7 +112,10 @@ class Ears:
 
     def finish(self) -> "asyncio.Future[str | None]":
         """End the turn; the result is what was said ("": nothing, None: not understood)."""
-        self._fresh += self._last_frame()
+        if self._is_listening and not self._reports and self._partial:  # what is left of a frame
+            rest = bytes(self._partial) + self._to_engine.flush()
+            self._partial.clear()
+            self._fresh.append(rest[: len(rest) // 2 * 2])
         self._hand_over()
         self._is_listening = False
         self._new_turn()
@@ -180,19 +186,6 @@ class Ears:
         if self._fresh:
             self._listener.feed(b"".join(self._fresh))
             self._fresh.clear()
-
-    def _last_frame(self) -> Iterator[bytes]:
-        """What is left of a frame when the client ends the turn itself."""
-        if self._is_listening and not self._reports and self._partial:
-            rest = bytes(self._partial) + self._to_engine.flush()
-            self._partial.clear()
-            yield rest[: len(rest) // 2 * 2]
-
-    def _change_hands(self, rules: TurnRules, reports: bool) -> None:
-        """From turn detection to the client or back; a turn that the client began is not ours to end."""
-        self._detector, self._reports = TurnDetector(rules), reports
-        if reports:
-            self._drop()
 
     def _new_turn(self) -> None:
         self._detector.reset()

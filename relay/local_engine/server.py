@@ -14,7 +14,7 @@ from aiohttp import web
 from relay.errors import ConfigError
 from relay.faults import Door, door_of, parse_faults
 from relay.local_engine import elevenlabs
-from relay.local_engine.senses import OwnSenses
+from relay.local_engine.listening import OwnSenses
 from relay.local_engine.session import Session, Shared, Terms
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
 from relay.loopback import is_loopback_host
