@@ -14,7 +14,7 @@ from relay.json_types import JsonObject
 from relay.local_engine.effects import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
 from relay.local_engine.input_turns import InputTurns
 from relay.local_engine.items import Items
-from relay.local_engine.protocol import Fault, a_text, an_object, error_object, need, only
+from relay.local_engine.protocol import Fault, a_text, an_object, need, only
 from relay.local_engine.response_desk import ResponseDesk
 from relay.local_engine.responses import Response
 from relay.local_engine.session_config import default_session, merge_session, response_settings, shown
@@ -52,7 +52,8 @@ class Conversation:
 
     def complain(self, fault: Fault, event_id: str | None = None) -> list[Effect]:
         """Answer something wrong with an error event."""
-        self._send({"type": "error", "error": error_object(fault, event_id)})
+        error = {"type": "invalid_request_error", "code": fault.code, "message": str(fault), "param": fault.param}
+        self._send({"type": "error", "error": error | {"event_id": event_id}})
         return self._taken()
 
     # -- what the client sends ----------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ class Conversation:
                 a_text(event["event_id"], "event_id", _LONGEST_EVENT_ID)
             handler(self, event)
         except Fault as fault:
-            self._send({"type": "error", "error": error_object(fault, event_id)})
+            return self.complain(fault, event_id)
         return self._taken()
 
     def _session_update(self, event: JsonObject) -> None:
@@ -174,20 +175,14 @@ class Conversation:
     def expired(self, minutes: int) -> list[Effect]:
         """The session's time is over."""
         message = f"Your session hit the maximum duration of {minutes} minutes."
-        fault = Fault(message, code="session_expired")
-        self._send({"type": "error", "error": error_object(fault, None)})
-        self._effects.append(HangUp(1001, message))
-        return self._taken()
+        return [*self.complain(Fault(message, code="session_expired")), HangUp(1001, message)]
 
     def sound(self, response_id: str, sentence: str, audio: bytes) -> list[Effect]:
         """One sentence of a response, synthesised."""
         response = self._responses.find(response_id)
         if response is not None:
             self._has_spoken = True
-            item_id = response.open_item_id
             self._responses.say(response, sentence, audio)
-            if response.in_conversation and item_id is not None:
-                self._items.shelf.add(item_id, audio)
         return self._taken()
 
     def spoken(self, response_id: str) -> list[Effect]:

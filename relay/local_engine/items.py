@@ -142,8 +142,7 @@ class Items:
             raise Fault("Only an assistant's audio can be truncated.", code="item_truncate_invalid_item_id")
         earlier = record.audio_ms if record.truncated_ms is None else record.truncated_ms
         record.truncated_ms = min(end_ms, earlier)
-        if record.bytes_per_ms:
-            self.shelf.cut(record.id, record.truncated_ms * record.bytes_per_ms)
+        self.shelf.cut(record.id, record.truncated_ms * record.bytes_per_ms)
         record.cut_transcript()
         place = {"item_id": record.id, "content_index": index}
         self._send({"type": "conversation.item.truncated", **place, "audio_end_ms": record.truncated_ms})

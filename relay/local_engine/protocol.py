@@ -1,4 +1,4 @@
-"""The protocol's small change: faults, checks of fields, and the error event.
+"""The protocol's small change: faults, and checks of fields.
 
 Event and field names: https://platform.openai.com/docs/api-reference/realtime-client-events. Where a code is known to
 clients (facts of their source), exactly that code is used.
@@ -26,17 +26,6 @@ class Fault(Exception):
 LONGEST_ID = 32
 """Of items, calls and what else a client may name."""
 _ID = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def error_object(fault: Fault, client_event_id: str | None) -> JsonObject:
-    """The `error` of an error event."""
-    return {
-        "type": "invalid_request_error",
-        "code": fault.code,
-        "message": str(fault),
-        "param": fault.param,
-        "event_id": client_event_id,
-    }
 
 
 def need(obj: JsonObject, key: str, path: str = "") -> Any:

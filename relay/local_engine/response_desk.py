@@ -12,7 +12,7 @@ from relay.local_engine.grammar import grammar_of
 from relay.local_engine.items import Items
 from relay.local_engine.protocol import Fault, Send, a_text, an_object, need, only
 from relay.local_engine.records import Record, client_item
-from relay.local_engine.responses import Response, input_tokens
+from relay.local_engine.responses import Response
 
 MOST_SIDE_RESPONSES = 4
 REQUESTS_LIMIT, TOKENS_LIMIT = 10_000, 10_000_000
@@ -68,13 +68,9 @@ class ResponseDesk:
         if settings["input"] is not None:
             settings["input"] = self._inputs(settings["input"])
         before = self._items if settings["input"] is None else settings["input"]
+        conversation_id = None if is_aside else self.conversation_id
         response = Response(
-            settings,
-            new_id=self._new_id,
-            emit=self._send,
-            conversation_id=self.conversation_id,
-            add_item=None if is_aside else self._items.add,
-            input_tokens=input_tokens(before, settings["instructions"]),
+            settings, self._items, self._send, self._new_id, conversation_id=conversation_id, before=before
         )
         self._requests += 1
         limits = (("requests", REQUESTS_LIMIT, self._requests), ("tokens", TOKENS_LIMIT, self._tokens))
@@ -109,8 +105,7 @@ class ResponseDesk:
 
     def said_all(self, response: Response) -> None:
         """Nothing more is to be said: the calls follow, and the end."""
-        if response.open_item_id is not None:
-            response.end_message("completed")
+        response.end_message("completed")
         for call in self._calls_after[response.id]:
             response.call(call.name, call.arguments)
         self.finish(response, "completed")

@@ -12,6 +12,7 @@ import pybase64
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
+from relay.local_engine.items import Items
 from relay.local_engine.protocol import Send
 from relay.local_engine.records import Record, new_item
 
@@ -19,55 +20,47 @@ CHUNK_MS = 100
 _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
+_INPUT_MS_PER_TOKEN = 100
 _NO_OTHER_TOKENS = {"image_tokens": 0, "cached_tokens": 0}
 
 
 class Response:
     """A response under way; every method emits the events of its step.
 
-    `add_item` puts an item into the conversation and returns the id of the one before it; it is None for a response
-    outside the conversation. `input_tokens` are (text, audio);
-    `audio_ms` is how long its audio lasts so far.
+    `conversation_id` is None for one outside the conversation: its items do not come into `items`. `before` are the
+    items that it answers. `audio_ms` is how long its audio lasts so far.
     """
 
     def __init__(
         self,
         settings: JsonObject,
-        *,
-        new_id: Callable[[str], str],
+        items: Items,
         emit: Send,
-        conversation_id: str,
-        add_item: Callable[[Record], str | None] | None,
-        input_tokens: tuple[int, int],
+        new_id: Callable[[str], str],
+        *,
+        conversation_id: str | None,
+        before: Iterable[Record],
     ) -> None:
         self.id = new_id("resp")
         self.settings = settings
         self._new_id = new_id
         self._emit = emit
-        self._conversation_id = conversation_id if add_item else None
-        self._add_item = add_item
-        self._input_tokens = input_tokens
+        self._conversation_id = conversation_id
+        self._items = items
+        self.in_conversation = conversation_id is not None
+        self.is_spoken: bool = settings["output_modalities"] == ["audio"]
+        text_chars, heard_ms = len(settings["instructions"]), 0
+        for record in before:
+            text_chars += record.size
+            if record.item.get("role") == "user":
+                heard_ms += record.audio_ms
+        self._input_tokens = (-(-text_chars // _CHARS_PER_TOKEN), -(-heard_ms // _INPUT_MS_PER_TOKEN))
         self._output: list[Record] = []
         self._open: Record | None = None
         self._previous: str | None = None
         self._text_chars = 0
         self.audio_ms = 0
         emit({"type": "response.created", "response": self._object("in_progress", None, usage=False)})
-
-    @property
-    def in_conversation(self) -> bool:
-        """Whether its items become part of the conversation."""
-        return self._add_item is not None
-
-    @property
-    def is_spoken(self) -> bool:
-        """Whether it answers with audio."""
-        return bool(self.settings["output_modalities"] == ["audio"])
-
-    @property
-    def open_item_id(self) -> str | None:
-        """The message that was begun and not ended."""
-        return self._open.id if self._open is not None else None
 
     @property
     def total_tokens(self) -> int:
@@ -114,6 +107,8 @@ class Response:
             record.spoken.append((delta.strip(), 0))
             return fits
         fits = length_ms <= room * _AUDIO_MS_PER_TOKEN
+        if self.in_conversation:
+            self._items.shelf.add(record.id, audio)
         if not fits:
             length_ms = room * _AUDIO_MS_PER_TOKEN
             audio = audio[: length_ms * self._bytes_per_ms]
@@ -131,9 +126,10 @@ class Response:
         return fits
 
     def end_message(self, status: str) -> None:
-        """Close the open message: "completed" or "incomplete"."""
-        assert self._open is not None
+        """Close the open message, if there is one: "completed" or "incomplete"."""
         record, self._open = self._open, None
+        if record is None:
+            return
         place = self._place(record, content_index=0)
         text = " ".join(sentence for sentence, _ in record.spoken)
         if self.is_spoken:
@@ -150,21 +146,20 @@ class Response:
 
     def finish(self, status: str, reason: str | None = None) -> None:
         """The end: response.done; `reason` is why it was not completed, in words if it failed."""
-        if self._open is not None:
-            self.end_message("completed" if status == "completed" else "incomplete")
+        self.end_message("completed" if status == "completed" else "incomplete")
         self._emit({"type": "response.done", "response": self._object(status, reason, usage=True)})
 
     def _begin(self, record: Record) -> None:
         self._output.append(record)
         self._emit(self._about_output("response.output_item.added", record))
-        if self._add_item is not None:
-            self._previous = self._add_item(record)
+        if self.in_conversation:
+            self._previous = self._items.add(record)
             self._emit(self._about_item("conversation.item.added", record))
 
     def _end(self, record: Record, status: str) -> None:
         record.item["status"] = status
         self._emit(self._about_output("response.output_item.done", record))
-        if self._add_item is not None:
+        if self.in_conversation:
             self._emit(self._about_item("conversation.item.done", record))
 
     def _about_output(self, kind: str, record: Record) -> JsonObject:
@@ -225,13 +220,3 @@ class Response:
             "input_token_details": {"text_tokens": text_in, "audio_tokens": audio_in} | _NO_OTHER_TOKENS,
             "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
         }
-
-
-def input_tokens(records: Iterable[Record], instructions: str) -> tuple[int, int]:
-    """(text, audio) tokens that stand for what a response has before it."""
-    text, audio_ms = len(instructions), 0
-    for record in records:
-        text += record.size
-        if record.item.get("role") == "user":
-            audio_ms += record.audio_ms
-    return -(-text // _CHARS_PER_TOKEN), -(-audio_ms // 100)
