@@ -48,12 +48,6 @@ class Heard:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Guess:
-    text: str
-    score: float
-
-
 class Recogniser:
     """One decoder for one grammar; used by one utterance at a time."""
 
@@ -124,7 +118,7 @@ class Recogniser:
             best = max((guess for guess in (best, second) if guess), key=lambda guess: guess.score, default=None)
         if best is None:
             return Heard(None, -math.inf)
-        return Heard(best.text if best.score >= self._least_score else None, best.score)
+        return best if best.score >= self._least_score else Heard(None, best.score)
 
     def completeness(self, silence_ms: int) -> Completeness:
         """What the words before the last `silence_ms` are; unknown if they fit badly.
@@ -135,7 +129,7 @@ class Recogniser:
         guess = self._guess(heard_frames)
         if guess is None or guess.score < self._least_score:
             return "unknown"
-        return "complete" if self.grammar.parse(guess.text, strict=True) else "unfinished"
+        return "complete" if self.grammar.parse(guess.text or "", strict=True) else "unfinished"
 
     @property
     def sound(self) -> str:
@@ -146,11 +140,11 @@ class Recogniser:
         """Drop the utterance."""
         self._decoder.end_utt()
 
-    def _accepted(self, guess: _Guess | None) -> _Guess | None:
+    def _accepted(self, guess: Heard | None) -> Heard | None:
         """The guess if it is a whole sentence of the grammar ("roll two" is not)."""
-        return guess if guess is not None and self.grammar.parse(guess.text, strict=True) else None
+        return guess if guess is not None and self.grammar.parse(guess.text or "", strict=True) else None
 
-    def _guess(self, before_frame: float = math.inf) -> _Guess | None:
+    def _guess(self, before_frame: float = math.inf) -> Heard | None:
         """The words so far, those that begin before a frame."""
         if self._decoder.hyp() is None:
             return None
@@ -160,7 +154,7 @@ class Recogniser:
                 total += _SCORE_UNIT * math.log(max(segment.ascore, 1e-300))
                 frames += segment.end_frame - segment.start_frame + 1
                 words.append(_READING.sub("", segment.word))
-        return _Guess(" ".join(words), total / frames) if frames else None
+        return Heard(" ".join(words), total / frames) if frames else None
 
 
 def _dictionary(words: list[str]) -> str:

@@ -75,15 +75,10 @@ def situation_of(records: Sequence[Record], tool_choice: Any) -> Situation:
         elif item.get("role") == "assistant":
             said, outputs, silent = None, [], False
     waiting = [name for call_id, name in names.items() if call_id not in returned]
-    return Situation(said, outputs, waiting, tool_choice, silent, _last_call(records))
-
-
-def _last_call(records: Sequence[Record]) -> tuple[str, dict[str, Any]] | None:
-    for record in reversed(records):
-        if record.item["type"] == "function_call":
-            arguments = json_object(record.item["arguments"])  # None: a client may have made the item
-            return None if arguments is None else (record.item["name"], arguments)
-    return None
+    call = next((record.item for record in reversed(records) if record.item["type"] == "function_call"), None)
+    arguments = json_object(call["arguments"]) if call else None  # None also where a client made the item
+    last_call = (call["name"], arguments) if call and arguments is not None else None
+    return Situation(said, outputs, waiting, tool_choice, silent, last_call)
 
 
 def plan(grammar: Grammar, situation: Situation) -> Plan:
@@ -127,10 +122,13 @@ def _answer(grammar: Grammar, requests: list[Request], tool_choice: Any) -> Plan
     for request in requests:
         if not request.tool:
             sentences.extend(_help(grammar) if request.name == "help" else ANSWERS[request.name])
-        elif tool_choice == "none":
-            sentences.append(f"I understood {grammar.tools[request.name].title}, but I may not use tools now.")
-        elif missing := _missing(grammar.tools[request.name], request.arguments):
-            sentences.append(_question(grammar.tools[request.name], missing))
+            continue
+        tool = grammar.tools[request.name]
+        if tool_choice == "none":
+            sentences.append(f"I understood {tool.title}, but I may not use tools now.")
+        elif missing := _missing(tool, request.arguments):
+            names = _listing([" ".join(name_to_words(name)) for name in missing])
+            sentences.append(f"For {tool.title} I need the {names}. Say for example: {tool.example()}.")
         else:
             calls.append(Call(request.name, request.arguments))
     return Plan(tuple(sentences), tuple(calls))
@@ -157,11 +155,6 @@ def _not_understood(grammar: Grammar) -> tuple[str, ...]:
 
 def _missing(tool: ToolInfo, arguments: dict[str, Any]) -> list[str]:
     return [name for name, slot in tool.slots.items() if slot.required and name not in arguments]
-
-
-def _question(tool: ToolInfo, missing: list[str]) -> str:
-    names = _listing([" ".join(name_to_words(name)) for name in missing])
-    return f"For {tool.title} I need the {names}. Say for example: {tool.example()}."
 
 
 def _forced(grammar: Grammar, situation: Situation) -> Call | None:

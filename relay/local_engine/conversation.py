@@ -36,14 +36,10 @@ class Conversation:
         self._recognising: dict[str, bool] = {}
         self._turns = InputTurns(self._items, self._send, new_id)
         self._responses = ResponseDesk(self._items, self._send, self._effects.append, new_id, self._finished)
+        self.conversation_id = self._responses.conversation_id
         self._owes_response = False
         self._has_spoken = False
         self._is_awaiting = False
-
-    @property
-    def conversation_id(self) -> str:
-        """The conversation's id."""
-        return self._responses.conversation_id
 
     @property
     def position_ms(self) -> int:
@@ -68,7 +64,10 @@ class Conversation:
         """One message of the client, whatever it holds; a wrong one is answered with an error event."""
         event_id: str | None = None
         try:
-            event = _parsed(message)
+            try:
+                event = an_object(orjson.loads(message), "event")
+            except orjson.JSONDecodeError as error:
+                raise Fault(f"The message is not valid JSON: {error}", code="invalid_json") from error
             if isinstance(event.get("event_id"), str):
                 event_id = event["event_id"][:_LONGEST_EVENT_ID]
             kind = a_text(need(event, "type"), "type", 200)
@@ -249,14 +248,6 @@ class Conversation:
         effects = self._effects.copy()
         self._effects.clear()
         return effects
-
-
-def _parsed(message: str | bytes) -> JsonObject:
-    try:
-        event = orjson.loads(message)
-    except orjson.JSONDecodeError as error:
-        raise Fault(f"The message is not valid JSON: {error}", code="invalid_json") from error
-    return an_object(event, "event")
 
 
 _Handler = Callable[[Conversation, JsonObject], None]

@@ -15,7 +15,7 @@ from audio.resample import resample
 from audio.transcode import Transcoder, decode
 from relay.local_engine.senses import Listener
 from relay.local_engine.silero import SpeechProbability
-from relay.local_engine.vad import FRAME_BYTES, FRAME_MS, TurnDetector, TurnRules
+from relay.local_engine.vad import FRAME_BYTES, FRAME_MS, ONSET_MS, TurnDetector, TurnRules
 
 _SLICE_MS = 100
 _LONGEST_PREFIX_MS = 5000
@@ -173,7 +173,7 @@ class Ears:
         self._silence.clear()
 
     def _begin(self) -> Started | None:
-        back_ms = self._detector.onset_ms + self._detector.rules.prefix_ms
+        back_ms = ONSET_MS + self._detector.rules.prefix_ms
         start_ms = max(self._position_ms - back_ms, self._turn_floor_ms)
         frames = min((self._position_ms - start_ms + FRAME_MS - 1) // FRAME_MS, len(self._prefix))
         if not self._is_listening:

@@ -123,8 +123,7 @@ class ResponseDesk:
             self._unplanned = None
         if self.active is response:
             self.active = None
-        response.finish(status, reason)
-        self._tokens += response.total_tokens
+        self._tokens += response.finish(status, reason)
         self._on_finished(response)
 
     def _inputs(self, given: Sequence[Any]) -> list[Record]:

@@ -60,12 +60,7 @@ class Response:
         self._previous: str | None = None
         self._text_chars = 0
         self.audio_ms = 0
-        emit({"type": "response.created", "response": self._object("in_progress", None, usage=False)})
-
-    @property
-    def total_tokens(self) -> int:
-        """What it cost so far."""
-        return int(self._usage()["total_tokens"])
+        emit({"type": "response.created", "response": self._object("in_progress")})
 
     def call(self, name: str, arguments: dict[str, Any]) -> None:
         """A complete function call."""
@@ -144,10 +139,12 @@ class Response:
         self._end(record, status)
         record.cut_transcript()  # where it was truncated while it was being made
 
-    def finish(self, status: str, reason: str | None = None) -> None:
-        """The end: response.done; `reason` is why it was not completed, in words if it failed."""
+    def finish(self, status: str, reason: str | None = None) -> int:
+        """The end: response.done; `reason` is why it was not completed, in words if it failed. Returns its tokens."""
         self.end_message("completed" if status == "completed" else "incomplete")
-        self._emit({"type": "response.done", "response": self._object(status, reason, usage=True)})
+        usage = self._usage()
+        self._emit({"type": "response.done", "response": self._object(status, reason, usage)})
+        return int(usage["total_tokens"])
 
     def _begin(self, record: Record) -> None:
         self._output.append(record)
@@ -186,7 +183,7 @@ class Response:
         text, audio = self._tokens()
         return 10**9 if most == "inf" else max(most - (audio if self.is_spoken else text), 0)
 
-    def _object(self, status: str, reason: str | None, *, usage: bool) -> JsonObject:
+    def _object(self, status: str, reason: str | None = None, usage: JsonObject | None = None) -> JsonObject:
         output = self.settings["output"]
         voice = output["voice"]
         details: JsonObject | None = None
@@ -205,7 +202,7 @@ class Response:
             "audio": {
                 "output": {"format": output["format"], "voice": voice["id"] if isinstance(voice, dict) else voice}
             },
-            "usage": self._usage() if usage else None,
+            "usage": usage,
             "metadata": self.settings["metadata"],
         }
 

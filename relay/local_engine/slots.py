@@ -18,6 +18,7 @@ from relay.local_engine.phrases import TENS, UNITS, Word, integer_to_words, pars
 Kind = Literal["integer", "number", "choice", "flag", "free", "unfillable"]
 
 _PLACE_NAMES = frozenset(("city", "cities", "town", "location", "place", "where", "destination", "origin"))
+_KINDS: dict[str, Kind] = {"integer": "integer", "number": "number", "boolean": "flag", "object": "unfillable"}
 _MOST_FREE_WORDS = 8
 _DEFAULT_RANGE = (0, 100)
 _SPOKEN_RANGE = (-9999, 9999)
@@ -118,7 +119,7 @@ def _slot(name: str, schema: Any, required: bool, root: dict[str, Any], most_cho
     """One slot from one property's schema; `root` is where `$ref` points into."""
     schema = _resolved(schema, root)
     default = schema.get("default")
-    kind = _kind(schema)
+    kind = _KINDS.get(str(schema.get("type")), "free")
     if schema.get("type") == "array":
         items = schema.get("items")
         if isinstance(items, dict) and items.get("type") == "array":
@@ -186,17 +187,6 @@ def _resolved(schema: Any, root: dict[str, Any], depth: int = 0) -> dict[str, An
     if isinstance(kinds, list):
         schema = {**schema, "type": next((k for k in kinds if k != "null"), "string")}
     return dict(schema)
-
-
-def _kind(schema: dict[str, Any]) -> Kind:
-    stated = schema.get("type")
-    if stated == "integer":
-        return "integer"
-    if stated == "number":
-        return "number"
-    if stated == "boolean":
-        return "flag"
-    return "unfillable" if stated == "object" else "free"
 
 
 def _bounds(schema: dict[str, Any]) -> tuple[float, float]:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 FRAME_BYTES = 1024
 FRAME_MS = 32
 _ONSET_FRAMES = 2  # one frame alone is a click
+ONSET_MS = _ONSET_FRAMES * FRAME_MS
+"""How long ago the first frame of speech began, at the moment of "started"."""
 _HYSTERESIS = 0.15  # Silero's own rule: speech goes on until the probability is that far under the threshold
 
 Completeness = Literal["complete", "unfinished", "unknown"]
@@ -105,11 +107,6 @@ class TurnDetector:
     def follow(self, rules: TurnRules) -> None:
         """Other rules from now on; a turn under way goes on."""
         self.rules, self._limit_ms = rules, rules.silence_ms
-
-    @property
-    def onset_ms(self) -> int:
-        """How long ago the first frame of speech began, at the moment of "started"."""
-        return self._frames_of_speech * FRAME_MS
 
     def reset(self) -> None:
         """Wait for the next turn."""
