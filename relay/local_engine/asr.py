@@ -58,7 +58,9 @@ class Recogniser:
         network = grammar.network
         words = sorted({word for _, _, word in network.arcs})
         with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
-            dictionary.write(_dictionary(words))
+            for word in words:
+                for index, phones in enumerate(english().readings(word)):
+                    dictionary.write(f"{word}({index + 1}) {phones}\n" if index else f"{word} {phones}\n")
             dictionary.flush()
             config = Config(
                 hmm=get_model_path("en-us/en-us"),
@@ -155,14 +157,6 @@ class Recogniser:
                 frames += segment.end_frame - segment.start_frame + 1
                 words.append(_READING.sub("", segment.word))
         return Heard(" ".join(words), total / frames) if frames else None
-
-
-def _dictionary(words: list[str]) -> str:
-    lines = []
-    for word in words:
-        for index, phones in enumerate(english().readings(word)):
-            lines.append(f"{word}({index + 1}) {phones}" if index else f"{word} {phones}")
-    return "\n".join(lines) + "\n"
 
 
 class RecogniserPool:

@@ -58,7 +58,7 @@ class Ears:
     def __init__(self, listener: Listener, start_ms: int = 0) -> None:
         """`start_ms` is how much of the session's audio went before."""
         self._listener = listener
-        self._probability: SpeechProbability | None = None
+        self._probability = SpeechProbability()
         self._detector = TurnDetector(TurnRules())
         self._reports = False
         self._is_listening = False
@@ -144,7 +144,9 @@ class Ears:
 
     def _frame(self, frame: bytes) -> Event | None:
         self._position_ms += FRAME_MS
-        change = self._detected(frame)
+        change = None
+        if self._reports or not self._is_listening:  # else speech lasts until the client ends the turn
+            change = self._detector.feed(self._probability.of(frame))
         if self._is_listening and change != "stopped":
             self._listen(frame)
         self._prefix.append(frame)
@@ -155,14 +157,6 @@ class Ears:
         if change == "paused":
             return Paused()
         return Stopped(self._position_ms) if change == "stopped" else None
-
-    def _detected(self, frame: bytes) -> str | None:
-        """Without turn detection, speech once begun lasts until the client ends the turn."""
-        if not self._reports and self._is_listening:
-            return None
-        if self._probability is None:
-            self._probability = SpeechProbability()
-        return self._detector.feed(self._probability.of(frame))
 
     def _listen(self, frame: bytes) -> None:
         """Long silence waits until the user speaks on: at the end of a turn nobody needs to hear it."""

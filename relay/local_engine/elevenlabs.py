@@ -32,14 +32,14 @@ DEFAULT_TIMEOUT_S = 20
 MODELS = ("eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_multilingual_v2", "eleven_v3")
 _VOICE = web.AppKey("elevenlabs_speech", Voice)
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
-_SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
+SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
 
 
 def add_routes(app: web.Application) -> None:
     """Let `app` answer as ElevenLabs does. Raises ConfigError if there is no voice."""
     app[_VOICE] = Voice()
     app[_EXECUTOR] = ThreadPoolExecutor(1, thread_name_prefix="relay-elevenlabs")
-    app[_SOCKETS] = set()
+    app[SOCKETS] = set()
     app.router.add_get("/v1/voices", _voices)
     app.router.add_get("/v1/voices/{voice_id}", _voice)
     app.router.add_get("/v1/models", _models)
@@ -47,13 +47,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/v1/text-to-speech/{voice_id}/stream", partial(_speak_body, whole=False))
     app.router.add_get("/v1/text-to-speech/{voice_id}/stream-input", partial(_converse, multi=False))
     app.router.add_get("/v1/text-to-speech/{voice_id}/multi-stream-input", partial(_converse, multi=True))
-    app.on_shutdown.append(_close_sockets)
     app.on_cleanup.append(_let_the_thread_end)
-
-
-async def _close_sockets(app: web.Application) -> None:
-    for socket in app[_SOCKETS].copy():
-        await socket.close(code=1001, message=b"the engine stops")
 
 
 async def _let_the_thread_end(app: web.Application) -> None:
@@ -149,7 +143,7 @@ async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed
 async def _converse(request: web.Request, *, multi: bool) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
     await socket.prepare(request)
-    request.app[_SOCKETS].add(socket)
+    request.app[SOCKETS].add(socket)
     speaker: Speaker | None = None
     try:
         speaker = Speaker(request.app, socket, _terms(request), multi=multi)
@@ -158,7 +152,7 @@ async def _converse(request: web.Request, *, multi: bool) -> web.WebSocketRespon
         await socket.send_json({"message": str(problem), "error": problem.code, "code": 1008})
         await socket.close(code=1008, message=str(problem).encode()[:120])
     finally:
-        request.app[_SOCKETS].discard(socket)
+        request.app[SOCKETS].discard(socket)
         if speaker is not None:
             await speaker.stop()
     return socket

@@ -142,7 +142,14 @@ class Recognition:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            self._step(utterance)
+            try:
+                is_over = utterance.step(self._pool)
+            except Exception as error:
+                log.exception("an utterance could not be recognised")
+                utterance.fail(error)
+                is_over = True
+            if is_over:
+                self._utterances.remove(utterance)
             await asyncio.sleep(0)
 
     def _next(self) -> Utterance | None:
@@ -153,16 +160,6 @@ class Recognition:
             self._utterances.remove(ready)
             self._utterances.append(ready)
         return ready
-
-    def _step(self, utterance: Utterance) -> None:
-        try:
-            is_over = utterance.step(self._pool)
-        except Exception as error:
-            log.exception("an utterance could not be recognised")
-            utterance.fail(error)
-            is_over = True
-        if is_over:
-            self._utterances.remove(utterance)
 
 
 class OwnListener(Listener):

@@ -81,7 +81,11 @@ def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, by
     """A client's item as a record, and the audio in it (maybe none); raises Fault for what can't be one."""
     value = an_object(value, path)
     kind = one_of(need(value, "type", f"{path}."), f"{path}.type", tuple(_FIELDS))
-    _check_fields(value, kind, path)
+    only(value, _FIELDS[kind], f"{path}.")
+    if value.get("object") is not None:
+        one_of(value["object"], f"{path}.object", ("realtime.item",))
+    if value.get("status") is not None:
+        one_of(value["status"], f"{path}.status", ("completed", "incomplete", "in_progress"))
     given_id = value.get("id")
     item_id = new_id if given_id is None else an_id(given_id, f"{path}.id")
     item = new_item(item_id, kind, "completed")
@@ -101,14 +105,6 @@ def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, by
         item["call_id"] = an_id(need(value, "call_id", f"{path}."), f"{path}.call_id")
         item["output"] = a_text(need(value, "output", f"{path}."), f"{path}.output")
     return Record(item), audio
-
-
-def _check_fields(value: JsonObject, kind: str, path: str) -> None:
-    only(value, _FIELDS[kind], f"{path}.")
-    if value.get("object") is not None:
-        one_of(value["object"], f"{path}.object", ("realtime.item",))
-    if value.get("status") is not None:
-        one_of(value["status"], f"{path}.status", ("completed", "incomplete", "in_progress"))
 
 
 def _part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:

@@ -155,7 +155,8 @@ def _may_connect(request: web.Request) -> bool:
 
 
 async def _close_sockets(app: web.Application) -> None:
-    closing = [socket.close(code=1001, message=b"the engine stops") for socket in set(app[_SHARED].sockets)]
+    sockets = [*app[_SHARED].sockets, *app[elevenlabs.SOCKETS]]
+    closing = [socket.close(code=1001, message=b"the engine stops") for socket in sockets]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_STOP_S):
             await asyncio.gather(*closing, return_exceptions=True)

@@ -32,8 +32,6 @@ from relay.local_engine.protocol import (
 
 MOST_TOOLS = 128
 LARGEST_TOOLS_BYTES = 1_000_000
-MODALITIES = ("audio", "text")
-DEFAULT_VOICE = "marin"
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 _DELAYS = ("minimal", "low", "medium", "high", "xhigh")
 _INCLUDED = ("item.input_audio_transcription.logprobs",)
@@ -170,7 +168,7 @@ def _voice(value: Any, param: str) -> Any:
 
 
 def _modalities(value: Any, param: str) -> list[str]:
-    kinds = [one_of(kind, param, MODALITIES) for kind in a_list(value, param, 2)]
+    kinds = [one_of(kind, param, ("audio", "text")) for kind in a_list(value, param, 2)]
     if len(kinds) != 1:
         raise Fault(f"Invalid modalities: {kinds}. Supported combinations are: ['text'] and ['audio'].", param=param)
     return kinds
@@ -261,7 +259,7 @@ AUDIO_INPUT: dict[str, Check] = {
 }
 AUDIO_OUTPUT: dict[str, Check] = {
     "format": _wire_format,
-    "voice": or_default(_voice, DEFAULT_VOICE),
+    "voice": or_default(_voice, "marin"),
     "speed": or_default(lambda value, param: a_number(value, param, 0.25, 1.5), 1.0),
 }
 _SERVER_VAD: dict[str, Check] = {

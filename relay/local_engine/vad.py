@@ -59,12 +59,6 @@ class TurnRules:
             turn_detection["threshold"], turn_detection["prefix_padding_ms"], turn_detection["silence_duration_ms"]
         )
 
-    def limit_ms(self, words: Completeness) -> int:
-        """How long a pause ends the turn behind such words."""
-        if self.patience is None or words == "unknown":
-            return self.silence_ms
-        return self.patience.complete_ms if words == "complete" else self.patience.unfinished_ms
-
 
 class TurnDetector:
     """From probabilities to the start and end of a user's turn."""
@@ -102,7 +96,9 @@ class TurnDetector:
     def judge(self, words: Completeness) -> None:
         """In a pause: what the words before it are. It counts until the user speaks on."""
         if self.speaking and self.silence_ms:
-            self._limit_ms = self.rules.limit_ms(words)
+            patience, self._limit_ms = self.rules.patience, self.rules.silence_ms
+            if patience is not None and words != "unknown":
+                self._limit_ms = patience.complete_ms if words == "complete" else patience.unfinished_ms
 
     def follow(self, rules: TurnRules) -> None:
         """Other rules from now on; a turn under way goes on."""

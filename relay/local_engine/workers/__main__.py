@@ -19,7 +19,7 @@ from typing import Any
 from relay.json_types import JsonObject
 from relay.local_engine.listening import OwnListener, Recognition
 from relay.local_engine.speech.tts import Voice
-from relay.local_engine.workers.messages import pack, receive
+from relay.local_engine.workers import pack, receive
 from relay.log_lines import log_to_stderr
 
 BACKGROUND_NICENESS = 5

@@ -12,7 +12,7 @@ from relay.json_types import JsonObject
 from relay.local_engine.senses import Listener, Senses, SensesLost, fail, known
 from relay.local_engine.speech.tts import Voice
 from relay.local_engine.vad import Completeness
-from relay.local_engine.workers.messages import pack, receive
+from relay.local_engine.workers import pack, receive
 
 MOST_WORKERS = 8
 MOST_UNREAD_BYTES = 64 * 1024 * 1024
