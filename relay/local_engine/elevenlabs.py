@@ -5,23 +5,17 @@ every voice id has a voice, but those that begin with "missing"; models are thos
 """
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pybase64
 from aiohttp import WSMsgType, web
 
+from audio.formats import AudioFormat
 from relay.json_types import JsonObject, json_object
-from relay.local_engine.elevenlabs_contexts import (
-    MAX_TEXT_CHARS,
-    Context,
-    Contexts,
-    Problem,
-    SpeechTerms,
-    read_format,
-    read_speed,
-)
+from relay.local_engine.elevenlabs_contexts import MAX_TEXT_CHARS, Context, Contexts, Problem, read_format, read_speed
 from relay.local_engine.speech.tts import TimedSpeech, Voice
 
 CHUNK_MS = 200
@@ -33,6 +27,13 @@ MODELS = ("eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_m
 _VOICE = web.AppKey("elevenlabs_speech", Voice)
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
 SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
+
+
+class SpeechTerms(NamedTuple):
+    """Who speaks, and in which format."""
+
+    voice_id: str
+    format: AudioFormat
 
 
 def add_routes(app: web.Application) -> None:
@@ -92,26 +93,18 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
         speed = read_speed(body.get("voice_settings"))
     except Problem as problem:
         return _refused(problem)
-    mime_type = "audio/pcm" if terms.format.encoding == "pcm16" else "audio/basic"
-    response = web.StreamResponse(headers={"Content-Type": mime_type})
-    if not whole:
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-    sound = bytearray()
-    try:
-        for sentence in Context("", speed).add(text, flush=True):
-            audio = (await _spoken(request.app, terms, sentence, speed)).audio
-            if whole:
-                sound += audio
-            else:
-                await response.write(audio)
-    except ConnectionError:
-        return response  # the client has heard enough
+    headers = {"Content-Type": "audio/pcm" if terms.format.encoding == "pcm16" else "audio/basic"}
+    sentences = Context("", speed).add(text, flush=True)
     if whole:
-        response.content_length = len(sound)
-        await response.prepare(request)
-        await response.write(bytes(sound))
-    await response.write_eof()
+        spoken = [await _spoken(request.app, terms, sentence, speed) for sentence in sentences]
+        return web.Response(body=b"".join(speech.audio for speech in spoken), headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):  # the client has heard enough
+        for sentence in sentences:
+            await response.write((await _spoken(request.app, terms, sentence, speed)).audio)
+        await response.write_eof()
     return response
 
 

@@ -13,17 +13,7 @@ import orjson
 from relay.local_engine.clauses import Clause, Element, OneOf, Request, ToolInfo, expanded, plain, tool_clauses
 from relay.local_engine.english import LEADS, OPTIONAL, SMALL_TALK, TAILS
 from relay.local_engine.lexicon import english
-from relay.local_engine.network import (
-    Again,
-    Alt,
-    Expression,
-    Network,
-    Seq,
-    compile_network,
-    optional,
-    phrase,
-    size_of,
-)
+from relay.local_engine.network import Again, Alt, Expression, Network, Seq, compile_network, optional, size_of
 from relay.local_engine.phrases import Word, stem
 from relay.local_engine.slots import Slot, spoken_numbers
 
@@ -95,8 +85,8 @@ class Grammar:
                 break
             (asked if clause.tool and not clause.follows else talk).append(said)
         if asked:
-            lead = optional(Alt(tuple(phrase(words) for words in _SPOKEN_LEADS)))
-            tail = optional(Alt(tuple(phrase(words) for words in _SPOKEN_TAILS)))
+            lead = optional(Alt(tuple(Seq(words) for words in _SPOKEN_LEADS)))
+            tail = optional(Alt(tuple(Seq(words) for words in _SPOKEN_TAILS)))
             talk.append(Seq((lead, Again(Alt(tuple(asked)), Seq(("and", optional("then")))), tail)))
         return compile_network(Alt(tuple(talk)))
 
@@ -133,14 +123,14 @@ def _clause_aloud(clause: Clause) -> Expression | None:
             return None
         parts.append(said)
     if len(parts) > 2 and parts[0] in ("what", "how") and parts[1] == "is":
-        parts[:2] = [Alt((f"{parts[0]}'s", phrase((str(parts[0]), "is"))))]
+        parts[:2] = [Alt((f"{parts[0]}'s", Seq((parts[0], "is"))))]
     return Seq(tuple(parts))
 
 
 def _slot_aloud(slot: Slot) -> Expression | None:
     if slot.kind in ("integer", "number"):
         return spoken_numbers(*slot.spoken_range, fractions=slot.kind == "number")
-    forms = [phrase(form) for form in dict.fromkeys(choice.words for choice in slot.choices) if _can_be_said(form)]
+    forms = [Seq(form) for form in dict.fromkeys(choice.words for choice in slot.choices) if _can_be_said(form)]
     return Alt(tuple(forms)) if forms else None
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from relay.local_engine.english import ALSO_SAID, CITIES, UNIT_NAMES
-from relay.local_engine.network import NOTHING, Alt, Expression, Seq, optional, phrase
+from relay.local_engine.network import NOTHING, Alt, Expression, Seq, optional
 from relay.local_engine.phrases import TENS, UNITS, Word, integer_to_words, parse_number, spoken
 
 Kind = Literal["integer", "number", "choice", "flag", "free", "unfillable"]
@@ -146,11 +146,11 @@ def spoken_numbers(low: float, high: float, fractions: bool) -> Expression:
         listed = [integer_to_words(value) for value in range(math.ceil(low), math.floor(high) + 1)]
         if high == 100:
             listed.append(["a", "hundred"])
-        whole: Expression = Alt(tuple(phrase(words) for words in listed))
+        whole: Expression = Alt(tuple(Seq(tuple(words)) for words in listed))
     else:
         whole = _large_numbers(high)
     digit = Alt(tuple(UNITS[:10]))
-    fraction = Alt((Seq(("point", digit, optional(digit))), phrase(("and", "a", "half"))))
+    fraction = Alt((Seq(("point", digit, optional(digit))), Seq(("and", "a", "half"))))
     return Seq((sign, whole, optional(fraction) if fractions else NOTHING))
 
 
