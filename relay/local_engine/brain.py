@@ -88,7 +88,7 @@ def plan(grammar: Grammar, situation: Situation) -> Plan:
     if forced is not None:
         return Plan(tuple(sentences), (forced,))
     if situation.said is not None:
-        requests = _understood(grammar, situation.said, situation.last_call)
+        requests = _understood(grammar, situation)
         asked = _answer(grammar, requests, situation.tool_choice) if requests else Plan(_not_understood(grammar))
         return Plan((*sentences, *asked.sentences), asked.calls)
     if sentences:
@@ -99,14 +99,15 @@ def plan(grammar: Grammar, situation: Situation) -> Plan:
     return Plan(ANSWERS["still_there" if situation.silent else "greeting"])
 
 
-def _understood(grammar: Grammar, said: str, last_call: tuple[str, dict[str, Any]] | None) -> list[Request] | None:
-    requests = grammar.parse(said, after=last_call[0] if last_call else None) if said else None
+def _understood(grammar: Grammar, situation: Situation) -> list[Request] | None:
+    said, last_call = situation.said, situation.last_call
+    if not said:
+        return None
+    requests = grammar.parse(said, after=last_call[0] if last_call else None)
     if requests is not None:
         return [_completed(request, last_call) for request in requests]
-    if said:
-        guessed = guess(said, list(grammar.tools.values()))
-        requests = [guessed] if guessed else None
-    return requests
+    guessed = guess(said, list(grammar.tools.values()))
+    return [guessed] if guessed else None
 
 
 def _completed(request: Request, last_call: tuple[str, dict[str, Any]] | None) -> Request:
@@ -163,8 +164,7 @@ def _forced(grammar: Grammar, situation: Situation) -> Call | None:
     wanted = grammar.tools.get(choice.get("name", "")) if isinstance(choice, dict) else None
     if wanted is None and (choice != "required" or not grammar.tools):
         return None
-    requests = (_understood(grammar, situation.said, situation.last_call) if situation.said else None) or []
-    fitting = [r for r in requests if r.tool and (wanted is None or r.name == wanted.name)]
+    fitting = [r for r in _understood(grammar, situation) or [] if r.tool and (wanted is None or r.name == wanted.name)]
     if fitting and wanted is None:
         return None  # what was said leads to a call anyway
     if wanted is None:
