@@ -4,8 +4,8 @@ Until the client agrees, nothing that a user or the model said is kept, not even
 be: where consent comes right after it, the recording begins with its session, and can be replayed.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final
 
 from relay.core import events as ev
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
@@ -22,22 +22,12 @@ Record = tuple[Any, float, Sequence[Any]]
 """An event, when it happened, and its commands."""
 
 
-class ConsentRules(NamedTuple):
-    """How the events of one kind of session are read."""
-
-    consent_in: Callable[[Any], bool | None]
-    """Whether an event grants consent or takes it back; None: neither."""
-    is_greeting: Callable[[Any], bool]
-    """Whether an event belongs to the upstream's greeting."""
-
-
 class ConsentGate:
     """Lets a session's events through from its client's consent on."""
 
-    def __init__(self, rules: ConsentRules, *, is_open: bool) -> None:
+    def __init__(self, *, is_open: bool) -> None:
         """`is_open`: nobody has to be asked."""
         self.is_open = is_open
-        self._rules = rules
         self._prelude: list[Record] | None = []  # None: something was left out
 
     @property
@@ -47,13 +37,13 @@ class ConsentGate:
 
     def opens(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
         """Whether the recording begins with this event; one of the greeting is kept for `take_prelude` meanwhile."""
-        if self._rules.consent_in(event):
+        if _consent_in(event):
             self.is_open = True
             return True
         prelude = self._prelude
         if prelude is None:
             return False
-        if commands is not None and self._rules.is_greeting(event) and len(prelude) < MAX_PRELUDE:
+        if commands is not None and _is_greeting(event) and len(prelude) < MAX_PRELUDE:
             prelude.append((event, now, commands))
         else:
             self._prelude = None
@@ -66,29 +56,21 @@ class ConsentGate:
 
     def withdraws(self, event: Any) -> bool:
         """Whether the client takes its consent back with this event."""
-        return self._rules.consent_in(event) is False
+        return _consent_in(event) is False
 
 
-def _device_consent(event: Any) -> bool | None:
-    return event.consent if isinstance(event, ev.Hello | ev.Consent) else None
-
-
-def _is_device_greeting(event: Any) -> bool:
-    return isinstance(event, _GREETING)
-
-
-def _realtime_consent(event: Any) -> bool | None:
+def _consent_in(event: Any) -> bool | None:
+    """Whether an event grants consent or takes it back; None: neither."""
+    if isinstance(event, ev.Hello | ev.Consent):
+        return event.consent
     if type(event) is not ClientSaid or event.body.get("type") != CONSENT:
         return None
     granted = event.body.get("granted")
     return granted if isinstance(granted, bool) else None
 
 
-def _is_realtime_greeting(event: Any) -> bool:
+def _is_greeting(event: Any) -> bool:
+    """Whether an event belongs to the upstream's greeting."""
     if type(event) is UpstreamSaid:
         return event.body.get("type") in _REALTIME_GREETING
-    return _is_device_greeting(event)
-
-
-DEVICE_CONSENT = ConsentRules(_device_consent, _is_device_greeting)
-REALTIME_CONSENT = ConsentRules(_realtime_consent, _is_realtime_greeting)
+    return isinstance(event, _GREETING)

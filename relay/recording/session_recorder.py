@@ -17,7 +17,7 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.values import DeviceOptions
 from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder, realtime_line
-from relay.recording.consent import DEVICE_CONSENT, REALTIME_CONSENT, ConsentGate
+from relay.recording.consent import ConsentGate
 from relay.recording.header import Header
 from relay.recording.journal_buffer import JournalBuffer
 from relay.recording.writer import Files, Writer
@@ -28,7 +28,6 @@ _log = logging.getLogger("relay.recordings")
 class SessionRecorder:
     """Records a device's session. `input`, `output`, `output_frame` and `sent` are those of its `JournalBuffer`."""
 
-    _consent_rules = DEVICE_CONSENT
     _builder = BatchBuilder
 
     def __init__(
@@ -49,7 +48,7 @@ class SessionRecorder:
         self._on_closed = on_closed
         self._secrets = secrets
         self._max_bytes = max_bytes
-        self._gate = ConsentGate(self._consent_rules, is_open=header.mode != "consent")
+        self._gate = ConsentGate(is_open=header.mode != "consent")
         buffer = JournalBuffer(writer, folder.name, max_bytes, lambda: self._builder(secrets), self.flush)
         self._options = header.beginning.options
         buffer.keeps_sent = _converts(self._options)
@@ -187,7 +186,6 @@ class SessionRecorder:
 class RealtimeSessionRecorder(SessionRecorder):
     """Records the session of a Realtime client, whose audio is inside of its events."""
 
-    _consent_rules = REALTIME_CONSENT
     _builder = RealtimeBatchBuilder
 
     def _record(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:

@@ -54,7 +54,6 @@ class Replayer:
     """
 
     def __init__(self, beginning: Beginning) -> None:
-        self.beginning = beginning
         self.commands: Sequence[Any] = ()
         self.discarded = False
         self.session = ReplayedSession(beginning)
@@ -127,11 +126,8 @@ class Replayer:
     def _gates(self, was_discarded: bool) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if was_discarded == self.discarded:
             return None
-        return [_gate(was_discarded)], [_gate(self.discarded)]
-
-
-def _gate(is_discarded: bool) -> str:
-    return "the audio is discarded" if is_discarded else "the audio goes on"
+        discarded, accepted = ["the audio is discarded"], ["the audio goes on"]
+        return (discarded, accepted) if was_discarded else (accepted, discarded)
 
 
 def _is_same(today: Sequence[Any], recorded: Sequence[Any]) -> bool:
