@@ -36,9 +36,8 @@ def root_of(given: Path | None) -> Path:
 def list_(folder: Dir = None) -> None:
     """All recordings, the newest last."""
     from relay.recording.finish import is_finished
-    from relay.recording.folder import RecordingError, all_recordings, size_bytes
+    from relay.recording.folder import RecordingError, all_recordings, is_live, size_bytes
     from relay.recording.header import read_header
-    from relay.recording.lock import is_live
 
     root = root_of(folder)
     found = all_recordings(root)

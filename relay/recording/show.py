@@ -101,7 +101,7 @@ def _script(timeline: Timeline) -> Iterator[str]:
     ]
     said += [(mark.at_ms, mark.kind, mark.text) for mark in timeline.marks]
     for at_ms, who, text in sorted(said, key=lambda one: one[0]):
-        yield f"{_clock(at_ms):>9}  {who:<8} {_one_line(text)}"
+        yield f"{_clock(at_ms):>9}  {who:<8} {' '.join(text.split())}"
 
 
 def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
@@ -126,10 +126,6 @@ def _rest(text: str, heard: str | None) -> str:
 
 def _short(text: str, chars: int = 120) -> str:
     return text if len(text) <= chars else text[: chars - 1] + "…"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _clock(ms: float) -> str:

@@ -9,12 +9,11 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.usage import add_usage
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions, Usage
-from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
+from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts, NormalizedEntry, normalized_entries
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.placing import Clip, Runs, place_clips, place_input
 from relay.recording.reader import Recording
-from relay.recording.texts import MAX_TEXT_CHARS, ItemTexts
 from relay.session.device.turn_metrics import TurnMetrics
 
 
@@ -120,10 +119,6 @@ class Timeline:
     marks: list[Mark] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
 
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
 
 @dataclass(slots=True)
 class Listening:
@@ -182,7 +177,9 @@ class _Listener:
             case OutputAudio(item_id=item_id, response_id=response_id):
                 self._clip(item_id).response_id = response_id
             case SpeechAudio(discarded=False):
-                self._spoken(self._playout.playing)
+                item_id = self._playout.playing
+                self._clip(item_id).response_id = self._responses.get(item_id, "")
+                self._voices[item_id] = self._voice
             case Sent():
                 self._sent(line)
             case End():
@@ -207,11 +204,6 @@ class _Listener:
 
     def _clip(self, item_id: str) -> Clip:
         return self.clips.setdefault(item_id, Clip(item_id))
-
-    def _spoken(self, item_id: str) -> None:
-        """An external voice spoke an item."""
-        self._clip(item_id).response_id = self._responses.get(item_id, "")
-        self._voices[item_id] = self._voice
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -318,18 +310,9 @@ class _Listener:
             others = [one for one in self._items.get(clip.response_id, ()) if voice and one != item_id]
             text = "\n".join(filter(None, (self._texts.get(one) for one in (item_id, *others))))
             heard_text = self._heard_texts.get(item_id, "" if clip.cut_ms == 0 else None)
+            span_ms = round(start_s * 1000, 1), round(heard_until_s * 1000, 1)
             timeline.heard.append(
-                Heard(
-                    item_id,
-                    clip.response_id,
-                    round(start_s * 1000, 1),
-                    round(heard_until_s * 1000, 1),
-                    text,
-                    heard_text,
-                    clip.cut_ms,
-                    voice,
-                    tuple(others),
-                )
+                Heard(item_id, clip.response_id, *span_ms, text, heard_text, clip.cut_ms, voice, tuple(others))
             )
         timeline.input, timeline.output = _name(self.options.input), _name(self.options.output)
         end_s = max(self.last - self.started_at, user.end_s, assistant.end_s)

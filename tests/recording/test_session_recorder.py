@@ -9,9 +9,8 @@ import pytest
 from relay.core import events as ev
 from relay.core.known_secrets import KnownSecrets
 from relay.core.realtime_events import ClientSaid, TellUpstream, UpstreamSaid
-from relay.recording.folder import all_recordings, size_bytes
+from relay.recording.folder import all_recordings, is_live, size_bytes
 from relay.recording.format.lines import End, Happened, InputAudio
-from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify

@@ -3,7 +3,7 @@
 Its commands are today's, made by a replay of what is left, or the recorded ones without what is to go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +12,7 @@ from zlib import crc32
 import orjson
 
 from audio.formats import AudioFormat
+from relay.core import events as ev
 from relay.core.commands import TellText
 from relay.core.events import TextDelta, VoiceSpoke
 from relay.core.realtime_events import ClientSaid, UpstreamSaid
@@ -34,7 +35,6 @@ from relay.recording.format.write import (
     speech_line,
     text_line,
 )
-from relay.recording.pieces import redacted_pieces
 from relay.recording.reader import Entry, Recording, audio_of, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
@@ -201,6 +201,37 @@ def _revealing_contexts(recording: Recording, wanted: Redaction) -> frozenset[st
         for context_id, chars in texts.items()
         if any(pattern.spans("".join(chars)) for pattern in wanted.patterns.values())
     )
+
+
+def redacted_pieces(recording: Recording, wanted: Redaction) -> dict[int, str]:
+    """By line number, each piece of a text without what goes, which may begin in one delta and end in another."""
+    texts: dict[Hashable, list[tuple[int, str]]] = {}
+    for entry in recording.entries():
+        piece = _piece(entry)
+        if piece is not None:
+            key, text = piece
+            texts.setdefault(key, []).append((entry.number, text))
+    kept: dict[int, str] = {}
+    for pieces in texts.values():
+        without = wanted.pieces([text for _, text in pieces])
+        kept.update((number, text) for (number, _), text in zip(pieces, without, strict=True))
+    return kept
+
+
+def _piece(entry: Entry) -> tuple[Hashable, str] | None:
+    """The text that a line's event belongs to, and the piece of it."""
+    event: Any = entry.line.event if isinstance(entry.line, Happened) else None
+    if isinstance(event, ev.TextDelta):
+        return (event.response_id, event.item_id, event.content_index), event.text
+    if isinstance(event, ev.UserTranscript) and not event.final:
+        return event.item_id, event.text
+    if not isinstance(event, UpstreamSaid):
+        return None
+    body = event.body or parsed_event(event.raw)
+    text = body.get("delta")
+    if not isinstance(text, str):
+        return None
+    return tuple(str(body.get(name)) for name in ("type", "response_id", "item_id", "content_index")), text
 
 
 # -- rendering --------------------------------------------------------------------------------------------------------

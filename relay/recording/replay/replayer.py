@@ -10,11 +10,11 @@ from typing import Any
 
 from relay.core.realtime_events import PassDown, UpstreamSaid
 from relay.core.redact import clean
-from relay.recording.beginning import Beginning
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.tags import LATENCY
 from relay.recording.format.write import PASSED_ON, encode_commands
+from relay.recording.header import Beginning
 from relay.recording.reader import Entry
 from relay.recording.replay.session import ReplayedSession
 from relay.session.device.turn_metrics import FIGURES

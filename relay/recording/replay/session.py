@@ -10,7 +10,7 @@ from audio.formats import PCM16_24K
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import Alignment
-from relay.recording.beginning import Beginning
+from relay.recording.header import Beginning
 from relay.session.common.held_input import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
