@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 from picows import ws_connect, ws_create_server
 
-from relay.bench.ends import DELTA_MS, FRAME_MS, DeviceEnd, ModelEnd, Proto, Session, name_of
-from relay.bench.latency import Percentiles
+from relay.bench.ends import DELTA_MS, FRAME_MS, DeviceEnd, ModelEnd, Percentiles, Proto, Session, name_of
 
 CONNECT_TIMEOUT_S = 20.0
 ARRIVAL_S = 0.3

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -20,22 +21,6 @@ Name = Literal["relay", "recording", "haproxy"]
 PROTOS: dict[Name, Proto] = {"relay": "device", "recording": "device", "haproxy": "realtime"}
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
-
-_HAPROXY = """\
-global
-  nbthread 1
-  maxconn 8000
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 1h
-  timeout server 1h
-frontend devices
-  bind 127.0.0.1:{port} backlog 1024
-  default_backend model
-backend model
-  server model 127.0.0.1:{upstream_port}
-"""
 
 
 class BenchError(RelayError):
@@ -82,7 +67,8 @@ def _command(
         haproxy = _haproxy()
         if haproxy is None:
             raise BenchError("HAProxy is not installed. Install it with: sudo apt-get install haproxy")
-        (folder / "haproxy.cfg").write_text(_HAPROXY.format(port=port, upstream_port=upstream_port))
+        config = files(__package__).joinpath("haproxy.cfg").read_text()
+        (folder / "haproxy.cfg").write_text(config.format(port=port, upstream_port=upstream_port))
         return [haproxy, "-db", "-f", "haproxy.cfg"], child_environment(os.environ)
     (folder / "tools").mkdir(mode=0o700)
     # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.

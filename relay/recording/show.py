@@ -11,6 +11,7 @@ from relay.session.device.turn_metrics import TurnMetrics, steps, steps_as_text
 MIN_STEP_S = 0.1
 MAX_ROWS = 24
 LABEL_CHARS = 8
+MAX_CHARS = 120
 
 
 def voices(timeline: Timeline) -> list[str]:
@@ -90,8 +91,9 @@ def _script(timeline: Timeline) -> Iterator[str]:
     for item in timeline.heard:
         text = item.text or "(no text)"
         if item.cut_ms is not None:
-            unheard = _rest(item.text, item.heard_text)
-            text = f"{item.heard_text or ''} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
+            heard = item.heard_text or ""
+            unheard = _short(item.text.removeprefix(heard).strip() if item.text.startswith(heard) else item.text)
+            text = f"{heard} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
         said.append((item.start_ms, "relay", text))
     for run in timeline.tools:
         took = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
@@ -120,12 +122,8 @@ def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
     )
 
 
-def _rest(text: str, heard: str | None) -> str:
-    return _short(text[len(heard or "") :].strip() if text.startswith(heard or "") else text)
-
-
-def _short(text: str, chars: int = 120) -> str:
-    return text if len(text) <= chars else text[: chars - 1] + "…"
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
 
 
 def _clock(ms: float) -> str:

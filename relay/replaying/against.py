@@ -33,8 +33,7 @@ from relay.replaying.comparison import Call, Comparison, Exchange, recorded
 from relay.session.device.turn_metrics import TOTAL
 from relay.talk.client import MAX_SAVED_BYTES
 from relay.talk.connection import TalkError, dial, how_it_closed, target_of
-from relay.talk.player import VirtualPlayer
-from relay.talk.voice import parse_format
+from relay.talk.player import FRAME_MS, VirtualPlayer, parse_format
 
 LEAD_MS = 500.0
 """A turn is held this long before its first word, so that its beginning is never cut."""
@@ -43,7 +42,6 @@ TOP_SPEED = 20.0
 PATIENCE_S = 30.0
 SETTLE_S = 2.0
 """How long what is told behind an answer may take, late transcripts and the latency, if the recorded turn had them."""
-FRAME_MS = 20
 NOT_CALLED = "this tool was not called when the conversation was recorded"
 
 

@@ -71,12 +71,7 @@ class Reply:
 
 def failure(code: Failure, message: str, bare: str | None = None) -> Reply:
     """The output of a call that has no result; `bare` is the message for readers to whom the type says nothing."""
-    body = {
-        "ok": False,
-        "error": code,
-        "message": _cut(message, MAX_MESSAGE_CHARS),
-        "retryable": code in _RETRYABLE,
-    }
+    body = {"ok": False, "error": code, "message": _cut(message, MAX_MESSAGE_CHARS), "retryable": code in _RETRYABLE}
     output = _valid_text(json.dumps(body, ensure_ascii=False))
     return Reply(output, _STATUS.get(code, "failed"), code, _valid_text(message if bare is None else bare))
 

@@ -127,12 +127,7 @@ class Tool(ToolOptions):
 
     @classmethod
     def from_function(
-        cls,
-        function: Callable[..., Any],
-        *,
-        name: str | None = None,
-        source: str = "",
-        description: str | None = None,
+        cls, function: Callable[..., Any], *, name: str | None = None, source: str = "", description: str | None = None
     ) -> "Tool":
         """Describes a function, decorated or not.
 

@@ -30,10 +30,7 @@ MAX_NAMES_SHOWN = 100
 Begin = Callable[[], Reply | Awaitable[object]]
 Encode = Callable[[object], Reply]
 
-_STOPPED: dict[str, str] = {
-    "cancelled": "The call was cancelled.",
-    "shutdown": "The server is shutting down.",
-}
+_STOPPED: dict[str, str] = {"cancelled": "The call was cancelled.", "shutdown": "The server is shutting down."}
 StopReason = Literal["cancelled", "shutdown"]
 
 

@@ -17,14 +17,7 @@ from relay.core.redact import clean, redact
 from relay.core.values import Alignment
 from relay.json_types import JsonObject
 from relay.recording.format.lines import Gap
-from relay.recording.format.realtime import (
-    clean_frame,
-    clean_members,
-    cut_append,
-    cut_delta,
-    flat_enough,
-    members_of,
-)
+from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, flat_enough, members_of
 from relay.recording.format.serialize import to_json
 from relay.session.common.media_types import DeltaFrame
 
