@@ -27,19 +27,9 @@ Proto = Literal["device", "realtime"]
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 _DELTA = b'{"type":"response.output_audio.delta"'
 _AUDIO = b'"delta":"'
-_IDS = '"response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,'
+_IDS = b'"response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,'
 _NAME = re.compile(r"bench-(\d{1,6})")
-_WORDS = orjson.dumps(
-    {
-        "type": "response.output_audio_transcript.delta",
-        "event_id": "event_words",
-        "response_id": "resp_1",
-        "item_id": "item_1",
-        "output_index": 0,
-        "content_index": 0,
-        "delta": "and so on ",
-    }
-)
+_WORDS = b'{"type":"response.output_audio_transcript.delta","event_id":"event_words",' + _IDS + b'"delta":"and so on "}'
 
 
 def name_of(index: int) -> str:
@@ -158,7 +148,7 @@ class Session:
         if self.model is None:
             return
         self._deltas += 1
-        head = b'%b,"event_id":"event_%d",%b"delta":"' % (_DELTA, self._deltas, _IDS.encode())
+        head = b'%b,"event_id":"event_%d",%b"delta":"' % (_DELTA, self._deltas, _IDS)
         self._tell(head + self._sound + b'"}')
         self.down.left(now)
         if self._deltas % 2:

@@ -25,10 +25,9 @@ from relay.recording.folder import (
     take,
 )
 from relay.recording.format.lines import End, Gap, Line
-from relay.recording.format.read import read_line
 from relay.recording.format.write import MAX_LINE_BYTES, end_line, is_unredacted, redacted_later
 from relay.recording.header import read_header
-from relay.recording.reader import audio_of
+from relay.recording.reader import audio_of, read_line
 from relay.recording.retention import prune
 from relay.recording.tracks import derive
 

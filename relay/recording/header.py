@@ -218,7 +218,6 @@ def _format(obj: dict[str, Any], path: Path) -> int:
 
 
 def _realtime_start(obj: Any) -> RealtimeStart:
-    """How the session of a Realtime client began. Raises ValueError."""
     if not isinstance(obj, dict):
         raise ValueError("realtime must be an object")
     initial = obj.get("initial")

@@ -17,9 +17,8 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 from relay.core.values import DeviceOptions
-from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder, realtime_line
 from relay.recording.header import Header
-from relay.recording.journal_buffer import JournalBuffer
+from relay.recording.journal_buffer import BatchBuilder, JournalBuffer, RealtimeBatchBuilder, realtime_line
 from relay.recording.writer import Files, Writer
 
 _log = logging.getLogger("relay.recordings")

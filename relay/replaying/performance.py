@@ -220,7 +220,6 @@ class Performance:
         return self._gone or self._input_bytes > n_bytes
 
     async def _expect(self, step: Expect) -> None:
-        """Wait for what the client did then."""
         kind = _EXPECTED[type(step.command)]
         async with self._news:
             with suppress(TimeoutError):

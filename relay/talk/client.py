@@ -155,7 +155,6 @@ class Conversation:
             return heard
 
     async def _turn(self, *, spoken: bool, input_ends_at: float) -> None:
-        """Follow one turn to its end."""
         turn = Turn(spoken=spoken, input_ends_at=input_ends_at, timeout_s=self._options.timeout_s)
         while (verdict := turn.verdict(self._loop.time())).state == "wait":
             received = await receive(self._socket, verdict.until)

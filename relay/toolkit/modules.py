@@ -23,14 +23,13 @@ from relay.toolkit.sources import SourceFile
 from relay.toolkit.trust import distrust
 
 
-def forget(root: Path) -> str:
-    """Makes the package of a root anew, without what was loaded from it before; returns its name."""
+def forget(root: Path) -> None:
+    """Makes the package of a root anew, without what was loaded from it before."""
     name = _package_of(root)
     for old in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
         del sys.modules[old]
     _add_package(name, root)
     _FINDER.guard(root)
-    return name
 
 
 @contextmanager
