@@ -239,8 +239,6 @@ class _Listener:
                 self._returned(call_id, at_ms, status, output)
             case ev.ToolResult(call_id, output, failed):
                 self._returned(call_id, at_ms, "failed" if failed else "done", output)
-            case _:
-                pass
 
     def _did(self, command: cmd.Command, now: float, at_ms: float) -> None:
         timeline = self.timeline
@@ -263,8 +261,6 @@ class _Listener:
                 self._mark(now, "error", f"{code}: {message}")
             case cmd.TellUsage(usage):
                 timeline.usage = add_usage(timeline.usage, usage)
-            case _:
-                pass
 
     def _returned(self, call_id: str, at_ms: float, status: str, output: str) -> None:
         run = self._tools.get(call_id)

@@ -255,8 +255,6 @@ class Live:
             case "error" | "goodbye":
                 self._said = str(message.get("message") or message.get("reason"))[:300]
                 self.notes.append(self._said)
-            case _:
-                pass
 
     def _answer_call(self, call_id: str, name: str) -> None:
         """The client's own tools say again what they said then; the last output stands for all further ones."""

@@ -12,7 +12,7 @@ async def main(root: Path) -> None:
     from relay.core.policy import Principal
     from relay.core.values import DeviceOptions, SessionConfig
     from relay.recording.header import Beginning
-    from relay.recording.replay.session import ReplayedSession
+    from relay.recording.replay.replayer import ReplayedSession
     from relay.recording.service import RecordingService
     from relay.wire.append import decode_audio
     from tests.support.scripted_recordings import microphone, voice

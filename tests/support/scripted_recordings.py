@@ -35,7 +35,7 @@ from relay.recording.format.write import (
     text_line,
 )
 from relay.recording.header import Beginning, Header
-from relay.recording.replay.session import ReplayedSession
+from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.writer import Batch, Files
 from relay.session.common.media_types import AudioDelta, SpeechDelta
 

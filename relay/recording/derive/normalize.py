@@ -209,8 +209,6 @@ class RealtimeNormalizer:
                 own = [cmd.TellUsage(event.usage), *self._clients_calls(event, follows)]
             case ev.UpstreamError(code, message):
                 own = [cmd.TellError(code or "error", message)]  # type: ignore[arg-type]  # the model's
-            case _:
-                pass
         return event, own
 
     def _clients_calls(self, event: ev.ResponseDone, follows: Sequence[Any]) -> list[Any]:
