@@ -27,12 +27,8 @@ class BenchError(RelayError):
     """The measurement could not be made; the text is the sentence for the user."""
 
 
-def has_haproxy() -> bool:
-    """Whether HAProxy is installed; Debian keeps it where not every PATH looks."""
-    return _haproxy() is not None
-
-
-def _haproxy() -> str | None:
+def find_haproxy() -> str | None:
+    """The path of HAProxy, if it is installed; Debian keeps it where not every PATH looks."""
     return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
 
 
@@ -64,7 +60,7 @@ def _command(
     name: Name, folder: Path, port: int, upstream_port: int, sessions: int
 ) -> tuple[list[str], dict[str, str]]:
     if name == "haproxy":
-        haproxy = _haproxy()
+        haproxy = find_haproxy()
         if haproxy is None:
             raise BenchError("HAProxy is not installed. Install it with: sudo apt-get install haproxy")
         config = files(__package__).joinpath("haproxy.cfg").read_text()

@@ -103,7 +103,6 @@ class RecordingService:
         self._secrets = secrets
         self._due = asyncio.Event()
         self._tidying: asyncio.Task[None] | None = None
-        self._started = False
         self._recorders: dict[str, SessionRecorder] = {}
         self._flush_timer = FlushTimer()
 
@@ -155,8 +154,7 @@ class RecordingService:
             _log.error("the disk did not take the last of the recordings in %.0f s", STOP_TIMEOUT_S)
 
     def _start_once(self) -> None:
-        if not self._started:
-            self._started = True
+        if self._tidying is None:
             self.writer.start()
             self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 

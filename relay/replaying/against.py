@@ -52,16 +52,8 @@ class Hold:
     into_answer_ms: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """Something that the recorded client sent, at that time."""
-
-    at: float
-    what: bytes | JsonObject | Hold
-
-
-def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
-    """The client's side of a recording, in order, with the holds before each turn."""
+def acts(recording: Recording, timeline: Timeline) -> Iterator[tuple[float, bytes | JsonObject | Hold]]:
+    """What the recorded client sent, each with its time (s), with the holds before each turn."""
     started_at = recording.header.beginning.started_at
     turns = sorted(timeline.speech, key=lambda one: one.start_ms)
     holds = deque((turn.start_ms - LEAD_MS, Hold(_into_answer(timeline, turn.start_ms))) for turn in turns)
@@ -75,8 +67,8 @@ def acts(recording: Recording, timeline: Timeline) -> Iterator[Act]:
         while holds and (at_ms >= holds[0][0] or isinstance(what, dict)):
             if at_ms < holds[0][0] and turns[len(turns) - len(holds)].start_ms > at_ms + LEAD_MS:
                 break
-            yield Act(now, holds.popleft()[1])
-        yield Act(now, what)
+            yield now, holds.popleft()[1]
+        yield now, what
 
 
 def _said(normalized: NormalizedEntry) -> bytes | JsonObject | None:
@@ -335,20 +327,20 @@ async def _converse(
 async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: float) -> None:
     last: float | None = None
     then = recorded(timeline)
-    for act in acts(recording, timeline):
+    for at, what in acts(recording, timeline):
         if live.closed:
             return
-        if isinstance(act.what, Hold):
-            await live.hold(act.what)
+        if isinstance(what, Hold):
+            await live.hold(what)
             live.begin_turn(then[len(live.exchanges)] if len(live.exchanges) < len(then) else Exchange())
-            last = act.at
+            last = at
             continue
         if last is not None:
-            await asyncio.sleep(max(0.0, act.at - last) / speed)
-        last = act.at
-        if isinstance(act.what, dict) and act.what["type"] in ("text", "commit"):
-            live.owe(act.what)
-        await live.send(act.what)
+            await asyncio.sleep(max(0.0, at - last) / speed)
+        last = at
+        if isinstance(what, dict) and what["type"] in ("text", "commit"):
+            live.owe(what)
+        await live.send(what)
     live.exchanges = live.exchanges or [Exchange()]
     await live.hold(Hold(None))
 
