@@ -62,7 +62,8 @@ def _chart(timeline: Timeline, columns: int) -> Iterator[str]:
         _fill(relay, cut.at_ms, cut.at_ms, step_s, "✂")
     for start in range(0, cells, columns):
         part = slice(start, start + columns)
-        yield f"{_clock(start * step_s * 1000):<{LABEL_CHARS}}{_ruler(len(you[part]), start, step_s)}"
+        ruler = "".join("┬" if (start + cell) % 10 == 0 else "─" for cell in range(len(you[part])))
+        yield f"{_clock(start * step_s * 1000):<{LABEL_CHARS}}{ruler} {step_s:g} s a column"
         for label, row in (("you", you), ("relay", relay), ("tools", tools)):
             text = "".join(row[part]).rstrip()
             if text or label != "tools":
@@ -74,10 +75,6 @@ def _fill(row: list[str], start_ms: float, end_ms: float, step_s: float, sign: s
     last = min(int(end_ms / 1000 / step_s + 1e-6), len(row) - 1)
     for cell in range(max(first, 0), max(last, first) + 1):
         row[cell] = sign
-
-
-def _ruler(cells: int, start: int, step_s: float) -> str:
-    return "".join("┬" if (start + cell) % 10 == 0 else "─" for cell in range(cells)) + f" {step_s:g} s a column"
 
 
 # -- the words --------------------------------------------------------------------------------------------------------

@@ -268,11 +268,7 @@ class _Listener:
             run.end_ms, run.status, run.output = at_ms, status, output[:MAX_TEXT_CHARS]
 
     def _spoke(self, item_id: str, at_ms: float) -> Speech:
-        speech = self._speech.get(item_id)
-        if speech is None:
-            speech = self._speech[item_id] = Speech(item_id, at_ms)
-            self.timeline.speech.append(speech)
-        return speech
+        return self._speech.setdefault(item_id, Speech(item_id, at_ms))
 
     def _user_said(self, item_id: str, text: str, at_ms: float) -> None:
         if item_id not in self._speech:
@@ -281,11 +277,7 @@ class _Listener:
         self._speech[item_id].text = text
 
     def _answer(self, response_id: str, at_ms: float) -> Answer:
-        answer = self._answers.get(response_id)
-        if answer is None:
-            answer = self._answers[response_id] = Answer(response_id, at_ms)
-            self.timeline.answers.append(answer)
-        return answer
+        return self._answers.setdefault(response_id, Answer(response_id, at_ms))
 
     def _cut(self, item_ids: list[str], commands: Sequence[cmd.Command]) -> None:
         told = next((one for one in commands if isinstance(one, cmd.TellInterrupted)), None)
@@ -310,6 +302,7 @@ class _Listener:
             timeline.heard.append(
                 Heard(item_id, clip.response_id, *span_ms, text, heard_text, clip.cut_ms, voice, tuple(others))
             )
+        timeline.speech, timeline.answers = [*self._speech.values()], [*self._answers.values()]
         timeline.input, timeline.output = _name(self.options.input), _name(self.options.output)
         end_s = max(self.last - self.started_at, user.end_s, assistant.end_s)
         timeline.duration_ms = round(end_s * 1000, 1)
