@@ -20,21 +20,10 @@ from relay.private_files import create
 from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.folder import AUDIO, JOURNAL, VOICE_AUDIO
+from relay.recording.format import write
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.realtime import with_audio
 from relay.recording.format.serialize import from_json, to_json
-from relay.recording.format.write import (
-    encode_commands,
-    end_line,
-    gap_line,
-    happened_object,
-    line_of,
-    load,
-    output_line,
-    sent_line,
-    speech_line,
-    text_line,
-)
 from relay.recording.reader import Entry, Recording, audio_of, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
@@ -93,11 +82,11 @@ class RedactedCopy:
         commands = replayer.commands
         match line:
             case Happened(raised=None):
-                line = replace(line, do=tuple(encode_commands(line.event, commands)))
+                line = replace(line, do=tuple(write.encode_commands(line.event, commands)))
             case OutputAudio(frame=None):
                 line = replace(line, discarded=replayer.discarded)
             case SpeechAudio():
-                line = replace(line, discarded=replayer.discarded, do=tuple(encode_commands(None, commands)))
+                line = replace(line, discarded=replayer.discarded, do=tuple(write.encode_commands(None, commands)))
         return replace(entry, line=line), commands
 
     def _recorded(self, entry: Entry) -> tuple[Entry, Sequence[Any]]:
@@ -243,28 +232,30 @@ def rendered(line: Line) -> bytes:
         case Happened():
             return _happened(line)
         case InputAudio(now, n_bytes, frame):
-            return line_of({"now": now, "in": n_bytes, **_around(frame)})
+            return write.line_of({"now": now, "in": n_bytes, **_around(frame)})
         case OutputAudio(frame=None):
             part = line.response_id, line.item_id, line.content_index
-            return output_line(line.now, line.n_bytes, *part, line.discarded)
+            return write.output_line(line.now, line.n_bytes, *part, line.discarded)
         case OutputAudio(now, n_bytes, discarded=discarded, frame=frame):
-            return line_of({"now": now, "out": n_bytes, **_around(frame), **({"discarded": True} if discarded else {})})
+            return write.line_of(
+                {"now": now, "out": n_bytes, **_around(frame), **({"discarded": True} if discarded else {})}
+            )
         case SpeechAudio(now, n_bytes, context_id, alignment, discarded, do):
-            stored = load(speech_line(now, n_bytes, context_id, alignment, (), discarded))
-            return line_of(stored | ({"do": list(do)} if do else {}))
+            stored = write.load(write.speech_line(now, n_bytes, context_id, alignment, (), discarded))
+            return write.line_of(stored | ({"do": list(do)} if do else {}))
         case Sent(now, n_bytes, crc, kept):
-            return sent_line(now, n_bytes, crc, kept=kept)
+            return write.sent_line(now, n_bytes, crc, kept=kept)
         case Gap():
-            return gap_line(line)
+            return write.gap_line(line)
         case End(now, reason):
-            return end_line(now, reason)
+            return write.end_line(now, reason)
 
 
 def _happened(line: Happened) -> bytes:
     event, do = line.event, None if line.do is None else list(line.do)
     if isinstance(event, TextDelta) and do == [to_json(TellText(event.text))]:
-        return text_line(event, line.now, (TellText(event.text),))
-    return line_of(happened_object(event, line.now, do, line.raised or "")[0])
+        return write.text_line(event, line.now, (TellText(event.text),))
+    return write.line_of(write.happened_object(event, line.now, do, line.raised or "")[0])
 
 
 def _around(frame: Frame | None) -> dict[str, str]:
