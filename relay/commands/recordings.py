@@ -62,9 +62,9 @@ def show(
     import shutil
 
     from relay.recording.folder import find
+    from relay.recording.listening import listen
     from relay.recording.reader import Recording
     from relay.recording.show import draw
-    from relay.recording.timeline import listen
 
     timeline = listen(Recording(find(root_of(folder), asked))).timeline
     for line in draw(timeline, width or shutil.get_terminal_size((100, 24)).columns):

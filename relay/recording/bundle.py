@@ -14,12 +14,12 @@ from relay.escaping import escape_controls
 from relay.private_files import create
 from relay.recording.folder import HEADER, RecordingError, write_private
 from relay.recording.format.serialize import build, plain
+from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.redact.rewriter import RedactedCopy
 from relay.recording.redaction import Redaction, silenced
 from relay.recording.replay.replayer import Replayer
 from relay.recording.replay.verify import verify
-from relay.recording.timeline import listen
 
 REPORT = "REDACTED.txt"
 _GATES = ("set_input_gate", "release_input")

@@ -28,9 +28,10 @@ from relay.recording.folder import (
     private_file,
     write_private,
 )
+from relay.recording.listening import listen
 from relay.recording.placing import Runs
 from relay.recording.reader import Recording
-from relay.recording.timeline import Timeline, listen
+from relay.recording.timeline import Timeline
 
 PEAKS_PER_S = 50
 MAX_TRACK_S = 7 * 86_400
