@@ -14,6 +14,7 @@ chunking, on any machine, gives the same bytes.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class FilterBank:
             steps: dict[int, Step] = self._local.steps
         except AttributeError:
             steps = self._local.steps = {}
-            self._local.scratch = _Scratch(*self._weights.shape)
+            self._local.scratch = _scratch(*self._weights.shape)
         try:
             return steps[groups]
         except KeyError:
@@ -100,7 +101,7 @@ class FilterBank:
             step = steps[groups] = self._step(groups, self._local.scratch)
             return step
 
-    def _step(self, groups: int, scratch: "_Scratch") -> "Step":
+    def _step(self, groups: int, scratch: "tuple[NDArray[Any], ...]") -> "Step":
         """All that depends on the chunk's length alone is made here: each object that a chunk touches costs it time."""
         rows = -(-groups // self.row_groups)
         width = self._weights.shape[0]
@@ -111,7 +112,7 @@ class FilterBank:
         head, body = staged[:history_bytes], staged[history_bytes : history_bytes + chunk_bytes]
         last = staged[chunk_bytes : chunk_bytes + history_bytes]
         samples: NDArray[np.int16] = np.ndarray((rows, width), "<i2", staged, 0, (2 * row_in, 2))
-        source, sums, low, high, result = scratch.views(rows)
+        source, sums, low, high, result = (array[:rows] for array in scratch)
         output = result.reshape(-1)[: groups * self.group_out]
         weights, dot = self._weights, source.dot
         rint, maximum, minimum = np.rint, np.maximum, np.minimum
@@ -131,22 +132,11 @@ class FilterBank:
         return step
 
 
-class _Scratch:
-    """Arrays for the longest chunk; plans for shorter ones see the front of them, which keeps it in the cache."""
+def _scratch(width: int, n_out: int) -> tuple[NDArray[Any], ...]:
+    """Source, sums, low and high limits, result for the longest chunk.
 
-    def __init__(self, width: int, n_out: int) -> None:
-        self._source = np.zeros((MAX_ROWS, width))
-        self._sums = np.zeros((MAX_ROWS, n_out))
-        self._low = np.full((MAX_ROWS, n_out), -32768.0)
-        self._high = np.full((MAX_ROWS, n_out), 32767.0)
-        self._result = np.zeros((MAX_ROWS, n_out), "<i2")
-
-    def views(self, rows: int) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.int16]]:
-        """Source, sums, low and high limits, result: the first `rows` rows of each."""
-        return (
-            self._source[:rows],
-            self._sums[:rows],
-            self._low[:rows],
-            self._high[:rows],
-            self._result[:rows],
-        )
+    Steps for shorter ones see the front of them, which keeps it in the cache.
+    """
+    outputs = (MAX_ROWS, n_out)
+    limits = np.full(outputs, -32768.0), np.full(outputs, 32767.0)
+    return np.zeros((MAX_ROWS, width)), np.zeros(outputs), *limits, np.zeros(outputs, "<i2")

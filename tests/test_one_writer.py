@@ -15,7 +15,7 @@ LEDGER = "relay/session/common/media_ledger.py"
 
 SETS: dict[str, set[str]] = {
     "relay/runtime/uplink.py": {"input_bytes", "left"},
-    "relay/recording/replay/session.py": {"input_bytes"},
+    "relay/recording/replay/replayer.py": {"input_bytes"},
     "relay/peers/read_limiter.py": {"left"},
 }
 """Which modules outside of the rules set an attribute of theirs: counts of the ledger, and what is left of an allowance
@@ -25,8 +25,7 @@ CALLS: dict[str, set[str]] = {
     "relay/runtime/device.py": {"start_part"},
     "relay/runtime/uplink.py": {"drop_input"},
     "relay/runtime/downlink.py": {"add_output", "add_played_at_once", "add_speech"},
-    "relay/recording/replay/replayer.py": {"handle"},
-    "relay/recording/replay/session.py": {
+    "relay/recording/replay/replayer.py": {
         "add_output", "add_played_at_once", "add_speech", "drop_input", "handle", "start_part"
     },
 }  # fmt: skip

@@ -1,9 +1,12 @@
 """Converts between everyday units of length, mass, volume, temperature and speed."""
 
 import difflib
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -18,61 +21,13 @@ class _Unit:
     one: str
     many: str
     factor: float
-    aliases: tuple[str, ...] = ()
+    aliases: Sequence[str] = ()
     offset: float = 0.0
 
 
-_UNITS = (
-    _Unit("length", "millimeter", "millimeters", 0.001, ("mm", "millimetre", "millimetres")),
-    _Unit("length", "centimeter", "centimeters", 0.01, ("cm", "centimetre", "centimetres")),
-    _Unit("length", "meter", "meters", 1, ("m", "metre", "metres")),
-    _Unit("length", "kilometer", "kilometers", 1000, ("km", "kilometre", "kilometres", "k", "kms")),
-    _Unit("length", "inch", "inches", 0.0254, ("in", '"')),
-    _Unit("length", "foot", "feet", 0.3048, ("ft", "'")),
-    _Unit("length", "yard", "yards", 0.9144, ("yd", "yds")),
-    _Unit("length", "mile", "miles", 1609.344, ("mi",)),
-    _Unit("length", "nautical mile", "nautical miles", 1852, ("nmi",)),
-    _Unit("mass", "milligram", "milligrams", 1e-6, ("mg",)),
-    _Unit("mass", "gram", "grams", 0.001, ("g", "gm", "gramme", "grammes")),
-    _Unit("mass", "kilogram", "kilograms", 1, ("kg", "kgs", "kilo", "kilos", "kilogramme", "kilogrammes")),
-    _Unit("mass", "metric ton", "metric tons", 1000, ("t", "ton", "tons", "tonne", "tonnes")),
-    _Unit("mass", "ounce", "ounces", 0.028349523125, ("oz",)),
-    _Unit("mass", "pound", "pounds", 0.45359237, ("lb", "lbs")),
-    _Unit("mass", "stone", "stone", 6.35029318, ("stones", "st")),
-    _Unit("volume", "milliliter", "milliliters", 0.001, ("ml", "millilitre", "millilitres")),
-    _Unit("volume", "centiliter", "centiliters", 0.01, ("cl", "centilitre", "centilitres")),
-    _Unit("volume", "liter", "liters", 1, ("l", "litre", "litres")),
-    _Unit("volume", "cubic meter", "cubic meters", 1000, ("m3", "cubic metre", "cubic metres")),
-    _Unit("volume", "teaspoon", "teaspoons", 0.00492892159375, ("tsp",)),
-    _Unit("volume", "tablespoon", "tablespoons", 0.01478676478125, ("tbsp",)),
-    # An ounce of mass when the other unit is one of mass, a fluid ounce when it is one of volume.
-    _Unit("volume", "fluid ounce", "fluid ounces", 0.0295735295625, ("fl oz", "floz", "oz", "ounce", "ounces")),
-    _Unit("volume", "cup", "cups", 0.2365882365),
-    _Unit("volume", "pint", "pints", 0.473176473, ("pt",)),
-    _Unit("volume", "quart", "quarts", 0.946352946, ("qt",)),
-    _Unit("volume", "gallon", "gallons", 3.785411784, ("gal", "us gallon", "us gallons")),
-    _Unit("volume", "imperial gallon", "imperial gallons", 4.54609, ("uk gallon", "uk gallons")),
-    _Unit("temperature", "degree Celsius", "degrees Celsius", 1, ("c", "celsius", "centigrade"), 273.15),
-    _Unit("temperature", "degree Fahrenheit", "degrees Fahrenheit", 5 / 9, ("f", "fahrenheit"), 273.15 - 32 * 5 / 9),
-    _Unit("temperature", "kelvin", "kelvin", 1, ("k", "kelvins")),
-    _Unit("speed", "meter per second", "meters per second", 1, ("m/s", "mps", "metres per second")),
-    _Unit(
-        "speed",
-        "kilometer per hour",
-        "kilometers per hour",
-        1 / 3.6,
-        ("km/h", "kmh", "kph", "kilometres per hour", "kilometers an hour"),
-    ),
-    _Unit("speed", "mile per hour", "miles per hour", 0.44704, ("mph", "mi/h", "miles an hour")),
-    _Unit("speed", "foot per second", "feet per second", 0.3048, ("ft/s", "fps")),
-    _Unit("speed", "knot", "knots", 1852 / 3600, ("kn", "kt", "kts")),
-)
-
-_SPOKEN = [
-    *("miles", "kilometers", "meters", "centimeters", "feet", "inches", "yards"),
-    *("pounds", "kilograms", "grams", "ounces", "gallons", "liters", "cups"),
-    *("celsius", "fahrenheit", "miles per hour", "kilometers per hour"),
-]
+_DATA: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_SPOKEN: list[str] = _DATA.pop("spoken")
+_UNITS = [_Unit(kind, **unit) for kind, units in _DATA.items() for unit in units]
 
 
 @tool(

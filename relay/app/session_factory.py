@@ -18,7 +18,7 @@ from relay.peers.frames import MessageListener
 from relay.peers.provider import ProviderClient
 from relay.permissions import no_default, require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
-from relay.recording.beginning import Beginning, RealtimeStart
+from relay.recording.header import Beginning, RealtimeStart
 from relay.recording.service import RecordingService
 from relay.runtime.base import Observer
 from relay.runtime.device import DeviceRuntime

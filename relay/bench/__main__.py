@@ -10,7 +10,7 @@ from rich.console import Console
 from relay.bench.load import Load
 from relay.bench.measure import Measured, measure_round
 from relay.bench.report import as_json, table
-from relay.bench.subjects import BenchError, Name, has_haproxy
+from relay.bench.subjects import BenchError, Name, find_haproxy
 
 RATES_HZ = (8000, 16_000, 24_000, 48_000)
 
@@ -36,7 +36,7 @@ def bench(
     if quick:
         sessions, rate, seconds, warm, rounds = "4", "24000", 1.0, 0.5, 1
     setups = [(n, hz) for hz in _numbers(rate, "--rate", RATES_HZ) for n in _numbers(sessions, "--sessions", None)]
-    subjects: list[Name] = ["relay"] if alone or recording or not has_haproxy() else ["relay", "haproxy"]
+    subjects: list[Name] = ["relay"] if alone or recording or find_haproxy() is None else ["relay", "haproxy"]
     turns: list[list[Name]] = [subjects, ["recording"]] if recording else [subjects]
     note = Console(stderr=True)
     measured: list[Measured] = []

@@ -5,14 +5,16 @@ A session-second is 50 frames of 20 ms up, 10 deltas of 100 ms and 5 pieces of t
 
 import os
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
 import pybase64
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 
-from relay.bench.latency import Flow
+from relay.percentiles import percentile
 
 FRAME_MS = 20
 DELTA_MS = 100
@@ -25,19 +27,9 @@ Proto = Literal["device", "realtime"]
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"'
 _DELTA = b'{"type":"response.output_audio.delta"'
 _AUDIO = b'"delta":"'
-_IDS = '"response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,'
+_IDS = b'"response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,'
 _NAME = re.compile(r"bench-(\d{1,6})")
-_WORDS = orjson.dumps(
-    {
-        "type": "response.output_audio_transcript.delta",
-        "event_id": "event_words",
-        "response_id": "resp_1",
-        "item_id": "item_1",
-        "output_index": 0,
-        "content_index": 0,
-        "delta": "and so on ",
-    }
-)
+_WORDS = b'{"type":"response.output_audio_transcript.delta","event_id":"event_words",' + _IDS + b'"delta":"and so on "}'
 
 
 def name_of(index: int) -> str:
@@ -48,6 +40,69 @@ def name_of(index: int) -> str:
 def decoded_bytes(base64: bytes) -> int:
     """How many bytes a base64 text stands for."""
     return len(base64) // 4 * 3 - base64[-2:].count(b"=")
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Latencies in ms; None where nothing was measured."""
+
+    p50: float | None
+    p99: float | None
+    worst: float | None
+
+    @classmethod
+    def of(cls, milliseconds: Sequence[float]) -> "Percentiles":
+        """Nearest-rank percentiles: each is a latency that did occur."""
+        if not milliseconds:
+            return cls(None, None, None)
+        return cls(*(round(percentile(milliseconds, percent), 3) for percent in (50, 99, 100)))
+
+
+class Flow:
+    """One direction of one session; times are seconds on any clock that both ends share.
+
+    Latency without a mark in the sound, which no resampler would leave alone: every chunk that goes in at one end is a
+    known number of bytes at the other. The n-th has arrived when n times as many have.
+    """
+
+    __slots__ = ("_bytes", "_chunk_bytes", "_left_at", "_reached_at", "_window")
+
+    def __init__(self, chunk_bytes: int) -> None:
+        """`chunk_bytes`: what one chunk is where it arrives."""
+        self._chunk_bytes = chunk_bytes
+        self._bytes = 0
+        self._left_at = array("d")
+        self._reached_at = array("d")
+        self._window = (0, 0)
+
+    def left(self, now: float) -> None:
+        """A chunk was sent."""
+        self._left_at.append(now)
+
+    def reached(self, n_bytes: int, now: float) -> None:
+        """So many bytes arrived, in whatever pieces."""
+        self._bytes += n_bytes
+        for _ in range(self._bytes // self._chunk_bytes - len(self._reached_at)):
+            self._reached_at.append(now)
+
+    def open_window(self) -> None:
+        """From here on chunks that leave are counted."""
+        self._window = (len(self._left_at), len(self._left_at))
+
+    def close_window(self) -> None:
+        """Chunks that leave from here on are not counted any more."""
+        self._window = (self._window[0], len(self._left_at))
+
+    @property
+    def sent(self) -> int:
+        """Chunks that left within the window."""
+        return self._window[1] - self._window[0]
+
+    def latencies_ms(self) -> list[float]:
+        """Of each chunk that left within the window and has arrived by now."""
+        first, last = self._window
+        pairs = zip(self._left_at[first:last], self._reached_at[first:last], strict=False)
+        return [(reached - left) * 1000 for left, reached in pairs]
 
 
 class Session:
@@ -93,7 +148,7 @@ class Session:
         if self.model is None:
             return
         self._deltas += 1
-        head = b'%b,"event_id":"event_%d",%b"delta":"' % (_DELTA, self._deltas, _IDS.encode())
+        head = b'%b,"event_id":"event_%d",%b"delta":"' % (_DELTA, self._deltas, _IDS)
         self._tell(head + self._sound + b'"}')
         self.down.left(now)
         if self._deltas % 2:
@@ -114,12 +169,10 @@ class DeviceEnd(WSListener):
         self._on_ready = on_ready
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is over."""
         self._session.device = transport
         self._session.is_alive = True
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Count sound, look for the beginning, pass over the rest."""
         if frame.msg_type == WSMsgType.BINARY:
             self._session.down.reached(frame.payload_size, self._clock())
         elif frame.msg_type == WSMsgType.TEXT:
@@ -128,7 +181,6 @@ class DeviceEnd(WSListener):
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The connection is gone."""
         self._session.is_alive = False
         self._session.device = None
 
@@ -160,7 +212,6 @@ class ModelEnd(WSListener):
         transport.send(WSMsgType.TEXT, orjson.dumps(created))
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Count sound, confirm settings, pass over the rest."""
         if frame.msg_type == WSMsgType.CLOSE:
             transport.disconnect()
         elif frame.msg_type == WSMsgType.TEXT:
@@ -172,7 +223,6 @@ class ModelEnd(WSListener):
                 self._configured(transport, orjson.loads(text))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The connection is gone."""
         if self._session is not None:
             self._session.model = None
 

@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 from picows import ws_connect, ws_create_server
 
-from relay.bench.ends import DELTA_MS, FRAME_MS, DeviceEnd, ModelEnd, Proto, Session, name_of
-from relay.bench.latency import Percentiles
+from relay.bench.ends import DELTA_MS, FRAME_MS, DeviceEnd, Flow, ModelEnd, Percentiles, Proto, Session, name_of
 
 CONNECT_TIMEOUT_S = 20.0
 ARRIVAL_S = 0.3
@@ -34,18 +33,6 @@ class Load:
     warm_s: float
     idle_s: float = 1.0
     ramp_per_s: float = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What the load process saw; `late_ms`: how late it was itself at worst, which no relay is to blame for."""
-
-    up: Percentiles
-    down: Percentiles
-    up_delivered: float
-    down_delivered: float
-    alive: int
-    late_ms: float
 
 
 class Metronome:
@@ -89,7 +76,7 @@ async def run(load: Load, say: Callable[..., None], address: Callable[[], Any]) 
     say("connected")
     await asyncio.sleep(load.idle_s)
     say("idle")
-    say("result", **asdict(await _stream(load, list(sessions.values()), say)))
+    say("result", **await _stream(load, list(sessions.values()), say))
     for session in sessions.values():
         for end in (session.device, session.model):
             if end is not None:
@@ -110,7 +97,8 @@ async def _connect(load: Load, sessions: dict[int, Session], url: str, clock: Ca
             await ready.acquire()
 
 
-async def _stream(load: Load, sessions: list[Session], say: Callable[..., None]) -> Result:
+async def _stream(load: Load, sessions: list[Session], say: Callable[..., None]) -> dict[str, Any]:
+    """What the load process saw; `late_ms`: how late it was itself at worst, which no relay is to blame for."""
     gc.collect()
     gc.freeze()  # the load's own pauses are nobody's latency
     for session in sessions:
@@ -131,17 +119,14 @@ async def _stream(load: Load, sessions: list[Session], say: Callable[..., None])
     await asyncio.sleep(ARRIVAL_S)
     voices.stop()
     answers.stop()
-    ups, downs = [session.up for session in sessions], [session.down for session in sessions]
-    up_ms = [one for flow in ups for one in flow.latencies_ms()]
-    down_ms = [one for flow in downs for one in flow.latencies_ms()]
-    return Result(
-        Percentiles.of(up_ms),
-        Percentiles.of(down_ms),
-        len(up_ms) / max(1, sum(flow.sent for flow in ups)),
-        len(down_ms) / max(1, sum(flow.sent for flow in downs)),
-        sum(session.is_alive for session in sessions),
-        late_s * 1000,
-    )
+    alive = sum(session.is_alive for session in sessions)
+    result: dict[str, Any] = {"alive": alive, "late_ms": late_s * 1000}
+    for way in ("up", "down"):
+        its_flows: list[Flow] = [getattr(session, way) for session in sessions]
+        ms = [one for flow in its_flows for one in flow.latencies_ms()]
+        result[way] = asdict(Percentiles.of(ms))
+        result[f"{way}_delivered"] = len(ms) / max(1, sum(flow.sent for flow in its_flows))
+    return result
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from relay.bench import process
-from relay.bench.latency import Percentiles
+from relay.bench.ends import Percentiles
 from relay.bench.load import Load
 from relay.bench.subjects import PROTOS, BenchError, Name, running
 from relay.child_environment import python_command, python_environment

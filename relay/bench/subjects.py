@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -21,33 +22,13 @@ PROTOS: dict[Name, Proto] = {"relay": "device", "recording": "device", "haproxy"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
-_HAPROXY = """\
-global
-  nbthread 1
-  maxconn 8000
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 1h
-  timeout server 1h
-frontend devices
-  bind 127.0.0.1:{port} backlog 1024
-  default_backend model
-backend model
-  server model 127.0.0.1:{upstream_port}
-"""
-
 
 class BenchError(RelayError):
     """The measurement could not be made; the text is the sentence for the user."""
 
 
-def has_haproxy() -> bool:
-    """Whether HAProxy is installed; Debian keeps it where not every PATH looks."""
-    return _haproxy() is not None
-
-
-def _haproxy() -> str | None:
+def find_haproxy() -> str | None:
+    """The path of HAProxy, if it is installed; Debian keeps it where not every PATH looks."""
     return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
 
 
@@ -79,10 +60,11 @@ def _command(
     name: Name, folder: Path, port: int, upstream_port: int, sessions: int
 ) -> tuple[list[str], dict[str, str]]:
     if name == "haproxy":
-        haproxy = _haproxy()
+        haproxy = find_haproxy()
         if haproxy is None:
             raise BenchError("HAProxy is not installed. Install it with: sudo apt-get install haproxy")
-        (folder / "haproxy.cfg").write_text(_HAPROXY.format(port=port, upstream_port=upstream_port))
+        config = files(__package__).joinpath("haproxy.cfg").read_text()
+        (folder / "haproxy.cfg").write_text(config.format(port=port, upstream_port=upstream_port))
         return [haproxy, "-db", "-f", "haproxy.cfg"], child_environment(os.environ)
     (folder / "tools").mkdir(mode=0o700)
     # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.

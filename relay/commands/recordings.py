@@ -36,9 +36,8 @@ def root_of(given: Path | None) -> Path:
 def list_(folder: Dir = None) -> None:
     """All recordings, the newest last."""
     from relay.recording.finish import is_finished
-    from relay.recording.folder import RecordingError, all_recordings, size_bytes
+    from relay.recording.folder import RecordingError, all_recordings, is_live, size_bytes
     from relay.recording.header import read_header
-    from relay.recording.lock import is_live
 
     root = root_of(folder)
     found = all_recordings(root)
@@ -63,9 +62,9 @@ def show(
     import shutil
 
     from relay.recording.folder import find
+    from relay.recording.listening import listen
     from relay.recording.reader import Recording
     from relay.recording.show import draw
-    from relay.recording.timeline import listen
 
     timeline = listen(Recording(find(root_of(folder), asked))).timeline
     for line in draw(timeline, width or shutil.get_terminal_size((100, 24)).columns):

@@ -14,9 +14,9 @@ from relay.endpoints.bodies import read_object
 from relay.endpoints.navai_backend import NavaiBackend
 from relay.errors import AccessDenied, BadRequest
 from relay.toolkit.context import ToolContext
+from relay.toolkit.outputs import without_paths
 from relay.toolkit.registry import Tool
 from relay.toolkit.runner import Payload, ToolCall, ToolResult
-from relay.toolkit.scrub import without_paths
 
 PREFIX = "[navai]"
 RETRY_AFTER_S = 1

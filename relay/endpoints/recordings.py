@@ -19,10 +19,10 @@ from relay.recording.folder import (
     USER_TRACK,
     RecordingError,
     all_recordings,
+    is_live,
     size_bytes,
 )
 from relay.recording.header import read_header
-from relay.recording.lock import is_live
 from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS
 
 MAX_LISTED = 500

@@ -141,7 +141,6 @@ class Misbehaviour:
             self._item_events.append(event)
 
     def _shaped(self, event: JsonObject) -> list[Action]:
-        """The event as the faults of responses have it."""
         kind = event["type"]
         events = [event]
         late_s = 0.0

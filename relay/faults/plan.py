@@ -3,7 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
+
+import orjson
 
 from relay.errors import ConfigError
 
@@ -30,26 +33,8 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "refuse": Kind("hang up without an answer to the handshake", "door"),
-    "401": Kind("answer the handshake with 401, invalid_api_key", "door"),
-    "403": Kind("answer the handshake with 403", "door"),
-    "429": Kind("answer the handshake with 429 and Retry-After: VALUE seconds", "door", "s", "1"),
-    "500": Kind("answer the handshake with 500", "door"),
-    "slow-accept": Kind("answer the handshake VALUE ms late", "door", "ms", "1000"),
-    "drop": Kind("close with code VALUE; 1006 breaks the connection without a close frame", "", "code", "1006"),
-    "stall": Kind("send nothing any more; with a VALUE, for so many ms", "", "ms"),
-    "session_expired": Kind("an error event session_expired, then a close with 1001", ""),
-    "error": Kind("an error event with the code VALUE", "", "word", "server_error"),
-    "malformed": Kind("a message that is no JSON", ""),
-    "unknown-event": Kind("an event of a type that nobody knows", ""),
-    "late-done": Kind("response.done comes VALUE ms late", "response.done", "ms", "500"),
-    "double-done": Kind("response.done comes twice", "response.done"),
-    "no-done": Kind("response.done does not come", "response.done"),
-    "two-items": Kind("a response says its message twice, as two items", "response.done"),
-    "duplicate-calls": Kind("a response makes its call twice, with the same call_id", "response.done"),
-    "late-arguments": Kind("the arguments of a call come when its response is cancelled already", "response.done"),
-    "wrong-order": Kind("response.created comes behind the events of its response", "response.created"),
-    "burst": Kind("a response's sound comes all at once, as fast as it can be made", "response.created"),
+    name: Kind(*written)
+    for name, written in orjson.loads(files(__package__).joinpath("kinds.json").read_bytes()).items()
 }
 
 

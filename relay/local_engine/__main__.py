@@ -36,7 +36,9 @@ def main() -> None:
 
 async def _main(host: str, port: int, exit_with_stdin: bool) -> None:
     loop = asyncio.get_running_loop()
-    server = asyncio.ensure_future(serve(host, port, on_ready=_say_port))
+    server = asyncio.ensure_future(
+        serve(host, port, on_ready=lambda port: print(json.dumps({"port": port}), flush=True))
+    )
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.cancel)
     if exit_with_stdin:
@@ -52,10 +54,6 @@ def _wait_for_end_of_input(loop: asyncio.AbstractEventLoop, stop: Callable[[], o
         pass
     with contextlib.suppress(RuntimeError):  # the loop has ended already
         loop.call_soon_threadsafe(stop)
-
-
-def _say_port(port: int) -> None:
-    print(json.dumps({"port": port}), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from audio.formats import PCM16_16K
 from relay.local_engine.grammar import Grammar
-from relay.local_engine.lexicon import Lexicon, english
-from relay.local_engine.network import Network
+from relay.local_engine.lexicon import english
 from relay.local_engine.vad import Completeness
 
 _SECOND_LOOK_MS = 8_000
@@ -50,12 +48,6 @@ class Heard:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Guess:
-    text: str
-    score: float
-
-
 class Recogniser:
     """One decoder for one grammar; used by one utterance at a time."""
 
@@ -63,11 +55,12 @@ class Recogniser:
         from pocketsphinx import Config, Decoder, FsgModel, get_model_path
 
         self.grammar = grammar
-        lexicon = english()
-        network = _network_of(grammar)
+        network = grammar.network
         words = sorted({word for _, _, word in network.arcs})
         with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
-            dictionary.write(_dictionary(words, lexicon))
+            for word in words:
+                for index, phones in enumerate(english().readings(word)):
+                    dictionary.write(f"{word}({index + 1}) {phones}\n" if index else f"{word} {phones}\n")
             dictionary.flush()
             config = Config(
                 hmm=get_model_path("en-us/en-us"),
@@ -127,7 +120,7 @@ class Recogniser:
             best = max((guess for guess in (best, second) if guess), key=lambda guess: guess.score, default=None)
         if best is None:
             return Heard(None, -math.inf)
-        return Heard(best.text if best.score >= self._least_score else None, best.score)
+        return best if best.score >= self._least_score else Heard(None, best.score)
 
     def completeness(self, silence_ms: int) -> Completeness:
         """What the words before the last `silence_ms` are; unknown if they fit badly.
@@ -138,7 +131,7 @@ class Recogniser:
         guess = self._guess(heard_frames)
         if guess is None or guess.score < self._least_score:
             return "unknown"
-        return "complete" if self.grammar.parse(guess.text, strict=True) else "unfinished"
+        return "complete" if self.grammar.parse(guess.text or "", strict=True) else "unfinished"
 
     @property
     def sound(self) -> str:
@@ -149,11 +142,11 @@ class Recogniser:
         """Drop the utterance."""
         self._decoder.end_utt()
 
-    def _accepted(self, guess: _Guess | None) -> _Guess | None:
+    def _accepted(self, guess: Heard | None) -> Heard | None:
         """The guess if it is a whole sentence of the grammar ("roll two" is not)."""
-        return guess if guess is not None and self.grammar.parse(guess.text, strict=True) else None
+        return guess if guess is not None and self.grammar.parse(guess.text or "", strict=True) else None
 
-    def _guess(self, before_frame: float = math.inf) -> _Guess | None:
+    def _guess(self, before_frame: float = math.inf) -> Heard | None:
         """The words so far, those that begin before a frame."""
         if self._decoder.hyp() is None:
             return None
@@ -163,21 +156,7 @@ class Recogniser:
                 total += _SCORE_UNIT * math.log(max(segment.ascore, 1e-300))
                 frames += segment.end_frame - segment.start_frame + 1
                 words.append(_READING.sub("", segment.word))
-        return _Guess(" ".join(words), total / frames) if frames else None
-
-
-@lru_cache(maxsize=32)
-def _network_of(grammar: Grammar) -> Network:
-    """Compiled once for a grammar, whose decoders may be many: it takes longer than the rest of a decoder."""
-    return grammar.network(english())
-
-
-def _dictionary(words: list[str], lexicon: Lexicon) -> str:
-    lines = []
-    for word in words:
-        for index, phones in enumerate(lexicon.readings(word)):
-            lines.append(f"{word}({index + 1}) {phones}" if index else f"{word} {phones}")
-    return "\n".join(lines) + "\n"
+        return Heard(" ".join(words), total / frames) if frames else None
 
 
 class RecogniserPool:

@@ -11,12 +11,10 @@ import orjson
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.audio_shelf import AudioShelf
 from relay.local_engine.effects import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
 from relay.local_engine.input_turns import InputTurns
-from relay.local_engine.item_desk import ItemDesk
 from relay.local_engine.items import Items
-from relay.local_engine.protocol import Fault, a_text, an_object, error_object, need, only
+from relay.local_engine.protocol import Fault, a_text, an_object, need, only
 from relay.local_engine.response_desk import ResponseDesk
 from relay.local_engine.responses import Response
 from relay.local_engine.session_config import default_session, merge_session, response_settings, shown
@@ -34,29 +32,24 @@ class Conversation:
         self._new_id = new_id
         self._effects: list[Effect] = []
         self._session = default_session(new_id("sess"), model, kind=kind, expires_at=expires_at)
-        self._items = Items()
-        self._shelf = AudioShelf()
+        self._items = Items(self._send, new_id)
         self._recognising: dict[str, bool] = {}
-        self._desk = ItemDesk(self._items, self._shelf, self._send, new_id)
-        self._turns = InputTurns(self._items, self._shelf, self._send, new_id)
+        self._turns = InputTurns(self._items, self._send, new_id)
         self._responses = ResponseDesk(self._items, self._send, self._effects.append, new_id, self._finished)
+        self.conversation_id = self._responses.conversation_id
         self._owes_response = False
         self._has_spoken = False
         self._is_awaiting = False
 
     @property
-    def conversation_id(self) -> str:
-        """The conversation's id."""
-        return self._responses.conversation_id
-
-    @property
     def position_ms(self) -> int:
         """How much audio the client has sent."""
-        return round(self._turns.position_ms)
+        return round(self._turns.tape.position_ms)
 
     def complain(self, fault: Fault, event_id: str | None = None) -> list[Effect]:
         """Answer something wrong with an error event."""
-        self._send({"type": "error", "error": error_object(fault, event_id)})
+        error = {"type": "invalid_request_error", "code": fault.code, "message": str(fault), "param": fault.param}
+        self._send({"type": "error", "error": error | {"event_id": event_id}})
         return self._taken()
 
     # -- what the client sends ----------------------------------------------------------------------------------------
@@ -71,7 +64,10 @@ class Conversation:
         """One message of the client, whatever it holds; a wrong one is answered with an error event."""
         event_id: str | None = None
         try:
-            event = _parsed(message)
+            try:
+                event = an_object(orjson.loads(message), "event")
+            except orjson.JSONDecodeError as error:
+                raise Fault(f"The message is not valid JSON: {error}", code="invalid_json") from error
             if isinstance(event.get("event_id"), str):
                 event_id = event["event_id"][:_LONGEST_EVENT_ID]
             kind = a_text(need(event, "type"), "type", 200)
@@ -83,7 +79,7 @@ class Conversation:
                 a_text(event["event_id"], "event_id", _LONGEST_EVENT_ID)
             handler(self, event)
         except Fault as fault:
-            self._send({"type": "error", "error": error_object(fault, event_id)})
+            return self.complain(fault, event_id)
         return self._taken()
 
     def _session_update(self, event: JsonObject) -> None:
@@ -109,10 +105,10 @@ class Conversation:
         raise Fault("A WebSocket session has no output audio buffer.", param="type")
 
     def _item_create(self, event: JsonObject) -> None:
-        record, audio = self._desk.create(event)
+        record, audio = self._items.create(event)
         if audio:
             record.audio_ms = round(len(audio) / REALTIME_FORMATS[self._input["format"]["type"]].bytes_per_ms)
-            self._shelf.add(record.id, audio)
+            self._items.shelf.add(record.id, audio)
             self._recognise(record.id, then_respond=False, clip=audio)
 
     def _response_create(self, event: JsonObject) -> None:
@@ -178,20 +174,14 @@ class Conversation:
     def expired(self, minutes: int) -> list[Effect]:
         """The session's time is over."""
         message = f"Your session hit the maximum duration of {minutes} minutes."
-        fault = Fault(message, code="session_expired")
-        self._send({"type": "error", "error": error_object(fault, None)})
-        self._effects.append(HangUp(1001, message))
-        return self._taken()
+        return [*self.complain(Fault(message, code="session_expired")), HangUp(1001, message)]
 
     def sound(self, response_id: str, sentence: str, audio: bytes) -> list[Effect]:
         """One sentence of a response, synthesised."""
         response = self._responses.find(response_id)
         if response is not None:
             self._has_spoken = True
-            item_id = response.open_item_id
             self._responses.say(response, sentence, audio)
-            if response.in_conversation and item_id is not None:
-                self._shelf.add(item_id, audio)
         return self._taken()
 
     def spoken(self, response_id: str) -> list[Effect]:
@@ -260,14 +250,6 @@ class Conversation:
         return effects
 
 
-def _parsed(message: str | bytes) -> JsonObject:
-    try:
-        event = orjson.loads(message)
-    except orjson.JSONDecodeError as error:
-        raise Fault(f"The message is not valid JSON: {error}", code="invalid_json") from error
-    return an_object(event, "event")
-
-
 _Handler = Callable[[Conversation, JsonObject], None]
 _HANDLERS: dict[str, tuple[_Handler, *tuple[str, ...]]] = {
     "session.update": (Conversation._session_update, "session"),
@@ -276,10 +258,10 @@ _HANDLERS: dict[str, tuple[_Handler, *tuple[str, ...]]] = {
     "input_audio_buffer.clear": (Conversation._clear,),
     "output_audio_buffer.clear": (Conversation._output_clear,),
     "conversation.item.create": (Conversation._item_create, "item", "previous_item_id"),
-    "conversation.item.delete": (lambda self, event: self._desk.delete(event), "item_id"),
-    "conversation.item.retrieve": (lambda self, event: self._desk.retrieve(event), "item_id"),
+    "conversation.item.delete": (lambda self, event: self._items.delete(event), "item_id"),
+    "conversation.item.retrieve": (lambda self, event: self._items.retrieve(event), "item_id"),
     "conversation.item.truncate": (
-        lambda self, event: self._desk.truncate(event),
+        lambda self, event: self._items.truncate(event),
         "item_id",
         "content_index",
         "audio_end_ms",

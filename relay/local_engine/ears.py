@@ -13,9 +13,9 @@ from typing import Any
 from audio.formats import PCM16_16K, REALTIME_FORMATS
 from audio.resample import resample
 from audio.transcode import Transcoder, decode
-from relay.local_engine.listening import Listener
+from relay.local_engine.senses import Listener
 from relay.local_engine.silero import SpeechProbability
-from relay.local_engine.vad import FRAME_BYTES, FRAME_MS, TurnDetector, TurnRules
+from relay.local_engine.vad import FRAME_BYTES, FRAME_MS, ONSET_MS, TurnDetector, TurnRules
 
 _SLICE_MS = 100
 _LONGEST_PREFIX_MS = 5000
@@ -58,7 +58,7 @@ class Ears:
     def __init__(self, listener: Listener, start_ms: int = 0) -> None:
         """`start_ms` is how much of the session's audio went before."""
         self._listener = listener
-        self._probability: SpeechProbability | None = None
+        self._probability = SpeechProbability()
         self._detector = TurnDetector(TurnRules())
         self._reports = False
         self._is_listening = False
@@ -79,7 +79,10 @@ class Ears:
             if reports and self._reports:
                 self._detector.follow(rules)
             else:
-                self._change_hands(rules, reports)
+                # From turn detection to the client or back; a turn that the client began is not ours to end.
+                self._detector, self._reports = TurnDetector(rules), reports
+                if reports:
+                    self._drop()
         if REALTIME_FORMATS[input_format] != self._format:
             self._format = REALTIME_FORMATS[input_format]
             self._to_engine = Transcoder(self._format, PCM16_16K)
@@ -109,7 +112,10 @@ class Ears:
 
     def finish(self) -> "asyncio.Future[str | None]":
         """End the turn; the result is what was said ("": nothing, None: not understood)."""
-        self._fresh += self._last_frame()
+        if self._is_listening and not self._reports and self._partial:  # what is left of a frame
+            rest = bytes(self._partial) + self._to_engine.flush()
+            self._partial.clear()
+            self._fresh.append(rest[: len(rest) // 2 * 2])
         self._hand_over()
         self._is_listening = False
         self._new_turn()
@@ -138,7 +144,9 @@ class Ears:
 
     def _frame(self, frame: bytes) -> Event | None:
         self._position_ms += FRAME_MS
-        change = self._detected(frame)
+        change = None
+        if self._reports or not self._is_listening:  # else speech lasts until the client ends the turn
+            change = self._detector.feed(self._probability.of(frame))
         if self._is_listening and change != "stopped":
             self._listen(frame)
         self._prefix.append(frame)
@@ -150,14 +158,6 @@ class Ears:
             return Paused()
         return Stopped(self._position_ms) if change == "stopped" else None
 
-    def _detected(self, frame: bytes) -> str | None:
-        """Without turn detection, speech once begun lasts until the client ends the turn."""
-        if not self._reports and self._is_listening:
-            return None
-        if self._probability is None:
-            self._probability = SpeechProbability()
-        return self._detector.feed(self._probability.of(frame))
-
     def _listen(self, frame: bytes) -> None:
         """Long silence waits until the user speaks on: at the end of a turn nobody needs to hear it."""
         if self._detector.silence_ms > _HEARD_SILENCE_MS and self._reports:
@@ -167,7 +167,7 @@ class Ears:
         self._silence.clear()
 
     def _begin(self) -> Started | None:
-        back_ms = self._detector.onset_ms + self._detector.rules.prefix_ms
+        back_ms = ONSET_MS + self._detector.rules.prefix_ms
         start_ms = max(self._position_ms - back_ms, self._turn_floor_ms)
         frames = min((self._position_ms - start_ms + FRAME_MS - 1) // FRAME_MS, len(self._prefix))
         if not self._is_listening:
@@ -180,19 +180,6 @@ class Ears:
         if self._fresh:
             self._listener.feed(b"".join(self._fresh))
             self._fresh.clear()
-
-    def _last_frame(self) -> Iterator[bytes]:
-        """What is left of a frame when the client ends the turn itself."""
-        if self._is_listening and not self._reports and self._partial:
-            rest = bytes(self._partial) + self._to_engine.flush()
-            self._partial.clear()
-            yield rest[: len(rest) // 2 * 2]
-
-    def _change_hands(self, rules: TurnRules, reports: bool) -> None:
-        """From turn detection to the client or back; a turn that the client began is not ours to end."""
-        self._detector, self._reports = TurnDetector(rules), reports
-        if reports:
-            self._drop()
 
     def _new_turn(self) -> None:
         self._detector.reset()

@@ -16,7 +16,7 @@ class Send:
 class Configure:
     """How to listen from now on: a wire format, `turn_detection` (None: the client says when), and for which tools.
 
-    `tools` is their JSON, as `situation.grammar_of` takes it.
+    `tools` is their JSON, as `grammar.grammar_of` takes it.
     """
 
     input_format: str

@@ -5,25 +5,18 @@ every voice id has a voice, but those that begin with "missing"; models are thos
 """
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pybase64
 from aiohttp import WSMsgType, web
 
+from audio.formats import AudioFormat
 from relay.json_types import JsonObject, json_object
-from relay.local_engine.elevenlabs_contexts import (
-    MAX_TEXT_CHARS,
-    Context,
-    Contexts,
-    Problem,
-    SpeechTerms,
-    read_format,
-    read_speed,
-)
-from relay.local_engine.speech import timed
-from relay.local_engine.speech.timed import TimedSpeech
+from relay.local_engine.elevenlabs_contexts import MAX_TEXT_CHARS, Context, Contexts, Problem, read_format, read_speed
+from relay.local_engine.speech.tts import TimedSpeech, Voice
 
 CHUNK_MS = 200
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -31,14 +24,23 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_TIMEOUT_S = 180
 DEFAULT_TIMEOUT_S = 20
 MODELS = ("eleven_flash_v2_5", "eleven_flash_v2", "eleven_turbo_v2_5", "eleven_multilingual_v2", "eleven_v3")
+_VOICE = web.AppKey("elevenlabs_speech", Voice)
 _EXECUTOR = web.AppKey("elevenlabs_voice", ThreadPoolExecutor)
-_SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
+SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
+
+
+class SpeechTerms(NamedTuple):
+    """Who speaks, and in which format."""
+
+    voice_id: str
+    format: AudioFormat
 
 
 def add_routes(app: web.Application) -> None:
-    """Let `app` answer as ElevenLabs does."""
+    """Let `app` answer as ElevenLabs does. Raises ConfigError if there is no voice."""
+    app[_VOICE] = Voice()
     app[_EXECUTOR] = ThreadPoolExecutor(1, thread_name_prefix="relay-elevenlabs")
-    app[_SOCKETS] = set()
+    app[SOCKETS] = set()
     app.router.add_get("/v1/voices", _voices)
     app.router.add_get("/v1/voices/{voice_id}", _voice)
     app.router.add_get("/v1/models", _models)
@@ -46,13 +48,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/v1/text-to-speech/{voice_id}/stream", partial(_speak_body, whole=False))
     app.router.add_get("/v1/text-to-speech/{voice_id}/stream-input", partial(_converse, multi=False))
     app.router.add_get("/v1/text-to-speech/{voice_id}/multi-stream-input", partial(_converse, multi=True))
-    app.on_shutdown.append(_close_sockets)
     app.on_cleanup.append(_let_the_thread_end)
-
-
-async def _close_sockets(app: web.Application) -> None:
-    for socket in app[_SOCKETS].copy():
-        await socket.close(code=1001, message=b"the engine stops")
 
 
 async def _let_the_thread_end(app: web.Application) -> None:
@@ -63,7 +59,7 @@ async def _let_the_thread_end(app: web.Application) -> None:
 
 
 async def _voices(request: web.Request) -> web.Response:
-    voices = [{"voice_id": name, "name": name} for name in timed.voice().names]
+    voices = [{"voice_id": name, "name": name} for name in request.app[_VOICE].names]
     return web.json_response({"voices": voices})
 
 
@@ -85,7 +81,9 @@ def _refused(problem: Problem) -> web.Response:
 
 async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamResponse:
     try:
-        body = await _body(request)
+        body = json_object(await request.content.read(MAX_BODY_BYTES))
+        if body is None:
+            raise Problem("The body must be a JSON object.", "invalid_body", 422)
         terms = _terms(request, body.get("model_id"))
         text = body.get("text")
         if not isinstance(text, str) or not text.strip():
@@ -95,34 +93,19 @@ async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamRespons
         speed = read_speed(body.get("voice_settings"))
     except Problem as problem:
         return _refused(problem)
-    mime_type = "audio/pcm" if terms.format.encoding == "pcm16" else "audio/basic"
-    response = web.StreamResponse(headers={"Content-Type": mime_type})
-    if not whole:
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-    sound = bytearray()
-    try:
-        for sentence in Context("", speed).add(text, flush=True):
-            audio = (await _spoken(request.app, terms, sentence, speed)).audio
-            if whole:
-                sound += audio
-            else:
-                await response.write(audio)
-    except ConnectionError:
-        return response  # the client has heard enough
+    headers = {"Content-Type": "audio/pcm" if terms.format.encoding == "pcm16" else "audio/basic"}
+    sentences = Context("", speed).add(text, flush=True)
     if whole:
-        response.content_length = len(sound)
-        await response.prepare(request)
-        await response.write(bytes(sound))
-    await response.write_eof()
+        spoken = [await _spoken(request.app, terms, sentence, speed) for sentence in sentences]
+        return web.Response(body=b"".join(speech.audio for speech in spoken), headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):  # the client has heard enough
+        for sentence in sentences:
+            await response.write((await _spoken(request.app, terms, sentence, speed)).audio)
+        await response.write_eof()
     return response
-
-
-async def _body(request: web.Request) -> JsonObject:
-    body = json_object(await request.content.read(MAX_BODY_BYTES))
-    if body is None:
-        raise Problem("The body must be a JSON object.", "invalid_body", 422)
-    return body
 
 
 def _voice_id(request: web.Request) -> str:
@@ -143,7 +126,7 @@ def _terms(request: web.Request, model_id: Any = None) -> SpeechTerms:
 
 
 async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed: float) -> TimedSpeech:
-    speak = partial(timed.speak, sentence, terms.voice_id, terms.format, speed)
+    speak = partial(app[_VOICE].speak_timed, sentence, terms.voice_id, terms.format, speed)
     return await asyncio.get_running_loop().run_in_executor(app[_EXECUTOR], speak)
 
 
@@ -153,7 +136,7 @@ async def _spoken(app: web.Application, terms: SpeechTerms, sentence: str, speed
 async def _converse(request: web.Request, *, multi: bool) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
     await socket.prepare(request)
-    request.app[_SOCKETS].add(socket)
+    request.app[SOCKETS].add(socket)
     speaker: Speaker | None = None
     try:
         speaker = Speaker(request.app, socket, _terms(request), multi=multi)
@@ -162,7 +145,7 @@ async def _converse(request: web.Request, *, multi: bool) -> web.WebSocketRespon
         await socket.send_json({"message": str(problem), "error": problem.code, "code": 1008})
         await socket.close(code=1008, message=str(problem).encode()[:120])
     finally:
-        request.app[_SOCKETS].discard(socket)
+        request.app[SOCKETS].discard(socket)
         if speaker is not None:
             await speaker.stop()
     return socket
@@ -195,7 +178,7 @@ class Speaker:
             try:
                 message = await self._socket.receive(timeout=timeout_s)
             except TimeoutError:
-                if not any(not task.done() for task in self._tasks.values()):
+                if all(task.done() for task in self._tasks.values()):
                     text = f"Have not received a new text input within the timeout of {timeout_s:g} seconds."
                     raise Problem(text, "input_timeout_exceeded", 400) from None
                 continue

@@ -25,14 +25,6 @@ class Problem(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechTerms:
-    """Who speaks, and in which format."""
-
-    voice_id: str
-    format: AudioFormat
-
-
 def read_format(text: str) -> AudioFormat:
     """`pcm_24000` and the like. Raises Problem; mp3 and opus need encoders that the engine does not have."""
     if text in _FORMATS:

@@ -4,25 +4,52 @@ from collections.abc import Callable
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.audio_shelf import AudioShelf, InputTape
-from relay.local_engine.item_desk import Send, announce
-from relay.local_engine.items import Items, Record, decode_audio, new_item
-from relay.local_engine.protocol import Fault, need
+from relay.local_engine.items import Items
+from relay.local_engine.protocol import Fault, Send, need
+from relay.local_engine.records import Record, decode_audio, new_item
 
 LARGEST_APPEND_BYTES = 15 * 1024 * 1024
 LONGEST_BUFFER_MS = 600_000
 """Of uncommitted audio in a manual turn; more is refused. With VAD silence is dropped, so nothing piles up."""
 SHORTEST_COMMIT_MS = 100
 NOT_UNDERSTOOD = "[not understood]"
+LONGEST_TURN_MS = 60_000
+"""Of a turn that goes on for longer the last minute is kept."""
+_PREFIX_MS = 6_000  # the longest prefix_padding_ms, and a little
+
+
+class InputTape:
+    """The most recent input audio, found again by its place in the stream (ms since the session began)."""
+
+    def __init__(self) -> None:
+        self.position_ms = 0.0
+        self._audio = bytearray()
+        self._bytes_per_ms = 48
+
+    def feed(self, audio: bytes, bytes_per_ms: int, *, keep: bool) -> None:
+        """Take in audio; `keep` is for a turn under way, else only what a prefix may need stays."""
+        if bytes_per_ms != self._bytes_per_ms:
+            self._audio.clear()
+            self._bytes_per_ms = bytes_per_ms
+        self._audio += audio
+        self.position_ms += len(audio) / bytes_per_ms
+        surplus = len(self._audio) - (LONGEST_TURN_MS if keep else _PREFIX_MS) * bytes_per_ms
+        if surplus > 0:
+            del self._audio[:surplus]
+
+    def between(self, start_ms: float, end_ms: float) -> bytes:
+        """What is still there of a stretch, in whole samples."""
+        behind = [max(round(self.position_ms - at), 0) * self._bytes_per_ms for at in (start_ms, end_ms)]
+        length = len(self._audio)
+        return bytes(self._audio[max(length - behind[0], 0) : max(length - behind[1], 0)])
 
 
 class InputTurns:
     """Counts the input audio in ms and makes items of turns; the audio goes to the ears, and to the shelf."""
 
-    def __init__(self, items: Items, shelf: AudioShelf, send: Send, new_id: Callable[[str], str]) -> None:
+    def __init__(self, items: Items, send: Send, new_id: Callable[[str], str]) -> None:
         self._items = items
-        self._shelf = shelf
-        self._tape = InputTape()
+        self.tape = InputTape()
         self._send = send
         self._new_id = new_id
         self._speech: tuple[str, int] | None = None
@@ -32,11 +59,6 @@ class InputTurns:
     def is_speaking(self) -> bool:
         """Whether the user is in the middle of a turn."""
         return self._speech is not None
-
-    @property
-    def position_ms(self) -> float:
-        """How much audio has been appended since the session began."""
-        return self._tape.position_ms
 
     def append(self, event: JsonObject, settings: JsonObject) -> bytes:
         """The audio of an append; `settings` are the session's `audio.input`."""
@@ -52,7 +74,7 @@ class InputTurns:
                 param="audio",
             )
         self._buffer_ms += length_ms
-        self._tape.feed(audio, bytes_per_ms, keep=self.is_speaking or settings["turn_detection"] is None)
+        self.tape.feed(audio, bytes_per_ms, keep=self.is_speaking or settings["turn_detection"] is None)
         return audio
 
     def commit(self) -> str:
@@ -63,7 +85,7 @@ class InputTurns:
                 f"audio, but buffer only has {self._buffer_ms:.2f}ms of audio.",
                 code="input_audio_buffer_commit_empty",
             )
-        return self._end(self._tape.position_ms - self._buffer_ms, self._tape.position_ms)
+        return self._end(self.tape.position_ms - self._buffer_ms, self.tape.position_ms)
 
     def clear(self) -> None:
         """Forget the audio not yet committed."""
@@ -87,7 +109,7 @@ class InputTurns:
 
     def idle(self, idle_ms: int) -> None:
         """No turn came for `idle_ms`: the silence becomes an item of its own."""
-        item_id, end_ms = self._new_id("item"), round(self._tape.position_ms)
+        item_id, end_ms = self._new_id("item"), round(self.tape.position_ms)
         start_ms = max(end_ms - idle_ms, 0)
         place = {"item_id": item_id, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
         self._send({"type": "input_audio_buffer.timeout_triggered", **place})
@@ -96,13 +118,13 @@ class InputTurns:
     def _end(self, start_ms: float, end_ms: float, item_id: str | None = None, *, is_silence: bool = False) -> str:
         item_id = item_id or (self._speech[0] if self._speech else self._new_id("item"))
         self._speech, self._buffer_ms = None, 0
-        self._shelf.add(item_id, self._tape.between(start_ms, end_ms))
+        self._items.shelf.add(item_id, self.tape.between(start_ms, end_ms))
         content = [{"type": "input_audio", "transcript": None}]
         item = new_item(item_id, "message", "completed", role="user", content=content)
         record = Record(item, audio_ms=round(end_ms - start_ms), is_silence=is_silence)
         previous = self._items.add(record)
         self._send({"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": previous})
-        announce(self._send, record, previous)
+        self._items.announce(record, previous)
         return item_id
 
     def transcribe(self, record: Record, text: str | None, failure: str | None = None) -> None:

@@ -1,96 +1,64 @@
-"""The conversation's items: what clients may create, in which order they stand, and what of them was heard."""
+"""The conversation's items: in which order they stand, what clients do with them, and the audio that is kept."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 
 import pybase64
 
 from relay.json_types import JsonObject
-from relay.local_engine.protocol import Fault, a_list, a_text, an_id, an_object, need, one_of, only
+from relay.local_engine.protocol import Fault, Send, a_text, a_whole_number, need
+from relay.local_engine.records import Record, client_item
 
 MOST_ITEMS = 1000
 LARGEST_TEXT_CHARS = 4_000_000
 """Of all items together. Over either bound the oldest items are forgotten, without an event."""
-_PARTS = {
-    "system": ("input_text",),
-    "user": ("input_text", "input_audio", "input_image"),
-    "assistant": ("output_text", "output_audio"),
-}
-_COMMON = ("id", "object", "type", "status")
-_FIELDS = {
-    "message": (*_COMMON, "role", "content"),
-    "function_call": (*_COMMON, "call_id", "name", "arguments"),
-    "function_call_output": (*_COMMON, "call_id", "output"),
-}
-_PART_FIELDS = {
-    "input_text": ("type", "text"),
-    "output_text": ("type", "text"),
-    "input_image": ("type", "image_url", "detail"),
-    "input_audio": ("type", "audio", "transcript"),
-    "output_audio": ("type", "audio", "transcript"),
-}
+MOST_SHELF_BYTES = 6 * 1024 * 1024
+"""Of all items of a session together; over it the oldest items lose their sound, not their words."""
 
 
-@dataclass(slots=True)
-class Record:
-    """One item: `item` is the wire object; the rest is what the engine knows about it.
+class AudioShelf:
+    """Audio by item id, in the format that the item had on the wire."""
 
-    `heard` is what was recognised in a user's audio (None: nothing that it understands). `spoken` are the sentences
-    of an assistant's audio with their lengths in ms. `answered` items were before a response already. `is_silence` is
-    for what stands in for a turn that did not come.
-    """
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, bytearray] = OrderedDict()
+        self._bytes = 0
 
-    item: JsonObject
-    heard: str | None = None
-    audio_ms: int = 0
-    bytes_per_ms: int = 0
-    spoken: list[tuple[str, int]] = field(default_factory=list)
-    truncated_ms: int | None = None
-    answered: bool = False
-    is_silence: bool = False
+    def add(self, item_id: str, audio: bytes) -> None:
+        """Keep more of an item's audio."""
+        if not audio:
+            return
+        self._kept.setdefault(item_id, bytearray()).extend(audio)
+        self._bytes += len(audio)
+        while self._bytes > MOST_SHELF_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= len(oldest)
 
-    @property
-    def id(self) -> str:
-        """The item's id."""
-        return str(self.item["id"])
+    def get(self, item_id: str) -> bytes:
+        """An item's audio, empty if there is none (any more)."""
+        return bytes(self._kept.get(item_id, b""))
 
-    @property
-    def text(self) -> str:
-        """All text of a message, typed or heard."""
-        parts = self.item.get("content", [])
-        typed = [part.get("text") or "" for part in parts if "text" in part]
-        return " ".join([*typed, *([self.heard] if self.heard else [])]).strip()
+    def cut(self, item_id: str, n_bytes: int) -> None:
+        """Keep only the first `n_bytes` of an item."""
+        kept = self._kept.get(item_id)
+        if kept is not None and len(kept) > n_bytes:
+            self._bytes -= len(kept) - n_bytes
+            del kept[n_bytes:]
 
-    @property
-    def size(self) -> int:
-        """Its weight in characters, for the bound and for the token count."""
-        fields = sum(len(self.item.get(key) or "") for key in ("arguments", "output", "name"))
-        parts = self.item.get("content", [])
-        return fields + sum(len(part.get(key) or "") for part in parts for key in ("text", "transcript", "image_url"))
-
-    def cut_transcript(self) -> None:
-        """Leave of what was spoken what was heard, if it was truncated."""
-        if self.truncated_ms is not None and self.item["content"]:
-            heard = heard_until(self.spoken, self.truncated_ms)
-            self.item["content"] = [self.item["content"][0] | {"transcript": heard}]
-
-
-def new_item(item_id: str, kind: str, status: str, **members: Any) -> JsonObject:
-    """An item as clients see it."""
-    return {"id": item_id, "object": "realtime.item", "type": kind, "status": status, **members}
+    def drop(self, item_id: str) -> None:
+        """Forget an item's audio."""
+        self._bytes -= len(self._kept.pop(item_id, b""))
 
 
 class Items:
-    """The items in their order."""
+    """The items in their order, with their audio; carries out `conversation.item.*`, or raises Fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, send: Send, new_id: Callable[[str], str]) -> None:
+        self.shelf = AudioShelf()
+        self._send = send
+        self._new_id = new_id
         self._records: dict[str, Record] = {}
         self._order: list[str] = []
         self._chars = 0
-
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self._records
 
     def __iter__(self) -> Iterator[Record]:
         return (self._records[item_id] for item_id in self._order)
@@ -109,96 +77,85 @@ class Items:
         self._chars += record.size
         previous = self._order[index - 1] if index else None
         while len(self._order) > 1 and (len(self._order) > MOST_ITEMS or self._chars > LARGEST_TEXT_CHARS):
-            self.remove(self._order[0] if self._order[0] != record.id else self._order[1])
+            self._remove(self._order[0] if self._order[0] != record.id else self._order[1])
         return previous
 
-    def remove(self, item_id: str) -> None:
-        """Forget an item."""
+    def announce(self, record: Record, previous: str | None) -> None:
+        """Send an item that is complete from the start."""
+        for kind in ("conversation.item.added", "conversation.item.done"):
+            self._send({"type": kind, "previous_item_id": previous, "item": dict(record.item)})
+
+    def create(self, event: JsonObject) -> tuple[Record, bytes]:
+        """Add the client's item; returns it and the audio that came with it (maybe none)."""
+        record, audio = client_item(need(event, "item"), self._new_id("item"))
+        if record.id in self._records:
+            raise Fault(
+                f"Error adding item: an item with ID '{record.id}' already exists.",
+                code="item_create_duplicate_item_id",
+                param="item.id",
+            )
+        after = event.get("previous_item_id")
+        if after is not None and after != "root" and a_text(after, "previous_item_id") not in self._records:
+            raise Fault(
+                f"Error adding item: the previous item with ID '{after[:200]}' does not exist.",
+                code="item_create_invalid_previous_item_id",
+                param="previous_item_id",
+            )
+        calls = (known.item["call_id"] for known in self if known.item["type"] == "function_call")
+        if record.item["type"] == "function_call_output" and record.item["call_id"] not in calls:
+            raise Fault(
+                f"Tool call ID '{record.item['call_id']}' not found in conversation.",
+                code="invalid_tool_call_id",
+                param="item.call_id",
+            )
+        self.announce(record, self.add(record, after))
+        return record, audio
+
+    def delete(self, event: JsonObject) -> None:
+        """Remove an item."""
+        item_id = self._known(event, "item_delete_invalid_item_id").id
+        self._remove(item_id)
+        self._send({"type": "conversation.item.deleted", "item_id": item_id})
+
+    def retrieve(self, event: JsonObject) -> None:
+        """Show an item with its audio, as far as that is still kept."""
+        record = self._known(event, "item_retrieve_invalid_item_id")
+        item = dict(record.item)
+        audio = self.shelf.get(record.id)
+        if audio:
+            sound = pybase64.b64encode(audio).decode()
+            item["content"] = [
+                part | {"audio": sound} if part["type"] in ("input_audio", "output_audio") else part
+                for part in item["content"]
+            ]
+        self._send({"type": "conversation.item.retrieved", "item": item})
+
+    def truncate(self, event: JsonObject) -> None:
+        """Cut an assistant's audio to what was heard, and its transcript with it.
+
+        Cut at what exists if asked for more: a player's clock may be a little ahead.
+        """
+        record = self._known(event, "item_truncate_invalid_item_id")
+        index = a_whole_number(need(event, "content_index"), "content_index", 0, 100)
+        end_ms = a_whole_number(need(event, "audio_end_ms"), "audio_end_ms", 0, 2**53)
+        if record.item.get("role") != "assistant" or not record.audio_ms:
+            raise Fault("Only an assistant's audio can be truncated.", code="item_truncate_invalid_item_id")
+        earlier = record.audio_ms if record.truncated_ms is None else record.truncated_ms
+        record.truncated_ms = min(end_ms, earlier)
+        self.shelf.cut(record.id, record.truncated_ms * record.bytes_per_ms)
+        record.cut_transcript()
+        place = {"item_id": record.id, "content_index": index}
+        self._send({"type": "conversation.item.truncated", **place, "audio_end_ms": record.truncated_ms})
+
+    def _known(self, event: JsonObject, code: str) -> Record:
+        item_id = a_text(need(event, "item_id"), "item_id")
+        record = self.get(item_id)
+        if record is None:
+            raise Fault(f"Item with item_id '{item_id[:200]}' not found.", code=code, param="item_id")
+        return record
+
+    def _remove(self, item_id: str) -> None:
         record = self._records.pop(item_id)
         self._order.remove(item_id)
         self._chars = max(self._chars - record.size, 0)
-
-    def has_call(self, call_id: str) -> bool:
-        """Whether a function call of that id is in the conversation."""
-        return any(record.item["type"] == "function_call" and record.item["call_id"] == call_id for record in self)
-
-
-def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, bytes]:
-    """A client's item as a record, and the audio in it (maybe none); raises Fault for what can't be one."""
-    value = an_object(value, path)
-    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", tuple(_FIELDS))
-    _check_fields(value, kind, path)
-    given_id = value.get("id")
-    item_id = new_id if given_id is None else an_id(given_id, f"{path}.id")
-    item = new_item(item_id, kind, "completed")
-    audio = b""
-    if kind == "message":
-        item["role"] = one_of(need(value, "role", f"{path}."), f"{path}.role", tuple(_PARTS))
-        parts = a_list(need(value, "content", f"{path}."), f"{path}.content", 100)
-        read = [_part(part, item["role"], f"{path}.content[{index}]") for index, part in enumerate(parts)]
-        item["content"] = [part for part, _ in read]
-        audio = b"".join(sound for _, sound in read)
-    elif kind == "function_call":
-        item["name"] = a_text(need(value, "name", f"{path}."), f"{path}.name", 64, 1)
-        item["arguments"] = a_text(need(value, "arguments", f"{path}."), f"{path}.arguments")
-        call_id = value.get("call_id")
-        item["call_id"] = an_id(f"call_{new_id[-20:]}" if call_id is None else call_id, f"{path}.call_id")
-    else:
-        item["call_id"] = an_id(need(value, "call_id", f"{path}."), f"{path}.call_id")
-        item["output"] = a_text(need(value, "output", f"{path}."), f"{path}.output")
-    return Record(item), audio
-
-
-def _check_fields(value: JsonObject, kind: str, path: str) -> None:
-    only(value, _FIELDS[kind], f"{path}.")
-    if value.get("object") is not None:
-        one_of(value["object"], f"{path}.object", ("realtime.item",))
-    if value.get("status") is not None:
-        one_of(value["status"], f"{path}.status", ("completed", "incomplete", "in_progress"))
-
-
-def _part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:
-    value = an_object(value, path)
-    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", _PARTS[role])
-    only(value, _PART_FIELDS[kind], f"{path}.")
-    if kind in ("input_text", "output_text"):
-        return {"type": kind, "text": a_text(need(value, "text", f"{path}."), f"{path}.text")}, b""
-    if kind == "input_image":
-        image: JsonObject = {
-            "type": kind,
-            "image_url": a_text(need(value, "image_url", f"{path}."), f"{path}.image_url"),
-        }
-        if value.get("detail") is not None:
-            image["detail"] = one_of(value["detail"], f"{path}.detail", ("auto", "low", "high"))
-        return image, b""
-    transcript = value.get("transcript")
-    part: JsonObject = {
-        "type": kind,
-        "transcript": None if transcript is None else a_text(transcript, f"{path}.transcript"),
-    }
-    sound = value.get("audio")
-    return part, decode_audio(sound, f"{path}.audio") if sound is not None and kind == "input_audio" else b""
-
-
-def decode_audio(value: Any, param: str) -> bytes:
-    """Base64 audio of a client."""
-    if not isinstance(value, str):
-        raise Fault(f"Invalid type for '{param}': expected a string of base64.", code="invalid_type", param=param)
-    try:
-        return pybase64.b64decode(value, validate=True)
-    except ValueError as error:
-        raise Fault(f"Invalid '{param}': the audio is not valid base64.", code="invalid_base64", param=param) from error
-
-
-def heard_until(spoken: list[tuple[str, int]], audio_ms: int) -> str:
-    """The part of the sentences that was heard by `audio_ms`; within a sentence by the share of its words."""
-    heard: list[str] = []
-    for text, length_ms in spoken:
-        if audio_ms >= length_ms:
-            heard.append(text)
-        else:
-            words = text.split()
-            heard.extend(words[: len(words) * max(audio_ms, 0) // max(length_ms, 1)])
-            break
-        audio_ms -= length_ms
-    return " ".join(heard)
+        self.shelf.drop(item_id)

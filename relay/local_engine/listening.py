@@ -9,42 +9,16 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from relay.local_engine.asr import LONGEST_BYTES, STEP_BYTES, Heard, Recogniser, RecogniserPool
-from relay.local_engine.grammar import Grammar
-from relay.local_engine.situation import grammar_of
+from relay.local_engine.grammar import Grammar, grammar_of
+from relay.local_engine.senses import Listener, Senses, fail, known
+from relay.local_engine.speech.tts import Voice
 from relay.local_engine.vad import Completeness
 
 log = logging.getLogger(__name__)
-
-
-class Listener(Protocol):
-    """Where one session's speech becomes words. Nothing waits here; results are futures, and may be SensesLost."""
-
-    def configure(self, tools: bytes) -> None:
-        """The tools to listen for, from the next turn on: their JSON, as `situation.grammar_of` takes it."""
-
-    def begin(self, *, narrow: bool) -> None:
-        """A turn begins; `narrow` is for audio that was 8 kHz."""
-
-    def feed(self, pcm: bytes) -> None:
-        """More of the turn: PCM16, 16 kHz."""
-
-    def so_far(self, silence_ms: int) -> asyncio.Future[Completeness]:
-        """What the words of the turn are by now; the last `silence_ms` of what was fed hold none."""
-
-    def end(self) -> asyncio.Future[str | None]:
-        """The turn is over: its words ("": nothing was said, None: not understood)."""
-
-    def drop(self) -> None:
-        """Forget the turn."""
-
-    def clip(self, pcm: bytes, *, narrow: bool) -> asyncio.Future[str | None]:
-        """The words of a clip, apart from the turns."""
-
-    def close(self) -> None:
-        """The session is over; what was asked for comes to nothing."""
 
 
 class Utterance:
@@ -107,11 +81,9 @@ class Utterance:
     def fail(self, error: Exception) -> None:
         """It broke: whoever waits learns it. Its decoder is not used again."""
         self._recogniser = None
-        waiting: list[asyncio.Future[Any]] = [self.words, *self._asked]
-        for answer in waiting:
-            if not answer.done():
-                answer.set_exception(error)
-                answer.exception()  # told, even if nobody asks
+        fail(self.words, error)
+        for answer in self._asked:
+            fail(answer, error)
 
     def _end_step(self, recogniser: Recogniser, pool: RecogniserPool) -> bool:
         if self._last_work is None:
@@ -170,7 +142,14 @@ class Recognition:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            self._step(utterance)
+            try:
+                is_over = utterance.step(self._pool)
+            except Exception as error:
+                log.exception("an utterance could not be recognised")
+                utterance.fail(error)
+                is_over = True
+            if is_over:
+                self._utterances.remove(utterance)
             await asyncio.sleep(0)
 
     def _next(self) -> Utterance | None:
@@ -182,18 +161,8 @@ class Recognition:
             self._utterances.append(ready)
         return ready
 
-    def _step(self, utterance: Utterance) -> None:
-        try:
-            is_over = utterance.step(self._pool)
-        except Exception as error:
-            log.exception("an utterance could not be recognised")
-            utterance.fail(error)
-            is_over = True
-        if is_over:
-            self._utterances.remove(utterance)
 
-
-class OwnListener:
+class OwnListener(Listener):
     """A session's listener in this process."""
 
     def __init__(self, recognition: Recognition) -> None:
@@ -204,7 +173,6 @@ class OwnListener:
         self._open: set[Utterance] = set()
 
     def configure(self, tools: bytes) -> None:
-        """Listen for these tools."""
         self._grammar = grammar_of(tools)
 
     def begin(self, *, narrow: bool) -> None:
@@ -213,20 +181,17 @@ class OwnListener:
         self._turn = self._new(narrow=narrow)
 
     def feed(self, pcm: bytes) -> None:
-        """More of the turn."""
         if self._turn is not None:
             self._turn.feed(pcm)
             self._recognition.go_on()
 
     def so_far(self, silence_ms: int) -> asyncio.Future[Completeness]:
-        """What the words of the turn are by now."""
         if self._turn is None:
             return known("unknown")
         self._recognition.go_on()
         return self._turn.ask(silence_ms)
 
     def end(self) -> asyncio.Future[str | None]:
-        """The turn is over."""
         turn, self._turn = self._turn, None
         if turn is None:
             return known("")
@@ -235,14 +200,12 @@ class OwnListener:
         return turn.words
 
     def drop(self) -> None:
-        """Forget the turn."""
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.is_dropped = True
             self._recognition.go_on()
 
     def clip(self, pcm: bytes, *, narrow: bool) -> asyncio.Future[str | None]:
-        """The words of a clip."""
         clip = self._new(narrow=narrow)
         clip.feed(pcm)
         clip.is_ended = True
@@ -250,7 +213,6 @@ class OwnListener:
         return clip.words
 
     def close(self) -> None:
-        """Forget everything."""
         for utterance in self._open:
             utterance.is_dropped = True
         self._recognition.go_on()
@@ -266,16 +228,29 @@ class OwnListener:
         self._sound = sound
 
 
-_T = TypeVar("_T")
+class OwnSenses(Senses):
+    """Words in this process's spare moments, and the voice in one thread of it. Raises ConfigError without a voice."""
+
+    def __init__(self) -> None:
+        self._voice = Voice()
+        self._recognition = Recognition()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="relay-voice")
+
+    async def warm(self) -> None:
+        """Nothing to do: everything is here."""
+
+    def listener(self) -> Listener:
+        return OwnListener(self._recognition)
+
+    async def speak(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._voice.speak, sentence, output)
+
+    async def close(self) -> None:
+        """Let the thread end."""
+        await self._recognition.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def known(value: _T) -> "asyncio.Future[_T]":
-    """A future that is over already."""
-    future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-    future.set_result(value)
-    return future
-
-
-def _resolve(future: "asyncio.Future[_T]", value: _T) -> None:
+def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:
     if not future.done():
         future.set_result(value)

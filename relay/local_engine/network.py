@@ -41,11 +41,6 @@ def optional(part: Expression) -> Expression:
     return Alt((part, NOTHING))
 
 
-def phrase(words: Iterable[str]) -> Expression:
-    """Words in their order."""
-    return Seq(tuple(words))
-
-
 def size_of(expression: Expression) -> int:
     """How many words are written in an expression."""
     match expression:

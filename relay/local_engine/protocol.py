@@ -1,14 +1,21 @@
-"""The protocol's small change: faults, checks of fields, and the error event.
+"""The protocol's small change: faults, and checks of fields.
 
 Event and field names: https://platform.openai.com/docs/api-reference/realtime-client-events. Where a code is known to
 clients (facts of their source), exactly that code is used.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
+import orjson
+
 from relay.json_types import JsonObject
+
+Send = Callable[[JsonObject], None]
+"""Sends one event."""
+Check = Callable[[Any, str], Any]
+"""Checks the value of a parameter of that name; returns it as it is kept, or raises Fault."""
 
 
 class Fault(Exception):
@@ -23,17 +30,6 @@ class Fault(Exception):
 LONGEST_ID = 32
 """Of items, calls and what else a client may name."""
 _ID = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def error_object(fault: Fault, client_event_id: str | None) -> JsonObject:
-    """The `error` of an error event."""
-    return {
-        "type": "invalid_request_error",
-        "code": fault.code,
-        "message": str(fault),
-        "param": fault.param,
-        "event_id": client_event_id,
-    }
 
 
 def need(obj: JsonObject, key: str, path: str = "") -> Any:
@@ -135,6 +131,69 @@ def a_flag(value: Any, param: str) -> bool:
     if not isinstance(value, bool):
         raise _wrong_type(value, param, "true or false")
     return value
+
+
+def given(value: Any, default: Any) -> Any:
+    """The value, or the default if it is null: a false value of a wrong type is still wrong."""
+    return default if value is None else value
+
+
+def or_default(check: Check, default: Any) -> Check:
+    """A check that takes null for the default."""
+    return lambda value, param: default if value is None else check(value, param)
+
+
+def choice(*options: str) -> Check:
+    """`one_of` as a check."""
+    return lambda value, param: one_of(value, param, options)
+
+
+def one_of_or(check: Check, *options: str) -> Check:
+    """One of some strings, or an object."""
+    return lambda value, param: check(value, param) if isinstance(value, dict) else one_of(value, param, options)
+
+
+def shaped(checks: dict[str, Check], *required: str) -> Check:
+    """Null, or an object of known fields; those of them that are null are left out."""
+
+    def check(value: Any, param: str) -> JsonObject | None:
+        if value is None:
+            return None
+        value = an_object(value, param)
+        for key in required:
+            need(value, key, f"{param}.")
+        only(value, checks, f"{param}.")
+        return {key: checks[key](entry, f"{param}.{key}") for key, entry in value.items() if entry is not None}
+
+    return check
+
+
+def metadata(value: Any, param: str) -> JsonObject | None:
+    """At most 16 short strings, as OpenAI has it."""
+    if value is None:
+        return None
+    value = an_object(value, param)
+    if len(value) > 16:
+        raise Fault(f"Invalid '{param}': at most 16 entries are allowed.", param=param)
+    for key, entry in value.items():
+        a_text(key, param, 64)
+        a_text(entry, f"{param}.{key}", 512)
+    return dict(value)
+
+
+def any_json(value: Any, param: str) -> Any:
+    """Accepted and echoed; nothing here depends on it."""
+    if json_bytes(value, param) > 100_000:
+        raise Fault(f"Invalid '{param}': it is too long.", param=param)
+    return value
+
+
+def json_bytes(value: Any, param: str) -> int:
+    """Bytes as JSON; what is nested too deeply to be echoed is refused."""
+    try:
+        return len(orjson.dumps(value))
+    except TypeError as error:
+        raise Fault(f"Invalid '{param}': it is nested too deeply.", param=param) from error
 
 
 def _wrong_type(value: Any, param: str, wanted: str) -> Fault:

@@ -27,12 +27,7 @@ def output_sentences(name: str, output: str) -> list[str]:
     text = _own_words(value)
     if text is None:
         text = f"The {title} says: {_said(value, 0) or 'nothing'}."
-    return sentences_of(_clipped(text))
-
-
-def sentences_of(text: str) -> list[str]:
-    """Text cut after each full stop, question mark or exclamation mark."""
-    return [part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part]
+    return [part for part in re.split(r"(?<=[.!?])\s+", _clipped(text).strip()) if part]
 
 
 def _failure(value: Any) -> str | None:

@@ -6,13 +6,13 @@ from typing import Any
 import orjson
 
 from relay.json_types import JsonObject
-from relay.local_engine.brain import Plan, plan
+from relay.local_engine.brain import Call, plan, situation_of
 from relay.local_engine.effects import Effect, Hush, Speak
-from relay.local_engine.grammar import Grammar
-from relay.local_engine.items import Items, Record, client_item
-from relay.local_engine.protocol import Fault, a_text, an_object, need, only
-from relay.local_engine.responses import Response, input_tokens
-from relay.local_engine.situation import grammar_of, situation
+from relay.local_engine.grammar import grammar_of
+from relay.local_engine.items import Items
+from relay.local_engine.protocol import Fault, Send, a_text, an_object, need, only
+from relay.local_engine.records import Record, client_item
+from relay.local_engine.responses import Response
 
 MOST_SIDE_RESPONSES = 4
 REQUESTS_LIMIT, TOKENS_LIMIT = 10_000, 10_000_000
@@ -31,7 +31,7 @@ class ResponseDesk:
     def __init__(
         self,
         items: Items,
-        send: Callable[[JsonObject], None],
+        send: Send,
         ask: Callable[[Effect], None],
         new_id: Callable[[str], str],
         on_finished: Callable[[Response], None],
@@ -43,18 +43,23 @@ class ResponseDesk:
         self._on_finished = on_finished
         self.conversation_id = new_id("conv")
         self._side: dict[str, Response] = {}
-        self._calls_after: dict[str, Plan] = {}
+        self._calls_after: dict[str, Sequence[Call]] = {}
         self._unplanned: Response | None = None
         self._requests = self._tokens = 0
         self.active: Response | None = None
         self.deaf = False
 
     def create(self, settings: JsonObject) -> None:
-        """A client's `response.create`, or one that turn detection asks for; raises Fault."""
-        if settings["conversation"] == "none":
-            self._start_aside(settings)
-            return
-        if self.active is not None:
+        """A client's `response.create`, or one that turn detection asks for; raises Fault.
+
+        One outside the conversation reads it, or its own input, and leaves no trace in it.
+        """
+        is_aside = settings["conversation"] == "none"
+        if is_aside and len(self._side) >= MOST_SIDE_RESPONSES:
+            raise Fault(
+                f"Only {MOST_SIDE_RESPONSES} responses outside the conversation can run at a time.", code=_REFUSED
+            )
+        if not is_aside and self.active is not None:
             raise Fault(
                 f"Conversation already has an active response in progress: {self.active.id}. "
                 "Wait until the response is finished before creating a new one.",
@@ -63,17 +68,28 @@ class ResponseDesk:
         if settings["input"] is not None:
             settings["input"] = self._inputs(settings["input"])
         before = self._items if settings["input"] is None else settings["input"]
-        response = self.active = self._begun(settings, before, in_conversation=True)
-        if self.deaf:
+        conversation_id = None if is_aside else self.conversation_id
+        response = Response(
+            settings, self._items, self._send, self._new_id, conversation_id=conversation_id, before=before
+        )
+        self._requests += 1
+        limits = (("requests", REQUESTS_LIMIT, self._requests), ("tokens", TOKENS_LIMIT, self._tokens))
+        told = [{"name": name, "limit": limit, "remaining": max(limit - used, 0)} for name, limit, used in limits]
+        self._send({"type": "rate_limits.updated", "rate_limits": told})
+        if is_aside:
+            self._side[response.id] = response
+        else:
+            self.active = response
+        if self.deaf and not is_aside:
             self._unplanned = response
         else:
-            self._carry_out(response, self._plan(settings))
+            self._carry_out(response)
 
     def words_are_there(self) -> None:
         """Recognition is done: the response that waited for it goes on."""
         if self._unplanned is not None and not self.deaf:
             response, self._unplanned = self._unplanned, None
-            self._carry_out(response, self._plan(response.settings))
+            self._carry_out(response)
 
     def find(self, response_id: str | None) -> Response | None:
         """The response under way with that id; without one, that of the conversation."""
@@ -89,9 +105,8 @@ class ResponseDesk:
 
     def said_all(self, response: Response) -> None:
         """Nothing more is to be said: the calls follow, and the end."""
-        if response.open_item_id is not None:
-            response.end_message("completed")
-        for call in self._calls_after[response.id].calls:
+        response.end_message("completed")
+        for call in self._calls_after[response.id]:
             response.call(call.name, call.arguments)
         self.finish(response, "completed")
 
@@ -108,35 +123,8 @@ class ResponseDesk:
             self._unplanned = None
         if self.active is response:
             self.active = None
-        response.finish(status, reason)
-        self._tokens += response.total_tokens
+        self._tokens += response.finish(status, reason)
         self._on_finished(response)
-
-    def _start_aside(self, settings: JsonObject) -> None:
-        """A response outside the conversation: it reads it, or its own input, and leaves no trace in it."""
-        if len(self._side) >= MOST_SIDE_RESPONSES:
-            raise Fault(
-                f"Only {MOST_SIDE_RESPONSES} responses outside the conversation can run at a time.", code=_REFUSED
-            )
-        inputs = list(self._items) if settings["input"] is None else self._inputs(settings["input"])
-        response = self._begun(settings, inputs, in_conversation=False)
-        self._side[response.id] = response
-        self._carry_out(response, plan(self._grammar(settings), situation(inputs, settings["tool_choice"])))
-
-    def _begun(self, settings: JsonObject, before: Any, *, in_conversation: bool) -> Response:
-        response = Response(
-            settings,
-            new_id=self._new_id,
-            emit=self._send,
-            conversation_id=self.conversation_id,
-            add_item=self._items.add if in_conversation else None,
-            input_tokens=input_tokens(before, settings["instructions"]),
-        )
-        self._requests += 1
-        limits = (("requests", REQUESTS_LIMIT, self._requests), ("tokens", TOKENS_LIMIT, self._tokens))
-        told = [{"name": name, "limit": limit, "remaining": max(limit - used, 0)} for name, limit, used in limits]
-        self._send({"type": "rate_limits.updated", "rate_limits": told})
-        return response
 
     def _inputs(self, given: Sequence[Any]) -> list[Record]:
         records: list[Record] = []
@@ -152,26 +140,20 @@ class ResponseDesk:
                 records.append(client_item(value, self._new_id("item"), path)[0])
         return records
 
-    def _grammar(self, settings: JsonObject) -> Grammar:
-        return grammar_of(orjson.dumps(settings["tools"]))
-
-    def _plan(self, settings: JsonObject) -> Plan:
+    def _carry_out(self, response: Response) -> None:
+        settings = response.settings
         records = list(self._items) if settings["input"] is None else settings["input"]
-        state = situation(records, settings["tool_choice"])
-        for record in records:
-            record.answered = True
-        return plan(self._grammar(settings), state)
-
-    def _carry_out(self, response: Response, todo: Plan) -> None:
-        if not response.settings["parallel_tool_calls"]:
-            todo = Plan(todo.sentences, todo.calls[:1])
-        self._calls_after[response.id] = todo
+        todo = plan(grammar_of(orjson.dumps(settings["tools"])), situation_of(records, settings["tool_choice"]))
+        if response.in_conversation:
+            for record in records:
+                record.answered = True
+        self._calls_after[response.id] = todo.calls if settings["parallel_tool_calls"] else todo.calls[:1]
         if not todo.sentences:
             self.said_all(response)
             return
         response.begin_message()
         if response.is_spoken:
-            self._ask(Speak(response.id, todo.sentences, response.settings["output"]))
+            self._ask(Speak(response.id, todo.sentences, settings["output"]))
             return
         for sentence in todo.sentences:
             if not response.say(sentence, b""):

@@ -12,67 +12,55 @@ import pybase64
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.item_desk import Send
-from relay.local_engine.items import Record, new_item
+from relay.local_engine.items import Items
+from relay.local_engine.protocol import Send
+from relay.local_engine.records import Record, new_item
 
 CHUNK_MS = 100
 _ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
+_INPUT_MS_PER_TOKEN = 100
 _NO_OTHER_TOKENS = {"image_tokens": 0, "cached_tokens": 0}
 
 
 class Response:
     """A response under way; every method emits the events of its step.
 
-    `add_item` puts an item into the conversation and returns the id of the one before it; it is None for a response
-    outside the conversation. `input_tokens` are (text, audio);
-    `audio_ms` is how long its audio lasts so far.
+    `conversation_id` is None for one outside the conversation: its items do not come into `items`. `before` are the
+    items that it answers. `audio_ms` is how long its audio lasts so far.
     """
 
     def __init__(
         self,
         settings: JsonObject,
-        *,
-        new_id: Callable[[str], str],
+        items: Items,
         emit: Send,
-        conversation_id: str,
-        add_item: Callable[[Record], str | None] | None,
-        input_tokens: tuple[int, int],
+        new_id: Callable[[str], str],
+        *,
+        conversation_id: str | None,
+        before: Iterable[Record],
     ) -> None:
         self.id = new_id("resp")
         self.settings = settings
         self._new_id = new_id
         self._emit = emit
-        self._conversation_id = conversation_id if add_item else None
-        self._add_item = add_item
-        self._input_tokens = input_tokens
+        self._conversation_id = conversation_id
+        self._items = items
+        self.in_conversation = conversation_id is not None
+        self.is_spoken: bool = settings["output_modalities"] == ["audio"]
+        text_chars, heard_ms = len(settings["instructions"]), 0
+        for record in before:
+            text_chars += record.size
+            if record.item.get("role") == "user":
+                heard_ms += record.audio_ms
+        self._input_tokens = (-(-text_chars // _CHARS_PER_TOKEN), -(-heard_ms // _INPUT_MS_PER_TOKEN))
         self._output: list[Record] = []
         self._open: Record | None = None
         self._previous: str | None = None
         self._text_chars = 0
         self.audio_ms = 0
-        emit({"type": "response.created", "response": self._object("in_progress", None, usage=False)})
-
-    @property
-    def in_conversation(self) -> bool:
-        """Whether its items become part of the conversation."""
-        return self._add_item is not None
-
-    @property
-    def is_spoken(self) -> bool:
-        """Whether it answers with audio."""
-        return bool(self.settings["output_modalities"] == ["audio"])
-
-    @property
-    def open_item_id(self) -> str | None:
-        """The message that was begun and not ended."""
-        return self._open.id if self._open is not None else None
-
-    @property
-    def total_tokens(self) -> int:
-        """What it cost so far."""
-        return int(self._usage()["total_tokens"])
+        emit({"type": "response.created", "response": self._object("in_progress")})
 
     def call(self, name: str, arguments: dict[str, Any]) -> None:
         """A complete function call."""
@@ -81,8 +69,7 @@ class Response:
         members = {"call_id": call_id, "name": name, "arguments": ""}
         record = Record(new_item(self._new_id("item"), "function_call", "in_progress", **members))
         self._begin(record)
-        place = {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1}
-        place |= {"call_id": call_id}
+        place = self._place(record, call_id=call_id)
         for start in range(0, len(text), _ARGUMENTS_CHUNK):
             delta = text[start : start + _ARGUMENTS_CHUNK]
             self._emit({"type": "response.function_call_arguments.delta", **place, "delta": delta})
@@ -93,34 +80,39 @@ class Response:
 
     def begin_message(self) -> None:
         """Start the message that `say` adds to."""
-        self._open = Record(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
-        self._begin(self._open)
+        record = Record(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
+        self._open = record
+        self._begin(record)
         part = {"type": "audio", "transcript": ""} if self.is_spoken else {"type": "text", "text": ""}
-        self._emit({"type": "response.content_part.added", **self._place(), "part": part})
+        self._emit({"type": "response.content_part.added", **self._place(record, content_index=0), "part": part})
 
     def say(self, sentence: str, audio: bytes) -> bool:
         """One more sentence and its sound, in the output format; false if max_output_tokens cut it short."""
-        record = self._message()
+        assert self._open is not None
+        record = self._open
+        place = self._place(record, content_index=0)
         delta = f" {sentence}" if record.spoken else sentence
         length_ms = len(audio) // self._bytes_per_ms
         room = self._room()
         if not self.is_spoken:
             fits = len(delta) <= room * _CHARS_PER_TOKEN
             delta = delta[: room * _CHARS_PER_TOKEN]
-            self._emit({"type": "response.output_text.delta", **self._place(), "delta": delta})
+            self._emit({"type": "response.output_text.delta", **place, "delta": delta})
             self._text_chars += len(delta)
             record.spoken.append((delta.strip(), 0))
             return fits
         fits = length_ms <= room * _AUDIO_MS_PER_TOKEN
+        if self.in_conversation:
+            self._items.shelf.add(record.id, audio)
         if not fits:
             length_ms = room * _AUDIO_MS_PER_TOKEN
             audio = audio[: length_ms * self._bytes_per_ms]
-        self._emit({"type": "response.output_audio_transcript.delta", **self._place(), "delta": delta})
+        self._emit({"type": "response.output_audio_transcript.delta", **place, "delta": delta})
         step = CHUNK_MS * self._bytes_per_ms
         for start in range(0, len(audio), step):
             # `delta` comes last: clients find the audio of such an event without parsing it.
             sound = pybase64.b64encode(audio[start : start + step]).decode()
-            self._emit({"type": "response.output_audio.delta", **self._place(), "delta": sound})
+            self._emit({"type": "response.output_audio.delta", **place, "delta": sound})
         self.audio_ms += length_ms
         self._text_chars += len(delta)
         record.spoken.append((sentence, length_ms))
@@ -129,39 +121,42 @@ class Response:
         return fits
 
     def end_message(self, status: str) -> None:
-        """Close the open message: "completed" or "incomplete"."""
-        record = self._message()
+        """Close the open message, if there is one: "completed" or "incomplete"."""
+        record, self._open = self._open, None
+        if record is None:
+            return
+        place = self._place(record, content_index=0)
         text = " ".join(sentence for sentence, _ in record.spoken)
         if self.is_spoken:
-            self._emit({"type": "response.output_audio.done", **self._place()})
-            self._emit({"type": "response.output_audio_transcript.done", **self._place(), "transcript": text})
+            self._emit({"type": "response.output_audio.done", **place})
+            self._emit({"type": "response.output_audio_transcript.done", **place, "transcript": text})
             part = {"type": "audio", "transcript": text}
         else:
-            self._emit({"type": "response.output_text.done", **self._place(), "text": text})
+            self._emit({"type": "response.output_text.done", **place, "text": text})
             part = {"type": "text", "text": text}
-        self._emit({"type": "response.content_part.done", **self._place(), "part": part})
+        self._emit({"type": "response.content_part.done", **place, "part": part})
         record.item["content"] = [part | {"type": f"output_{part['type']}"}]
-        self._open = None
         self._end(record, status)
         record.cut_transcript()  # where it was truncated while it was being made
 
-    def finish(self, status: str, reason: str | None = None) -> None:
-        """The end: response.done; `reason` is why it was not completed, in words if it failed."""
-        if self._open is not None:
-            self.end_message("completed" if status == "completed" else "incomplete")
-        self._emit({"type": "response.done", "response": self._object(status, reason, usage=True)})
+    def finish(self, status: str, reason: str | None = None) -> int:
+        """The end: response.done; `reason` is why it was not completed, in words if it failed. Returns its tokens."""
+        self.end_message("completed" if status == "completed" else "incomplete")
+        usage = self._usage()
+        self._emit({"type": "response.done", "response": self._object(status, reason, usage)})
+        return int(usage["total_tokens"])
 
     def _begin(self, record: Record) -> None:
         self._output.append(record)
         self._emit(self._about_output("response.output_item.added", record))
-        if self._add_item is not None:
-            self._previous = self._add_item(record)
+        if self.in_conversation:
+            self._previous = self._items.add(record)
             self._emit(self._about_item("conversation.item.added", record))
 
     def _end(self, record: Record, status: str) -> None:
         record.item["status"] = status
         self._emit(self._about_output("response.output_item.done", record))
-        if self._add_item is not None:
+        if self.in_conversation:
             self._emit(self._about_item("conversation.item.done", record))
 
     def _about_output(self, kind: str, record: Record) -> JsonObject:
@@ -171,18 +166,9 @@ class Response:
     def _about_item(self, kind: str, record: Record) -> JsonObject:
         return {"type": kind, "previous_item_id": self._previous, "item": dict(record.item)}
 
-    def _message(self) -> Record:
-        if self._open is None:
-            raise RuntimeError("no message is open")
-        return self._open
-
-    def _place(self) -> JsonObject:
-        return {
-            "response_id": self.id,
-            "item_id": self._message().id,
-            "output_index": len(self._output) - 1,
-            "content_index": 0,
-        }
+    def _place(self, record: Record, **more: Any) -> JsonObject:
+        """Where an event of the last item belongs."""
+        return {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1, **more}
 
     @property
     def _bytes_per_ms(self) -> int:
@@ -197,8 +183,9 @@ class Response:
         text, audio = self._tokens()
         return 10**9 if most == "inf" else max(most - (audio if self.is_spoken else text), 0)
 
-    def _object(self, status: str, reason: str | None, *, usage: bool) -> JsonObject:
+    def _object(self, status: str, reason: str | None = None, usage: JsonObject | None = None) -> JsonObject:
         output = self.settings["output"]
+        voice = output["voice"]
         details: JsonObject | None = None
         if status not in ("in_progress", "completed"):
             error = {"type": "server_error", "code": "voice_failed", "message": reason}
@@ -212,8 +199,10 @@ class Response:
             "conversation_id": self._conversation_id,
             "output_modalities": self.settings["output_modalities"],
             "max_output_tokens": self.settings["max_output_tokens"],
-            "audio": {"output": {"format": output["format"], "voice": _voice_name(output["voice"])}},
-            "usage": self._usage() if usage else None,
+            "audio": {
+                "output": {"format": output["format"], "voice": voice["id"] if isinstance(voice, dict) else voice}
+            },
+            "usage": usage,
             "metadata": self.settings["metadata"],
         }
 
@@ -228,17 +217,3 @@ class Response:
             "input_token_details": {"text_tokens": text_in, "audio_tokens": audio_in} | _NO_OTHER_TOKENS,
             "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
         }
-
-
-def _voice_name(voice: Any) -> str:
-    return str(voice["id"]) if isinstance(voice, dict) else str(voice)
-
-
-def input_tokens(records: Iterable[Record], instructions: str) -> tuple[int, int]:
-    """(text, audio) tokens that stand for what a response has before it."""
-    text, audio_ms = len(instructions), 0
-    for record in records:
-        text += record.size
-        if record.item.get("role") == "user":
-            audio_ms += record.audio_ms
-    return -(-text // _CHARS_PER_TOKEN), -(-audio_ms // 100)

@@ -1,15 +1,43 @@
-"""Words and voice as the sessions use them: made in this process, or (workers/pool.py) in processes of their own."""
+"""Words and voice as the sessions use them: made in this process (listening.py), or in others (workers/pool.py)."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from relay.local_engine.listening import Listener, OwnListener, Recognition
-from relay.local_engine.speech.tts import Voice
+from relay.local_engine.vad import Completeness
+
+_T = TypeVar("_T")
 
 
 class SensesLost(Exception):
     """The process that listened or spoke has ended; what it knew of the turn is gone."""
+
+
+class Listener(Protocol):
+    """Where one session's speech becomes words. Nothing waits here; results are futures, and may be SensesLost."""
+
+    def configure(self, tools: bytes) -> None:
+        """The tools to listen for, from the next turn on: their JSON, as `grammar.grammar_of` takes it."""
+
+    def begin(self, *, narrow: bool) -> None:
+        """A turn begins; `narrow` is for audio that was 8 kHz."""
+
+    def feed(self, pcm: bytes) -> None:
+        """More of the turn: PCM16, 16 kHz."""
+
+    def so_far(self, silence_ms: int) -> asyncio.Future[Completeness]:
+        """What the words of the turn are by now; the last `silence_ms` of what was fed hold none."""
+
+    def end(self) -> asyncio.Future[str | None]:
+        """The turn is over: its words ("": nothing was said, None: not understood)."""
+
+    def drop(self) -> None:
+        """Forget the turn."""
+
+    def clip(self, pcm: bytes, *, narrow: bool) -> asyncio.Future[str | None]:
+        """The words of a clip, apart from the turns."""
+
+    def close(self) -> None:
+        """The session is over; what was asked for comes to nothing."""
 
 
 class Senses(Protocol):
@@ -31,26 +59,15 @@ class Senses(Protocol):
         """End everything."""
 
 
-class OwnSenses:
-    """Words in this process's spare moments, and the voice in one thread of it. Raises ConfigError without a voice."""
+def known(value: _T) -> "asyncio.Future[_T]":
+    """A future that is over already."""
+    future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
 
-    def __init__(self) -> None:
-        self._voice = Voice()
-        self._recognition = Recognition()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="relay-voice")
 
-    async def warm(self) -> None:
-        """Nothing to do: everything is here."""
-
-    def listener(self) -> Listener:
-        """A listener for one session."""
-        return OwnListener(self._recognition)
-
-    async def speak(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
-        """One sentence as audio."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._voice.speak, sentence, output)
-
-    async def close(self) -> None:
-        """Let the thread end."""
-        await self._recognition.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+def fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
+    """Let whoever waits for an answer that is not there yet learn why none comes; maybe nobody does."""
+    if not answer.done():
+        answer.set_exception(error)
+        answer.exception()

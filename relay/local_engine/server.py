@@ -12,9 +12,9 @@ import aiohttp
 from aiohttp import web
 
 from relay.errors import ConfigError
-from relay.faults import Door, door_of, parse_faults
+from relay.faults import door_of, parse_faults
 from relay.local_engine import elevenlabs
-from relay.local_engine.senses import OwnSenses
+from relay.local_engine.listening import OwnSenses
 from relay.local_engine.session import Session, Shared, Terms
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
 from relay.loopback import is_loopback_host
@@ -106,7 +106,10 @@ async def _realtime(request: web.Request) -> web.StreamResponse:
     door = door_of(terms.faults, shared.connections)
     await asyncio.sleep(door.delay_s)
     if door.status is not None:
-        return _turned_away(request, door)
+        if door.status:
+            return web.json_response(door.body, status=door.status, headers=dict(door.headers))
+        _abort(request)
+        return web.Response()  # nobody is there any more to read it
     # "realtime" is offered by browsers beside a protocol that carries their key: only the former may be echoed.
     # No heartbeat: a long append keeps the reader from seeing the pong, and TCP's keep-alive finds the dead.
     socket = web.WebSocketResponse(
@@ -140,13 +143,6 @@ def _refused(status: int, kind: str, message: str) -> web.Response:
     return web.json_response({"error": {"type": kind, "message": message}}, status=status)
 
 
-def _turned_away(request: web.Request, door: Door) -> web.Response:
-    if door.status:
-        return web.json_response(door.body, status=door.status, headers=dict(door.headers))
-    _abort(request)
-    return web.Response()  # nobody is there any more to read it
-
-
 def _abort(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
@@ -159,7 +155,8 @@ def _may_connect(request: web.Request) -> bool:
 
 
 async def _close_sockets(app: web.Application) -> None:
-    closing = [socket.close(code=1001, message=b"the engine stops") for socket in set(app[_SHARED].sockets)]
+    sockets = [*app[_SHARED].sockets, *app[elevenlabs.SOCKETS]]
+    closing = [socket.close(code=1001, message=b"the engine stops") for socket in sockets]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_STOP_S):
             await asyncio.gather(*closing, return_exceptions=True)

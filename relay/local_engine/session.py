@@ -32,7 +32,7 @@ from relay.local_engine.effects import (
 from relay.local_engine.outgoing import Outgoing
 from relay.local_engine.protocol import Fault
 from relay.local_engine.senses import Senses, SensesLost
-from relay.local_engine.speech.pieces import pieces
+from relay.local_engine.speech.tts import pieces
 from relay.wire.beta import BetaClient
 
 MOST_UTTERANCES = 4
@@ -117,7 +117,8 @@ class Session:
             await self._add_faults(control)
             return
         if self._beta is not None:
-            message = _as_ga(self._beta, message)
+            event = json_object(message)  # what is no event goes on as it is, and is refused
+            message = message if event is None else orjson.dumps(self._beta.up(event)[0])
         self._do(self._conversation.receive(message))
         if self._to_hear:
             audio, self._to_hear = self._to_hear, b""
@@ -276,12 +277,6 @@ class Session:
             self._outgoing.post(
                 {"type": "conversation.created", "event_id": _new_id("event"), "conversation": conversation}
             )
-
-
-def _as_ga(beta: BetaClient, message: str | bytes) -> str | bytes:
-    """A beta client's message in GA; what is no event goes on as it is, and is refused."""
-    event = json_object(message)
-    return message if event is None else orjson.dumps(beta.up(event)[0])
 
 
 def _control(message: str | bytes) -> JsonObject | None:

@@ -12,16 +12,16 @@ from functools import cached_property
 from typing import Any, Literal
 
 from relay.local_engine.english import ALSO_SAID, CITIES, UNIT_NAMES
-from relay.local_engine.network import NOTHING, Alt, Expression, Seq, optional, phrase
+from relay.local_engine.network import NOTHING, Alt, Expression, Seq, optional
 from relay.local_engine.phrases import TENS, UNITS, Word, integer_to_words, parse_number, spoken
 
 Kind = Literal["integer", "number", "choice", "flag", "free", "unfillable"]
 
 _PLACE_NAMES = frozenset(("city", "cities", "town", "location", "place", "where", "destination", "origin"))
+_KINDS: dict[str, Kind] = {"integer": "integer", "number": "number", "boolean": "flag", "object": "unfillable"}
 _MOST_FREE_WORDS = 8
 _DEFAULT_RANGE = (0, 100)
 _SPOKEN_RANGE = (-9999, 9999)
-_YES, _NO = ("yes", "true", "on"), ("no", "false", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class Choice:
 
     words: tuple[str, ...]
     value: Any
+
+
+_FLAG_WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_FLAG_CHOICES = tuple(Choice((word,), value) for word, value in _FLAG_WORDS.items())
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,6 @@ class Slot:
             table.setdefault(choice.words[0], []).append(choice)
         return table
 
-    def spoken_forms(self) -> list[tuple[str, ...]]:
-        """The word sequences of the choices, without repetition (not for numbers: see `spoken_numbers`)."""
-        return list(dict.fromkeys(choice.words for choice in self.choices))
-
     def fallback(self) -> Any:
         """What a forced call gets if nothing was said: the default, the first choice or the minimum."""
         if self.default is not None:
@@ -112,29 +112,26 @@ def slots_of(parameters: Any, most_choices: int = 400) -> dict[str, Slot]:
     required = parameters.get("required")
     names = set(required) if isinstance(required, list) and all(isinstance(n, str) for n in required) else set()
     properties = list(parameters["properties"].items())[:64]
-    return {name: make_slot(name, schema, name in names, parameters, most_choices) for name, schema in properties}
+    return {name: _slot(name, schema, name in names, parameters, most_choices) for name, schema in properties}
 
 
-def make_slot(name: str, schema: Any, required: bool, root: dict[str, Any], most_choices: int) -> Slot:
+def _slot(name: str, schema: Any, required: bool, root: dict[str, Any], most_choices: int) -> Slot:
     """One slot from one property's schema; `root` is where `$ref` points into."""
     schema = _resolved(schema, root)
     default = schema.get("default")
-    kind = _kind(schema)
+    kind = _KINDS.get(str(schema.get("type")), "free")
     if schema.get("type") == "array":
-        inner = make_slot(name, _not_array(schema.get("items")), required, root, most_choices)
+        items = schema.get("items")
+        if isinstance(items, dict) and items.get("type") == "array":
+            items = {"type": "object"}  # lists of lists can't be said
+        inner = _slot(name, items, required, root, most_choices)
         return replace(inner, default=default, as_list=True)
     low, high = _bounds(schema)
     values, closed = _values(name, schema, kind)
     if values and kind not in ("integer", "number", "flag"):
         kind = "choice"
-    choices = _flag_choices() if kind == "flag" else tuple(_choices(name, values[:most_choices]))
+    choices = _FLAG_CHOICES if kind == "flag" else tuple(_choices(name, values[:most_choices]))
     return Slot(name, kind, required, choices, closed, low, high, _spoken_range(schema, low, high), default)
-
-
-def _not_array(items: Any) -> Any:
-    """Lists of lists can't be said."""
-    nested = isinstance(items, dict) and items.get("type") == "array"
-    return {"type": "object"} if nested else items
 
 
 def spoken_numbers(low: float, high: float, fractions: bool) -> Expression:
@@ -149,11 +146,11 @@ def spoken_numbers(low: float, high: float, fractions: bool) -> Expression:
         listed = [integer_to_words(value) for value in range(math.ceil(low), math.floor(high) + 1)]
         if high == 100:
             listed.append(["a", "hundred"])
-        whole: Expression = Alt(tuple(phrase(words) for words in listed))
+        whole: Expression = Alt(tuple(Seq(tuple(words)) for words in listed))
     else:
         whole = _large_numbers(high)
     digit = Alt(tuple(UNITS[:10]))
-    fraction = Alt((Seq(("point", digit, optional(digit))), phrase(("and", "a", "half"))))
+    fraction = Alt((Seq(("point", digit, optional(digit))), Seq(("and", "a", "half"))))
     return Seq((sign, whole, optional(fraction) if fractions else NOTHING))
 
 
@@ -190,17 +187,6 @@ def _resolved(schema: Any, root: dict[str, Any], depth: int = 0) -> dict[str, An
     if isinstance(kinds, list):
         schema = {**schema, "type": next((k for k in kinds if k != "null"), "string")}
     return dict(schema)
-
-
-def _kind(schema: dict[str, Any]) -> Kind:
-    stated = schema.get("type")
-    if stated == "integer":
-        return "integer"
-    if stated == "number":
-        return "number"
-    if stated == "boolean":
-        return "flag"
-    return "unfillable" if stated == "object" else "free"
 
 
 def _bounds(schema: dict[str, Any]) -> tuple[float, float]:
@@ -261,7 +247,3 @@ def _choices(name: str, values: list[Any]) -> Iterator[Choice]:
         for form in said:
             if words := tuple(spoken(form)):
                 yield Choice(words, value)
-
-
-def _flag_choices() -> tuple[Choice, ...]:
-    return tuple(Choice((word,), value) for forms, value in ((_YES, True), (_NO, False)) for word in forms)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 FRAME_BYTES = 1024
 FRAME_MS = 32
 _ONSET_FRAMES = 2  # one frame alone is a click
+ONSET_MS = _ONSET_FRAMES * FRAME_MS
+"""How long ago the first frame of speech began, at the moment of "started"."""
 _HYSTERESIS = 0.15  # Silero's own rule: speech goes on until the probability is that far under the threshold
 
 Completeness = Literal["complete", "unfinished", "unknown"]
@@ -57,12 +59,6 @@ class TurnRules:
             turn_detection["threshold"], turn_detection["prefix_padding_ms"], turn_detection["silence_duration_ms"]
         )
 
-    def limit_ms(self, words: Completeness) -> int:
-        """How long a pause ends the turn behind such words."""
-        if self.patience is None or words == "unknown":
-            return self.silence_ms
-        return self.patience.complete_ms if words == "complete" else self.patience.unfinished_ms
-
 
 class TurnDetector:
     """From probabilities to the start and end of a user's turn."""
@@ -100,16 +96,13 @@ class TurnDetector:
     def judge(self, words: Completeness) -> None:
         """In a pause: what the words before it are. It counts until the user speaks on."""
         if self.speaking and self.silence_ms:
-            self._limit_ms = self.rules.limit_ms(words)
+            patience, self._limit_ms = self.rules.patience, self.rules.silence_ms
+            if patience is not None and words != "unknown":
+                self._limit_ms = patience.complete_ms if words == "complete" else patience.unfinished_ms
 
     def follow(self, rules: TurnRules) -> None:
         """Other rules from now on; a turn under way goes on."""
         self.rules, self._limit_ms = rules, rules.silence_ms
-
-    @property
-    def onset_ms(self) -> int:
-        """How long ago the first frame of speech began, at the moment of "started"."""
-        return self._frames_of_speech * FRAME_MS
 
     def reset(self) -> None:
         """Wait for the next turn."""

@@ -8,21 +8,21 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from relay.core.values import SessionConfig
 from relay.escaping import escape_controls
 from relay.private_files import create
 from relay.recording.folder import HEADER, RecordingError, write_private
 from relay.recording.format.serialize import build, plain
+from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.redact.rewriter import RedactedCopy
 from relay.recording.redaction import Redaction, silenced
 from relay.recording.replay.replayer import Replayer
 from relay.recording.replay.verify import verify
-from relay.recording.timeline import listen
 
 REPORT = "REDACTED.txt"
+_GATES = ("set_input_gate", "release_input")
 
 
 def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
@@ -73,13 +73,10 @@ def _differs_at(recording: Recording) -> int | None:
         difference = replayer.step(entry)
         if difference is None:
             continue
-        if list(difference.recorded or ()) != [one for one in difference.today if not _is_gate(one)]:
+        today = [one for one in difference.today if not (isinstance(one, dict) and one["t"] in _GATES)]
+        if list(difference.recorded or ()) != today:
             return entry.number
     return None
-
-
-def _is_gate(command: Any) -> bool:
-    return isinstance(command, dict) and command["t"] in ("set_input_gate", "release_input")
 
 
 def _report(recording: Recording, wanted: Redaction, before: str) -> list[str]:

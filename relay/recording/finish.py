@@ -7,7 +7,7 @@ being written is left alone: its writer holds a lock.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,15 +19,15 @@ from relay.recording.folder import (
     TIMELINE,
     RecordingError,
     all_recordings,
+    is_live,
     open_file,
     private_file,
+    take,
 )
 from relay.recording.format.lines import End, Gap, Line
-from relay.recording.format.read import read_line
 from relay.recording.format.write import MAX_LINE_BYTES, end_line, is_unredacted, redacted_later
 from relay.recording.header import read_header
-from relay.recording.lock import is_live, take
-from relay.recording.reader import audio_of
+from relay.recording.reader import audio_of, read_line
 from relay.recording.retention import prune
 from relay.recording.tracks import derive
 
@@ -78,7 +78,7 @@ def repair(folder: Path, *, again: bool = False) -> Repaired:
         repaired = _mend(folder)
         _clean(folder)
     derive(folder)
-    return Repaired(folder.name, repaired.cut_bytes, repaired.cut_lines, repaired.ended, derived=True)
+    return replace(repaired, derived=True)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,13 @@ import orjson
 from relay.errors import RelayError
 from relay.private_files import create
 
+try:
+    import fcntl
+
+    HAS_LOCKS = True
+except ImportError:  # Windows has no such locks: there, repair while no relay is running
+    HAS_LOCKS = False
+
 HEADER: Final = "session.json"
 JOURNAL: Final = "journal.jsonl"
 CLIENT_AUDIO: Final = "client.pcm"
@@ -131,3 +138,28 @@ def size_bytes(folder: Path) -> int:
     with os.scandir(folder) as entries:
         files = (entry for entry in entries if entry.is_file(follow_symlinks=False))
         return sum(file.stat(follow_symlinks=False).st_size for file in files)
+
+
+def take(descriptor: int) -> None:
+    """Lock an open journal until it is closed: to write the recording, or to repair it.
+
+    Raises BlockingIOError if another process has it.
+    """
+    if HAS_LOCKS:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_live(folder: Path) -> bool:
+    """Whether a relay is writing this recording."""
+    if not HAS_LOCKS:
+        return False
+    try:
+        file = open_file(folder, JOURNAL)
+    except RecordingError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False

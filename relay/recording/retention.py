@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from relay.recording.folder import RecordingError, all_recordings, is_session_folder, read_json, size_bytes
-from relay.recording.lock import is_live
+from relay.recording.folder import RecordingError, all_recordings, is_live, is_session_folder, read_json, size_bytes
 
 
 def remove(folder: Path) -> None:

@@ -10,25 +10,92 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
+from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
 from relay.core.values import DeviceOptions
-from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder, realtime_line
-from relay.recording.consent import DEVICE_CONSENT, REALTIME_CONSENT, ConsentGate
 from relay.recording.header import Header
-from relay.recording.journal_buffer import JournalBuffer
+from relay.recording.journal_buffer import BatchBuilder, JournalBuffer, RealtimeBatchBuilder, realtime_line
 from relay.recording.writer import Files, Writer
 
 _log = logging.getLogger("relay.recordings")
+
+MAX_PRELUDE: Final = 64
+"""Events of the upstream's greeting that may wait for consent; they hold no text or audio of the conversation."""
+
+_GREETING = (
+    ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick, ev.VoiceOpened, ev.VoiceFailed
+)  # fmt: skip
+_REALTIME_GREETING = ("session.created", "session.updated")
+
+Record = tuple[Any, float, Sequence[Any]]
+"""An event, when it happened, and its commands."""
+
+
+class ConsentGate:
+    """Lets a session's events through from its client's consent on.
+
+    Until the client agrees, nothing that a user or the model said is kept, not even in memory. The upstream's greeting
+    may be: where consent comes right after it, the recording begins with its session, and can be replayed.
+    """
+
+    def __init__(self, *, is_open: bool) -> None:
+        """`is_open`: nobody has to be asked."""
+        self.is_open = is_open
+        self._prelude: list[Record] | None = []  # None: something was left out
+
+    @property
+    def from_start(self) -> bool:
+        """Whether all that has happened so far may be recorded."""
+        return self._prelude is not None
+
+    def opens(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
+        """Whether the recording begins with this event; one of the greeting is kept for `take_prelude` meanwhile."""
+        if _consent_in(event):
+            self.is_open = True
+            return True
+        prelude = self._prelude
+        if prelude is None:
+            return False
+        if commands is not None and _is_greeting(event) and len(prelude) < MAX_PRELUDE:
+            prelude.append((event, now, commands))
+        else:
+            self._prelude = None
+        return False
+
+    def take_prelude(self) -> list[Record]:
+        """What happened before consent and may be recorded."""
+        prelude, self._prelude = self._prelude or [], []
+        return prelude
+
+    def withdraws(self, event: Any) -> bool:
+        """Whether the client takes its consent back with this event."""
+        return _consent_in(event) is False
+
+
+def _consent_in(event: Any) -> bool | None:
+    """Whether an event grants consent or takes it back; None: neither."""
+    if isinstance(event, ev.Hello | ev.Consent):
+        return event.consent
+    if type(event) is not ClientSaid or event.body.get("type") != CONSENT:
+        return None
+    granted = event.body.get("granted")
+    return granted if isinstance(granted, bool) else None
+
+
+def _is_greeting(event: Any) -> bool:
+    """Whether an event belongs to the upstream's greeting."""
+    if type(event) is UpstreamSaid:
+        return event.body.get("type") in _REALTIME_GREETING
+    return isinstance(event, _GREETING)
 
 
 class SessionRecorder:
     """Records a device's session. `input`, `output`, `output_frame` and `sent` are those of its `JournalBuffer`."""
 
-    _consent_rules = DEVICE_CONSENT
     _builder = BatchBuilder
 
     def __init__(
@@ -49,7 +116,7 @@ class SessionRecorder:
         self._on_closed = on_closed
         self._secrets = secrets
         self._max_bytes = max_bytes
-        self._gate = ConsentGate(self._consent_rules, is_open=header.mode != "consent")
+        self._gate = ConsentGate(is_open=header.mode != "consent")
         buffer = JournalBuffer(writer, folder.name, max_bytes, lambda: self._builder(secrets), self.flush)
         self._options = header.beginning.options
         buffer.keeps_sent = _converts(self._options)
@@ -117,7 +184,6 @@ class SessionRecorder:
     # -- its life -----------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """The client agrees."""
         from_start = self._gate.from_start and not self._buffer.has_skipped
         self._header = replace(self._header, from_start=from_start)
         if not from_start:  # nobody reads the hello that chose them
@@ -140,7 +206,6 @@ class SessionRecorder:
             self._buffer.end(self._files, self._clock(), reason)
 
     def _fill(self) -> None:
-        """The recording has reached its bound and ends."""
         max_mb = (self._max_bytes or 0) / 1e6
         _log.warning(
             "recording %s ends: it has reached %g MB (RELAY_RECORDING_MAX_MB); its session goes on",
@@ -187,7 +252,6 @@ class SessionRecorder:
 class RealtimeSessionRecorder(SessionRecorder):
     """Records the session of a Realtime client, whose audio is inside of its events."""
 
-    _consent_rules = REALTIME_CONSENT
     _builder = RealtimeBatchBuilder
 
     def _record(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:

@@ -11,6 +11,7 @@ from relay.session.device.turn_metrics import TurnMetrics, steps, steps_as_text
 MIN_STEP_S = 0.1
 MAX_ROWS = 24
 LABEL_CHARS = 8
+MAX_CHARS = 120
 
 
 def voices(timeline: Timeline) -> list[str]:
@@ -61,7 +62,8 @@ def _chart(timeline: Timeline, columns: int) -> Iterator[str]:
         _fill(relay, cut.at_ms, cut.at_ms, step_s, "✂")
     for start in range(0, cells, columns):
         part = slice(start, start + columns)
-        yield f"{_clock(start * step_s * 1000):<{LABEL_CHARS}}{_ruler(len(you[part]), start, step_s)}"
+        ruler = "".join("┬" if (start + cell) % 10 == 0 else "─" for cell in range(len(you[part])))
+        yield f"{_clock(start * step_s * 1000):<{LABEL_CHARS}}{ruler} {step_s:g} s a column"
         for label, row in (("you", you), ("relay", relay), ("tools", tools)):
             text = "".join(row[part]).rstrip()
             if text or label != "tools":
@@ -75,10 +77,6 @@ def _fill(row: list[str], start_ms: float, end_ms: float, step_s: float, sign: s
         row[cell] = sign
 
 
-def _ruler(cells: int, start: int, step_s: float) -> str:
-    return "".join("┬" if (start + cell) % 10 == 0 else "─" for cell in range(cells)) + f" {step_s:g} s a column"
-
-
 # -- the words --------------------------------------------------------------------------------------------------------
 
 
@@ -90,8 +88,9 @@ def _script(timeline: Timeline) -> Iterator[str]:
     for item in timeline.heard:
         text = item.text or "(no text)"
         if item.cut_ms is not None:
-            unheard = _rest(item.text, item.heard_text)
-            text = f"{item.heard_text or ''} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
+            heard = item.heard_text or ""
+            unheard = _short(item.text.removeprefix(heard).strip() if item.text.startswith(heard) else item.text)
+            text = f"{heard} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
         said.append((item.start_ms, "relay", text))
     for run in timeline.tools:
         took = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
@@ -101,7 +100,7 @@ def _script(timeline: Timeline) -> Iterator[str]:
     ]
     said += [(mark.at_ms, mark.kind, mark.text) for mark in timeline.marks]
     for at_ms, who, text in sorted(said, key=lambda one: one[0]):
-        yield f"{_clock(at_ms):>9}  {who:<8} {_one_line(text)}"
+        yield f"{_clock(at_ms):>9}  {who:<8} {' '.join(text.split())}"
 
 
 def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
@@ -120,16 +119,8 @@ def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
     )
 
 
-def _rest(text: str, heard: str | None) -> str:
-    return _short(text[len(heard or "") :].strip() if text.startswith(heard or "") else text)
-
-
-def _short(text: str, chars: int = 120) -> str:
-    return text if len(text) <= chars else text[: chars - 1] + "…"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
 
 
 def _clock(ms: float) -> str:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from audio.formats import AudioFormat
 from audio.transcode import decode
-from relay.escaping import escape_json
+from relay.escaping import escape_controls, escape_json
 from relay.recording.folder import (
     ASSISTANT_TRACK,
     CLIENT_AUDIO,
@@ -27,10 +28,10 @@ from relay.recording.folder import (
     private_file,
     write_private,
 )
+from relay.recording.listening import listen
 from relay.recording.placing import Runs
 from relay.recording.reader import Recording
-from relay.recording.timeline import Timeline, listen
-from relay.recording.vtt import transcript
+from relay.recording.timeline import Timeline
 
 PEAKS_PER_S = 50
 MAX_TRACK_S = 7 * 86_400
@@ -56,7 +57,7 @@ def derive(folder: Path) -> Timeline:
         write_private(folder / PEAKS, user + assistant)
         write_private(folder / TRANSCRIPT, transcript(found.timeline).encode(errors="replace"))
         outline = {"per_second": PEAKS_PER_S, "user": len(user) // 2, "assistant": len(assistant) // 2}
-        told = found.timeline.to_json() | {"format": 1, "peaks": outline}
+        told = asdict(found.timeline) | {"format": 1, "peaks": outline}
         outline_json = escape_json(orjson.dumps(told, default=str).decode())
         write_private(folder / TIMELINE, outline_json.encode())  # last: where it is, the others are
     return found.timeline
@@ -125,3 +126,39 @@ class _Outline:
         if len(self._rest):
             self.add(np.zeros(self._step - len(self._rest), np.int16))
         return b"".join(self._parts)
+
+
+MIN_CUE_MS = 500.0
+
+
+def transcript(timeline: Timeline) -> str:
+    """The conversation as WebVTT (https://www.w3.org/TR/webvtt1/): one cue for each turn."""
+    cues = sorted(_cues(timeline), key=lambda cue: cue[0])
+    parts = ["WEBVTT", f"NOTE\nSession {_text(timeline.session_id)}, {timeline.started}"]
+    parts += [
+        f"{number}\n{_time(start)} --> {_time(max(end, start + MIN_CUE_MS))}\n<v {who}>{_text(text)}"
+        for number, (start, end, who, text) in enumerate(cues, 1)
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cues(timeline: Timeline) -> Iterator[tuple[float, float, str, str]]:
+    for speech in timeline.speech:
+        if speech.text.strip():
+            end_ms = speech.start_ms if speech.end_ms is None else speech.end_ms
+            yield speech.start_ms, end_ms, "User", speech.text
+    for item in timeline.heard:
+        text = item.text if item.heard_text is None else item.heard_text
+        if text.strip():
+            yield item.start_ms, item.end_ms, "Assistant", text + ("" if item.heard_text is None else " —")
+
+
+def _time(ms: float) -> str:
+    whole = round(ms)
+    return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
+
+
+def _text(text: str) -> str:
+    # A blank line or an arrow would end the cue; a control character would reach whoever reads the file in a terminal.
+    text = escape_controls(" ".join(text.split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

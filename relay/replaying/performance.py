@@ -180,7 +180,7 @@ class Performance:
                 self._is_configured = self._is_configured or isinstance(step.event, ev.SessionUpdated)
             self._at = step.at
         for message in self._waiting:
-            self._depart(f"the client sent {_name(message)}, which the recording does not have")
+            self._depart(f"the client sent {str(message.get('type'))[:80]}, which the recording does not have")
         return None
 
     async def _emit(self, step: Emit) -> None:
@@ -220,7 +220,6 @@ class Performance:
         return self._gone or self._input_bytes > n_bytes
 
     async def _expect(self, step: Expect) -> None:
-        """Wait for what the client did then."""
         kind = _EXPECTED[type(step.command)]
         async with self._news:
             with suppress(TimeoutError):
@@ -270,7 +269,3 @@ def _configures(step: Emit | Expect) -> bool:
     return isinstance(
         step.command if isinstance(step, Expect) else step.event, cmd.ConfigureSession | ev.SessionUpdated
     )
-
-
-def _name(message: JsonObject) -> str:
-    return str(message.get("type"))[:80]

@@ -24,9 +24,8 @@ from audio.transcode import decode
 from relay.json_types import json_object
 from relay.talk.connection import TalkError, dial, how_it_closed, receive, target_of
 from relay.talk.display import Display, JsonDisplay, TextDisplay
-from relay.talk.player import VirtualPlayer
+from relay.talk.player import VirtualPlayer, Voice, parse_format
 from relay.talk.turn import Message, Turn, Verdict, item_id_of
-from relay.talk.voice import Voice, parse_format
 from relay.terminal import say_lines
 
 # Kept for --save; about 23 minutes at 24 kHz. What comes after is not written, and that is said.
@@ -156,7 +155,6 @@ class Conversation:
             return heard
 
     async def _turn(self, *, spoken: bool, input_ends_at: float) -> None:
-        """Follow one turn to its end."""
         turn = Turn(spoken=spoken, input_ends_at=input_ends_at, timeout_s=self._options.timeout_s)
         while (verdict := turn.verdict(self._loop.time())).state == "wait":
             received = await receive(self._socket, verdict.until)

@@ -41,12 +41,10 @@ class JsonDisplay(Display):
         self._out = out
 
     def message(self, message: Message, t_ms: int) -> None:
-        """One line."""
         self._out.write(escape_json(orjson.dumps(message | {"t_ms": t_ms}).decode()) + "\n")
         self._out.flush()
 
     def audio(self, n_bytes: int, t_ms: int) -> None:
-        """One line with the number of bytes."""
         self.message({"type": "binary", "bytes": n_bytes}, t_ms)
 
 
@@ -59,11 +57,9 @@ class TextDisplay(Display):
         self._address = ""
 
     def connected(self, address: str) -> None:
-        """Kept for the line that AIConnected makes."""
         self._address = address
 
     def message(self, message: Message, t_ms: int) -> None:
-        """One line, part of one, or nothing."""
         match message.get("type"):
             case "event":
                 self._event(message)
@@ -86,11 +82,9 @@ class TextDisplay(Display):
                 self._line("goodbye", _text(message, "reason"))
 
     def note(self, text: str) -> None:
-        """A line of the client's own."""
         self._line("note", text, "dim")
 
     def close(self) -> None:
-        """End a line that is open."""
         if self._in_answer:
             self._console.print()
             self._in_answer = False

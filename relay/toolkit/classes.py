@@ -26,7 +26,6 @@ class ClassSignature:
     method: Signature
 
     def bind(self, text: str, context: ToolContext) -> Bound:
-        """See `Binder`."""
         arguments = parse_arguments(text)
         given = dict(arguments)
         constructor = given.pop(CONSTRUCTOR, None)

@@ -51,7 +51,6 @@ class GivenSchema:
         self.parameters = {"type": "object", "properties": {}, **schema}
 
     def bind(self, text: str, context: ToolContext) -> Bound:
-        """See `Binder`."""
         arguments = parse_arguments(text)
         return Bound((arguments,), {}, arguments)
 

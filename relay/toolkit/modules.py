@@ -23,14 +23,13 @@ from relay.toolkit.sources import SourceFile
 from relay.toolkit.trust import distrust
 
 
-def forget(root: Path) -> str:
-    """Makes the package of a root anew, without what was loaded from it before; returns its name."""
+def forget(root: Path) -> None:
+    """Makes the package of a root anew, without what was loaded from it before."""
     name = _package_of(root)
     for old in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
         del sys.modules[old]
     _add_package(name, root)
     _FINDER.guard(root)
-    return name
 
 
 @contextmanager
@@ -111,12 +110,6 @@ class _GuardedFinder(MetaPathFinder):
         if self not in sys.meta_path:  # behind the finders of builtin modules, which no file may hide
             sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, self)
 
-    def root_of(self, path: Path) -> Path | None:
-        """The outermost guarded folder that a path, or what it leads to, lies below; None for all other paths."""
-        both = (path, path.resolve())
-        found = [root for root in self.roots if any(one.is_relative_to(root) for one in both)]
-        return min(found, key=lambda root: len(root.parts), default=None)
-
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -137,7 +130,9 @@ _refused = threading.local()
 
 def _check(path: Path) -> bool:
     """Whether a path lies below a guarded folder. Raises ImportError if it may not be run."""
-    root = _FINDER.root_of(path)
+    both = (path, path.resolve())
+    found = [root for root in _FINDER.roots if any(one.is_relative_to(root) for one in both)]
+    root = min(found, key=lambda root: len(root.parts), default=None)  # the outermost
     why = distrust(path, root) if root is not None else None
     if why is not None:
         if hasattr(_refused, "clauses"):

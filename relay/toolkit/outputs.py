@@ -7,6 +7,7 @@ A result is its JSON, a plain string itself; a failure is
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +40,8 @@ MIN_RESULT_BYTES = 1_024
 _STATUS: dict[Failure, Status] = {"timeout": "timeout", "cancelled": "cancelled", "shutdown": "cancelled"}
 # Where the same model, asking again with better arguments or a little later, may well get an answer.
 _RETRYABLE: frozenset[Failure] = frozenset({"invalid_json", "invalid_arguments", "busy", "timeout"})
+_PATH = re.compile(r"(?<![\w/:.…])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+){2,}[/\\]?")
+_SLASH = re.compile(r"[/\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,7 @@ class Reply:
 
 def failure(code: Failure, message: str, bare: str | None = None) -> Reply:
     """The output of a call that has no result; `bare` is the message for readers to whom the type says nothing."""
-    body = {
-        "ok": False,
-        "error": code,
-        "message": _cut(message, MAX_MESSAGE_CHARS),
-        "retryable": code in _RETRYABLE,
-    }
+    body = {"ok": False, "error": code, "message": _cut(message, MAX_MESSAGE_CHARS), "retryable": code in _RETRYABLE}
     output = _valid_text(json.dumps(body, ensure_ascii=False))
     return Reply(output, _STATUS.get(code, "failed"), code, _valid_text(message if bare is None else bare))
 
@@ -84,7 +82,9 @@ def result(value: object, max_bytes: int) -> Reply:
         shown = result(value.value, max_bytes)
         return shown if shown.code else Reply(_fit(_valid_text(value.note), max_bytes), "done", for_client=shown.output)
     try:
-        text = value if isinstance(value, str) else _encode(value)
+        text = (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+        )
     except (TypeError, ValueError, RecursionError) as error:  # pydantic's serialisation error is a ValueError
         return failure(
             "unserialisable", f"The tool returned a {type(value).__name__} that is no JSON: {_text_of(error)}"
@@ -119,10 +119,6 @@ def raised(name: str, error: BaseException) -> Reply:
     log.error("tool %s failed", name, exc_info=error)
     kind = type(error).__name__
     return failure("exception", f"{kind}: {message}" if message else kind, bare=message or kind)
-
-
-def _encode(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _plain(value: object) -> object:
@@ -162,3 +158,8 @@ def _text_of(error: BaseException) -> str:
         return _cut(str(error), MAX_MESSAGE_CHARS)
     except Exception:
         return "its message cannot be read"
+
+
+def without_paths(text: str) -> str:
+    """`text` with each absolute path of two or more parts cut to its last one: `/srv/app/x.py` becomes `…/x.py`."""
+    return _PATH.sub(lambda found: f"…/{[part for part in _SLASH.split(found[0]) if part][-1]}", text)

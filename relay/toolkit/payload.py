@@ -8,9 +8,8 @@ there is no place are left out. `constructorArgs` and `methodArgs` belong to the
 import json
 from typing import Any
 
-from relay.toolkit.bounds import check_arguments
 from relay.toolkit.classes import CONSTRUCTOR, ClassSignature
-from relay.toolkit.complaints import InvalidArguments
+from relay.toolkit.complaints import InvalidArguments, check_arguments
 from relay.toolkit.context import ToolContext
 from relay.toolkit.schema import Binder, Bound, Signature
 

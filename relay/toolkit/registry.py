@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, overload
 from relay.errors import ToolError
 from relay.toolkit.docstrings import read_docstring
 from relay.toolkit.names import MAX_NAME_CHARS
-from relay.toolkit.schema import Binder, describe, description_of
+from relay.toolkit.schema import Binder, describe
 
 log = logging.getLogger(__name__)
 
@@ -127,12 +127,7 @@ class Tool(ToolOptions):
 
     @classmethod
     def from_function(
-        cls,
-        function: Callable[..., Any],
-        *,
-        name: str | None = None,
-        source: str = "",
-        description: str | None = None,
+        cls, function: Callable[..., Any], *, name: str | None = None, source: str = "", description: str | None = None
     ) -> "Tool":
         """Describes a function, decorated or not.
 
@@ -145,13 +140,14 @@ class Tool(ToolOptions):
         check_name(own_name)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ToolError(f'Tool "{own_name}": it yields; a tool returns one value.')
+        summary = read_docstring(function).summary
         return cls.described(
             options,
             own_name,
             function,
             describe(function, own_name),
             source=source or f"{getattr(function, '__module__', '')}#{own_name}",
-            description=read_docstring(function).summary or description or description_of(function, own_name),
+            description=summary or description or f"{own_name.replace('_', ' ').strip().capitalize()}.",
             is_async=is_async_function(function),
             is_void=is_void(function),
         )

@@ -30,10 +30,7 @@ MAX_NAMES_SHOWN = 100
 Begin = Callable[[], Reply | Awaitable[object]]
 Encode = Callable[[object], Reply]
 
-_STOPPED: dict[str, str] = {
-    "cancelled": "The call was cancelled.",
-    "shutdown": "The server is shutting down.",
-}
+_STOPPED: dict[str, str] = {"cancelled": "The call was cancelled.", "shutdown": "The server is shutting down."}
 StopReason = Literal["cancelled", "shutdown"]
 
 
@@ -64,18 +61,6 @@ class ToolResult(Reply):
     arguments: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A call under way; setting `stop` ends it early."""
-
-    stop: asyncio.Future[StopReason]
-    tool: Tool
-
-    def end(self, reason: StopReason) -> None:
-        if not self.stop.done():
-            self.stop.set_result(reason)
-
-
 class ToolRunner:
     """Runs the tools of a registry for any number of sessions of one event loop.
 
@@ -100,7 +85,8 @@ class ToolRunner:
         self._threads = DaemonThreads(max_threads)
         self._max_tasks = max_tasks
         self._max_result_bytes = max_result_bytes
-        self._jobs: dict[tuple[str, str], _Job] = {}
+        self._stops: dict[tuple[str, str], asyncio.Future[StopReason]] = {}
+        """The calls under way; a result here ends one early."""
         self._tasks: set[asyncio.Task[Reply]] = set()
         self._running: Counter[str] = Counter()
         self._redact = redact
@@ -154,17 +140,17 @@ class ToolRunner:
         `run` returns at the next turn of the loop. A thread cannot be ended: its result is dropped.
         """
         ended = 0
-        for (session, number), job in self._jobs.items():
+        for (session, number), stop in self._stops.items():
             if session == session_id and call_id in (None, number):
-                job.end("cancelled")
+                _end(stop, "cancelled")
                 ended += 1
         return ended
 
     async def close(self, timeout_s: float) -> None:
         """Refuses new calls, ends the running ones, and gives their tools up to `timeout_s` to finish."""
         self._closed = True
-        for job in self._jobs.values():
-            job.end("shutdown")  # each run then cancels its tool, once: a second time would break its clean-up
+        for stop in self._stops.values():
+            _end(stop, "shutdown")  # each run then cancels its tool, once: a second time would break its clean-up
         waiting: set[asyncio.Future[Any]] = {*self._tasks, *self._threads.pending}
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
@@ -188,7 +174,7 @@ class ToolRunner:
         key = (context.session_id, call.call_id)
         if self._closed:
             return failure("shutdown", _STOPPED["shutdown"]), bound.arguments
-        if key in self._jobs:
+        if key in self._stops:
             return failure("duplicate_call", "A call with this id is running already."), bound.arguments
         try:
             return await self._carry_out(tool, partial(_begin, tool, bound, encode), encode, key), bound.arguments
@@ -199,19 +185,19 @@ class ToolRunner:
         task = self._start(tool, begin, encode)
         if task is None:
             return failure("busy", "Too many tools are running. Try again in a moment.")
-        job = self._jobs[key] = _Job(asyncio.get_running_loop().create_future(), tool)
-        either: set[asyncio.Future[Any]] = {task, job.stop}
+        stop = self._stops[key] = asyncio.get_running_loop().create_future()
+        either: set[asyncio.Future[Any]] = {task, stop}
         try:
             # Not asyncio.timeout: it would wait for a tool that swallows its cancellation.
             await asyncio.wait(either, timeout=tool.timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._jobs[key]
+            del self._stops[key]
             finished = task.done()
             task.cancel()
         if finished and not task.cancelled():
             return task.result()
-        if job.stop.done():
-            reason = job.stop.result()
+        if stop.done():
+            reason = stop.result()
             return failure(reason, _STOPPED[reason])
         if finished:
             return failure("cancelled", "The tool cancelled itself.")
@@ -250,6 +236,11 @@ class ToolRunner:
         known = [one.name for one in self._registry.exposed_to(audience) if offers is None or offers(one.name)]
         names = ", ".join(known[:MAX_NAMES_SHOWN]) or "none"
         return failure("unknown_tool", f'There is no tool "{name[:64]}". The tools are: {names}.')
+
+
+def _end(stop: asyncio.Future[StopReason], reason: StopReason) -> None:
+    if not stop.done():
+        stop.set_result(reason)
 
 
 def _bind(tool: Tool, arguments: str | Payload, context: ToolContext) -> Bound | Reply:

@@ -13,7 +13,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -24,14 +24,14 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from relay.errors import ToolError
-from relay.toolkit.bounds import MAX_VALUES, check_arguments, check_length
-from relay.toolkit.complaints import InvalidArguments, describe_problems
+from relay.toolkit.complaints import MAX_VALUES, InvalidArguments, check_arguments, check_length, describe_problems
 from relay.toolkit.context import ToolContext
 from relay.toolkit.docstrings import read_docstring
 from relay.toolkit.tidy import tidy_schema
 
 _HELP = "Use a type such as str, int, float, bool, list, Literal, Enum, a dataclass or a pydantic model."
 _Kind = inspect._ParameterKind
+_KINDS = {bool: "true or false", str: "a string", list: "an array"}
 _PLACED = (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD)
 
 
@@ -107,7 +107,8 @@ def parse_arguments(text: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InvalidArguments(f"The arguments must be one JSON object, not {_kind_of(values)}.")
+        kind = _KINDS.get(type(values), "a number")
+        raise InvalidArguments(f"The arguments must be one JSON object, not {kind}.")
     check_arguments(values)
     return values
 
@@ -141,7 +142,9 @@ def describe(function: Callable[..., Any], name: str) -> Signature:
     is_open = any(one.kind is _Kind.VAR_KEYWORD for one in parameters)
     adapter, schema = _adapter_of(fields, name, is_open=is_open)
     _add_defaults(schema, defaults)
-    _add_descriptions(schema, read_docstring(function).parameters)
+    for described, text in read_docstring(function).parameters.items():
+        if described in schema["properties"]:
+            schema["properties"][described].setdefault("description", text)
     return Signature(
         schema,
         adapter,
@@ -150,17 +153,6 @@ def describe(function: Callable[..., Any], name: str) -> Signature:
         tuple(one.name for one in placed if one.name not in context_names),
         rest,
     )
-
-
-def description_of(function: Callable[..., Any], name: str) -> str:
-    """The first paragraph of the docstring on one line, or the name in words."""
-    return read_docstring(function).summary or f"{name.replace('_', ' ').strip().capitalize()}."
-
-
-def _add_descriptions(schema: dict[str, Any], descriptions: Mapping[str, str]) -> None:
-    for name, text in descriptions.items():
-        if name in schema["properties"]:
-            schema["properties"][name].setdefault("description", text)
 
 
 def _parameters_of(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
@@ -287,15 +279,3 @@ def _add_defaults(schema: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _kind_of(value: object) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-        case _:
-            return "a number"

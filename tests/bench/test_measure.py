@@ -10,7 +10,7 @@ import pytest
 
 from relay.bench.load import Load
 from relay.bench.measure import _doubts
-from relay.bench.subjects import has_haproxy
+from relay.bench.subjects import find_haproxy
 from relay.child_environment import python_command
 
 GOOD = {"alive": 4, "up_delivered": 1.0, "down_delivered": 0.995, "late_ms": 2.0}
@@ -63,7 +63,7 @@ async def test_a_quick_run_measures_all_there_is_to_measure(tmp_path: Path) -> N
     code, printed, complained = await bench("--quick", "--json", cwd=tmp_path)
     assert code == 0, complained
     rounds = json.loads(printed)["rounds"]
-    assert [one["subject"] for one in rounds] == (["relay", "haproxy"] if has_haproxy() else ["relay"])
+    assert [one["subject"] for one in rounds] == (["relay", "haproxy"] if find_haproxy() else ["relay"])
     for one in rounds:
         assert (one["sessions"], one["rate_hz"], one["round"]) == (4, 24_000, 1)
         assert not [doubt for doubt in one["doubts"] if "lost" in doubt or "arrive" in doubt]

@@ -5,7 +5,7 @@ import json
 
 from rich.console import Console
 
-from relay.bench.latency import Percentiles
+from relay.bench.ends import Percentiles
 from relay.bench.measure import Measured
 from relay.bench.report import as_json, ratio, table
 

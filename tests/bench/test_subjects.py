@@ -26,8 +26,7 @@ async def test_a_subject_that_does_not_listen_is_stopped(monkeypatch: pytest.Mon
 
 
 async def test_without_haproxy_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subjects, "_haproxy", lambda: None)
-    assert not subjects.has_haproxy()
+    monkeypatch.setattr(subjects, "find_haproxy", lambda: None)
     with pytest.raises(BenchError, match="apt-get install haproxy"):
         async with running("haproxy", 9, 1, None):
             pass

@@ -10,7 +10,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 
 from audio.formats import PCM16_24K
 from relay.local_engine.elevenlabs_contexts import Context, Contexts, Problem, read_format
-from relay.local_engine.speech import timed
+from relay.local_engine.speech.tts import Voice
 from tests.support.doubling import assert_linear
 from tests.support.voice_stage import local_engine
 
@@ -192,6 +192,6 @@ def test_unknown_formats_are_problems(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "...", "你好。", "a—b 你好 c", " x  y "])
 def test_every_text_has_a_time_for_every_character(text: str) -> None:
-    speech = timed.speak(text, "marin", PCM16_24K)
+    speech = Voice().speak_timed(text, "marin", PCM16_24K)
     assert speech.chars == list(text)
     assert len(speech.starts_ms) == len(speech.durations_ms) == len(text)

@@ -6,9 +6,10 @@ from typing import Any, get_args
 import pytest
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 
-from relay.local_engine.audio_shelf import MOST_SHELF_BYTES, AudioShelf, InputTape
 from relay.local_engine.conversation import _HANDLERS
 from relay.local_engine.effects import AwaitSpeech, HangUp
+from relay.local_engine.input_turns import InputTape
+from relay.local_engine.items import MOST_SHELF_BYTES, AudioShelf
 from tests.local_engine.engine_stage import TOOLS, Paper, last, types_of
 
 MANUAL = {"input": {"turn_detection": None}}

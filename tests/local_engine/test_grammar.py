@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 
 from relay.local_engine.grammar import Grammar
-from relay.local_engine.lexicon import english
 from relay.local_engine.network import Network
 from tests.local_engine.engine_stage import TOOLS, function
 
@@ -75,7 +74,7 @@ def test_a_tool_without_examples_is_asked_for_by_its_name():
         assert (request.name, request.arguments) == ("get_weather", {"city": "Oslo"})
     [request] = grammar.parse("restart router") or []
     assert request.name == "restart_router"
-    assert sentence_is_in(grammar.network(english()), "what's the weather in oslo")
+    assert sentence_is_in(grammar.network, "what's the weather in oslo")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_a_tool_without_examples_is_asked_for_by_its_name():
 def test_any_tool_is_survived(tool: dict[str, Any]):
     grammar = Grammar([tool])
     assert grammar.parse("hello")
-    assert sentence_is_in(grammar.network(english()), "hello")
+    assert sentence_is_in(grammar.network, "hello")
 
 
 def test_an_example_for_the_user():
@@ -121,7 +120,7 @@ def sentence_is_in(network: Network, sentence: str) -> bool:
     ],
 )
 def test_what_the_recogniser_listens_for(sentence: str, is_in: bool):
-    assert sentence_is_in(GRAMMAR.network(english()), sentence) is is_in
+    assert sentence_is_in(GRAMMAR.network, sentence) is is_in
 
 
 def test_a_text_made_to_be_ambiguous_is_given_up_soon():
@@ -135,5 +134,5 @@ def test_a_text_made_to_be_ambiguous_is_given_up_soon():
 def test_huge_tool_lists_stay_bounded():
     many = {"enum": [f"value{index}" for index in range(400)]}
     tools = [function(f"tool_{index}", ["do {a} with {b}"], ["a", "b"], a=many, b=many) for index in range(128)]
-    network = Grammar(tools).network(english())
+    network = Grammar(tools).network
     assert len(network.arcs) < 15_000

@@ -1,7 +1,7 @@
 import pytest
 
-from relay.local_engine.grammar import ToolInfo
-from relay.local_engine.guess import guess
+from relay.local_engine.brain import guess
+from relay.local_engine.clauses import ToolInfo
 from tests.local_engine.engine_stage import TOOLS
 
 INFOS = [ToolInfo.of(tool) for tool in TOOLS]

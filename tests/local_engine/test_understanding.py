@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from relay.local_engine.grammar import Grammar
-from relay.local_engine.lexicon import english
 from tests.local_engine.engine_stage import TOOLS, Paper
 
 
@@ -45,7 +44,7 @@ def test_a_tool_without_examples_is_understood_by_its_description(sentence: str,
 
 
 def test_such_sentences_can_be_said_aloud():
-    words = {word for _, _, word in Grammar(BROUGHT).network(english()).arcs}
+    words = {word for _, _, word in Grammar(BROUGHT).network.arcs}
     assert {"weather", "status", "kitchen", "alive"} <= words
 
 

@@ -14,8 +14,7 @@ from relay.local_engine.ears import Ears, Paused, Started, Stopped
 from relay.local_engine.senses import SensesLost
 from relay.local_engine.server import create_engine_app
 from relay.local_engine.speech.tts import Voice
-from relay.local_engine.workers import pool
-from relay.local_engine.workers.messages import LARGEST_BYTES, pack, receive
+from relay.local_engine.workers import LARGEST_BYTES, pack, pool, receive
 from relay.local_engine.workers.pool import WorkerProcess, WorkerSenses
 from tests.local_engine.engine_stage import SAMPLES, TOOLS, connected, serving, types_of
 

@@ -7,13 +7,12 @@ import pytest
 from audio.formats import PCMU
 from relay.core import events as ev
 from relay.core.realtime_events import CONSENT, ClientSaid, PassDown, UpstreamSaid
-from relay.recording.consent import DEVICE_CONSENT, MAX_PRELUDE, REALTIME_CONSENT, ConsentGate
-from relay.recording.folder import all_recordings
+from relay.recording.folder import all_recordings, is_live
 from relay.recording.format.lines import End, Happened
-from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
+from relay.recording.session_recorder import MAX_PRELUDE, ConsentGate
 from relay.session.common.media_types import AudioDelta
 from tests.support.recording_stage import (
     RecordedSession,
@@ -30,7 +29,7 @@ from tests.support.scripted_recordings import microphone
 
 
 def test_the_greeting_waits_for_consent_and_is_recorded_with_it() -> None:
-    gate = ConsentGate(DEVICE_CONSENT, is_open=False)
+    gate = ConsentGate(is_open=False)
     opened, created = ev.UpstreamOpened(), ev.SessionCreated()
     assert not gate.opens(opened, 1.0, ())
     assert not gate.opens(created, 2.0, ())
@@ -42,7 +41,7 @@ def test_the_greeting_waits_for_consent_and_is_recorded_with_it() -> None:
 
 @pytest.mark.parametrize("event", [ev.UserText("hello"), ev.Consent(False)])
 def test_what_anybody_said_before_consent_is_left_out_and_the_greeting_with_it(event: ev.Event) -> None:
-    gate = ConsentGate(DEVICE_CONSENT, is_open=False)
+    gate = ConsentGate(is_open=False)
     gate.opens(ev.UpstreamOpened(), 1.0, ())
     assert not gate.opens(event, 2.0, ())
     assert gate.opens(ev.Consent(True), 3.0, ())
@@ -51,14 +50,14 @@ def test_what_anybody_said_before_consent_is_left_out_and_the_greeting_with_it(e
 
 
 def test_a_greeting_without_end_is_left_out() -> None:
-    gate = ConsentGate(DEVICE_CONSENT, is_open=False)
+    gate = ConsentGate(is_open=False)
     for number in range(MAX_PRELUDE + 1):
         gate.opens(ev.Tick(), float(number), ())
     assert not gate.from_start
 
 
 def test_a_realtime_client_s_consent_is_an_event_of_its_own() -> None:
-    gate = ConsentGate(REALTIME_CONSENT, is_open=False)
+    gate = ConsentGate(is_open=False)
     created = UpstreamSaid(b'{"type":"session.created"}', {"type": "session.created"})
     assert not gate.opens(created, 1.0, (PassDown(created.raw),))
     assert not gate.opens(ClientSaid({"type": CONSENT, "granted": "yes"}), 2.0, ())
@@ -156,7 +155,7 @@ async def test_consent_can_be_taken_back_after_the_recorder_failed(
     session = RecordedSession(service)
     session.feed(ev.UpstreamOpened())
     session.recorder.flush()
-    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
+    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
     session.feed(ev.SessionCreated())
     session.recorder.flush()
     await written(service)

@@ -14,9 +14,8 @@ import soundfile
 
 from relay.core.events import ClientClosed, TextDelta
 from relay.recording.finish import finish_all, is_finished, repair
-from relay.recording.folder import CLIENT_AUDIO, DERIVED, USER_TRACK, RecordingError
+from relay.recording.folder import CLIENT_AUDIO, DERIVED, USER_TRACK, RecordingError, is_live
 from relay.recording.format.write import event_object, live_line
-from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from tests.support.scripted_recordings import make_recording, microphone

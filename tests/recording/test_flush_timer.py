@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from relay.recording.flush_timer import FLUSH_S, GROUPS, FlushTimer
+from relay.recording.service import FLUSH_S, GROUPS, FlushTimer
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 

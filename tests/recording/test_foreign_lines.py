@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from relay.core.policy import Principal
-from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.folder import RecordingError
-from relay.recording.header import Header
+from relay.recording.header import Beginning, Header, RealtimeStart
+from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
-from relay.recording.timeline import listen
 from relay.recording.writer import Batch, Files
 from tests.support.scripted_recordings import STARTED, T0, make_recording
 

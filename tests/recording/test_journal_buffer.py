@@ -13,10 +13,9 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS
 from relay.recording import writer as writing
-from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder
 from relay.recording.folder import all_recordings
 from relay.recording.format.lines import End, Gap, Happened, InputAudio
-from relay.recording.journal_buffer import FLUSH_BYTES, RECORD_BYTES, JournalBuffer
+from relay.recording.journal_buffer import FLUSH_BYTES, RECORD_BYTES, BatchBuilder, JournalBuffer, RealtimeBatchBuilder
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService

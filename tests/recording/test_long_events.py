@@ -11,7 +11,6 @@ from relay.core.events import TextDelta
 from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.finish import repair
 from relay.recording.folder import JOURNAL, all_recordings
-from relay.recording.format.read import read_line
 from relay.recording.format.write import (
     MAX_LIVE_REDACTED_BYTES,
     event_line,
@@ -21,7 +20,7 @@ from relay.recording.format.write import (
     live_line,
     redacted_later,
 )
-from relay.recording.reader import Recording
+from relay.recording.reader import Recording, read_line
 from relay.recording.replay.verify import verify
 from tests.recording.test_realtime import append, talking
 from tests.support.scripted_recordings import tone

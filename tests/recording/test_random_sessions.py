@@ -22,11 +22,10 @@ from relay.core import events as ev
 from relay.core.policy import Policy, Principal
 from relay.core.realtime_events import UpstreamSaid
 from relay.core.values import Alignment, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
-from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.bundle import bundle
 from relay.recording.folder import CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
-from relay.recording.header import Header
+from relay.recording.header import Beginning, Header, RealtimeStart
 from relay.recording.reader import Entry, Recording
 from relay.recording.redaction import redaction
 from relay.recording.replay.replayer import Replayer

@@ -17,12 +17,13 @@ from relay import load_tools, tool
 from relay.recording.bundle import bundle
 from relay.recording.finish import repair
 from relay.recording.folder import all_recordings
+from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.show import draw
-from relay.recording.timeline import Timeline, listen
+from relay.recording.timeline import Timeline
 from relay.replaying.against import run
 from relay.replaying.as_upstream import RecordedUpstream
 from relay.session.realtime.response_queue import ResponseQueue

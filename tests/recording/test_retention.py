@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.folder import size_bytes
-from relay.recording.lock import take
+from relay.recording.folder import size_bytes, take
 from relay.recording.retention import due, prune, recordings_of, remove
 from tests.support.scripted_recordings import STARTED, make_recording
 

@@ -7,9 +7,9 @@ import pytest
 
 from relay.core.policy import Policy, Principal
 from relay.core.values import DeviceOptions, SessionConfig
-from relay.recording.beginning import Beginning
 from relay.recording.finish import is_finished
 from relay.recording.folder import all_recordings
+from relay.recording.header import Beginning
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService

@@ -9,9 +9,8 @@ import pytest
 from relay.core import events as ev
 from relay.core.known_secrets import KnownSecrets
 from relay.core.realtime_events import ClientSaid, TellUpstream, UpstreamSaid
-from relay.recording.folder import all_recordings, size_bytes
+from relay.recording.folder import all_recordings, is_live, size_bytes
 from relay.recording.format.lines import End, Happened, InputAudio
-from relay.recording.lock import is_live
 from relay.recording.reader import Recording
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
@@ -164,7 +163,7 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
     session.feed(microphone(20))
-    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
+    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
     session.feed(ev.SessionCreated(), ev.SessionUpdated(), microphone(20))
     session.recorder.flush()
     session.feed(microphone(20))
@@ -184,7 +183,7 @@ async def test_what_cannot_be_written_down_at_the_end_leaves_the_rest_whole(
     def broken(*_: object) -> bytes:
         raise ValueError("a fault of the recorder's")
 
-    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
+    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
     session.feed(microphone(20), ev.SessionCreated())

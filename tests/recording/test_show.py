@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from relay.core import events as ev
+from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.show import draw
-from relay.recording.timeline import listen
-from relay.recording.vtt import transcript
+from relay.recording.tracks import transcript
 from tests.support.scripted_recordings import conversation, make_recording
 
 

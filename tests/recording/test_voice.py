@@ -12,11 +12,11 @@ from relay.core.values import DeviceOptions
 from relay.recording.bundle import bundle
 from relay.recording.finish import repair
 from relay.recording.format.lines import SpeechAudio
+from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
 from relay.recording.replay.verify import verify
 from relay.recording.show import draw
-from relay.recording.timeline import listen
 from relay.session.common.media_types import SpeechDelta
 from tests.support.scripted_recordings import make_recording, spoke, voiced_conversation
 

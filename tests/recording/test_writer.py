@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from relay.recording.folder import is_live
 from relay.recording.format.lines import Gap
 from relay.recording.format.write import end_line, gap_line
-from relay.recording.lock import is_live
 from relay.recording.writer import Batch, Files, Writer
 
 KB = 1000

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from relay.recording.folder import RecordingError
+from relay.recording.listening import listen
 from relay.recording.reader import Recording
-from relay.recording.timeline import listen
 from relay.replaying.comparison import Call, Comparison, Exchange, parse_equal, recorded
 from tests.support.scripted_recordings import make_recording
 

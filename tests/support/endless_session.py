@@ -11,8 +11,8 @@ async def main(root: Path) -> None:
     from relay.core import events as ev
     from relay.core.policy import Principal
     from relay.core.values import DeviceOptions, SessionConfig
-    from relay.recording.beginning import Beginning
-    from relay.recording.replay.session import ReplayedSession
+    from relay.recording.header import Beginning
+    from relay.recording.replay.replayer import ReplayedSession
     from relay.recording.service import RecordingService
     from relay.wire.append import decode_audio
     from tests.support.scripted_recordings import microphone, voice

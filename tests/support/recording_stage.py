@@ -9,11 +9,11 @@ from typing import Any
 from relay.core import events as ev
 from relay.core.policy import Principal
 from relay.core.values import DeviceOptions, SessionConfig
-from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.folder import all_recordings
 from relay.recording.format.lines import Line
+from relay.recording.header import Beginning, RealtimeStart
 from relay.recording.reader import Recording
-from relay.recording.replay.session import ReplayedSession
+from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
 from relay.testing import ScriptedSession, ScriptedUpstream

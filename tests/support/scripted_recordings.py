@@ -22,7 +22,6 @@ from relay.core.values import (
     ToolSpec,
     Usage,
 )
-from relay.recording.beginning import Beginning
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.folder import AUDIO, CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, folder_name
 from relay.recording.format.lines import InputAudio, Line, OutputAudio, SpeechAudio
@@ -35,8 +34,8 @@ from relay.recording.format.write import (
     speech_line,
     text_line,
 )
-from relay.recording.header import Header
-from relay.recording.replay.session import ReplayedSession
+from relay.recording.header import Beginning, Header
+from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.writer import Batch, Files
 from relay.session.common.media_types import AudioDelta, SpeechDelta
 

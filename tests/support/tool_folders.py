@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relay.toolkit.discovery import LoadResult, load_sources
+from relay.toolkit.library import LoadResult, load_sources
 from relay.toolkit.sources import ToolSources
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.toolkit.bounds import MAX_ARGUMENT_CHARS, MAX_ARGUMENTS, MAX_DEPTH, MAX_VALUES
-from relay.toolkit.complaints import InvalidArguments
+from relay.toolkit.complaints import MAX_ARGUMENT_CHARS, MAX_ARGUMENTS, MAX_DEPTH, MAX_VALUES, InvalidArguments
 from relay.toolkit.context import ToolContext
 from relay.toolkit.payload import bind_payload
 from relay.toolkit.schema import describe

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, Field, Strict
 
-from relay.toolkit.bounds import MAX_ARGUMENT_CHARS
-from relay.toolkit.complaints import InvalidArguments
+from relay.toolkit.complaints import MAX_ARGUMENT_CHARS, InvalidArguments
 from relay.toolkit.context import ToolContext
 from relay.toolkit.schema import describe
 

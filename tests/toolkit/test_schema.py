@@ -18,7 +18,8 @@ from pydantic import BaseModel, Field, Strict
 from relay.errors import ToolError
 from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ToolContext
-from relay.toolkit.schema import Bound, describe, description_of
+from relay.toolkit.registry import Tool
+from relay.toolkit.schema import Bound, describe
 
 CONTEXT = ToolContext(session_id="s1", call_id="c1")
 
@@ -349,7 +350,7 @@ def test_parameters_are_described_by_the_docstring(text: str) -> None:
     properties = describe(find, "find").parameters["properties"]
     assert properties["city"]["description"] == "Where to look."
     assert properties["seats"]["description"] == "Two to eight."  # what the annotation says wins
-    assert description_of(find, "find") == "Find a table."
+    assert Tool.from_function(find).description == "Find a table."
 
 
 def test_the_description_is_the_first_paragraph_on_one_line() -> None:
@@ -362,8 +363,8 @@ def test_the_description_is_the_first_paragraph_on_one_line() -> None:
 
     def bare_name() -> None: ...
 
-    assert description_of(documented, "documented") == "Tell the time in a city."
-    assert description_of(bare_name, "bare_name") == "Bare name."
+    assert Tool.from_function(documented).description == "Tell the time in a city."
+    assert Tool.from_function(bare_name).description == "Bare name."
 
 
 JSON_VALUES = st.recursive(

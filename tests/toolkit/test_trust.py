@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.toolkit.discovery import LoadResult, load_sources
+from relay.toolkit.library import LoadResult, load_sources
 from relay.toolkit.sources import ToolSources
 from tests.support.navai_project import write
 from tests.support.tool_folders import load_folder

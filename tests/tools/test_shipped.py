@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay import ToolContext
-from relay.toolkit.discovery import LoadResult
+from relay.toolkit.library import LoadResult
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolCall, ToolResult, ToolRunner
 

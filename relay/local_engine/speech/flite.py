@@ -4,9 +4,8 @@ Not thread-safe by promise: callers hold one lock around everything here.
 """
 
 import ctypes
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 VOICES = ("slt", "rms", "kal16", "awb")
 _LIBRARY = "libflite.so.1"
@@ -59,14 +58,6 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-@lru_cache(maxsize=1)
-def _seed() -> Callable[[int], None]:
-    """libc's srand: the vocoder takes its noise from rand(), and the same text shall give the same samples."""
-    seed = ctypes.CDLL(None).srand
-    seed.argtypes, seed.restype = [ctypes.c_uint], None
-    return cast(Callable[[int], None], seed)
-
-
 @lru_cache(maxsize=len(VOICES))
 def _voice(name: str) -> "ctypes._Pointer[_Voice]":
     _library()
@@ -95,7 +86,8 @@ def available() -> list[str]:
 def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, Times]:
     """One text as (PCM16 little-endian mono, rate in Hz, times of its words); `speed` 2.0 is twice as fast."""
     library, handle = _library(), _voice(voice)
-    _seed()(1)
+    # The vocoder takes its noise from rand(), and the same text shall give the same samples.
+    ctypes.CDLL(None).srand(1)
     library.flite_feat_set_float(handle.contents.features, b"duration_stretch", 1.0 / speed)
     utterance = library.flite_synth_text(text.encode("ascii", "ignore"), handle)
     if not utterance:

@@ -1,11 +1,17 @@
-"""Text to speech: the best synthetic voice on this machine, in the session's output format."""
+"""Text to speech: the best synthetic voice on this machine, in the session's output format.
+
+Sentences are cut for it: a short beginning, so that something is heard soon, and nothing that blocks for long. Of the
+time of every word, flite gives its own; for other voices it goes by the letters.
+"""
 
 import re
 import threading
 import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from audio.formats import REALTIME_FORMATS
+from audio.formats import REALTIME_FORMATS, AudioFormat
 from audio.resample import LIVE_RATES_HZ, Resampler, resample
 from audio.transcode import encode
 from relay.errors import ConfigError
@@ -23,6 +29,11 @@ _FLITE_FOR = {
 # that the way back to the wire's rate is a ratio of small numbers, which is cheap to resample.
 _PITCH = {"coral": (21, 20), "sage": (15, 16), "shimmer": (9, 8), "ash": (9, 10), "echo": (21, 20), "verse": (9, 8)}
 _NOT_SPOKEN = re.compile(r"[^A-Za-z0-9 .,;:?!'%$&+/=-]")
+FIRST_CHARS = 18
+"""Some 1.2 s of speech: the slowest voice takes about 25 ms of an idle core for each second that it makes."""
+LONGEST_CHARS = 50
+_SHORTEST_CHARS = 10
+_PAUSES = (",", ";", ":")
 _LONGEST_WORD, _LONGEST_SENTENCE = 60, 800
 _LOW = frozenset(("rms", "kal16", "awb"))
 # Neither library may be entered twice at a time: two threads in eSpeak end the process.
@@ -36,50 +47,65 @@ def plain(sentence: str) -> str:
     return " ".join(word[:_LONGEST_WORD] for word in words)[:_LONGEST_SENTENCE]
 
 
-def _at_rate(pcm: bytes, source_hz: int, target_hz: int) -> bytes:
-    """By the filter of live streams where there is one: 20 times as fast as that of clips, and 1 to 2 ms late."""
-    if source_hz not in LIVE_RATES_HZ:
-        return resample(pcm, source_hz, target_hz)
-    live = Resampler(source_hz, target_hz)
-    return live.feed(pcm) + live.flush()
+def pieces(sentences: Iterable[str]) -> Iterator[str]:
+    """The same words in the same order; cut at a pause where there is one, never within a word."""
+    longest = FIRST_CHARS
+    for sentence in sentences:
+        words = sentence.split()
+        piece: list[str] = []
+        for index, word in enumerate(words):
+            piece.append(word)
+            length = len(" ".join(piece))
+            at_pause = word.endswith(_PAUSES) and length >= _SHORTEST_CHARS
+            if index + 2 < len(words) and (at_pause or length >= longest):
+                yield " ".join(piece)
+                piece, longest = [], LONGEST_CHARS
+        if piece:
+            yield " ".join(piece)
+            longest = LONGEST_CHARS
+
+
+@dataclass(frozen=True, slots=True)
+class TimedSpeech:
+    """A sentence as sound; every character of `text` with its beginning and its length, in ms of the sound."""
+
+    audio: bytes
+    chars: list[str]
+    starts_ms: list[int]
+    durations_ms: list[int]
 
 
 class Voice:
-    """The voices of this machine. Raises ConfigError if there is none."""
+    """The voices of this machine, by their `names`. Raises ConfigError if there is none."""
 
     def __init__(self) -> None:
         with _lock:
             self._engine: Any = flite
-            self._voices = flite.available()
-            if not self._voices:
+            self.names = flite.available()
+            if not self.names:
                 self._engine = espeak
-                self._voices = espeak.available()
-        if not self._voices:
+                self.names = espeak.available()
+        if not self.names:
             raise ConfigError(
                 "The local engine has no voice. Install one with: sudo apt-get install libflite1 "
                 "(or: pip install 'relay-voice[local]')"
             )
 
-    @property
-    def names(self) -> list[str]:
-        """The voices that can speak."""
-        return list(self._voices)
-
     def of(self, wanted: Any) -> str:
         """The voice that plays the one wanted (a name or {"id": name}); always the same for the same name."""
         name = str(wanted.get("id") if isinstance(wanted, dict) else wanted).lower()
-        if name in self._voices:
+        if name in self.names:
             return name
         match = _FLITE_FOR.get(name)
-        if match in self._voices:
+        if match in self.names:
             return match
         if self._engine is espeak and match is not None:
-            return self._voices[match in _LOW]
-        return self._voices[sum(name.encode()) % len(self._voices)]
+            return self.names[match in _LOW]
+        return self.names[sum(name.encode()) % len(self.names)]
 
     def warm(self) -> None:
         """Say a word in every voice: the first one is slower, and memory is touched that is not there yet."""
-        for name in self._voices:
+        for name in self.names:
             self.speak("Yes.", {"format": {"type": "audio/pcm"}, "voice": name, "speed": 1.0})
 
     def speak(self, sentence: str, output: dict[str, Any]) -> bytes:
@@ -88,10 +114,66 @@ class Voice:
         up, down = _PITCH.get(str(output["voice"]).lower(), (1, 1))
         speed = float(output["speed"]) * down / up  # what is played faster for its pitch is spoken slower before
         pcm, rate_hz, _ = self.synthesise(plain(sentence), self.of(output["voice"]), speed)
-        return encode(_at_rate(pcm, rate_hz * up // down, audio_format.rate_hz), audio_format)
+        source_hz = rate_hz * up // down
+        if source_hz in LIVE_RATES_HZ:  # their filter is 20 times as fast as that of clips, and 1 to 2 ms late
+            live = Resampler(source_hz, audio_format.rate_hz)
+            pcm = live.feed(pcm) + live.flush()
+        else:
+            pcm = resample(pcm, source_hz, audio_format.rate_hz)
+        return encode(pcm, audio_format)
 
     def synthesise(self, text: str, voice: str, speed: float) -> tuple[bytes, int, Times | None]:
         """A `plain` text as (PCM16, rate in Hz, times of its words, if the voice tells them). May block."""
         with _lock:
             made: tuple[bytes, int, Times | None] = self._engine.synthesise(text, voice, speed)
         return made
+
+    def speak_timed(self, text: str, name: str, audio_format: AudioFormat, speed: float = 1.0) -> TimedSpeech:
+        """Speak `text` in the voice that plays `name`, with the time of every character. May block."""
+        sayable, times = plain(text), None
+        pcm, source_hz = b"", audio_format.rate_hz
+        if any(char.isalnum() for char in sayable):
+            pcm, source_hz, times = self.synthesise(sayable, self.of(name), speed)
+        total_ms = len(pcm) / 2 / source_hz * 1000
+        pcm = resample(pcm, source_hz, audio_format.rate_hz)
+        return TimedSpeech(encode(pcm, audio_format), *_spread(text, times, total_ms))
+
+
+def _spread(text: str, times: Times | None, total_ms: float) -> tuple[list[str], list[int], list[int]]:
+    """The time of each character: a word's is shared by its letters, a blank takes none."""
+    words = text.split()
+    spoken = [len(plain(word).split()) for word in words]
+    if times is None or sum(spoken) != len(times):
+        times, spoken = _by_letters(words, total_ms), [1] * len(words)
+    spans, taken, at = [], 0, 0.0
+    for count in spoken:
+        part = times[taken : taken + count]
+        taken += count
+        start, end = (part[0][0], part[-1][1]) if part else (at, at)
+        at = max(at, end)
+        spans.append((start, at))
+    starts, lengths, word, position, at = [], [], -1, 0, 0.0
+    for index, char in enumerate(text):
+        if char.isspace():
+            starts.append(round(at))
+            lengths.append(0)
+            continue
+        if index == 0 or text[index - 1].isspace():
+            word, position = word + 1, 0
+        start, end = spans[word]
+        step = (end - start) / len(words[word])
+        starts.append(round(start + position * step))
+        position += 1
+        at = start + position * step
+        lengths.append(max(round(at) - starts[-1], 0))
+    return list(text), starts, lengths
+
+
+def _by_letters(words: list[str], total_ms: float) -> Times:
+    n_letters = sum(map(len, words)) or 1
+    times, at = [], 0.0
+    for word in words:
+        end = at + total_ms * len(word) / n_letters
+        times.append((at, end))
+        at = end
+    return times

@@ -11,14 +11,15 @@ import logging
 import os
 import signal
 import sys
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from relay.json_types import JsonObject
 from relay.local_engine.listening import OwnListener, Recognition
 from relay.local_engine.speech.tts import Voice
-from relay.local_engine.workers.messages import pack, receive
+from relay.local_engine.workers import pack, receive
 from relay.log_lines import log_to_stderr
 
 BACKGROUND_NICENESS = 5
@@ -31,7 +32,7 @@ class Worker:
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
         self._recognition = Recognition()
-        self._listeners: dict[str, OwnListener] = {}
+        self._listeners = defaultdict[str, OwnListener](partial(OwnListener, self._recognition))
         self._voice: Voice | None = None
         self._to_speak: tuple[deque[JsonObject], deque[JsonObject]] = (deque(), deque())
         self._has_to_speak = asyncio.Event()
@@ -48,7 +49,11 @@ class Worker:
     def _begin(self, head: JsonObject, body: bytes) -> None:
         match head["do"]:
             case "warm":
-                self._warm(head)
+                if head["for"] == "speech":
+                    self._ready_voice().warm()
+                else:
+                    import pocketsphinx  # noqa: F401
+                self._answer(head)
             case "speak":
                 self._to_speak[0 if head["is_first"] else 1].append(head)
                 self._has_to_speak.set()
@@ -61,18 +66,8 @@ class Worker:
             case what:
                 self._listen(what, head, body)
 
-    def _warm(self, head: JsonObject) -> None:
-        if head["for"] == "speech":
-            self._ready_voice().warm()
-        else:
-            import pocketsphinx  # noqa: F401
-        self._answer(head)
-
     def _listen(self, what: str, head: JsonObject, body: bytes) -> None:
-        session = head["session"]
-        listener = self._listeners.get(session)
-        if listener is None:
-            listener = self._listeners[session] = OwnListener(self._recognition)
+        listener = self._listeners[head["session"]]
         match what:
             case "configure":
                 listener.configure(body)
@@ -109,12 +104,10 @@ class Worker:
                 continue
             head = waiting.popleft()
             try:
-                sound = self._ready_voice().speak(head["sentence"], head["output"])
+                self._answer(head, self._ready_voice().speak(head["sentence"], head["output"]))
             except Exception as error:
                 logging.getLogger(__name__).exception("a sentence could not be spoken")
                 self._answer(head, error=error)
-            else:
-                self._answer(head, sound=sound)
             await asyncio.sleep(0)
 
     def _ready_voice(self) -> Voice:
@@ -122,14 +115,15 @@ class Worker:
             self._voice = Voice()
         return self._voice
 
-    def _answer(
-        self, head: JsonObject, result: Any = None, *, sound: bytes | None = None, error: BaseException | None = None
-    ) -> None:
-        if head["n"]:
-            found = {} if sound is not None else {"result": result}
-            if error is not None:
-                found = {"error": f"{type(error).__name__}: {error}"[:500]}
-            self._write(pack({"n": head["n"], **found}, sound or b""))
+    def _answer(self, head: JsonObject, result: Any = None, *, error: BaseException | None = None) -> None:
+        if not head["n"]:
+            return
+        if error is not None:
+            self._write(pack({"n": head["n"], "error": f"{type(error).__name__}: {error}"[:500]}))
+        elif isinstance(result, bytes):
+            self._write(pack({"n": head["n"]}, result))
+        else:
+            self._write(pack({"n": head["n"], "result": result}))
 
 
 async def _main() -> None:

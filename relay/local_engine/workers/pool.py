@@ -9,11 +9,10 @@ from typing import Any
 
 from relay.child_environment import python_command, python_environment
 from relay.json_types import JsonObject
-from relay.local_engine.listening import Listener, known
-from relay.local_engine.senses import SensesLost
+from relay.local_engine.senses import Listener, Senses, SensesLost, fail, known
 from relay.local_engine.speech.tts import Voice
 from relay.local_engine.vad import Completeness
-from relay.local_engine.workers.messages import pack, receive
+from relay.local_engine.workers import pack, receive
 
 MOST_WORKERS = 8
 MOST_UNREAD_BYTES = 64 * 1024 * 1024
@@ -137,7 +136,7 @@ class WorkerProcess:
                 if answer is None or answer.done():
                     continue
                 if "error" in head:
-                    _fail(answer, RuntimeError(head["error"]))
+                    fail(answer, RuntimeError(head["error"]))
                 else:
                     answer.set_result(head.get("result", body))
         except asyncio.IncompleteReadError:
@@ -156,11 +155,10 @@ class WorkerProcess:
         self.generation += 1
         self._early, self._early_bytes = [], 0
         for answer in list(self._waiting.values()):
-            if not answer.done():
-                _fail(answer, SensesLost(f"the worker {self.name} {why}"))
+            fail(answer, SensesLost(f"the worker {self.name} {why}"))
 
 
-class RemoteListener:
+class RemoteListener(Listener):
     """A session's listener in a worker. A turn whose worker ends is lost; the next one finds the worker again."""
 
     def __init__(self, worker: WorkerProcess) -> None:
@@ -173,26 +171,21 @@ class RemoteListener:
         worker.sessions += 1
 
     def configure(self, tools: bytes) -> None:
-        """The tools to listen for, from the next turn on."""
         self._tools = tools
 
     def begin(self, *, narrow: bool) -> None:
-        """A turn begins."""
         self._meet()
         self._turn_generation = self._worker.generation
         self._worker.tell({"do": "begin", "session": self._id, "narrow": narrow})
 
     def feed(self, pcm: bytes) -> None:
-        """More of the turn."""
         if self._turn_generation == self._worker.generation:
             self._worker.tell({"do": "feed", "session": self._id}, pcm)
 
     def so_far(self, silence_ms: int) -> "asyncio.Future[Completeness]":
-        """What the words of the turn are by now."""
         return self._asked({"do": "so_far", "silence_ms": silence_ms})
 
     def end(self) -> "asyncio.Future[str | None]":
-        """The turn is over."""
         if self._turn_generation is None:
             return known("")
         answer: asyncio.Future[str | None] = self._asked({"do": "end"})
@@ -200,18 +193,15 @@ class RemoteListener:
         return answer
 
     def drop(self) -> None:
-        """Forget the turn."""
         if self._turn_generation == self._worker.generation:
             self._worker.tell({"do": "drop", "session": self._id})
         self._turn_generation = None
 
     def clip(self, pcm: bytes, *, narrow: bool) -> "asyncio.Future[str | None]":
-        """The words of a clip."""
         self._meet()
         return self._worker.ask({"do": "clip", "session": self._id, "narrow": narrow}, pcm)
 
     def close(self) -> None:
-        """The session is over."""
         if not self._is_open:
             return
         self._is_open = False
@@ -231,11 +221,11 @@ class RemoteListener:
         if self._turn_generation == self._worker.generation:
             return self._worker.ask({**head, "session": self._id})
         lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        _fail(lost, SensesLost(f"the worker {self._worker.name} was started again"))
+        fail(lost, SensesLost(f"the worker {self._worker.name} was started again"))
         return lost
 
 
-class WorkerSenses:
+class WorkerSenses(Senses):
     """`listeners` processes that listen, and one that speaks. Raises ConfigError if there is no voice."""
 
     def __init__(self, listeners: int) -> None:
@@ -264,16 +254,9 @@ class WorkerSenses:
         return RemoteListener(min(self._listeners, key=lambda worker: worker.sessions))
 
     async def speak(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
-        """One sentence as audio."""
         request = {"do": "speak", "sentence": sentence, "output": output, "is_first": is_first}
         sound: bytes = await self._speaker.ask(request)
         return sound
 
     async def close(self) -> None:
-        """End all workers."""
         await asyncio.gather(*(worker.stop() for worker in self.workers))
-
-
-def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
-    answer.set_exception(error)
-    answer.exception()  # told, even if nobody asks

@@ -14,14 +14,45 @@ from audio.formats import REALTIME_FORMATS
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.realtime_events import ClientSaid, Obj, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_events import ClientSaid, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
+from relay.json_types import JsonObject
 from relay.protocols.openai.server_events import read_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
-from relay.recording.texts import ItemTexts
 from relay.session.device.turn_metrics import TurnTimer
+
+MAX_TEXT_CHARS = 65_536
+"""What is beyond is not kept."""
+
+
+class ItemTexts:
+    """Texts by item. A piece costs as much as it is long, however long the text is already."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[str]] = {}
+        self._n_chars: dict[str, int] = {}
+
+    def add(self, item_id: str, text: str) -> None:
+        """More of an item's text."""
+        n_chars = self._n_chars.get(item_id, 0)
+        kept = text[: MAX_TEXT_CHARS - n_chars]
+        if kept or item_id not in self._pieces:
+            self._pieces.setdefault(item_id, []).append(kept)
+            self._n_chars[item_id] = n_chars + len(kept)
+
+    def replace(self, item_id: str, text: str) -> None:
+        """The whole text of an item, in place of what came before."""
+        self._pieces[item_id], self._n_chars[item_id] = [text], len(text)
+
+    def get(self, item_id: str) -> str:
+        """The text of an item so far; empty where there is none."""
+        pieces = self._pieces.get(item_id)
+        if pieces is None:
+            return ""
+        pieces[:] = ["".join(pieces)]
+        return pieces[0]
 
 
 class NormalizedEntry(NamedTuple):
@@ -178,8 +209,6 @@ class RealtimeNormalizer:
                 own = [cmd.TellUsage(event.usage), *self._clients_calls(event, follows)]
             case ev.UpstreamError(code, message):
                 own = [cmd.TellError(code or "error", message)]  # type: ignore[arg-type]  # the model's
-            case _:
-                pass
         return event, own
 
     def _clients_calls(self, event: ev.ResponseDone, follows: Sequence[Any]) -> list[Any]:
@@ -207,7 +236,7 @@ class RealtimeNormalizer:
 def _hello(session: Mapping[str, Any]) -> ev.Hello:
     """A client's configuration as a device would say it."""
     audio = _member(session, "audio")
-    wishes: Obj = {}
+    wishes: JsonObject = {}
     voice, instructions = _member(audio, "output").get("voice"), session.get("instructions")
     if isinstance(voice, str):
         wishes["voice"] = voice

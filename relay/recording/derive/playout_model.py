@@ -46,8 +46,6 @@ class ReconstructedPlayout:
                 self._append(item_id, self._transcoder.convert(samples))
             case SpeechAudio(discarded=False):  # an external voice speaks one part at a time
                 self._append(self.playing, self._transcoder.convert(samples))
-            case _:
-                pass
 
     def take(self, n_bytes: int) -> list[Piece]:
         """The next bytes of the stream; fewer if there are no more."""
@@ -76,8 +74,6 @@ class ReconstructedPlayout:
             case cmd.UseOptions(options):
                 self.options = options
                 self._transcoder.use(options)
-            case _:
-                pass
 
     def _finish(self) -> None:
         if self._open_part is not None:

@@ -1,4 +1,4 @@
-"""The lines of a journal as values; see `relay.recording.format.write` and `read` for how they are stored."""
+"""The lines of a journal as values; see `relay.recording.format.write` and `version2` for how they are stored."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple

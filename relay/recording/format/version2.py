@@ -110,7 +110,6 @@ def _object(line: JsonObject, name: str) -> Mapping[str, Any]:
 
 
 def _frame(line: JsonObject) -> Frame | None:
-    """What is around the audio of a line, if the line holds it."""
     if "head" not in line:
         return None
     head, tail = texts(line, "head", "tail")
@@ -118,7 +117,6 @@ def _frame(line: JsonObject) -> Frame | None:
 
 
 def _alignment(line: JsonObject) -> Alignment | None:
-    """When each character of a piece of speech is spoken, if the line holds it."""
     if "chars" not in line:
         return None
     obj = {"chars": line["chars"], "starts_ms": line.get("starts"), "durations_ms": line.get("lengths")}

@@ -17,14 +17,7 @@ from relay.core.redact import clean, redact
 from relay.core.values import Alignment
 from relay.json_types import JsonObject
 from relay.recording.format.lines import Gap
-from relay.recording.format.realtime import (
-    clean_frame,
-    clean_members,
-    cut_append,
-    cut_delta,
-    flat_enough,
-    members_of,
-)
+from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, flat_enough, members_of
 from relay.recording.format.serialize import to_json
 from relay.session.common.media_types import DeltaFrame
 
@@ -205,7 +198,14 @@ def end_line(now: float, reason: str) -> bytes:
 
 def line_of(line: JsonObject) -> bytes:
     """A line without anything that looks like a credential."""
-    return _dump(_cleaned_line(line))
+    cleaned = clean_members(line)
+    if "event" in cleaned:
+        cleaned["event"] = clean(_expect_object(cleaned["event"]))
+    if "raised" in cleaned:
+        cleaned["raised"] = redact(cleaned["raised"], MAX_RAISED_CHARS)
+    if "do" in cleaned:
+        cleaned["do"] = [_cleaned_command(command) for command in cleaned["do"]]
+    return _dump(cleaned)
 
 
 def live_line(line: JsonObject, n_bytes: int = 0) -> bytes:
@@ -232,17 +232,6 @@ def redacted_later(raw: bytes) -> bytes:
         return line_of(line)
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"a line that is to be cleaned is none of ours: {type(error).__name__}") from None
-
-
-def _cleaned_line(line: JsonObject) -> JsonObject:
-    cleaned = clean_members(line)
-    if "event" in cleaned:
-        cleaned["event"] = clean(_expect_object(cleaned["event"]))
-    if "raised" in cleaned:
-        cleaned["raised"] = redact(cleaned["raised"], MAX_RAISED_CHARS)
-    if "do" in cleaned:
-        cleaned["do"] = [_cleaned_command(command) for command in cleaned["do"]]
-    return cleaned
 
 
 def _cleaned_command(command: Any) -> Any:

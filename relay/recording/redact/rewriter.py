@@ -3,7 +3,7 @@
 Its commands are today's, made by a replay of what is left, or the recorded ones without what is to go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +12,7 @@ from zlib import crc32
 import orjson
 
 from audio.formats import AudioFormat
+from relay.core import events as ev
 from relay.core.commands import TellText
 from relay.core.events import TextDelta, VoiceSpoke
 from relay.core.realtime_events import ClientSaid, UpstreamSaid
@@ -19,22 +20,10 @@ from relay.private_files import create
 from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.folder import AUDIO, JOURNAL, VOICE_AUDIO
+from relay.recording.format import write
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.realtime import with_audio
 from relay.recording.format.serialize import from_json, to_json
-from relay.recording.format.write import (
-    encode_commands,
-    end_line,
-    gap_line,
-    happened_object,
-    line_of,
-    load,
-    output_line,
-    sent_line,
-    speech_line,
-    text_line,
-)
-from relay.recording.pieces import redacted_pieces
 from relay.recording.reader import Entry, Recording, audio_of, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
@@ -93,11 +82,11 @@ class RedactedCopy:
         commands = replayer.commands
         match line:
             case Happened(raised=None):
-                line = replace(line, do=tuple(encode_commands(line.event, commands)))
+                line = replace(line, do=tuple(write.encode_commands(line.event, commands)))
             case OutputAudio(frame=None):
                 line = replace(line, discarded=replayer.discarded)
             case SpeechAudio():
-                line = replace(line, discarded=replayer.discarded, do=tuple(encode_commands(None, commands)))
+                line = replace(line, discarded=replayer.discarded, do=tuple(write.encode_commands(None, commands)))
         return replace(entry, line=line), commands
 
     def _recorded(self, entry: Entry) -> tuple[Entry, Sequence[Any]]:
@@ -203,6 +192,37 @@ def _revealing_contexts(recording: Recording, wanted: Redaction) -> frozenset[st
     )
 
 
+def redacted_pieces(recording: Recording, wanted: Redaction) -> dict[int, str]:
+    """By line number, each piece of a text without what goes, which may begin in one delta and end in another."""
+    texts: dict[Hashable, list[tuple[int, str]]] = {}
+    for entry in recording.entries():
+        piece = _piece(entry)
+        if piece is not None:
+            key, text = piece
+            texts.setdefault(key, []).append((entry.number, text))
+    kept: dict[int, str] = {}
+    for pieces in texts.values():
+        without = wanted.pieces([text for _, text in pieces])
+        kept.update((number, text) for (number, _), text in zip(pieces, without, strict=True))
+    return kept
+
+
+def _piece(entry: Entry) -> tuple[Hashable, str] | None:
+    """The text that a line's event belongs to, and the piece of it."""
+    event: Any = entry.line.event if isinstance(entry.line, Happened) else None
+    if isinstance(event, ev.TextDelta):
+        return (event.response_id, event.item_id, event.content_index), event.text
+    if isinstance(event, ev.UserTranscript) and not event.final:
+        return event.item_id, event.text
+    if not isinstance(event, UpstreamSaid):
+        return None
+    body = event.body or parsed_event(event.raw)
+    text = body.get("delta")
+    if not isinstance(text, str):
+        return None
+    return tuple(str(body.get(name)) for name in ("type", "response_id", "item_id", "content_index")), text
+
+
 # -- rendering --------------------------------------------------------------------------------------------------------
 
 
@@ -212,28 +232,30 @@ def rendered(line: Line) -> bytes:
         case Happened():
             return _happened(line)
         case InputAudio(now, n_bytes, frame):
-            return line_of({"now": now, "in": n_bytes, **_around(frame)})
+            return write.line_of({"now": now, "in": n_bytes, **_around(frame)})
         case OutputAudio(frame=None):
             part = line.response_id, line.item_id, line.content_index
-            return output_line(line.now, line.n_bytes, *part, line.discarded)
+            return write.output_line(line.now, line.n_bytes, *part, line.discarded)
         case OutputAudio(now, n_bytes, discarded=discarded, frame=frame):
-            return line_of({"now": now, "out": n_bytes, **_around(frame), **({"discarded": True} if discarded else {})})
+            return write.line_of(
+                {"now": now, "out": n_bytes, **_around(frame), **({"discarded": True} if discarded else {})}
+            )
         case SpeechAudio(now, n_bytes, context_id, alignment, discarded, do):
-            stored = load(speech_line(now, n_bytes, context_id, alignment, (), discarded))
-            return line_of(stored | ({"do": list(do)} if do else {}))
+            stored = write.load(write.speech_line(now, n_bytes, context_id, alignment, (), discarded))
+            return write.line_of(stored | ({"do": list(do)} if do else {}))
         case Sent(now, n_bytes, crc, kept):
-            return sent_line(now, n_bytes, crc, kept=kept)
+            return write.sent_line(now, n_bytes, crc, kept=kept)
         case Gap():
-            return gap_line(line)
+            return write.gap_line(line)
         case End(now, reason):
-            return end_line(now, reason)
+            return write.end_line(now, reason)
 
 
 def _happened(line: Happened) -> bytes:
     event, do = line.event, None if line.do is None else list(line.do)
     if isinstance(event, TextDelta) and do == [to_json(TellText(event.text))]:
-        return text_line(event, line.now, (TellText(event.text),))
-    return line_of(happened_object(event, line.now, do, line.raised or "")[0])
+        return write.text_line(event, line.now, (TellText(event.text),))
+    return write.line_of(write.happened_object(event, line.now, do, line.raised or "")[0])
 
 
 def _around(frame: Frame | None) -> dict[str, str]:

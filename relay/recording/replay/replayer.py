@@ -1,6 +1,7 @@
 """A recorded journal through today's rules: the same events at the same times must lead to the same commands.
 
-What the rules decide about audio must be the same as well: which of it is discarded.
+What the rules decide about audio must be the same as well: which of it is discarded. Pure as the rules are: ids come
+from a counter that starts where the recorded one did, time from the journal.
 """
 
 from collections import deque
@@ -8,15 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from audio.formats import PCM16_24K
+from relay.core import commands as cmd
+from relay.core import events as ev
 from relay.core.realtime_events import PassDown, UpstreamSaid
 from relay.core.redact import clean
-from relay.recording.beginning import Beginning
+from relay.core.values import Alignment
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.tags import LATENCY
 from relay.recording.format.write import PASSED_ON, encode_commands
+from relay.recording.header import Beginning
 from relay.recording.reader import Entry
-from relay.recording.replay.session import ReplayedSession
+from relay.session.common.input_control import HeldInput
+from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.media_types import InputGate, PartKey
+from relay.session.device.session import DeviceSession
 from relay.session.device.turn_metrics import FIGURES
 from relay.wire.front import counted_bytes
 
@@ -47,6 +55,65 @@ class Difference:
     before: Sequence[Neighbour] = ()
 
 
+class ReplayedSession:
+    """The rules of one session, and the gates and sums between them and the audio. Nothing is sent anywhere."""
+
+    def __init__(self, beginning: Beginning) -> None:
+        self.ledger = MediaLedger(beginning.started_at)
+        new_session = beginning.device_session if beginning.realtime is None else beginning.realtime_session
+        self.rules: Any = new_session(self.ledger)
+        self._gate: InputGate = "held"
+        self._held = HeldInput()
+
+    def handle(self, event: Any, now: float) -> Sequence[Any]:
+        """Let an event happen; the commands that follow, of which those for the audio lines are carried out."""
+        commands: Sequence[Any] = self.rules.handle(event, now)
+        for command in commands:
+            match command:
+                case cmd.PlayStart(item_id, content_index):
+                    self.ledger.start_part((item_id, content_index))
+                case cmd.SetInputGate(gate):
+                    self._gate = gate
+                    if gate != "held":
+                        self._held.take()
+                case cmd.ReleaseInput(until_bytes):
+                    self._held.take(until_bytes)
+        return commands
+
+    def input(self, n_bytes: int) -> None:
+        """Audio of the client's came."""
+        ledger = self.ledger
+        ledger.input_bytes += n_bytes
+        if self._gate == "held":
+            ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
+
+    def discards_output(self, response_id: str, key: PartKey) -> bool:
+        """Whether a delta of the upstream's goes no further; its `OutputStarted` has happened, if it was the first."""
+        return response_id in self.rules.discarded or key not in self.rules.started
+
+    def output(self, key: PartKey, n_bytes: int, now: float) -> None:
+        """A delta of the upstream's audio was accepted."""
+        self.ledger.add_output(key, n_bytes, now)
+
+    def output_frame(self, n_bytes: int, now: float) -> None:
+        """A delta went to a Realtime client; one of text has no bytes."""
+        self.ledger.add_played_at_once(n_bytes, now, self.rules.deltas.bytes_per_ms)
+
+    def discards_speech(self, context_id: str) -> bool:
+        """Whether nobody waits for audio of a context."""
+        return self.rules.spoken_part(context_id) is None
+
+    def speech(self, context_id: str, n_bytes: int, alignment: Alignment | None, now: float) -> Sequence[Any]:
+        """Audio of an external voice was accepted; the commands of its event."""
+        self.ledger.add_speech(self.rules.spoken_part(context_id), n_bytes)
+        return self.handle(ev.VoiceSpoke(context_id, n_bytes, alignment), now)
+
+    @property
+    def _input_bytes_per_ms(self) -> int:
+        rules = self.rules
+        return (rules.options.input if isinstance(rules, DeviceSession) else PCM16_24K).bytes_per_ms
+
+
 class Replayer:
     """One session again. Feed it the journal's entries in order.
 
@@ -54,7 +121,6 @@ class Replayer:
     """
 
     def __init__(self, beginning: Beginning) -> None:
-        self.beginning = beginning
         self.commands: Sequence[Any] = ()
         self.discarded = False
         self.session = ReplayedSession(beginning)
@@ -127,11 +193,8 @@ class Replayer:
     def _gates(self, was_discarded: bool) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if was_discarded == self.discarded:
             return None
-        return [_gate(was_discarded)], [_gate(self.discarded)]
-
-
-def _gate(is_discarded: bool) -> str:
-    return "the audio is discarded" if is_discarded else "the audio goes on"
+        discarded, accepted = ["the audio is discarded"], ["the audio goes on"]
+        return (discarded, accepted) if was_discarded else (accepted, discarded)
 
 
 def _is_same(today: Sequence[Any], recorded: Sequence[Any]) -> bool:

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.local_engine.english import STORY
-from relay.local_engine.speech.pieces import FIRST_CHARS, LONGEST_CHARS, pieces
+from relay.local_engine.speech.tts import FIRST_CHARS, LONGEST_CHARS, pieces
 
 
 def test_the_beginning_is_short_and_pauses_are_used():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from relay.errors import ConfigError
-from relay.local_engine.session_fields import VOICES
+from relay.local_engine.session_config import VOICES
 from relay.local_engine.speech import espeak, flite
 from relay.local_engine.speech.tts import Voice, plain
 

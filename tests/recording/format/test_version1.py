@@ -23,9 +23,9 @@ from relay.core.values import (
     Usage,
 )
 from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
-from relay.recording.format.read import read_line
 from relay.recording.format.serialize import to_json
 from relay.recording.format.version1 import FORMAT_1
+from relay.recording.reader import read_line
 from relay.session.common.limits import SessionLimits
 
 NAMES: dict[str, list[str]] = json.loads((Path(__file__).parent / "names_of_format_1.json").read_text())

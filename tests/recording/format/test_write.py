@@ -25,7 +25,6 @@ from relay.recording.format.lines import (
     Sent,
     SpeechAudio,
 )
-from relay.recording.format.read import read_line
 from relay.recording.format.realtime import joined
 from relay.recording.format.serialize import from_json, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS
@@ -44,6 +43,7 @@ from relay.recording.format.write import (
     speech_line,
     text_line,
 )
+from relay.recording.reader import read_line
 from relay.session.common.media_types import DeltaFrame
 from tests.recording.format.test_serialize import any_of
 

@@ -11,14 +11,12 @@ from relay.core import events as ev
 from relay.core.policy import Principal
 from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.core.values import Alignment, DeviceOptions, SessionConfig
-from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.folder import HEADER, JOURNAL
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
-from relay.recording.format.read import read_line
 from relay.recording.format.serialize import to_json
 from relay.recording.format.write import PASSED_ON
-from relay.recording.header import Header
-from relay.recording.reader import Recording
+from relay.recording.header import Beginning, Header, RealtimeStart
+from relay.recording.reader import Recording, read_line
 from relay.recording.redact.rewriter import RedactedCopy, rendered
 from relay.recording.redaction import redaction
 

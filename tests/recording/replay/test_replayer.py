@@ -8,11 +8,10 @@ from relay.core import events as ev
 from relay.core.policy import Principal
 from relay.core.realtime_events import PassDown, UpstreamSaid
 from relay.core.values import Alignment, DeviceOptions, SessionConfig, SpeechRules
-from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
-from relay.recording.format.read import read_line
 from relay.recording.format.write import event_line, output_frame_line
-from relay.recording.reader import Entry
+from relay.recording.header import Beginning, RealtimeStart
+from relay.recording.reader import Entry, read_line
 from relay.recording.replay.replayer import Difference, Replayer
 from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.session.device import turn_metrics

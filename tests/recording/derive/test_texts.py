@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.recording.texts import MAX_TEXT_CHARS, ItemTexts
+from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts
 from tests.support.doubling import assert_linear
 
 

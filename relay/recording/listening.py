@@ -1,0 +1,218 @@
+"""Listens to a recording from end to end: its events, commands and audio become a timeline."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from audio.formats import AudioFormat
+from relay.core import commands as cmd
+from relay.core import events as ev
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions
+from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts, NormalizedEntry, normalized_entries
+from relay.recording.derive.playout_model import ReconstructedPlayout
+from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
+from relay.recording.placing import Clip, Runs, place_clips, place_input
+from relay.recording.reader import Recording
+from relay.recording.timeline import Answer, BargeIn, Heard, Latency, Mark, Speech, Timeline, ToolRun
+from relay.session.device.turn_metrics import TurnMetrics
+
+
+@dataclass(slots=True)
+class Listening:
+    """What a pass over a recording found: the timeline, and where the sound of both sides lies."""
+
+    timeline: Timeline
+    user: Runs
+    assistant: Runs
+
+
+class _Listener:
+    def __init__(self, recording: Recording, heard: BinaryIO | None) -> None:
+        header = recording.header
+        self.started_at = header.beginning.started_at
+        self.options: DeviceOptions = header.beginning.options
+        self.timeline = Timeline(
+            name=recording.folder.name,
+            session_id=header.beginning.session_id,
+            started=header.started.isoformat(timespec="milliseconds"),
+            identity=header.beginning.principal.identity,
+            upstream=header.upstream,
+            model=header.model,
+        )
+        self.last = self.started_at
+        self._heard = heard
+        self._heard_bytes = 0
+        self._playout = ReconstructedPlayout(self.options)
+        self.chunks: list[tuple[float, int]] = []
+        self.clips: dict[str, Clip] = {}
+        self._speech: dict[str, Speech] = {}
+        self._answers: dict[str, Answer] = {}
+        self._tools: dict[str, ToolRun] = {}
+        self._texts = ItemTexts()
+        self._heard_texts: dict[str, str] = {}
+        self._items: dict[str, dict[str, None]] = {}
+        self._responses: dict[str, str] = {}
+        self._voice = ""
+        self._voices: dict[str, str] = {}
+        self._turn_from: float | None = None
+
+    def take(self, normalized: NormalizedEntry) -> None:
+        entry, event, commands = normalized
+        line = entry.line
+        if isinstance(line, Gap):
+            self._mark(line.first, "gap", f"{line.records} records were not written, until {line.last:.3f}")
+            return
+        self.last = line.now
+        at_ms = self._ms(line.now)
+        self._playout.follow(line, entry.samples, commands)
+        match line:
+            case Happened():
+                self._seen(event, line, at_ms, commands)
+            case InputAudio(n_bytes=n_bytes) if n_bytes:
+                self.chunks.append((line.now - self.started_at, n_bytes))
+                self._turn_from = at_ms if self._turn_from is None else self._turn_from
+            case OutputAudio(item_id=item_id, response_id=response_id):
+                self._clip(item_id).response_id = response_id
+            case SpeechAudio(discarded=False):
+                item_id = self._playout.playing
+                self._clip(item_id).response_id = self._responses.get(item_id, "")
+                self._voices[item_id] = self._voice
+            case Sent():
+                self._sent(line)
+            case End():
+                self.timeline.end = line.reason
+        for command in commands:
+            self._did(command, line.now, at_ms)
+
+    def _ms(self, now: float) -> float:
+        return round((now - self.started_at) * 1000, 1)
+
+    def _mark(self, now: float, kind: str, text: str) -> None:
+        self.timeline.marks.append(Mark(self._ms(now), kind, text[:500]))
+
+    # -- audio --------------------------------------------------------------------------------------------------------
+
+    def _sent(self, line: Sent) -> None:
+        for item_id, samples in self._playout.take(line.n_bytes):
+            self._clip(item_id).pieces.append((line.now - self.started_at, self._heard_bytes, len(samples)))
+            self._heard_bytes += len(samples)
+            if self._heard is not None:
+                self._heard.write(samples)
+
+    def _clip(self, item_id: str) -> Clip:
+        return self.clips.setdefault(item_id, Clip(item_id))
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _seen(self, event: Any, line: Happened, at_ms: float, commands: Sequence[Any]) -> None:
+        if line.raised is not None:
+            self._mark(line.now, "failure", f"the relay failed at {type(event).__name__}: {line.raised}")
+        match event:
+            case ev.SpeechStarted(item_id):
+                self._spoke(item_id, at_ms)
+            case ev.SpeechStopped(item_id):
+                self._spoke(item_id, at_ms).end_ms = at_ms
+            case ev.InputCommitted(item_id):
+                start_ms = at_ms if self._turn_from is None else self._turn_from
+                speech = self._spoke(item_id, start_ms)
+                speech.end_ms = at_ms if speech.end_ms is None else speech.end_ms
+                self._turn_from = None
+            case ev.ResponseCreated(response_id):
+                self._answer(response_id, at_ms)
+            case ev.ResponseDone(response_id, status):
+                answer = self._answer(response_id, at_ms)
+                answer.end_ms, answer.status = at_ms, status
+            case ev.TextDone(_, item_id, _, text):
+                self._texts.replace(item_id, text)
+            case ev.TextDelta(response_id, item_id, _, text):
+                self._texts.add(item_id, text)
+                self._items.setdefault(response_id, {})[item_id] = None
+                self._responses[item_id] = response_id
+            case ev.Playback(item_id, played_ms) if item_id in self.clips:
+                self.clips[item_id].acknowledged(line.now - self.started_at, played_ms)
+            case ev.AudioDropped(clips):
+                self._cut([clip.item_id for clip in clips], commands)
+            case ev.ToolReturned(call_id, status, output):
+                self._returned(call_id, at_ms, status, output)
+            case ev.ToolResult(call_id, output, failed):
+                self._returned(call_id, at_ms, "failed" if failed else "done", output)
+
+    def _did(self, command: cmd.Command, now: float, at_ms: float) -> None:
+        timeline = self.timeline
+        match command:
+            case cmd.UseOptions(options):
+                self.options = options
+            case cmd.OpenVoice(voice_id) | cmd.SpeakWhole(_, voice_id):
+                self._voice = EXTERNAL_VOICE + voice_id
+            case cmd.TellTranscript("user", item_id, _, text, True):
+                self._user_said(item_id, text, at_ms)
+            case cmd.RunTool(call_id, name, arguments) | cmd.TellToolCall(call_id, name, arguments):
+                self._tools[call_id] = ToolRun(call_id, name, arguments, at_ms)
+                timeline.tools.append(self._tools[call_id])
+            case cmd.TellInterrupted(item_id, played_ms, heard_text, estimated):
+                timeline.barge_ins.append(BargeIn(at_ms, item_id, played_ms, estimated))
+                self._heard_texts[item_id] = heard_text
+            case TurnMetrics():
+                timeline.latencies.append(Latency(**asdict(command), at_ms=at_ms))
+            case cmd.TellError(code, message):
+                self._mark(now, "error", f"{code}: {message}")
+            case cmd.TellUsage(usage):
+                timeline.usage += usage
+
+    def _returned(self, call_id: str, at_ms: float, status: str, output: str) -> None:
+        run = self._tools.get(call_id)
+        if run is not None:
+            run.end_ms, run.status, run.output = at_ms, status, output[:MAX_TEXT_CHARS]
+
+    def _spoke(self, item_id: str, at_ms: float) -> Speech:
+        return self._speech.setdefault(item_id, Speech(item_id, at_ms))
+
+    def _user_said(self, item_id: str, text: str, at_ms: float) -> None:
+        if item_id not in self._speech:
+            speech = self._spoke(item_id, at_ms)
+            speech.typed, speech.end_ms = True, at_ms
+        self._speech[item_id].text = text
+
+    def _answer(self, response_id: str, at_ms: float) -> Answer:
+        return self._answers.setdefault(response_id, Answer(response_id, at_ms))
+
+    def _cut(self, item_ids: list[str], commands: Sequence[cmd.Command]) -> None:
+        told = next((one for one in commands if isinstance(one, cmd.TellInterrupted)), None)
+        if told is None or told.item_id not in item_ids:
+            return
+        for item_id in item_ids[item_ids.index(told.item_id) :]:  # what came behind the cut was not heard at all
+            self._clip(item_id).cut_ms = told.played_ms if item_id == told.item_id else 0
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def result(self) -> Listening:
+        user = place_input(self.chunks, self.options.input)
+        assistant, spans = place_clips(self.clips.values(), self.options.output)
+        timeline = self.timeline
+        for item_id, (start_s, heard_until_s) in spans.items():
+            clip = self.clips[item_id]
+            voice = self._voices.get(item_id, "")
+            others = [one for one in self._items.get(clip.response_id, ()) if voice and one != item_id]
+            text = "\n".join(filter(None, (self._texts.get(one) for one in (item_id, *others))))
+            heard_text = self._heard_texts.get(item_id, "" if clip.cut_ms == 0 else None)
+            span_ms = round(start_s * 1000, 1), round(heard_until_s * 1000, 1)
+            timeline.heard.append(
+                Heard(item_id, clip.response_id, *span_ms, text, heard_text, clip.cut_ms, voice, tuple(others))
+            )
+        timeline.speech, timeline.answers = [*self._speech.values()], [*self._answers.values()]
+        timeline.input, timeline.output = _name(self.options.input), _name(self.options.output)
+        end_s = max(self.last - self.started_at, user.end_s, assistant.end_s)
+        timeline.duration_ms = round(end_s * 1000, 1)
+        return Listening(timeline, user, assistant)
+
+
+def listen(recording: Recording, heard: BinaryIO | None = None) -> Listening:
+    """Read a recording from end to end; what the client was sent goes to `heard`. Raises RecordingError."""
+    listener = _Listener(recording, heard)
+    for normalized in normalized_entries(recording):
+        listener.take(normalized)
+    return listener.result()
+
+
+def _name(sound: AudioFormat) -> str:
+    return f"{sound.encoding} {sound.rate_hz} Hz"
