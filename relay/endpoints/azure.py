@@ -13,10 +13,10 @@ from aiohttp import web
 from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
 from relay.app.errors import ErrorAnswer
 from relay.core.policy import Principal
-from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
 from relay.endpoints.navai_functions import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
+from relay.json_types import JsonObject
 from relay.session_tools import tool_spec
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
@@ -45,7 +45,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     return web.json_response(session, headers=NO_STORE)
 
 
-def request_of(body: Obj) -> AzureSessionRequest:
+def request_of(body: JsonObject) -> AzureSessionRequest:
     """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
     return AzureSessionRequest(
         voice=text_of(body, "voice"),
@@ -81,7 +81,7 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
     return web.json_response({"output": json.loads(result.output)})
 
 
-def _arguments(body: Obj) -> Obj:
+def _arguments(body: JsonObject) -> JsonObject:
     arguments = body.get("arguments")
     if arguments is None:
         return {}

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-Obj = dict[str, Any]
+from relay.json_types import JsonObject
+
 Event = Mapping[str, Any]
 
 MAX_OPEN_ITEMS = 256
@@ -29,7 +30,7 @@ BETA_NAMES = {ga: beta for beta, ga in GA_NAMES.items()}
 
 _GA_CONTENT = {"text": "output_text", "audio": "output_audio"}
 _BETA_CONTENT = {ga: beta for beta, ga in _GA_CONTENT.items()}
-_GA_FORMATS: dict[str, Obj] = {
+_GA_FORMATS: dict[str, JsonObject] = {
     "pcm16": {"type": "audio/pcm", "rate": 24000},
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
@@ -88,7 +89,7 @@ _GA_ONLY = frozenset({"type", "truncation", "reasoning", "parallel_tool_calls"})
 # -- objects ----------------------------------------------------------------------------------------------------------
 
 
-def _nest(obj: Obj, path: tuple[str, ...], value: Any) -> None:
+def _nest(obj: JsonObject, path: tuple[str, ...], value: Any) -> None:
     for key in path[:-1]:
         inner = obj.get(key)
         obj[key] = dict(inner) if isinstance(inner, Mapping) else {}
@@ -100,7 +101,7 @@ def _to_ga(obj: Any, rows: tuple[_Row, ...]) -> Any:
     if not isinstance(obj, Mapping):
         return obj
     named = {beta: (path, convert) for beta, path, convert, _ in rows}
-    result: Obj = {key: value for key, value in obj.items() if key not in named and key not in _BETA_ONLY}
+    result: JsonObject = {key: value for key, value in obj.items() if key not in named and key not in _BETA_ONLY}
     for key in obj.keys() & named.keys():
         path, convert = named[key]
         _nest(result, path, convert(obj[key]))
@@ -111,7 +112,7 @@ def _to_beta(obj: Any, rows: tuple[_Row, ...]) -> Any:
     if not isinstance(obj, Mapping):
         return obj
     moved = {path[0] for _, path, _, _ in rows}
-    result: Obj = {key: value for key, value in obj.items() if key not in moved and key not in _GA_ONLY}
+    result: JsonObject = {key: value for key, value in obj.items() if key not in moved and key not in _GA_ONLY}
     for beta, path, _, convert in rows:
         found: Any = obj
         for key in path:
@@ -252,7 +253,7 @@ class BetaUpstream:
     renamed_down = GA_NAMES
 
     def __init__(self) -> None:
-        self._open: OrderedDict[str, Obj] = OrderedDict()
+        self._open: OrderedDict[str, JsonObject] = OrderedDict()
 
     def up(self, event: Event) -> list[Event]:
         """What the upstream is told, in beta."""
@@ -303,17 +304,17 @@ class BetaUpstream:
             return [changed]  # created outside the conversation, or complete from the start
         return [changed, _done(event, changed.get("item"), kept["previous_item_id"])]
 
-    def _kept(self, item_id: Any) -> Obj:
+    def _kept(self, item_id: Any) -> JsonObject:
         return self._open.get(item_id, {}) if isinstance(item_id, str) else {}
 
-    def _keep(self, item_id: Any, known: Obj) -> None:
+    def _keep(self, item_id: Any, known: JsonObject) -> None:
         if isinstance(item_id, str):
             self._open[item_id] = self._open.get(item_id, {}) | known
             if len(self._open) > MAX_OPEN_ITEMS:
                 self._open.popitem(last=False)
 
 
-def _done(event: Event, item: Any, previous: Any) -> Obj:
+def _done(event: Event, item: Any, previous: Any) -> JsonObject:
     """`conversation.item.done`, which beta has not; its id tells which event it was made of."""
     event_id = f"{event.get('event_id') or 'event'}_done"
     return {"type": "conversation.item.done", "event_id": event_id, "previous_item_id": previous, "item": item}

@@ -9,7 +9,8 @@ from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.core import events as ev
 from relay.core.values import EXTERNAL_VOICE, TurnKind
-from relay.wire.tools_in import MessageError, Obj, read_tools, string
+from relay.json_types import JsonObject
+from relay.wire.tools_in import MessageError, read_tools, string
 from relay.wire.weight import MAX_CLIENT_MEMBERS, has_too_many_members
 
 PROTOCOL_VERSION = 1
@@ -43,7 +44,7 @@ def decode(frame: Chunk) -> ev.ClientEvent:
         return error.fault
 
 
-def _milliseconds(obj: Obj, field: str, limit: int) -> int:
+def _milliseconds(obj: JsonObject, field: str, limit: int) -> int:
     value = obj.get(field)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
         raise MessageError(f"{field} must be a number of ms from 0 to {limit}.", field)
@@ -62,7 +63,7 @@ def parse_format(value: Any, field: str) -> AudioFormat:
         raise MessageError(f"{field}: {error}", field) from error
 
 
-def _hello(obj: Obj) -> ev.Hello:
+def _hello(obj: JsonObject) -> ev.Hello:
     version = obj.get("v", PROTOCOL_VERSION)
     if version is True or version != PROTOCOL_VERSION:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
@@ -71,7 +72,7 @@ def _hello(obj: Obj) -> ev.Hello:
     return ev.Hello(given=tuple(given), **values)
 
 
-def _tool_result(obj: Obj) -> ev.ToolResult:
+def _tool_result(obj: JsonObject) -> ev.ToolResult:
     call_id = string(obj, "callId", MAX_ID_CHARS)
     if obj.get("error") is not None:
         return ev.ToolResult(call_id, string(obj, "error", MAX_TEXT_CHARS), failed=True)
@@ -84,30 +85,30 @@ def _tool_result(obj: Obj) -> ev.ToolResult:
         raise MessageError("output is nested too deeply.", "output") from error
 
 
-def _ahead(obj: Obj, field: str) -> int | None:
+def _ahead(obj: JsonObject, field: str) -> int | None:
     return None if obj[field] is None else max(_milliseconds(obj, field, MAX_AHEAD_MS), MIN_AHEAD_MS)
 
 
-def _turn(obj: Obj, field: str) -> str:
+def _turn(obj: JsonObject, field: str) -> str:
     if obj[field] not in get_args(TurnKind):
         raise MessageError(f"{field} must be one of {', '.join(get_args(TurnKind))}.", field)
     return str(obj[field])
 
 
-def _flag(obj: Obj, field: str) -> bool:
+def _flag(obj: JsonObject, field: str) -> bool:
     if not isinstance(obj.get(field), bool):
         raise MessageError(f"{field} must be true or false.", field)
     return bool(obj[field])
 
 
-def _voice(obj: Obj, field: str) -> str:
+def _voice(obj: JsonObject, field: str) -> str:
     voice = string(obj, field, 128)
     if voice.startswith(EXTERNAL_VOICE) and not voice.removeprefix(EXTERNAL_VOICE).strip():
         raise MessageError(f"{field} must name an ElevenLabs voice behind {EXTERNAL_VOICE}", field)
     return voice
 
 
-def _duplex(obj: Obj, field: str) -> bool:
+def _duplex(obj: JsonObject, field: str) -> bool:
     if obj[field] not in ("full", "half"):
         raise MessageError(f"{field} must be full or half.", field)
     return bool(obj[field] == "half")
@@ -115,7 +116,7 @@ def _duplex(obj: Obj, field: str) -> bool:
 
 _SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
 
-_HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
+_HELLO_READERS: dict[str, Callable[[JsonObject, str], Any]] = {
     "input": lambda obj, field: parse_format(obj[field], field),
     "output": lambda obj, field: parse_format(obj[field], field),
     "maxAheadMs": _ahead,
@@ -128,7 +129,7 @@ _HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
     "tools": lambda obj, field: read_tools(obj[field], field),
 }
 
-READERS: dict[str, Callable[[Obj], ev.ClientEvent]] = {
+READERS: dict[str, Callable[[JsonObject], ev.ClientEvent]] = {
     "hello": _hello,
     "playback": lambda obj: ev.Playback(
         string(obj, "itemId", MAX_ID_CHARS), _milliseconds(obj, "playedMs", MAX_POSITION_MS)

@@ -13,13 +13,13 @@ import orjson
 
 from relay.core import commands as cmd
 from relay.core.values import DeviceOptions
+from relay.json_types import JsonObject
 from relay.session.device.turn_metrics import TurnMetrics, camel_case
 from relay.wire.device_in import PROTOCOL_VERSION
 
-Obj = dict[str, Any]
 Message = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
 
-_NAMES: Final[Mapping[type, Obj]] = {
+_NAMES: Final[Mapping[type, JsonObject]] = {
     cmd.TellResponseStart: {"type": "event", "name": "AIResponseStart"},
     cmd.TellText: {"type": "textDelta"},
     cmd.TellResponseEnd: {"type": "event", "name": "AIResponseEnd"},
@@ -44,7 +44,7 @@ def encode_text(text: str) -> bytes:
     return orjson.dumps({"type": "textDelta", "text": text})
 
 
-def _encode(message: Message) -> Obj:
+def _encode(message: Message) -> JsonObject:
     match message:
         case cmd.TellConnected(session_id, options):
             opened = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
@@ -64,21 +64,21 @@ def _encode(message: Message) -> Obj:
             return _NAMES[type(message)] | _members(message)
 
 
-def _members(command: Any) -> Obj:
+def _members(command: Any) -> JsonObject:
     members = {one: getattr(command, one.name) for one in fields(command) if one.name != _NOT_SENT}
     return {
         camel_case(one.name): value for one, value in members.items() if value is not None or one.default is not None
     }
 
 
-def _formats(options: DeviceOptions) -> Obj:
+def _formats(options: DeviceOptions) -> JsonObject:
     return {
         "input": {"format": options.input.encoding, "rate": options.input.rate_hz},
         "output": {"format": options.output.encoding, "rate": options.output.rate_hz},
     }
 
 
-def _ready(message: cmd.TellReady) -> Obj:
+def _ready(message: cmd.TellReady) -> JsonObject:
     return {
         "type": "ready",
         **_formats(message.options),

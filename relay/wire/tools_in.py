@@ -7,6 +7,7 @@ import orjson
 
 from relay.core import events as ev
 from relay.core.values import ToolSpec
+from relay.json_types import JsonObject
 
 MAX_TOOLS = 32
 MAX_DESCRIPTION_CHARS = 1024
@@ -14,8 +15,6 @@ MAX_SCHEMA_BYTES = 8 * 1024
 MIN_TIMEOUT_MS, MAX_TIMEOUT_MS = 100, 120_000
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-Obj = dict[str, Any]
 
 
 class MessageError(Exception):
@@ -26,7 +25,7 @@ class MessageError(Exception):
         self.fault = ev.ClientFault(code, message, field)
 
 
-def string(obj: Obj, field: str, max_chars: int) -> str:
+def string(obj: JsonObject, field: str, max_chars: int) -> str:
     """A member that must be a text. Raises `MessageError` naming it."""
     value = obj.get(field)
     if not isinstance(value, str) or not value.strip():
@@ -67,7 +66,7 @@ def _tool(value: Any, field: str) -> ToolSpec:
     return ToolSpec(name, description, _schema(value, field), timeout_ms=timeout_ms)
 
 
-def _schema(value: Obj, field: str) -> Obj:
+def _schema(value: JsonObject, field: str) -> JsonObject:
     schema = value.get("parameters", {"type": "object", "properties": {}})
     try:
         n_bytes = len(orjson.dumps(schema))

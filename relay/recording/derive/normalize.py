@@ -14,8 +14,9 @@ from audio.formats import REALTIME_FORMATS
 from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.realtime_events import ClientSaid, Obj, TellClient, TellUpstream, UpstreamSaid
+from relay.core.realtime_events import ClientSaid, TellClient, TellUpstream, UpstreamSaid
 from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
+from relay.json_types import JsonObject
 from relay.protocols.openai.server_events import read_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
@@ -207,7 +208,7 @@ class RealtimeNormalizer:
 def _hello(session: Mapping[str, Any]) -> ev.Hello:
     """A client's configuration as a device would say it."""
     audio = _member(session, "audio")
-    wishes: Obj = {}
+    wishes: JsonObject = {}
     voice, instructions = _member(audio, "output").get("voice"), session.get("instructions")
     if isinstance(voice, str):
         wishes["voice"] = voice

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.core.policy import Policy
-from relay.core.realtime_events import Obj
 from relay.errors import BadRequest, UpstreamError
+from relay.json_types import JsonObject
 from relay.peers.provider import Call, ProviderClient
 from relay.permissions import no_default, permitted, permitted_instructions, require_value
 from relay.upstreams.azure import AzureResource
@@ -43,7 +43,7 @@ class AzureSessions:
     credential: AnyCredential
     provider: ProviderClient
 
-    async def create(self, wanted: AzureSessionRequest, policy: Policy | None = None) -> Obj:
+    async def create(self, wanted: AzureSessionRequest, policy: Policy | None = None) -> JsonObject:
         """Make a session: the five fields that pages know, and `warning` for what was left out.
 
         The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
@@ -62,7 +62,7 @@ class AzureSessions:
         session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
         if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
             raise UpstreamError(f"{NAME} failed: there is no client secret in the answer.")
-        session: Obj = {
+        session: JsonObject = {
             "sessionId": session_id,
             "webrtcUrl": resource.webrtc_url,
             "ephemeralKey": secret["value"],
@@ -88,7 +88,7 @@ def permitted_request(policy: Policy, resource: AzureResource, wanted: AzureSess
     return replace(wanted, voice=voice, instructions=policy.instructions_with(instructions) or None)
 
 
-def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: Policy) -> Obj:
+def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: Policy) -> JsonObject:
     instructions = {"instructions": wanted.instructions} if wanted.instructions else {}
     if not resource.is_preview:
         audio = {"output": {"voice": wanted.voice}}
@@ -100,6 +100,6 @@ def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: 
     return {"model": resource.deployment, "voice": wanted.voice} | instructions | temperature | limit
 
 
-def _of_ga(answer: Obj) -> tuple[Any, Obj]:
+def _of_ga(answer: JsonObject) -> tuple[Any, JsonObject]:
     session = answer.get("session")
     return session.get("id") if isinstance(session, dict) else None, answer
