@@ -1,4 +1,4 @@
-"""The application: the parts of a relay behind its routes, and the process that serves it until a signal."""
+"""The application: the parts of a relay behind the one table of its routes, and the process that serves it."""
 
 import asyncio
 import contextlib
@@ -6,34 +6,109 @@ import functools
 import gc
 import logging
 import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.app import context
-from relay.app.answers import answers
-from relay.app.bodies import HANDLER_ARGS, ask_for_body, refuse_compressed
+from relay.app import context, middleware
 from relay.app.context import ADMISSION, AUTHENTICATOR, KNOWN_SECRETS, PROVIDER, REFUSALS, SESSIONS, SPENDING, TOOLS
-from relay.app.cors import add_cors_headers, answer_preflights
-from relay.app.errors import MAX_BODY_BYTES
-from relay.app.refusals import REASON, log_connection_refusal
 from relay.app.serving import RelayRunner, RelaySite
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
-from relay.config import Settings, process_environment
+from relay.config import AZURE_PREFIX, Settings, process_environment
+from relay.core.policy import MINT, PROVIDER_SECRET, Principal
 from relay.descriptors import raise_soft_limit
-from relay.endpoints.login import LOGIN_ATTEMPTS, login_attempts, signed_out_page, wants_page
-from relay.endpoints.navai import NAVAI
-from relay.endpoints.navai_backend import NavaiBackend
-from relay.endpoints.pages import is_upgrade
+from relay.endpoints import azure, login, openai_rest, pages, recordings
+from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
+from relay.endpoints.navai_handlers import NavaiBackend
+from relay.endpoints.sessions import device_socket, realtime_socket
 from relay.errors import AccessDenied, ConfigError
 from relay.logs import use_secrets
-from relay.navai_options import NavaiOptions
-from relay.routes import Route, all_routes
+from relay.navai_options import NavaiOptions, NavaiPaths
+from relay.protocols import registry
+from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeClientProtocol
 from relay.toolkit.registry import ToolRegistry
 
 _log = logging.getLogger("relay")
+
+RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
+
+    `scope` is what a client's policy must hold for either (`relay.core.policy.SCOPES`). `any_case` paths are matched
+    without regard to case, with or without a slash at their end.
+    """
+
+    method: str
+    path: str
+    access: Access
+    handler: RouteHandler
+    scope: str | None = None
+    websocket: tuple[Access, RouteHandler] | None = None
+    any_case: bool = False
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it."""
+        return pattern_of(self.path) if self.any_case else self.path
+
+    def below(self, azure_prefix: str) -> "Route":
+        """The route where the settings want it: those of Azure's pages can be moved."""
+        if not self.path.startswith(f"{AZURE_PREFIX}/"):
+            return self
+        return replace(self, path=azure_prefix + self.path.removeprefix(AZURE_PREFIX))
+
+
+_OTHER_ROUTES: tuple[Route, ...] = (
+    Route("GET", "/static/{name}", Access.OPEN, pages.static),
+    Route("GET", "/healthz", Access.OPEN, pages.healthz),
+    Route("GET", "/readyz", Access.OPEN, pages.readyz),
+    *(
+        Route(row.method, row.path(NavaiPaths()), Access.CLIENT, relay_handler(row), row.scope, any_case=True)
+        for row in NAVAI_ROUTES
+    ),
+    Route(
+        "POST", f"{AZURE_PREFIX}/realtime/session", Access.CLIENT, azure.azure_session, PROVIDER_SECRET, any_case=True
+    ),
+    Route("GET", f"{AZURE_PREFIX}/realtime/tools", Access.CLIENT, azure.azure_tools, "tools", any_case=True),
+    Route("POST", f"{AZURE_PREFIX}/realtime/tools/exec", Access.CLIENT, azure.azure_tools_exec, "tools", any_case=True),
+    Route("GET", f"{AZURE_PREFIX}/realtime/user", Access.CLIENT, azure.azure_user, any_case=True),
+    Route("GET", f"{AZURE_PREFIX}/realtime/health", Access.CLIENT, azure.azure_health, any_case=True),
+    Route("GET", "/v1/models", Access.CLIENT, openai_rest.models, "session"),
+    Route("POST", "/v1/realtime/client_secrets", Access.CLIENT, openai_rest.client_secrets, MINT),
+    Route("POST", "/v1/realtime/calls", Access.CLIENT, openai_rest.calls, "session"),
+    Route("GET", "/v1/realtime/translations", Access.CLIENT, openai_rest.translations, "session"),
+    Route("POST", "/v1/realtime/translations/client_secrets", Access.CLIENT, openai_rest.translations, MINT),
+    Route("GET", "/login", Access.OPEN, login.login_page),
+    Route("POST", "/login", Access.OPEN, login.sign_in),
+    Route("POST", "/logout", Access.OPEN, login.sign_out),
+    Route("GET", "/recordings", Access.ADMIN, recordings.recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, recordings.recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recordings.recording_file),
+)
+"""Every route but those of the protocols that clients speak."""
+
+
+def all_routes() -> tuple[Route, ...]:
+    """Every route of a relay. What is not here does not exist: the router is filled from this table alone."""
+    sessions = []
+    for protocol in registry.CLIENT_PROTOCOLS.values():
+        handler: RouteHandler
+        if isinstance(protocol, DeviceClientProtocol):
+            handler = functools.partial(device_socket, protocol=protocol)
+        else:
+            assert isinstance(protocol, RealtimeClientProtocol), protocol.name
+            handler = functools.partial(realtime_socket, protocol=protocol)
+        for path in protocol.paths:  # at / a plain request gets the page
+            access, plain = (Access.OPEN, pages.page) if path == "/" else (Access.CLIENT, handler)
+            sessions.append(Route("GET", path, access, plain, "session", websocket=(Access.CLIENT, handler)))
+    return (*sessions, *_OTHER_ROUTES)
 
 
 def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
@@ -67,9 +142,11 @@ def create_app(
     """
     settings = settings or Settings.load()
     navai = navai or NavaiOptions.from_env(settings.environment())
-    app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES, handler_args=HANDLER_ARGS)
+    app = web.Application(
+        middlewares=_MIDDLEWARES, client_max_size=middleware.MAX_BODY_BYTES, handler_args=middleware.HANDLER_ARGS
+    )
     context.install(app, settings, registry, navai)
-    app[LOGIN_ATTEMPTS] = login_attempts()
+    app[login.LOGIN_ATTEMPTS] = login.login_attempts()
     tools = app[TOOLS]
     backend = app[NAVAI] = NavaiBackend(
         navai, tools.registry, tools.runner, tools.library, spending=app[SPENDING], provider=app[PROVIDER]
@@ -78,14 +155,14 @@ def create_app(
     app[UNADMITTED] = UnadmittedConnections(
         context.fit(app).idle_connections,
         app[AUTHENTICATOR].stands_for_many,
-        functools.partial(log_connection_refusal, app[REFUSALS], None),
+        functools.partial(middleware.log_connection_refusal, app[REFUSALS], None),
     )
     for route in (row.below(settings.azure_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
-        resource.add_route(route.method, _guarded(route), expect_handler=ask_for_body)
+        resource.add_route(route.method, _guarded(route), expect_handler=middleware.ask_for_body)
         if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
             resource.add_route("HEAD", _guarded(route))
-    app.on_response_prepare.append(add_cors_headers)
+    app.on_response_prepare.append(middleware.add_cors_headers)
     return app
 
 
@@ -95,20 +172,20 @@ def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         admission, authenticator = request.app[ADMISSION], request.app[AUTHENTICATOR]
         access, handler = route.access, route.handler
-        if route.websocket is not None and is_upgrade(request):
+        if route.websocket is not None and pages.is_upgrade(request):
             access, handler = route.websocket
             admission.knock(authenticator.address(request))
         try:
             principal = await authenticator.admit(request, access, route.scope)
         except AccessDenied as denied:
-            if access is Access.ADMIN and request.method == "GET" and wants_page(request):
-                request[REASON] = str(denied)
-                return signed_out_page(denied.status)
+            if access is Access.ADMIN and request.method == "GET" and login.wants_page(request):
+                request[middleware.REASON] = str(denied)
+                return login.signed_out_page(denied.status)
             raise
         if access is Access.OPEN:
             return await handler(request, principal)
         request.app[UNADMITTED].leave(cast(Waiting, request.protocol))
-        if is_upgrade(request):
+        if pages.is_upgrade(request):
             return await handler(request, principal)
         with admission.request(authenticator.owner(request, principal)):
             return await handler(request, principal)
@@ -119,12 +196,12 @@ def _guarded(route: Route) -> Handler:
 @web.middleware
 async def _promptly(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer requests one after the other; an upgrade to WebSocket becomes a session and waits for its own turn."""
-    if not is_upgrade(request):
+    if not pages.is_upgrade(request):
         await request.app[ADMISSION].request_turn()
     return await handler(request)
 
 
-_MIDDLEWARES = (answers, refuse_compressed, _promptly, answer_preflights)
+_MIDDLEWARES = (middleware.answers, middleware.refuse_compressed, _promptly, middleware.answer_preflights)
 """The outermost first."""
 
 

@@ -11,8 +11,7 @@ from aiohttp import web
 
 from relay import __version__
 from relay.admission import Admission
-from relay.app.session_factory import SessionFactory
-from relay.app.sessions import SessionRegistry
+from relay.app.sessions import SessionFactory, SessionRegistry
 from relay.app.toolbox import ToolBox, mcp_servers
 from relay.auth.admin_login import AdminLogins
 from relay.auth.authenticator import Authenticator, counted
@@ -22,13 +21,12 @@ from relay.config import Settings
 from relay.core.known_secrets import KnownSecrets
 from relay.descriptors import Descriptors
 from relay.errors import ConfigError
-from relay.exposed_files import exposed_files
 from relay.navai_options import NavaiOptions
 from relay.peers.client_socket import Keepalive
 from relay.peers.provider import ProviderClient
 from relay.policies import Policies
 from relay.recording.service import RecordingService
-from relay.secret_values import secret_values
+from relay.secret_values import exposed_files, secret_values
 from relay.spending import Spending
 from relay.toolkit.registry import ToolRegistry
 from relay.upstreams.clients.azure_sessions import AzureSessions

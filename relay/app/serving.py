@@ -14,7 +14,7 @@ from aiohttp.web_runner import BaseSite
 
 from relay.app.connections import Connection
 from relay.app.context import REFUSALS
-from relay.app.refusals import ServerLog
+from relay.app.middleware import ServerLog
 from relay.app.unadmitted import UNADMITTED
 from relay.descriptors import BURST_CONNECTIONS
 

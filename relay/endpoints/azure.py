@@ -11,13 +11,13 @@ import secrets
 from aiohttp import web
 
 from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
-from relay.app.errors import ErrorAnswer
+from relay.app.middleware import ErrorAnswer
+from relay.app.toolbox import tool_spec
 from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
-from relay.endpoints.navai_functions import why_not
+from relay.endpoints.navai_handlers import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
-from relay.session_tools import tool_spec
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
 from relay.upstreams.clients.azure_sessions import (

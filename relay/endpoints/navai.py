@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.app.errors import ErrorAnswer
+from relay.app.middleware import ErrorAnswer
 from relay.core.policy import PROVIDER_SECRET, Principal
-from relay.endpoints.client_secret import client_secret
-from relay.endpoints.navai_backend import NavaiBackend
-from relay.endpoints.navai_functions import PREFIX, execute_function, list_functions
-from relay.endpoints.speech import speech_synthesize
+from relay.endpoints.navai_handlers import (
+    PREFIX,
+    NavaiBackend,
+    client_secret,
+    execute_function,
+    list_functions,
+    speech_synthesize,
+)
 from relay.errors import RelayError
 from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.peers.provider import ProviderClient

@@ -20,9 +20,8 @@ from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.paced_reader import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
-from relay.runtime.alarm import Alarm
 from relay.runtime.media_recorder import MediaRecorder
-from relay.runtime.stall_watch import StallWatch
+from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
 from relay.session.common.media_ledger import MediaLedger
 

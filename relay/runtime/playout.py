@@ -18,9 +18,7 @@ from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientSt
 from relay.core.values import DeviceOptions
 from relay.peers.frames import MessageListener
 from relay.protocols.client_protocol import ClientCodec
-from relay.runtime.alarm import Alarm
-from relay.runtime.half_duplex import PlayedOutWait
-from relay.runtime.stall_watch import StallWatch
+from relay.runtime.timers import Alarm, PlayedOutWait, StallWatch
 from relay.session.common.media_types import PartKey
 from relay.session.device.playout_pacing import PlayoutPacing
 from relay.session.device.playout_transcoder import PlayoutTranscoder

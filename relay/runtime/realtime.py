@@ -19,7 +19,7 @@ from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
-from relay.runtime.stall_watch import StallWatch
+from relay.runtime.timers import StallWatch
 from relay.runtime.uplink import RealtimeUplink
 from relay.session.common.read_allowance import (
     MIN_APPEND_BYTES,

@@ -98,7 +98,7 @@ def _plain(value: float | bool) -> float | bool:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def permitted_request(policy: Policy, options: NavaiOptions, wanted: SpeechRequest) -> SpeechRequest:
+def permitted_speech(policy: Policy, options: NavaiOptions, wanted: SpeechRequest) -> SpeechRequest:
     """What the policy leaves of a request, with its default for the voice. Raises AccessDenied."""
     given = permitted(policy, "voiceId", wanted.voice_id, lambda voice: policy.allows_voice(EXTERNAL_VOICE + voice))
     configured = EXTERNAL_VOICE + (options.elevenlabs_voice_id or "")
