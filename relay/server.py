@@ -21,7 +21,7 @@ from relay.auth.access import Access
 from relay.config import AZURE_PREFIX, Settings, process_environment
 from relay.core.policy import MINT, PROVIDER_SECRET, Principal
 from relay.descriptors import raise_soft_limit
-from relay.endpoints import azure, login, openai_rest, pages, recordings
+from relay.endpoints import azure, login, openai_rest, pages
 from relay.endpoints.navai import NAVAI, NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.navai_handlers import NavaiBackend
 from relay.endpoints.sessions import device_socket, realtime_socket
@@ -30,6 +30,7 @@ from relay.logs import use_secrets
 from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.protocols import registry
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeClientProtocol
+from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.toolkit.registry import ToolRegistry
 
 _log = logging.getLogger("relay")
@@ -88,9 +89,9 @@ _OTHER_ROUTES: tuple[Route, ...] = (
     Route("GET", "/login", Access.OPEN, login.login_page),
     Route("POST", "/login", Access.OPEN, login.sign_in),
     Route("POST", "/logout", Access.OPEN, login.sign_out),
-    Route("GET", "/recordings", Access.ADMIN, recordings.recordings_page),
-    Route("GET", "/recordings/list", Access.ADMIN, recordings.recordings_list),
-    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recordings.recording_file),
+    Route("GET", "/recordings", Access.ADMIN, pages.recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, pages.recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, pages.recording_file),
 )
 """Every route but those of the protocols that clients speak."""
 
@@ -146,7 +147,7 @@ def create_app(
         middlewares=_MIDDLEWARES, client_max_size=middleware.MAX_BODY_BYTES, handler_args=middleware.HANDLER_ARGS
     )
     context.install(app, settings, registry, navai)
-    app[login.LOGIN_ATTEMPTS] = login.login_attempts()
+    app[login.LOGIN_ATTEMPTS] = KeyedRateLimiter(RateLimit(login.ATTEMPTS_PER_MINUTE, login.ATTEMPTS_PER_MINUTE))
     tools = app[TOOLS]
     backend = app[NAVAI] = NavaiBackend(
         navai, tools.registry, tools.runner, tools.library, spending=app[SPENDING], provider=app[PROVIDER]

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from relay import __version__
-from relay.admission import Admission
+from relay.admission import Admission, Spending
 from relay.app.sessions import SessionFactory, SessionRegistry
 from relay.app.toolbox import ToolBox, mcp_servers
 from relay.auth.admin_login import AdminLogins
@@ -27,11 +27,10 @@ from relay.peers.provider import ProviderClient
 from relay.policies import Policies
 from relay.recording.service import RecordingService
 from relay.secret_values import exposed_files, secret_values
-from relay.spending import Spending
 from relay.toolkit.registry import ToolRegistry
-from relay.upstreams.clients.azure_sessions import AzureSessions
+from relay.upstreams.clients.browser_secrets import AzureSessions
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
-from relay.upstreams.clients.external_voices import ExternalVoices
+from relay.upstreams.clients.elevenlabs import ExternalVoices
 
 SETTINGS = web.AppKey("settings", Settings)
 KNOWN_SECRETS = web.AppKey("known_secrets", KnownSecrets)
@@ -74,7 +73,7 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
     if settings.azure is not None and credential is not None:
         app[AZURE_SESSIONS] = AzureSessions(settings.azure, credential, app[PROVIDER])
     app.cleanup_ctx.append(_lifetime)
-    app.on_shutdown.append(_drain)
+    app.on_shutdown.append(lambda app: app[SESSIONS].drain())
 
 
 def _install_access(app: web.Application, settings: Settings) -> None:
@@ -117,10 +116,6 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
         await app[PROVIDER].close()
         await app[RECORDINGS].stop()
         await app[UPSTREAM].stop()
-
-
-async def _drain(app: web.Application) -> None:
-    await app[SESSIONS].drain()
 
 
 def _may_record(app: web.Application) -> bool:

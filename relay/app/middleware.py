@@ -12,21 +12,12 @@ from aiohttp.typedefs import Handler
 
 from relay.app.context import AUTHENTICATOR, KNOWN_SECRETS, REFUSALS
 from relay.auth.refusals import RefusalLog
-from relay.core.known_secrets import KnownSecrets
 from relay.errors import AccessDenied, ApiError, RelayError, RequestTooSlow
 
 STATUSES = frozenset({400, 401, 403, 408, 413, 415, 426, 429, 503})
 """They say that somebody was not let in, or sent what nobody takes."""
 REASON = web.RequestKey("reason", str)
 """Why a request was refused, for its line."""
-
-
-def log_refusal(request: web.Request, response: web.StreamResponse) -> None:
-    """Log the request if its answer is a refusal."""
-    if response.status in STATUSES:
-        address, reason = request.app[AUTHENTICATOR].address(request), request.get(REASON, response.reason or "")
-        refusals, now = request.app[REFUSALS], asyncio.get_running_loop().time()
-        refusals.refused(address, request.method, request.path, response.status, reason, now)
 
 
 def log_connection_refusal(refusals: RefusalLog, status: int | None, address: str, reason: str) -> None:
@@ -101,7 +92,8 @@ def _answer(request: web.Request, error: Exception) -> ErrorAnswer:
         text = error.text or error.reason
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
-        return ErrorAnswer(error.status, text, headers=_kept_headers(error))
+        accepted = {name: error.headers[name] for name in ("Allow", "Accept-Encoding") if name in error.headers}
+        return ErrorAnswer(error.status, text, headers=accepted)
     if isinstance(error, RelayError):
         return ErrorAnswer.of(error)
     if isinstance(error, web.RequestPayloadError):
@@ -112,21 +104,8 @@ def _answer(request: web.Request, error: Exception) -> ErrorAnswer:
     return ErrorAnswer(500, "The relay failed while answering; its log says more.")
 
 
-def _kept_headers(error: web.HTTPException) -> dict[str, str]:
-    """The headers of an error that say what would be accepted."""
-    return {name: error.headers[name] for name in ("Allow", "Accept-Encoding") if name in error.headers}
-
-
 _TEXTS = ("application/json", "text/plain")
 """Content types of errors, tools and providers; pages, audio and recordings are not searched."""
-
-
-def redact_answer(secrets: KnownSecrets, response: web.StreamResponse) -> None:
-    """Redact an answer that is not sent yet."""
-    if isinstance(response, web.Response) and response.content_type in _TEXTS and isinstance(response.body, bytes):
-        cleaned = secrets.redact_json(response.body)
-        if cleaned is not response.body:
-            response.body = cleaned
 
 
 @web.middleware
@@ -139,8 +118,14 @@ async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as error:
         response = error_response(request, error)
-    log_refusal(request, response)
-    redact_answer(request.app[KNOWN_SECRETS], response)
+    if response.status in STATUSES:
+        address, reason = request.app[AUTHENTICATOR].address(request), request.get(REASON, response.reason or "")
+        refusals, now = request.app[REFUSALS], asyncio.get_running_loop().time()
+        refusals.refused(address, request.method, request.path, response.status, reason, now)
+    if isinstance(response, web.Response) and response.content_type in _TEXTS and isinstance(response.body, bytes):
+        cleaned = request.app[KNOWN_SECRETS].redact_json(response.body)
+        if cleaned is not response.body:
+            response.body = cleaned
     return response
 
 

@@ -32,8 +32,6 @@ _KERNEL_BUFFER_BYTES = 32 * 1024
 
 
 class _Server(web.Server):
-    """Makes the connections."""
-
     def __init__(self, made: web.Server, app: web.Application, request_timeout_s: float) -> None:
         super().__init__(made.request_handler, request_factory=self._request, loop=asyncio.get_running_loop())
         self._options = made._kwargs

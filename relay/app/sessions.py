@@ -23,7 +23,7 @@ from relay.errors import AccessDenied, Full
 from relay.peers.client_reading import ReadBudget
 from relay.peers.frames import MessageListener
 from relay.peers.provider import ProviderClient
-from relay.permissions import no_default, require_value
+from relay.policies import no_default, require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
 from relay.recording.beginning import Beginning, RealtimeStart
 from relay.recording.service import RecordingService
@@ -32,7 +32,7 @@ from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.device.hello import InitialSession, initial_session
 from relay.upstreams.clients.connector import UpstreamConnector
-from relay.upstreams.clients.external_voices import ExternalVoices
+from relay.upstreams.clients.elevenlabs import ExternalVoices
 from relay.wire.front import FrontCodec
 
 
@@ -136,7 +136,6 @@ def _new_session_id() -> str:
 
 
 def _now() -> float:
-    """The clock of all sessions, in seconds."""
     return asyncio.get_running_loop().time()
 
 

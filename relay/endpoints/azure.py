@@ -20,11 +20,7 @@ from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
-from relay.upstreams.clients.azure_sessions import (
-    NOT_CONFIGURED,
-    AzureSessionRequest,
-    permitted_request,
-)
+from relay.upstreams.clients.browser_secrets import NOT_CONFIGURED, AzureSessionRequest, permitted_azure_session
 
 
 async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -33,8 +29,13 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     sessions = request.app.get(AZURE_SESSIONS)
     if sessions is None:
         raise NotConfigured(NOT_CONFIGURED)
-    wanted = request_of(await read_object(request))
-    permitted_request(principal.policy, sessions.resource, wanted)  # what is refused anyway costs no quota
+    body = await read_object(request)
+    wanted = AzureSessionRequest(
+        voice=text_of(body, "voice"),
+        instructions=text_of(body, "instructions"),
+        temperature=number_of(body, "temperature"),
+    )
+    permitted_azure_session(principal.policy, sessions.resource, wanted)  # what is refused anyway costs no quota
     now = asyncio.get_running_loop().time()
     request.app[SPENDING].buy("mint", principal.identity, address_of(request), now)
     try:
@@ -43,15 +44,6 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
         answer = ErrorAnswer.of(error)
         return _failed("Failed to create realtime session", answer.message, answer.status, answer.headers)
     return web.json_response(session, headers=NO_STORE)
-
-
-def request_of(body: JsonObject) -> AzureSessionRequest:
-    """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
-    return AzureSessionRequest(
-        voice=text_of(body, "voice"),
-        instructions=text_of(body, "instructions"),
-        temperature=number_of(body, "temperature"),
-    )
 
 
 async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
 from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.endpoints.navai_handlers import (
@@ -27,13 +28,12 @@ from relay.endpoints.navai_handlers import (
 from relay.errors import RelayError
 from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.peers.provider import ProviderClient
-from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import SourceFile, ToolSources
-from relay.upstreams.clients.elevenlabs_speech import synthesize_speech
-from relay.upstreams.clients.openai_secrets import create_client_secret
+from relay.upstreams.clients.browser_secrets import create_client_secret
+from relay.upstreams.clients.elevenlabs import synthesize_speech
 
 __all__ = [
     "NAVAI",

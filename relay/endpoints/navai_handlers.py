@@ -11,31 +11,31 @@ from typing import Any
 
 from aiohttp import web
 
+from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
 from relay.core.policy import Policy, Principal
 from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, number_of, read_object, text_of
 from relay.errors import AccessDenied, BadRequest, NotConfigured, ToolError, UpstreamError
 from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
-from relay.peers.provider import Call, ProviderClient, Stream
-from relay.spending import Spending
+from relay.peers.provider import Call, ProviderClient
 from relay.toolkit.context import ToolContext
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import Payload, ToolCall, ToolResult, ToolRunner
 from relay.toolkit.scrub import without_paths
-from relay.upstreams.clients.elevenlabs_speech import (
+from relay.upstreams.clients.browser_secrets import (
+    ClientSecretRequest,
+    choose_key,
+    create_client_secret,
+    permitted_secret,
+)
+from relay.upstreams.clients.elevenlabs import (
     NOT_CONFIGURED,
     SpeechRequest,
     permitted_speech,
     speech_call,
     synthesize_speech,
-)
-from relay.upstreams.clients.openai_secrets import (
-    ClientSecretRequest,
-    choose_key,
-    create_client_secret,
-    permitted_request,
 )
 
 _log = logging.getLogger("relay.navai")
@@ -111,7 +111,10 @@ async def list_functions(request: web.Request, backend: NavaiBackend, principal:
 async def execute_function(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
     """Runs one tool with the arguments of `payload`."""
     body = await read_object(request)
-    name = _name_of(body)
+    asked = body.get("function_name")
+    name = asked.strip().lower() if isinstance(asked, str) else ""
+    if not name:
+        raise BadRequest("function_name is required.")
     await backend.load_tools()
     tool = _find(backend, name, principal.policy)
     if tool is None:
@@ -124,14 +127,6 @@ async def execute_function(request: web.Request, backend: NavaiBackend, principa
     context, offers = _context(request, principal), principal.policy.allows_tool
     result = await backend.runner.run(call, context, audience="http", offers=offers)
     return _answer(tool, result)
-
-
-def _name_of(body: dict[str, Any]) -> str:
-    name = body.get("function_name")
-    name = name.strip().lower() if isinstance(name, str) else ""
-    if not name:
-        raise BadRequest("function_name is required.")
-    return name
 
 
 def _offered(backend: NavaiBackend, policy: Policy) -> list[Tool]:
@@ -168,9 +163,11 @@ def why_not(result: ToolResult) -> tuple[int, str]:
     return _STATUS.get(result.code or "", 500), redact(without_paths(result.message), MAX_ERROR_CHARS)
 
 
-def secret_request_of(body: dict[str, Any]) -> ClientSecretRequest:
-    """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
-    return ClientSecretRequest(
+async def client_secret(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
+    """Mint a secret for a page, within the caller's quota."""
+    check_sender(request)
+    body = await read_object(request)
+    wanted = ClientSecretRequest(
         model=text_of(body, "model"),
         voice=text_of(body, "voice"),
         instructions=text_of(body, "instructions"),
@@ -179,14 +176,8 @@ def secret_request_of(body: dict[str, Any]) -> ClientSecretRequest:
         voice_tone=text_of(body, "voiceTone"),
         api_key=key_of(body, "apiKey"),
     )
-
-
-async def client_secret(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
-    """Mint a secret for a page, within the caller's quota."""
-    check_sender(request)
-    wanted = secret_request_of(await read_object(request))
     choose_key(backend.options, wanted.api_key)  # what is refused anyway costs no quota
-    permitted_request(principal.policy, backend.options, wanted)
+    permitted_secret(principal.policy, backend.options, wanted)
     backend.spending.buy("mint", principal.identity, address_of(request), asyncio.get_running_loop().time())
     secret = await create_client_secret(backend.options, wanted, provider=backend.provider, policy=principal.policy)
     return web.json_response(secret, headers=NO_STORE)
@@ -266,16 +257,12 @@ async def _stream(request: web.Request, backend: NavaiBackend, call: Call) -> we
         response.enable_chunked_encoding()
         await response.prepare(request)
         try:
-            await _pump(sound, response)
+            with contextlib.suppress(ConnectionResetError):  # the client has gone: leaving ends the transfer too
+                async for chunk in sound.chunks():
+                    await response.write(chunk)
+                await response.write_eof()
         except UpstreamError:
             # The head is sent: only a transfer that visibly breaks off can still say that this is not all of it.
             if request.transport is not None:
                 request.transport.abort()
     return response
-
-
-async def _pump(sound: Stream, response: web.StreamResponse) -> None:
-    with contextlib.suppress(ConnectionResetError):  # the client has gone: leaving ends ElevenLabs' transfer too
-        async for chunk in sound.chunks():
-            await response.write(chunk)
-        await response.write_eof()

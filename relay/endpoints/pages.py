@@ -1,13 +1,30 @@
-"""The page, its files, and the two answers for whoever watches over the relay."""
+"""The page and its files, the viewer of recordings for admins, and what tells whether the relay is up and ready."""
 
+import asyncio
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
 from aiohttp import web
 
 from relay import __version__
-from relay.app.context import SESSIONS, UPSTREAM
+from relay.app.context import RECORDINGS, SESSIONS, UPSTREAM
 from relay.core.policy import Principal
-from relay.web import PAGE_HEADERS, STATIC_DIR, static_files
+from relay.endpoints.bodies import NO_STORE
+from relay.recording.finish import is_finished
+from relay.recording.folder import (
+    ASSISTANT_TRACK,
+    PEAKS,
+    TIMELINE,
+    TRANSCRIPT,
+    USER_TRACK,
+    RecordingError,
+    all_recordings,
+    size_bytes,
+)
+from relay.recording.header import read_header
+from relay.recording.lock import is_live
+from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS, STATIC_DIR, static_files
 
 _FILES = static_files()
 
@@ -52,3 +69,70 @@ def asset(name: str, content_type: str, headers: Mapping[str, str], status: int 
 def is_upgrade(request: web.Request) -> bool:
     """Whether a request wants to become a WebSocket."""
     return "websocket" in request.headers.get("Upgrade", "").lower()
+
+
+MAX_LISTED = 500
+_HEADERS: Final = {
+    **PAGE_HEADERS,
+    "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; media-src 'self'",
+    "Cache-Control": "no-store",  # voices are nobody's cache's business
+}
+_TYPES: Final = {
+    TIMELINE: "application/json",
+    PEAKS: "application/octet-stream",
+    TRANSCRIPT: "text/vtt",
+    USER_TRACK: "audio/flac",
+    ASSISTANT_TRACK: "audio/flac",
+}
+
+
+async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /recordings`: the page that draws them."""
+    return asset("recordings.html", "text/html", _HEADERS)
+
+
+async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /recordings/list`: the newest recordings, newest first."""
+    root = request.app[RECORDINGS].root
+    rows = await asyncio.to_thread(_rows, root)
+    return web.json_response({"recordings": rows}, headers=NO_STORE)
+
+
+async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
+    """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
+    name, file = request.match_info["name"], request.match_info["file"]
+    path = await asyncio.to_thread(_path, request.app[RECORDINGS].root, name, file)
+    headers = NO_STORE | {"Content-Type": _TYPES[file], "X-Content-Type-Options": "nosniff"}
+    return web.FileResponse(path, headers=headers)
+
+
+def _rows(root: Path) -> list[dict[str, Any]]:
+    return [_row(folder) for folder in reversed(all_recordings(root)[-MAX_LISTED:])]
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": folder.name, "bytes": size_bytes(folder)}
+    try:
+        header = read_header(folder)
+    except RecordingError as error:
+        return row | {"state": "broken", "why": str(error)}
+    state = "live" if is_live(folder) else "finished" if is_finished(folder) else "unfinished"
+    return row | {
+        "state": state,
+        "started": header.started.isoformat(),
+        "identity": header.beginning.principal.identity,
+        "model": header.model,
+    }
+
+
+def _path(root: Path, name: str, file: str) -> Path:
+    """The file of a recording that is really there; names are compared, never joined to a path unseen."""
+    folder = next((path for path in all_recordings(root) if path.name == name), None)
+    if folder is None:
+        raise RecordingError(f"there is no recording {name!r:.80}")
+    if file not in _TYPES:
+        raise RecordingError(f"{file!r:.80} is none of {', '.join(_TYPES)}")
+    path = folder / file
+    if path.is_symlink() or not path.is_file():
+        raise RecordingError(f"{name} is not finished: `relay recordings repair` makes its {file}")
+    return path

@@ -14,17 +14,7 @@ from aiohttp import web
 from picows import WSCloseCode
 
 from audio.formats import AudioFormat
-from relay.app.context import (
-    ADMISSION,
-    AUTHENTICATOR,
-    CLIENT_SECRETS,
-    KEEPALIVE,
-    KNOWN_SECRETS,
-    SESSION_FACTORY,
-    SESSIONS,
-    UPSTREAM,
-    VOICES,
-)
+from relay.app import context
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.core.commands import TellError
 from relay.core.policy import Policy, Principal
@@ -34,7 +24,7 @@ from relay.peers.client_reading import ReadBudget
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
 from relay.peers.frames import StrictTextListener
 from relay.peers.upstream import UpstreamRefusal
-from relay.permissions import require_value
+from relay.policies import require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
 
@@ -46,20 +36,20 @@ async def session_slot(request: web.Request, principal: Principal) -> AsyncItera
     Raises Full, TooOften, and AccessDenied where the secret or the key is not valid any more.
     """
     app = request.app
-    app[SESSIONS].refuse_when_draining()
+    app[context.SESSIONS].refuse_when_draining()
     with (
-        app[ADMISSION].session(app[AUTHENTICATOR].address(request)),
-        app[CLIENT_SECRETS].in_use(principal.secret_id) as spend,
+        app[context.ADMISSION].session(app[context.AUTHENTICATOR].address(request)),
+        app[context.CLIENT_SECRETS].in_use(principal.secret_id) as spend,
     ):
-        await app[ADMISSION].turn()
-        app[SESSIONS].check_still_admitted(principal)
+        await app[context.ADMISSION].turn()
+        app[context.SESSIONS].check_still_admitted(principal)
         yield spend
 
 
 def accept(request: web.Request, socket: StrictTextListener, read_within: tuple[ReadBudget, str] | None = None) -> bool:
     """Answer the upgrade and give the connection to `socket`; False if the client has left."""
     subprotocol = chosen_subprotocol(request)
-    return take_over(request, socket, request.app[KEEPALIVE], subprotocol=subprotocol, read_within=read_within)
+    return take_over(request, socket, request.app[context.KEEPALIVE], subprotocol=subprotocol, read_within=read_within)
 
 
 MAX_VOICE_CHARS = 128
@@ -73,15 +63,15 @@ async def device_socket(
     check_upgrade(request)
     options, voice = protocol.options, None
     if protocol.reads_query:
-        has_voices = app[VOICES].rules is not None
+        has_voices = app[context.VOICES].rules is not None
         options, voice = read_query(request, principal.policy, options, has_voices=has_voices)
-    initial = app[SESSION_FACTORY].initial_session(principal.policy, voice)
+    initial = app[context.SESSION_FACTORY].initial_session(principal.policy, voice)
     socket = StrictTextListener(protocol.max_message_bytes)
     try:
         async with session_slot(request, principal) as spend:
-            live = app[SESSION_FACTORY].device(protocol, principal, initial, options, socket)
+            live = app[context.SESSION_FACTORY].device(protocol, principal, initial, options, socket)
             audio = options.input
-            with app[SESSIONS].registered(live, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
+            with app[context.SESSIONS].registered(live, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
                 if accept(request, socket):
                     await live.run()
     except Full as full:
@@ -96,8 +86,8 @@ async def _turn_away(request: web.Request, protocol: DeviceClientProtocol, full:
     socket = StrictTextListener(protocol.max_message_bytes)
     gone = asyncio.Event()
     socket.on_closed = lambda code, reason: gone.set()
-    if take_over(request, socket, request.app[KEEPALIVE]):
-        codec = protocol.codec(request.app[KNOWN_SECRETS])
+    if take_over(request, socket, request.app[context.KEEPALIVE]):
+        codec = protocol.codec(request.app[context.KNOWN_SECRETS])
         message = codec.encode(TellError("full", str(full), retryable=True))
         if message is not None:
             socket.send_text(message)
@@ -144,16 +134,16 @@ async def realtime_socket(
     check_upgrade(request)
     refuse_other_kinds(request)
     opening = Opening(request.path, request.query, request.headers, offered_subprotocols(request))
-    codec = app[SESSION_FACTORY].realtime_codec(protocol.dialect(opening))
-    model = requested_model(request, principal, app[UPSTREAM].own_model)
+    codec = app[context.SESSION_FACTORY].realtime_codec(protocol.dialect(opening))
+    model = requested_model(request, principal, app[context.UPSTREAM].own_model)
     socket = StrictTextListener(protocol.max_message_bytes)
     async with session_slot(request, principal) as spend:
-        live = app[SESSION_FACTORY].realtime(principal, model, codec, socket)
-        with app[SESSIONS].registered(live, spend, f"Realtime, policy {principal.policy.name}"):
+        live = app[context.SESSION_FACTORY].realtime(principal, model, codec, socket)
+        with app[context.SESSIONS].registered(live, spend, f"Realtime, policy {principal.policy.name}"):
             if "Origin" not in request.headers:
                 await _dial_first(request, live)
-            owner = app[AUTHENTICATOR].owner(request, principal)
-            if accept(request, socket, (app[SESSIONS].read_budget, owner)):
+            owner = app[context.AUTHENTICATOR].owner(request, principal)
+            if accept(request, socket, (app[context.SESSIONS].read_budget, owner)):
                 await live.run()
             else:
                 live.give_up()
@@ -201,7 +191,7 @@ async def _dial_first(request: web.Request, live: RealtimeRuntime) -> None:
             live.not_accepted(status, str(refusal))
         raise ApiError(str(refusal), status, "upstream_refused") from refusal
     try:  # a session that has ended meanwhile could not tell its client so
-        request.app[SESSIONS].check_still_admitted(live.core.principal)
+        request.app[context.SESSIONS].check_still_admitted(live.core.principal)
     except (AccessDenied, Full) as late:
         live.give_up()
         live.not_accepted(late.status if isinstance(late, AccessDenied) else late.http_status, str(late))

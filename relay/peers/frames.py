@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
 
@@ -44,8 +44,8 @@ for _name in ("picows", "picows.server", "picows.client"):
 class MessageListener(WSListener):
     """One WebSocket: whole messages to `on_text` and `on_binary`, its end to `on_closed(code, reason)`, exactly once.
 
-    `code` is the peer's close code, 1005 if it gave none,
-    1006 if it went without a word; a connection that we closed tells our own code.
+    `code` is the peer's close code, 1005 if it gave none, 1006 if it went without a word; a connection that we closed
+    tells our own code.
     """
 
     _strict_text = False
@@ -140,11 +140,7 @@ class MessageListener(WSListener):
         if self._told_closed:
             return
         self._told_closed = True
-        if self._own_close is not None:
-            code, reason = self._own_close
-        else:
-            code, reason = _how_it_ended(transport)
-        self.on_closed(code, reason)
+        self.on_closed(*(self._own_close or _how_it_ended(transport)))
 
     def pause_writing(self) -> None:
         """The peer reads too slowly: the socket's buffer is over its mark."""
@@ -227,8 +223,6 @@ class MessageListener(WSListener):
         if self.transport is not None and not self.transport.is_disconnected:
             self.transport.disconnect(False)
 
-    # -- inside -------------------------------------------------------------------------------------------------------
-
     def _not_a_message(self, kind: WSMsgType, transport: WSTransport, frame: WSFrame) -> None:
         if kind is _CLOSE:
             self._peer_closed(transport, frame)
@@ -249,9 +243,6 @@ class MessageListener(WSListener):
         else:
             self._fragment(kind, frame)
 
-    def _too_big(self) -> NoReturn:
-        raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self.max_message_bytes} bytes")
-
     def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
         if (kind == _CONTINUATION) == (self._fragment_type is None):
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "fragments are out of order")
@@ -259,7 +250,7 @@ class MessageListener(WSListener):
             self._fragment_type = kind
         self.fragment_bytes += frame.payload_size
         if self.fragment_bytes > self.max_message_bytes:
-            self._too_big()
+            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self.max_message_bytes} bytes")
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
         self._fragments.append(frame.get_payload_as_bytes())

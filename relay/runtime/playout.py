@@ -192,7 +192,6 @@ class PlayoutQueue:
             self._dispatch(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
 
     def _drain(self, now: float) -> None:
-        """Send what may go now; sleep until more may."""
         while self._queue and self._socket.is_writable:
             waiting = self._queue[0]
             if not isinstance(waiting, tuple):

@@ -86,9 +86,6 @@ _BETA_ONLY = frozenset({"temperature", "client_secret"})
 _GA_ONLY = frozenset({"type", "truncation", "reasoning", "parallel_tool_calls"})
 
 
-# -- objects ----------------------------------------------------------------------------------------------------------
-
-
 def _nest(obj: JsonObject, path: tuple[str, ...], value: Any) -> None:
     for key in path[:-1]:
         inner = obj.get(key)
@@ -136,24 +133,13 @@ def _part(part: Any, content_types: Mapping[str, str]) -> Any:
     return {**part, "type": content_types[kind]} if isinstance(kind, str) and kind in content_types else part
 
 
-def _items(value: Any, content_types: Mapping[str, str]) -> Any:
-    return [_item(item, content_types) for item in value] if isinstance(value, list) else value
-
-
 def _with(obj: Event, key: str, change: Convert) -> Event:
     """The object with one member changed, if it has that member."""
     return {**obj, key: change(obj[key])} if key in obj else obj
 
 
-def _ga_items(event: Event) -> Event:
-    return _with(event, "item", lambda item: _item(item, _GA_CONTENT))
-
-
-def _beta_items(event: Event) -> Event:
-    return _with(event, "item", lambda item: _item(item, _BETA_CONTENT))
-
-
-# -- client events ----------------------------------------------------------------------------------------------------
+def _with_item(event: Event, content_types: Mapping[str, str]) -> Event:
+    return _with(event, "item", lambda item: _item(item, content_types))
 
 
 def client_event_to_ga(event: Event) -> Event:
@@ -166,7 +152,7 @@ def client_event_to_ga(event: Event) -> Event:
         return {**changed, "type": "session.update"}
     if kind == "response.create":
         return _with(event, "response", partial(_response, _to_ga, RESPONSE_CREATE, "input", _GA_CONTENT))
-    return _ga_items(event)
+    return _with_item(event, _GA_CONTENT)
 
 
 def client_event_to_beta(event: Event) -> Event:
@@ -176,7 +162,7 @@ def client_event_to_beta(event: Event) -> Event:
         return _session_to_beta(event)
     if kind == "response.create":
         return _with(event, "response", partial(_response, _to_beta, RESPONSE_CREATE, "input", _BETA_CONTENT))
-    return _beta_items(event)
+    return _with_item(event, _BETA_CONTENT)
 
 
 def _tagged(session: Any, kind: str) -> Any:
@@ -206,10 +192,9 @@ def _response(
 ) -> Any:
     """A response, or what is asked of one, with its list of `items`."""
     changed = translate(response, rows)
-    return _with(changed, items, lambda found: _items(found, content_types)) if isinstance(changed, dict) else changed
-
-
-# -- the two ends -----------------------------------------------------------------------------------------------------
+    if not isinstance(changed, dict) or not isinstance(changed.get(items), list):
+        return changed
+    return {**changed, items: [_item(item, content_types) for item in changed[items]]}
 
 
 class BetaClient:
@@ -229,7 +214,7 @@ class BetaClient:
         if kind in self.renamed_down:
             return [{**event, "type": self.renamed_down[kind]}]
         if kind == "conversation.item.added":
-            return [{**_beta_items(event), "type": "conversation.item.created"}]
+            return [{**_with_item(event, _BETA_CONTENT), "type": "conversation.item.created"}]
         if kind == "conversation.item.done":
             return []
         if kind == "session.created":
@@ -240,7 +225,7 @@ class BetaClient:
             return [_with(event, "response", partial(_response, _to_beta, RESPONSE, "output", _BETA_CONTENT))]
         if kind == "response.function_call_arguments.done":
             return [{key: value for key, value in event.items() if key != "name"}]
-        return [_beta_items(event)]
+        return [_with_item(event, _BETA_CONTENT)]
 
 
 class BetaUpstream:
@@ -277,13 +262,13 @@ class BetaUpstream:
         if kind in ("response.output_item.added", "response.output_item.done"):
             return self._output_item(event)
         if kind == "response.function_call_arguments.done" and "name" not in event:
-            return [{**event, "name": self._kept(event.get("item_id")).get("name", "")}]
+            return [{**event, "name": self._open.get(str(event.get("item_id")), {}).get("name", "")}]
         if kind == "conversation.item.input_audio_transcription.completed" and event.get("usage") is None:
             return [{**event, "usage": dict(_NO_USAGE)}]
-        return [_ga_items(event)]
+        return [_with_item(event, _GA_CONTENT)]
 
     def _item_created(self, event: Event) -> list[Event]:
-        changed = _ga_items(event)
+        changed = _with_item(event, _GA_CONTENT)
         item, previous = event.get("item"), event.get("previous_item_id")
         added: Event = {**changed, "type": "conversation.item.added"}
         if isinstance(item, Mapping) and item.get("status") == "in_progress":
@@ -292,7 +277,7 @@ class BetaUpstream:
         return [added, _done(event, changed.get("item"), previous)]
 
     def _output_item(self, event: Event) -> list[Event]:
-        changed = _ga_items(event)
+        changed = _with_item(event, _GA_CONTENT)
         item = event.get("item")
         if not isinstance(item, Mapping):
             return [changed]
@@ -303,9 +288,6 @@ class BetaUpstream:
         if "previous_item_id" not in kept:
             return [changed]  # created outside the conversation, or complete from the start
         return [changed, _done(event, changed.get("item"), kept["previous_item_id"])]
-
-    def _kept(self, item_id: Any) -> JsonObject:
-        return self._open.get(item_id, {}) if isinstance(item_id, str) else {}
 
     def _keep(self, item_id: Any, known: JsonObject) -> None:
         if isinstance(item_id, str):

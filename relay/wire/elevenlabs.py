@@ -23,7 +23,6 @@ INACTIVITY_TIMEOUT_S = 180
 """How long a context stays open without text; the most that can be asked for."""
 MAX_ALIGNED_CHARS = 65_536
 
-
 _G711 = {"pcmu": "ulaw_8000", "pcma": "alaw_8000"}
 FINAL_CODES = frozenset(
     {

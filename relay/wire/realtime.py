@@ -19,8 +19,7 @@ from relay.protocols.client_protocol import Dialect
 from relay.protocols.openai.server_events import REQUEST_KEY, read_event
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import APPEND, TRANSCRIPT_HEAD, AudioDeltas, TranscriptDeltas
-from relay.wire.redaction import redact_event
-from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members
+from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, redact_event
 
 
 class RealtimeCodec:
@@ -62,9 +61,6 @@ class RealtimeCodec:
         """A command as one text message."""
         event = _encode(command)
         return orjson.dumps(event if self._dialect is None else self._dialect.up(event)[0])
-
-
-# -- encoding ---------------------------------------------------------------------------------------------------------
 
 
 def _encode(command: cmd.UpstreamCommand) -> JsonObject:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay.core import events as ev
 from relay.peers.frames import LONG_BYTES
-from relay.peers.paced_reader import BURST_MESSAGES
+from relay.peers.pacing import BURST_MESSAGES
 from relay.runtime.timers import MAX_STALL_S
 from relay.session.common.held_input import MAX_HELD_MS
 from relay.session.common.media_types import DeltaFrame

@@ -221,7 +221,6 @@ READERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
     "error": _error,
 }
 
-
 UNUSED = frozenset(
     {
         "conversation.created",
