@@ -93,8 +93,6 @@ class MessageListener(WSListener):
         self._own_close: tuple[int, str] | None = None
         self._abort: asyncio.TimerHandle | None = None
 
-    # -- what picows calls --------------------------------------------------------------------------------------------
-
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is over."""
         self.transport = transport
@@ -151,8 +149,6 @@ class MessageListener(WSListener):
         """The peer has caught up."""
         self.is_writable = True
         self.on_writable(True)
-
-    # -- what the owner calls -----------------------------------------------------------------------------------------
 
     @property
     def unsent_bytes(self) -> int:
@@ -270,7 +266,9 @@ class MessageListener(WSListener):
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not transport.is_close_frame_sent:
             code = frame.get_close_code()
-            if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not _may_be_sent(code.value)):
+            # What a close frame may hold (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before.
+            may_be_sent = 1000 <= code.value < 5000 and code.value != 1006
+            if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not may_be_sent):
                 self._own_close = (WSCloseCode.PROTOCOL_ERROR.value, "a close frame that cannot be")
                 raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, self._own_close[1])
             transport.send_close(code if frame.payload_size else WSCloseCode.OK, b"")
@@ -288,11 +286,6 @@ def _check_text(payload: bytes) -> None:
         str(payload, "utf-8")
     except UnicodeDecodeError as error:
         raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
-
-
-def _may_be_sent(code: int) -> bool:
-    """Whether a close frame may hold this code (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before."""
-    return (1000 <= code < 3000 and code != 1006) or 3000 <= code < 5000
 
 
 def _how_it_ended(transport: WSTransport) -> tuple[int, str]:

@@ -134,7 +134,6 @@ def _part(part: Any, content_types: Mapping[str, str]) -> Any:
 
 
 def _with(obj: Event, key: str, change: Convert) -> Event:
-    """The object with one member changed, if it has that member."""
     return {**obj, key: change(obj[key])} if key in obj else obj
 
 
@@ -277,8 +276,7 @@ class BetaUpstream:
         return [added, _done(event, changed.get("item"), previous)]
 
     def _output_item(self, event: Event) -> list[Event]:
-        changed = _with_item(event, _GA_CONTENT)
-        item = event.get("item")
+        changed, item = _with_item(event, _GA_CONTENT), event.get("item")
         if not isinstance(item, Mapping):
             return [changed]
         if event["type"] == "response.output_item.added":

@@ -223,30 +223,14 @@ READERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
 
 UNUSED = frozenset(
     {
-        "conversation.created",
-        "conversation.item.created",
-        "conversation.item.done",
-        "conversation.item.retrieved",
-        "conversation.item.input_audio_transcription.segment",
-        "input_audio_buffer.dtmf_event_received",
-        "input_audio_buffer.timeout_triggered",
-        "mcp_list_tools.completed",
-        "mcp_list_tools.failed",
-        "mcp_list_tools.in_progress",
-        "output_audio_buffer.cleared",
-        "output_audio_buffer.started",
-        "output_audio_buffer.stopped",
-        "rate_limits.updated",
-        "response.content_part.added",
-        "response.content_part.done",
-        "response.function_call_arguments.delta",
-        "response.function_call_arguments.done",
-        "response.mcp_call.completed",
-        "response.mcp_call.failed",
-        "response.mcp_call.in_progress",
-        "response.mcp_call_arguments.delta",
-        "response.mcp_call_arguments.done",
-        "response.output_item.done",
+        "conversation.created", "conversation.item.created", "conversation.item.done", "conversation.item.retrieved",
+        "conversation.item.input_audio_transcription.segment", "input_audio_buffer.dtmf_event_received",
+        "input_audio_buffer.timeout_triggered", "mcp_list_tools.completed", "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress", "output_audio_buffer.cleared", "output_audio_buffer.started",
+        "output_audio_buffer.stopped", "rate_limits.updated", "response.content_part.added",
+        "response.content_part.done", "response.function_call_arguments.delta", "response.function_call_arguments.done",
+        "response.mcp_call.completed", "response.mcp_call.failed", "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "response.output_item.done",
     }
-)
+)  # fmt: skip
 """Events of the protocol that a device client's session has no use for: everything it needs comes by other ones."""
