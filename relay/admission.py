@@ -28,6 +28,13 @@ REQUESTS_OF_ONE = 128
 REQUESTS_IN_ALL = 256
 """Requests that are being answered at the same time: each takes a descriptor, and perhaps a tool."""
 _ALL = ""
+DEFAULT_MINTS_PER_MINUTE = 30
+DEFAULT_SPEECH_PER_MINUTE = 120
+Purchase = Literal["mint", "speech"]
+_NAMES: dict[Purchase, tuple[str, str]] = {
+    "mint": ("secrets", "RELAY_MINTS_PER_MINUTE"),
+    "speech": ("speech requests", "RELAY_SPEECH_PER_MINUTE"),
+}
 
 
 class _Turns:
@@ -146,17 +153,6 @@ class Admission:
             )
         if n_sessions >= most:
             raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
-
-
-DEFAULT_MINTS_PER_MINUTE = 30
-DEFAULT_SPEECH_PER_MINUTE = 120
-
-Purchase = Literal["mint", "speech"]
-
-_NAMES: dict[Purchase, tuple[str, str]] = {
-    "mint": ("secrets", "RELAY_MINTS_PER_MINUTE"),
-    "speech": ("speech requests", "RELAY_SPEECH_PER_MINUTE"),
-}
 
 
 class Spending:

@@ -14,10 +14,26 @@ from relay.app.context import AUTHENTICATOR, KNOWN_SECRETS, REFUSALS
 from relay.auth.refusals import RefusalLog
 from relay.errors import AccessDenied, ApiError, RelayError, RequestTooSlow
 
-STATUSES = frozenset({400, 401, 403, 408, 413, 415, 426, 429, 503})
+REFUSAL_STATUSES = frozenset({400, 401, 403, 408, 413, 415, 426, 429, 503})
 """They say that somebody was not let in, or sent what nobody takes."""
 REASON = web.RequestKey("reason", str)
 """Why a request was refused, for its line."""
+MAX_BODY_BYTES = 1024 * 1024
+"""The longest body of a request."""
+_API_PATHS = ("/v1/", "/openai/")
+"""Where errors have OpenAI's shape."""
+_API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
+_log = logging.getLogger("relay")
+_TEXT_TYPES = ("application/json", "text/plain")
+"""Content types of errors, tools and providers; pages, audio and recordings are not searched."""
+UNREAD_S = 1.0
+"""How long the rest of a body that no route read is thrown away, so that its sender can read the answer."""
+UNREAD_BYTES = 1024 * 1024
+"""How much of it."""
+HANDLER_ARGS = {"auto_decompress": False, "lingering_time": UNREAD_S, "read_bufsize": 64 * 1024}
+"""What aiohttp is told: it would inflate a body while it parses it, before any route is asked."""
+NO_CORS_PATHS = ("/login", "/logout", "/recordings")
+"""Paths whose answers no page of another origin may read, not even an allowed one."""
 
 
 def log_connection_refusal(refusals: RefusalLog, status: int | None, address: str, reason: str) -> None:
@@ -35,16 +51,6 @@ class ServerLog(logging.LoggerAdapter[logging.Logger]):
         """Log a failure of the relay's own."""
         if not isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | RequestTooSlow):
             super().exception(msg, *args, exc_info=exc_info, **more)
-
-
-MAX_BODY_BYTES = 1024 * 1024
-"""The longest body of a request."""
-_API_PATHS = ("/v1/", "/openai/")
-"""Where errors have OpenAI's shape."""
-
-_API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
-
-_log = logging.getLogger("relay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +110,6 @@ def _answer(request: web.Request, error: Exception) -> ErrorAnswer:
     return ErrorAnswer(500, "The relay failed while answering; its log says more.")
 
 
-_TEXTS = ("application/json", "text/plain")
-"""Content types of errors, tools and providers; pages, audio and recordings are not searched."""
-
-
 @web.middleware
 async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Make the answer to a request of what its handler returns or raises.
@@ -118,23 +120,15 @@ async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as error:
         response = error_response(request, error)
-    if response.status in STATUSES:
+    if response.status in REFUSAL_STATUSES:
         address, reason = request.app[AUTHENTICATOR].address(request), request.get(REASON, response.reason or "")
         refusals, now = request.app[REFUSALS], asyncio.get_running_loop().time()
         refusals.refused(address, request.method, request.path, response.status, reason, now)
-    if isinstance(response, web.Response) and response.content_type in _TEXTS and isinstance(response.body, bytes):
+    if isinstance(response, web.Response) and response.content_type in _TEXT_TYPES and isinstance(response.body, bytes):
         cleaned = request.app[KNOWN_SECRETS].redact_json(response.body)
         if cleaned is not response.body:
             response.body = cleaned
     return response
-
-
-UNREAD_S = 1.0
-"""How long the rest of a body that no route read is thrown away, so that its sender can read the answer."""
-UNREAD_BYTES = 1024 * 1024
-"""How much of it."""
-HANDLER_ARGS = {"auto_decompress": False, "lingering_time": UNREAD_S, "read_bufsize": 64 * 1024}
-"""What aiohttp is told: it would inflate a body while it parses it, before any route is asked."""
 
 
 @web.middleware
@@ -159,10 +153,6 @@ async def ask_for_body(request: web.Request) -> None:
 def _is_compressed(request: web.Request) -> bool:
     codings = ",".join(request.headers.getall("Content-Encoding", ())).split(",")
     return any(coding.strip().lower() not in ("", "identity") for coding in codings)
-
-
-NO_CORS_PATHS = ("/login", "/logout", "/recordings")
-"""Paths whose answers no page of another origin may read, not even an allowed one."""
 
 
 @web.middleware

@@ -35,6 +35,9 @@ from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.elevenlabs import ExternalVoices
 from relay.wire.front import FrontCodec
 
+DRAIN_TIMEOUT_S = 4.0
+_log = logging.getLogger("relay.session")
+
 
 @dataclass(slots=True)
 class SessionFactory:
@@ -137,11 +140,6 @@ def _new_session_id() -> str:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-DRAIN_TIMEOUT_S = 4.0
-
-_log = logging.getLogger("relay.session")
 
 
 class SessionRegistry:

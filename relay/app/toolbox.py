@@ -26,6 +26,8 @@ from relay.toolkit.sources import ToolSources
 
 MAX_CANCELLED_EARLY = 32
 """Calls that were cancelled before they began; beyond it the oldest one runs after all, and returns as ever."""
+STOP_TIMEOUT_S = 2.0
+_log = logging.getLogger("relay")
 
 
 def tool_spec(tool: Tool) -> ToolSpec:
@@ -101,11 +103,6 @@ class SessionTools:
         """End one running call: it returns as "cancelled", also if its task has not begun yet."""
         if not self._runner.cancel(self._session_id, call_id):
             self._cancelled_early.add(call_id)
-
-
-STOP_TIMEOUT_S = 2.0
-
-_log = logging.getLogger("relay")
 
 
 class ToolBox:

@@ -11,6 +11,9 @@ from aiohttp import web
 from relay.auth.access import Host, Origin
 from relay.loopback import is_loopback_host
 
+_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
+_APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://.*", re.I)
+
 
 class ClientAddresses:
     """Reads the addresses of requests; `proxies` are addresses and networks (RELAY_PROXIES)."""
@@ -62,10 +65,6 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
-_APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://.*", re.I)
 
 
 class HostsAndOrigins:

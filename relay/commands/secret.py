@@ -76,12 +76,12 @@ async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str,
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.peers.provider import ProviderClient
-    from relay.upstreams.clients.browser_secrets import NOT_CONFIGURED, AzureSessionRequest, AzureSessions
+    from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, AzureSessions
     from relay.upstreams.clients.connector import azure_credential
 
     resource, credential = settings.azure, azure_credential(settings)
     if resource is None or credential is None:
-        raise NotConfigured(NOT_CONFIGURED)
+        raise NotConfigured(AZURE_NOT_CONFIGURED)
     wanted = AzureSessionRequest(voice=voice, instructions=instructions)
     async with ProviderClient() as provider:
         answer = await AzureSessions(resource, credential, provider).create(wanted)

@@ -20,7 +20,7 @@ from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
-from relay.upstreams.clients.browser_secrets import NOT_CONFIGURED, AzureSessionRequest, permitted_azure_session
+from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, permitted_azure_session
 
 
 async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -28,7 +28,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     check_sender(request)
     sessions = request.app.get(AZURE_SESSIONS)
     if sessions is None:
-        raise NotConfigured(NOT_CONFIGURED)
+        raise NotConfigured(AZURE_NOT_CONFIGURED)
     body = await read_object(request)
     wanted = AzureSessionRequest(
         voice=text_of(body, "voice"),

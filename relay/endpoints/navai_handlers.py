@@ -31,7 +31,7 @@ from relay.upstreams.clients.browser_secrets import (
     permitted_secret,
 )
 from relay.upstreams.clients.elevenlabs import (
-    NOT_CONFIGURED,
+    SPEECH_NOT_CONFIGURED,
     SpeechRequest,
     permitted_speech,
     speech_call,
@@ -39,6 +39,15 @@ from relay.upstreams.clients.elevenlabs import (
 )
 
 _log = logging.getLogger("relay.navai")
+PREFIX = "[navai]"
+RETRY_AFTER_S = 1
+MAX_ERROR_CHARS = 1_000
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "xi-api-key", "x-api-key"})
+_STATUS = {"invalid_arguments": 400, "invalid_json": 400, "busy": 429, "timeout": 504, "shutdown": 503}
+"""Statuses of calls without a result; all others are 500: the tool itself failed."""
+_numbers = itertools.count(1)
+MAX_TEXT_CHARS = 40_000
+"""What the fastest of ElevenLabs' models take in one request; the others take less, and say so."""
 
 
 class NavaiBackend:
@@ -80,17 +89,6 @@ class NavaiBackend:
             await self.provider.close()
         if self._owns_runner:
             await self.runner.close(2.0)
-
-
-PREFIX = "[navai]"
-RETRY_AFTER_S = 1
-MAX_ERROR_CHARS = 1_000
-
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "xi-api-key", "x-api-key"})
-_STATUS = {"invalid_arguments": 400, "invalid_json": 400, "busy": 429, "timeout": 504, "shutdown": 503}
-"""Statuses of calls without a result; all others are 500: the tool itself failed."""
-
-_numbers = itertools.count(1)
 
 
 async def list_functions(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
@@ -183,10 +181,6 @@ async def client_secret(request: web.Request, backend: NavaiBackend, principal: 
     return web.json_response(secret, headers=NO_STORE)
 
 
-MAX_TEXT_CHARS = 40_000
-"""What the fastest of ElevenLabs' models take in one request; the others take less, and say so."""
-
-
 def speech_request_of(body: dict[str, Any]) -> SpeechRequest:
     """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
     text = text_of(body, "text")
@@ -234,7 +228,7 @@ async def speech_synthesize(request: web.Request, backend: NavaiBackend, princip
     check_sender(request)
     as_audio = wants_audio(request.headers.get("Accept", ""))
     if backend.options.tts_provider != "elevenlabs":
-        raise NotConfigured(NOT_CONFIGURED)
+        raise NotConfigured(SPEECH_NOT_CONFIGURED)
     wanted = speech_request_of(await read_object(request))
     wanted = permitted_speech(principal.policy, backend.options, wanted)
     backend.spending.buy("speech", principal.identity, address_of(request), asyncio.get_running_loop().time())

@@ -27,6 +27,19 @@ from relay.recording.lock import is_live
 from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS, STATIC_DIR, static_files
 
 _FILES = static_files()
+MAX_LISTED = 500
+_VIEWER_HEADERS: Final = {
+    **PAGE_HEADERS,
+    "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; media-src 'self'",
+    "Cache-Control": "no-store",  # voices are nobody's cache's business
+}
+_DERIVED_TYPES: Final = {
+    TIMELINE: "application/json",
+    PEAKS: "application/octet-stream",
+    TRANSCRIPT: "text/vtt",
+    USER_TRACK: "audio/flac",
+    ASSISTANT_TRACK: "audio/flac",
+}
 
 
 async def page(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -71,24 +84,9 @@ def is_upgrade(request: web.Request) -> bool:
     return "websocket" in request.headers.get("Upgrade", "").lower()
 
 
-MAX_LISTED = 500
-_HEADERS: Final = {
-    **PAGE_HEADERS,
-    "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; media-src 'self'",
-    "Cache-Control": "no-store",  # voices are nobody's cache's business
-}
-_TYPES: Final = {
-    TIMELINE: "application/json",
-    PEAKS: "application/octet-stream",
-    TRANSCRIPT: "text/vtt",
-    USER_TRACK: "audio/flac",
-    ASSISTANT_TRACK: "audio/flac",
-}
-
-
 async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings`: the page that draws them."""
-    return asset("recordings.html", "text/html", _HEADERS)
+    return asset("recordings.html", "text/html", _VIEWER_HEADERS)
 
 
 async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -102,7 +100,7 @@ async def recording_file(request: web.Request, principal: Principal) -> web.Stre
     """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
     name, file = request.match_info["name"], request.match_info["file"]
     path = await asyncio.to_thread(_path, request.app[RECORDINGS].root, name, file)
-    headers = NO_STORE | {"Content-Type": _TYPES[file], "X-Content-Type-Options": "nosniff"}
+    headers = NO_STORE | {"Content-Type": _DERIVED_TYPES[file], "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(path, headers=headers)
 
 
@@ -130,8 +128,8 @@ def _path(root: Path, name: str, file: str) -> Path:
     folder = next((path for path in all_recordings(root) if path.name == name), None)
     if folder is None:
         raise RecordingError(f"there is no recording {name!r:.80}")
-    if file not in _TYPES:
-        raise RecordingError(f"{file!r:.80} is none of {', '.join(_TYPES)}")
+    if file not in _DERIVED_TYPES:
+        raise RecordingError(f"{file!r:.80} is none of {', '.join(_DERIVED_TYPES)}")
     path = folder / file
     if path.is_symlink() or not path.is_file():
         raise RecordingError(f"{name} is not finished: `relay recordings repair` makes its {file}")

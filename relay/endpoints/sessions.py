@@ -28,6 +28,9 @@ from relay.policies import require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
 
+MAX_VOICE_CHARS = 128
+MAX_MODEL_CHARS = 200
+
 
 @asynccontextmanager
 async def session_slot(request: web.Request, principal: Principal) -> AsyncIterator[Callable[[], None]]:
@@ -50,9 +53,6 @@ def accept(request: web.Request, socket: StrictTextListener, read_within: tuple[
     """Answer the upgrade and give the connection to `socket`; False if the client has left."""
     subprotocol = chosen_subprotocol(request)
     return take_over(request, socket, request.app[context.KEEPALIVE], subprotocol=subprotocol, read_within=read_within)
-
-
-MAX_VOICE_CHARS = 128
 
 
 async def device_socket(
@@ -121,9 +121,6 @@ def read_query(
         if not voice.removeprefix(EXTERNAL_VOICE).strip():
             raise BadRequest("voice must name an ElevenLabs voice behind elevenlabs:", "voice")
     return replace(defaults, input=audio_format, output=audio_format), voice or None
-
-
-MAX_MODEL_CHARS = 200
 
 
 async def realtime_socket(

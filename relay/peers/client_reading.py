@@ -20,6 +20,14 @@ MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
 FREE_BYTES = 64 * 1024
 PATIENCE_S = 10.0
 NO_ROOM = "no room for long messages"
+LONG_READ_BYTES = 8192
+"""What one read brings of a client that sends messages of more than half of this: 200 of the shortest events."""
+_LEAST_RELEASED_BYTES = 256 * 1024
+"""What is worth a system call."""
+LEAST_PIECE_BYTES = 256
+MOST_PIECE_BYTES = 64 * 1024
+CHEAP_S = 0.0003
+"""What parsing a piece may take for the next one to be twice as long: a long message takes few rounds."""
 
 
 class Holder:
@@ -120,12 +128,6 @@ class ReadBudget:
         holder.cut()
 
 
-LONG_READ_BYTES = 8192
-"""What one read brings of a client that sends messages of more than half of this: 200 of the shortest events."""
-_LEAST_RELEASED_BYTES = 256 * 1024
-"""What is worth a system call."""
-
-
 class ReadShare(Holder):
     """What one connection holds of the budget for unfinished messages, and the parser that fills it."""
 
@@ -195,14 +197,8 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-LEAST_BYTES = 256
-MOST_BYTES = 64 * 1024
-CHEAP_S = 0.0003
-"""What parsing a piece may take for the next one to be twice as long: a long message takes few rounds."""
-
-
 class SparingReader:
-    """The buffer of one connection and its parser, with pieces of `LEAST_BYTES` to `MOST_BYTES`."""
+    """The buffer of one connection and its parser, with pieces of `LEAST_PIECE_BYTES` to `MOST_PIECE_BYTES`."""
 
     def __init__(
         self,
@@ -215,7 +211,7 @@ class SparingReader:
         self._listener = listener
         self._get_buffer = get_buffer
         self._parse = parse
-        self._n_bytes = LEAST_BYTES
+        self._n_bytes = LEAST_PIECE_BYTES
         self._call_soon = asyncio.get_running_loop().call_soon
 
     def get_buffer(self, hint: int) -> memoryview:
@@ -227,7 +223,7 @@ class SparingReader:
         began_s = thread_time()
         self._parse(n_bytes)
         is_cheap = thread_time() - began_s < CHEAP_S
-        self._n_bytes = min(2 * self._n_bytes, MOST_BYTES) if is_cheap else LEAST_BYTES
+        self._n_bytes = min(2 * self._n_bytes, MOST_PIECE_BYTES) if is_cheap else LEAST_PIECE_BYTES
         if self._may_read:
             self._line.pause_reading()
             self._call_soon(self._go_on)

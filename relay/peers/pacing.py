@@ -17,6 +17,11 @@ BACKOFF_S = 0.25
 """A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
 REPORTS_PER_MINUTE = 6
 _TOO_FAST = "too fast"
+BURST_MESSAGES = 50
+BURST_BYTES = 256 * 1024
+TURN_S = 0.01
+"""How long others have their turn after a burst; longer in proportion after a longer message."""
+_BURST = "a burst of messages"
 
 
 class ReadLimiter:
@@ -98,13 +103,6 @@ class ReadLimiter:
             self._client.abort()
         else:
             self._client.resume_reading(_TOO_FAST)
-
-
-BURST_MESSAGES = 50
-BURST_BYTES = 256 * 1024
-TURN_S = 0.01
-"""How long others have their turn after a burst; longer in proportion after a longer message."""
-_BURST = "a burst of messages"
 
 
 class PacedReader:

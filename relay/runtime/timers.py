@@ -5,6 +5,13 @@ from collections.abc import Callable
 
 from relay.peers.frames import MessageListener
 
+MAX_STALL_S = 10.0
+"""How long a peer may read nothing while its socket is full."""
+MAX_UNSENT_BYTES = 1024 * 1024
+"""More than this unsent, while its socket is full, ends the wait at once."""
+ECHO_TAIL_MS = 200
+"""How long after its last audio a device is taken to hear itself: its buffer, and the room."""
+
 
 class Alarm:
     """Calls back once, then waits for the next `set`.
@@ -45,12 +52,6 @@ class Alarm:
         self._callback()
 
 
-MAX_STALL_S = 10.0
-"""How long a peer may read nothing while its socket is full."""
-MAX_UNSENT_BYTES = 1024 * 1024
-"""More than this unsent, while its socket is full, ends the wait at once."""
-
-
 class StallWatch:
     """Reports one peer that does not read, with the bytes that are unsent by then."""
 
@@ -80,10 +81,6 @@ class StallWatch:
 
     def _stalled(self) -> None:
         self._on_stalled(self._socket.unsent_bytes)
-
-
-ECHO_TAIL_MS = 200
-"""How long after its last audio a device is taken to hear itself: its buffer, and the room."""
 
 
 class PlayedOutWait:

@@ -19,6 +19,14 @@ MAX_SCHEMA_BYTES = 8 * 1024
 MIN_TIMEOUT_MS, MAX_TIMEOUT_MS = 100, 120_000
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PROTOCOL_VERSION = 1
+MAX_TEXT_CHARS = 32_768
+MAX_ID_CHARS = 256
+MAX_POSITION_MS = 86_400_000
+MAX_AHEAD_MS = 600_000
+MIN_AHEAD_MS = 100
+"""Who asks for less gets this: with a shorter lead, sound that goes out in pieces would have gaps."""
+_SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
 
 
 class MessageError(Exception):
@@ -82,15 +90,6 @@ def _schema(value: JsonObject, field: str) -> JsonObject:
             f"{field}.parameters",
         )
     return schema
-
-
-PROTOCOL_VERSION = 1
-MAX_TEXT_CHARS = 32_768
-MAX_ID_CHARS = 256
-MAX_POSITION_MS = 86_400_000
-MAX_AHEAD_MS = 600_000
-MIN_AHEAD_MS = 100
-"""Who asks for less gets this: with a shorter lead, sound that goes out in pieces would have gaps."""
 
 
 def decode(frame: Chunk) -> ev.ClientEvent:
@@ -184,8 +183,6 @@ def _duplex(obj: JsonObject, field: str) -> bool:
         raise MessageError(f"{field} must be full or half.", field)
     return bool(obj[field] == "half")
 
-
-_SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
 
 _HELLO_READERS: dict[str, Callable[[JsonObject, str], Any]] = {
     "input": lambda obj, field: parse_format(obj[field], field),

@@ -23,6 +23,8 @@ MAX_ESCAPES = 200_000
 
 _STRUCTURE = b",[{"
 _PIECE_BYTES = 64 * 1024
+DELTAS = UNTOUCHED | {BETA_NAMES[kind] for kind in UNTOUCHED if kind in BETA_NAMES}
+"""Not searched: a secret that is split over two deltas cannot be found in either."""
 
 
 def has_too_many_members(raw: bytes, most: int) -> bool:
@@ -81,10 +83,6 @@ def is_writable(raw: bytes, body: Mapping[str, Any]) -> bool:
     except orjson.JSONEncodeError:
         return False
     return True
-
-
-DELTAS = UNTOUCHED | {BETA_NAMES[kind] for kind in UNTOUCHED if kind in BETA_NAMES}
-"""Not searched: a secret that is split over two deltas cannot be found in either."""
 
 
 def redact_event(raw: bytes, body: dict[str, Any], secrets: KnownSecrets) -> tuple[bytes, dict[str, Any]]:

@@ -20,6 +20,15 @@ from relay.upstreams.credentials import AnyCredential
 
 MISSING_KEY = "Missing API key. Configure openaiApiKey or send apiKey in request."
 KEY_REFUSED = "Passing apiKey from request is disabled. Set allowApiKeyFromRequest=true to enable it."
+AZURE_TIMEOUT_S = 15.0
+DEFAULT_AZURE_VOICE = "alloy"
+PREVIEW_VOICES = ("alloy", "echo", "shimmer")
+AZURE_NAME = "Azure OpenAI Realtime API"
+AZURE_NOT_CONFIGURED = (
+    "Azure is not configured: set AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT and AZURE_OPENAI_API_KEY (or "
+    "RELAY_AZURE_TOKEN)."
+)
+GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,17 +134,6 @@ def rest_base(base: str) -> str:
     return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme, scheme) }://{rest}"
 
 
-TIMEOUT_S = 15.0
-DEFAULT_VOICE = "alloy"
-PREVIEW_VOICES = ("alloy", "echo", "shimmer")
-NAME = "Azure OpenAI Realtime API"
-NOT_CONFIGURED = (
-    "Azure is not configured: set AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT and AZURE_OPENAI_API_KEY (or "
-    "RELAY_AZURE_TOKEN)."
-)
-GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureSessionRequest:
     """What a page asks for; None is the default for the voice, and leaves the others to the model."""
@@ -162,16 +160,16 @@ class AzureSessions:
         policy, resource = policy or Policy(), self.resource
         wanted = permitted_azure_session(policy, resource, wanted)
         call = Call(
-            name=NAME,
+            name=AZURE_NAME,
             url=resource.mint_url,
             headers=await self.credential.headers(),
             body=_session_body(resource, wanted, policy),
-            timeout_s=TIMEOUT_S,
+            timeout_s=AZURE_TIMEOUT_S,
         )
         answer = (await self.provider.fetch(call)).json_object()
         session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
         if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
-            raise UpstreamError(f"{NAME} failed: there is no client secret in the answer.")
+            raise UpstreamError(f"{AZURE_NAME} failed: there is no client secret in the answer.")
         session: JsonObject = {
             "sessionId": session_id,
             "webrtcUrl": resource.webrtc_url,
@@ -193,7 +191,7 @@ def permitted_azure_session(
     if resource.is_preview and wanted.voice is not None and wanted.voice not in PREVIEW_VOICES:
         raise BadRequest(f"Invalid voice: {wanted.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
     voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
-    voice = require_value("voice", voice or policy.default_voice(DEFAULT_VOICE, kind="model"))
+    voice = require_value("voice", voice or policy.default_voice(DEFAULT_AZURE_VOICE, kind="model"))
     if resource.is_preview and voice not in PREVIEW_VOICES:
         raise no_default("voice")
     instructions = permitted_instructions(policy, wanted.instructions)

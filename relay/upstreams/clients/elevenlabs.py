@@ -21,8 +21,12 @@ from relay.wire.elevenlabs import VoiceOutput
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
 """Half an hour of mp3 at 128 kbit/s; more ends the call."""
-NOT_CONFIGURED = 'Speech synthesis is only available when NAVAI_TTS_PROVIDER is set to "elevenlabs".'
+SPEECH_NOT_CONFIGURED = 'Speech synthesis is only available when NAVAI_TTS_PROVIDER is set to "elevenlabs".'
 _MIME_TYPES = {"mp3": "audio/mpeg", "pcm": "audio/pcm", "wav": "audio/wav", "ulaw": "audio/basic"}
+DEFAULT_MODEL = "eleven_flash_v2_5"
+"""The one with the least delay."""
+REALTIME_IGNORES = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
+_RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ async def synthesize_speech(
 def speech_call(options: NavaiOptions, request: SpeechRequest, *, stream: bool = False) -> Call:
     """The request to ElevenLabs; `stream` makes it answer while it still speaks. Raises NotConfigured."""
     if options.tts_provider != "elevenlabs":
-        raise NotConfigured(NOT_CONFIGURED)
+        raise NotConfigured(SPEECH_NOT_CONFIGURED)
     output_format = request.output_format or options.elevenlabs_output_format or DEFAULT_ELEVENLABS_OUTPUT_FORMAT
     query = {"output_format": output_format}
     latency = request.optimize_streaming_latency
@@ -115,12 +119,6 @@ def permitted_speech(policy: Policy, options: NavaiOptions, wanted: SpeechReques
         lambda model: model == options.elevenlabs_model_id or policy.allows_model(model),
     )
     return replace(wanted, voice_id=voice_id, model_id=model_id)
-
-
-DEFAULT_MODEL = "eleven_flash_v2_5"
-"""The one with the least delay."""
-REALTIME_IGNORES = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
-_RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True)
