@@ -160,10 +160,9 @@ class MessageListener(WSListener):
         transport = self.transport
         if transport is None or transport.is_close_frame_sent or not self.is_open:
             return
-        reason = close_reason(reason)
-        self._own_close = (code, reason)
+        self._own_close = (code, close_reason(reason))
         self.read_sparingly()  # a peer that floods does not stop for our close
-        transport.send_close(cast(WSCloseCode, code), reason.encode())
+        transport.send_close(cast(WSCloseCode, code), self._own_close[1].encode())
         self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
     @property
@@ -290,11 +289,9 @@ def _check_text(payload: bytes) -> None:
 
 def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
     handshake: WSCloseHandshake | None = transport.close_handshake
-    if handshake is None:
-        return 1006, ""
-    if handshake.recv is not None and (handshake.sent is None or handshake.recv_then_sent):
+    if handshake is not None and handshake.recv is not None and (handshake.sent is None or handshake.recv_then_sent):
         return handshake.recv.code.value or 1005, handshake.recv.reason or ""
-    if handshake.sent is not None:
+    if handshake is not None and handshake.sent is not None:
         return handshake.sent.code.value or 1006, handshake.sent.reason or ""
     return 1006, ""
 

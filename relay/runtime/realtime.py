@@ -1,7 +1,7 @@
 """A Realtime client's session at run time: its rules, the codec and the two sockets.
 
 An end that does not read holds the other one back, by TCP: nothing is dropped and nothing piles up. One that reads
-nothing for `stall_watch.MAX_STALL_S` ends the session.
+nothing for `timers.MAX_STALL_S` ends the session.
 """
 
 import asyncio
