@@ -225,7 +225,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.faults",
         "relay.log_lines",
         "relay.loopback",
-        "relay.wire",  # for relay.wire.beta alone, which imports nothing of ours: one translation of the beta dialect
+        "relay.wire",  # for relay.wire.beta alone, which imports json_types alone: one translation of beta
     },
     "relay.testing": {"relay.faults"},
     "relay.talk": {
