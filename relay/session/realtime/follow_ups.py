@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 
 from relay.core.bounded import RecentSet
 from relay.core.commands import CancelTool, RunTool
-from relay.core.realtime_events import Obj
 from relay.core.tool_calls import ToolCalls
 from relay.core.values import Item
+from relay.json_types import JsonObject
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.tools.acceptance import accept
@@ -46,7 +46,7 @@ class FollowUps:
         """Whether outputs are missing that the client's next response must speak about."""
         return any(response_id in self._mixed for response_id in self.calls.open_responses())
 
-    def settings(self) -> Obj:
+    def settings(self) -> JsonObject:
         """The settings of the response that is due: what is kept of the response whose tools were called."""
         settings = self.cause.settings if self.cause is not None else {}
         kept = {key: settings[key] for key in _KEPT if key in settings}
