@@ -1,7 +1,11 @@
-"""Who gets a session: how many there may be, in all and from one address, how fast new ones may be asked for, and when.
+"""Who gets a session, and how often one caller may buy what costs money at a provider.
 
-An address of this machine stands for many clients (a proxy, a test), so that the limits for one address leave it
-alone unless they were set on purpose. IPv6 addresses count by their /64, which is what one customer gets.
+Sessions are bounded in all and from one address, and so is how fast new ones may be asked for. An address of this
+machine stands for many clients (a proxy, a test), so that the limits for one address leave it alone unless they were
+set on purpose. IPv6 addresses count by their /64, which is what one customer gets.
+
+Secrets and speech are counted for the identity of the caller's key, else for its address; RELAY_PROXIES says which
+addresses are those of proxies. So one key cannot use up what another one may buy, though both come from one address.
 """
 
 import asyncio
@@ -9,6 +13,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from relay.config import Settings
 from relay.descriptors import Descriptors
@@ -23,6 +28,13 @@ REQUESTS_OF_ONE = 128
 REQUESTS_IN_ALL = 256
 """Requests that are being answered at the same time: each takes a descriptor, and perhaps a tool."""
 _ALL = ""
+DEFAULT_MINTS_PER_MINUTE = 30
+DEFAULT_SPEECH_PER_MINUTE = 120
+Purchase = Literal["mint", "speech"]
+_NAMES: dict[Purchase, tuple[str, str]] = {
+    "mint": ("secrets", "RELAY_MINTS_PER_MINUTE"),
+    "speech": ("speech requests", "RELAY_SPEECH_PER_MINUTE"),
+}
 
 
 class _Turns:
@@ -141,3 +153,32 @@ class Admission:
             )
         if n_sessions >= most:
             raise Full(f"All {most} sessions are taken (RELAY_MAX_SESSIONS); try again later.")
+
+
+class Spending:
+    """Counts what callers buy; 0 per minute means without limit."""
+
+    def __init__(
+        self, mints_per_minute: int = DEFAULT_MINTS_PER_MINUTE, speech_per_minute: int = DEFAULT_SPEECH_PER_MINUTE
+    ) -> None:
+        self._limits: dict[Purchase, int] = {"mint": mints_per_minute, "speech": speech_per_minute}
+        self._identities = {what: _buckets(limit) for what, limit in self._limits.items()}
+        self._addresses = {what: _buckets(limit) for what, limit in self._limits.items()}
+
+    def buy(self, what: Purchase, identity: str, address: str | None, now: float) -> None:
+        """Count one purchase. Raises TooOften, and counts nothing, when the caller is over."""
+        if identity == "anonymous":  # whom all callers without a key would share, and could take from each other
+            wait_s = self._addresses[what].take(address_key(address), now)
+        else:
+            wait_s = self._identities[what].take(identity, now)
+        if wait_s > 0:
+            noun, setting = _NAMES[what]
+            raise TooOften(
+                f"Too many {noun}: at most {self._limits[what]} a minute for one caller ({setting}). "
+                f"Try again in {math.ceil(wait_s)} s.",
+                retry_after_s=wait_s,
+            )
+
+
+def _buckets(per_minute: int) -> KeyedRateLimiter:
+    return KeyedRateLimiter(RateLimit(per_minute, burst=max(per_minute, 1)))

@@ -20,10 +20,9 @@ from relay.peers.provider import Call, ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.policies import Policies
 from relay.session.common.media_types import AudioDelta
-from relay.upstreams.clients.azure_sessions import AzureSessionRequest, AzureSessions
+from relay.upstreams.clients.browser_secrets import AzureSessionRequest, AzureSessions, rest_base
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
-from relay.upstreams.clients.external_voices import ExternalVoices
-from relay.upstreams.clients.openai_secrets import rest_base
+from relay.upstreams.clients.elevenlabs import ExternalVoices
 
 TIMEOUT_S = 10.0
 PREVIEW_TO_TRY = "2025-04-01-preview"

@@ -27,13 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(tools_commands.app, name="tools")
-
-
 app.command()(check)
 app.command()(secret)
 app.command()(console)
-
-
 app.add_typer(recordings.app)
 app.command()(replay)
 

@@ -15,11 +15,10 @@ from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from relay.access_settings import AccessSettings, tidy
-from relay.conversation_settings import ConversationSettings
 from relay.core.redact import redact
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
+from relay.settings_parts import AccessSettings, ConversationSettings
 from relay.upstreams.azure import AzureResource, azure_endpoint
 from relay.upstreams.endpoint import UpstreamEndpoint, is_url, names_model, realtime_url
 from relay.upstreams.registry import AZURE_PREVIEW, UPSTREAM_DIALECTS, dialect_of
@@ -109,17 +108,10 @@ class Settings(AccessSettings, ConversationSettings):
 
     def environment(self) -> dict[str, str]:
         """The environment and `.env` as they were loaded, for parts with keys of their own; shared keys as here."""
-        own = {
-            "OPENAI_API_KEY": self.openai_api_key.get_secret_value() if self.openai_api_key else None,
-            "OPENAI_BASE_URL": self.openai_base_url,
-            "OPENAI_REALTIME_MODEL": self.model,
-            "OPENAI_REALTIME_VOICE": self.voice,
-            "OPENAI_REALTIME_INSTRUCTIONS": self.instructions,
-            "OPENAI_REALTIME_LANGUAGE": self.language,
-            "OPENAI_REALTIME_VOICE_ACCENT": self.voice_accent,
-            "OPENAI_REALTIME_VOICE_TONE": self.voice_tone,
-        }
-        return self._environment | {key: value or "" for key, value in own.items()}
+        shared = ("openai_base_url", "model", "voice", "instructions", "language", "voice_accent", "voice_tone")
+        own = {str(Settings.model_fields[name].alias): getattr(self, name) or "" for name in shared}
+        key = self.openai_api_key.get_secret_value() if self.openai_api_key else ""
+        return self._environment | own | {"OPENAI_API_KEY": key}
 
     @field_validator("state_dir")
     @classmethod
@@ -137,16 +129,16 @@ class Settings(AccessSettings, ConversationSettings):
         return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator(
-        "upstream",
-        "upstream_dialect",
-        "log_level",
-        "log_format",
-        "record",
+        *("upstream", "upstream_dialect", "log_level", "log_format", "record", "local", "browser_access"),
+        *("turn", "noise_reduction", "voice_mode", "voice_fallback"),
         mode="before",
     )
     @classmethod
     def _tidy(cls, value: Any) -> Any:
-        return tidy(value)
+        """A choice in whatever case it was written; a URL keeps its case."""
+        if not isinstance(value, str):
+            return value
+        return value.strip() if "://" in value else value.strip().lower()
 
     @field_validator("upstream")
     @classmethod
@@ -256,17 +248,6 @@ class Settings(AccessSettings, ConversationSettings):
             found.append(
                 f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
             )
-        found += self._azure_warnings()
-        if self._environment.get("RELAY_TICK_MS"):
-            found.append("RELAY_TICK_MS has no effect any more and can be removed")
-        if self.navai_folders is not None and "tools" in self.model_fields_set:
-            found.append(
-                "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
-            )
-        return found + self.access_warnings()
-
-    def _azure_warnings(self) -> list[str]:
-        found = []
         missing = self._azure_missing()
         if missing and len(missing) < 3:
             found.append(f"Azure is configured in part and not used: {', '.join(missing)} is missing")
@@ -275,7 +256,13 @@ class Settings(AccessSettings, ConversationSettings):
                 "Azure's preview protocol is deprecated since 2026-04-30: unset AZURE_OPENAI_API_VERSION, or use the "
                 "address /openai/v1/realtime?model=<deployment>"
             )
-        return found
+        if self._environment.get("RELAY_TICK_MS"):
+            found.append("RELAY_TICK_MS has no effect any more and can be removed")
+        if self.navai_folders is not None and "tools" in self.model_fields_set:
+            found.append(
+                "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
+            )
+        return found + self.access_warnings()
 
     def _key_for(self, url: str) -> SecretStr | None:
         """The key for a URL of the user's: OpenAI's own goes only to its own host or to this machine."""

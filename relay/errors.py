@@ -1,19 +1,4 @@
-"""The errors of Relay, drawn as a tree; each class carries the HTTP status that a client would see.
-
-RelayError
-├── ConfigError            the settings are wrong: nothing starts
-├── AccessDenied           who asks may not (401, 403)
-├── BadRequest             what was asked makes no sense (400)
-│   └── ApiError           the same in OpenAI's words: status and code are chosen one by one
-├── TooBig                 a message or body over its bound (413)
-├── RequestTooSlow         a request did not arrive in time (408)
-├── Full                   over a limit for now (503)
-│   └── TooOften           over a quota (429 with Retry-After)
-├── UpstreamError          the model's end refused or broke (502)
-│   └── UpstreamTimeout    it did not answer in time (504)
-├── NotConfigured          what this needs is not in the settings (503)
-└── ToolError              a tool could not be described, loaded or run
-"""
+"""The errors of Relay; each class carries the HTTP status that a client would see."""
 
 from typing import ClassVar
 

@@ -24,8 +24,6 @@ _log = logging.getLogger("relay")
 
 
 class _Redactor:
-    """Redacts all entries."""
-
     def __init__(self) -> None:
         self.secrets = NO_SECRETS
 
@@ -43,7 +41,6 @@ def use_secrets(secrets: KnownSecrets) -> None:
 
 class _Text(LineFormatter):
     def clean(self, text: str) -> str:
-        """`text` without any secret."""
         return _redactor.clean(text)
 
 

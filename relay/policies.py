@@ -1,4 +1,4 @@
-"""The policies of a relay, from a TOML file (`RELAY_POLICIES`): who may do what with a session.
+"""The policies of a relay, from a TOML file (`RELAY_POLICIES`), and how one is applied to the fields of a request.
 
     [policies.kiosk]
     instructions = "You are the voice of the museum. Speak of nothing else."
@@ -13,11 +13,11 @@ A key is named by its identity, which `relay policies` tells; a key of no policy
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from relay.core.policy import (
     CAPABILITIES,
@@ -32,7 +32,7 @@ from relay.core.policy import (
     RecordMode,
 )
 from relay.core.values import EXTERNAL_VOICE
-from relay.errors import ConfigError
+from relay.errors import AccessDenied, ConfigError
 
 DEFAULT = "default"
 MAX_FILE_BYTES = 1024 * 1024
@@ -74,20 +74,14 @@ class _PolicyEntry(BaseModel):
             raise ValueError(f"a voice must be named behind {EXTERNAL_VOICE}")
         return value
 
-    @field_validator("allow", "deny")
+    @field_validator("allow", "deny", "hello_fields", "scopes")
     @classmethod
-    def _known(cls, value: Names | None) -> Names | None:
-        return _one_of(value, CAPABILITIES)
-
-    @field_validator("hello_fields")
-    @classmethod
-    def _known_fields(cls, value: Names | None) -> Names | None:
-        return _one_of(value, HELLO_FIELDS)
-
-    @field_validator("scopes")
-    @classmethod
-    def _known_scopes(cls, value: Names | None) -> Names | None:
-        return _one_of(value, SCOPES)
+    def _known(cls, value: Names | None, info: ValidationInfo) -> Names | None:
+        known = {"hello_fields": HELLO_FIELDS, "scopes": SCOPES}.get(info.field_name or "", CAPABILITIES)
+        unknown = [name for name in value or () if name not in known]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(known))}")
+        return value
 
     @field_validator("keys")
     @classmethod
@@ -120,13 +114,6 @@ class _PolicyEntry(BaseModel):
         return Policy(name, hello_fields, self.record, realtime, self.voice, scopes, self.may_mint)
 
 
-def _one_of(value: Names | None, known: Iterable[str]) -> Names | None:
-    unknown = [name for name in value or () if name not in known]
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(known))}")
-    return value
-
-
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -145,9 +132,6 @@ class Policies:
     ) -> None:
         self._by_name = {DEFAULT: _UNGOVERNED if by_name is None else Policy()} | dict(by_name or {})
         self.by_identity = dict(by_identity or {})
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._by_name
 
     def names(self) -> list[str]:
         """Their names."""
@@ -223,3 +207,40 @@ def _report(error: ValidationError) -> str:
 
 
 _FIELDS = ", ".join(_PolicyEntry.model_fields)
+
+
+def permitted(policy: Policy, field: str, given: str | None, is_allowed: Callable[[str], bool]) -> str | None:
+    """What a client gave for `field`; None where that is nothing, or is dropped by its policy's `denied_fields`.
+
+    Raises AccessDenied naming the field where the policy refuses it.
+    """
+    if given is None or is_allowed(given):
+        return given
+    if policy.realtime.denied_fields == "drop":
+        return None
+    raise AccessDenied(f"This client may not set {field} to that; leave {field} out.", field=field)
+
+
+def permitted_words(policy: Policy, field: str, given: str | None) -> str | None:
+    """The same for words that become part of the instructions, such as a language."""
+    return permitted(policy, field, given, policy.allows_phrase)
+
+
+def permitted_instructions(policy: Policy, given: str | None) -> str | None:
+    """The same for instructions, which need a capability."""
+    return permitted(policy, "instructions", given, lambda _: policy.allows("instructions"))
+
+
+def require_value(field: str, value: str | None) -> str:
+    """The value that is used. Raises AccessDenied where the policy allows no default and the client names none."""
+    if value is None:
+        raise no_default(field)
+    return value
+
+
+def no_default(field: str) -> AccessDenied:
+    """The error of a client whose policy allows neither the configured value of `field` nor names one."""
+    return AccessDenied(
+        f"There is no {field} for this client: its policy does not allow the configured {field} and names none.",
+        field=field,
+    )

@@ -1,7 +1,7 @@
 """The route table: every route of a relay, its access and its handler."""
 
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -9,14 +9,9 @@ from aiohttp import web
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX
 from relay.core.policy import MINT, PROVIDER_SECRET, Principal
-from relay.endpoints import azure
-from relay.endpoints.device import device_socket
-from relay.endpoints.login import login_page, sign_in, sign_out
+from relay.endpoints import azure, login, openai_rest, pages, recordings
 from relay.endpoints.navai import NAVAI_ROUTES, pattern_of, relay_handler
-from relay.endpoints.openai_rest import calls, client_secrets, models, translations
-from relay.endpoints.pages import healthz, page, readyz, static
-from relay.endpoints.realtime import realtime_socket
-from relay.endpoints.recordings import recording_file, recordings_list, recordings_page
+from relay.endpoints.sessions import device_socket, realtime_socket
 from relay.navai_options import NavaiPaths
 from relay.protocols import registry
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeClientProtocol
@@ -53,9 +48,9 @@ class Route:
 
 
 _OTHER_ROUTES: tuple[Route, ...] = (
-    Route("GET", "/static/{name}", Access.OPEN, static),
-    Route("GET", "/healthz", Access.OPEN, healthz),
-    Route("GET", "/readyz", Access.OPEN, readyz),
+    Route("GET", "/static/{name}", Access.OPEN, pages.static),
+    Route("GET", "/healthz", Access.OPEN, pages.healthz),
+    Route("GET", "/readyz", Access.OPEN, pages.readyz),
     *(
         Route(row.method, row.path(NavaiPaths()), Access.CLIENT, relay_handler(row), row.scope, any_case=True)
         for row in NAVAI_ROUTES
@@ -67,28 +62,24 @@ _OTHER_ROUTES: tuple[Route, ...] = (
     Route("POST", f"{AZURE_PREFIX}/realtime/tools/exec", Access.CLIENT, azure.azure_tools_exec, "tools", any_case=True),
     Route("GET", f"{AZURE_PREFIX}/realtime/user", Access.CLIENT, azure.azure_user, any_case=True),
     Route("GET", f"{AZURE_PREFIX}/realtime/health", Access.CLIENT, azure.azure_health, any_case=True),
-    Route("GET", "/v1/models", Access.CLIENT, models, "session"),
-    Route("POST", "/v1/realtime/client_secrets", Access.CLIENT, client_secrets, MINT),
-    Route("POST", "/v1/realtime/calls", Access.CLIENT, calls, "session"),
-    Route("GET", "/v1/realtime/translations", Access.CLIENT, translations, "session"),
-    Route("POST", "/v1/realtime/translations/client_secrets", Access.CLIENT, translations, MINT),
-    Route("GET", "/login", Access.OPEN, login_page),
-    Route("POST", "/login", Access.OPEN, sign_in),
-    Route("POST", "/logout", Access.OPEN, sign_out),
-    Route("GET", "/recordings", Access.ADMIN, recordings_page),
-    Route("GET", "/recordings/list", Access.ADMIN, recordings_list),
-    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recording_file),
+    Route("GET", "/v1/models", Access.CLIENT, openai_rest.models, "session"),
+    Route("POST", "/v1/realtime/client_secrets", Access.CLIENT, openai_rest.client_secrets, MINT),
+    Route("POST", "/v1/realtime/calls", Access.CLIENT, openai_rest.calls, "session"),
+    Route("GET", "/v1/realtime/translations", Access.CLIENT, openai_rest.translations, "session"),
+    Route("POST", "/v1/realtime/translations/client_secrets", Access.CLIENT, openai_rest.translations, MINT),
+    Route("GET", "/login", Access.OPEN, login.login_page),
+    Route("POST", "/login", Access.OPEN, login.sign_in),
+    Route("POST", "/logout", Access.OPEN, login.sign_out),
+    Route("GET", "/recordings", Access.ADMIN, recordings.recordings_page),
+    Route("GET", "/recordings/list", Access.ADMIN, recordings.recordings_list),
+    Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recordings.recording_file),
 )
 """Every route but those of the protocols that clients speak."""
 
 
 def all_routes() -> tuple[Route, ...]:
     """Every route of a relay. What is not here does not exist: the router is filled from this table alone."""
-    return (*_session_routes(), *_OTHER_ROUTES)
-
-
-def _session_routes() -> Iterator[Route]:
-    """The routes of the protocols that clients speak; at `/` a plain request gets the page."""
+    sessions = []
     for protocol in registry.CLIENT_PROTOCOLS.values():
         handler: RouteHandler
         if isinstance(protocol, DeviceClientProtocol):
@@ -96,6 +87,7 @@ def _session_routes() -> Iterator[Route]:
         else:
             assert isinstance(protocol, RealtimeClientProtocol), protocol.name
             handler = functools.partial(realtime_socket, protocol=protocol)
-        for path in protocol.paths:
-            access, plain = (Access.OPEN, page) if path == "/" else (Access.CLIENT, handler)
-            yield Route("GET", path, access, plain, "session", websocket=(Access.CLIENT, handler))
+        for path in protocol.paths:  # at / a plain request gets the page
+            access, plain = (Access.OPEN, pages.page) if path == "/" else (Access.CLIENT, handler)
+            sessions.append(Route("GET", path, access, plain, "session", websocket=(Access.CLIENT, handler)))
+    return (*sessions, *_OTHER_ROUTES)

@@ -11,26 +11,21 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.app import context
-from relay.app.answers import answers
-from relay.app.bodies import HANDLER_ARGS, ask_for_body, refuse_compressed
+from relay.app import context, middleware
 from relay.app.context import ADMISSION, AUTHENTICATOR, KNOWN_SECRETS, PROVIDER, REFUSALS, SESSIONS, SPENDING, TOOLS
-from relay.app.cors import add_cors_headers, answer_preflights
-from relay.app.errors import MAX_BODY_BYTES
-from relay.app.refusals import REASON, log_connection_refusal
 from relay.app.serving import RelayRunner, RelaySite
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
 from relay.config import Settings, process_environment
 from relay.descriptors import raise_soft_limit
-from relay.endpoints.login import LOGIN_ATTEMPTS, login_attempts, signed_out_page, wants_page
+from relay.endpoints import login, pages
 from relay.endpoints.navai import NAVAI
-from relay.endpoints.navai_backend import NavaiBackend
-from relay.endpoints.pages import is_upgrade
+from relay.endpoints.navai_handlers import NavaiBackend
 from relay.errors import AccessDenied, ConfigError
 from relay.logs import use_secrets
 from relay.navai_options import NavaiOptions
 from relay.routes import Route, all_routes
+from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.toolkit.registry import ToolRegistry
 
 _log = logging.getLogger("relay")
@@ -67,9 +62,11 @@ def create_app(
     """
     settings = settings or Settings.load()
     navai = navai or NavaiOptions.from_env(settings.environment())
-    app = web.Application(middlewares=_MIDDLEWARES, client_max_size=MAX_BODY_BYTES, handler_args=HANDLER_ARGS)
+    app = web.Application(
+        middlewares=_MIDDLEWARES, client_max_size=middleware.MAX_BODY_BYTES, handler_args=middleware.HANDLER_ARGS
+    )
     context.install(app, settings, registry, navai)
-    app[LOGIN_ATTEMPTS] = login_attempts()
+    app[login.LOGIN_ATTEMPTS] = KeyedRateLimiter(RateLimit(login.ATTEMPTS_PER_MINUTE, login.ATTEMPTS_PER_MINUTE))
     tools = app[TOOLS]
     backend = app[NAVAI] = NavaiBackend(
         navai, tools.registry, tools.runner, tools.library, spending=app[SPENDING], provider=app[PROVIDER]
@@ -78,14 +75,14 @@ def create_app(
     app[UNADMITTED] = UnadmittedConnections(
         context.fit(app).idle_connections,
         app[AUTHENTICATOR].stands_for_many,
-        functools.partial(log_connection_refusal, app[REFUSALS], None),
+        functools.partial(middleware.log_connection_refusal, app[REFUSALS], None),
     )
     for route in (row.below(settings.azure_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
-        resource.add_route(route.method, _guarded(route), expect_handler=ask_for_body)
+        resource.add_route(route.method, _guarded(route), expect_handler=middleware.ask_for_body)
         if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
             resource.add_route("HEAD", _guarded(route))
-    app.on_response_prepare.append(add_cors_headers)
+    app.on_response_prepare.append(middleware.add_cors_headers)
     return app
 
 
@@ -95,20 +92,20 @@ def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         admission, authenticator = request.app[ADMISSION], request.app[AUTHENTICATOR]
         access, handler = route.access, route.handler
-        if route.websocket is not None and is_upgrade(request):
+        if route.websocket is not None and pages.is_upgrade(request):
             access, handler = route.websocket
             admission.knock(authenticator.address(request))
         try:
             principal = await authenticator.admit(request, access, route.scope)
         except AccessDenied as denied:
-            if access is Access.ADMIN and request.method == "GET" and wants_page(request):
-                request[REASON] = str(denied)
-                return signed_out_page(denied.status)
+            if access is Access.ADMIN and request.method == "GET" and login.wants_page(request):
+                request[middleware.REASON] = str(denied)
+                return login.signed_out_page(denied.status)
             raise
         if access is Access.OPEN:
             return await handler(request, principal)
         request.app[UNADMITTED].leave(cast(Waiting, request.protocol))
-        if is_upgrade(request):
+        if pages.is_upgrade(request):
             return await handler(request, principal)
         with admission.request(authenticator.owner(request, principal)):
             return await handler(request, principal)
@@ -119,12 +116,12 @@ def _guarded(route: Route) -> Handler:
 @web.middleware
 async def _promptly(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer requests one after the other; an upgrade to WebSocket becomes a session and waits for its own turn."""
-    if not is_upgrade(request):
+    if not pages.is_upgrade(request):
         await request.app[ADMISSION].request_turn()
     return await handler(request)
 
 
-_MIDDLEWARES = (answers, refuse_compressed, _promptly, answer_preflights)
+_MIDDLEWARES = (middleware.answers, middleware.refuse_compressed, _promptly, middleware.answer_preflights)
 """The outermost first."""
 
 

@@ -9,12 +9,12 @@ import aiohttp
 import pytest
 
 from relay.app.context import SETTINGS, reload_access
-from relay.app.cors import NO_CORS_PATHS
+from relay.app.middleware import NO_CORS_PATHS
 from relay.auth.access import Access
 from relay.auth.keyring import identity_of
 from relay.config import Settings
 from relay.errors import ConfigError
-from relay.routes import Route, all_routes
+from relay.server import Route, all_routes
 from tests.support.relay_server import running_relay, settings_for
 
 KEY = "relay-key-0123456789abcdef"

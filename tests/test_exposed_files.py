@@ -7,8 +7,7 @@ import pytest
 from relay.app.toolbox import mcp_servers
 from relay.config import Settings
 from relay.core.known_secrets import KnownSecrets
-from relay.exposed_files import exposed_files
-from relay.secret_values import secret_values
+from relay.secret_values import exposed_files, secret_values
 
 KEY = "sk-0123456789abcdef"
 

@@ -15,7 +15,7 @@ from relay.errors import ConfigError
 from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.server import create_app
 from relay.testing import ScriptedUpstream
-from relay.upstreams.clients.external_voices import REALTIME_IGNORES, ExternalVoices
+from relay.upstreams.clients.elevenlabs import REALTIME_IGNORES, ExternalVoices
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
 from tests.support.voice_stage import (
     end,

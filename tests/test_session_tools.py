@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from relay import ToolContext, tool
+from relay.app.toolbox import SessionTools, tool_spec, tool_specs
 from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed
 from relay.core.values import SessionConfig
-from relay.session_tools import SessionTools, tool_spec, tool_specs
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import ToolRunner
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from relay.admission import Spending
 from relay.errors import TooOften
 from relay.session.common.rate_limit import address_key
-from relay.spending import Spending
 
 
 def test_one_key_uses_up_its_own_quota_from_wherever_it_comes() -> None:

@@ -13,8 +13,7 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from relay.app.bodies import UNREAD_BYTES
-from relay.app.refusals import log_connection_refusal
+from relay.app.middleware import UNREAD_BYTES, log_connection_refusal
 from relay.app.unadmitted import UnadmittedConnections
 from relay.auth.refusals import RefusalLog
 from relay.errors import RequestTooSlow

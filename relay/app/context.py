@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from relay import __version__
-from relay.admission import Admission
-from relay.app.session_factory import SessionFactory
-from relay.app.sessions import SessionRegistry
+from relay.admission import Admission, Spending
+from relay.app.sessions import SessionFactory, SessionRegistry
 from relay.app.toolbox import ToolBox, mcp_servers
 from relay.auth.admin_login import AdminLogins
 from relay.auth.authenticator import Authenticator, counted
@@ -22,18 +21,16 @@ from relay.config import Settings
 from relay.core.known_secrets import KnownSecrets
 from relay.descriptors import Descriptors
 from relay.errors import ConfigError
-from relay.exposed_files import exposed_files
 from relay.navai_options import NavaiOptions
 from relay.peers.client_socket import Keepalive
 from relay.peers.provider import ProviderClient
 from relay.policies import Policies
 from relay.recording.service import RecordingService
-from relay.secret_values import secret_values
-from relay.spending import Spending
+from relay.secret_values import exposed_files, secret_values
 from relay.toolkit.registry import ToolRegistry
-from relay.upstreams.clients.azure_sessions import AzureSessions
+from relay.upstreams.clients.browser_secrets import AzureSessions
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
-from relay.upstreams.clients.external_voices import ExternalVoices
+from relay.upstreams.clients.elevenlabs import ExternalVoices
 
 SETTINGS = web.AppKey("settings", Settings)
 KNOWN_SECRETS = web.AppKey("known_secrets", KnownSecrets)
@@ -76,7 +73,7 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
     if settings.azure is not None and credential is not None:
         app[AZURE_SESSIONS] = AzureSessions(settings.azure, credential, app[PROVIDER])
     app.cleanup_ctx.append(_lifetime)
-    app.on_shutdown.append(_drain)
+    app.on_shutdown.append(lambda app: app[SESSIONS].drain())
 
 
 def _install_access(app: web.Application, settings: Settings) -> None:
@@ -119,10 +116,6 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
         await app[PROVIDER].close()
         await app[RECORDINGS].stop()
         await app[UPSTREAM].stop()
-
-
-async def _drain(app: web.Application) -> None:
-    await app[SESSIONS].drain()
 
 
 def _may_record(app: web.Application) -> bool:

@@ -14,7 +14,7 @@ from aiohttp.web_runner import BaseSite
 
 from relay.app.connections import Connection
 from relay.app.context import REFUSALS
-from relay.app.refusals import ServerLog
+from relay.app.middleware import ServerLog
 from relay.app.unadmitted import UNADMITTED
 from relay.descriptors import BURST_CONNECTIONS
 
@@ -32,8 +32,6 @@ _KERNEL_BUFFER_BYTES = 32 * 1024
 
 
 class _Server(web.Server):
-    """Makes the connections."""
-
     def __init__(self, made: web.Server, app: web.Application, request_timeout_s: float) -> None:
         super().__init__(made.request_handler, request_factory=self._request, loop=asyncio.get_running_loop())
         self._options = made._kwargs

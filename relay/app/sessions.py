@@ -1,23 +1,145 @@
-"""The sessions of one relay that are alive, and whether there may be new ones."""
+"""The sessions of one relay: what makes each, which are alive, and whether there may be new ones."""
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+from relay.app.toolbox import ToolBox, tool_specs
 from relay.auth.authenticator import Authenticator
+from relay.auth.client_secrets import ClientSecrets
+from relay.config import Settings
 from relay.core.events import Draining, KeyRevoked
-from relay.core.policy import Principal
+from relay.core.known_secrets import KnownSecrets
+from relay.core.policy import Policy, Principal, is_open
+from relay.core.policy_table import names_voice, with_voice
+from relay.core.values import DeviceOptions
 from relay.errors import AccessDenied, Full
-from relay.peers.read_budget import ReadBudget
+from relay.peers.client_reading import ReadBudget
+from relay.peers.frames import MessageListener
+from relay.peers.provider import ProviderClient
+from relay.policies import no_default, require_value
+from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
+from relay.recording.header import Beginning, RealtimeStart
 from relay.recording.service import RecordingService
-from relay.runtime.base import SessionRuntime
+from relay.runtime.base import Observer, SessionRuntime
+from relay.runtime.device import DeviceRuntime
+from relay.runtime.realtime import RealtimeRuntime
+from relay.session.device.negotiation import InitialSession, initial_session
+from relay.upstreams.clients.connector import UpstreamConnector
+from relay.upstreams.clients.elevenlabs import ExternalVoices
+from relay.wire.front import FrontCodec
 
 DRAIN_TIMEOUT_S = 4.0
-
 _log = logging.getLogger("relay.session")
+
+
+@dataclass(slots=True)
+class SessionFactory:
+    """Makes sessions; each one is new and has no connection yet. Its policy is its principal's."""
+
+    settings: Settings
+    upstream: UpstreamConnector
+    tools: ToolBox
+    recordings: RecordingService
+    client_secrets: ClientSecrets
+    voices: ExternalVoices
+    provider: ProviderClient
+    known_secrets: KnownSecrets
+    observer: Observer | None = None
+    """Sees the events and commands of all sessions that are made from here on."""
+
+    def initial_session(self, policy: Policy, wanted_voice: str | None) -> InitialSession:
+        """What a device session starts with. Raises AccessDenied where the policy leaves no model or no voice."""
+        initial = initial_session(
+            replace(self.settings.session_config(), tools=tool_specs(self.tools.registry)),
+            policy,
+            model=self.upstream.own_model,
+            wanted_voice=wanted_voice,
+            external_voice=self.voices.default_voice,
+            has_voices=self.voices.rules is not None,
+        )
+        if initial.missing is not None:
+            raise no_default(initial.missing)
+        return initial
+
+    def device(
+        self,
+        protocol: DeviceClientProtocol,
+        principal: Principal,
+        initial: InitialSession,
+        options: DeviceOptions,
+        client: MessageListener,
+    ) -> DeviceRuntime:
+        """A session whose turns the relay owns."""
+        dialect = self.upstream.endpoint.dialect
+        options = replace(options, upstream=dialect.capabilities)
+        voice_rules, limits = self.voices.rules_for(principal.policy), self.settings.session_limits()
+        beginning = Beginning(_new_session_id(), initial.config, options, principal, _now(), voice_rules, limits)
+        recorder = self.recordings.open(beginning, _now, initial.model)
+        core = beginning.device_session()
+        return DeviceRuntime(
+            core,
+            client,
+            protocol.codec(self.known_secrets),
+            dialect.codec(self.known_secrets, initial.model or self.settings.model),
+            functools.partial(self.upstream.dial, model=initial.model),
+            self.tools.for_session(core.session_id, principal, lambda: core.config),
+            observer=self.observer,
+            recorder=recorder,
+            max_queued_ms=self.settings.max_queued_s * 1000,
+            voice=self.voices.connector(self.provider, self.known_secrets),
+            secrets=self.known_secrets,
+        )
+
+    def realtime_codec(self, dialect: Dialect | None) -> FrontCodec:
+        """The codec of one session; `dialect` is the client's. Raises ApiError if the upstream has no such sessions."""
+        return FrontCodec(dialect, self.upstream.endpoint.realtime_dialect(), self.known_secrets)
+
+    def realtime(self, principal: Principal, model: str, codec: FrontCodec, client: MessageListener) -> RealtimeRuntime:
+        """A session whose client owns the turns; `model` is "" for the settings' model.
+
+        Raises AccessDenied where the policy leaves no voice.
+        """
+        start = RealtimeStart(model, self._initial_realtime_session(principal))
+        beginning = Beginning.of_realtime(
+            _new_session_id(), tool_specs(self.tools.registry), start, principal, _now(), self.settings.session_limits()
+        )
+        recorder = self.recordings.open(beginning, _now, model)
+        core = beginning.realtime_session()
+        return RealtimeRuntime(
+            core,
+            client,
+            codec,
+            functools.partial(self.upstream.dial, model=model or None),
+            self.tools.for_session(core.session_id, principal),
+            observer=self.observer,
+            recorder=recorder,
+            secrets=self.known_secrets,
+        )
+
+    def _initial_realtime_session(self, principal: Principal) -> Mapping[str, Any] | None:
+        """The session of the client's secret, with a voice where the policy does not allow every one."""
+        initial = self.client_secrets.session_of(principal.secret_id)
+        policy = principal.policy
+        if is_open(policy.realtime.voices) or names_voice(initial):
+            return initial
+        voice = require_value("voice", policy.realtime.first_voice(policy.voice, self.settings.voice))
+        return with_voice(initial, voice)
+
+
+def _new_session_id() -> str:
+    """An id of our own; clients never see the upstream's."""
+    return f"rs_{secrets.token_hex(10)}"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class SessionRegistry:

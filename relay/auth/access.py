@@ -91,26 +91,14 @@ def authorize(access: Access, caller: Caller, rules: Rules) -> Principal:
             "Pages of this origin may not use this relay without a key. Add the origin to RELAY_ALLOWED_ORIGINS.",
             status=403,
         )
-    _without_credential(caller, rules)
+    by_origin = rules.by_origin and caller.origin == "allowed"
+    is_local = rules.is_loopback and caller.is_local and caller.host != "allowed"
+    if not (rules.is_open or by_origin or is_local):
+        raise AccessDenied(_needs_key(rules), status=401)
+    if caller.host == "foreign" and not (rules.is_open and caller.origin != "none"):
+        text = "The Host header has none of this relay's names. Add the name to RELAY_HOSTS, or send a key."
+        raise AccessDenied(text, status=403)
     return caller.principal
-
-
-def _without_credential(caller: Caller, rules: Rules) -> None:
-    """Raise AccessDenied unless the settings admit a caller without a credential."""
-    if rules.is_open:
-        if caller.origin == "none" and caller.host == "foreign":
-            raise _foreign_host()
-        return
-    if rules.by_origin and caller.origin == "allowed":
-        if caller.host == "foreign":
-            raise _foreign_host()
-        return
-    if rules.is_loopback and caller.is_local:
-        if caller.host == "machine":
-            return
-        if caller.host == "foreign":
-            raise _foreign_host()
-    raise AccessDenied(_needs_key(rules), status=401)
 
 
 def _needs_key(rules: Rules) -> str:
@@ -118,11 +106,6 @@ def _needs_key(rules: Rules) -> str:
     if not rules.is_loopback or not rules.trusts_local:
         return how
     return f"{how} Only programs that the relay's own user runs on this machine, without a proxy, need none."
-
-
-def _foreign_host() -> AccessDenied:
-    text = "The Host header has none of this relay's names. Add the name to RELAY_HOSTS, or send a key."
-    return AccessDenied(text, status=403)
 
 
 def _admin(caller: Caller) -> Principal:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Literal
 from aiohttp import web
 
 from relay.auth.access import Access, Caller, Credential, Origin, Rules, authorize, require_scope
-from relay.auth.addresses import ClientAddresses
 from relay.auth.client_secrets import ClientSecrets, is_client_secret
 from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
 from relay.auth.local_peer import LocalPeers
-from relay.auth.origins import HostsAndOrigins
+from relay.auth.origins import ClientAddresses, HostsAndOrigins
 from relay.core.policy import Principal
 from relay.errors import AccessDenied
 from relay.loopback import is_loopback_host
@@ -140,8 +139,6 @@ class Authenticator:
         proxies = ", but for connections from RELAY_PROXIES" if self._addresses.has_proxies else ""
         return f"{who} on this machine need no key{proxies}"
 
-    # -- the parts ----------------------------------------------------------------------------------------------------
-
     def _from_client_secret(self, shown: str, origin: Origin, in_url: bool) -> Caller:
         secret = self.client_secrets.read(shown, in_url=in_url)
         policy = self.policies.get(secret.policy)
@@ -156,14 +153,12 @@ class Authenticator:
         )
 
     def _admin(self, request: web.Request) -> Caller | None:
-        """Who is signed in as an admin, if somebody is."""
         identity = self._logins.identity_of(request, self.keys) if self._logins is not None else None
         if identity is None:
             return None
         return Caller(self._sites.origin(request), "admin", identity, self.policies.of(identity))
 
     def _may_be_local(self, request: web.Request, access: Access, caller: Caller) -> bool:
-        """Whether it is worth looking up who is at the other end."""
         rules = self.rules
         if access is not Access.CLIENT or not (rules.is_loopback and rules.trusts_local) or rules.is_open:
             return False

@@ -170,8 +170,6 @@ class ClientSecrets:
         finally:
             entry.is_used = bool(spent)
 
-    # -- the parts ----------------------------------------------------------------------------------------------------
-
     def _verified(self, text: str) -> dict[str, Any]:
         if len(text) > MAX_SECRET_CHARS or not text.isascii():
             raise _refused("This is not a client secret of this relay.")

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.auth.addresses import parse_address
+from relay.auth.origins import parse_address
 from relay.errors import Full
 
 ESTABLISHED = 1
@@ -92,13 +92,10 @@ class LocalPeers:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise Full("The relay has no descriptor left to see who asks; try again later.") from None
             return False  # whoever is not found is not local
-        return owner is not None and self._is_ours(owner)
-
-    def _is_ours(self, owner: Owner) -> bool:
-        if owner.state != ESTABLISHED or not self._is_uid_unambiguous:
+        if owner is None or owner.state != ESTABLISHED or not self._is_uid_unambiguous:
             return False
         # Windows' side of WSL connects by a program of root's.
-        return owner.uid == self._uid or (owner.uid == ROOT and _is_wsl())
+        return owner.uid == self._uid or (owner.uid == ROOT and "microsoft" in platform.release().lower())
 
 
 def ends_of(transport: asyncio.BaseTransport | None) -> Ends | None:
@@ -185,7 +182,3 @@ def _is_shared_uid(uid: int) -> bool:
     except (OSError, ValueError, IndexError):
         return False
     return uid == nobody and n_known < _ALL_UIDS
-
-
-def _is_wsl() -> bool:
-    return "microsoft" in platform.release().lower()

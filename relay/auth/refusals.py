@@ -23,7 +23,6 @@ class RefusalLog:
         self._left_out: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many addresses it remembers."""
         return len(self._rates) + len(self._left_out)
 
     def refused(self, address: str, method: str, path: str, status: int | None, reason: str, now: float) -> None:

@@ -26,7 +26,7 @@ def policies(
     from relay.auth.keyring import identity_of
     from relay.policies import Policies
     from relay.server import load_all
-    from relay.upstreams.clients.external_voices import ExternalVoices
+    from relay.upstreams.clients.elevenlabs import ExternalVoices
 
     if key is not None:
         say(identity_of(sys.stdin.readline().strip() if key == "-" else key))

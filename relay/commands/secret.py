@@ -56,13 +56,15 @@ def secret(
         say_lines(curl_call(url, value), indent=0)
     else:
         say(value)
-    _tell_expiry(answer.get("expiresAt" if azure else "expires_at"))
+    expires_at = answer.get("expiresAt" if azure else "expires_at")
+    if isinstance(expires_at, int) and sys.stderr.isatty():
+        say(f"good until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC", err=True)
 
 
 async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.navai_options import NavaiOptions
-    from relay.upstreams.clients.openai_secrets import ClientSecretRequest, create_client_secret, rest_base
+    from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base
 
     options = NavaiOptions.from_env(settings.environment())
     if options.openai_api_key is None:
@@ -74,12 +76,12 @@ async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str,
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.peers.provider import ProviderClient
-    from relay.upstreams.clients.azure_sessions import NOT_CONFIGURED, AzureSessionRequest, AzureSessions
+    from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, AzureSessions
     from relay.upstreams.clients.connector import azure_credential
 
     resource, credential = settings.azure, azure_credential(settings)
     if resource is None or credential is None:
-        raise NotConfigured(NOT_CONFIGURED)
+        raise NotConfigured(AZURE_NOT_CONFIGURED)
     wanted = AzureSessionRequest(voice=voice, instructions=instructions)
     async with ProviderClient() as provider:
         answer = await AzureSessions(resource, credential, provider).create(wanted)
@@ -95,9 +97,3 @@ def curl_call(url: str, value: str) -> str:
         "  -H 'Content-Type: application/sdp' \\\n"
         "  --data-binary @offer.sdp"
     )
-
-
-def _tell_expiry(expires_at: object) -> None:
-    if isinstance(expires_at, int) and sys.stderr.isatty():
-        until = datetime.fromtimestamp(expires_at, UTC)
-        say(f"good until {until:%Y-%m-%d %H:%M:%S} UTC", err=True)

@@ -38,7 +38,7 @@ def list_tools(
         return
     registry = asyncio.run(_listed(tools))
     if json:
-        from relay.session_tools import tool_spec
+        from relay.app.toolbox import tool_spec
 
         items = [
             {**tool_spec(one).definition(), "source": one.source, "expose": sorted(one.expose)} for one in registry
@@ -70,7 +70,7 @@ def call(
 @app.command()
 def schema(context: typer.Context, name: Name) -> None:
     """Print one tool as it is described to the model."""
-    from relay.session_tools import tool_spec
+    from relay.app.toolbox import tool_spec
 
     tool = _find(asyncio.run(_listed(context.obj)), name)
     say_json(tool_spec(tool).definition(), indent=2)

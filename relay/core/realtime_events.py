@@ -12,8 +12,6 @@ from audio.framing import Chunk
 from relay.core import commands as cmd
 from relay.core import events as ev
 
-Obj = dict[str, Any]
-
 CONSENT = "relay.consent"
 """A client's event of the relay's own: `granted` says whether the session may be recorded. It goes no further."""
 

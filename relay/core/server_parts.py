@@ -15,9 +15,9 @@ from typing import Any
 
 from relay.core.policy import INSTRUCTIONS_SEPARATOR, RealtimePolicy
 from relay.core.policy_rules import Denied
-from relay.core.realtime_events import Obj
 from relay.core.redact import MASK
 from relay.core.values import ToolSpec
+from relay.json_types import JsonObject
 
 PIECE_CHARS = 24
 MIN_WHOLE_CHARS = 8
@@ -62,7 +62,7 @@ class ServerParts:
 
     # -- upwards ------------------------------------------------------------------------------------------------------
 
-    def merge(self, settings: Obj, *, whole: bool = False) -> Obj:
+    def merge(self, settings: JsonObject, *, whole: bool = False) -> JsonObject:
         """A client's session or response settings with the server's share; `whole`: also where the client is silent."""
         if whole or "instructions" in settings:
             instructions = self.policy.instructions_with(settings.get("instructions"))
@@ -83,7 +83,7 @@ class ServerParts:
         server = self.tools.get(name) if isinstance(name, str) else None
         return server is not None and server.protected
 
-    def remove_reserved_names(self, settings: Obj, path: str) -> list[Denied]:
+    def remove_reserved_names(self, settings: JsonObject, path: str) -> list[Denied]:
         """Remove what a client may not name from a session or a response; returns the refusals that the policy wants.
 
         A tool that the client chooses must be its own. A name that only a server's tool has is answered like one that
@@ -144,9 +144,9 @@ class ServerParts:
         """A text of the upstream's without what it quotes of the server's share."""
         return str(self._locked.cut(text))
 
-    def _merged_away(self, settings: Mapping[str, Any]) -> Obj:
+    def _merged_away(self, settings: Mapping[str, Any]) -> JsonObject:
         """The members of a session or a response that are shown without the server's share."""
-        changes: Obj = {}
+        changes: JsonObject = {}
         own, instructions = self.policy.instructions, settings.get("instructions")
         if own and instructions is not None:
             prefix = own + INSTRUCTIONS_SEPARATOR

@@ -11,20 +11,16 @@ import secrets
 from aiohttp import web
 
 from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
-from relay.app.errors import ErrorAnswer
+from relay.app.middleware import ErrorAnswer
+from relay.app.toolbox import tool_spec
 from relay.core.policy import Principal
-from relay.core.realtime_events import Obj
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
-from relay.endpoints.navai_functions import why_not
+from relay.endpoints.navai_handlers import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
-from relay.session_tools import tool_spec
+from relay.json_types import JsonObject
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
-from relay.upstreams.clients.azure_sessions import (
-    NOT_CONFIGURED,
-    AzureSessionRequest,
-    permitted_request,
-)
+from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, permitted_azure_session
 
 
 async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -32,9 +28,14 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     check_sender(request)
     sessions = request.app.get(AZURE_SESSIONS)
     if sessions is None:
-        raise NotConfigured(NOT_CONFIGURED)
-    wanted = request_of(await read_object(request))
-    permitted_request(principal.policy, sessions.resource, wanted)  # what is refused anyway costs no quota
+        raise NotConfigured(AZURE_NOT_CONFIGURED)
+    body = await read_object(request)
+    wanted = AzureSessionRequest(
+        voice=text_of(body, "voice"),
+        instructions=text_of(body, "instructions"),
+        temperature=number_of(body, "temperature"),
+    )
+    permitted_azure_session(principal.policy, sessions.resource, wanted)  # what is refused anyway costs no quota
     now = asyncio.get_running_loop().time()
     request.app[SPENDING].buy("mint", principal.identity, address_of(request), now)
     try:
@@ -43,15 +44,6 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
         answer = ErrorAnswer.of(error)
         return _failed("Failed to create realtime session", answer.message, answer.status, answer.headers)
     return web.json_response(session, headers=NO_STORE)
-
-
-def request_of(body: Obj) -> AzureSessionRequest:
-    """Read a JSON body; unknown fields are ignored. Raises BadRequest naming the field."""
-    return AzureSessionRequest(
-        voice=text_of(body, "voice"),
-        instructions=text_of(body, "instructions"),
-        temperature=number_of(body, "temperature"),
-    )
 
 
 async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -81,7 +73,7 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
     return web.json_response({"output": json.loads(result.output)})
 
 
-def _arguments(body: Obj) -> Obj:
+def _arguments(body: JsonObject) -> JsonObject:
     arguments = body.get("arguments")
     if arguments is None:
         return {}

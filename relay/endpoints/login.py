@@ -6,36 +6,23 @@ No other page may use these: they have no CORS, and a request that a browser say
 import asyncio
 import logging
 import time
-from pathlib import Path
 
 from aiohttp import web
 
 from relay.app.context import AUTHENTICATOR, LOGINS, SETTINGS
-from relay.auth.admin_login import (
-    CONSOLE,
-    LOGIN_SECONDS,
-    cookie_name,
-    is_from_own_page,
-    needs_secure_cookie,
-    redeem_code,
-)
+from relay.auth import admin_login
 from relay.auth.keyring import identity_of
 from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE, read_object, text_of
 from relay.endpoints.pages import asset
 from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
-from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit, address_key
+from relay.session.common.rate_limit import KeyedRateLimiter, address_key
 from relay.web import PAGE_HEADERS
 
 ATTEMPTS_PER_MINUTE = 10
 LOGIN_ATTEMPTS = web.AppKey("login_attempts", KeyedRateLimiter)
 """How often one address may try to sign in."""
 _log = logging.getLogger("relay.access")
-
-
-def login_attempts() -> KeyedRateLimiter:
-    """The tries of one relay, none made yet."""
-    return KeyedRateLimiter(RateLimit(ATTEMPTS_PER_MINUTE, ATTEMPTS_PER_MINUTE))
 
 
 async def login_page(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -66,12 +53,12 @@ async def sign_in(request: web.Request, principal: Principal) -> web.StreamRespo
     _log.info("admin %s signed in from %s", identity, address)
     response = web.json_response({"signedIn": True}, headers=NO_STORE)
     response.set_cookie(
-        cookie_name(request),
+        admin_login.cookie_name(request),
         request.app[LOGINS].issue(request, identity),
-        max_age=LOGIN_SECONDS,
+        max_age=admin_login.LOGIN_SECONDS,
         httponly=True,
         samesite="Strict",
-        secure=needs_secure_cookie(request),
+        secure=admin_login.needs_secure_cookie(request),
     )
     return response
 
@@ -81,14 +68,19 @@ async def sign_out(request: web.Request, principal: Principal) -> web.StreamResp
     _refuse_other_pages(request)
     request.app[LOGINS].sign_out(request)
     response = web.json_response({"signedIn": False}, headers=NO_STORE)
-    response.del_cookie(cookie_name(request), httponly=True, samesite="Strict", secure=needs_secure_cookie(request))
+    response.del_cookie(
+        admin_login.cookie_name(request),
+        httponly=True,
+        samesite="Strict",
+        secure=admin_login.needs_secure_cookie(request),
+    )
     return response
 
 
 def _refuse_other_pages(request: web.Request) -> None:
     """Raise AccessDenied for a request that another site made a browser send (CSRF); programs send no such headers."""
     headers = request.headers
-    if ("Sec-Fetch-Site" in headers or "Origin" in headers) and not is_from_own_page(request):
+    if ("Sec-Fetch-Site" in headers or "Origin" in headers) and not admin_login.is_from_own_page(request):
         raise AccessDenied("Only the relay's own pages sign in and out.", status=403)
 
 
@@ -101,14 +93,11 @@ async def _identity(app: web.Application, body: dict[str, object]) -> str:
         if app[AUTHENTICATOR].keys.kind_of(key) != "admin":
             raise AccessDenied("This is not an admin key of this relay (RELAY_ADMIN_KEYS).", status=401)
         return identity_of(key)
-    if not await _redeem(app[SETTINGS].state_dir, code or ""):
-        raise AccessDenied("The link was used already, or is older than a minute: run `relay console` again.", 401)
-    return CONSOLE
-
-
-async def _redeem(folder: Path, code: str) -> bool:
     try:
-        return await asyncio.to_thread(redeem_code, folder, code, time.time())
+        is_good = await asyncio.to_thread(admin_login.redeem_code, app[SETTINGS].state_dir, code or "", time.time())
     except ConfigError as error:
         _log.error("%s", error)
         raise NotConfigured("Codes cannot be used at this relay; its log says why.") from None
+    if not is_good:
+        raise AccessDenied("The link was used already, or is older than a minute: run `relay console` again.", 401)
+    return admin_login.CONSOLE

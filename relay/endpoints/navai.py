@@ -14,22 +14,26 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.app.errors import ErrorAnswer
+from relay.admission import Spending
+from relay.app.middleware import ErrorAnswer
 from relay.core.policy import PROVIDER_SECRET, Principal
-from relay.endpoints.client_secret import client_secret
-from relay.endpoints.navai_backend import NavaiBackend
-from relay.endpoints.navai_functions import PREFIX, execute_function, list_functions
-from relay.endpoints.speech import speech_synthesize
+from relay.endpoints.navai_handlers import (
+    PREFIX,
+    NavaiBackend,
+    client_secret,
+    execute_function,
+    list_functions,
+    speech_synthesize,
+)
 from relay.errors import RelayError
 from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.peers.provider import ProviderClient
-from relay.spending import Spending
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner
 from relay.toolkit.sources import SourceFile, ToolSources
-from relay.upstreams.clients.elevenlabs_speech import synthesize_speech
-from relay.upstreams.clients.openai_secrets import create_client_secret
+from relay.upstreams.clients.browser_secrets import create_client_secret
+from relay.upstreams.clients.elevenlabs import synthesize_speech
 
 __all__ = [
     "NAVAI",

@@ -1,4 +1,4 @@
-"""The page, its files, and the two answers for whoever watches over the relay."""
+"""The page and its files, and what tells whether the relay is up and ready."""
 
 from collections.abc import Mapping
 

@@ -20,10 +20,8 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the
 
 from relay.callbacks import ignore
 from relay.errors import BadRequest
+from relay.peers.client_reading import LONG_READ_BYTES, ReadBudget, ReadShare, SparingReader
 from relay.peers.frames import MessageListener
-from relay.peers.read_budget import ReadBudget
-from relay.peers.read_share import LONG_READ_BYTES, ReadShare
-from relay.peers.sparing_reader import SparingReader
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""

@@ -173,18 +173,21 @@ class ElevenLabsVoice:
             pass  # told below, with its code
         if said is not None:
             return said
-        code, reason = (
-            socket.close_code,
-            redact(self._secrets.redact_truncated(socket.close_reason or ""), 200).rstrip("."),
-        )
-        return ev.VoiceFailed(f"ElevenLabs closed the connection{f': {reason}' if reason else ''}.", str(code))
+        reason = redact(self._secrets.redact_truncated(socket.close_reason or ""), 200).rstrip(".")
+        text = f"ElevenLabs closed the connection{f': {reason}' if reason else ''}."
+        return ev.VoiceFailed(text, str(socket.close_code))
 
     # -- the HTTP stream ----------------------------------------------------------------------------------------------
 
     async def _speak_whole(self, command: cmd.SpeakWhole) -> None:
         context_id = command.context_id
         try:
-            await self._fetch(command)
+            aligner = SampleAligner(command.output.bytes_per_sample)
+            async with self._provider.stream(self._call(command)) as stream:
+                async for chunk in stream.chunks():
+                    samples = aligner.feed(chunk)
+                    if samples:
+                        self._feed(SpeechDelta(context_id, bytes(samples)))
             end: ev.VoiceEvent = ev.VoiceFinished(context_id)
         except UpstreamError as error:
             status = error.upstream_status
@@ -193,14 +196,6 @@ class ElevenLabsVoice:
             end = ev.VoiceFailed(f"{error}".rstrip(".") + ".", code, retryable, context_id)
         if self._requests.pop(context_id, None) is not None:
             self._feed(end)
-
-    async def _fetch(self, command: cmd.SpeakWhole) -> None:
-        aligner = SampleAligner(command.output.bytes_per_sample)
-        async with self._provider.stream(self._call(command)) as stream:
-            async for chunk in stream.chunks():
-                samples = aligner.feed(chunk)
-                if samples:
-                    self._feed(SpeechDelta(command.context_id, bytes(samples)))
 
     def _call(self, command: cmd.SpeakWhole) -> Call:
         options = self._options

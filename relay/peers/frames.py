@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
 
@@ -44,8 +44,8 @@ for _name in ("picows", "picows.server", "picows.client"):
 class MessageListener(WSListener):
     """One WebSocket: whole messages to `on_text` and `on_binary`, its end to `on_closed(code, reason)`, exactly once.
 
-    `code` is the peer's close code, 1005 if it gave none,
-    1006 if it went without a word; a connection that we closed tells our own code.
+    `code` is the peer's close code, 1005 if it gave none, 1006 if it went without a word; a connection that we closed
+    tells our own code.
     """
 
     _strict_text = False
@@ -74,7 +74,7 @@ class MessageListener(WSListener):
         self.on_fragment: Callable[[], None] = ignore
         """A part of a message came, and more of it follows."""
         self.on_stalled: Callable[[], None] = ignore
-        """A long message took too long to arrive while others waited for its room (`relay.peers.read_budget`)."""
+        """A long message took too long to arrive while others waited for its room (`relay.peers.client_reading`)."""
         self.waiting_bytes: Callable[[], int] = int
         """How many bytes of whole messages wait until their receiver reads."""
         self.recount: Callable[[], None] = ignore
@@ -92,8 +92,6 @@ class MessageListener(WSListener):
         self._told_closed = False
         self._own_close: tuple[int, str] | None = None
         self._abort: asyncio.TimerHandle | None = None
-
-    # -- what picows calls --------------------------------------------------------------------------------------------
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is over."""
@@ -140,11 +138,7 @@ class MessageListener(WSListener):
         if self._told_closed:
             return
         self._told_closed = True
-        if self._own_close is not None:
-            code, reason = self._own_close
-        else:
-            code, reason = _how_it_ended(transport)
-        self.on_closed(code, reason)
+        self.on_closed(*(self._own_close or _how_it_ended(transport)))
 
     def pause_writing(self) -> None:
         """The peer reads too slowly: the socket's buffer is over its mark."""
@@ -156,8 +150,6 @@ class MessageListener(WSListener):
         self.is_writable = True
         self.on_writable(True)
 
-    # -- what the owner calls -----------------------------------------------------------------------------------------
-
     @property
     def unsent_bytes(self) -> int:
         """What waits in the socket's buffer because the peer does not read."""
@@ -168,10 +160,9 @@ class MessageListener(WSListener):
         transport = self.transport
         if transport is None or transport.is_close_frame_sent or not self.is_open:
             return
-        reason = close_reason(reason)
-        self._own_close = (code, reason)
+        self._own_close = (code, close_reason(reason))
         self.read_sparingly()  # a peer that floods does not stop for our close
-        transport.send_close(cast(WSCloseCode, code), reason.encode())
+        transport.send_close(cast(WSCloseCode, code), self._own_close[1].encode())
         self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
     @property
@@ -227,8 +218,6 @@ class MessageListener(WSListener):
         if self.transport is not None and not self.transport.is_disconnected:
             self.transport.disconnect(False)
 
-    # -- inside -------------------------------------------------------------------------------------------------------
-
     def _not_a_message(self, kind: WSMsgType, transport: WSTransport, frame: WSFrame) -> None:
         if kind is _CLOSE:
             self._peer_closed(transport, frame)
@@ -249,9 +238,6 @@ class MessageListener(WSListener):
         else:
             self._fragment(kind, frame)
 
-    def _too_big(self) -> NoReturn:
-        raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self.max_message_bytes} bytes")
-
     def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
         if (kind == _CONTINUATION) == (self._fragment_type is None):
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "fragments are out of order")
@@ -259,7 +245,7 @@ class MessageListener(WSListener):
             self._fragment_type = kind
         self.fragment_bytes += frame.payload_size
         if self.fragment_bytes > self.max_message_bytes:
-            self._too_big()
+            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self.max_message_bytes} bytes")
         if len(self._fragments) >= MAX_FRAGMENTS:
             raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
         self._fragments.append(frame.get_payload_as_bytes())
@@ -279,7 +265,9 @@ class MessageListener(WSListener):
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not transport.is_close_frame_sent:
             code = frame.get_close_code()
-            if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not _may_be_sent(code.value)):
+            # What a close frame may hold (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before.
+            may_be_sent = 1000 <= code.value < 5000 and code.value != 1006
+            if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not may_be_sent):
                 self._own_close = (WSCloseCode.PROTOCOL_ERROR.value, "a close frame that cannot be")
                 raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, self._own_close[1])
             transport.send_close(code if frame.payload_size else WSCloseCode.OK, b"")
@@ -299,18 +287,11 @@ def _check_text(payload: bytes) -> None:
         raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
 
 
-def _may_be_sent(code: int) -> bool:
-    """Whether a close frame may hold this code (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before."""
-    return (1000 <= code < 3000 and code != 1006) or 3000 <= code < 5000
-
-
 def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
     handshake: WSCloseHandshake | None = transport.close_handshake
-    if handshake is None:
-        return 1006, ""
-    if handshake.recv is not None and (handshake.sent is None or handshake.recv_then_sent):
+    if handshake is not None and handshake.recv is not None and (handshake.sent is None or handshake.recv_then_sent):
         return handshake.recv.code.value or 1005, handshake.recv.reason or ""
-    if handshake.sent is not None:
+    if handshake is not None and handshake.sent is not None:
         return handshake.sent.code.value or 1006, handshake.sent.reason or ""
     return 1006, ""
 

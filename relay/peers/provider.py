@@ -29,7 +29,6 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 3600.0
 CHUNK_BYTES = 64 * 1024
 
-
 REDIRECTED = "redirects elsewhere; set the URL it really has"
 """What is said of a redirect, which would carry the key to another address."""
 
@@ -147,11 +146,7 @@ class ProviderClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return await self._session.request(
-            call.method,
-            URL(call.url, encoded=True),
-            headers=call.headers,
-            json=call.body,
-            allow_redirects=False,
+            call.method, URL(call.url, encoded=True), headers=call.headers, json=call.body, allow_redirects=False
         )
 
 

@@ -37,7 +37,6 @@ _HINTS = {
     429: "too many requests or no quota left; try again later",
 }
 
-
 _END = "The model's endpoint"
 _log = logging.getLogger("relay.upstream")
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, assert_never
 
 from relay.core import commands as cmd
 from relay.core import events as ev
@@ -18,11 +18,10 @@ from relay.core.policy import Principal
 from relay.core.redact import redact
 from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
-from relay.peers.paced_reader import PacedReader
+from relay.peers.pacing import PacedReader
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
-from relay.runtime.alarm import Alarm
 from relay.runtime.media_recorder import MediaRecorder
-from relay.runtime.stall_watch import StallWatch
+from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
 from relay.session.common.life import SessionLife
 from relay.session.common.media_ledger import MediaLedger
@@ -36,6 +35,10 @@ _log = logging.getLogger("relay.session")
 Observer = Callable[[Any, float, Sequence[Any] | None], None]
 """Sees every event with its time and the commands it led to; None if our own code failed at it and the exception is
 being handled."""
+
+
+CommonCommand = cmd.CloseUpstream | cmd.RunTool | cmd.CancelTool | cmd.CancelTools
+"""What is carried out in the same way in every session."""
 
 
 class Tools(Protocol):
@@ -116,8 +119,6 @@ class SessionRuntime(Generic[Core]):
         self.upstream.on_text, self.upstream.on_closed = self._paced.take, self._paced.take_end
         self.upstream.on_writable = self._upstream_writable
 
-    # -- life ---------------------------------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Dial, live until the client is gone, and leave nothing behind, in bounded time."""
         self._begin()
@@ -168,8 +169,6 @@ class SessionRuntime(Generic[Core]):
 
     def _upstream_closed(self, code: int, reason: str) -> None:
         self.dispatch(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
-
-    # -- how it ended -------------------------------------------------------------------------------------------------
 
     def not_accepted(self, http_status: int, reason: str) -> None:
         """The client never had a connection: its request was answered with a status."""
@@ -239,6 +238,19 @@ class SessionRuntime(Generic[Core]):
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError
 
+    def _manage(self, command: CommonCommand) -> None:
+        match command:
+            case cmd.CloseUpstream():
+                self.upstream.close(1000)
+            case cmd.RunTool():
+                self._spawn(self._run_tool(command))
+            case cmd.CancelTool(call_id):
+                self._tools.cancel(call_id)
+            case cmd.CancelTools():
+                self._cancel_tasks()
+            case _:
+                assert_never(command)
+
     def _cancel_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -255,8 +267,6 @@ class SessionRuntime(Generic[Core]):
 
     def _upstream_stalled(self, _unsent_bytes: int) -> None:
         self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
-
-    # -- time ---------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
         deadline = self.core.deadline

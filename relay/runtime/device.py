@@ -15,10 +15,10 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.peers.frames import MessageListener
-from relay.peers.read_limiter import ReadLimiter
+from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.protocols.client_protocol import ClientCodec
-from relay.runtime.base import Observer, SessionRuntime, Tools
+from relay.runtime.base import CommonCommand, Observer, SessionRuntime, Tools
 from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
@@ -145,8 +145,6 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         except Exception:
             self._line_failed()
 
-    # -- commands -----------------------------------------------------------------------------------------------------
-
     def _send_upstream(self, message: bytes) -> None:
         """Only audio may be dropped: an upstream that leaves too many commands unread is disconnected."""
         upstream = self.upstream
@@ -171,23 +169,10 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         elif kind in cmd.VOICE_COMMANDS:
             if self._voice is not None:
                 self._voice.carry_out(cast(cmd.VoiceCommand, command))
+        elif isinstance(command, cmd.CloseClient):
+            self._playout.close(command.code, command.reason)
         else:
-            self._manage(cast(cmd.ManageCommand, command))
-
-    def _manage(self, command: cmd.ManageCommand) -> None:
-        match command:
-            case cmd.CloseUpstream():
-                self.upstream.close(1000)
-            case cmd.RunTool():
-                self._spawn(self._run_tool(command))
-            case cmd.CancelTool(call_id):
-                self._tools.cancel(call_id)
-            case cmd.CancelTools():
-                self._cancel_tasks()
-            case cmd.CloseClient(code, reason):
-                self._playout.close(code, reason)
-            case _:
-                assert_never(command)
+            self._manage(cast(CommonCommand, command))
 
     def _play(self, command: cmd.PlayCommand) -> None:
         match command:

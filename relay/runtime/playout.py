@@ -18,9 +18,7 @@ from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientSt
 from relay.core.values import DeviceOptions
 from relay.peers.frames import MessageListener
 from relay.protocols.client_protocol import ClientCodec
-from relay.runtime.alarm import Alarm
-from relay.runtime.half_duplex import PlayedOutWait
-from relay.runtime.stall_watch import StallWatch
+from relay.runtime.timers import Alarm, PlayedOutWait, StallWatch
 from relay.session.common.media_types import PartKey
 from relay.session.device.playout_pacing import PlayoutPacing
 from relay.session.device.playout_transcoder import PlayoutTranscoder
@@ -194,7 +192,6 @@ class PlayoutQueue:
             self._dispatch(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
 
     def _drain(self, now: float) -> None:
-        """Send what may go now; sleep until more may."""
         while self._queue and self._socket.is_writable:
             waiting = self._queue[0]
             if not isinstance(waiting, tuple):

@@ -1,7 +1,7 @@
 """A Realtime client's session at run time: its rules, the codec and the two sockets.
 
 An end that does not read holds the other one back, by TCP: nothing is dropped and nothing piles up. One that reads
-nothing for `stall_watch.MAX_STALL_S` ends the session.
+nothing for `timers.MAX_STALL_S` ends the session.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from typing import assert_never
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.realtime_events import ClientBabbled, ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
+from relay.core.realtime_events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.core.redact import redact
 from relay.peers.frames import MessageListener
-from relay.peers.read_limiter import ReadLimiter
+from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
-from relay.runtime.stall_watch import StallWatch
+from relay.runtime.timers import StallWatch
 from relay.runtime.uplink import RealtimeUplink
 from relay.session.common.read_allowance import (
     MIN_APPEND_BYTES,
@@ -82,8 +82,6 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
 
-    # -- life ---------------------------------------------------------------------------------------------------------
-
     async def dial_first(self, client_is_gone: Callable[[], bool]) -> None:
         """Connect the upstream now. Raises UpstreamRefusal, also for a client that leaves in the meantime."""
 
@@ -137,13 +135,10 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     def _client_event(self, message: bytes) -> None:
         event = self._codec.decode_client(message)
-        self._count_event(event)
-        self.dispatch(event)
-
-    def _count_event(self, event: ClientSaid | ClientBabbled) -> None:
         cost = message_cost(event.n_members) if isinstance(event, ClientSaid) else 1
         if cost > 1 or not (isinstance(event, ClientSaid) and event.is_append):
             self._throttle.message(cost)
+        self.dispatch(event)
 
     def _client_binary(self, message: bytes) -> None:
         self._throttle.take(len(message))
@@ -165,16 +160,10 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
                     self.upstream.send_whole_text(message)
             case cmd.SetInputGate() | cmd.ReleaseInput():
                 self._uplink.execute(command)
-            case cmd.RunTool():
-                self._spawn(self._run_tool(command))
-            case cmd.CancelTool(call_id):
-                self._tools.cancel(call_id)
-            case cmd.CancelTools():
-                self._cancel_tasks()
             case cmd.CloseClient():
                 self.client.close(command.code, command.reason)
-            case cmd.CloseUpstream():
-                self.upstream.close(1000)
+            case cmd.CloseUpstream() | cmd.RunTool() | cmd.CancelTool() | cmd.CancelTools():
+                self._manage(command)
             case _:
                 assert_never(command)
 

@@ -20,7 +20,7 @@ from relay.core import commands as cmd
 from relay.core.events import UpstreamStuck
 from relay.core.values import DeviceOptions
 from relay.peers.frames import LONG_BYTES
-from relay.peers.read_limiter import ReadLimiter
+from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.input_control import HeldInput
@@ -81,7 +81,6 @@ class Uplink:
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
     def _keep_back(self, payload: Chunk, n_bytes: int) -> None:
-        """Audio came while the gate is not open."""
         if self._gate == "held":
             dropped_bytes = self._held.add(payload, n_bytes, self._ledger.input_bytes, self._input_bytes_per_ms)
             self._ledger.drop_input(dropped_bytes)

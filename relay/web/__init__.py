@@ -19,7 +19,6 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 """What the page needs and nothing more; `'self'` in connect-src covers the WebSocket of the same host."""
 
-
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Referrer-Policy": "no-referrer",

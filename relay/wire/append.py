@@ -32,10 +32,8 @@ MAX_TEXT_FRAME_BYTES = 65_536
 MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
-
 audio_delta: Callable[[tuple[str, str, int, bytes]], AudioDelta] = partial(tuple.__new__, AudioDelta)
 """`AudioDelta` from all its fields in order, without the Python call that its constructor makes."""
-
 
 text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tuple.__new__, TextDelta)
 """`TextDelta` in the same way."""

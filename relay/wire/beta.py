@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-Obj = dict[str, Any]
+from relay.json_types import JsonObject
+
 Event = Mapping[str, Any]
 
 MAX_OPEN_ITEMS = 256
@@ -29,7 +30,7 @@ BETA_NAMES = {ga: beta for beta, ga in GA_NAMES.items()}
 
 _GA_CONTENT = {"text": "output_text", "audio": "output_audio"}
 _BETA_CONTENT = {ga: beta for beta, ga in _GA_CONTENT.items()}
-_GA_FORMATS: dict[str, Obj] = {
+_GA_FORMATS: dict[str, JsonObject] = {
     "pcm16": {"type": "audio/pcm", "rate": 24000},
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
@@ -85,10 +86,7 @@ _BETA_ONLY = frozenset({"temperature", "client_secret"})
 _GA_ONLY = frozenset({"type", "truncation", "reasoning", "parallel_tool_calls"})
 
 
-# -- objects ----------------------------------------------------------------------------------------------------------
-
-
-def _nest(obj: Obj, path: tuple[str, ...], value: Any) -> None:
+def _nest(obj: JsonObject, path: tuple[str, ...], value: Any) -> None:
     for key in path[:-1]:
         inner = obj.get(key)
         obj[key] = dict(inner) if isinstance(inner, Mapping) else {}
@@ -100,7 +98,7 @@ def _to_ga(obj: Any, rows: tuple[_Row, ...]) -> Any:
     if not isinstance(obj, Mapping):
         return obj
     named = {beta: (path, convert) for beta, path, convert, _ in rows}
-    result: Obj = {key: value for key, value in obj.items() if key not in named and key not in _BETA_ONLY}
+    result: JsonObject = {key: value for key, value in obj.items() if key not in named and key not in _BETA_ONLY}
     for key in obj.keys() & named.keys():
         path, convert = named[key]
         _nest(result, path, convert(obj[key]))
@@ -111,7 +109,7 @@ def _to_beta(obj: Any, rows: tuple[_Row, ...]) -> Any:
     if not isinstance(obj, Mapping):
         return obj
     moved = {path[0] for _, path, _, _ in rows}
-    result: Obj = {key: value for key, value in obj.items() if key not in moved and key not in _GA_ONLY}
+    result: JsonObject = {key: value for key, value in obj.items() if key not in moved and key not in _GA_ONLY}
     for beta, path, _, convert in rows:
         found: Any = obj
         for key in path:
@@ -135,24 +133,12 @@ def _part(part: Any, content_types: Mapping[str, str]) -> Any:
     return {**part, "type": content_types[kind]} if isinstance(kind, str) and kind in content_types else part
 
 
-def _items(value: Any, content_types: Mapping[str, str]) -> Any:
-    return [_item(item, content_types) for item in value] if isinstance(value, list) else value
-
-
 def _with(obj: Event, key: str, change: Convert) -> Event:
-    """The object with one member changed, if it has that member."""
     return {**obj, key: change(obj[key])} if key in obj else obj
 
 
-def _ga_items(event: Event) -> Event:
-    return _with(event, "item", lambda item: _item(item, _GA_CONTENT))
-
-
-def _beta_items(event: Event) -> Event:
-    return _with(event, "item", lambda item: _item(item, _BETA_CONTENT))
-
-
-# -- client events ----------------------------------------------------------------------------------------------------
+def _with_item(event: Event, content_types: Mapping[str, str]) -> Event:
+    return _with(event, "item", lambda item: _item(item, content_types))
 
 
 def client_event_to_ga(event: Event) -> Event:
@@ -165,7 +151,7 @@ def client_event_to_ga(event: Event) -> Event:
         return {**changed, "type": "session.update"}
     if kind == "response.create":
         return _with(event, "response", partial(_response, _to_ga, RESPONSE_CREATE, "input", _GA_CONTENT))
-    return _ga_items(event)
+    return _with_item(event, _GA_CONTENT)
 
 
 def client_event_to_beta(event: Event) -> Event:
@@ -175,7 +161,7 @@ def client_event_to_beta(event: Event) -> Event:
         return _session_to_beta(event)
     if kind == "response.create":
         return _with(event, "response", partial(_response, _to_beta, RESPONSE_CREATE, "input", _BETA_CONTENT))
-    return _beta_items(event)
+    return _with_item(event, _BETA_CONTENT)
 
 
 def _tagged(session: Any, kind: str) -> Any:
@@ -205,10 +191,9 @@ def _response(
 ) -> Any:
     """A response, or what is asked of one, with its list of `items`."""
     changed = translate(response, rows)
-    return _with(changed, items, lambda found: _items(found, content_types)) if isinstance(changed, dict) else changed
-
-
-# -- the two ends -----------------------------------------------------------------------------------------------------
+    if not isinstance(changed, dict) or not isinstance(changed.get(items), list):
+        return changed
+    return {**changed, items: [_item(item, content_types) for item in changed[items]]}
 
 
 class BetaClient:
@@ -228,7 +213,7 @@ class BetaClient:
         if kind in self.renamed_down:
             return [{**event, "type": self.renamed_down[kind]}]
         if kind == "conversation.item.added":
-            return [{**_beta_items(event), "type": "conversation.item.created"}]
+            return [{**_with_item(event, _BETA_CONTENT), "type": "conversation.item.created"}]
         if kind == "conversation.item.done":
             return []
         if kind == "session.created":
@@ -239,7 +224,7 @@ class BetaClient:
             return [_with(event, "response", partial(_response, _to_beta, RESPONSE, "output", _BETA_CONTENT))]
         if kind == "response.function_call_arguments.done":
             return [{key: value for key, value in event.items() if key != "name"}]
-        return [_beta_items(event)]
+        return [_with_item(event, _BETA_CONTENT)]
 
 
 class BetaUpstream:
@@ -252,7 +237,7 @@ class BetaUpstream:
     renamed_down = GA_NAMES
 
     def __init__(self) -> None:
-        self._open: OrderedDict[str, Obj] = OrderedDict()
+        self._open: OrderedDict[str, JsonObject] = OrderedDict()
 
     def up(self, event: Event) -> list[Event]:
         """What the upstream is told, in beta."""
@@ -276,13 +261,13 @@ class BetaUpstream:
         if kind in ("response.output_item.added", "response.output_item.done"):
             return self._output_item(event)
         if kind == "response.function_call_arguments.done" and "name" not in event:
-            return [{**event, "name": self._kept(event.get("item_id")).get("name", "")}]
+            return [{**event, "name": self._open.get(str(event.get("item_id")), {}).get("name", "")}]
         if kind == "conversation.item.input_audio_transcription.completed" and event.get("usage") is None:
             return [{**event, "usage": dict(_NO_USAGE)}]
-        return [_ga_items(event)]
+        return [_with_item(event, _GA_CONTENT)]
 
     def _item_created(self, event: Event) -> list[Event]:
-        changed = _ga_items(event)
+        changed = _with_item(event, _GA_CONTENT)
         item, previous = event.get("item"), event.get("previous_item_id")
         added: Event = {**changed, "type": "conversation.item.added"}
         if isinstance(item, Mapping) and item.get("status") == "in_progress":
@@ -291,8 +276,7 @@ class BetaUpstream:
         return [added, _done(event, changed.get("item"), previous)]
 
     def _output_item(self, event: Event) -> list[Event]:
-        changed = _ga_items(event)
-        item = event.get("item")
+        changed, item = _with_item(event, _GA_CONTENT), event.get("item")
         if not isinstance(item, Mapping):
             return [changed]
         if event["type"] == "response.output_item.added":
@@ -303,17 +287,14 @@ class BetaUpstream:
             return [changed]  # created outside the conversation, or complete from the start
         return [changed, _done(event, changed.get("item"), kept["previous_item_id"])]
 
-    def _kept(self, item_id: Any) -> Obj:
-        return self._open.get(item_id, {}) if isinstance(item_id, str) else {}
-
-    def _keep(self, item_id: Any, known: Obj) -> None:
+    def _keep(self, item_id: Any, known: JsonObject) -> None:
         if isinstance(item_id, str):
             self._open[item_id] = self._open.get(item_id, {}) | known
             if len(self._open) > MAX_OPEN_ITEMS:
                 self._open.popitem(last=False)
 
 
-def _done(event: Event, item: Any, previous: Any) -> Obj:
+def _done(event: Event, item: Any, previous: Any) -> JsonObject:
     """`conversation.item.done`, which beta has not; its id tells which event it was made of."""
     event_id = f"{event.get('event_id') or 'event'}_done"
     return {"type": "conversation.item.done", "event_id": event_id, "previous_item_id": previous, "item": item}

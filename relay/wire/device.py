@@ -1,15 +1,38 @@
 """The device protocol, version 1: binary audio and small JSON messages, as the relay speaks it to a device client.
 
-`device_in` reads messages, `device_out` writes them. The codec keeps no state but the secrets that it removes; formats
-and pace are the playout's. The protocol is described in `DEVICE_PROTOCOL.md` and `device_schema.json`.
+The codec keeps no state but the secrets that it removes; formats and pace are the playout's. `device_in` reads
+messages. One to the client has the fields of its command, in camel case, without those that are None by default and
+still are. The protocol is described in `DEVICE_PROTOCOL.md` and `device_schema.json`.
 """
 
-from audio.framing import Chunk
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
+
+import orjson
+
 from relay.core import commands as cmd
-from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.wire.device_in import decode
-from relay.wire.device_out import encode, encode_text
+from relay.core.values import DeviceOptions
+from relay.json_types import JsonObject
+from relay.session.device.turn_metrics import TurnMetrics, camel_case
+from relay.wire.device_in import PROTOCOL_VERSION, decode
+
+Message = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
+
+_NAMES: Final[Mapping[type, JsonObject]] = {
+    cmd.TellResponseStart: {"type": "event", "name": "AIResponseStart"},
+    cmd.TellResponseEnd: {"type": "event", "name": "AIResponseEnd"},
+    cmd.TellTranscript: {"type": "transcript"},
+    cmd.TellInterrupted: {"type": "interrupted"},
+    TurnMetrics: {"type": "latency"},
+    cmd.TellError: {"type": "error"},
+    cmd.TellGoodbye: {"type": "goodbye"},
+    cmd.PlayStart: {"type": "audioStart"},
+    cmd.PlayEnd: {"type": "audioEnd"},
+}
+_NOT_SENT: Final = "content_index"
 
 
 class DeviceCodec:
@@ -17,17 +40,81 @@ class DeviceCodec:
 
     takes_binary_audio = True
     encode_audio = None
+    decode_text = staticmethod(decode)
 
     def __init__(self, secrets: KnownSecrets = NO_SECRETS) -> None:
         """`secrets` are taken out of all messages to the client but `textDelta`."""
         self._secrets = secrets
 
-    def decode_text(self, message: Chunk) -> ev.ClientEvent:
-        """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""
-        return decode(message)
-
-    def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes:
+    def encode(self, message: Message) -> bytes:
         """A message to the client as one text message."""
         if type(message) is cmd.TellText:
-            return encode_text(message.text)
-        return self._secrets.redact_json(encode(message))
+            return orjson.dumps({"type": "textDelta", "text": message.text})
+        return self._secrets.redact_json(orjson.dumps(_encode(message)))
+
+
+def _encode(message: Message) -> JsonObject:
+    match message:
+        case cmd.TellConnected(session_id, options):
+            opened = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
+            return {"type": "event", "name": "AIConnected", **opened, **_formats(options)}
+        case cmd.TellReady():
+            return _ready(message)
+        case cmd.TellSpeech(started):
+            return {"type": "event", "name": "AISpeechDetected" if started else "AISpeechEnded"}
+        case cmd.TellUsage(usage):
+            return {"type": "usage", **_members(usage)}
+        case cmd.TellTool(arguments=arguments, output=output, text=text):
+            sent = replace(message, arguments=_json(arguments), output=_json(output), text=_sendable(text))
+            return {"type": "tool", **_members(sent)}
+        case cmd.TellToolCall(arguments=arguments):
+            return {"type": "toolCall", **_members(message), "arguments": orjson.Fragment(arguments)}
+        case _:
+            return _NAMES[type(message)] | _members(message)
+
+
+def _members(command: Any) -> JsonObject:
+    members = {one: getattr(command, one.name) for one in fields(command) if one.name != _NOT_SENT}
+    return {
+        camel_case(one.name): value for one, value in members.items() if value is not None or one.default is not None
+    }
+
+
+def _formats(options: DeviceOptions) -> JsonObject:
+    return {
+        "input": {"format": options.input.encoding, "rate": options.input.rate_hz},
+        "output": {"format": options.output.encoding, "rate": options.output.rate_hz},
+    }
+
+
+def _ready(message: cmd.TellReady) -> JsonObject:
+    return {
+        "type": "ready",
+        **_formats(message.options),
+        "voice": message.config.voice,
+        "turn": message.config.turn.kind,
+        "maxAheadMs": message.options.max_ahead_ms,
+        "duplex": "half" if message.options.half_duplex else "full",
+        "language": message.config.language,
+        "tools": [tool.name for tool in message.config.tools],
+    }
+
+
+def _json(value: Any) -> Any:
+    """What a tool took or gave as JSON, where it is JSON text; as it is otherwise."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            orjson.loads(value)
+            return orjson.Fragment(value)  # as it stands: orjson reads deeper nesting than it writes
+        return orjson.Fragment(orjson.dumps(value))
+    except orjson.JSONDecodeError:
+        return value
+    except TypeError:  # numbers beyond 64 bits, or nested too deeply, for orjson
+        return orjson.Fragment(json.dumps(value, default=str))
+
+
+def _sendable(text: str | None) -> str | None:
+    """`text` without lone surrogates, which a tool may say and no frame can carry."""
+    return None if text is None else text.encode(errors="replace").decode()

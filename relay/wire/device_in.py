@@ -1,5 +1,6 @@
 """What a device client says: JSON messages to events, each mistake named with its field and its fix."""
 
+import re
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -8,10 +9,16 @@ import orjson
 from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.core import events as ev
-from relay.core.values import EXTERNAL_VOICE, TurnKind
-from relay.wire.tools_in import MessageError, Obj, read_tools, string
+from relay.core.values import EXTERNAL_VOICE, ToolSpec, TurnKind
+from relay.json_types import JsonObject
 from relay.wire.weight import MAX_CLIENT_MEMBERS, has_too_many_members
 
+MAX_TOOLS = 32
+MAX_DESCRIPTION_CHARS = 1024
+MAX_SCHEMA_BYTES = 8 * 1024
+MIN_TIMEOUT_MS, MAX_TIMEOUT_MS = 100, 120_000
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PROTOCOL_VERSION = 1
 MAX_TEXT_CHARS = 32_768
 MAX_ID_CHARS = 256
@@ -19,6 +26,70 @@ MAX_POSITION_MS = 86_400_000
 MAX_AHEAD_MS = 600_000
 MIN_AHEAD_MS = 100
 """Who asks for less gets this: with a shorter lead, sound that goes out in pieces would have gaps."""
+_SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
+
+
+class MessageError(Exception):
+    """A message that makes no sense; becomes a `ClientFault`."""
+
+    def __init__(self, message: str, field: str | None = None, code: Any = "bad_message") -> None:
+        super().__init__(message)
+        self.fault = ev.ClientFault(code, message, field)
+
+
+def string(obj: JsonObject, field: str, max_chars: int) -> str:
+    """A member that must be a text. Raises `MessageError` naming it."""
+    value = obj.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise MessageError(f"{field} must be a text that is not empty.", field)
+    if len(value) > max_chars:
+        raise MessageError(f"{field} may have at most {max_chars} characters.", field)
+    return value
+
+
+def read_tools(value: Any, field: str) -> tuple[ToolSpec, ...]:
+    """The `tools` of a hello: `[{name, description?, parameters?, timeoutMs?}]`. Raises `MessageError`."""
+    if not isinstance(value, list) or len(value) > MAX_TOOLS:
+        raise MessageError(f"{field} must be a list of at most {MAX_TOOLS} tools.", field)
+    tools = tuple(_tool(one, f"{field}[{index}]") for index, one in enumerate(value))
+    names = [tool.name for tool in tools]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise MessageError(f"{field}: there are two tools of the name {twice}.", field)
+    return tools
+
+
+def _tool(value: Any, field: str) -> ToolSpec:
+    if not isinstance(value, dict):
+        raise MessageError(f'{field} must be an object such as {{"name":"open_door"}}.', field)
+    name = value.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise MessageError(f"{field}.name must be 1 to 64 letters, digits, _ or -.", f"{field}.name")
+    description = value.get("description", "")
+    if not isinstance(description, str) or len(description) > MAX_DESCRIPTION_CHARS:
+        raise MessageError(
+            f"{field}.description must be a text of at most {MAX_DESCRIPTION_CHARS} characters.", f"{field}.description"
+        )
+    timeout_ms = value.get("timeoutMs", ToolSpec("", "", {}).timeout_ms)
+    if type(timeout_ms) is not int or not MIN_TIMEOUT_MS <= timeout_ms <= MAX_TIMEOUT_MS:
+        raise MessageError(
+            f"{field}.timeoutMs must be a number of ms from {MIN_TIMEOUT_MS} to {MAX_TIMEOUT_MS}.", f"{field}.timeoutMs"
+        )
+    return ToolSpec(name, description, _schema(value, field), timeout_ms=timeout_ms)
+
+
+def _schema(value: JsonObject, field: str) -> JsonObject:
+    schema = value.get("parameters", {"type": "object", "properties": {}})
+    try:
+        n_bytes = len(orjson.dumps(schema))
+    except orjson.JSONEncodeError:  # nested too deeply
+        n_bytes = MAX_SCHEMA_BYTES + 1
+    if not isinstance(schema, dict) or schema.get("type") != "object" or n_bytes > MAX_SCHEMA_BYTES:
+        raise MessageError(
+            f'{field}.parameters must be a JSON Schema with "type":"object", of at most {MAX_SCHEMA_BYTES} bytes.',
+            f"{field}.parameters",
+        )
+    return schema
 
 
 def decode(frame: Chunk) -> ev.ClientEvent:
@@ -43,7 +114,7 @@ def decode(frame: Chunk) -> ev.ClientEvent:
         return error.fault
 
 
-def _milliseconds(obj: Obj, field: str, limit: int) -> int:
+def _milliseconds(obj: JsonObject, field: str, limit: int) -> int:
     value = obj.get(field)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
         raise MessageError(f"{field} must be a number of ms from 0 to {limit}.", field)
@@ -62,7 +133,7 @@ def parse_format(value: Any, field: str) -> AudioFormat:
         raise MessageError(f"{field}: {error}", field) from error
 
 
-def _hello(obj: Obj) -> ev.Hello:
+def _hello(obj: JsonObject) -> ev.Hello:
     version = obj.get("v", PROTOCOL_VERSION)
     if version is True or version != PROTOCOL_VERSION:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
@@ -71,7 +142,7 @@ def _hello(obj: Obj) -> ev.Hello:
     return ev.Hello(given=tuple(given), **values)
 
 
-def _tool_result(obj: Obj) -> ev.ToolResult:
+def _tool_result(obj: JsonObject) -> ev.ToolResult:
     call_id = string(obj, "callId", MAX_ID_CHARS)
     if obj.get("error") is not None:
         return ev.ToolResult(call_id, string(obj, "error", MAX_TEXT_CHARS), failed=True)
@@ -84,38 +155,36 @@ def _tool_result(obj: Obj) -> ev.ToolResult:
         raise MessageError("output is nested too deeply.", "output") from error
 
 
-def _ahead(obj: Obj, field: str) -> int | None:
+def _ahead(obj: JsonObject, field: str) -> int | None:
     return None if obj[field] is None else max(_milliseconds(obj, field, MAX_AHEAD_MS), MIN_AHEAD_MS)
 
 
-def _turn(obj: Obj, field: str) -> str:
+def _turn(obj: JsonObject, field: str) -> str:
     if obj[field] not in get_args(TurnKind):
         raise MessageError(f"{field} must be one of {', '.join(get_args(TurnKind))}.", field)
     return str(obj[field])
 
 
-def _flag(obj: Obj, field: str) -> bool:
+def _flag(obj: JsonObject, field: str) -> bool:
     if not isinstance(obj.get(field), bool):
         raise MessageError(f"{field} must be true or false.", field)
     return bool(obj[field])
 
 
-def _voice(obj: Obj, field: str) -> str:
+def _voice(obj: JsonObject, field: str) -> str:
     voice = string(obj, field, 128)
     if voice.startswith(EXTERNAL_VOICE) and not voice.removeprefix(EXTERNAL_VOICE).strip():
         raise MessageError(f"{field} must name an ElevenLabs voice behind {EXTERNAL_VOICE}", field)
     return voice
 
 
-def _duplex(obj: Obj, field: str) -> bool:
+def _duplex(obj: JsonObject, field: str) -> bool:
     if obj[field] not in ("full", "half"):
         raise MessageError(f"{field} must be full or half.", field)
     return bool(obj[field] == "half")
 
 
-_SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
-
-_HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
+_HELLO_READERS: dict[str, Callable[[JsonObject, str], Any]] = {
     "input": lambda obj, field: parse_format(obj[field], field),
     "output": lambda obj, field: parse_format(obj[field], field),
     "maxAheadMs": _ahead,
@@ -128,7 +197,7 @@ _HELLO_READERS: dict[str, Callable[[Obj, str], Any]] = {
     "tools": lambda obj, field: read_tools(obj[field], field),
 }
 
-READERS: dict[str, Callable[[Obj], ev.ClientEvent]] = {
+READERS: dict[str, Callable[[JsonObject], ev.ClientEvent]] = {
     "hello": _hello,
     "playback": lambda obj: ev.Playback(
         string(obj, "itemId", MAX_ID_CHARS), _milliseconds(obj, "playedMs", MAX_POSITION_MS)

@@ -15,15 +15,13 @@ from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.redact import redact
 from relay.core.values import Alignment
-from relay.json_types import json_object
+from relay.json_types import JsonObject, json_object
 from relay.session.common.media_types import SpeechDelta
 from relay.wire.append import decode_audio
 
 INACTIVITY_TIMEOUT_S = 180
 """How long a context stays open without text; the most that can be asked for."""
 MAX_ALIGNED_CHARS = 65_536
-
-Obj = dict[str, Any]
 
 _G711 = {"pcmu": "ulaw_8000", "pcma": "alaw_8000"}
 FINAL_CODES = frozenset(
@@ -116,7 +114,7 @@ class ElevenLabsCodec:
         return events
 
 
-def failure_of(obj: Obj, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.VoiceFailed:
+def failure_of(obj: JsonObject, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.VoiceFailed:
     """An error message `{message, error, code}`; `error` names it, `code` is that of the close that follows."""
     code = redact(secrets.redact(str(obj.get("error"))), 64)
     message = redact(secrets.redact(_text(obj, "message")) or "ElevenLabs gave no reason", 300)
@@ -127,7 +125,7 @@ def _dump(context_id: str, **fields: Any) -> bytes:
     return orjson.dumps(fields | {"context_id": context_id})
 
 
-def _text(obj: Obj, key: str) -> str:
+def _text(obj: JsonObject, key: str) -> str:
     value = obj.get(key)
     return value if isinstance(value, str) else ""
 

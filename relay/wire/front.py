@@ -20,7 +20,6 @@ from relay.protocols.client_protocol import Dialect
 from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
 from relay.session.common.media_types import UNTOUCHED, DeltaFrame
 from relay.wire.append import decoded_length
-from relay.wire.redaction import redact_event
 from relay.wire.weight import (
     MAX_CLIENT_MEMBERS,
     MAX_ESCAPES,
@@ -28,6 +27,7 @@ from relay.wire.weight import (
     count_members,
     has_too_many_members,
     is_writable,
+    redact_event,
 )
 
 MAX_KIND_CHARS = 200

@@ -14,14 +14,12 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.values import Item, SessionConfig, TurnDetection
+from relay.json_types import JsonObject
 from relay.protocols.client_protocol import Dialect
 from relay.protocols.openai.server_events import REQUEST_KEY, read_event
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import APPEND, TRANSCRIPT_HEAD, AudioDeltas, TranscriptDeltas
-from relay.wire.redaction import redact_event
-from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members
-
-Obj = dict[str, Any]
+from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, redact_event
 
 
 class RealtimeCodec:
@@ -65,10 +63,7 @@ class RealtimeCodec:
         return orjson.dumps(event if self._dialect is None else self._dialect.up(event)[0])
 
 
-# -- encoding ---------------------------------------------------------------------------------------------------------
-
-
-def _encode(command: cmd.UpstreamCommand) -> Obj:
+def _encode(command: cmd.UpstreamCommand) -> JsonObject:
     match command:
         case cmd.ConfigureSession(config, event_id, teach):
             return {"type": "session.update", "event_id": event_id, "session": session_object(config, teach)}
@@ -90,7 +85,7 @@ def _encode(command: cmd.UpstreamCommand) -> Obj:
                 "audio_end_ms": audio_end_ms,
             }
         case cmd.CreateResponse(event_id, allow_tools):
-            response: Obj = {"metadata": {REQUEST_KEY: event_id}}
+            response: JsonObject = {"metadata": {REQUEST_KEY: event_id}}
             if not allow_tools:
                 response["tool_choice"] = "none"
             return {"type": "response.create", "event_id": event_id, "response": response}
@@ -100,19 +95,19 @@ def _encode(command: cmd.UpstreamCommand) -> Obj:
             assert_never(command)
 
 
-def session_object(config: SessionConfig, teach: bool) -> Obj:
+def session_object(config: SessionConfig, teach: bool) -> JsonObject:
     """The `session` of a `session.update`: only what is set, for an empty value would clear a default (D5)."""
-    audio_in: Obj = {"format": _format(config.input_format), "turn_detection": _turn(config.upstream_turn)}
+    audio_in: JsonObject = {"format": _format(config.input_format), "turn_detection": _turn(config.upstream_turn)}
     if config.transcription_model:
         audio_in["transcription"] = {"model": config.transcription_model}
     if config.noise_reduction:
         audio_in["noise_reduction"] = {"type": config.noise_reduction}
-    audio: Obj = {"input": audio_in}
+    audio: JsonObject = {"input": audio_in}
     if config.external_voice is None:
         audio["output"] = {"format": _format(config.output_format)}
         if config.voice:
             audio["output"]["voice"] = config.voice
-    session: Obj = {
+    session: JsonObject = {
         "type": "realtime",
         "output_modalities": ["audio"] if config.external_voice is None else ["text"],
         "audio": audio,
@@ -129,22 +124,22 @@ def session_object(config: SessionConfig, teach: bool) -> Obj:
     return session
 
 
-def _format(audio_format: Any) -> Obj:
+def _format(audio_format: Any) -> JsonObject:
     if audio_format.encoding == "pcm16":
         return {"type": "audio/pcm", "rate": audio_format.rate_hz}
     return {"type": f"audio/{audio_format.encoding}"}
 
 
-def _turn(turn: TurnDetection) -> Obj | None:
+def _turn(turn: TurnDetection) -> JsonObject | None:
     if turn.kind == "manual":
         return None
-    given: Obj = {
+    given: JsonObject = {
         "type": turn.kind,
         "create_response": turn.create_response,
         "interrupt_response": turn.interrupt_response,
     }
     if turn.kind == "semantic_vad":
-        numbers: Obj = {"eagerness": turn.eagerness}
+        numbers: JsonObject = {"eagerness": turn.eagerness}
     else:
         numbers = {
             "threshold": turn.threshold,
@@ -154,11 +149,11 @@ def _turn(turn: TurnDetection) -> Obj | None:
     return given | {key: value for key, value in numbers.items() if value is not None}
 
 
-def _item_object(item: Item) -> Obj:
+def _item_object(item: Item) -> JsonObject:
     if item.kind == "function_call_output":
         return {"type": "function_call_output", "call_id": item.call_id, "output": item.text}
     content_type = "output_text" if item.role == "assistant" else "input_text"
-    given: Obj = {
+    given: JsonObject = {
         "type": "message",
         "role": item.role or "user",
         "content": [{"type": content_type, "text": item.text}],

@@ -10,22 +10,21 @@ import pybase64
 
 from relay.core import events as ev
 from relay.core.values import Item, Usage
+from relay.json_types import JsonObject
 from relay.protocols.openai.server_events import REQUEST_KEY
 from relay.session.common.media_types import AudioDelta
-
-Obj = dict[str, Any]
 
 
 class ServerEvents:
     """One connection's encoder; it counts event ids, and remembers where in its response an item stands."""
 
-    def __init__(self, session: Obj) -> None:
+    def __init__(self, session: JsonObject) -> None:
         self.session = {"type": "realtime", "object": "realtime.session", "id": "sess_recorded", **session}
         self._n_events = 0
         self._indices: dict[str, tuple[str, int]] = {}
         self._counts: dict[str, int] = {}
 
-    def encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: Obj | None = None) -> list[Obj]:
+    def encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: JsonObject | None = None) -> list[JsonObject]:
         """The server events that say it; `metadata` is what the client gave its `response.create`.
 
         Empty for what is no message: that the connection stands, broke, or carried something unknown.
@@ -36,7 +35,7 @@ class ServerEvents:
             obj["event_id"] = f"event_recorded_{self._n_events}"
         return found
 
-    def _encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: Obj | None) -> list[Obj]:
+    def _encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: JsonObject | None) -> list[JsonObject]:
         match event:
             case ev.SessionCreated(model, engine, expires_at):
                 told = {"model": model, "engine": engine, "expires_at": expires_at}
@@ -66,7 +65,7 @@ class ServerEvents:
             case _:
                 return self._response(event, metadata)
 
-    def _response(self, event: ev.UpstreamEvent | AudioDelta, metadata: Obj | None) -> list[Obj]:
+    def _response(self, event: ev.UpstreamEvent | AudioDelta, metadata: JsonObject | None) -> list[JsonObject]:
         match event:
             case ev.ResponseCreated(response_id, request_id):
                 return [{"type": "response.created", "response": _response(response_id, request_id, metadata)}]
@@ -88,10 +87,10 @@ class ServerEvents:
             case _:
                 return []
 
-    def _done(self, event: ev.ResponseDone, metadata: Obj | None) -> list[Obj]:
+    def _done(self, event: ev.ResponseDone, metadata: JsonObject | None) -> list[JsonObject]:
         output = [item_object(item) for item in event.output]
         # Clients of the protocol look for whole items and arguments here; the events that told them held no more.
-        found: list[Obj] = []
+        found: list[JsonObject] = []
         for item in output:
             index = self._place(event.response_id, item["id"])
             if item["type"] == "function_call":
@@ -113,7 +112,7 @@ class ServerEvents:
             "usage": _usage(event.usage),
         }
         if event.status != "completed":
-            details: Obj = {"type": event.status, "reason": event.reason}
+            details: JsonObject = {"type": event.status, "reason": event.reason}
             if event.status == "failed":
                 details["error"] = {"code": event.error_code, "message": event.error_message}
             response["status_details"] = details
@@ -121,7 +120,7 @@ class ServerEvents:
         self._indices = {item: place for item, place in self._indices.items() if place[0] != event.response_id}
         return [*found, {"type": "response.done", "response": response}]
 
-    def _part(self, kind: str, response_id: str, item_id: str, part: int, **more: Any) -> Obj:
+    def _part(self, kind: str, response_id: str, item_id: str, part: int, **more: Any) -> JsonObject:
         index = self._place(response_id, item_id)
         return _told(kind, response_id, item_id=item_id, output_index=index, content_index=part, **more)
 
@@ -134,7 +133,7 @@ class ServerEvents:
         return place[1]
 
 
-def append_of(message: Obj) -> bytes | None:
+def append_of(message: JsonObject) -> bytes | None:
     """The audio of a client's `input_audio_buffer.append`; None if it is another message, or holds no base64."""
     audio = message.get("audio")
     if message.get("type") != "input_audio_buffer.append" or not isinstance(audio, str):
@@ -145,9 +144,14 @@ def append_of(message: Obj) -> bytes | None:
         return None
 
 
-def item_object(item: Item) -> Obj:
+def item_object(item: Item) -> JsonObject:
     """A conversation item as the server shows it."""
-    given: Obj = {"id": item.id, "object": "realtime.item", "type": item.kind, "status": item.status or "completed"}
+    given: JsonObject = {
+        "id": item.id,
+        "object": "realtime.item",
+        "type": item.kind,
+        "status": item.status or "completed",
+    }
     match item.kind:
         case "function_call":
             return given | {"call_id": item.call_id, "name": item.name or "", "arguments": item.arguments or ""}
@@ -160,15 +164,15 @@ def item_object(item: Item) -> Obj:
             return given | {"role": item.role or "user", "content": content}
 
 
-def _input(kind: str, **fields: Any) -> Obj:
+def _input(kind: str, **fields: Any) -> JsonObject:
     return {"type": f"input_audio_buffer.{kind}", **fields}
 
 
-def _conversation(kind: str, **fields: Any) -> Obj:
+def _conversation(kind: str, **fields: Any) -> JsonObject:
     return {"type": f"conversation.item.{kind}", **fields}
 
 
-def _told(kind: str, response_id: str, **fields: Any) -> Obj:
+def _told(kind: str, response_id: str, **fields: Any) -> JsonObject:
     return {"type": f"response.{kind}", "response_id": response_id, **fields}
 
 
@@ -176,8 +180,8 @@ def _words(spoken: bool, kind: str) -> str:
     return f"output_audio_transcript.{kind}" if spoken else f"output_text.{kind}"
 
 
-def _transcription(event: ev.UserTranscript | ev.UserTranscriptFailed) -> Obj:
-    given: Obj = {"item_id": event.item_id, "content_index": 0}
+def _transcription(event: ev.UserTranscript | ev.UserTranscriptFailed) -> JsonObject:
+    given: JsonObject = {"item_id": event.item_id, "content_index": 0}
     if isinstance(event, ev.UserTranscriptFailed):
         error = {"type": "transcription_error", "message": event.message}
         return _conversation("input_audio_transcription.failed", **given, error=error)
@@ -187,7 +191,7 @@ def _transcription(event: ev.UserTranscript | ev.UserTranscriptFailed) -> Obj:
     return _conversation("input_audio_transcription.completed", **given, transcript=event.text, usage=usage)
 
 
-def _response(response_id: str, request_id: str | None, metadata: Obj | None) -> Obj:
+def _response(response_id: str, request_id: str | None, metadata: JsonObject | None) -> JsonObject:
     if metadata is None and request_id is not None:
         metadata = {REQUEST_KEY: request_id}
     return {
@@ -201,7 +205,7 @@ def _response(response_id: str, request_id: str | None, metadata: Obj | None) ->
     }
 
 
-def _usage(usage: Usage) -> Obj:
+def _usage(usage: Usage) -> JsonObject:
     return {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,

@@ -10,7 +10,7 @@ from socket import SO_SNDBUF, SOL_SOCKET
 
 import pytest
 
-from relay.app.bodies import HANDLER_ARGS, UNREAD_BYTES
+from relay.app.middleware import HANDLER_ARGS, UNREAD_BYTES
 from tests.support.raw_requests import RawRequests, ask, head
 from tests.support.relay_server import RunningRelay, running_relay
 

@@ -4,8 +4,8 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from relay.auth.addresses import ClientAddresses, parse_address
 from relay.auth.authenticator import Authenticator
+from relay.auth.origins import ClientAddresses, parse_address
 from tests.support.relay_server import settings_for
 
 

@@ -127,7 +127,7 @@ async def test_every_failure_is_told_without_key_or_raw_body(script: Script, sta
 
 
 async def test_a_slow_azure_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.upstreams.clients.azure_sessions.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("relay.upstreams.clients.browser_secrets.AZURE_TIMEOUT_S", 0.2)
     async with contracts(azure_deployment=DEPLOYMENT) as stage:
         stage.provider.script = Script(hang=True)
         assert (await stage.post(SESSION_PATH))[0] == 504

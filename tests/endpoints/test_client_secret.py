@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from relay.endpoints.navai import NavaiOptions, NavaiPaths, add_routes, client_secret_handler, create_client_secret
 from relay.errors import AccessDenied, ConfigError, NotConfigured, UpstreamError, UpstreamTimeout
 from relay.toolkit.registry import ToolRegistry
-from relay.upstreams.clients.openai_secrets import ClientSecretRequest, session_of
+from relay.upstreams.clients.browser_secrets import ClientSecretRequest, session_of
 from tests.support.contracts import BACKEND_KEY, SECRET_PATH, contracts, navai_env
 from tests.support.relay_server import serve_app
 from tests.support.scripted_provider import SECRET, Script, ScriptedProvider, scripted_provider

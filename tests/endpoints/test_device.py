@@ -282,7 +282,7 @@ async def test_a_failure_of_ours_ends_one_session_and_no_other(relay, upstream, 
 async def test_an_upstream_that_does_not_read_costs_audio_and_then_the_session_but_no_memory(monkeypatch) -> None:
     monkeypatch.setattr("relay.session.common.read_allowance.AUDIO_CREDIT_S", 10_000.0)  # as fast as it goes
     monkeypatch.setattr("relay.session.common.read_allowance.MAX_AUDIO_CREDIT_S", 10_000.0)
-    monkeypatch.setattr("relay.runtime.stall_watch.MAX_STALL_S", 2.0)
+    monkeypatch.setattr("relay.runtime.timers.MAX_STALL_S", 2.0)
     gone = asyncio.Event()
 
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -419,7 +419,7 @@ async def emit_for_ever(upstream: ScriptedSession, text: str) -> None:
 
 
 async def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_then_cut(monkeypatch) -> None:
-    monkeypatch.setattr("relay.runtime.stall_watch.MAX_STALL_S", 0.3)
+    monkeypatch.setattr("relay.runtime.timers.MAX_STALL_S", 0.3)
     async with between() as (client, upstream, relay):
         await ready(client, upstream)
         client.connection.transport.pause_reading()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.peers.read_budget import ReadBudget
+from relay.peers.client_reading import ReadBudget
 from relay.session.common import read_allowance
 from relay.testing import ScriptedUpstream
 from tests.endpoints.test_realtime import ready

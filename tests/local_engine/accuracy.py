@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from relay.app.toolbox import tool_specs
 from relay.local_engine.asr import Heard, Recogniser
 from relay.local_engine.grammar import Grammar
 from relay.local_engine.speech import flite
-from relay.session_tools import tool_specs
 from relay.toolkit.registry import ToolRegistry
 from tests.support.tool_folders import load_folder
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from relay.peers import paced_reader
+from relay.peers import pacing
 from relay.peers.frames import MessageListener
-from relay.peers.paced_reader import PacedReader
+from relay.peers.pacing import PacedReader
 from relay.testing import FakeClock
 
 
@@ -33,8 +33,8 @@ class Reader:
 
 @pytest.fixture(autouse=True)
 def small_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paced_reader, "BURST_MESSAGES", 3)
-    monkeypatch.setattr(paced_reader, "TURN_S", 0.001)
+    monkeypatch.setattr(pacing, "BURST_MESSAGES", 3)
+    monkeypatch.setattr(pacing, "TURN_S", 0.001)
 
 
 async def test_messages_that_take_their_time_are_handled_at_once() -> None:
@@ -57,7 +57,7 @@ async def test_a_flood_is_handled_in_bursts_in_its_order_and_the_peer_is_not_rea
 
 
 async def test_after_a_long_message_the_next_one_waits_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paced_reader, "BURST_BYTES", 10)
+    monkeypatch.setattr(pacing, "BURST_BYTES", 10)
     reader, loop = Reader(), asyncio.get_running_loop()
     began_s = loop.time()
     reader.paced.take(b"0" * 200)

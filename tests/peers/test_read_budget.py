@@ -2,7 +2,7 @@
 
 import asyncio
 
-from relay.peers.read_budget import Holder, ReadBudget
+from relay.peers.client_reading import Holder, ReadBudget
 
 
 class Connection(Holder):

@@ -2,7 +2,7 @@
 
 from relay.core.events import ClientTooFast
 from relay.peers.frames import MessageListener
-from relay.peers.read_limiter import ReadLimiter
+from relay.peers.pacing import ReadLimiter
 from relay.session.common.rate_limit import TokenBucket
 from relay.session.common.read_allowance import ReadAllowance
 from relay.testing import FakeClock

@@ -13,7 +13,7 @@ from relay.auth.authenticator import Authenticator
 from relay.core.policy import Principal
 from relay.endpoints.pages import is_upgrade
 from relay.errors import AccessDenied
-from relay.routes import all_routes
+from relay.server import all_routes
 
 TIMEOUT_S = 10.0
 

@@ -16,7 +16,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.values import SpeechRules
 from relay.core.voice import STALL_S as VOICE_STALL_S
-from relay.peers.paced_reader import BURST_MESSAGES
+from relay.peers.pacing import BURST_MESSAGES
 from relay.runtime.uplink import MAX_UNSENT_BYTES
 from relay.session.common.limits import STALL_S
 from relay.session.common.media_types import AudioDelta

@@ -1,6 +1,6 @@
 """Half duplex: the client has played everything, and the room is silent."""
 
-from relay.runtime.half_duplex import ECHO_TAIL_MS, PlayedOutWait
+from relay.runtime.timers import ECHO_TAIL_MS, PlayedOutWait
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 

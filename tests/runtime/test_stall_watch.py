@@ -1,6 +1,6 @@
 """A client that does not read is reported after a while, or at once if too much waits."""
 
-from relay.runtime.stall_watch import MAX_STALL_S, MAX_UNSENT_BYTES, StallWatch
+from relay.runtime.timers import MAX_STALL_S, MAX_UNSENT_BYTES, StallWatch
 from tests.support.playout_stage import FakeSocket
 from tests.support.virtual_time import in_virtual_time, pass_time
 

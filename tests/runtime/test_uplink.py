@@ -13,7 +13,7 @@ from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU,
 from relay.core import commands as cmd
 from relay.core.values import DeviceOptions
 from relay.peers.frames import MessageListener
-from relay.peers.read_limiter import ReadLimiter
+from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_ledger import MediaLedger

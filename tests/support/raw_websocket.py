@@ -13,11 +13,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from websockets.frames import Frame, Opcode
 
-from relay.app.errors import error_response
+from relay.app.middleware import error_response
 from relay.errors import RelayError
+from relay.peers.client_reading import ReadBudget
 from relay.peers.client_socket import Keepalive, check_upgrade, take_over, upgraded_response
 from relay.peers.frames import MessageListener, StrictTextListener
-from relay.peers.read_budget import ReadBudget
 from tests.support.raw_requests import TIMEOUT_S, RawConnection
 
 MAX_BYTES = 1000

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.core.values import ToolSpec
-from relay.wire.tools_in import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, read_tools
+from relay.wire.device_in import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, read_tools
 
 DOOR = {
     "name": "open_door",

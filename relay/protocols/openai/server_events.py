@@ -14,6 +14,7 @@ from typing import Any
 from relay.core import events as ev
 from relay.core.redact import redact
 from relay.core.values import Item, Usage
+from relay.json_types import JsonObject
 from relay.session.common.media_types import AudioDelta
 from relay.wire.append import MAX_ID_CHARS, MAX_INT, text_delta
 
@@ -25,10 +26,8 @@ MAX_OUTPUT_ITEMS = 256
 REQUEST_KEY = "relay_request"
 """The metadata key by which our own responses are known again."""
 
-Obj = dict[str, Any]
 
-
-def read_event(event: Obj) -> ev.UpstreamEvent | AudioDelta:
+def read_event(event: JsonObject) -> ev.UpstreamEvent | AudioDelta:
     """An event of the upstream's, `MalformedUpstream` if it does not have the shape that it should."""
     try:
         kind = event["type"]
@@ -38,36 +37,36 @@ def read_event(event: Obj) -> ev.UpstreamEvent | AudioDelta:
         return ev.MalformedUpstream(f"{type(error).__name__}: {error}"[:200])
 
 
-def _text(obj: Obj, key: str) -> str:
+def _text(obj: JsonObject, key: str) -> str:
     value = obj[key]
     if not isinstance(value, str):
         raise TypeError(f"{key} is not a string")
     return value
 
 
-def _maybe(obj: Obj, key: str) -> str | None:
+def _maybe(obj: JsonObject, key: str) -> str | None:
     value = obj.get(key)
     return value if isinstance(value, str) else None
 
 
-def _id(obj: Obj, key: str) -> str:
+def _id(obj: JsonObject, key: str) -> str:
     value = _text(obj, key)
     if len(value) > MAX_ID_CHARS:
         raise ValueError(f"{key} is longer than {MAX_ID_CHARS} characters")
     return value
 
 
-def _maybe_id(obj: Obj, key: str) -> str | None:
+def _maybe_id(obj: JsonObject, key: str) -> str | None:
     """An id, or a name as short as one; None for anything else, so that nothing long is ever remembered."""
     value = obj.get(key)
     return value if isinstance(value, str) and len(value) <= MAX_ID_CHARS else None
 
 
-def _words(obj: Obj, key: str) -> str:
+def _words(obj: JsonObject, key: str) -> str:
     return _text(obj, key)[:MAX_TEXT_CHARS]
 
 
-def _int(obj: Obj, key: str) -> int:
+def _int(obj: JsonObject, key: str) -> int:
     """A count, an index or a time in ms; 0 for anything else. Bounded, so that sums and JSON can always hold it."""
     value = obj.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -75,12 +74,12 @@ def _int(obj: Obj, key: str) -> int:
     return int(min(max(value, 0), MAX_INT))
 
 
-def _request_id(response: Obj) -> str | None:
+def _request_id(response: JsonObject) -> str | None:
     metadata = response.get("metadata")
     return _maybe_id(metadata, REQUEST_KEY) if isinstance(metadata, dict) else None
 
 
-def _item(obj: Obj) -> Item:
+def _item(obj: JsonObject) -> Item:
     parts = obj.get("content") or ()
     texts = [part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict)]
     texts.append(obj.get("output") or "")  # of a function_call_output
@@ -113,7 +112,7 @@ def _usage(obj: Any) -> Usage:
     )
 
 
-def _response_done(obj: Obj) -> ev.ResponseDone:
+def _response_done(obj: JsonObject) -> ev.ResponseDone:
     response = obj["response"]
     status = response.get("status")
     details = response.get("status_details") or {}
@@ -130,7 +129,7 @@ def _response_done(obj: Obj) -> ev.ResponseDone:
     )
 
 
-def _error(obj: Obj) -> ev.UpstreamError:
+def _error(obj: JsonObject) -> ev.UpstreamError:
     error = obj["error"]
     return ev.UpstreamError(
         code=_maybe_id(error, "code"),
@@ -141,7 +140,7 @@ def _error(obj: Obj) -> ev.UpstreamError:
     )
 
 
-def _session_created(obj: Obj) -> ev.SessionCreated:
+def _session_created(obj: JsonObject) -> ev.SessionCreated:
     session = obj.get("session") or {}
     expires_at = session.get("expires_at")
     return ev.SessionCreated(
@@ -151,7 +150,7 @@ def _session_created(obj: Obj) -> ev.SessionCreated:
     )
 
 
-def _silence_ms(obj: Obj) -> int | None:
+def _silence_ms(obj: JsonObject) -> int | None:
     """What `audio_end_ms` holds beyond the speech itself: only server VAD counts its silence in."""
     found: Any = obj
     for key in ("session", "audio", "input", "turn_detection", "silence_duration_ms"):
@@ -159,13 +158,13 @@ def _silence_ms(obj: Obj) -> int | None:
     return found if type(found) is int and 0 <= found <= MAX_SILENCE_MS else None
 
 
-def _audio_delta(obj: Obj) -> AudioDelta:
+def _audio_delta(obj: JsonObject) -> AudioDelta:
     audio = _text(obj, "delta").encode()
     return AudioDelta(_id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), audio)
 
 
-def _text_delta(spoken: bool) -> Callable[[Obj], ev.TextDelta]:
-    def read(obj: Obj) -> ev.TextDelta:
+def _text_delta(spoken: bool) -> Callable[[JsonObject], ev.TextDelta]:
+    def read(obj: JsonObject) -> ev.TextDelta:
         response_id, item_id, delta, part = obj["response_id"], obj["item_id"], obj["delta"], obj.get("content_index")
         if not (type(response_id) is str and type(item_id) is str and type(delta) is str):
             raise TypeError("response_id, item_id or delta is not a string")
@@ -177,13 +176,13 @@ def _text_delta(spoken: bool) -> Callable[[Obj], ev.TextDelta]:
     return read
 
 
-def _text_done(key: str, spoken: bool) -> Callable[[Obj], ev.TextDone]:
+def _text_done(key: str, spoken: bool) -> Callable[[JsonObject], ev.TextDone]:
     return lambda obj: ev.TextDone(
         _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), _words(obj, key), spoken
     )
 
 
-READERS: dict[str, Callable[[Obj], ev.UpstreamEvent | AudioDelta]] = {
+READERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
     "session.created": _session_created,
     "session.updated": lambda obj: ev.SessionUpdated(_silence_ms(obj)),
     "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(
@@ -222,33 +221,16 @@ READERS: dict[str, Callable[[Obj], ev.UpstreamEvent | AudioDelta]] = {
     "error": _error,
 }
 
-
 UNUSED = frozenset(
     {
-        "conversation.created",
-        "conversation.item.created",
-        "conversation.item.done",
-        "conversation.item.retrieved",
-        "conversation.item.input_audio_transcription.segment",
-        "input_audio_buffer.dtmf_event_received",
-        "input_audio_buffer.timeout_triggered",
-        "mcp_list_tools.completed",
-        "mcp_list_tools.failed",
-        "mcp_list_tools.in_progress",
-        "output_audio_buffer.cleared",
-        "output_audio_buffer.started",
-        "output_audio_buffer.stopped",
-        "rate_limits.updated",
-        "response.content_part.added",
-        "response.content_part.done",
-        "response.function_call_arguments.delta",
-        "response.function_call_arguments.done",
-        "response.mcp_call.completed",
-        "response.mcp_call.failed",
-        "response.mcp_call.in_progress",
-        "response.mcp_call_arguments.delta",
-        "response.mcp_call_arguments.done",
-        "response.output_item.done",
+        "conversation.created", "conversation.item.created", "conversation.item.done", "conversation.item.retrieved",
+        "conversation.item.input_audio_transcription.segment", "input_audio_buffer.dtmf_event_received",
+        "input_audio_buffer.timeout_triggered", "mcp_list_tools.completed", "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress", "output_audio_buffer.cleared", "output_audio_buffer.started",
+        "output_audio_buffer.stopped", "rate_limits.updated", "response.content_part.added",
+        "response.content_part.done", "response.function_call_arguments.delta", "response.function_call_arguments.done",
+        "response.mcp_call.completed", "response.mcp_call.failed", "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "response.output_item.done",
     }
-)
+)  # fmt: skip
 """Events of the protocol that a device client's session has no use for: everything it needs comes by other ones."""

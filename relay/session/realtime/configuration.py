@@ -16,8 +16,9 @@ from audio.formats import PCM16_24K, REALTIME_FORMATS
 from relay.core.hidden import HiddenItems
 from relay.core.policy_rules import Denied
 from relay.core.policy_table import check_session, with_limits
-from relay.core.realtime_events import Obj, UpstreamSaid
+from relay.core.realtime_events import UpstreamSaid
 from relay.core.server_parts import ServerParts, function_names
+from relay.json_types import JsonObject
 from relay.session.realtime.outgoing import Outgoing
 
 MAX_HELD = 64
@@ -171,7 +172,7 @@ class FirstConfiguration:
         self._request_id = self._out.request("session.update", session={"type": "realtime", **settings})
         return True
 
-    def _settings(self, upstream_session: Mapping[str, Any]) -> Obj:
+    def _settings(self, upstream_session: Mapping[str, Any]) -> JsonObject:
         # The secret's session is checked once more: the policy may have changed since it was made.
         given = check_session(self._initial, self._parts.policy)
         if given:
@@ -193,7 +194,7 @@ class FirstConfiguration:
         event_id = error.get("event_id") if isinstance(error, Mapping) else None
         return event_id is not None and event_id == self._request_id
 
-    def created(self, updated: Mapping[str, Any]) -> Obj:
+    def created(self, updated: Mapping[str, Any]) -> JsonObject:
         """The `session.created` for the client, once the upstream has answered with `session.updated`."""
         merged = {**session_of(self._created), **session_of(updated)}
         return {**self._created, "session": self._parts.shown(merged)}

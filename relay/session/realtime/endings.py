@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
 from relay.core import events as ev
-from relay.core.realtime_events import ClientEnd, Obj
+from relay.core.realtime_events import ClientEnd
+from relay.json_types import JsonObject
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
 
@@ -29,7 +30,7 @@ class Ending(NamedTuple):
     message: str = ""
 
     @property
-    def error(self) -> Obj | None:
+    def error(self) -> JsonObject | None:
         """The error as the protocol writes it: the relay or the upstream failed, or else the client may not go on."""
         if self.error_code is None:
             return None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from relay.core.bounded import RecentSet
-from relay.core.realtime_events import Obj
+from relay.json_types import JsonObject
 
 MAX_OPEN = 64
 """Of each kind; the oldest is forgotten."""
@@ -25,7 +25,7 @@ class ResponseRequest(NamedTuple):
     `tool_names` are the function tools that the client gives for it, None if those of the session are meant.
     """
 
-    body: Obj
+    body: JsonObject
     event_id: str
     tool_names: frozenset[str] | None = None
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.core.bounded import RecentSet
-from relay.core.realtime_events import Obj, RealtimeCommand, TellClient, TellUpstream
+from relay.core.realtime_events import RealtimeCommand, TellClient, TellUpstream
+from relay.json_types import JsonObject
 from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
 
 MAX_STAND_INS = 256
@@ -57,7 +58,7 @@ class Outgoing:
         error = {"type": "invalid_request_error", "code": code, "message": message, "param": param}
         self.report({**error, "event_id": event_id if is_known else None})
 
-    def report(self, error: Obj) -> None:
+    def report(self, error: JsonObject) -> None:
         """Send an error object to the client as it is."""
         self.add(TellClient({"type": "error", "event_id": self.new_shown_id(), "error": error}))
 
@@ -65,7 +66,7 @@ class Outgoing:
         """An id that the client sees."""
         return f"{OWN_IDS}shown_{next(self._shown_numbers)}"
 
-    def with_id(self, event: Obj) -> Obj:
+    def with_id(self, event: JsonObject) -> JsonObject:
         """A client's event with an id by which its error is known: the client's, or else a stand-in."""
         if event.get("event_id") is not None:
             return event

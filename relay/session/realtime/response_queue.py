@@ -19,10 +19,11 @@ from typing import Any
 
 from relay.core.bounded import RecentSet
 from relay.core.commands import CancelTool, RunTool
-from relay.core.realtime_events import Obj, TellUpstream
+from relay.core.realtime_events import TellUpstream
 from relay.core.response import ResponseSlot, SlotState
 from relay.core.tool_calls import ToolCalls
 from relay.core.values import Item
+from relay.json_types import JsonObject
 from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
@@ -105,7 +106,7 @@ class ResponseQueue:
             self._own_request = self._out.request("response.create", **({"response": settings} if settings else {}))
             self._requested(self._own_request, None, self._cause)
 
-    def _follow_up_settings(self) -> Obj:
+    def _follow_up_settings(self) -> JsonObject:
         settings = self._cause.settings if self._cause is not None else {}
         kept = {key: settings[key] for key in _KEPT if key in settings}
         return {**kept, "tool_choice": "none"} if self.calls.at_round_limit else kept

@@ -12,8 +12,8 @@ from typing import Any
 
 from relay.core.hidden import HiddenItems
 from relay.core.policy_table import Denied, apply
-from relay.core.realtime_events import Obj
 from relay.core.server_parts import ServerParts, function_names
+from relay.json_types import JsonObject
 from relay.session.realtime.configuration import ActiveSession, ClientTools
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
@@ -27,7 +27,7 @@ class ClientEventRewriter:
     _active: ActiveSession
     _out: Outgoing
 
-    def rewrite(self, event: Mapping[str, Any]) -> Obj | ResponseRequest:
+    def rewrite(self, event: Mapping[str, Any]) -> JsonObject | ResponseRequest:
         """The event as it goes to the upstream. Raises Denied."""
         body = apply(self._without_repetition(event), self._parts.policy)
         rule = _RULES.get(body["type"])
@@ -47,7 +47,7 @@ class ClientEventRewriter:
 
     # -- the rules ----------------------------------------------------------------------------------------------------
 
-    def _session_update(self, body: Obj) -> Obj:
+    def _session_update(self, body: JsonObject) -> JsonObject:
         session = body.get("session")
         if isinstance(session, dict):
             self._check_names(session, "session")
@@ -56,7 +56,7 @@ class ClientEventRewriter:
             self._parts.merge(session)
         return body
 
-    def _item_create(self, body: Obj) -> Obj:
+    def _item_create(self, body: JsonObject) -> JsonObject:
         item = body.get("item")
         if isinstance(item, Mapping):
             self._check_item(item, "item")
@@ -81,7 +81,7 @@ class ClientEventRewriter:
                 if isinstance(part, Mapping) and part.get("id") in self._hidden.items:
                     raise _no_item(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
 
-    def _clients_call(self, item: Mapping[str, Any]) -> Obj:
+    def _clients_call(self, item: Mapping[str, Any]) -> JsonObject:
         """A function call that the client creates is the client's, also by the name of a server tool, and never runs.
 
         It is recognised by its `call_id` when the upstream sends it back; the relay gives one if the client does not.
@@ -90,19 +90,19 @@ class ClientEventRewriter:
         self._hidden.expect_call(call_id)
         return {**item, "call_id": call_id}
 
-    def _check_names(self, settings: Obj, path: str) -> None:
+    def _check_names(self, settings: JsonObject, path: str) -> None:
         refusals = self._parts.remove_reserved_names(settings, path)
         if refusals:
             raise refusals[0]
 
-    def _about_item(self, body: Obj) -> Obj:
+    def _about_item(self, body: JsonObject) -> JsonObject:
         """Delete, retrieve and truncate: for the client there is no hidden item."""
         if body.get("item_id") in self._hidden.items:
             verb = body["type"].rpartition(".")[2]
             raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
         return body
 
-    def _response_create(self, body: Obj) -> ResponseRequest:
+    def _response_create(self, body: JsonObject) -> ResponseRequest:
         body = self._out.with_id(body)
         response = body.get("response")
         names = None
@@ -117,7 +117,7 @@ class ClientEventRewriter:
             self._merge_response(response)
         return ResponseRequest(body, body["event_id"], names)
 
-    def _merge_response(self, response: Obj) -> None:
+    def _merge_response(self, response: JsonObject) -> None:
         # SDKs write null if the session's are meant, which hold the server's share and the client's.
         for name, is_shared in (("instructions", self._parts.policy.instructions), ("tools", self._parts.tools)):
             if is_shared and name in response and response[name] is None:
@@ -137,7 +137,7 @@ def _no_item(item_id: Any, param: str, code: str) -> Denied:
 
 
 _R = ClientEventRewriter
-_RULES: dict[str, Callable[[ClientEventRewriter, Obj], Obj | ResponseRequest]] = {
+_RULES: dict[str, Callable[[ClientEventRewriter, JsonObject], JsonObject | ResponseRequest]] = {
     "session.update": _R._session_update,
     "conversation.item.create": _R._item_create,
     "conversation.item.delete": _R._about_item,

@@ -1,4 +1,4 @@
-"""Settings of the listener: where it is, who may connect, and which keys and origins it knows."""
+"""The two halves of the settings: of the listener and who may connect, and of what every session begins with."""
 
 import re
 import ssl
@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
+from relay.session.common.limits import SessionLimits
 from relay.upstreams.endpoint import is_url
 
 
@@ -19,13 +21,6 @@ def _split(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
-
-
-def tidy(value: Any) -> Any:
-    """A choice in whatever case it was written; a URL keeps its case."""
-    if not isinstance(value, str):
-        return value
-    return value.strip() if "://" in value else value.strip().lower()
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -86,11 +81,6 @@ class AccessSettings(BaseSettings):
         if any(len(key) < 16 for key in value):
             raise ValueError("a key must have at least 16 characters; make one with: openssl rand -hex 24")
         return value
-
-    @field_validator("local", "browser_access", mode="before")
-    @classmethod
-    def _tidy_access(cls, value: Any) -> Any:
-        return tidy(value)
 
     @property
     def trusts_local(self) -> bool:
@@ -177,3 +167,65 @@ def normal_origin(origin: str) -> str:
     parts = urlsplit(origin.lower())
     own_port = {"http": 80, "https": 443}.get(parts.scheme)
     return origin.lower().removesuffix(f":{own_port}") if parts.port == own_port else origin.lower()
+
+
+class ConversationSettings(BaseSettings):
+    """The part of `relay.config.Settings` that sessions begin with."""
+
+    voice: str = Field("marin", alias="OPENAI_REALTIME_VOICE")
+    instructions: str = Field("You are a helpful assistant.", alias="OPENAI_REALTIME_INSTRUCTIONS")
+    language: str | None = Field(None, alias="OPENAI_REALTIME_LANGUAGE")
+    voice_accent: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_ACCENT")
+    voice_tone: str | None = Field(None, alias="OPENAI_REALTIME_VOICE_TONE")
+
+    turn: Literal["server_vad", "semantic_vad", "manual"] = Field("server_vad", alias="RELAY_TURN")
+    vad_threshold: float | None = Field(None, alias="RELAY_VAD_THRESHOLD", ge=0, le=1)
+    vad_prefix_padding_ms: int | None = Field(None, alias="RELAY_VAD_PREFIX_PADDING_MS", ge=0, le=10_000)
+    vad_silence_ms: int | None = Field(None, alias="RELAY_VAD_SILENCE_MS", ge=0, le=10_000)
+    vad_eagerness: Literal["low", "medium", "high", "auto"] | None = Field(None, alias="RELAY_VAD_EAGERNESS")
+    transcription_model: str = Field("gpt-transcribe", alias="RELAY_TRANSCRIPTION_MODEL")
+    noise_reduction: Literal["near_field", "far_field", "off"] = Field("off", alias="RELAY_NOISE_REDUCTION")
+
+    voice_mode: Literal["streaming", "final"] = Field("streaming", alias="RELAY_VOICE_MODE")
+    voice_fallback: Literal["model", "off"] = Field("model", alias="RELAY_VOICE_FALLBACK")
+
+    max_duration_s: float = Field(14_400, alias="RELAY_MAX_DURATION_S", ge=0)
+    max_idle_s: float = Field(1800, alias="RELAY_MAX_IDLE_S", ge=0)
+
+    @field_validator("voice")
+    @classmethod
+    def _check_voice(cls, value: str) -> str:
+        if value.startswith(EXTERNAL_VOICE):
+            raise ValueError(
+                "names the model's own voice; for another one set NAVAI_TTS_PROVIDER=elevenlabs and ELEVENLABS_VOICE_ID"
+            )
+        return value
+
+    @property
+    def fallback_voice(self) -> str | None:
+        """The model's voice that speaks after an external one has failed; None if that is not wanted."""
+        return self.voice if self.voice_fallback == "model" else None
+
+    def session_limits(self) -> SessionLimits:
+        """How long sessions may last and be quiet; 0 is for ever."""
+        return SessionLimits(self.max_duration_s or None, self.max_idle_s or None)
+
+    def session_config(self) -> SessionConfig:
+        """What every session asks of the upstream, before its client has said a word; without tools."""
+        model = self.transcription_model
+        return SessionConfig(
+            voice=self.voice,
+            instructions=self.instructions,
+            language=self.language,
+            voice_accent=self.voice_accent,
+            voice_tone=self.voice_tone,
+            turn=TurnDetection(
+                kind=self.turn,
+                threshold=self.vad_threshold,
+                prefix_padding_ms=self.vad_prefix_padding_ms,
+                silence_duration_ms=self.vad_silence_ms,
+                eagerness=self.vad_eagerness,
+            ),
+            transcription_model=None if model.lower() == "off" else model,
+            noise_reduction=None if self.noise_reduction == "off" else self.noise_reduction,
+        )

@@ -1,0 +1,215 @@
+"""Short-lived secrets for browsers that dial a provider by themselves: client secrets of OpenAI, sessions of Azure.
+
+A secret's session is a default and not a lock: whoever holds the secret can change it. Azure's protocol is GA, or the
+preview one where the resource has an API version.
+https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime-client-secret
+https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from relay.core.policy import Policy
+from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
+from relay.json_types import JsonObject
+from relay.navai_options import NavaiOptions
+from relay.peers.provider import Call, ProviderClient, fetch
+from relay.policies import no_default, permitted, permitted_instructions, permitted_words, require_value
+from relay.upstreams.azure import AzureResource
+from relay.upstreams.credentials import AnyCredential
+
+MISSING_KEY = "Missing API key. Configure openaiApiKey or send apiKey in request."
+KEY_REFUSED = "Passing apiKey from request is disabled. Set allowApiKeyFromRequest=true to enable it."
+AZURE_TIMEOUT_S = 15.0
+DEFAULT_AZURE_VOICE = "alloy"
+PREVIEW_VOICES = ("alloy", "echo", "shimmer")
+AZURE_NAME = "Azure OpenAI Realtime API"
+AZURE_NOT_CONFIGURED = (
+    "Azure is not configured: set AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT and AZURE_OPENAI_API_KEY (or "
+    "RELAY_AZURE_TOKEN)."
+)
+GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSecretRequest:
+    """What one caller wants other than the options' defaults; None is the default."""
+
+    model: str | None = None
+    voice: str | None = None
+    instructions: str | None = None
+    language: str | None = None
+    voice_accent: str | None = None
+    voice_tone: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+
+async def create_client_secret(
+    options: NavaiOptions,
+    request: ClientSecretRequest | None = None,
+    *,
+    provider: ProviderClient | None = None,
+    policy: Policy | None = None,
+) -> dict[str, Any]:
+    """Mint a secret: `{"value", "expires_at", "speech": {"provider"}}`; what OpenAI leaves out is left out.
+
+    `provider` is for keeping connections between calls. The session is the one that `policy` allows; the default is
+    one without restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
+    """
+    policy = policy or Policy()
+    wanted = permitted_secret(policy, options, request or ClientSecretRequest())
+    call = Call(
+        name="OpenAI client_secrets",
+        url=f"{rest_base(options.openai_base_url)}/realtime/client_secrets",
+        headers={"Authorization": f"Bearer {choose_key(options, wanted.api_key)}"},
+        body={
+            "expires_after": {"anchor": "created_at", "seconds": options.client_secret_ttl_s},
+            "session": session_of(options, wanted, policy),
+        },
+        timeout_s=options.upstream_timeout_s,
+    )
+    answer = (await fetch(call, provider)).json_object()
+    secret = {key: answer[key] for key in ("value", "expires_at") if key in answer}
+    return secret | {"speech": {"provider": options.tts_provider}}
+
+
+def choose_key(options: NavaiOptions, from_request: str | None) -> str:
+    """The backend's key; without one, the request's. Raises AccessDenied, NotConfigured."""
+    if from_request is not None and not options.allow_api_key_from_request:
+        raise AccessDenied(KEY_REFUSED, status=403)
+    key = options.openai_api_key or from_request
+    if key is None:
+        raise NotConfigured(MISSING_KEY)
+    return key
+
+
+def permitted_secret(policy: Policy, options: NavaiOptions, wanted: ClientSecretRequest) -> ClientSecretRequest:
+    """What the policy leaves of a request, with its defaults for model and voice. Raises AccessDenied."""
+    model = permitted(policy, "model", wanted.model, policy.allows_model)
+    voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
+    if options.tts_provider == "openai":
+        voice = require_value("voice", voice or policy.default_voice(options.default_voice, kind="model"))
+    return replace(
+        wanted,
+        model=require_value("model", model or policy.default_model(options.default_model)),
+        voice=voice,
+        instructions=permitted_instructions(policy, wanted.instructions),
+        language=permitted_words(policy, "language", wanted.language),
+        voice_accent=permitted_words(policy, "voiceAccent", wanted.voice_accent),
+        voice_tone=permitted_words(policy, "voiceTone", wanted.voice_tone),
+    )
+
+
+def session_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy | None = None) -> dict[str, Any]:
+    """The session that the secret opens: text alone where ElevenLabs speaks, else with a voice."""
+    policy = policy or Policy()
+    session: dict[str, Any] = {
+        "type": "realtime",
+        "model": wanted.model or options.default_model,
+        "instructions": instructions_of(options, wanted, policy),
+        **policy.realtime.session_limits,
+    }
+    if options.tts_provider == "elevenlabs":
+        return session | {"output_modalities": ["text"]}
+    return session | {"audio": {"output": {"voice": wanted.voice or options.default_voice}}}
+
+
+def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy) -> str:
+    """The instructions, with a line each for language, accent and tone where one is set."""
+    language = wanted.language or options.default_language
+    accent = wanted.voice_accent or options.default_voice_accent
+    tone = wanted.voice_tone or options.default_voice_tone
+    lines = [
+        policy.instructions_with(wanted.instructions, options.default_instructions),
+        f"Always reply in {language}." if language else "",
+        f"Use a {accent} accent while speaking." if accent else "",
+        f"Use a {tone} tone while speaking." if tone else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def rest_base(base: str) -> str:
+    """The base URL for REST calls, which settings may also give with the scheme of a WebSocket."""
+    scheme, _, rest = base.rstrip("/").partition("://")
+    return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme, scheme) }://{rest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSessionRequest:
+    """What a page asks for; None is the default for the voice, and leaves the others to the model."""
+
+    voice: str | None = None
+    instructions: str | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AzureSessions:
+    """Makes sessions at one resource."""
+
+    resource: AzureResource
+    credential: AnyCredential
+    provider: ProviderClient
+
+    async def create(self, wanted: AzureSessionRequest, policy: Policy | None = None) -> JsonObject:
+        """Make a session: the five fields that pages know, and `warning` for what was left out.
+
+        The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
+        BadRequest, UpstreamError.
+        """
+        policy, resource = policy or Policy(), self.resource
+        wanted = permitted_azure_session(policy, resource, wanted)
+        call = Call(
+            name=AZURE_NAME,
+            url=resource.mint_url,
+            headers=await self.credential.headers(),
+            body=_session_body(resource, wanted, policy),
+            timeout_s=AZURE_TIMEOUT_S,
+        )
+        answer = (await self.provider.fetch(call)).json_object()
+        session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
+        if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
+            raise UpstreamError(f"{AZURE_NAME} failed: there is no client secret in the answer.")
+        session: JsonObject = {
+            "sessionId": session_id,
+            "webrtcUrl": resource.webrtc_url,
+            "ephemeralKey": secret["value"],
+            "expiresAt": secret.get("expires_at"),
+            "model": resource.deployment,
+        }
+        ignored = wanted.temperature is not None and not resource.is_preview
+        return session | ({"warning": GA_TEMPERATURE} if ignored else {})
+
+
+def permitted_azure_session(
+    policy: Policy, resource: AzureResource, wanted: AzureSessionRequest
+) -> AzureSessionRequest:
+    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied, BadRequest.
+
+    The model is the configured deployment, which no page can choose.
+    """
+    if resource.is_preview and wanted.voice is not None and wanted.voice not in PREVIEW_VOICES:
+        raise BadRequest(f"Invalid voice: {wanted.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
+    voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
+    voice = require_value("voice", voice or policy.default_voice(DEFAULT_AZURE_VOICE, kind="model"))
+    if resource.is_preview and voice not in PREVIEW_VOICES:
+        raise no_default("voice")
+    instructions = permitted_instructions(policy, wanted.instructions)
+    return replace(wanted, voice=voice, instructions=policy.instructions_with(instructions) or None)
+
+
+def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: Policy) -> JsonObject:
+    instructions = {"instructions": wanted.instructions} if wanted.instructions else {}
+    if not resource.is_preview:
+        audio = {"output": {"voice": wanted.voice}}
+        session = {"type": "realtime", "model": resource.deployment, "audio": audio} | instructions
+        return {"session": session | policy.realtime.session_limits}
+    temperature = {"temperature": wanted.temperature} if wanted.temperature is not None else {}
+    most = policy.realtime.max_output_tokens
+    limit = {"max_response_output_tokens": most} if most is not None else {}
+    return {"model": resource.deployment, "voice": wanted.voice} | instructions | temperature | limit
+
+
+def _of_ga(answer: JsonObject) -> tuple[Any, JsonObject]:
+    session = answer.get("session")
+    return session.get("id") if isinstance(session, dict) else None, answer

@@ -1,0 +1,197 @@
+"""ElevenLabs: one text spoken over REST, and the external voices of device sessions."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Self
+from urllib.parse import quote, urlencode
+
+import pybase64
+
+from relay.config import Settings
+from relay.core.known_secrets import NO_SECRETS, KnownSecrets
+from relay.core.policy import Policy
+from relay.core.values import EXTERNAL_VOICE, SpeechRules
+from relay.errors import ConfigError, NotConfigured
+from relay.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
+from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
+from relay.peers.provider import Call, ProviderClient, fetch
+from relay.policies import permitted, require_value
+from relay.wire.elevenlabs import VoiceOutput
+
+MAX_AUDIO_BYTES = 32 * 1024 * 1024
+"""Half an hour of mp3 at 128 kbit/s; more ends the call."""
+SPEECH_NOT_CONFIGURED = 'Speech synthesis is only available when NAVAI_TTS_PROVIDER is set to "elevenlabs".'
+_MIME_TYPES = {"mp3": "audio/mpeg", "pcm": "audio/pcm", "wav": "audio/wav", "ulaw": "audio/basic"}
+DEFAULT_MODEL = "eleven_flash_v2_5"
+"""The one with the least delay."""
+REALTIME_IGNORES = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
+_RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.0, 1.0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechRequest:
+    """A text, and how it is to be spoken where not as the options say."""
+
+    text: str
+    voice_id: str | None = None
+    model_id: str | None = None
+    output_format: str | None = None
+    optimize_streaming_latency: float | None = None
+    voice_settings: ElevenLabsVoiceSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A whole piece of speech."""
+
+    mime_type: str
+    audio: bytes
+    provider: str = "elevenlabs"
+
+    def to_json(self) -> dict[str, str]:
+        """As the route answers it."""
+        audio = pybase64.b64encode_as_string(self.audio)
+        return {"provider": self.provider, "mimeType": self.mime_type, "audioBase64": audio}
+
+
+async def synthesize_speech(
+    options: NavaiOptions, request: SpeechRequest, *, provider: ProviderClient | None = None
+) -> Speech:
+    """Speak a text and wait for all of it. Raises NotConfigured, UpstreamError.
+
+    `provider` is for keeping connections between calls.
+    """
+    call = speech_call(options, request)
+    reply = await fetch(call, provider)
+    return Speech(reply.content_type or call.headers["Accept"], reply.body)
+
+
+def speech_call(options: NavaiOptions, request: SpeechRequest, *, stream: bool = False) -> Call:
+    """The request to ElevenLabs; `stream` makes it answer while it still speaks. Raises NotConfigured."""
+    if options.tts_provider != "elevenlabs":
+        raise NotConfigured(SPEECH_NOT_CONFIGURED)
+    output_format = request.output_format or options.elevenlabs_output_format or DEFAULT_ELEVENLABS_OUTPUT_FORMAT
+    query = {"output_format": output_format}
+    latency = request.optimize_streaming_latency
+    if latency is None:
+        latency = options.elevenlabs_optimize_streaming_latency
+    if latency is not None:
+        query["optimize_streaming_latency"] = str(math.floor(latency + 0.5))  # halves go up, as in JavaScript
+    settings = asdict(request.voice_settings or options.elevenlabs_voice_settings)
+    settings = {name: _plain(value) for name, value in settings.items() if value is not None}
+    model_id = request.model_id or options.elevenlabs_model_id
+    voice = quote(request.voice_id or options.elevenlabs_voice_id or "", safe="")
+    base = options.elevenlabs_base_url.rstrip("/")
+    return Call(
+        name="ElevenLabs synthesize",
+        url=f"{base}/v1/text-to-speech/{voice}{'/stream' if stream else ''}?{urlencode(query, quote_via=quote)}",
+        headers={"xi-api-key": options.elevenlabs_api_key or "", "Accept": mime_type_of(output_format)},
+        body={"text": request.text}
+        | ({"model_id": model_id} if model_id else {})
+        | ({"voice_settings": settings} if settings else {}),
+        timeout_s=options.upstream_timeout_s,
+        max_bytes=MAX_AUDIO_BYTES,
+    )
+
+
+def mime_type_of(output_format: str) -> str:
+    """The type of the sound that a format such as mp3_44100_128 gives."""
+    kinds = (mime_type for prefix, mime_type in _MIME_TYPES.items() if output_format.lower().startswith(prefix))
+    return next(kinds, "audio/mpeg")
+
+
+def _plain(value: float | bool) -> float | bool:
+    """A whole number without its `.0`, as JavaScript writes it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def permitted_speech(policy: Policy, options: NavaiOptions, wanted: SpeechRequest) -> SpeechRequest:
+    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied."""
+    given = permitted(policy, "voiceId", wanted.voice_id, lambda voice: policy.allows_voice(EXTERNAL_VOICE + voice))
+    configured = EXTERNAL_VOICE + (options.elevenlabs_voice_id or "")
+    default = policy.default_voice(configured, kind="external")
+    voice_id = require_value("voiceId", given or (default and default.removeprefix(EXTERNAL_VOICE)))
+    model_id = permitted(
+        policy,
+        "modelId",
+        wanted.model_id,
+        lambda model: model == options.elevenlabs_model_id or policy.allows_model(model),
+    )
+    return replace(wanted, voice_id=voice_id, model_id=model_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalVoices:
+    """The external voices that a device session may have; `rules` is None where there are none."""
+
+    options: ElevenLabsOptions | None = None
+    rules: SpeechRules | None = None
+    default: str | None = None
+    by_policy: Mapping[str, str] = field(default_factory=dict)
+    """The external voices that policies name, by the policies' names."""
+
+    @classmethod
+    def of(cls, navai: NavaiOptions, settings: Settings, by_policy: Mapping[str, str]) -> Self:
+        """What the settings say, and the policies that name voices. Raises ConfigError with all that makes no sense."""
+        if navai.elevenlabs_api_key is None:
+            _refuse(
+                f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
+                for name, voice in by_policy.items()
+            )
+            return cls()
+        given = {name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None}
+        _refuse(
+            f"ELEVENLABS_{name.upper()} must be from {low:g} to {high:g}, not {given[name]:g}"
+            for name, (low, high) in _RANGES.items()
+            if name in given and not low <= given[name] <= high
+        )
+        options = ElevenLabsOptions(
+            base_url=navai.elevenlabs_base_url,
+            api_key=navai.elevenlabs_api_key,
+            model_id=navai.elevenlabs_model_id or DEFAULT_MODEL,
+            voice_settings=given,
+        )
+        default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
+        return cls(options, SpeechRules(settings.voice_mode, settings.fallback_voice), default, by_policy)
+
+    @property
+    def default_voice(self) -> str | None:
+        """The external voice of the settings, as a session's configuration names it."""
+        return None if self.default is None else EXTERNAL_VOICE + self.default
+
+    def rules_for(self, policy: Policy) -> SpeechRules | None:
+        """`rules` with a fallback that the policy allows: its own voice of the model's, else the settings', if any."""
+        rules = self.rules
+        if rules is None or rules.fallback_voice is None:
+            return rules
+        return replace(rules, fallback_voice=policy.default_voice(rules.fallback_voice, kind="model"))
+
+    def connector(
+        self, provider: ProviderClient, secrets: KnownSecrets = NO_SECRETS
+    ) -> Callable[[Callable[[VoiceOutput], None]], ElevenLabsVoice] | None:
+        """Makes a session's connection to a voice; None where there is none."""
+        options = self.options
+        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, secrets)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The ids of the voices that somebody configured, each with the setting that names it."""
+        named = {voice.removeprefix(EXTERNAL_VOICE): f"policies.{name}.voice" for name, voice in self.by_policy.items()}
+        return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
+
+    def describe(self) -> list[str]:
+        """What the start-up log says of them."""
+        who = {} if self.default is None else {"": EXTERNAL_VOICE + self.default}
+        who |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
+        if self.options is None or self.rules is None or not who:
+            return []
+        after = f"after a failure {self.rules.fallback_voice}" if self.rules.fallback_voice else "after a failure text"
+        how = f"{self.options.model_id} · {self.rules.mode} · {after}"
+        return [*(f"voice{whose} {voice} · {how}" for whose, voice in who.items()), REALTIME_IGNORES]
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        raise ConfigError("\n".join(found))
