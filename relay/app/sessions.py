@@ -30,7 +30,7 @@ from relay.recording.service import RecordingService
 from relay.runtime.base import Observer, SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
-from relay.session.device.hello import InitialSession, initial_session
+from relay.session.device.negotiation import InitialSession, initial_session
 from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.elevenlabs import ExternalVoices
 from relay.wire.front import FrontCodec
@@ -168,7 +168,7 @@ class SessionRegistry:
             del self.alive[session_id]
             if not self.alive:
                 self.all_gone.set()
-            if live.core.was_ready:
+            if live.core.life.was_ready:
                 spend()
             self._recordings.close(session_id)
             _log.info("session %s ends: %s", session_id, live.ending)

@@ -13,9 +13,9 @@ from relay.core.commands import RunTool
 from relay.core.events import EndAsked, ToolProgressed, ToolReturned
 from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.core.policy import Principal
+from relay.core.tool_calls import CANCELLED_CALL
 from relay.core.values import SessionConfig, ToolSpec
 from relay.errors import ToolError
-from relay.session.tools.acceptance import CANCELLED_CALL
 from relay.toolkit.context import ToolContext
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers

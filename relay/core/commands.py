@@ -4,15 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
 from audio.formats import AudioFormat
-from relay.core.values import (
-    DeviceOptions,
-    ErrorCode,
-    Item,
-    ResponseStatus,
-    SessionConfig,
-    ToolStatus,
-    Usage,
-)
+from relay.core.values import DeviceOptions, ErrorCode, Item, ResponseStatus, SessionConfig, ToolStatus, Usage
 from relay.session.common.media_types import InputGate
 from relay.session.device.turn_metrics import TurnMetrics
 
@@ -37,8 +29,6 @@ class CommitInput:
 
 @dataclass(frozen=True, slots=True)
 class ClearInput:
-    """Forget the audio of the user's turn."""
-
     event_id: str
 
 
@@ -56,16 +46,12 @@ class CreateItem:
 
 @dataclass(frozen=True, slots=True)
 class DeleteItem:
-    """Remove an item that was never heard."""
-
     item_id: str
     event_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TruncateItem:
-    """Cut an item to what was heard."""
-
     item_id: str
     content_index: int
     audio_end_ms: int
@@ -351,36 +337,17 @@ class CancelTools:
     """Give up all running tool calls; their outputs have no reader any more."""
 
 
-UpstreamCommand = (
-    ConfigureSession
-    | CommitInput
-    | ClearInput
-    | CreateItem
-    | DeleteItem
-    | TruncateItem
-    | CreateResponse
-    | CancelResponse
-)
-ClientMessage = (
-    TellConnected
-    | TellReady
-    | TellSpeech
-    | TellResponseStart
-    | TellResponseEnd
-    | TellText
-    | TellTranscript
-    | TellTool
-    | TellToolCall
-    | TellInterrupted
-    | TellUsage
-    | TurnMetrics
-    | TellError
-    | TellGoodbye
-)
+ItemCommand = CreateItem | DeleteItem | TruncateItem
+UpstreamCommand = ConfigureSession | CommitInput | ClearInput | ItemCommand | CreateResponse | CancelResponse
+TurnMessage = TellSpeech | TellResponseStart | TellText | TellResponseEnd | TellTranscript | TellInterrupted
+CallMessage = TellTool | TellToolCall
+FigureMessage = TellUsage | TurnMetrics
+ClientMessage = TellConnected | TellReady | TurnMessage | CallMessage | FigureMessage | TellError | TellGoodbye
 PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
 InputCommand = SetInputGate | ReleaseInput
 VoiceCommand = OpenVoice | SpeakText | SpeakWhole | EndSpeech | HushSpeech | KeepSpeech | CloseVoice
-ManageCommand = CloseUpstream | CloseClient | RunTool | CancelTool | CancelTools
+ToolCommand = RunTool | CancelTool | CancelTools
+ManageCommand = CloseUpstream | CloseClient | ToolCommand
 Command = UpstreamCommand | ClientMessage | PlayCommand | InputCommand | VoiceCommand | ManageCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))

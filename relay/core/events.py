@@ -101,8 +101,6 @@ class ClientFault:
 
 @dataclass(frozen=True, slots=True)
 class ClientClosed:
-    """The client's connection is gone."""
-
     code: int
     reason: str = ""
 
@@ -231,8 +229,6 @@ class ItemAdded:
 
 @dataclass(frozen=True, slots=True)
 class ItemDeleted:
-    """An item is gone from the conversation."""
-
     item_id: str
 
 
@@ -254,8 +250,6 @@ class ResponseCreated:
 
 @dataclass(frozen=True, slots=True)
 class OutputItemAdded:
-    """A response has a new item."""
-
     response_id: str
     item: Item
 
@@ -272,8 +266,6 @@ class TextDelta(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TextDone:
-    """The whole text of a content part."""
-
     response_id: str
     item_id: str
     content_index: int
@@ -292,8 +284,6 @@ class OutputStarted:
 
 @dataclass(frozen=True, slots=True)
 class AudioDone:
-    """All audio of a content part has been sent."""
-
     response_id: str
     item_id: str
     content_index: int
@@ -427,8 +417,6 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class ToolProgressed:
-    """A running tool has a word for the user."""
-
     call_id: str
     text: str
     ms: int
@@ -461,63 +449,23 @@ class Crashed:
     where: str
 
 
-ClientEvent = (
-    Hello
-    | Playback
-    | ToolResult
-    | UserText
-    | Commit
-    | Clear
-    | Interrupt
-    | Consent
-    | Bye
-    | ClientFault
-    | ClientClosed
-    | ClientTooFast
-    | ClientStuck
-)
-UserEvent = (
-    SpeechStarted
-    | SpeechStopped
-    | InputCommitted
-    | InputCleared
-    | UserTranscript
-    | UserTranscriptFailed
-    | ItemAdded
-    | ItemDeleted
-)
+ClientRequest = Hello | Playback | ToolResult | UserText | Commit | Clear | Interrupt | Consent | Bye
+ClientEvent = ClientRequest | ClientFault | ClientClosed | ClientTooFast | ClientStuck
+SpeechEvent = SpeechStarted | SpeechStopped | InputCommitted | InputCleared | UserTranscript | UserTranscriptFailed
+UserEvent = SpeechEvent | ItemAdded | ItemDeleted
 """What the upstream reports of the user's turn, and of the conversation's items."""
 ResponseEvent = ResponseCreated | OutputStarted | AudioDone | TextDelta | TextDone | ResponseDone
 """What it reports of a response."""
-ConnectionEvent = (
-    UpstreamOpened
-    | UpstreamRefused
-    | UpstreamClosed
-    | UpstreamStuck
-    | SessionCreated
-    | SessionUpdated
-    | ItemTruncated
-    | OutputItemAdded
-    | UpstreamError
-    | UnknownUpstream
-    | MalformedUpstream
-)
-"""All else that comes from it."""
+LinkEvent = UpstreamOpened | UpstreamRefused | UpstreamClosed | UpstreamStuck | MalformedUpstream
+"""What is known of the connection to the upstream, whatever it speaks."""
+ProtocolEvent = SessionCreated | SessionUpdated | ItemTruncated | OutputItemAdded | UpstreamError | UnknownUpstream
+ConnectionEvent = LinkEvent | ProtocolEvent
+"""All else that comes from the upstream."""
 UpstreamEvent = UserEvent | ResponseEvent | ConnectionEvent
 VoiceEvent = VoiceOpened | VoiceSpoke | VoiceFinished | VoiceFailed
-RelayEvent = (
-    Tick
-    | AudioHanded
-    | PlayedOut
-    | AudioDropped
-    | AudioOverflow
-    | ToolReturned
-    | ToolProgressed
-    | EndAsked
-    | Draining
-    | KeyRevoked
-    | Crashed
-)
+ToolEvent = ToolReturned | ToolProgressed | EndAsked
+RelayEnd = Draining | KeyRevoked | Crashed
+RelayEvent = Tick | AudioHanded | PlayedOut | AudioDropped | AudioOverflow | ToolEvent | RelayEnd
 Event = ClientEvent | UpstreamEvent | VoiceEvent | RelayEvent
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))

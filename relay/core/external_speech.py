@@ -14,8 +14,7 @@ the turns use the model's own voice from the next turn on, if the settings name 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from relay.core import events as ev
 from relay.core.bounded import RecentSet
@@ -27,8 +26,7 @@ from relay.core.values import Item
 from relay.core.voice import MAX_UTTERANCES, Voice
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(NamedTuple):
     """An item that is to hold no more than was heard of it, as soon as its response has ended."""
 
     response_id: str
@@ -63,11 +61,6 @@ class ExternalSpeech:
         self._held_ends: dict[str, TellResponseEnd] = {}
 
     # -- time ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def deadline(self) -> float | None:
-        """When `tick` is wanted next."""
-        return self.voice.deadline
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -141,7 +134,8 @@ class ExternalSpeech:
             case ev.VoiceOpened():
                 self.voice.opened(now)
             case ev.VoiceSpoke():
-                return self._spoke(event, now)
+                utterance = self.voice.spoke(event, now)
+                return utterance if event.n_bytes else None
             case ev.VoiceFinished(context_id):
                 self.finished(context_id, now)
             case ev.VoiceFailed():
@@ -149,10 +143,6 @@ class ExternalSpeech:
             case _:
                 assert_never(event)
         return None
-
-    def _spoke(self, event: ev.VoiceSpoke, now: float) -> Utterance | None:
-        utterance = self.voice.spoke(event, now)
-        return utterance if event.n_bytes else None
 
     def finished(self, context_id: str, now: float) -> None:
         """A context is closed: the sound of what it said is complete."""
@@ -192,7 +182,7 @@ class ExternalSpeech:
     def _end_clip(self, utterance: Utterance) -> None:
         total_ms = self._playback.completed(*utterance.key)
         if not utterance.audio_bytes:
-            self._playback.forget(*utterance.key)
+            self._playback.clips.pop(utterance.key, None)  # it has no audio after all
         if total_ms is not None:
             self._emit(PlayEnd(*utterance.key, total_ms))
 
@@ -214,9 +204,8 @@ class ExternalSpeech:
 
     def heard(self, cut: Cut) -> str | None:
         """What was heard of a clip; None if it is none of a voice that told its text."""
-        utterance = self._silenced.get((cut.item_id, cut.content_index)) or self._said.get(
-            (cut.item_id, cut.content_index)
-        )
+        key = (cut.item_id, cut.content_index)
+        utterance = self._silenced.get(key) or self._said.get(key)
         return None if utterance is None else _heard(utterance, cut)
 
     def cut(self, cuts: Iterable[Cut]) -> None:
@@ -251,14 +240,6 @@ class ExternalSpeech:
                 self._emit(CreateItem(item, event_id, after))
             else:
                 entry.in_conversation = False
-
-    def retry(self) -> None:
-        """No other voice can speak in place of this one: it is tried again."""
-        self.is_given_up = False
-
-    def close(self) -> None:
-        """Another voice takes over, or the session ends. What was said can still be cut."""
-        self.voice.close()
 
 
 def _heard(utterance: Utterance, cut: Cut) -> str:

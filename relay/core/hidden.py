@@ -37,8 +37,6 @@ class IdSet(RecentSet):
 
 
 class HiddenItems:
-    """The hidden items, owners of calls, and order of items of one session."""
-
     def __init__(self) -> None:
         self.items = IdSet()
         """The items that the client does not see."""
@@ -119,10 +117,6 @@ class HiddenItems:
             self.outputs.setdefault(response_id, set()).add(output_index)
             if len(self.outputs) > MAX_RESPONSES:
                 self.outputs.popitem(last=False)
-
-    def ended(self, response_id: str) -> None:
-        """A response is over: no more of its outputs come."""
-        self.outputs.pop(response_id, None)
 
     def renumbered(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """The event with its `output_index` as the client counts; the same object if that is what it has."""

@@ -52,10 +52,6 @@ class ItemLog:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._entries
 
-    def get(self, item_id: str) -> Entry | None:
-        """The entry of an item, if it is known."""
-        return self._entries.get(item_id)
-
     def entry(self, item_id: str) -> Entry:
         """The entry of an item; its place is the one of its first mention."""
         entry = self._entries.get(item_id)

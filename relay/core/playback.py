@@ -104,17 +104,9 @@ class Playback:
             self.clips.pop(key, None)
         return received_ms
 
-    def forget(self, item_id: str, content_index: int) -> None:
-        """A clip that has no sound after all."""
-        self.clips.pop((item_id, content_index), None)
-
     def use(self, upstream_format: AudioFormat) -> None:
         """The upstream's audio has another format from the next clip on."""
         self._format = upstream_format
-
-    def forget_all(self) -> None:
-        """The session ends: what still comes is for nobody."""
-        self.clips.clear()
 
     def incomplete(self, response_id: str) -> list[tuple[str, int]]:
         """The clips of a response that the upstream has not ended."""

@@ -42,7 +42,6 @@ def _object(value: Any, path: str) -> Mapping[str, Any]:
 
 
 def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -> JsonObject:
-    """An item, part or tool of a type that has no row."""
     require("unknown", policy, f"{path}.type")
     if policy.is_closed:
         kind = str(value.get("type"))[:80]

@@ -187,7 +187,6 @@ def names_voice(session: Mapping[str, Any] | None) -> bool:
 
 
 def _may_transcribe(upstream_session: Mapping[str, Any] | None, policy: RealtimePolicy) -> bool:
-    """Whether the upstream transcribes by a model that the policy names, or not at all."""
     name = _member(upstream_session, "audio", "input", "transcription", "model")
     return name is None or matches(str(name), policy.transcription_models)
 

@@ -69,36 +69,8 @@ class PassDown(NamedTuple):
     raw: Chunk
 
 
-RealtimeEvent = (
-    ClientSaid
-    | ClientBabbled
-    | UpstreamSaid
-    | ev.ClientClosed
-    | ev.ClientStuck
-    | ev.ClientTooFast
-    | ev.MessageStalled
-    | ev.UpstreamOpened
-    | ev.UpstreamRefused
-    | ev.UpstreamClosed
-    | ev.UpstreamStuck
-    | ev.MalformedUpstream
-    | ev.ToolReturned
-    | ev.ToolProgressed
-    | ev.EndAsked
-    | ev.Tick
-    | ev.Draining
-    | ev.KeyRevoked
-    | ev.Crashed
-)
-RealtimeCommand = (
-    TellClient
-    | TellUpstream
-    | PassDown
-    | cmd.SetInputGate
-    | cmd.ReleaseInput
-    | cmd.RunTool
-    | cmd.CancelTool
-    | cmd.CancelTools
-    | cmd.CloseClient
-    | cmd.CloseUpstream
-)
+Said = ClientSaid | ClientBabbled | UpstreamSaid
+ClientEnd = ev.ClientClosed | ev.ClientStuck | ev.MessageStalled
+RealtimeEvent = Said | ClientEnd | ev.ClientTooFast | ev.LinkEvent | ev.ToolEvent | ev.Tick | ev.RelayEnd
+Told = TellClient | TellUpstream | PassDown
+RealtimeCommand = Told | cmd.InputCommand | cmd.ToolCommand | cmd.CloseClient | cmd.CloseUpstream

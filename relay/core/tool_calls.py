@@ -1,6 +1,7 @@
 """Tool calls in flight: each gets exactly one output, and those of one response get one follow-up response (D4).
 
-The complete calls of a response form a `Batch`. A call leaves it with its first output; a later output is never sent.
+`accept` decides which calls of a response are run; the others get an output at once that says why not. Those that run
+form a `Batch`. A call leaves it with its first output; a later output is never sent.
 When the last one has left, the relay owes the upstream a `response.create` (`owes_response`). Any response that begins
 afterwards includes the outputs, whoever asked for it, and settles that.
 
@@ -12,7 +13,9 @@ The rules of both kinds of sessions write here; the slot (`relay.core.response`)
 requested. The tools themselves run outside of the rules.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from relay.core.bounded import RecentSet
 from relay.core.values import Item
@@ -20,6 +23,11 @@ from relay.core.values import Item
 MAX_KNOWN_CALLS = 4096
 MAX_TOOL_ROUNDS = 8
 """Responses in a row that only call tools; the next one must answer without."""
+MAX_RUNNING_CALLS = 32
+"""Of one session at a time."""
+TOO_MANY_AT_ONCE = '{"ok":false,"error":"too_many_calls","message":"Too many calls at once: wait for some to end."}'
+TOO_MANY_CALLS = '{"ok":false,"error":"too_many_calls","message":"Too many calls in a row: answer the user first."}'
+CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was interrupted, so this was not run."}'
 
 
 @dataclass(slots=True)
@@ -27,21 +35,20 @@ class Batch:
     """The calls of one response that have no output yet. `quiet`: the user went on, no answer is to be forced."""
 
     response_id: str
-    open_calls: dict[str, str] = field(default_factory=dict)
-    quiet: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """What a tool's return means: the tool's name, and whether the user went on meanwhile."""
-
-    name: str
+    open_calls: dict[str, str]
+    """The name of each one's tool, by its id."""
     quiet: bool
 
 
-class ToolCalls:
-    """Which calls run, and whether the relay owes the model's end a `response.create`."""
+class Accepted(NamedTuple):
+    """What becomes of the calls of a response."""
 
+    to_run: list[Item]
+    refused: list[tuple[str, str]]
+    """Call ids, each with its output."""
+
+
+class ToolCalls:
     __slots__ = ("_batches", "_seen", "owes_response", "rounds")
 
     def __init__(self) -> None:
@@ -65,37 +72,37 @@ class ToolCalls:
         """Whether the model has called tools so often in a row that the next response must do without."""
         return self.rounds >= MAX_TOOL_ROUNDS
 
-    def begin(self, response_id: str, calls: list[Item], *, quiet: bool = False) -> list[Item]:
-        """Take up the complete calls of a response. Returns those to run: no call_id runs twice."""
-        batch = Batch(response_id, quiet=quiet)
+    def accept(
+        self, response_id: str, output: Iterable[Item], status: str = "completed", *, quiet: bool = False
+    ) -> Accepted:
+        """Take up the function calls in the `output` of a response; `quiet`: their outputs force no answer."""
         fresh = []
-        for call in calls:
-            if call.call_id and call.call_id not in self._seen:
-                self._seen.add(call.call_id)
-                batch.open_calls[call.call_id] = call.name or ""
-                fresh.append(call)
+        for item in output:
+            is_call = item.kind == "function_call" and item.status in (None, "completed")
+            if is_call and item.call_id and item.call_id not in self._seen:
+                self._seen.add(item.call_id)
+                fresh.append(item)
+        refusal, n_run = TOO_MANY_CALLS if self.at_round_limit else CANCELLED_CALL, 0
+        if status == "completed" and not self.at_round_limit:
+            refusal, n_run = TOO_MANY_AT_ONCE, max(0, MAX_RUNNING_CALLS - self.running)
+        to_run = fresh[:n_run]
+        if to_run:
+            open_calls = {call.call_id or "": call.name or "" for call in to_run}
+            self._batches.append(Batch(response_id, open_calls, quiet))
         if fresh:
-            self._batches.append(batch)
             self.rounds += 1
-        return fresh
+        return Accepted(to_run, [(call.call_id or "", refusal) for call in fresh[n_run:]])
 
-    def returned(self, call_id: str) -> Returned | None:
-        """A call ended. None if it is not (or no longer) waited for: a second output is never sent."""
+    def returned(self, call_id: str) -> str | None:
+        """A call ended; returns its tool. None if it is not (or no longer) waited for: no second output is sent."""
         for batch in self._batches:
             if call_id in batch.open_calls:
                 name = batch.open_calls.pop(call_id)
                 if not batch.open_calls:
                     self._batches.remove(batch)
                     self.owes_response = self.owes_response or not batch.quiet
-                return Returned(name, batch.quiet)
+                return name
         return None
-
-    def give_up(self, call_id: str) -> None:
-        """A call that is not run after all: nothing is waited for, no response is owed for it."""
-        for batch in self._batches:
-            if batch.open_calls.pop(call_id, None) is not None and not batch.open_calls:
-                self._batches.remove(batch)
-                return
 
     def name_of(self, call_id: str) -> str | None:
         """The tool of a running call."""
@@ -114,10 +121,6 @@ class ToolCalls:
         self.rounds = 0
         for batch in self._batches:
             batch.quiet = True
-
-    def owe_response(self, *, owed: bool) -> None:
-        """The response that was to speak about outputs was refused and is owed again, or it is owed no more."""
-        self.owes_response = owed
 
     def response_created(self) -> None:
         """Any response that begins after the outputs landed speaks about them: nothing is owed any more."""

@@ -1,7 +1,8 @@
 """The values that events and commands are made of; all frozen, all storable by `relay.recording.format.tags`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
+from operator import add
 from typing import Any, Literal
 
 from audio.formats import PCM16_24K, AudioFormat
@@ -11,38 +12,12 @@ ResponseStatus = Literal["completed", "cancelled", "incomplete", "failed"]
 ToolStatus = Literal["started", "progress", "done", "failed", "timeout", "cancelled"]
 AudioSource = Literal["model", "tts"]
 ErrorCode = Literal[
-    "bad_json",
-    "bad_message",
-    "unknown_type",
-    "hello_too_late",
-    "hello_refused",
-    "not_allowed",
-    "commit_too_short",
-    "transcription_failed",
-    "audio_backlog",
-    "unknown_item",
-    "unknown_call",
-    "too_fast",
-    "full",
-    "idle",
-    "limit_reached",
-    "too_many_turns",
-    "too_many_faults",
-    "too_big",
-    "slow_client",
-    "response_failed",
-    "upstream_refused",
-    "upstream_unreachable",
-    "upstream_timeout",
-    "upstream_stalled",
-    "upstream_error",
-    "upstream_closed",
-    "session_refused",
-    "session_expired",
-    "voice_failed",
-    "internal_error",
-    "key_revoked",
-]
+    "bad_json", "bad_message", "unknown_type", "hello_too_late", "hello_refused", "not_allowed", "commit_too_short",
+    "transcription_failed", "audio_backlog", "unknown_item", "unknown_call", "too_fast", "full", "idle",
+    "limit_reached", "too_many_turns", "too_many_faults", "too_big", "slow_client", "response_failed",
+    "upstream_refused", "upstream_unreachable", "upstream_timeout", "upstream_stalled", "upstream_error",
+    "upstream_closed", "session_refused", "session_expired", "voice_failed", "internal_error", "key_revoked",
+]  # fmt: skip
 """Every `code` that an `error` message to a device client can carry."""
 
 
@@ -150,14 +125,13 @@ class SessionConfig:
     @property
     def full_instructions(self) -> str:
         """The instructions with one line each for language, accent and tone, where set."""
-        lines = [self.instructions.strip()]
-        if self.language and self.language.strip():
-            lines.append(f"Always reply in {self.language.strip()}.")
-        if self.voice_accent and self.voice_accent.strip():
-            lines.append(f"Use a {self.voice_accent.strip()} accent while speaking.")
-        if self.voice_tone and self.voice_tone.strip():
-            lines.append(f"Use a {self.voice_tone.strip()} tone while speaking.")
-        return "\n".join(line for line in lines if line)
+        lines = (
+            ("{}", self.instructions),
+            ("Always reply in {}.", self.language),
+            ("Use a {} accent while speaking.", self.voice_accent),
+            ("Use a {} tone while speaking.", self.voice_tone),
+        )
+        return "\n".join(line.format(text.strip()) for line, text in lines if text and text.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +213,9 @@ class Usage:
     cached_tokens: int = 0
     output_audio_tokens: int = 0
     output_text_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)

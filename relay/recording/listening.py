@@ -7,7 +7,6 @@ from typing import Any, BinaryIO
 from audio.formats import AudioFormat
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.usage import add_usage
 from relay.core.values import EXTERNAL_VOICE, DeviceOptions
 from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts, NormalizedEntry, normalized_entries
 from relay.recording.derive.playout_model import ReconstructedPlayout
@@ -158,7 +157,7 @@ class _Listener:
             case cmd.TellError(code, message):
                 self._mark(now, "error", f"{code}: {message}")
             case cmd.TellUsage(usage):
-                timeline.usage = add_usage(timeline.usage, usage)
+                timeline.usage += usage
 
     def _returned(self, call_id: str, at_ms: float, status: str, output: str) -> None:
         run = self._tools.get(call_id)

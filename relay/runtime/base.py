@@ -23,6 +23,7 @@ from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
+from relay.session.common.life import SessionLife
 from relay.session.common.media_ledger import MediaLedger
 
 CLOSE_TIMEOUT_S = 5.0
@@ -58,14 +59,11 @@ class SessionCore(Protocol):
     session_id: str
     principal: Principal
     ledger: MediaLedger
+    life: SessionLife
 
     @property
     def passed_over(self) -> Mapping[str, int]:
         """What was ignored, and how often."""
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether the client has had a session."""
 
     @property
     def deadline(self) -> float | None:

@@ -23,7 +23,7 @@ from relay.peers.frames import LONG_BYTES
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.runtime.media_recorder import MediaRecorder
-from relay.session.common.held_input import HeldInput
+from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
 from relay.session.common.read_allowance import device_allowance

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from relay.cli import app
+from relay.core import tool_calls
 from relay.errors import RelayError
-from relay.session.tools import acceptance
 from relay.session.tools.dispatcher import ToolDispatcher
 from tests.support.scripted_recordings import make_recording
 
@@ -70,7 +70,7 @@ def test_prune_says_what_it_would_do(root: Path) -> None:
 def test_replay_is_identical_or_says_where_it_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = run("replay", "rs_scripted", "--dir", root)
     assert told.startswith("identical: ")
-    monkeypatch.setattr(acceptance, "CANCELLED_CALL", "x")
+    monkeypatch.setattr(tool_calls, "CANCELLED_CALL", "x")
     monkeypatch.setattr(ToolDispatcher, "progressed", lambda *_: None)
     assert run("replay", "rs_scripted", "--dir", root) == told
     monkeypatch.setattr(ToolDispatcher, "_output", lambda *_: None)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.locked_texts import MAX_CHARS, PIECE_CHARS, LockedTexts
 from relay.core.redact import MASK
+from relay.core.server_parts import MAX_CHARS, PIECE_CHARS, LockedTexts
 
 SECRET = 'You are the voice of the museum.\nNever speak of "the vault" behind the old staircase.'
 LOCKED = LockedTexts([SECRET, "Be kind."])

@@ -35,7 +35,7 @@ from relay.recording.tracks import derive
 from relay.recording.writer import Writer
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
-from relay.session.common.held_input import HeldInput
+from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import SpeechDelta
 from relay.wire.beta import BetaClient, BetaUpstream

@@ -26,7 +26,7 @@ from relay.recording.show import draw
 from relay.recording.timeline import Timeline
 from relay.replaying.against import run
 from relay.replaying.as_upstream import RecordedUpstream
-from relay.session.realtime import turns as realtime_turns
+from relay.session.realtime.response_queue import ResponseQueue
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES
 from tests.support.realtime_client import RealtimeClient, realtime_client, registry_of
@@ -130,7 +130,7 @@ def test_what_was_recorded_runs_identically_and_holds_all_sound(folder: Path) ->
 
 
 def test_a_changed_rule_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realtime_turns.RealtimeTurns, "tool_returned", lambda *_: None)
+    monkeypatch.setattr(ResponseQueue, "tool_returned", lambda *_: None)
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
     assert difference.what.startswith("tool_call_finished(")

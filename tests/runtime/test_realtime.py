@@ -13,7 +13,7 @@ from relay.core import events as ev
 from relay.peers.frames import LONG_BYTES
 from relay.peers.pacing import BURST_MESSAGES
 from relay.runtime.timers import MAX_STALL_S
-from relay.session.common.held_input import MAX_HELD_MS
+from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.media_types import DeltaFrame
 from tests.support.realtime_stage import CLOCK, call_item, created, done
 from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running

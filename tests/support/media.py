@@ -8,7 +8,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.realtime_events import UpstreamSaid
 from relay.core.values import Alignment
-from relay.session.common.held_input import HeldInput
+from relay.session.common.input_control import HeldInput
 from relay.session.common.media_types import DeltaFrame, InputGate
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession

@@ -93,11 +93,11 @@ class Fuzz:
         self.now = 0.0
         self.upstream(b'{"type":"session.created","session":{"type":"realtime"}}')
         self.upstream(b'{"type":"session.updated","session":{"type":"realtime"}}')
-        assert self.session.phase is Phase.READY
+        assert self.session.life.phase is Phase.READY
 
     def run(self, runs: int) -> None:
         for number in range(runs):
-            if number % EVENTS_PER_SESSION == 0 or self.session.phase is Phase.ENDED:
+            if number % EVENTS_PER_SESSION == 0 or self.session.life.phase is Phase.ENDED:
                 self.begin()
             self.now += self.source.choice([0.0, 0.1, 10.0])
             from_client = self.source.random() < 0.5

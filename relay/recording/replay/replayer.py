@@ -21,7 +21,7 @@ from relay.recording.format.tags import LATENCY
 from relay.recording.format.write import PASSED_ON, encode_commands
 from relay.recording.header import Beginning
 from relay.recording.reader import Entry
-from relay.session.common.held_input import HeldInput
+from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
 from relay.session.device.session import DeviceSession

@@ -5,6 +5,8 @@ the client has played is what it acknowledged, or else an estimate. Whatever the
 the session ends `LATEST_S` after the request at the latest. The session itself closes the connections.
 """
 
+from relay.session.common.media_ledger import MediaLedger
+
 LATEST_S = 60.0
 """How long after the request the session ends at the latest."""
 SLACK_S = 0.3
@@ -13,8 +15,6 @@ MAX_REASON_CHARS = 200
 
 
 class GracefulEnd:
-    """Whether a session is to end, and since when nothing is left to be said."""
-
     def __init__(self) -> None:
         self.reason: str | None = None
         """Why the session is to end; None while no tool has requested it."""
@@ -52,3 +52,36 @@ class GracefulEnd:
         if self._silent_at is None:
             self._silent_at = now + unplayed_ms / 1000 + SLACK_S
         return now >= self._silent_at
+
+
+class EstimatedGracefulEnd(GracefulEnd):
+    """The same for a client that plays at its own pace and reports nothing of it.
+
+    How much audio is left to be played is estimated from the ledger: the client plays each delta at once, after what it
+    has. It stops playing when the user speaks and when it truncates an item, so only later audio counts. Audio from
+    before the request does not count either: the answer to the request is what has to be played.
+    """
+
+    def __init__(self, ledger: MediaLedger) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._counted_from = 0.0
+
+    def request(self, reason: str, now: float) -> None:
+        """A tool requests the end; the first reason counts."""
+        if self.reason is None:
+            self.playback_stopped()
+        super().request(reason, now)
+
+    def playback_stopped(self) -> None:
+        """The client has stopped playing: only what comes later is to be heard."""
+        self._counted_from = self._ledger.plays_until
+
+    def unplayed_ms(self, now: float) -> int | None:
+        """How much is left to be played; None if nothing came since the client stopped playing."""
+        ledger = self._ledger
+        to_play_s = ledger.plays_until - self._counted_from
+        if to_play_s <= 0:
+            return None
+        until = min(ledger.plays_until, ledger.output_at + to_play_s)
+        return round(max(until - now, 0) * 1000)

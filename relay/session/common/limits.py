@@ -1,5 +1,6 @@
-"""Times and bounds that several rules share, and how long a session may last."""
+"""Times and bounds that several rules share; how long a session may last, and what is counted in it."""
 
+from collections import deque
 from dataclasses import dataclass
 
 CONNECT_TIMEOUT_S = 20.0
@@ -22,6 +23,8 @@ ALREADY_ACTIVE = "conversation_already_has_active_response"
 OWN_IDS = "relay_"
 """How the ids of the relay's own events begin. A client may not use such ids, and is not told of their errors."""
 MAX_EVENT_ID_CHARS = 512
+MAX_KINDS = 64
+"""Of what is ignored; further kinds are not counted: an upstream may invent a new one for every event."""
 
 KEY_REVOKED = "The key that opened this session was revoked; connect with another one."
 
@@ -40,3 +43,24 @@ class SessionLimits:
     def idle_at(self, active_at: float) -> float | None:
         """When a session that was last active at `active_at` has been idle as long as it may."""
         return None if self.max_idle_s is None else active_at + self.max_idle_s
+
+
+class FaultBudget:
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=MAX_FAULTS)
+
+    def spend(self, now: float) -> bool:
+        """Count a mistake; returns whether it was one too many."""
+        self._times.append(now)
+        return len(self._times) == MAX_FAULTS and now - self._times[0] < FAULT_WINDOW_S
+
+
+class IgnoredCounts(dict[str, int]):
+    """What a session has ignored, for its last log line: counts by kind, in the order in which they first came."""
+
+    def count(self, kind: str) -> None:
+        """One more of this kind."""
+        if kind in self or len(self) < MAX_KINDS:
+            self[kind] = self.get(kind, 0) + 1

@@ -37,8 +37,6 @@ class MediaLedger:
         """How much audio of a content part was accepted since it was last started."""
         return self._parts.get(key, 0)
 
-    # -- for the audio lines ------------------------------------------------------------------------------------------
-
     def drop_input(self, n_bytes: int) -> None:
         """The oldest held audio was dropped."""
         self.dropped_input_bytes += n_bytes

@@ -1,14 +1,19 @@
-"""How a device session ends: what its client is sent last, the close code, and the reason in the close frame.
+"""How a device session ends, and what an error of the upstream's means for it.
 
 An `error` or `goodbye` says why before the close, unless the client itself ended the session. The codes are those of
 the device protocol: 1000 for an end in peace, 1001 for a restart, 1008 for a client that may not go on, 1011 for a
 failure of the relay or the upstream, 4002 for a limit, 4003 for a client that does not read.
+
+Errors that answer a request of ours are handled where the request was made. The others are looked up here by code.
+Texts of the upstream's may quote the server's instructions and tools: those parts are cut out.
 """
 
+from dataclasses import replace
 from typing import NamedTuple, assert_never
 
 from relay.core import events as ev
 from relay.core.commands import TellError, TellGoodbye
+from relay.core.server_parts import ServerParts
 from relay.core.values import ErrorCode
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
@@ -33,14 +38,22 @@ NOT_READY = _error(
 )
 _FAULTS_TEXT = f"{MAX_FAULTS} faults within a minute; mend the client, then reconnect."
 TOO_MANY_FAULTS = _error(1008, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False)
-_CLIENT_STUCK = "The client does not read what it is sent; reconnect."
-_UPSTREAM_STUCK = "The model's end does not take what it is sent; reconnect."
 
-EndingEvent = (
-    ev.Bye | ev.ClientClosed | ev.ClientStuck | ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed
-    | ev.UpstreamError | ev.Draining | ev.KeyRevoked | ev.Crashed
-)  # fmt: skip
+UpstreamEnd = ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed | ev.UpstreamError
+EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientStuck | UpstreamEnd | ev.RelayEnd
 """Events that end a session; of `UpstreamStuck` only a final one, of `UpstreamError` only a fatal one."""
+
+HARMLESS_ERRORS = frozenset({
+    "response_cancel_not_active", "conversation_already_has_active_response", "input_audio_buffer_commit_empty",
+    "item_truncate_invalid_item_id", "item_truncate_invalid_audio_end_ms", "item_delete_invalid_item_id",
+    "item_retrieve_invalid_item_id", "unsupported_content_type", "invalid_truncate",
+})  # fmt: skip
+"""Races between what we request and what the upstream has done by then: counted, not sent to the client (D7)."""
+FATAL_ERRORS = frozenset({
+    "insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated",
+    "billing_hard_limit_reached", "session_expired",
+})  # fmt: skip
+"""Nothing that comes after these will work (D6). After any other error the session goes on."""
 
 
 def ending_of(event: EndingEvent) -> Ending:
@@ -51,13 +64,14 @@ def ending_of(event: EndingEvent) -> Ending:
         case ev.ClientClosed():
             return Ending(None, event.reason)
         case ev.ClientStuck():
-            return _error(4003, "slow client", "slow_client", _CLIENT_STUCK)
+            return _error(4003, "slow client", "slow_client", "The client does not read what it is sent; reconnect.")
         case ev.UpstreamRefused():
             code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
             reason = "the upstream refused the connection"
             return _error(1011, reason, code, event.message, retryable=event.retryable)
         case ev.UpstreamStuck():
-            return _error(1011, "the upstream does not read", "upstream_stalled", _UPSTREAM_STUCK)
+            text = "The model's end does not take what it is sent; reconnect."
+            return _error(1011, "the upstream does not read", "upstream_stalled", text)
         case ev.UpstreamClosed():
             why = f": {event.reason}" if event.reason else ""
             text = f"The model's end closed the connection ({event.code}{why}); reconnect to go on."
@@ -83,3 +97,16 @@ def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
         text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
         return _error(4002, "session too long", "limit_reached", text)
     return _error(4002, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on.")
+
+
+def without_server_parts(event: ev.UpstreamEvent, parts: ServerParts) -> ev.UpstreamEvent:
+    """An event without what it quotes of the server's share, where the client may be sent its text."""
+    match event:
+        case ev.UpstreamError() | ev.UserTranscriptFailed():
+            return replace(event, message=parts.cut(event.message))
+        case ev.UpstreamClosed():
+            return replace(event, reason=parts.cut(event.reason))
+        case ev.ResponseDone() if event.error_message is not None:
+            return replace(event, error_message=parts.cut(event.error_message))
+        case _:
+            return event

@@ -57,21 +57,15 @@ class Interruption:
         settled = {cut.item_id for cut in cuts if cut.action != "delete"}
         for cut in cuts:
             if cut.action == "truncate":
-                self._truncate(cut)
+                self._items.cut_to_heard(cut.item_id, cut.played_ms, cut.received_ms)
+                if self._truncates:
+                    self._emit(TruncateItem(cut.item_id, cut.content_index, cut.played_ms, self._next_id()))
             elif cut.action == "delete" and cut.item_id not in settled:
                 settled.add(cut.item_id)
-                self._delete(cut.item_id)
-
-    def _truncate(self, cut: Cut) -> None:
-        self._items.cut_to_heard(cut.item_id, cut.played_ms, cut.received_ms)
-        if self._truncates:
-            self._emit(TruncateItem(cut.item_id, cut.content_index, cut.played_ms, self._next_id()))
-
-    def _delete(self, item_id: str) -> None:
-        entry = self._items.entry(item_id)
-        entry.heard = ""
-        if entry.in_conversation:
-            self._emit(DeleteItem(item_id, self._next_id()))
+                entry = self._items.entry(cut.item_id)
+                entry.heard = ""
+                if entry.in_conversation:
+                    self._emit(DeleteItem(cut.item_id, self._next_id()))
 
     def _report(self, cuts: Iterable[Cut], now: float) -> None:
         stopped = next((cut for cut in cuts if cut.action != "keep"), None)

@@ -16,8 +16,7 @@ from typing import assert_never
 from relay.core import events as ev
 from relay.core.commands import CancelTools, CloseClient, CloseUpstream, Command, TellConnected, TellGoodbye
 from relay.session.common.graceful_end import GracefulEnd
-from relay.session.common.life import SessionLife
-from relay.session.device.client_audio import ClientAudio
+from relay.session.common.life import Phase, SessionLife
 from relay.session.device.endings import NOT_READY, SETTINGS_REFUSED, Ending, ending_by_limit
 from relay.session.device.negotiation import Negotiation, Step
 from relay.session.device.turns import Turns
@@ -30,18 +29,12 @@ class Lifecycle:
     _session_id: str
     _life: SessionLife
     _negotiation: Negotiation
-    _audio: ClientAudio
     _turns: Turns
     _emit: Callable[[Command], None]
     _dispatch: Callable[[ev.Event, float], None]
     graceful_end: GracefulEnd = field(default_factory=GracefulEnd)
     """The end that a tool has requested."""
     _idle_at_bytes: int = 0
-
-    @property
-    def deadline(self) -> float | None:
-        """When a `Tick` is wanted; None when nothing is waited for."""
-        return self._life.deadline(self._turns.deadline, self._negotiation.deadline, self.graceful_end.deadline)
 
     def follow(self, step: Step, now: float) -> None:
         """Do what follows from a change of the configuration."""
@@ -50,12 +43,13 @@ class Lifecycle:
             case "none":
                 pass
             case "configuring":
-                self._audio.hold()
-                self._life.configure()
+                self._turns.user.hold()
+                self._life.phase = Phase.CONFIGURING
             case "in_force":
                 self._ready(now)
             case "rolled_back":
-                self._turns.keep_voice()
+                if self._turns.tts.speech is not None:
+                    self._turns.tts.speech.is_given_up = False  # no other voice can speak in its place
                 self._ready(now)
             case "refused":
                 self.end(SETTINGS_REFUSED)
@@ -65,11 +59,12 @@ class Lifecycle:
     def _ready(self, now: float) -> None:
         was_ready = self._life.was_ready
         self._life.become_ready()
-        self._turns.warm_voice(now)
+        if self._turns.tts.speech is not None:
+            self._turns.tts.speech.voice.warm(now)  # before it is needed
         if not was_ready:
             self._emit(TellConnected(self._session_id, self._negotiation.options))
         self._negotiation.answer_hellos()
-        for early in self._audio.release():
+        for early in self._turns.user.release():
             self._dispatch(early, now)
         self._turns.settle(now)
 
@@ -90,18 +85,20 @@ class Lifecycle:
             self._turns.settle(now)
 
     def _note_activity(self, now: float) -> None:
-        heard_bytes = self._audio.heard_bytes
+        heard_bytes = self._turns.user.heard_bytes
         is_active = heard_bytes != self._idle_at_bytes or self._turns.is_owed
         self._idle_at_bytes = heard_bytes
-        self._life.act(now if is_active else min(self._turns.silent_by, now))
+        silent_by = self._turns.responses.last_upstream_at + self._turns.playback.unplayed_ms / 1000
+        self._life.act(now if is_active else min(silent_by, now))  # even if the client acknowledges nothing
 
     def end_if_due(self, now: float) -> None:
         """End the session if a tool has requested that, and all has been said and heard."""
         reason = self.graceful_end.reason
         if reason is None or not self._life.is_ready:
             return
-        is_owed, unplayed_ms = self._turns.has_more_to_say, self._turns.unplayed_ms
-        if self.graceful_end.is_due(now, is_owed=is_owed, unplayed_ms=unplayed_ms):
+        playback = self._turns.playback
+        unplayed_ms = None if playback.is_idle else playback.unplayed_ms
+        if self.graceful_end.is_due(now, is_owed=self._turns.has_more_to_say, unplayed_ms=unplayed_ms):
             self.end(Ending(1000, reason, TellGoodbye(reason)))
 
     def end(self, ending: Ending) -> None:
@@ -113,4 +110,4 @@ class Lifecycle:
         self._emit(CancelTools())
         self._turns.end()
         self._emit(CloseUpstream())
-        self._life.end()
+        self._life.phase = Phase.ENDED

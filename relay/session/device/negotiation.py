@@ -1,4 +1,4 @@
-"""What is in force between a device client, the relay and the upstream, and how it changes.
+"""What a device session starts with, what is in force in it, and how a hello changes that.
 
     hello ──grant──► options at once ──session.update──► upstream ──session.updated──► configuration in force
                                                              └──error, no answer──► both as last accepted
@@ -9,24 +9,68 @@ accepted last. A failed external voice is replaced in the same way, without a he
 the session has to do about it.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from relay.core import events as ev
 from relay.core.commands import Command, ConfigureSession, TellError, TellReady, UseOptions
 from relay.core.policy import Policy
-from relay.core.values import DeviceOptions, SessionConfig, SpeechRules
-from relay.session.common.ignored import IgnoredCounts
+from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, TurnDetection
 from relay.session.common.life import Phase, SessionLife
-from relay.session.common.limits import CONNECT_TIMEOUT_S
-from relay.session.device.hello import grant
+from relay.session.common.limits import CONNECT_TIMEOUT_S, IgnoredCounts
+from relay.session.tools.dispatcher import merge
 
 MAX_UPDATES = 4
 """Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 
 Step = Literal["none", "configuring", "in_force", "rolled_back", "refused"]
 """`configuring`: an update went upstream. `in_force`, `rolled_back`: the session is ready. `refused`: it cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitialSession:
+    """What a session starts with; `model` is None where the configured one is dialled.
+
+    `missing` names a value that the policy neither allows from the settings nor names itself. It refuses the session.
+    """
+
+    config: SessionConfig
+    model: str | None = None
+    missing: Literal["model", "voice"] | None = None
+
+
+def initial_session(
+    config: SessionConfig,
+    policy: Policy,
+    *,
+    model: str | None = None,
+    wanted_voice: str | None = None,
+    external_voice: str | None = None,
+    has_voices: bool = False,
+) -> InitialSession:
+    """What a device session starts with: `config`, which the settings make, as far as its policy allows it.
+
+    `model` is the configured one, None where the policy has no say in it. `wanted_voice` is the client's, which has
+    been checked. `external_voice` is the settings' external voice, and comes before the model's own.
+    """
+    voice = wanted_voice or policy.default_voice(external_voice, config.voice, kind=None if has_voices else "model")
+    dialled = None if model is None else policy.default_model(model)
+    limits = policy.realtime
+    initial = replace(
+        config,
+        voice=voice,
+        instructions=policy.instructions_with(None, config.instructions),
+        transcription_model=policy.transcription_model(config.transcription_model),
+        tools=tuple(tool for tool in config.tools if policy.allows_tool(tool.name)),
+        max_output_tokens=limits.max_output_tokens,
+        effort=limits.max_effort,
+    )
+    if model is not None and dialled is None:
+        return InitialSession(initial, missing="model")
+    if voice is None and config.voice is not None:
+        return InitialSession(initial, missing="voice")
+    return InitialSession(initial, None if dialled == model else dialled)
 
 
 class Negotiation:
@@ -76,21 +120,41 @@ class Negotiation:
     def hello(self, event: ev.Hello, now: float) -> Step:
         """The client's wishes: grant what the policy allows, and ask the upstream for what that changes there."""
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
-        has_voices = self._speech is not None
-        granted = grant(event, self._policy, latest, self.options, self._server_tools, has_voices=has_voices)
-        for message, field in granted.refusals:
-            self._ignored.count("(hello fields refused)")
-            self._emit(TellError("not_allowed", message, field))
-        self._use(granted.options)
+        granted = self._grant(event, latest)
         self._unanswered_hellos += 1
         if self._life.phase is Phase.CONNECTING:
-            self.config = granted.config
-        elif granted.config != latest:
-            return self._configure(granted.config, now)
+            self.config = granted
+        elif granted != latest:
+            return self._configure(granted, now)
         elif self._life.is_ready:
             self._accepted = (self.config, self.options)
             return "in_force"
         return "none"
+
+    def _grant(self, hello: ev.Hello, config: SessionConfig) -> SessionConfig:
+        """Put the options in force that a hello may have. Returns what it makes of `config`."""
+        policy = self._policy
+        denied = dict(_denied(hello, policy))
+        allowed = set(hello.given) - denied.keys()
+        is_reported = policy.realtime.denied_fields == "refuse"
+        refusals = [(message, name) for name, message in denied.items()] if is_reported else []
+        if "voice" in allowed and hello.voice and hello.voice.startswith(EXTERNAL_VOICE) and self._speech is None:
+            allowed.discard("voice")
+            refusals.append(("This relay has no ElevenLabs voices; the voice is as before.", "voice"))
+        tools, kept_out = merge(self._server_tools, hello.tools if "tools" in allowed else ())
+        refusals += [(f"The tool {name} is the relay's own; give yours another name.", "tools") for name in kept_out]
+        for message, field in refusals:
+            self._ignored.count("(hello fields refused)")
+            self._emit(TellError("not_allowed", message, field))
+        wanted = _config(config, hello, allowed, policy)
+        options = replace(_options(self.options, hello, allowed), external_voice=wanted.external_voice is not None)
+        self._use(options)
+        return replace(
+            wanted,
+            tools=tools if "tools" in allowed else config.tools,
+            input_format=options.upstream_input,
+            output_format=options.upstream_output,
+        )
 
     def answer_hellos(self) -> None:
         """The session is ready: each hello is answered with what is in force."""
@@ -156,3 +220,37 @@ class Negotiation:
     def _use(self, options: DeviceOptions) -> None:
         self.options = options
         self._emit(UseOptions(options))
+
+
+def _denied(hello: ev.Hello, policy: Policy) -> Iterator[tuple[str, str]]:
+    """The fields that the policy does not let this client set, each with a sentence."""
+    needs = {"instructions": "instructions"} | ({"tools": "client_tools"} if hello.tools else {})
+    for name in hello.given:
+        if name not in policy.hello_fields or (name in needs and not policy.allows(needs[name])):
+            yield name, f"This client may not set {name}; the rest is in force."
+        elif name == "voice" and hello.voice and not policy.allows_voice(hello.voice):
+            yield name, "This client may not choose that voice; it is as before."
+        elif name == "language" and hello.language and not policy.allows_phrase(hello.language):
+            yield name, "This client may name a language in three words at most; it is as before."
+
+
+def _options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> DeviceOptions:
+    return replace(
+        options,
+        input=hello.input if "input" in allowed and hello.input else options.input,
+        output=hello.output if "output" in allowed and hello.output else options.output,
+        max_ahead_ms=hello.max_ahead_ms if "maxAheadMs" in allowed else options.max_ahead_ms,
+        half_duplex=bool(hello.half_duplex) if "duplex" in allowed else options.half_duplex,
+    )
+
+
+def _config(config: SessionConfig, hello: ev.Hello, allowed: set[str], policy: Policy) -> SessionConfig:
+    if "voice" in allowed and hello.voice:
+        config = replace(config, voice=hello.voice)
+    if "instructions" in allowed and hello.instructions is not None:
+        config = replace(config, instructions=policy.instructions_with(hello.instructions))
+    if "language" in allowed and hello.language is not None:
+        config = replace(config, language=hello.language or None)
+    if "turn" in allowed and hello.turn and hello.turn != config.turn.kind:
+        config = replace(config, turn=TurnDetection(kind=hello.turn))
+    return config

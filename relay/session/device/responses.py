@@ -16,14 +16,12 @@ from relay.core.bounded import RecentSet
 from relay.core.commands import CancelResponse, Command, CreateResponse, TellUsage
 from relay.core.response import ResponseSlot
 from relay.core.tool_calls import ToolCalls
-from relay.core.usage import add_usage
 from relay.core.values import Usage
-from relay.session.common.limits import STALL_S
+from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
 
 MAX_DISCARDED = 64
-ALREADY_ACTIVE = "conversation_already_has_active_response"
 
 
 @dataclass(slots=True)
@@ -81,7 +79,7 @@ class Responses:
     def drop_due(self) -> None:
         """Nothing is to be answered any more."""
         self._is_wanted = False
-        self._calls.owe_response(owed=False)
+        self._calls.owes_response = False
 
     def request(self, now: float) -> None:
         """Request the response that is due; the slot must be free."""
@@ -104,7 +102,7 @@ class Responses:
         elif not self._timers.is_user_speaking:
             was_wanted, was_owed = self._requested_for
             self._is_wanted = self._is_wanted or was_wanted
-            self._calls.owe_response(owed=self._calls.owes_response or was_owed)
+            self._calls.owes_response = self._calls.owes_response or was_owed
         return "again"
 
     def created(self, event: ev.ResponseCreated) -> bool:
@@ -124,7 +122,7 @@ class Responses:
         """A response ended. Returns whether it was the one of the slot."""
         self._timers.retry_over()
         if event.status == "failed":
-            self._calls.owe_response(owed=False)  # the follow-up that failed is not tried again
+            self._calls.owes_response = False  # the follow-up that failed is not tried again
         return self.slot.done(event.response_id, event.request_id)
 
     def is_quiet(self, response_id: str) -> bool:
@@ -135,7 +133,7 @@ class Responses:
         """Count what a response cost; an end that comes twice costs once (D11)."""
         if event.usage != Usage() and event.response_id not in self._billed:
             self._billed.add(event.response_id)
-            self.usage = add_usage(self.usage, event.usage)
+            self.usage += event.usage
             self._emit(TellUsage(event.usage))
 
     def silence(self) -> tuple[str | None, str | None]:

@@ -3,13 +3,13 @@
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. `deadline` says when a
 `Tick` is wanted. Audio does not come here: the audio lines read `discarded`, `started` and `spoken_part`.
 
-    client ────► `_client` ────► Negotiation (hello), ClientAudio, UserTurn, Turns
+    client ────► `_client` ────► Negotiation (hello), UserTurn, Turns
     upstream ──► `_upstream` ──► Turns (the user's turn, responses), `_connection` (everything else)
     voice ─────► Turns
     relay ─────► `_relay` ─────► Turns, Lifecycle
 
 Each event has its case in one `match`, and each `match` is complete: mypy finds an event without a case. Before the
-session is ready, what a client asks of the conversation waits in `ClientAudio`.
+session is ready, what a client asks of the conversation waits in `UserTurn`.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -20,18 +20,15 @@ from relay.core.commands import Command, TellError
 from relay.core.policy import Principal
 from relay.core.server_parts import ServerParts
 from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
-from relay.session.common.fault_budget import FaultBudget
-from relay.session.common.ignored import IgnoredCounts
-from relay.session.common.life import Phase, SessionLife
-from relay.session.common.limits import SessionLimits
+from relay.session.common.life import SessionLife
+from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
-from relay.session.device.client_audio import ClientAudio, EarlyEvent
-from relay.session.device.endings import TOO_MANY_FAULTS, ending_of
+from relay.session.device.endings import FATAL_ERRORS, HARMLESS_ERRORS, TOO_MANY_FAULTS, ending_of, without_server_parts
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.negotiation import Negotiation
 from relay.session.device.turns import Turns
-from relay.session.device.upstream_errors import ERROR_KINDS, without_server_parts
+from relay.session.device.user_turn import EarlyEvent, UserTurn
 
 _TOO_FAST = {
     "audio": "Audio comes faster than it can have been spoken; it is read no faster than 1.2 × real time.",
@@ -63,29 +60,19 @@ class DeviceSession:
         self.passed_over = IgnoredCounts()
         self._commands: list[Command] = []
         emit = self._emit = self._commands.append
-        self._life = life = SessionLife(started_at, limits or SessionLimits())
+        self.life = life = SessionLife(started_at, limits or SessionLimits())
         self._negotiation = negotiation = Negotiation(
             config, options, policy, speech, life, self.passed_over, emit, next_id
         )
-        self._audio = audio = ClientAudio(life, negotiation, ledger, emit)
+        user = UserTurn(life, negotiation, ledger, emit, next_id)
         truncates = options.capabilities.truncates
         self.turns = turns = Turns(
-            negotiation.config, speech, policy.allows_tool, audio, ledger, emit, next_id, truncates=truncates
+            negotiation.config, speech, policy.allows_tool, user, ledger, emit, next_id, truncates=truncates
         )
         """The conversation's state, to look at."""
         self._parts = ServerParts(policy.realtime, config.tools)
         self._faults = FaultBudget()
-        self._lifecycle = Lifecycle(session_id, life, negotiation, audio, turns, emit, self._dispatch)
-
-    @property
-    def phase(self) -> Phase:
-        """Where the session is in its life."""
-        return self._life.phase
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether the client has had a session: the upstream took its configuration."""
-        return self._life.was_ready
+        self._lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
 
     @property
     def options(self) -> DeviceOptions:
@@ -100,7 +87,8 @@ class DeviceSession:
     @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
-        return self._lifecycle.deadline
+        graceful_end = self._lifecycle.graceful_end
+        return self.life.deadline(self.turns.deadline, self._negotiation.deadline, graceful_end.deadline)
 
     @property
     def discarded(self) -> Container[str]:
@@ -114,18 +102,18 @@ class DeviceSession:
 
     def spoken_part(self, context_id: str) -> PartKey | None:
         """The content part that a context of the external voice speaks; None if nobody waits for it."""
-        return None if self._life.has_ended else self.turns.tts.spoken_part(context_id)
+        return None if self.life.has_ended else self.turns.tts.spoken_part(context_id)
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
-        if self._life.has_ended:
+        if self.life.has_ended:
             return ()
         if type(event) is ev.TextDelta:  # several a second, and they change nothing else
             self.turns.text_delta(event, now)
             return self._take_commands()
         self._dispatch(event, now)
         self._lifecycle.end_if_due(now)
-        self._audio.set_gate()
+        self.turns.user.set_gate()
         return self._take_commands()
 
     def _take_commands(self) -> Sequence[Command]:
@@ -142,15 +130,15 @@ class DeviceSession:
             self.turns.voice_event(cast(ev.VoiceEvent, event), now)
         else:
             self._relay(cast(ev.RelayEvent, event), now)
-        if self.turns.wants_model_voice and self._life.is_ready:
+        if self.turns.wants_model_voice and self.life.is_ready:
             self._lifecycle.follow(self._negotiation.fall_back(now), now)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
     def _client(self, event: ev.ClientEvent, now: float) -> None:
-        self._life.act(now)
-        if isinstance(event, EarlyEvent) and not self._life.is_ready:
-            if not self._audio.hold_event(event):
+        self.life.act(now)
+        if isinstance(event, EarlyEvent) and not self.life.is_ready:
+            if not self.turns.user.hold_event(event):
                 self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
             return
         match event:
@@ -230,8 +218,7 @@ class DeviceSession:
                 assert_never(event)
 
     def _upstream_error(self, event: ev.UpstreamError, now: float) -> None:
-        kind = ERROR_KINDS.get(event.code, "other")
-        if kind == "fatal":
+        if event.code in FATAL_ERRORS:
             self._lifecycle.end(ending_of(event))
         elif self.turns.request_refused(event, now):
             pass
@@ -239,7 +226,7 @@ class DeviceSession:
             self._lifecycle.follow(step, now)
         elif self.turns.user.commit_refused(event.event_id, event.message):
             pass
-        elif kind == "harmless":
+        elif event.code in HARMLESS_ERRORS:
             self.passed_over.count(f"error {event.code}")
         else:
             self._error("upstream_error", event.message, event.param, retryable=True)
@@ -252,12 +239,12 @@ class DeviceSession:
             case ev.Tick():
                 self._lifecycle.tick(now)
             case ev.AudioHanded():
-                self._audio.mute()
+                self.turns.user.mute()
                 turns.timer.audio_sent(event.item_id, now)
             case ev.PlayedOut():
-                self._audio.unmute()
+                self.turns.user.unmute()
             case ev.AudioDropped():
-                self._audio.unmute()
+                self.turns.user.unmute()
                 turns.audio_dropped(event, now)
             case ev.AudioOverflow():
                 text = f"The client plays too slowly: {event.dropped_ms} ms of {event.item_id} were left out."
@@ -267,7 +254,7 @@ class DeviceSession:
             case ev.ToolProgressed():
                 turns.tools.progressed(event)
             case ev.EndAsked():
-                if turns.tools.is_running(event.call_id):
+                if turns.tools.calls.name_of(event.call_id) is not None:
                     self._lifecycle.graceful_end.request(event.reason, now)
             case ev.Draining() | ev.KeyRevoked() | ev.Crashed():
                 self._lifecycle.end(ending_of(event))

@@ -39,7 +39,7 @@ class TtsSwitch:
         if known is not None:
             if (known.voice.voice_id, known.voice.output) == (voice_id, config.output_format):
                 return
-            known.close()
+            known.voice.close()  # what was said can still be cut
             self.speech, self._past = None, known
         if voice_id is not None:
             voice = Voice(voice_id, config.output_format, self._rules, self._emit, self._next_id)

@@ -21,15 +21,9 @@ ACK_WAIT_S = 0.7
 """How long the first acknowledgement of playback is awaited before the turn is reported without it."""
 
 Mark = Literal[
-    "speech_start",
-    "silenced",
-    "speech_end",
-    "speech_stopped",
-    "first_text",
-    "first_delta",
-    "first_byte",
-    "first_played",
-]
+    "speech_start", "silenced", "speech_end", "speech_stopped",
+    "first_text", "first_delta", "first_byte", "first_played",
+]  # fmt: skip
 """A moment of a turn. `silenced`: `interrupted` was sent to the client; `speech_stopped`: the upstream reported the end
 of the speech; `first_delta`: audio came."""
 Presence = Literal["always", "null", "left_out"]
@@ -78,7 +72,6 @@ class Figure(NamedTuple):
 
 
 def _figure(marks: tuple[Mark, ...], label: str, meaning: str, *, default: Any = MISSING, **more: Any) -> Any:
-    """A field of `TurnMetrics`."""
     return field(default=default, metadata={"figure": Figure(marks, label, meaning, **more)})
 
 

@@ -18,7 +18,6 @@ from relay.core.items import ItemLog
 from relay.core.playback import Ack, Playback
 from relay.core.values import SessionConfig, SpeechRules
 from relay.session.common.media_ledger import MediaLedger
-from relay.session.device.client_audio import ClientAudio
 from relay.session.device.interruption import Interruption
 from relay.session.device.response_handler import ResponseHandler
 from relay.session.device.responses import Responses
@@ -37,7 +36,7 @@ class Turns:
         config: SessionConfig,
         speech: SpeechRules | None,
         offers: Callable[[str], bool],
-        audio: ClientAudio,
+        user: UserTurn,
         ledger: MediaLedger,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
@@ -53,10 +52,10 @@ class Turns:
         self.playback = playback = Playback(config.output_format, ledger)
         self.timer = TurnTimer()
         self._transcripts = Transcripts(items, emit)
-        self.user = UserTurn(audio, emit, next_id)
+        self.user = user
         self.tools = tools = ToolDispatcher(config.tools, offers, emit, next_id)
         self.tts = tts = TtsSwitch(speech or SpeechRules(), playback, items, emit, next_id)
-        self.responses = responses = Responses(tools.calls, self.user.timers, ledger, emit, next_id)
+        self.responses = responses = Responses(tools.calls, user.timers, ledger, emit, next_id)
         self._response_handler = ResponseHandler(
             responses, self._transcripts, items, playback, tts, tools, self.timer, emit
         )
@@ -71,21 +70,11 @@ class Turns:
         self.playback.use(config.output_format)
         self.tts.use(config)
 
-    def warm_voice(self, now: float) -> None:
-        """The session is ready: connect to the external voice before it is needed."""
-        if self.tts.speech is not None:
-            self.tts.speech.voice.warm(now)
-
-    def keep_voice(self) -> None:
-        """No other voice can speak in place of the external one."""
-        if self.tts.speech is not None:
-            self.tts.speech.retry()
-
     def end(self) -> None:
         """The session ends."""
         if self.tts.speech is not None:
-            self.tts.speech.close()
-        self.playback.forget_all()
+            self.tts.speech.voice.close()
+        self.playback.clips.clear()  # what still comes is for nobody
 
     @property
     def has_output(self) -> bool:
@@ -103,16 +92,6 @@ class Turns:
         return self.is_owed or self.tts.is_speaking or self.tools.calls.running > 0
 
     @property
-    def unplayed_ms(self) -> int | None:
-        """How much of what was received the client may not have played yet; None if nothing can be playing."""
-        return None if self.playback.is_idle else self.playback.unplayed_ms
-
-    @property
-    def silent_by(self) -> float:
-        """When all that was received must have been played, even if the client acknowledges nothing."""
-        return self.responses.last_upstream_at + self.playback.unplayed_ms / 1000
-
-    @property
     def wants_model_voice(self) -> bool:
         """Whether the model is to speak from now on: the external voice failed, and nothing is left to be said."""
         return self.tts.falls_back and self.responses.slot.is_free and not self.tts.is_speaking
@@ -120,8 +99,9 @@ class Turns:
     @property
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        parts = (self.user.timers, self.responses, self.timer, self.tools, self.tts.speech)
-        times = (None if part is None else part.deadline for part in parts)
+        parts = (self.user.timers, self.responses, self.timer, self.tools)
+        voice_at = None if self.tts.speech is None else self.tts.speech.voice.deadline
+        times = (voice_at, *(part.deadline for part in parts))
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:

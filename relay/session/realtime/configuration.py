@@ -7,21 +7,46 @@ Without anything to configure, `session.created` goes to the client at once. Eac
 `session.updated` reports the settings that are active from then on; a setting that is left out stays as it was.
 """
 
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from audio.formats import PCM16_24K, REALTIME_FORMATS
+from relay.core.hidden import HiddenItems
 from relay.core.policy_rules import Denied
 from relay.core.policy_table import check_session, with_limits
 from relay.core.realtime_events import UpstreamSaid
-from relay.core.server_parts import ServerParts
+from relay.core.server_parts import ServerParts, function_names
 from relay.json_types import JsonObject
-from relay.session.realtime.client_tools import ClientTools
-from relay.session.realtime.delta_view import DeltaView
 from relay.session.realtime.outgoing import Outgoing
 
 MAX_HELD = 64
 """Events of the upstream that may come between `session.created` and the answer to the first configuration."""
+MAX_UPDATES = 256
+
+
+class DeltaView:
+    """How the client is shown deltas: set by the rules, read by the downlink for each of them.
+
+    Deltas of audio and text come many times a second, and no rule looks into them: the downlink forwards them, and
+    counts audio in the ledger. While events of the upstream's wait, deltas wait with them, in order. In a response of
+    which some output is hidden, a delta's `output_index` is rewritten.
+    """
+
+    __slots__ = ("_hidden", "are_events", "bytes_per_ms", "hidden_outputs")
+
+    def __init__(self, hidden: HiddenItems) -> None:
+        self._hidden = hidden
+        self.hidden_outputs: Sized = hidden.outputs
+        """The responses under way whose deltas have to be rewritten: some output before them is hidden."""
+        self.are_events = False
+        """Whether deltas go to the rules: while events of the upstream's wait there, and after the session's end."""
+        self.bytes_per_ms = PCM16_24K.bytes_per_ms
+
+    def rewrite(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A delta's event, given without its text, as the client sees it; the same object if nothing changes."""
+        return self._hidden.renumbered(event)
 
 
 class ActiveSession:
@@ -43,17 +68,82 @@ class ActiveSession:
     def learn(self, session: Mapping[str, Any]) -> None:
         """The upstream reports the session."""
         self._model = session.get("model", self._model)
-        audio = session.get("audio")
-        if not isinstance(audio, Mapping):
-            return
-        output_settings, input_settings = audio.get("output"), audio.get("input")
-        if isinstance(output_settings, Mapping):
-            self._deltas.learn(output_settings.get("format"))
-        if isinstance(input_settings, Mapping) and "turn_detection" in input_settings:
-            turn = input_settings["turn_detection"]
-            turn = turn if isinstance(turn, Mapping) else {"create_response": False}
-            self.creates_responses = turn.get("create_response") is not False
-            self.has_idle_timeout = turn.get("idle_timeout_ms") is not None
+        match session:
+            case {"audio": {"output": {"format": {"type": str(kind)}}}} if kind in REALTIME_FORMATS:
+                self._deltas.bytes_per_ms = REALTIME_FORMATS[kind].bytes_per_ms
+        match session:
+            case {"audio": {"input": {"turn_detection": turn}}}:
+                turn = turn if isinstance(turn, Mapping) else {"create_response": False}
+                self.creates_responses = turn.get("create_response") is not False
+                self.has_idle_timeout = turn.get("idle_timeout_ms") is not None
+
+
+class _Update(NamedTuple):
+    """A `session.update` of the client's that has no answer yet."""
+
+    event_id: str
+    sets_tools: bool
+    tools: Any
+
+
+class ClientTools:
+    """The tools that the client sets for its session, while the upstream may still refuse them.
+
+    A `session.update` counts when it is sent: calls by a tool's name may come before the answer. If the upstream
+    refuses the update, the tools before it are active again, and later updates that set tools keep theirs. The upstream
+    answers updates in order. Beyond the bounds the oldest update is forgotten, and counts as taken. The server's tools
+    are in `parts`, which needs the client's names.
+    """
+
+    def __init__(self, parts: ServerParts) -> None:
+        self._parts = parts
+        self._taken: Any = []
+        self._updates: deque[_Update] = deque()
+        self._names: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self.tools: Any = []
+        """Those that are active."""
+
+    def use(self, tools: Any) -> None:
+        """The upstream has these tools of the client's, before any update."""
+        self._taken = tools
+        self._activate()
+
+    def update(self, event_id: str, session: Mapping[str, Any]) -> None:
+        """The client sends a `session.update`, given without the server's tools."""
+        if len(self._updates) == MAX_UPDATES:
+            self.update_taken()
+        self._updates.append(_Update(event_id, "tools" in session, session.get("tools")))
+        self.remember_names(event_id, session.get("tools"))
+        self._activate()
+
+    def update_taken(self) -> None:
+        """The upstream has taken the oldest `session.update` that it has not answered yet."""
+        if self._updates and (update := self._updates.popleft()).sets_tools:
+            self._taken = update.tools
+
+    def refused(self, event_id: str) -> frozenset[str]:
+        """The upstream has refused an event; if it was a `session.update`, the tools before it are active again.
+
+        Returns those names of the server's tools that the client gave to tools of its own in this event.
+        """
+        update = next((update for update in self._updates if update.event_id == event_id), None)
+        if update is not None:
+            self._updates.remove(update)
+            self._activate()
+        return self._names.get(event_id, frozenset())
+
+    def _activate(self) -> None:
+        set_last = (update.tools for update in reversed(self._updates) if update.sets_tools)
+        self.tools = next(set_last, self._taken) or []
+        self._parts.client_names = function_names(self.tools)
+
+    def remember_names(self, event_id: str, tools: Any) -> None:
+        """The client gives these tools in an event: names of the server's among them may be quoted in its error."""
+        names = function_names(tools) & self._parts.tools.keys()
+        if names:
+            self._names[event_id] = names
+            if len(self._names) > MAX_UPDATES:
+                self._names.popitem(last=False)
 
 
 @dataclass(slots=True)

@@ -14,9 +14,8 @@ from typing import Any
 
 from relay.core.hidden import HiddenItems
 from relay.core.server_parts import ServerParts
-from relay.session.common.ignored import IgnoredCounts
-from relay.session.common.limits import OWN_IDS
-from relay.session.realtime.client_tools import ClientTools
+from relay.session.common.limits import OWN_IDS, IgnoredCounts
+from relay.session.realtime.configuration import ClientTools
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
 
@@ -90,7 +89,7 @@ class ServerEventRewriter:
         response_id, output = response["id"], response.get("output")
         items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
         visible = [item for item in items if not self._hides(item, response_id)]
-        self._hidden.ended(response_id)
+        self._hidden.outputs.pop(response_id, None)
         shown = self._parts.shown_response(response)
         if len(visible) < len(items):
             shown = {**shown, "output": visible}
@@ -148,7 +147,6 @@ class ServerEventRewriter:
         return True
 
     def _is_servers(self, item: Event, response_id: Any) -> bool:
-        """Whether the relay runs a call."""
         if self._queue.open_requests.is_out_of_band(response_id):
             return False
         # An item of the conversation does not name its response, and it may come before the output does.

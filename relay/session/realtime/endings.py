@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
 from relay.core import events as ev
+from relay.core.realtime_events import ClientEnd
 from relay.json_types import JsonObject
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
@@ -17,17 +18,7 @@ PASSED_CLOSES = frozenset({1000, 1001, 1008, 1009, 1012, 1013})
 """Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
 _STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
 
-EndingEvent = (
-    ev.ClientClosed
-    | ev.ClientStuck
-    | ev.MessageStalled
-    | ev.UpstreamRefused
-    | ev.UpstreamClosed
-    | ev.UpstreamStuck
-    | ev.Draining
-    | ev.KeyRevoked
-    | ev.Crashed
-)
+EndingEvent = ClientEnd | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamStuck | ev.RelayEnd
 
 
 class Ending(NamedTuple):

@@ -8,8 +8,7 @@ A client chooses ids, metadata and times itself, so each of them may be there to
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from relay.core.bounded import RecentSet
 from relay.json_types import JsonObject
@@ -20,8 +19,7 @@ MAX_OUT_OF_BAND = 64
 """Responses outside the conversation that are recognised later; the oldest is forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseRequest:
+class ResponseRequest(NamedTuple):
     """A `response.create` as it goes to the upstream, with its id.
 
     `tool_names` are the function tools that the client gives for it, None if those of the session are meant.
@@ -38,16 +36,13 @@ class ResponseRequest:
         return response if isinstance(response, Mapping) else {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     event_id: str
     metadata: Any
     number: int
 
 
 class OpenRequests:
-    """The open requests of one session."""
-
     def __init__(self) -> None:
         self._inside: deque[_Request] = deque(maxlen=MAX_OPEN)
         self._outside: deque[_Request] = deque(maxlen=MAX_OPEN)

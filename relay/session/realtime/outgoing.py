@@ -52,8 +52,6 @@ class Outgoing:
         self.add(TellUpstream({"type": kind, "event_id": event_id, **members}))
         return event_id
 
-    # -- errors -------------------------------------------------------------------------------------------------------
-
     def refuse(self, event_id: Any, code: str, message: str, param: str | None = None) -> None:
         """An event of the client's has no effect; `param` is the path of the field that is wrong."""
         is_known = isinstance(event_id, str) and not self.is_stand_in(event_id)
@@ -63,8 +61,6 @@ class Outgoing:
     def report(self, error: JsonObject) -> None:
         """Send an error object to the client as it is."""
         self.add(TellClient({"type": "error", "event_id": self.new_shown_id(), "error": error}))
-
-    # -- ids ----------------------------------------------------------------------------------------------------------
 
     def new_shown_id(self) -> str:
         """An id that the client sees."""

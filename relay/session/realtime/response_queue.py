@@ -1,33 +1,42 @@
-"""One response at a time, requested by a client that owns its turns or by the relay as a follow-up (D3, D4).
+"""One response at a time, requested by a client that owns its turns or by the relay after server tools (D3, D4).
 
     client's response.create ──► waits ──┐
                                          ├──slot is free──► response.create to the upstream ──► response
     outputs of server tools ───► due ────┘
 
 `settle` requests what comes next when the slot is free, the client's request first. Only one request of the client's
-waits; a further one is refused as the API refuses it, with its `event_id`, so that no SDK waits for ever. A client's
-request waits as well while outputs of server tools are missing that its response must speak about. A follow-up is not
-requested while the user speaks. A response on which the upstream falls silent is given up when somebody waits for its
-end, and nothing has come for `STALL_S`: no event to the rules, no audio by the ledger. Responses outside the
-conversation take no slot.
+waits; a further one is refused as the API refuses it, with its `event_id`, so that no SDK waits for ever. Once all
+outputs of a response are sent, a follow-up is due, though not while the user speaks. In a mixed response the model
+called tools of the client as well: then the client requests the next one, which waits for the server's outputs. A
+response on which the upstream falls silent is given up when somebody waits for its end, and nothing has come for
+`STALL_S`: no event to the rules, no audio by the ledger. Responses outside the conversation take no slot.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay.core.bounded import RecentSet
+from relay.core.commands import CancelTool, RunTool
 from relay.core.realtime_events import TellUpstream
 from relay.core.response import ResponseSlot, SlotState
+from relay.core.tool_calls import ToolCalls
+from relay.core.values import Item
+from relay.json_types import JsonObject
 from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
-from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.open_requests import OpenRequests, ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
 
 MAX_RESPONSES = 64
 """Responses whose request is remembered while they are active; the oldest is forgotten."""
+MAX_MIXED = 64
+"""Mixed responses that are remembered; the client's request no longer waits for the outputs of an older one."""
+
+_KEPT = ("instructions", "tools", "output_modalities", "audio", "max_output_tokens", "reasoning")
+"""Not `tool_choice`, which would call the tool again, nor `metadata`, which tells the client's own responses apart."""
 
 
 @dataclass(slots=True)
@@ -35,9 +44,12 @@ class ResponseQueue:
     """The response slot of one session and what waits for it; `timers` say when a follow-up may be requested."""
 
     _out: Outgoing
-    _follow_ups: FollowUps
+    _cancellable: Collection[str]
+    """The tools whose calls a barge-in cancels."""
     _timers: TurnTimers
     _ledger: MediaLedger
+    calls: ToolCalls = field(default_factory=ToolCalls)
+    """Those of the server's tools."""
     slot: ResponseSlot = field(default_factory=ResponseSlot)
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     stalls_at: float | None = None
@@ -48,14 +60,18 @@ class ResponseQueue:
     _waiting: ResponseRequest | None = None
     _asked: ResponseRequest | None = None
     _own_request: str | None = None
+    _cause: ResponseRequest | None = None  # the client's request for the response that called the tools last
+    _mixed: RecentSet = field(default_factory=lambda: RecentSet(MAX_MIXED))
+    _client_owes: bool = False
     _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
 
     # -- what comes next ----------------------------------------------------------------------------------------------
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a response is active or requested, or a request waits."""
-        return self._waiting is not None or not self.slot.is_free
+    def is_owed(self) -> bool:
+        """Whether a response is active or due, or will be: from the client, or when a tool returns."""
+        is_busy = self._waiting is not None or not self.slot.is_free
+        return is_busy or self._client_owes or self.calls.owes_response or self.calls.running > 0
 
     def settle(self, now: float) -> None:
         """Request the response that comes next, if the slot is free."""
@@ -63,7 +79,7 @@ class ResponseQueue:
             self.stalls_at = None
             self._request_next()
         asks_already = self.slot.request_id is not None and self.slot.request_id == self._own_request
-        waits = self._waiting is not None or (self._follow_ups.calls.owes_response and not asks_already)
+        waits = self._waiting is not None or (self.calls.owes_response and not asks_already)
         if waits and not self.slot.is_free and self.stalls_at is None:
             self.has_heard = False
             self._waits_since, self.stalls_at = now, now + STALL_S
@@ -78,17 +94,22 @@ class ResponseQueue:
         self.settle(now)
 
     def _request_next(self) -> None:
-        follow_ups, timers = self._follow_ups, self._timers
+        timers = self._timers
         if self._waiting is not None:
-            if not follow_ups.holds_client_back:
+            if not any(response_id in self._mixed for response_id in self.calls.open_responses()):
                 request, self._waiting = self._waiting, None
                 self._own_request = None
                 self._out.add(TellUpstream(request.body))
                 self._requested(request.event_id, request.settings.get("metadata"), request)
-        elif follow_ups.calls.owes_response and not timers.is_user_speaking and not timers.is_retry_pending:
-            settings = follow_ups.settings()
+        elif self.calls.owes_response and not timers.is_user_speaking and not timers.is_retry_pending:
+            settings = self._follow_up_settings()
             self._own_request = self._out.request("response.create", **({"response": settings} if settings else {}))
-            self._requested(self._own_request, None, follow_ups.cause)
+            self._requested(self._own_request, None, self._cause)
+
+    def _follow_up_settings(self) -> JsonObject:
+        settings = self._cause.settings if self._cause is not None else {}
+        kept = {key: settings[key] for key in _KEPT if key in settings}
+        return {**kept, "tool_choice": "none"} if self.calls.at_round_limit else kept
 
     def _requested(self, event_id: str, metadata: Any, asked: ResponseRequest | None) -> None:
         self.slot.request(event_id)
@@ -110,27 +131,69 @@ class ResponseQueue:
             self.settle(now)
 
     def cancel(self) -> None:
-        """The client cancels the active response, and with it what was requested before."""
+        """The client cancels the active response, and with it what was requested before or is due."""
+        self._drop_due()
+        self._cancel_calls()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             text = "response.cancel came before this response could be started."
             self._out.refuse(waiting.event_id, ALREADY_ACTIVE, text)
         self.slot.cancel()
 
-    def cancel_unborn_follow_up(self) -> None:
+    def interrupted(self) -> None:
         """The user interrupts: a follow-up that is requested and has not begun is cancelled when it begins (D2.5)."""
+        self._cancel_calls()
         if self._own_request is not None and self.slot.state is SlotState.REQUESTED:
             self.slot.cancel()
 
+    # -- calls of server tools ----------------------------------------------------------------------------------------
+
+    def take_calls(
+        self, response_id: str, status: str, calls: Sequence[Item], cause: ResponseRequest | None, *, mixed: bool
+    ) -> None:
+        """A response ended that called server tools; `mixed`: it also called tools of the client.
+
+        `cause` is the client's request for it. While the user speaks, the outputs force no answer.
+        """
+        self._cause = cause
+        self._client_owes = self._client_owes or mixed
+        accepted = self.calls.accept(response_id, calls, status, quiet=mixed or self._timers.is_user_speaking)
+        if accepted.to_run and mixed:
+            self._mixed.add(response_id)
+        for call in accepted.to_run:
+            self._out.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
+        for call_id, output in accepted.refused:
+            self._send_output(call_id, output)
+
+    def tool_returned(self, call_id: str, output: str, now: float) -> None:
+        """A server tool ended: its output is sent, unless the call has one."""
+        if self.calls.returned(call_id) is not None:
+            self._send_output(call_id, output)
+            self.settle(now)
+
+    def _send_output(self, call_id: str, output: str) -> None:
+        item = {"type": "function_call_output", "call_id": call_id, "output": output}
+        self._out.request("conversation.item.create", item=item)
+
+    def _cancel_calls(self) -> None:
+        """The user goes on: outputs still to come force no answer, and calls of `_cancellable` tools are cancelled."""
+        self.calls.user_went_on()
+        for call_id, name in self.calls.open_calls():
+            if name in self._cancellable:
+                self._out.add(CancelTool(call_id))
+
+    def _drop_due(self) -> None:
+        self._client_owes = self.calls.owes_response = False
+
     # -- the upstream -------------------------------------------------------------------------------------------------
 
-    def began(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> bool:
-        """A response began. Returns whether it answers the conversation, so that what was due is covered.
+    def began(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> None:
+        """A response began, which covers what was due, unless it is outside the conversation.
 
         `may_be_unrequested`: the upstream may begin responses by itself.
         """
         if self.open_requests.begins_out_of_band(response, may_be_unrequested):
-            return False
+            return
         was_requested = self.slot.request_id is not None
         is_doomed = self.slot.created(response_id, None)
         self._timers.retry_over()
@@ -140,7 +203,9 @@ class ResponseQueue:
                 self._requests.popitem(last=False)
         if is_doomed:
             self._out.request("response.cancel", response_id=response_id)
-        return not is_doomed
+        else:
+            self._timers.speech_over()
+            self._drop_due()
 
     def ended(self, response_id: str) -> ResponseRequest | None:
         """A response ended; `settle` is to be called once its calls are taken up. Returns the client's request."""
@@ -154,7 +219,7 @@ class ResponseQueue:
         if event_id == self._own_request:
             self._own_request = None
             if code == ALREADY_ACTIVE:  # requested again, unless a response that begins later covers it
-                self._follow_ups.calls.owes_response = True
+                self.calls.owes_response = True
                 if self.slot.is_free:
                     self._timers.retry_later(now)
                 else:

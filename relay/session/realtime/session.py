@@ -1,7 +1,7 @@
 """A session with a Realtime client: the client owns its turns, the relay adds the server's tools and the policy.
 
     client ──► policy, server's share ──► upstream      `uplink_rewriter`
-    client ◄── without the server's share ◄── upstream  `downlink_rewriter`, `upstream_errors`
+    client ◄── without the server's share ◄── upstream  `downlink_rewriter`
 
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. What no rule touches
 passes as it came, in order and in both directions, also events of unknown types. Audio does not come here: the audio
@@ -21,20 +21,15 @@ from relay.core.policy_rules import Denied
 from relay.core.redact import close_reason
 from relay.core.server_parts import ServerParts
 from relay.core.values import ToolSpec
-from relay.session.common.fault_budget import FaultBudget
-from relay.session.common.ignored import IgnoredCounts
+from relay.session.common.graceful_end import EstimatedGracefulEnd
 from relay.session.common.input_control import InputControl
 from relay.session.common.life import Phase, SessionLife
-from relay.session.common.limits import SessionLimits
+from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime import endings
-from relay.session.realtime.client_tools import ClientTools
-from relay.session.realtime.configuration import ActiveSession, FirstConfiguration, session_of
-from relay.session.realtime.delta_view import DeltaView
+from relay.session.realtime.configuration import ActiveSession, ClientTools, DeltaView, FirstConfiguration, session_of
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
-from relay.session.realtime.follow_ups import FollowUps
-from relay.session.realtime.graceful_end import EstimatedGracefulEnd
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
 from relay.session.realtime.response_queue import ResponseQueue
@@ -70,54 +65,42 @@ class RealtimeSession:
         self.principal = principal
         self.ledger = ledger or MediaLedger(started_at)
         self.passed_over = IgnoredCounts()
-        """What was ignored, and how often."""
-        self._life = SessionLife(started_at, limits)
+        self.life = SessionLife(started_at, limits)
         self._faults = FaultBudget()
         self._quiet_bytes = 0
         self._graceful_end = EstimatedGracefulEnd(self.ledger)
         self._parts = ServerParts(principal.policy.realtime, tools)
         hidden = HiddenItems()
         self.deltas = DeltaView(hidden)
-        """How the downlink shows deltas to the client."""
         self._out = out = Outgoing(next_id)
         self._input = InputControl[rt.ClientSaid](out.add)
         self._active = ActiveSession(model, self.deltas)
         self._tools = ClientTools(self._parts)
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
-        timers, follow_ups = TurnTimers(), FollowUps(out, cancellable)
-        queue = ResponseQueue(out, follow_ups, timers, self.ledger)
-        self.turns = RealtimeTurns(self._active, hidden, timers, follow_ups, queue)
+        timers = TurnTimers()
+        queue = ResponseQueue(out, cancellable, timers, self.ledger)
+        self.turns = RealtimeTurns(self._active, hidden, timers, queue)
         self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
         self._server_events = ServerEventRewriter(self._parts, hidden, queue, self._tools, out, self.passed_over)
         self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
 
     @property
-    def phase(self) -> Phase:
-        """Where the session is in its life."""
-        return self._life.phase
-
-    @property
-    def was_ready(self) -> bool:
-        """Whether the client has had a session."""
-        return self._life.was_ready
-
-    @property
     def deadline(self) -> float | None:
         """When a `Tick` is wanted; None when nothing is waited for."""
-        return self._life.deadline(self.turns.timers.deadline, self.turns.queue.stalls_at, self._graceful_end.deadline)
+        return self.life.deadline(self.turns.timers.deadline, self.turns.queue.stalls_at, self._graceful_end.deadline)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
     def handle(self, event: rt.RealtimeEvent, now: float) -> Sequence[rt.RealtimeCommand]:
         """Take one event at `now` (seconds of a monotonic clock); returns what is to be done, in order."""
-        if self._life.has_ended:
+        if self.life.has_ended:
             return ()
         if isinstance(event, rt.ClientSaid | rt.ClientBabbled):
-            self._life.act(now)
+            self.life.act(now)
         self._dispatch(event, now)
-        if self._life.is_ready and self._graceful_end.reason is not None:
+        if self.life.is_ready and self._graceful_end.reason is not None:
             self._end_if_due(self._graceful_end.reason, now)
-        self._input.set_gate("closed" if self._life.has_ended else "open" if self._life.is_ready else "held")
+        self._input.set_gate("closed" if self.life.has_ended else "open" if self.life.is_ready else "held")
         return self._out.take()
 
     def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
@@ -130,9 +113,9 @@ class RealtimeSession:
                 self.passed_over.count("(events refused)")
                 self._fault(event, now)
             case ev.ToolReturned():
-                self.turns.tool_returned(event.call_id, event.output, now)
+                self.turns.queue.tool_returned(event.call_id, event.output, now)
             case ev.EndAsked():
-                if self.turns.follow_ups.calls.name_of(event.call_id) is not None:
+                if self.turns.queue.calls.name_of(event.call_id) is not None:
                     self._graceful_end.request(event.reason, now)
             case ev.Tick():
                 self._tick(now)
@@ -149,14 +132,14 @@ class RealtimeSession:
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        if self._life.has_timed_out(now):
+        if self.life.has_timed_out(now):
             self._end(endings.NOT_READY)
-        elif self._life.is_ready:
+        elif self.life.is_ready:
             if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
-                self._life.act(now)
+                self.life.act(now)
                 self._quiet_bytes = self.ledger.input_bytes
-            if (limit := self._life.limit_reached(now)) is not None:
-                self._end(endings.ending_by_limit(limit, self._life.limits))
+            if (limit := self.life.limit_reached(now)) is not None:
+                self._end(endings.ending_by_limit(limit, self.life.limits))
             else:
                 self.turns.tick(now)
 
@@ -169,7 +152,7 @@ class RealtimeSession:
         elif event.body.get("type") == rt.CONSENT:
             if type(event.body.get("granted")) is not bool:
                 self._out.refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
-        elif self._life.is_ready:
+        elif self.life.is_ready:
             self._client_request(event.body, now)
         elif not self._input.hold(event, self.ledger.input_bytes):
             self._out.refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
@@ -197,8 +180,8 @@ class RealtimeSession:
     # -- the upstream -------------------------------------------------------------------------------------------------
 
     def _upstream(self, event: rt.UpstreamSaid, now: float) -> None:
-        kind, was_ready = event.body.get("type"), self._life.is_ready
-        if self.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
+        kind, was_ready = event.body.get("type"), self.life.is_ready
+        if self.life.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
             if not self._configuration.hold(event):
                 self.passed_over.count("(before the session was ready)")
             return
@@ -207,20 +190,20 @@ class RealtimeSession:
             self._out.add(rt.PassDown(event.raw))
         elif shown is not None:
             self._out.add(rt.TellClient(shown))
-        if self._life.is_ready and not was_ready:
+        if self.life.is_ready and not was_ready:
             self._release(now)
 
     def _shown(self, kind: Any, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         """An event as the client sees it, once the rules have taken it in."""
-        if kind == "session.created" and self.phase is Phase.CONNECTING:
+        if kind == "session.created" and self.life.phase is Phase.CONNECTING:
             return self._session_created(body)
         if kind == "session.updated":
             self._active.learn(session_of(body))
-            if not self._life.is_ready:
+            if not self.life.is_ready:
                 self._become_ready()
                 return self._configuration.created(body)
             self._tools.update_taken()
-        elif kind == "error" and self.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
+        elif kind == "error" and self.life.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
             text = "The model's end did not take the server's configuration of the session."
             self._end(endings.SESSION_REFUSED._replace(message=text))
             return None
@@ -240,14 +223,14 @@ class RealtimeSession:
         if is_configured:
             self._become_ready()
             return body
-        self._life.configure()
+        self.life.phase = Phase.CONFIGURING
         self.deltas.are_events = True
         return None
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _become_ready(self) -> None:
-        self._life.become_ready()
+        self.life.become_ready()
         self.deltas.are_events = False
 
     def _release(self, now: float) -> None:
@@ -259,7 +242,7 @@ class RealtimeSession:
         if self.ledger.dropped_input_bytes:
             self.passed_over["(early audio, bytes)"] = self.ledger.dropped_input_bytes
         for early in self._input.release():
-            if self._life.is_ready:
+            if self.life.is_ready:
                 self._client(early, now)
 
     def _end_if_due(self, reason: str, now: float) -> None:
@@ -268,7 +251,7 @@ class RealtimeSession:
             self._end(endings.Ending(1000, reason))
 
     def _end(self, end: endings.Ending) -> None:
-        self._life.end()
+        self.life.phase = Phase.ENDED
         self.deltas.are_events = True
         if end.error is not None:
             self._out.report(end.error)

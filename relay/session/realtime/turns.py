@@ -1,8 +1,8 @@
 """The turns of a Realtime session: what the events of both sides mean for the responses.
 
 The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events of
-both sides and hands on what they mean. `ResponseQueue` requests responses, `FollowUps` runs tools, and `TurnTimers`
-know whether the user speaks. A barge-in cancels the calls of tools that are made for that, and outputs that come later
+both sides and hands on what they mean. `ResponseQueue` requests responses and runs tools, and `TurnTimers` know whether
+the user speaks. A barge-in cancels the calls of tools that are made for that, and outputs that come later
 force no answer. Every response that begins covers all outputs that were sent before. The calls of a response are taken
 up when it ends: those of the server's tools run, and those of the client's tools are left to the client.
 """
@@ -15,7 +15,6 @@ from relay.core.hidden import HiddenItems
 from relay.core.values import Item
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime.configuration import ActiveSession
-from relay.session.realtime.follow_ups import FollowUps
 from relay.session.realtime.response_queue import ResponseQueue
 
 _TEXTS = ("id", "status", "call_id", "name", "arguments")
@@ -28,90 +27,61 @@ class RealtimeTurns:
     _active: ActiveSession
     _hidden: HiddenItems
     timers: TurnTimers
-    follow_ups: FollowUps
     queue: ResponseQueue
 
     @property
     def is_owed(self) -> bool:
         """Whether the user speaks, or something is under way or due that makes the model speak."""
-        return self.timers.is_user_speaking or self.queue.is_busy or self.follow_ups.is_pending
+        return self.timers.is_user_speaking or self.queue.is_owed
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
         self.timers.tick(now)
         self.queue.tick(now)
 
-    def tool_returned(self, call_id: str, output: str, now: float) -> None:
-        """A server tool ended: its output is sent, unless the call has one."""
-        if self.follow_ups.calls.returned(call_id) is not None:
-            self.follow_ups.send_output(call_id, output)
-            self.queue.settle(now)
-
     def client_sent(self, event: Mapping[str, Any]) -> None:
         """An event of the client's went to the upstream."""
         kind, item = event["type"], event.get("item")
         if kind == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
-            self.follow_ups.drop()
-            self.follow_ups.interrupted()
             self.queue.cancel()
         elif kind == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
-            self.follow_ups.calls.rounds = 0
+            self.queue.calls.rounds = 0
 
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
         self.queue.has_heard = True
-        match event.get("type"):
-            case "input_audio_buffer.committed":
-                self.follow_ups.calls.rounds = 0
-            case "input_audio_buffer.speech_started":
+        match event:
+            case {"type": "input_audio_buffer.committed"}:
+                self.queue.calls.rounds = 0
+            case {"type": "input_audio_buffer.speech_started"}:
                 self.timers.speech_started(now)
-                self.follow_ups.interrupted()
-                self.queue.cancel_unborn_follow_up()
-            case "input_audio_buffer.speech_stopped":
+                self.queue.interrupted()
+            case {"type": "input_audio_buffer.speech_stopped"}:
                 self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
                 self.queue.settle(now)
-            case "input_audio_buffer.cleared":
+            case {"type": "input_audio_buffer.cleared"}:
                 self.timers.speech_over()
                 self.queue.settle(now)
-            case "response.created":
-                self._response_created(event.get("response"))
-            case "response.done":
-                self._response_done(event.get("response"), now)
-            case "error":
-                self._error(event.get("error"), now)
+            case {"type": "response.created", "response": {"id": str(response_id)} as response}:
+                may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
+                self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested)
+            case {"type": "response.done", "response": {"id": str(response_id)} as response}:
+                self._response_done(response_id, response, now)
+            case {"type": "error", "error": {"event_id": str(event_id)} as error}:
+                self.queue.refused(event_id, error.get("code"), now)
 
-    def _response_created(self, response: Any) -> None:
-        response_id = response.get("id") if isinstance(response, Mapping) else None
-        if not isinstance(response, Mapping) or not isinstance(response_id, str):
-            return
-        may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
-        if self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested):
-            self.timers.speech_over()
-            self.follow_ups.drop()
-
-    def _response_done(self, response: Any, now: float) -> None:
-        if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
-            return
-        response_id, status = response["id"], response.get("status")
-        request = self.queue.ended(response_id)
+    def _response_done(self, response_id: str, response: Mapping[str, Any], now: float) -> None:
+        request, status = self.queue.ended(response_id), response.get("status")
         if not self.queue.open_requests.is_out_of_band(response_id):
+            hidden = self._hidden
             items = _function_calls(response.get("output"))
-            calls = [_call(item) for item in items if item.get("call_id") in self._hidden.servers_calls]
+            others = [item for item in items if item.get("call_id") not in hidden.servers_calls]
+            calls = [_call(item) for item in items if item.get("call_id") in hidden.servers_calls]
             if calls:
-                self.follow_ups.cause = request
-                mixed = any(self._is_clients(item) for item in items)
+                mixed = any(item.get("id") not in hidden.items for item in others)  # the client sees and answers those
                 status = status if isinstance(status, str) else "failed"
-                quiet = self.timers.is_user_speaking
-                self.follow_ups.take_calls(response_id, status, calls, mixed=mixed, quiet=quiet)
+                self.queue.take_calls(response_id, status, calls, request, mixed=mixed)
         self.queue.settle(now)
-
-    def _error(self, error: Any, now: float) -> None:
-        if isinstance(error, Mapping) and isinstance(error.get("event_id"), str):
-            self.queue.refused(error["event_id"], error.get("code"), now)
-
-    def _is_clients(self, item: Mapping[str, Any]) -> bool:
-        """Whether the client sees a call, and answers it."""
-        return item.get("id") not in self._hidden.items and item.get("call_id") not in self._hidden.servers_calls
 
 
 def _function_calls(output: Any) -> list[Mapping[str, Any]]:

@@ -14,16 +14,13 @@ from relay.core.hidden import HiddenItems
 from relay.core.policy_table import Denied, apply
 from relay.core.server_parts import ServerParts, function_names
 from relay.json_types import JsonObject
-from relay.session.realtime.client_tools import ClientTools
-from relay.session.realtime.configuration import ActiveSession
+from relay.session.realtime.configuration import ActiveSession, ClientTools
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
 
 
 @dataclass(slots=True)
 class ClientEventRewriter:
-    """The events of one session's client."""
-
     _parts: ServerParts
     _hidden: HiddenItems
     _tools: ClientTools

@@ -4,25 +4,99 @@
                        └──► refused: output at once                │
                                     output upstream ◄──returned────┘
 
-`accept` decides which calls are run. A call of the relay's own tools runs as a task, and comes back as `ToolReturned`.
+`ToolCalls` decides which calls are run. A call of the relay's own tools runs as a task, and returns as `ToolReturned`.
 A call of a client's tool waits for the client's `toolResult`, or for its timeout. Either way exactly one
 `function_call_output` goes upstream, and the client is sent how the call goes. A server tool that the policy does not
 offer counts as unknown, and the client is sent nothing about it.
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import orjson
 
 from relay.core import events as ev
-from relay.core.client_tools import ClientCalls
 from relay.core.commands import CancelTool, Command, CreateItem, RunTool, TellTool, TellToolCall
 from relay.core.tool_calls import ToolCalls
-from relay.core.values import Item, ToolSpec
-from relay.session.tools.acceptance import accept
+from relay.core.values import Item, ToolSpec, ToolStatus
+
+MAX_OUTPUT_BYTES = 16 * 1024
+MAX_ARGUMENT_CHARS = 32_768
+"""What a device may be asked with in one message."""
+CUT_NOTE = " … (cut: the result was longer than the relay passes on)"
 
 MAX_SHOWN_CHARS = 32_768
 """Longer arguments are not shown to the client."""
 UNKNOWN_TOOL = '{"ok":false,"error":"unknown_tool","message":"There is no tool of this name."}'
+
+
+class OpenCall(NamedTuple):
+    """One call that the client works on."""
+
+    asked_at: float
+    timeout_ms: int
+
+    @property
+    def due_at(self) -> float:
+        """When the client is late."""
+        return self.asked_at + self.timeout_ms / 1000
+
+
+def merge(server: tuple[ToolSpec, ...], client: tuple[ToolSpec, ...]) -> tuple[tuple[ToolSpec, ...], list[str]]:
+    """Both ends' tools, the client's on equal names, and the names that a protected tool of the server's keeps out."""
+    protected = {tool.name for tool in server if tool.protected}
+    refused = [tool.name for tool in client if tool.name in protected]
+    brought = {tool.name: replace(tool, of_client=True, shown=True) for tool in client if tool.name not in protected}
+    return (*(tool for tool in server if tool.name not in brought), *brought.values()), refused
+
+
+class ClientCalls:
+    """The calls that wait for the client; whatever happens to each becomes one `ToolReturned`.
+
+    Arguments that are no JSON object, lack a required member or are too long fail at once, without the client. A result
+    that comes after the deadline is ignored, for the upstream has had its output by then.
+    """
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[str, OpenCall] = {}
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next call runs out of time."""
+        return min((call.due_at for call in self._open.values()), default=None)
+
+    def begin(self, call: Item, tool: ToolSpec, now: float) -> ev.ToolReturned | None:
+        """Wait for the client's result; at once a failure if the arguments are nothing that it could be asked with."""
+        wrong = _what_is_wrong(call.arguments or "{}", tool)
+        if wrong is not None:
+            return _failed(call.call_id or "", "invalid_arguments", wrong, 0)
+        self._open[call.call_id or ""] = OpenCall(now, tool.timeout_ms)
+        return None
+
+    def result(self, event: ev.ToolResult, now: float) -> ev.ToolReturned | None:
+        """The client's answer; None if the call is not, or no longer, waited for."""
+        call = self._open.pop(event.call_id, None)
+        if call is None:
+            return None
+        ms = round((now - call.asked_at) * 1000)
+        if event.failed:
+            return _failed(event.call_id, "client_error", event.output, ms)
+        return ev.ToolReturned(event.call_id, "done", _bounded(event.output), ms)
+
+    def due(self, now: float) -> list[ev.ToolReturned]:
+        """The calls whose time is up."""
+        late = [(call_id, call) for call_id, call in self._open.items() if now >= call.due_at]
+        for call_id, _ in late:
+            del self._open[call_id]
+        text = "The client did not answer within {} ms."
+        return [
+            _failed(call_id, "timeout", text.format(call.timeout_ms), round((now - call.asked_at) * 1000))
+            for call_id, call in late
+        ]
 
 
 @dataclass(slots=True)
@@ -52,16 +126,12 @@ class ToolDispatcher:
         for late in self._client_calls.due(now):
             self.returned(late)
 
-    def is_running(self, call_id: str) -> bool:
-        """Whether a call has no output yet."""
-        return self.calls.name_of(call_id) is not None
-
     def take(self, event: ev.ResponseDone, *, quiet: bool) -> list[Item]:
         """Take up the calls of a response that ended, and answer those that are not run. Returns those to run.
 
         `quiet`: their outputs force no answer.
         """
-        accepted = accept(self.calls, event.response_id, event.output, event.status, quiet=quiet)
+        accepted = self.calls.accept(event.response_id, event.output, event.status, quiet=quiet)
         for call_id, output in accepted.refused:
             self._output(call_id, output)
         return accepted.to_run
@@ -93,19 +163,16 @@ class ToolDispatcher:
 
     def returned(self, event: ev.ToolReturned) -> None:
         """A call ended: its one output goes upstream, and the client is sent what it may see."""
-        returned = self.calls.returned(event.call_id)
-        if returned is None:
+        name = self.calls.returned(event.call_id)
+        if name is None:
             return
-        if not self._is_hidden(returned.name):
-            self._report(event, returned.name)
+        if not self._is_hidden(name):
+            spec = self._spec(name)
+            shown = spec is not None and spec.shown
+            arguments = event.arguments if shown else None
+            output = event.for_client or (event.output if shown else None)
+            self._emit(TellTool(event.call_id, name, event.status, event.ms, arguments=arguments, output=output))
         self._output(event.call_id, event.output)
-
-    def _report(self, event: ev.ToolReturned, name: str) -> None:
-        spec = self._spec(name)
-        shown = spec is not None and spec.shown
-        arguments = event.arguments if shown else None
-        output = event.for_client or (event.output if shown else None)
-        self._emit(TellTool(event.call_id, name, event.status, event.ms, arguments=arguments, output=output))
 
     def progressed(self, event: ev.ToolProgressed) -> None:
         """A running tool has a text for the user."""
@@ -131,3 +198,30 @@ class ToolDispatcher:
     def _output(self, call_id: str, output: str) -> None:
         item = Item(id="", kind="function_call_output", call_id=call_id, text=output)
         self._emit(CreateItem(item, self._next_id()))
+
+
+def _what_is_wrong(arguments: str, tool: ToolSpec) -> str | None:
+    if len(arguments) > MAX_ARGUMENT_CHARS:
+        return f"The arguments are longer than {MAX_ARGUMENT_CHARS} characters."
+    try:
+        given = orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return "The arguments are not JSON."
+    if not isinstance(given, dict):
+        return "The arguments must be a JSON object."
+    required = tool.parameters.get("required", ())
+    missing = [str(name) for name in required if name not in given] if isinstance(required, list | tuple) else []
+    return f"Missing: {', '.join(missing)}." if missing else None
+
+
+def _failed(call_id: str, error: str, message: str, ms: int) -> ev.ToolReturned:
+    status: ToolStatus = "timeout" if error == "timeout" else "failed"
+    body = {"ok": False, "error": error, "message": message[:1000], "retryable": error != "client_error"}
+    return ev.ToolReturned(call_id, status, json.dumps(body, ensure_ascii=False), ms)
+
+
+def _bounded(output: str) -> str:
+    raw = output.encode(errors="replace")
+    if len(raw) <= MAX_OUTPUT_BYTES:
+        return output
+    return raw[: MAX_OUTPUT_BYTES - len(CUT_NOTE.encode())].decode(errors="ignore") + CUT_NOTE

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_48K, PCMU, AudioFormat
-from relay.session.common.held_input import MAX_HELD_FRAMES, MAX_HELD_MS, HeldInput
+from relay.session.common.input_control import MAX_HELD_FRAMES, MAX_HELD_MS, HeldInput
 
 
 class Microphone:

@@ -8,7 +8,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.core.values import SessionConfig, ToolSpec
-from relay.session.device.hello import initial_session
+from relay.session.device.negotiation import initial_session
 from relay.wire.beta import BetaUpstream
 from relay.wire.realtime import RealtimeCodec
 from tests.support.device_script import Script, call, done, kinds, only

@@ -81,7 +81,7 @@ class World:
 
     @property
     def ended(self) -> bool:
-        return self.session.phase is Phase.ENDED
+        return self.session.life.phase is Phase.ENDED
 
     def feed(self, event: Any) -> None:
         """One event, and whatever the playout reports of what follows from it."""
@@ -776,11 +776,11 @@ def test_a_flood_of_the_longest_ids_and_texts_is_held_within_its_bound(ready: bo
         upstream("response.created", response={"id": item_id * 4000 if n % 1000 == 0 else f"{n}"})
         session.handle(ev.UserText(long * 32_768), now)
         session.handle(ev.Hello(("voice", "instructions"), voice=words[:128], instructions=long * 32_768), now)
-        if session.phase is Phase.ENDED:
+        if session.life.phase is Phase.ENDED:
             break
         now += FAULT_WINDOW_S  # a client that keeps just within its faults
     held = weight(session, set())
-    assert session.phase is not Phase.ENDED
+    assert session.life.phase is not Phase.ENDED
     assert held <= HELD_BYTES, f"{held / 1024:.0f} KiB"
 
 
@@ -812,5 +812,5 @@ def test_a_flood_of_ever_new_ids_leaves_no_more_than_the_bounds(ready: bool) -> 
             media.handle(event, n * 100.0)
         if n % 750 == 749:
             totals.append(kept(session))
-    assert session.phase is not Phase.ENDED
+    assert session.life.phase is not Phase.ENDED
     assert totals[3] <= totals[2] + 1024, "only the ids of calls, which must not run twice, are still gathered"

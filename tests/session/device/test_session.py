@@ -4,7 +4,7 @@ from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.policy import Policy, Principal
 from relay.core.values import AudioFormat, DeviceOptions, Item, SessionConfig
-from relay.session.common.held_input import MAX_HELD_MS
+from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.life import Phase
 from relay.session.common.limits import MAX_FAULTS
 from tests.support.device_script import MANUAL, Script, kinds, microphone, only
@@ -113,7 +113,7 @@ def test_hello_after_audio_is_too_late_and_costs_nothing_else() -> None:
     script.see(microphone())
     [error] = script.see(ev.Hello(given=("voice",), voice="cedar"))
     assert error.code == "hello_too_late"
-    assert script.session.phase is Phase.READY
+    assert script.session.life.phase is Phase.READY
 
 
 def test_a_field_that_the_policy_refuses_is_one_error_and_the_rest_is_in_force() -> None:
@@ -171,7 +171,7 @@ def test_harmless_errors_are_counted_and_end_nothing() -> None:
     script = Script().ready()
     for code in ("response_cancel_not_active", "item_truncate_invalid_item_id", "input_audio_buffer_commit_empty"):
         assert script.see(ev.UpstreamError(code, "too late")) == []
-    assert script.session.phase is Phase.READY
+    assert script.session.life.phase is Phase.READY
     assert script.session.passed_over["error response_cancel_not_active"] == 1
 
 
@@ -179,7 +179,7 @@ def test_an_error_that_is_not_known_is_told_and_ends_nothing() -> None:
     script = Script().ready()
     [error] = script.see(ev.UpstreamError("something_new", "odd", param="session.foo"))
     assert (error.code, error.field, error.retryable) == ("upstream_error", "session.foo", True)
-    assert script.session.phase is Phase.READY
+    assert script.session.life.phase is Phase.READY
 
 
 def test_a_fatal_error_ends_the_session() -> None:
@@ -187,7 +187,7 @@ def test_a_fatal_error_ends_the_session() -> None:
         script = Script().ready()
         commands = script.see(ev.UpstreamError(code, "no more"))
         assert only(commands, cmd.CloseClient), code
-        assert script.session.phase is Phase.ENDED
+        assert script.session.life.phase is Phase.ENDED
 
 
 def test_unknown_and_malformed_events_are_counted_and_passed_over() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.tool_calls import MAX_TOOL_ROUNDS
+from relay.core.tool_calls import MAX_RUNNING_CALLS, MAX_TOOL_ROUNDS, TOO_MANY_AT_ONCE
 from relay.core.values import (
     DeviceOptions,
     Item,
@@ -17,7 +17,6 @@ from relay.core.values import (
 from relay.session.common.limits import REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
 from relay.session.device.turn_metrics import ACK_WAIT_S, TurnMetrics
 from relay.session.device.user_turn import MAX_TYPED_TURNS
-from relay.session.tools.acceptance import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
 from relay.session.tools.dispatcher import MAX_SHOWN_CHARS
 from tests.support.device_script import (
     MANUAL,

@@ -115,5 +115,5 @@ def test_each_event_ends_the_session_or_leaves_it_ready(event: RealtimeEvent) ->
     at = stage()
     at.feed(event)
     ends = type(event) in get_args(EndingEvent)
-    assert at.session.phase is (Phase.ENDED if ends else Phase.READY)
+    assert at.session.life.phase is (Phase.ENDED if ends else Phase.READY)
     assert (cmd.CloseUpstream() in at.ends) is ends

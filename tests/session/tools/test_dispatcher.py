@@ -7,9 +7,9 @@ import pytest
 
 from relay.core import commands as cmd
 from relay.core import events as ev
-from relay.core.client_tools import CUT_NOTE, MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, merge
 from relay.core.policy import Policy, Principal
 from relay.core.values import SessionConfig, ToolSpec
+from relay.session.tools.dispatcher import CUT_NOTE, MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, merge
 from tests.support.device_script import Script, call, done, kinds, microphone
 
 CLOCK = ToolSpec("clock", "Tell the time.", {"type": "object"})
