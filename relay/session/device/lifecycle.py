@@ -45,14 +45,16 @@ class Lifecycle:
 
     def follow(self, step: Step, now: float) -> None:
         """Do what follows from a change of the configuration."""
-        self._turns.use(self._negotiation.config)
         match step:
             case "none":
                 pass
+            case "chosen":
+                self._turns.use(self._negotiation.config)
             case "configuring":
                 self._audio.hold()
                 self._life.configure()
             case "in_force":
+                self._turns.use(self._negotiation.config)
                 self._ready(now)
             case "rolled_back":
                 self._turns.keep_voice()

@@ -25,8 +25,9 @@ from relay.session.device.hello import grant
 MAX_UPDATES = 4
 """Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 
-Step = Literal["none", "configuring", "in_force", "rolled_back", "refused"]
-"""`configuring`: an update went upstream. `in_force`, `rolled_back`: the session is ready. `refused`: it cannot be."""
+Step = Literal["none", "chosen", "configuring", "in_force", "rolled_back", "refused"]
+"""`chosen`: the upstream will be asked for this first. `configuring`: an update went upstream. `in_force`,
+`rolled_back`: the session is ready. `refused`: it cannot be."""
 
 
 class Negotiation:
@@ -85,9 +86,10 @@ class Negotiation:
         self._unanswered_hellos += 1
         if self._life.phase is Phase.CONNECTING:
             self.config = granted.config
-        elif granted.config != latest:
+            return "chosen"
+        if granted.config != latest:
             return self._configure(granted.config, now)
-        elif self._life.is_ready:
+        if self._life.is_ready:
             self._accepted = (self.config, self.options)
             return "in_force"
         return "none"
