@@ -79,12 +79,13 @@ class ItemLog:
     def replace(self, item_id: str, new_id: str, text: str) -> str:
         """`new_id` with `text` is to stand where an item stood. Returns the id of the item before it, or "root"."""
         old = self.entry(item_id)
-        before = old.previous
-        while before is not None and (earlier := self._entries.get(before)) is not None:
+        before, passed = old.previous, {item_id}
+        while before is not None and before not in passed and (earlier := self._entries.get(before)) is not None:
             if earlier.in_conversation:
                 break
+            passed.add(before)
             before = earlier.replaced_by or earlier.previous
-        if before is None:  # an upstream that does not tell: what we saw last before it
+        if before is None or before in passed:  # an upstream that does not tell, or in a circle: what we saw last
             standing = (entry for entry in self._entries.values() if entry.in_conversation and entry.order < old.order)
             last = max(standing, key=lambda entry: entry.order, default=None)
             before = last.id if last is not None else "root"

@@ -27,7 +27,6 @@ _NAMES: Final[Mapping[type, JsonObject]] = {
     cmd.TellTranscript: {"type": "transcript"},
     cmd.TellInterrupted: {"type": "interrupted"},
     TurnMetrics: {"type": "latency"},
-    cmd.TellError: {"type": "error"},
     cmd.TellGoodbye: {"type": "goodbye"},
     cmd.PlayStart: {"type": "audioStart"},
     cmd.PlayEnd: {"type": "audioEnd"},
@@ -69,6 +68,9 @@ def _encode(message: Message) -> JsonObject:
             return {"type": "tool", **_members(sent)}
         case cmd.TellToolCall(arguments=arguments):
             return {"type": "toolCall", **_members(message), "arguments": orjson.Fragment(arguments)}
+        case cmd.TellError(code, text, field, retryable):
+            error = {"type": "error", "code": code, "message": text, "retryable": retryable}
+            return error | {"field": field} if field else error
         case _:
             return _NAMES[type(message)] | _members(message)
 

@@ -105,6 +105,19 @@ def test_a_session_asks_for_text_and_has_the_voice_ready() -> None:
     assert cmd.OpenVoice("v1", PCM24K) in s.see(ev.SessionUpdated())
 
 
+def test_no_voice_speaks_before_the_upstream_has_taken_the_configuration() -> None:
+    s = Script(SessionConfig(voice="elevenlabs:v1"), speech=SpeechRules())
+    s.see(ev.UpstreamOpened(), ev.SessionCreated())
+    assert kinds(s.see(ev.SpeechStarted("item_u"))) == ["TellSpeech"]
+    assert kinds(s.see(ev.Tick(), after_s=20.0)) == ["TellError", "CloseClient", "CancelTools", "CloseUpstream"]
+
+
+def test_a_voice_wished_for_while_connecting_is_at_hand_from_then_on() -> None:
+    s = Script(speech=SpeechRules())
+    s.see(ev.Hello(("voice",), voice="elevenlabs:v1"), ev.UpstreamOpened(), ev.SessionCreated())
+    assert only(s.see(ev.Tick(), after_s=20.0), cmd.CloseVoice)
+
+
 def test_the_sound_is_the_items_and_ends_with_the_context() -> None:
     s = script()
     s.see(ev.VoiceOpened())

@@ -38,6 +38,18 @@ def test_the_oldest_items_are_forgotten_and_places_are_never_given_twice() -> No
     assert items.entry("item_0").order == MAX_ITEMS + 10
 
 
+def test_an_upstream_whose_items_stand_in_a_circle_holds_nothing_up() -> None:
+    items = ItemLog()
+    items.added("first", "user")
+    for item_id, previous in (("a", "b"), ("b", "c"), ("c", "b"), ("d", "e"), ("e", "d"), ("f", "f")):
+        items.added(item_id, "assistant", previous)
+    for item_id in ("b", "c", "e"):
+        items.deleted(item_id)
+    assert items.replace("a", "new_a", "One.") == "first"
+    assert items.replace("d", "new_d", "Two.") == "new_a", "behind itself it cannot stand"
+    assert items.replace("f", "new_f", "Three.") == "new_d"
+
+
 def test_what_is_kept_of_a_text_is_bounded() -> None:
     items = ItemLog()
     for _ in range(3):

@@ -356,6 +356,10 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             cmd.TellError("slow_client", "Reconnect.", retryable=True),
             {"type": "error", "code": "slow_client", "message": "Reconnect.", "retryable": True},
         ),
+        (  # an upstream's error may have an empty `param`
+            cmd.TellError("upstream_error", "No.", "", retryable=True),
+            {"type": "error", "code": "upstream_error", "message": "No.", "retryable": True},
+        ),
         (cmd.TellGoodbye("restarting"), {"type": "goodbye", "reason": "restarting"}),
         (cmd.PlayStart("item_1", 0), {"type": "audioStart", "itemId": "item_1"}),
         (cmd.PlayEnd("item_1", 0, 1234), {"type": "audioEnd", "itemId": "item_1", "totalMs": 1234}),

@@ -38,14 +38,16 @@ class Lifecycle:
 
     def follow(self, step: Step, now: float) -> None:
         """Do what follows from a change of the configuration."""
-        self._turns.use(self._negotiation.config)
         match step:
             case "none":
                 pass
+            case "chosen":
+                self._turns.use(self._negotiation.config)
             case "configuring":
                 self._turns.user.hold()
                 self._life.phase = Phase.CONFIGURING
             case "in_force":
+                self._turns.use(self._negotiation.config)
                 self._ready(now)
             case "rolled_back":
                 if self._turns.tts.speech is not None:

@@ -24,8 +24,9 @@ from relay.session.tools.dispatcher import merge
 MAX_UPDATES = 4
 """Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 
-Step = Literal["none", "configuring", "in_force", "rolled_back", "refused"]
-"""`configuring`: an update went upstream. `in_force`, `rolled_back`: the session is ready. `refused`: it cannot be."""
+Step = Literal["none", "chosen", "configuring", "in_force", "rolled_back", "refused"]
+"""`chosen`: the upstream will be asked for this first. `configuring`: an update went upstream. `in_force`,
+`rolled_back`: the session is ready. `refused`: it cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,10 @@ class Negotiation:
         self._unanswered_hellos += 1
         if self._life.phase is Phase.CONNECTING:
             self.config = granted
-        elif granted != latest:
+            return "chosen"
+        if granted != latest:
             return self._configure(granted, now)
-        elif self._life.is_ready:
+        if self._life.is_ready:
             self._accepted = (self.config, self.options)
             return "in_force"
         return "none"
