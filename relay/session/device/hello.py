@@ -1,4 +1,12 @@
-"""What a device session starts with under its policy, and what its client gets of what it asks for in a hello."""
+"""What a device session starts with under its policy, and what its client gets of what it asks for in a hello.
+
+    settings ──► `initial_session` ──► the first configuration
+    hello ─────► `grant` ────────────► the next one, and a refusal for each field that was not granted
+
+The policy decides field by field, and what it denies stays as it was. A refused field does not refuse the others. The
+client's tools are added to the server's. The formats towards the upstream follow from those of the client.
+`Negotiation` owns the order: when a hello may come, and what is active until the upstream has accepted the next one.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
