@@ -252,9 +252,10 @@ class Settings(AccessSettings, ConversationSettings):
         if missing and len(missing) < 3:
             found.append(f"Azure is configured in part and not used: {', '.join(missing)} is missing")
         if self.resolve_upstream().dialect is AZURE_PREVIEW:
+            chosen_by = "AZURE_OPENAI_API_VERSION" if self.upstream_dialect == "auto" else "RELAY_UPSTREAM_DIALECT"
             found.append(
-                "Azure's preview protocol is deprecated since 2026-04-30: unset AZURE_OPENAI_API_VERSION, or use the "
-                "address /openai/v1/realtime?model=<deployment>"
+                f"Azure's preview protocol is deprecated since 2026-04-30: unset {chosen_by}, or use the address "
+                "/openai/v1/realtime?model=<deployment>"
             )
         if self._environment.get("RELAY_TICK_MS"):
             found.append("RELAY_TICK_MS has no effect any more and can be removed")

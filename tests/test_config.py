@@ -248,6 +248,20 @@ def test_a_dialect_that_is_named_wins_over_the_url(clean) -> None:
     assert Settings.load().resolve_upstream().dialect is OPENAI
 
 
+@pytest.mark.parametrize(
+    ("path", "named", "setting"),
+    [
+        ("openai/realtime?api-version=v&deployment=d", "auto", "AZURE_OPENAI_API_VERSION"),
+        ("openai/v1/realtime?model=d", "azure-preview", "RELAY_UPSTREAM_DIALECT"),
+    ],
+)
+def test_the_warning_of_the_preview_names_the_setting_that_chose_it(clean, path: str, named: str, setting: str) -> None:
+    address = f"wss://res.openai.azure.com/{path}"
+    set_all(clean, {"RELAY_UPSTREAM": address, "RELAY_UPSTREAM_DIALECT": named})
+    [warning] = [text for text in Settings.load().warnings() if "deprecated" in text]
+    assert f"unset {setting}, or" in warning
+
+
 def test_an_unknown_dialect_is_refused_with_those_that_are_known(clean) -> None:
     clean.setenv("RELAY_UPSTREAM_DIALECT", "morse")
     known = ", ".join(("auto", *UPSTREAM_DIALECTS))

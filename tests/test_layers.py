@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "relay.wire": {"audio", "relay.core", "relay.protocols", "relay.session", "relay.session.device.turn_metrics"},
     "relay.protocols": {"audio", "relay.core", "relay.session", "relay.wire"},  # what is new is in relay.protocols
     "relay.upstreams": {
+        "audio",  # a dialect names its formats
         "relay.callbacks",
         "relay.core",
         "relay.errors",

@@ -1,4 +1,10 @@
-"""The sessions of one relay: what makes each, which are alive, and whether there may be new ones."""
+"""The sessions of one relay: what makes each, which are alive, and whether there may be new ones.
+
+The factory holds what all sessions share, and gives each session only the parts that it needs. A caller names what
+differs: the principal, the protocol, the connection. First comes a `Beginning`, the values that a session starts from.
+The rules are made from it, and the recorder stores it, so that a replay makes the same rules. The runtime then joins
+them to the connection. Nothing is dialled here: the runtime does that when it runs.
+"""
 
 import asyncio
 import contextlib

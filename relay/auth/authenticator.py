@@ -1,4 +1,11 @@
-"""Reads requests by the settings: who calls, from where, with what; then `relay.auth.access` decides."""
+"""Reads requests by the settings: who calls, from where, with what; then `relay.auth.access` decides.
+
+    request ──► `Caller` ──► `authorize`: the table of access ──► scope of the policy ──► `Principal`
+
+A `Caller` is what the request shows: credential, origin and `Host`. Which user owns the other end of the connection is
+looked up only where it can decide something. Every refusal is an `AccessDenied` with its status. `use` replaces keys
+and policies together: sessions go on with the policy that they began with, and those of revoked keys end.
+"""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal

@@ -25,8 +25,9 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
     Three fields are the relay's own: `policy`, `identity` (who the secret is for) and `single_use`.
     """
     body = await read_api_object(request)
-    for name in body.keys() - _BODY_FIELDS:
-        raise ApiError(f"Unknown parameter: '{name[:80]}'.", 400, "unknown_parameter", name[:80])
+    unknown = next((name for name in body if name not in _BODY_FIELDS), None)
+    if unknown is not None:
+        raise ApiError(f"Unknown parameter: '{unknown[:80]}'.", 400, "unknown_parameter", unknown[:80])
     seconds = _seconds(body.get("expires_after"))
     policy = _policy(request.app[AUTHENTICATOR].policies, principal, body.get("policy"))
     identity = _identity(principal, body.get("identity"))

@@ -1,5 +1,11 @@
 """A Realtime client's session at run time: its rules, the codec and the two sockets.
 
+    client ──► RealtimeUplink ──► audio to the upstream; everything else is an event for the rules
+    client ◄── RealtimeDownlink ◄── upstream: deltas go on at once; everything else is an event
+
+The codec makes events of messages, and messages of commands; it knows the dialects of both ends. The upstream may be
+dialled before there is a client (`dial_first`). What it sends until `run` is kept, up to `MAX_EARLY_FRAMES`.
+
 An end that does not read holds the other one back, by TCP: nothing is dropped and nothing piles up. One that reads
 nothing for `timers.MAX_STALL_S` ends the session.
 """

@@ -124,6 +124,7 @@ async def test_a_ticket_makes_no_tickets() -> None:
         ("{", 400, None),
         ("[]", 400, None),
         ('{"colour":1}', 400, "colour"),
+        ('{"policy":"default","zeta":1,"alpha":2,"mu":3,"beta":4}', 400, "zeta"),
         ('{"expires_after":{"seconds":9}}', 400, "expires_after.seconds"),
         ('{"expires_after":{"seconds":7201}}', 400, "expires_after.seconds"),
         ('{"expires_after":{"seconds":true}}', 400, "expires_after.seconds"),
