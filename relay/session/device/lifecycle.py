@@ -57,6 +57,7 @@ class Lifecycle:
                 self._turns.use(self._negotiation.config)
                 self._ready(now)
             case "rolled_back":
+                self._turns.use(self._negotiation.config)  # it may have been accepted while the refused one was pending
                 self._turns.keep_voice()
                 self._ready(now)
             case "refused":
