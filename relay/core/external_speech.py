@@ -165,6 +165,10 @@ class ExternalSpeech:
         if failure is not None:
             self._fail(failure)
 
+    def retry(self) -> None:
+        """No other voice can speak in place of this one."""
+        self.is_given_up = False
+
     def _fail(self, failure: ev.VoiceFailed) -> None:
         """Whatever was to be spoken stays text, and the client is told so once a turn."""
         dropped = self.voice.give_up()

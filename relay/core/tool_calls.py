@@ -118,12 +118,20 @@ class ToolCalls:
 
     def user_went_on(self) -> None:
         """The user began a new turn: outputs still to come are delivered, but force no answer."""
-        self.rounds = 0
+        self.count_rounds_anew()
         for batch in self._batches:
             batch.quiet = True
 
-    def response_created(self) -> None:
-        """Any response that begins after the outputs landed speaks about them: nothing is owed any more."""
+    def count_rounds_anew(self) -> None:
+        """The user has said something: the model may call tools again."""
+        self.rounds = 0
+
+    def owe_response(self) -> None:
+        """The response that was requested did not come: it is owed again."""
+        self.owes_response = True
+
+    def owe_nothing(self) -> None:
+        """No response is owed any more: any that begins after the outputs landed speaks about them."""
         self.owes_response = False
 
     def is_known(self, call_id: str) -> bool:

@@ -41,7 +41,7 @@ def test_any_response_after_the_outputs_covers_them() -> None:
     calls = ToolCalls()
     calls.accept("resp_1", [call("a")])
     calls.returned("a")
-    calls.response_created()
+    calls.owe_nothing()
     assert not calls.owes_follow_up
 
 

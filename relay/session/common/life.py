@@ -50,10 +50,18 @@ class SessionLife:
         """Whether nothing that still comes has any effect."""
         return self.phase is Phase.ENDED
 
+    def configure(self) -> None:
+        """The upstream is to take a configuration: what the client asks for waits."""
+        self.phase = Phase.CONFIGURING
+
     def become_ready(self) -> None:
         """The upstream has taken the configuration."""
         self.phase = Phase.READY
         self.was_ready = True
+
+    def end(self) -> None:
+        """The session is over."""
+        self.phase = Phase.ENDED
 
     def act(self, now: float) -> None:
         """Something happened that ends the idle time."""

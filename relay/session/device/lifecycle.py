@@ -16,7 +16,7 @@ from typing import assert_never
 from relay.core import events as ev
 from relay.core.commands import CancelTools, CloseClient, CloseUpstream, Command, TellConnected, TellGoodbye
 from relay.session.common.graceful_end import GracefulEnd
-from relay.session.common.life import Phase, SessionLife
+from relay.session.common.life import SessionLife
 from relay.session.device.endings import NOT_READY, SETTINGS_REFUSED, Ending, ending_by_limit
 from relay.session.device.negotiation import Negotiation, Step
 from relay.session.device.turns import Turns
@@ -45,13 +45,14 @@ class Lifecycle:
                 self._turns.use(self._negotiation.config)
             case "configuring":
                 self._turns.user.hold()
-                self._life.phase = Phase.CONFIGURING
+                self._life.configure()
             case "in_force":
                 self._turns.use(self._negotiation.config)
                 self._ready(now)
             case "rolled_back":
+                self._turns.use(self._negotiation.config)  # it may have been accepted while the refused one was pending
                 if self._turns.tts.speech is not None:
-                    self._turns.tts.speech.is_given_up = False  # no other voice can speak in its place
+                    self._turns.tts.speech.retry()  # no other voice can speak in its place
                 self._ready(now)
             case "refused":
                 self.end(SETTINGS_REFUSED)
@@ -112,4 +113,4 @@ class Lifecycle:
         self._emit(CancelTools())
         self._turns.end()
         self._emit(CloseUpstream())
-        self._life.phase = Phase.ENDED
+        self._life.end()

@@ -79,7 +79,7 @@ class Responses:
     def drop_due(self) -> None:
         """Nothing is to be answered any more."""
         self._is_wanted = False
-        self._calls.owes_response = False
+        self._calls.owe_nothing()
 
     def request(self, now: float) -> None:
         """Request the response that is due; the slot must be free."""
@@ -102,7 +102,8 @@ class Responses:
         elif not self._timers.is_user_speaking:
             was_wanted, was_owed = self._requested_for
             self._is_wanted = self._is_wanted or was_wanted
-            self._calls.owes_response = self._calls.owes_response or was_owed
+            if was_owed:
+                self._calls.owe_response()
         return "again"
 
     def created(self, event: ev.ResponseCreated) -> bool:
@@ -115,14 +116,14 @@ class Responses:
             return False
         self._timers.speech_over()
         self._is_wanted = False
-        self._calls.response_created()
+        self._calls.owe_nothing()
         return True
 
     def done(self, event: ev.ResponseDone) -> bool:
         """A response ended. Returns whether it was the one of the slot."""
         self._timers.retry_over()
         if event.status == "failed":
-            self._calls.owes_response = False  # the follow-up that failed is not tried again
+            self._calls.owe_nothing()  # the follow-up that failed is not tried again
         return self.slot.done(event.response_id, event.request_id)
 
     def is_quiet(self, response_id: str) -> bool:

@@ -54,7 +54,7 @@ class ResponseQueue:
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     stalls_at: float | None = None
     """When a response is given up; None while nobody waits for its end."""
-    has_heard: bool = False
+    _has_heard: bool = False
     """Whether the upstream has sent an event since somebody began to wait."""
     _waits_since: float = 0.0
     _waiting: ResponseRequest | None = None
@@ -81,14 +81,14 @@ class ResponseQueue:
         asks_already = self.slot.request_id is not None and self.slot.request_id == self._own_request
         waits = self._waiting is not None or (self.calls.owes_response and not asks_already)
         if waits and not self.slot.is_free and self.stalls_at is None:
-            self.has_heard = False
+            self._has_heard = False
             self._waits_since, self.stalls_at = now, now + STALL_S
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
         if self.stalls_at is not None and now >= self.stalls_at:
             self.stalls_at = None
-            has_heard = self.has_heard or self._ledger.output_at > self._waits_since
+            has_heard = self._has_heard or self._ledger.output_at > self._waits_since
             if not has_heard and not self.slot.is_free:
                 self.slot.give_up()  # the upstream itself accepts or refuses the next request
         self.settle(now)
@@ -183,9 +183,14 @@ class ResponseQueue:
                 self._out.add(CancelTool(call_id))
 
     def _drop_due(self) -> None:
-        self._client_owes = self.calls.owes_response = False
+        self._client_owes = False
+        self.calls.owe_nothing()
 
     # -- the upstream -------------------------------------------------------------------------------------------------
+
+    def upstream_sent(self) -> None:
+        """The upstream has sent an event: it is not silent."""
+        self._has_heard = True
 
     def began(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> None:
         """A response began, which covers what was due, unless it is outside the conversation.
@@ -219,7 +224,7 @@ class ResponseQueue:
         if event_id == self._own_request:
             self._own_request = None
             if code == ALREADY_ACTIVE:  # requested again, unless a response that begins later covers it
-                self.calls.owes_response = True
+                self.calls.owe_response()
                 if self.slot.is_free:
                     self._timers.retry_later(now)
                 else:

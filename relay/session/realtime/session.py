@@ -223,7 +223,7 @@ class RealtimeSession:
         if is_configured:
             self._become_ready()
             return body
-        self.life.phase = Phase.CONFIGURING
+        self.life.configure()
         self.deltas.are_events = True
         return None
 
@@ -251,7 +251,7 @@ class RealtimeSession:
             self._end(endings.Ending(1000, reason))
 
     def _end(self, end: endings.Ending) -> None:
-        self.life.phase = Phase.ENDED
+        self.life.end()
         self.deltas.are_events = True
         if end.error is not None:
             self._out.report(end.error)

@@ -45,14 +45,14 @@ class RealtimeTurns:
         if kind == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
             self.queue.cancel()
         elif kind == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
-            self.queue.calls.rounds = 0
+            self.queue.calls.count_rounds_anew()
 
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
-        self.queue.has_heard = True
+        self.queue.upstream_sent()
         match event:
             case {"type": "input_audio_buffer.committed"}:
-                self.queue.calls.rounds = 0
+                self.queue.calls.count_rounds_anew()
             case {"type": "input_audio_buffer.speech_started"}:
                 self.timers.speech_started(now)
                 self.queue.interrupted()

@@ -3,11 +3,11 @@
 from relay.core import commands as cmd
 from relay.core import events as ev
 from relay.core.policy import Policy, Principal
-from relay.core.values import AudioFormat, DeviceOptions, Item, SessionConfig
+from relay.core.values import AudioFormat, DeviceOptions, Item, SessionConfig, ToolSpec
 from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.life import Phase
 from relay.session.common.limits import MAX_FAULTS
-from tests.support.device_script import MANUAL, Script, kinds, microphone, only
+from tests.support.device_script import MANUAL, Script, call, done, kinds, microphone, only
 from tests.support.media import InputAudio
 
 
@@ -140,6 +140,18 @@ def test_a_refused_format_is_taken_back_on_our_side_too() -> None:
     commands = script.see(ev.UpstreamError("invalid_value", "no such format", event_id=configure.event_id))
     assert only(commands, cmd.UseOptions) == [cmd.UseOptions(DeviceOptions())]
     assert only(commands, cmd.TellReady)[0].options == DeviceOptions()
+
+
+def test_what_was_accepted_before_a_refused_hello_is_in_force_in_all_parts() -> None:
+    script = Script().ready()
+    door = ToolSpec("door", "Opens.", {"type": "object"}, of_client=True)
+    script.see(ev.Hello(("tools",), tools=(door,)))
+    [_, second] = script.see(ev.Hello(("language",), language="French"))
+    assert script.see(ev.SessionUpdated()) == [], "the other one is still pending"
+    script.see(ev.UpstreamError("invalid_value", "No.", event_id=second.event_id))
+    assert [tool.name for tool in script.session.config.tools] == ["door"]
+    called = script.see(ev.ResponseCreated("resp_1"), done("resp_1", call("call_1", "door")))
+    assert [one.name for one in only(called, cmd.TellToolCall)] == ["door"]
 
 
 def test_a_hello_that_the_upstream_never_answers_is_given_up() -> None:
