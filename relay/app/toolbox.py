@@ -1,4 +1,12 @@
-"""The tools of one relay: where they come from, what runs them, and what sessions get of them."""
+"""The tools of one relay: where they come from, what runs them, and what sessions get of them.
+
+    folders, MCP servers ──► ToolLibrary ──► ToolRegistry ──► `tool_specs`: what is offered to the model
+                                                 └──► ToolRunner ◄── SessionTools ◄── RunTool, CancelTool
+
+`ToolBox` loads the tools and loads them again on request; a mistake leaves those in place that were there. A session
+gets `SessionTools`: the runner behind the session's identity, policy and language. A tool cannot harm its session:
+every failure, timeout and cancellation is a `ToolReturned` like any other, with an output that the model can read.
+"""
 
 import asyncio
 import contextlib

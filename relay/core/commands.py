@@ -1,4 +1,15 @@
-"""Everything that a session can ask for. Frozen values; `relay.runtime` carries them out in order."""
+"""Everything that a session can ask for. Frozen values; `relay.runtime` carries them out in order.
+
+The unions at the end say who carries a command out:
+
+    UpstreamCommand ──► the upstream's codec       ClientMessage ──► the client's codec
+    PlayCommand ──────► the playout queue          InputCommand ───► the uplink
+    VoiceCommand ─────► the external voice         ToolCommand ────► the tools of the session
+
+A command that the upstream or the client has no message for is left out by its codec. A message to the client has the
+fields that its class has, so a new field is in the protocol at once; `relay.wire.device` names the exceptions. Commands
+are stored in recordings under the names of `relay.recording.format`, and a replay compares them.
+"""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args

@@ -1,5 +1,10 @@
 """Everything that can happen to a session, but for audio. `relay.core.commands` holds what can be asked for in return.
 
+The unions at the end say whose event it is: `ClientEvent`, `UpstreamEvent`, `VoiceEvent` (an external voice) or
+`RelayEvent`. The rules match each union completely, and mypy finds an event that has no case. Codecs make events of
+messages. What makes no sense is an event as well, `ClientFault` or `MalformedUpstream`: no codec raises for bad input.
+Events are stored in recordings, and a replay hands the same ones to the rules again.
+
 Frozen values; time is not in them: it is the second argument of `handle(event, now)`.
 """
 

@@ -1,4 +1,10 @@
-"""The values that events and commands are made of; all frozen, all storable by `relay.recording.format.tags`."""
+"""The values that events and commands are made of; all frozen, all storable by `relay.recording.format.tags`.
+
+Three of them say how a session works. `SessionConfig` is what the upstream is asked for: voice, instructions, turn
+detection, tools. `DeviceOptions` is how the device client's side works: formats, pace, duplex, and the capabilities of
+the upstream. `SpeechRules` is how an external voice speaks. Each is replaced as a whole, never changed, so whoever
+holds one has a consistent state. A value checks nothing: codecs and settings have done that before they make one.
+"""
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace

@@ -1,4 +1,11 @@
-"""How fast peers are read: clients by their allowances, and at most a burst of messages of one peer in 10 ms."""
+"""How fast peers are read: clients by their allowances, and at most a burst of messages of one peer in 10 ms.
+
+A peer that sends too much is not cut off: its socket is not read for a while, and TCP makes it wait. `ReadLimiter`
+bounds a client over seconds, by audio and by messages. For a frame of audio the uplink only lowers a number, and calls
+`slow_down` when that is below zero. `PacedReader` bounds what any peer can make the event loop do in one go: after a
+burst, its messages wait and others have their turn. Both pause reading under a reason of their own, so that neither
+resumes what the other one has paused.
+"""
 
 import asyncio
 from collections import deque

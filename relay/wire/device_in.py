@@ -1,4 +1,10 @@
-"""What a device client says: JSON messages to events, each mistake named with its field and its fix."""
+"""What a device client sends: JSON messages to events, each mistake named with its field and its fix.
+
+`decode` weighs a message before it parses it, then reads its `type`, and the reader of that type takes the members that
+it knows. Members that no reader knows are ignored, so that newer clients work with older relays. Each value is checked
+for type, range and length where it is read. The first mistake ends the reading: `MessageError` holds the code, the
+field and a sentence with the fix, and becomes the `ClientFault` that the rules answer with `error`.
+"""
 
 import re
 from collections.abc import Callable

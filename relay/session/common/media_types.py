@@ -1,4 +1,8 @@
-"""Audio on its way through, as the codecs hand it to the audio lines."""
+"""Audio on its way through, as the codecs hand it to the audio lines.
+
+Audio is no event: the rules never see it. They set the gate of the client's audio (`InputGate`), and read in the
+`MediaLedger` how much came and went. A codec finds audio in a message and hands it on as one of these values.
+"""
 
 from typing import Literal, NamedTuple
 

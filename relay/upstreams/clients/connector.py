@@ -1,4 +1,11 @@
-"""How sessions reach their upstream: its endpoint, its credential, and the local engine as a supervised child."""
+"""How sessions reach their upstream: its endpoint, its credential, and the local engine as a supervised child.
+
+    settings ──► UpstreamEndpoint and credential ──► UpstreamConnector.dial ──► UpstreamSocket
+
+Every session dials by itself, and a bearer token is fetched for each dial. Where no upstream is configured, the engine
+runs as a child process on a free loopback port. `EngineProcess` starts it again when it ends, ever more slowly. While
+it is down, `not_ready` says why, and dials are refused with a sentence that says when to try again.
+"""
 
 import asyncio
 import contextlib
