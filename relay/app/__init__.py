@@ -1,1 +1,1 @@
-"""Connections and middleware: bodies, CORS, errors as JSON, the log of refusals, redaction of answers."""
+"""The application: its parts, the sessions and what makes them, the tools, connections, and the middleware."""

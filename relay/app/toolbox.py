@@ -1,7 +1,8 @@
 """The tools of one relay: where they come from, what runs them, and what sessions get of them.
 
-    folders, MCP servers ──► ToolLibrary ──► ToolRegistry ──► `tool_specs`: what is offered to the model
-                                                 └──► ToolRunner ◄── SessionTools ◄── RunTool, CancelTool
+    folders ──► ToolLibrary ──► ToolRegistry ──► `tool_specs`: what is offered to the model
+    MCP servers ──► McpServers ──►  │
+                                    └──► ToolRunner ◄── SessionTools ◄── RunTool, CancelTool
 
 `ToolBox` loads the tools and loads them again on request; a mistake leaves those in place that were there. A session
 gets `SessionTools`: the runner behind the session's identity, policy and language. A tool cannot harm its session:

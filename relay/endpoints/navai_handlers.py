@@ -42,12 +42,12 @@ _log = logging.getLogger("relay.navai")
 PREFIX = "[navai]"
 RETRY_AFTER_S = 1
 MAX_ERROR_CHARS = 1_000
+MAX_TEXT_CHARS = 40_000
+"""What the fastest of ElevenLabs' models take in one request; the others take less, and say so."""
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "xi-api-key", "x-api-key"})
 _STATUS = {"invalid_arguments": 400, "invalid_json": 400, "busy": 429, "timeout": 504, "shutdown": 503}
 """Statuses of calls without a result; all others are 500: the tool itself failed."""
 _numbers = itertools.count(1)
-MAX_TEXT_CHARS = 40_000
-"""What the fastest of ElevenLabs' models take in one request; the others take less, and say so."""
 
 
 class NavaiBackend:

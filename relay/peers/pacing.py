@@ -1,10 +1,10 @@
-"""How fast peers are read: clients by their allowances, and at most a burst of messages of one peer in 10 ms.
+"""How fast peers are read: clients by their allowances, and upstreams by at most a burst of messages in 10 ms.
 
 A peer that sends too much is not cut off: its socket is not read for a while, and TCP makes it wait. `ReadLimiter`
 bounds a client over seconds, by audio and by messages. For a frame of audio the uplink only lowers a number, and calls
-`slow_down` when that is below zero. `PacedReader` bounds what any peer can make the event loop do in one go: after a
+`slow_down` when that is below zero. `PacedReader` bounds what an upstream can make the event loop do in one go: after a
 burst, its messages wait and others have their turn. Both pause reading under a reason of their own, so that neither
-resumes what the other one has paused.
+resumes what another part has paused.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.session.common.read_allowance import ReadAllowance
 
 YIELD_S = 0.05
-"""How long others have their turn after a burst."""
+"""How long a client is not read that has used up a slice of its allowance at once: others have their turn."""
 BACKOFF_S = 0.25
 """A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
 REPORTS_PER_MINUTE = 6
@@ -27,7 +27,7 @@ _TOO_FAST = "too fast"
 BURST_MESSAGES = 50
 BURST_BYTES = 256 * 1024
 TURN_S = 0.01
-"""How long others have their turn after a burst; longer in proportion after a longer message."""
+"""How long others have their turn after an upstream's burst; longer in proportion after a longer message."""
 _BURST = "a burst of messages"
 
 

@@ -1,4 +1,7 @@
-"""Where recordings are: names, files and the ways to find one. Nothing outside the recordings' folder is ever named."""
+"""Where recordings are: names, files, the ways to find one, and the lock of one that is being written.
+
+Nothing outside the recordings' folder is ever named.
+"""
 
 import contextlib
 import os

@@ -1,1 +1,1 @@
-"""How tools are described, found and run; imports nothing of Relay but `relay.errors`."""
+"""How tools are described, found and run; imports little of Relay, and nothing of sessions or clients."""

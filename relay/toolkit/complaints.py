@@ -1,6 +1,6 @@
 """What a model is told when its arguments do not fit: a sentence per bad field, to correct itself by.
 
-The bounds of one call, whatever the way in: beyond them a call is refused before it costs anything.
+It also holds the bounds of one call, whatever the way in: beyond them a call is refused before it costs anything.
 """
 
 import json
