@@ -1,7 +1,7 @@
 """How much audio came and went, and when: written by the audio lines, read by the rules.
 
-Audio is no event. `Uplink` and the downlinks count every frame here, and a replay counts what was recorded; the rules look
-at the sums when an event gives them reason to.
+Audio is no event. `Uplink` and the downlinks count every frame here, and a replay counts what was recorded; the rules
+look at the sums when an event gives them reason to.
 """
 
 from relay.session.common.media_types import PartKey
