@@ -55,16 +55,7 @@ class ResponseDesk:
         One outside the conversation reads it, or its own input, and leaves no trace in it.
         """
         is_aside = settings["conversation"] == "none"
-        if is_aside and len(self._side) >= MOST_SIDE_RESPONSES:
-            raise Fault(
-                f"Only {MOST_SIDE_RESPONSES} responses outside the conversation can run at a time.", code=_REFUSED
-            )
-        if not is_aside and self.active is not None:
-            raise Fault(
-                f"Conversation already has an active response in progress: {self.active.id}. "
-                "Wait until the response is finished before creating a new one.",
-                code=_REFUSED,
-            )
+        self._check_room(is_aside)
         if settings["input"] is not None:
             settings["input"] = self._inputs(settings["input"])
         before = self._items if settings["input"] is None else settings["input"]
@@ -84,6 +75,19 @@ class ResponseDesk:
             self._unplanned = response
         else:
             self._carry_out(response)
+
+    def _check_room(self, is_aside: bool) -> None:
+        """Raise Fault where one more response, in the conversation or outside it, is too many."""
+        if is_aside and len(self._side) >= MOST_SIDE_RESPONSES:
+            raise Fault(
+                f"Only {MOST_SIDE_RESPONSES} responses outside the conversation can run at a time.", code=_REFUSED
+            )
+        if not is_aside and self.active is not None:
+            raise Fault(
+                f"Conversation already has an active response in progress: {self.active.id}. "
+                "Wait until the response is finished before creating a new one.",
+                code=_REFUSED,
+            )
 
     def words_are_there(self) -> None:
         """Recognition is done: the response that waited for it goes on."""

@@ -108,17 +108,21 @@ class Response:
             length_ms = room * _AUDIO_MS_PER_TOKEN
             audio = audio[: length_ms * self._bytes_per_ms]
         self._emit({"type": "response.output_audio_transcript.delta", **place, "delta": delta})
-        step = CHUNK_MS * self._bytes_per_ms
-        for start in range(0, len(audio), step):
-            # `delta` comes last: clients find the audio of such an event without parsing it.
-            sound = pybase64.b64encode(audio[start : start + step]).decode()
-            self._emit({"type": "response.output_audio.delta", **place, "delta": sound})
+        self._emit_audio(audio, place)
         self.audio_ms += length_ms
         self._text_chars += len(delta)
         record.spoken.append((sentence, length_ms))
         record.audio_ms += length_ms
         record.bytes_per_ms = self._bytes_per_ms
         return fits
+
+    def _emit_audio(self, audio: bytes, place: JsonObject) -> None:
+        """The deltas of a sentence, `CHUNK_MS` each."""
+        step = CHUNK_MS * self._bytes_per_ms
+        for start in range(0, len(audio), step):
+            # `delta` comes last: clients find the audio of such an event without parsing it.
+            delta = pybase64.b64encode(audio[start : start + step]).decode()
+            self._emit({"type": "response.output_audio.delta", **place, "delta": delta})
 
     def end_message(self, status: str) -> None:
         """Close the open message, if there is one: "completed" or "incomplete"."""
