@@ -31,7 +31,7 @@ UNREAD_S = 1.0
 UNREAD_BYTES = 1024 * 1024
 """How much of it."""
 HANDLER_ARGS = {"auto_decompress": False, "lingering_time": UNREAD_S, "read_bufsize": 64 * 1024}
-"""What aiohttp is told: it would inflate a body while it parses it, before any route is asked."""
+"""Arguments of aiohttp's request handler: it would inflate a body while it parses it, before any route is asked."""
 NO_CORS_PATHS = ("/login", "/logout", "/recordings")
 """Paths whose answers no page of another origin may read, not even an allowed one."""
 

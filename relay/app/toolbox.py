@@ -69,7 +69,7 @@ class SessionTools:
         offers: Callable[[str], bool] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`config` gives the configuration in force, whose language tools get; a client may change it."""
+        """`config` gives the active configuration, whose language tools get; a client may change it."""
         self._runner = runner
         self._secrets = secrets
         self._session_id = session_id

@@ -47,7 +47,7 @@ class UnadmittedConnections:
     def __init__(
         self, most: int, stands_for_many: Callable[[str], bool], on_closed: Callable[[str, str], None]
     ) -> None:
-        """`on_closed` is told the address and the reason of each connection that is closed."""
+        """`on_closed` gets the address and the reason of each connection that is closed."""
         self._most = most
         self._most_of_one = min(MOST_OF_ONE_ADDRESS, most // 2)
         self._stands_for_many = stands_for_many

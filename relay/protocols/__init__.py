@@ -1,1 +1,1 @@
-"""What is said on the wire, to clients and upstreams. Pure: no socket, clock, task or randomness."""
+"""The protocols of clients and upstreams. Pure: no socket, clock, task or randomness."""

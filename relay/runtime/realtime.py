@@ -186,7 +186,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     def _client_stalled(self, unsent_bytes: int) -> None:
         self.dispatch(ev.ClientStuck(unsent_bytes))
-        self.client.abort()  # a close frame would wait behind what is not read
+        self.client.abort()  # a close frame would wait behind what the client does not read
 
     def _upstream_writable(self, is_writable: bool) -> None:
         super()._upstream_writable(is_writable)

@@ -66,7 +66,7 @@ class Uplink:
 
     def execute(self, command: cmd.InputCommand) -> None:
         """Carry out what the rules want of the client's audio."""
-        self._send_text = self._upstream.send_text  # bound once the connection stands, as it does by now
+        self._send_text = self._upstream.send_text  # bound now that the connection is open
         if isinstance(command, cmd.ReleaseInput):
             self._release(command.until_bytes)
             return
@@ -76,7 +76,7 @@ class Uplink:
             self._release(None)
 
     def set_writable(self, is_writable: bool) -> None:
-        """Whether the upstream reads what it is sent; what is dropped after that is told again."""
+        """Whether the upstream reads what it is sent; audio dropped after that is reported again."""
         self._is_blocked = not is_writable
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 

@@ -26,7 +26,7 @@ class AzureResource:
 
     @property
     def websocket_url(self) -> str:
-        """Where sessions are dialled: in GA the deployment stands in `model`."""
+        """Where sessions are dialled: in GA the deployment is in `model`."""
         base, deployment = "ws" + self.endpoint.removeprefix("http"), quote(self.deployment, safe="")
         if self.api_version is None:
             return f"{base}/openai/v1/realtime?model={deployment}"

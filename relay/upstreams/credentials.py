@@ -41,7 +41,7 @@ class Credential:
 class TokenCredential:
     """A bearer token from a callable. Dials at the same time share one call; one that hangs is given up.
 
-    At most `MAX_HUNG_FETCHES` calls that hang are left behind; then none is begun until one of them returns.
+    At most `MAX_HUNG_FETCHES` calls that hang are abandoned; then none is begun until one of them returns.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TokenCredential:
         timeout_s: float = TOKEN_TIMEOUT_S,
         on_token: Callable[[str], None] = ignore,
     ) -> None:
-        """`on_token` is told of each token before it is used."""
+        """`on_token` gets each token before it is used."""
         self._source = source
         self._on_token = on_token
         self._timeout_s = timeout_s

@@ -77,7 +77,7 @@ def realtime_url(base: str, model: str) -> str:
 
 
 def names_model(url: str) -> bool:
-    """Whether a Realtime URL says itself what is behind it."""
+    """Whether a Realtime URL names its model, deployment, call or intent."""
     query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     return any(name in ("model", "deployment", "call_id", "intent") for name, _ in query)
 

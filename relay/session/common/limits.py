@@ -21,7 +21,7 @@ ALREADY_ACTIVE = "conversation_already_has_active_response"
 """The code of the error that refuses a response while another one is active."""
 
 OWN_IDS = "relay_"
-"""How the ids of the relay's own events begin. A client may not use such ids, and is not told of their errors."""
+"""How the ids of the relay's own events begin. A client may not use such ids, and gets no errors about them."""
 MAX_EVENT_ID_CHARS = 512
 MAX_KINDS = 64
 """Of what is ignored; further kinds are not counted: an upstream may invent a new one for every event."""

@@ -56,7 +56,7 @@ class MediaLedger:
         self._parts[key] = self._parts.get(key, 0) + n_bytes
 
     def add_played_at_once(self, n_bytes: int, now: float, bytes_per_ms: int) -> None:
-        """The upstream sent audio to a client that plays it at once, behind what it has."""
+        """The upstream sent audio to a client that plays it at once, after what it has."""
         self.output_bytes += n_bytes
         self.output_at = now
         self.plays_until = max(self.plays_until, now) + n_bytes / bytes_per_ms / 1000

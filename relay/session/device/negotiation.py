@@ -1,4 +1,4 @@
-"""What a device session starts with, what is in force in it, and how a hello changes that.
+"""What a device session starts with, what is active in it, and how a hello changes that.
 
     hello ──grant──► options at once ──session.update──► upstream ──session.updated──► configuration in force
                                                              └──error, no answer──► both as last accepted
@@ -134,7 +134,7 @@ class Negotiation:
         return "none"
 
     def _grant(self, hello: ev.Hello, config: SessionConfig) -> SessionConfig:
-        """Put the options in force that a hello may have. Returns what it makes of `config`."""
+        """Apply the options that a hello may have. Returns `config` with what else it may have."""
         policy = self._policy
         denied = dict(_denied(hello, policy))
         allowed = set(hello.given) - denied.keys()
@@ -159,7 +159,7 @@ class Negotiation:
         )
 
     def answer_hellos(self) -> None:
-        """The session is ready: each hello is answered with what is in force."""
+        """The session is ready: each hello is answered with the active settings."""
         for _ in range(self._unanswered_hellos):
             self._emit(TellReady(self.options, self.config))
         self._unanswered_hellos = 0

@@ -11,7 +11,7 @@ from relay.core.values import DeviceOptions
 
 
 class PlayoutTranscoder:
-    """One stream of audio, from `upstream_output` to `output` of the options in force."""
+    """One stream of audio, from `upstream_output` to `output` of the active options."""
 
     def __init__(self, options: DeviceOptions) -> None:
         self._options = options

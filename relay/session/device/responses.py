@@ -127,7 +127,7 @@ class Responses:
         return self.slot.done(event.response_id, event.request_id)
 
     def is_quiet(self, response_id: str) -> bool:
-        """Whether the calls of a response force no answer: the user has gone on."""
+        """Whether the calls of a response force no response: the user has begun a new turn."""
         return response_id in self.discarded or self._timers.is_user_speaking
 
     def count_usage(self, event: ev.ResponseDone) -> None:

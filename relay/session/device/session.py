@@ -81,7 +81,7 @@ class DeviceSession:
 
     @property
     def config(self) -> SessionConfig:
-        """What is in force at the upstream."""
+        """The configuration that is active upstream."""
         return self._negotiation.config
 
     @property

@@ -34,7 +34,7 @@ class TtsSwitch:
     _past: ExternalSpeech | None = None
 
     def use(self, config: SessionConfig) -> None:
-        """A configuration is in force: its voice speaks from here on."""
+        """A configuration is active: its voice speaks from here on."""
         voice_id, known = config.external_voice, self.speech
         if known is not None:
             if (known.voice.voice_id, known.voice.output) == (voice_id, config.output_format):

@@ -64,7 +64,7 @@ class Turns:
         self._interruption = Interruption(responses, playback, items, tts, self.timer, emit, next_id, truncates)
 
     def use(self, config: SessionConfig) -> None:
-        """A configuration is in force, perhaps the same as before."""
+        """A configuration is active, perhaps the same as before."""
         self._config = config
         self.tools.use(config.tools)
         self.playback.use(config.output_format)

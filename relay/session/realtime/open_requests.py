@@ -113,7 +113,7 @@ class OpenRequests:
             self._doubtful.append(inside)
 
     def _forget_before(self, metadata: Any, inside: _Request | None) -> None:
-        """Requests outside that this response could have answered: what begins later cannot be told from it."""
+        """Forget requests outside that this response could have answered: it cannot be distinguished from theirs."""
         last = inside.number if inside is not None else self._count
         kept = [one for one in self._outside if one.metadata != metadata or one.number > last]
         self._outside = deque(kept, maxlen=MAX_OPEN)

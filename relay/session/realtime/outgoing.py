@@ -75,5 +75,5 @@ class Outgoing:
         return {**event, "event_id": stand_in}
 
     def is_stand_in(self, event_id: str) -> bool:
-        """Whether an id stands in for one that the client did not give."""
+        """Whether an id was generated because the client gave none."""
         return event_id in self._stand_ins

@@ -1,7 +1,7 @@
 """A Realtime client's events on their way up, as the policy allows them and the upstream needs them.
 
 First the policy's table, then the rules of the table at the end. Where an event would replace the server's
-instructions or tools, they are merged into it. Places behind hidden items are translated, and an event about a hidden
+instructions or tools, they are merged into it. Positions after hidden items are translated, and an event about a hidden
 item is refused as if there were no such item. A `response.create` becomes a `ResponseRequest`, which waits for its
 turn. The counterpart for the other direction is `downlink_rewriter`.
 """

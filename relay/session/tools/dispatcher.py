@@ -113,7 +113,7 @@ class ToolDispatcher:
     _client_calls: ClientCalls = field(default_factory=ClientCalls)
 
     def use(self, specs: tuple[ToolSpec, ...]) -> None:
-        """Other tools are in force."""
+        """Other tools are active."""
         self._specs = specs
 
     @property

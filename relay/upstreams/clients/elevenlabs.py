@@ -96,7 +96,7 @@ def speech_call(options: NavaiOptions, request: SpeechRequest, *, stream: bool =
 
 
 def mime_type_of(output_format: str) -> str:
-    """The type of the sound that a format such as mp3_44100_128 gives."""
+    """The media type of a format such as mp3_44100_128."""
     kinds = (mime_type for prefix, mime_type in _MIME_TYPES.items() if output_format.lower().startswith(prefix))
     return next(kinds, "audio/mpeg")
 
