@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal
 
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.redact import redact
 from relay.escaping import escape_json
 from relay.log_lines import LineFormatter
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
+from relay.session.common.redact import redact
 
 MAX_ENTRY_CHARS = 20_000
 

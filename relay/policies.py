@@ -19,7 +19,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from relay.core.policy import (
+from relay.errors import AccessDenied, ConfigError
+from relay.session.common.model import EXTERNAL_VOICE
+from relay.session.common.policy import (
     CAPABILITIES,
     DEFAULT_ALLOW,
     DEFAULT_SCOPES,
@@ -31,8 +33,6 @@ from relay.core.policy import (
     RealtimePolicy,
     RecordMode,
 )
-from relay.core.values import EXTERNAL_VOICE
-from relay.errors import AccessDenied, ConfigError
 
 DEFAULT = "default"
 MAX_FILE_BYTES = 1024 * 1024

@@ -8,13 +8,13 @@ from aiohttp import web
 
 from relay.auth.access import Access
 from relay.config import AZURE_PREFIX
-from relay.core.policy import MINT, PROVIDER_SECRET, Principal
 from relay.endpoints import azure, login, openai_rest, pages, recordings
 from relay.endpoints.navai import NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.sessions import device_socket, realtime_socket
 from relay.navai_options import NavaiPaths
 from relay.protocols import registry
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeClientProtocol
+from relay.session.common.policy import MINT, PROVIDER_SECRET, Principal
 
 RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
@@ -23,8 +23,8 @@ RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 class Route:
     """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
 
-    `scope` is what a client's policy must hold for either (`relay.core.policy.SCOPES`). `any_case` paths are matched
-    without regard to case, with or without a slash at their end.
+    `scope` is what a client's policy must hold for either (`relay.session.common.policy.SCOPES`). `any_case` paths are
+    matched without regard to case, with or without a slash at their end.
     """
 
     method: str

@@ -12,8 +12,8 @@ from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from relay.config import Settings
-from relay.core.known_secrets import KnownSecrets
 from relay.private_files import is_exposed
+from relay.session.common.known_secrets import KnownSecrets
 from relay.toolkit.mcp_config import McpServerConfig
 
 _KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "RELAY_UPSTREAM_KEY", "ELEVENLABS_API_KEY")

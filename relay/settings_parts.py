@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from relay.core.values import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 from relay.session.common.limits import SessionLimits
+from relay.session.common.model import EXTERNAL_VOICE, SessionConfig, TurnDetection
 from relay.upstreams.endpoint import is_url
 
 

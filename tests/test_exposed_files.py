@@ -6,8 +6,8 @@ import pytest
 
 from relay.app.toolbox import mcp_servers
 from relay.config import Settings
-from relay.core.known_secrets import KnownSecrets
 from relay.secret_values import exposed_files, secret_values
+from relay.session.common.known_secrets import KnownSecrets
 
 KEY = "sk-0123456789abcdef"
 

@@ -9,11 +9,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from relay.auth.keyring import identity_of
-from relay.core.policy import Policy, RealtimePolicy
-from relay.core.values import EXTERNAL_VOICE, SpeechRules
 from relay.errors import ConfigError
 from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.server import create_app
+from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
+from relay.session.common.policy import Policy, RealtimePolicy
 from relay.testing import ScriptedUpstream
 from relay.upstreams.clients.elevenlabs import REALTIME_IGNORES, ExternalVoices
 from tests.support.relay_server import DeviceClient, running_relay, settings_for

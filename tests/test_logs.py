@@ -9,7 +9,7 @@ import pytest
 KEY = "Zx9-kEy-4f1c9e7b20d8"
 PROGRAM = """
 import asyncio, gc, logging, sys, threading, warnings
-from relay.core.known_secrets import KnownSecrets
+from relay.session.common.known_secrets import KnownSecrets
 from relay.logs import use_secrets, setup_logging
 KEY = sys.argv[2]
 setup_logging("debug", sys.argv[1])

@@ -22,7 +22,7 @@ METHODS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "f
 ANCHORED = {"match", "fullmatch"}
 
 MADE_AT_RUN_TIME: dict[tuple[str, str], list[str]] = {
-    ("relay/core/server_parts.py", "names"): [r"(?<![\w-])(?:abc|abcd|a-b)(?![\w-])"],
+    ("relay/session/realtime/server_overlay.py", "names"): [r"(?<![\w-])(?:abc|abcd|a-b)(?![\w-])"],
 }
 """Expressions with parts that are known at run time only, and what they look like."""
 OPERATORS_OWN = {
@@ -33,7 +33,15 @@ OPERATORS_OWN = {
     ("relay/recording/redaction.py", "pattern"): "--pattern of `recordings bundle`",
 }
 FURTHER_INPUTS: dict[tuple[str, str], list[str]] = {
-    ("relay/core/redact.py", "_SECRET"): ["Bearer ", "apikey : ", "://a:b", "eyJaaaaaaaa.", "sk-", "key=&", "://"],
+    ("relay/session/common/redact.py", "_SECRET"): [
+        "Bearer ",
+        "apikey : ",
+        "://a:b",
+        "eyJaaaaaaaa.",
+        "sk-",
+        "key=&",
+        "://",
+    ],
     ("relay/recording/redaction.py", "_E_MAIL"): ["a@b.", "a.", "@", "a@a@", "a@b.c+", "a@-"],
 }
 

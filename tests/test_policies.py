@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.policy import CAPABILITIES, DEFAULT_ALLOW, DEFAULT_SCOPES, GUARDED_ALLOW, SCOPES
 from relay.errors import ConfigError
 from relay.policies import MAX_FILE_BYTES, Policies
+from relay.session.common.policy import CAPABILITIES, DEFAULT_ALLOW, DEFAULT_SCOPES, GUARDED_ALLOW, SCOPES
 
 
 def load(tmp_path: Path, text: str) -> Policies:

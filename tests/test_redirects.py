@@ -13,14 +13,14 @@ from aiohttp import web
 
 from audio.formats import PCM16_24K
 from relay.checkup import check_all
-from relay.core import commands as cmd
-from relay.core import events as ev
 from relay.errors import UpstreamError
 from relay.navai_options import NavaiOptions
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.peers.provider import Call, ProviderClient
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.replaying import against
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.talk import connection as talk
 from relay.toolkit.mcp import McpServer
 from relay.toolkit.mcp_config import McpServerConfig

@@ -7,9 +7,9 @@ from typing import Any
 
 from relay import ToolContext, tool
 from relay.app.toolbox import SessionTools, tool_spec, tool_specs
-from relay.core.commands import RunTool
-from relay.core.events import EndAsked, ToolProgressed
-from relay.core.values import SessionConfig
+from relay.session.common.model import SessionConfig
+from relay.session.device.commands import RunTool
+from relay.session.device.events import EndAsked, ToolProgressed
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import ToolRunner
 

@@ -18,7 +18,6 @@ from relay.auth.authenticator import Authenticator, counted
 from relay.auth.client_secrets import ClientSecrets
 from relay.auth.refusals import RefusalLog
 from relay.config import Settings
-from relay.core.known_secrets import KnownSecrets
 from relay.descriptors import Descriptors
 from relay.errors import ConfigError
 from relay.navai_options import NavaiOptions
@@ -27,6 +26,7 @@ from relay.peers.provider import ProviderClient
 from relay.policies import Policies
 from relay.recording.service import RecordingService
 from relay.secret_values import exposed_files, secret_values
+from relay.session.common.known_secrets import KnownSecrets
 from relay.toolkit.registry import ToolRegistry
 from relay.upstreams.clients.browser_secrets import AzureSessions
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential

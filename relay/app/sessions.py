@@ -20,11 +20,6 @@ from relay.app.toolbox import ToolBox, tool_specs
 from relay.auth.authenticator import Authenticator
 from relay.auth.client_secrets import ClientSecrets
 from relay.config import Settings
-from relay.core.events import Draining, KeyRevoked
-from relay.core.known_secrets import KnownSecrets
-from relay.core.policy import Policy, Principal, is_open
-from relay.core.policy_table import names_voice, with_voice
-from relay.core.values import DeviceOptions
 from relay.errors import AccessDenied, Full
 from relay.peers.client_reading import ReadBudget
 from relay.peers.frames import MessageListener
@@ -36,7 +31,12 @@ from relay.recording.service import RecordingService
 from relay.runtime.base import Observer, SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
+from relay.session.common.known_secrets import KnownSecrets
+from relay.session.common.model import DeviceOptions
+from relay.session.common.policy import Policy, Principal, is_open
+from relay.session.device.events import Draining, KeyRevoked
 from relay.session.device.negotiation import InitialSession, initial_session
+from relay.session.realtime.policy_table import names_voice, with_voice
 from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.elevenlabs import ExternalVoices
 from relay.wire.front import FrontCodec

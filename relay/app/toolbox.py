@@ -17,14 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relay.config import DEFAULT_TOOLS, Settings
-from relay.core.bounded import RecentSet
-from relay.core.commands import RunTool
-from relay.core.events import EndAsked, ToolProgressed, ToolReturned
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.policy import Principal
-from relay.core.tool_calls import CANCELLED_CALL
-from relay.core.values import SessionConfig, ToolSpec
 from relay.errors import ToolError
+from relay.session.common.bounded_set import RecentSet
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
+from relay.session.common.model import SessionConfig, ToolSpec
+from relay.session.common.policy import Principal
+from relay.session.device.commands import RunTool
+from relay.session.device.events import EndAsked, ToolProgressed, ToolReturned
+from relay.session.tools.pending_calls import CANCELLED_CALL
 from relay.toolkit.context import ToolContext
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.mcp import McpServers

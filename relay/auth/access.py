@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from relay.core.policy import CLIENT_SECRET_SCOPES, DEFAULT_SCOPES, MINT, MINT_ANY, SCOPES, Policy, Principal
 from relay.errors import AccessDenied
+from relay.session.common.policy import CLIENT_SECRET_SCOPES, DEFAULT_SCOPES, MINT, MINT_ANY, SCOPES, Policy, Principal
 
 Origin = Literal["none", "allowed", "app", "foreign"]
 """`app`: not listed, with a scheme that web pages do not have, such as capacitor://; `foreign`: any other one."""

@@ -22,9 +22,9 @@ from aiohttp import web
 from relay.auth.client_secrets import ALGORITHM, key_id, signing_key
 from relay.auth.keyring import Keyring
 from relay.auth.origins import host_in, is_machine_name, is_same_host
-from relay.core.bounded import RecentSet
 from relay.errors import ConfigError
 from relay.private_files import create, make_folder
+from relay.session.common.bounded_set import RecentSet
 
 CODE_SECONDS = 60
 LOGIN_SECONDS = 12 * 3600

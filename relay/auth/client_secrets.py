@@ -23,8 +23,8 @@ import orjson
 from jwt.utils import base64url_decode, base64url_encode
 
 from relay.auth.keyring import base_identity
-from relay.core.policy import CLIENT_SECRET_SCOPES, Policy
 from relay.errors import AccessDenied, TooOften
+from relay.session.common.policy import CLIENT_SECRET_SCOPES, Policy
 
 PREFIX = "ek_relay_"
 AUDIENCE = "relay-client"

@@ -9,7 +9,7 @@ import typer
 from relay.terminal import say
 
 if TYPE_CHECKING:
-    from relay.core.policy import Policy
+    from relay.session.common.policy import Policy
 
 
 def policies(

@@ -9,7 +9,7 @@ import typer
 from relay.terminal import confirm, say, say_lines
 
 if TYPE_CHECKING:
-    from relay.core.values import DeviceOptions
+    from relay.session.common.model import DeviceOptions
 
 app = typer.Typer(
     name="recordings",
@@ -235,9 +235,9 @@ def _copy(path: Path, name: str, target: Path) -> None:
 
 
 def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
-    from relay.core.commands import UseOptions
     from relay.recording.derive.normalize import normalized_entries
     from relay.recording.reader import Recording
+    from relay.session.device.commands import UseOptions
 
     for _, _, commands in normalized_entries(Recording(path)):
         for command in commands:

@@ -13,11 +13,11 @@ from aiohttp import web
 from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
 from relay.app.middleware import ErrorAnswer
 from relay.app.toolbox import tool_spec
-from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
 from relay.endpoints.navai_handlers import why_not
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
+from relay.session.common.policy import Principal
 from relay.toolkit.context import ToolContext
 from relay.toolkit.runner import ToolCall
 from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, permitted_azure_session

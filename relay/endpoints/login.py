@@ -12,10 +12,10 @@ from aiohttp import web
 from relay.app.context import AUTHENTICATOR, LOGINS, SETTINGS
 from relay.auth import admin_login
 from relay.auth.keyring import identity_of
-from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE, read_object, text_of
 from relay.endpoints.pages import asset
 from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
+from relay.session.common.policy import Principal
 from relay.session.common.rate_limit import KeyedRateLimiter, address_key
 from relay.web import PAGE_HEADERS
 

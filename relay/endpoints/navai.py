@@ -16,7 +16,6 @@ from aiohttp.typedefs import Handler
 
 from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
-from relay.core.policy import PROVIDER_SECRET, Principal
 from relay.endpoints.navai_handlers import (
     PREFIX,
     NavaiBackend,
@@ -28,6 +27,7 @@ from relay.endpoints.navai_handlers import (
 from relay.errors import RelayError
 from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.peers.provider import ProviderClient
+from relay.session.common.policy import PROVIDER_SECRET, Principal
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.runner import ToolRunner

@@ -13,12 +13,12 @@ from aiohttp import web
 
 from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
-from relay.core.policy import Policy, Principal
-from relay.core.redact import redact
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, number_of, read_object, text_of
 from relay.errors import AccessDenied, BadRequest, NotConfigured, ToolError, UpstreamError
 from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.peers.provider import Call, ProviderClient
+from relay.session.common.policy import Policy, Principal
+from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext
 from relay.toolkit.library import ToolLibrary
 from relay.toolkit.outputs import without_paths

@@ -9,11 +9,11 @@ from aiohttp import web
 
 from relay.app.context import AUTHENTICATOR, CLIENT_SECRETS, SETTINGS
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
-from relay.core.policy import Policy, Principal, names_among
-from relay.core.policy_table import Denied, check_session
 from relay.endpoints.bodies import NO_STORE, read_api_object
 from relay.errors import ApiError
 from relay.policies import Policies
+from relay.session.common.policy import Policy, Principal, names_among
+from relay.session.realtime.policy_table import Denied, check_session
 
 MAX_IDENTITY_CHARS = 128
 _BODY_FIELDS = frozenset({"expires_after", "session", "policy", "identity", "single_use"})

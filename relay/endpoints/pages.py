@@ -6,7 +6,7 @@ from aiohttp import web
 
 from relay import __version__
 from relay.app.context import SESSIONS, UPSTREAM
-from relay.core.policy import Principal
+from relay.session.common.policy import Principal
 from relay.web import PAGE_HEADERS, STATIC_DIR, static_files
 
 _FILES = static_files()

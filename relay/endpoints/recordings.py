@@ -7,7 +7,6 @@ from typing import Any, Final
 from aiohttp import web
 
 from relay.app.context import RECORDINGS
-from relay.core.policy import Principal
 from relay.endpoints.bodies import NO_STORE
 from relay.endpoints.pages import asset
 from relay.recording.finish import is_finished
@@ -23,6 +22,7 @@ from relay.recording.folder import (
     size_bytes,
 )
 from relay.recording.header import read_header
+from relay.session.common.policy import Principal
 from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS
 
 MAX_LISTED = 500

@@ -16,9 +16,6 @@ from picows import WSCloseCode
 from audio.formats import AudioFormat
 from relay.app import context
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
-from relay.core.commands import TellError
-from relay.core.policy import Policy, Principal
-from relay.core.values import EXTERNAL_VOICE, DeviceOptions
 from relay.errors import AccessDenied, ApiError, BadRequest, Full
 from relay.peers.client_reading import ReadBudget
 from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
@@ -27,6 +24,9 @@ from relay.peers.upstream import UpstreamRefusal
 from relay.policies import require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
+from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions
+from relay.session.common.policy import Policy, Principal
+from relay.session.device.commands import TellError
 
 MAX_VOICE_CHARS = 128
 MAX_MODEL_CHARS = 200

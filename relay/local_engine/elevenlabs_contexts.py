@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
-from relay.core.sentences import SentenceSplitter
 from relay.json_types import JsonObject, json_object
+from relay.session.tts.sentences import SentenceSplitter
 
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000

@@ -15,7 +15,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError,
 
 from audio.framing import Chunk
 from relay.callbacks import ignore
-from relay.core.redact import close_reason
+from relay.session.common.redact import close_reason
 
 if TYPE_CHECKING:
     from picows.picows import WSCloseHandshake  # only in the stubs

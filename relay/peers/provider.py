@@ -17,9 +17,9 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from yarl import URL
 
-from relay.core.redact import redact
 from relay.errors import UpstreamError, UpstreamTimeout
 from relay.json_types import JsonObject
+from relay.session.common.redact import redact
 
 CONNECT_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 0.2

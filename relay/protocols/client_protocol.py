@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from audio.framing import Chunk
-from relay.core.commands import ClientMessage, PlayEnd, PlayStart
-from relay.core.events import ClientEvent
-from relay.core.known_secrets import KnownSecrets
-from relay.core.values import DeviceOptions
+from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import PartKey
+from relay.session.common.model import DeviceOptions
+from relay.session.device.commands import ClientMessage, PlayEnd, PlayStart
+from relay.session.device.events import ClientEvent
 
 
 class ClientCodec(Protocol):

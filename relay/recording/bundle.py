@@ -9,7 +9,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from relay.core.values import SessionConfig
 from relay.escaping import escape_controls
 from relay.private_files import create
 from relay.recording.folder import HEADER, RecordingError, write_private
@@ -20,6 +19,7 @@ from relay.recording.redact.rewriter import RedactedCopy
 from relay.recording.redaction import Redaction, silenced
 from relay.recording.replay.replayer import Replayer
 from relay.recording.replay.verify import verify
+from relay.session.common.model import SessionConfig
 
 REPORT = "REDACTED.txt"
 _GATES = ("set_input_gate", "release_input")

@@ -13,9 +13,6 @@ from typing import Any, Final
 from zlib import crc32
 
 from audio.framing import Chunk
-from relay.core import events as ev
-from relay.core.known_secrets import KnownSecrets
-from relay.core.realtime_events import PassDown, UpstreamSaid
 from relay.recording.format.lines import Gap
 from relay.recording.format.realtime import cut_append
 from relay.recording.format.write import (
@@ -33,7 +30,10 @@ from relay.recording.format.write import (
     text_line,
 )
 from relay.recording.writer import Batch, Files, Writer, widened
+from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.device import events as ev
+from relay.session.realtime.events import PassDown, UpstreamSaid
 
 FLUSH_BYTES: Final = 96 * 1024
 """A buffer that holds more is handed over at once. A conversation at 24 kHz has as much in a second."""

@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from audio.formats import AudioFormat
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import EXTERNAL_VOICE, DeviceOptions
 from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts, NormalizedEntry, normalized_entries
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.placing import Clip, Runs, place_clips, place_input
 from relay.recording.reader import Recording
 from relay.recording.timeline import Answer, BargeIn, Heard, Latency, Mark, Speech, Timeline, ToolRun
+from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnMetrics
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from audio.formats import AudioFormat
-from relay.core.playback import JITTER_BUFFER_MS
+from relay.session.device.playback import JITTER_BUFFER_MS
 
 CATCH_UP_S = 2.0
 """How long after its time sound may come and still be taken for a delay of the network, not a pause."""

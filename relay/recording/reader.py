@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from audio.framing import Chunk
-from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.json_types import JsonObject
 from relay.recording.folder import (
     AUDIO,
@@ -28,6 +27,7 @@ from relay.recording.format.serialize import from_json
 from relay.recording.format.version2 import count, time
 from relay.recording.format.write import MAX_LINE_BYTES, PASSED_ON, is_unredacted, load, redacted_later
 from relay.recording.header import Header, read_header
+from relay.session.realtime.events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 
 
 def read_line(raw: bytes, format: int) -> list[Line]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from relay.child_environment import python_command, python_environment
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.policy import RecordMode
 from relay.recording.folder import folder_name
 from relay.recording.header import Beginning, Header
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
 from relay.recording.writer import Writer
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
+from relay.session.common.policy import RecordMode
 
 STOP_TIMEOUT_S = 3.0
 TIDY_EVERY_S = 3600.0

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.realtime_events import CONSENT, ClientSaid, UpstreamSaid
-from relay.core.values import DeviceOptions
 from relay.recording.header import Header
 from relay.recording.journal_buffer import BatchBuilder, JournalBuffer, RealtimeBatchBuilder, realtime_line
 from relay.recording.writer import Files, Writer
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
+from relay.session.common.model import DeviceOptions
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime.events import CONSENT, ClientSaid, UpstreamSaid
 
 _log = logging.getLogger("relay.recordings")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from relay.core.values import Usage
+from relay.session.common.model import Usage
 from relay.session.device.turn_metrics import TurnMetrics
 
 

@@ -15,9 +15,6 @@ from websockets.exceptions import ConnectionClosed
 
 from audio.files import write_wav
 from audio.transcode import decode
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import DeviceOptions
 from relay.errors import RelayError
 from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
@@ -28,6 +25,9 @@ from relay.recording.reader import Recording
 from relay.recording.timeline import Timeline
 from relay.replaying.comparison import Comparison, Exchange, recorded
 from relay.replaying.live import PATIENCE_S, Hold, Live
+from relay.session.common.model import DeviceOptions
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.talk.connection import TalkError, dial, how_it_closed, target_of
 
 LEAD_MS = 500.0

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import pybase64
 
-from relay.core import commands as cmd
-from relay.core import events as ev
 from relay.json_types import JsonObject
 from relay.recording.derive.normalize import item_of, normalized_entries
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio
 from relay.recording.reader import Recording
 from relay.session.common.media_types import AudioDelta
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.wire.realtime_server import ServerEvents, append_of
 
 PATIENCE_S = 10.0

@@ -11,11 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, assert_never
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.policy import Principal
-from relay.core.redact import redact
 from relay.escaping import escape_controls
 from relay.peers.frames import MessageListener
 from relay.peers.pacing import PacedReader
@@ -23,8 +18,13 @@ from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.life import SessionLife
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.policy import Principal
+from relay.session.common.redact import redact
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200

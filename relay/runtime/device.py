@@ -11,9 +11,6 @@ left out, or answered by the event that its codec returns.
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
 from relay.peers.frames import MessageListener
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
@@ -23,8 +20,11 @@ from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import SpeechDelta
 from relay.session.common.read_allowance import device_allowance, message_allowance, message_cost
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.upstreams.dialect import UpstreamCodec
 from relay.wire.elevenlabs import VoiceOutput

@@ -9,11 +9,11 @@ path as those of audio.
 
 from collections.abc import Callable
 
-from relay.core.events import Event, MalformedUpstream, OutputStarted, VoiceSpoke
 from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
 from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
+from relay.session.device.events import Event, MalformedUpstream, OutputStarted, VoiceSpoke
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.upstreams.dialect import UpstreamCodec

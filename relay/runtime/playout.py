@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 
 from audio.framing import Chunk
 from relay.callbacks import ignore
-from relay.core import commands as cmd
-from relay.core.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
-from relay.core.values import DeviceOptions
 from relay.peers.frames import MessageListener
 from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.timers import Alarm, PlayedOutWait, StallWatch
 from relay.session.common.media_types import PartKey
+from relay.session.common.model import DeviceOptions
+from relay.session.device import commands as cmd
+from relay.session.device.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
 from relay.session.device.playout_pacing import PlayoutPacing
 from relay.session.device.playout_transcoder import PlayoutTranscoder
 

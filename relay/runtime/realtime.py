@@ -14,11 +14,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.realtime_events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
-from relay.core.redact import redact
 from relay.peers.frames import MessageListener
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
@@ -27,12 +22,17 @@ from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import StallWatch
 from relay.runtime.uplink import RealtimeUplink
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.read_allowance import (
     MIN_APPEND_BYTES,
     message_cost,
     realtime_bytes_allowance,
     realtime_event_allowance,
 )
+from relay.session.common.redact import redact
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime.events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.session.realtime.session import RealtimeSession
 from relay.wire.front import FrontCodec
 

@@ -16,9 +16,6 @@ from pybase64 import b64encode
 from audio.formats import PCM16_24K
 from audio.framing import Chunk, SampleAligner
 from audio.transcode import Transcoder
-from relay.core import commands as cmd
-from relay.core.events import UpstreamStuck
-from relay.core.values import DeviceOptions
 from relay.peers.frames import LONG_BYTES
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
@@ -26,7 +23,10 @@ from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate
+from relay.session.common.model import DeviceOptions
 from relay.session.common.read_allowance import device_allowance
+from relay.session.device import commands as cmd
+from relay.session.device.events import UpstreamStuck
 from relay.wire.front import canonical_append
 
 MAX_UNSENT_BYTES = 1024 * 1024

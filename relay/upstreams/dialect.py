@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from relay.core.commands import UpstreamCommand
-from relay.core.events import SessionCreated, UpstreamEvent, UpstreamOpened
-from relay.core.known_secrets import KnownSecrets
-from relay.core.values import UpstreamCapabilities
 from relay.protocols.client_protocol import Dialect
+from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import UpstreamCapabilities
+from relay.session.device.commands import UpstreamCommand
+from relay.session.device.events import SessionCreated, UpstreamEvent, UpstreamOpened
 
 
 class UpstreamCodec(Protocol):

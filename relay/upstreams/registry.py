@@ -1,6 +1,6 @@
 """The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
 
-from relay.core.known_secrets import KnownSecrets
+from relay.session.common.known_secrets import KnownSecrets
 from relay.upstreams.azure import is_azure_preview
 from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
 from relay.wire.beta import BetaUpstream

@@ -11,8 +11,8 @@ import orjson
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.events import TextDelta
 from relay.session.common.media_types import AudioDelta
+from relay.session.device.events import TextDelta
 
 APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
 """An event that appends audio, around its base64 text."""

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import orjson
 
-from relay.core import commands as cmd
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.values import DeviceOptions
 from relay.json_types import JsonObject
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
+from relay.session.common.model import DeviceOptions
+from relay.session.device import commands as cmd
 from relay.session.device.turn_metrics import TurnMetrics, camel_case
 from relay.wire.device_in import PROTOCOL_VERSION, decode
 

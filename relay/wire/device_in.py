@@ -14,9 +14,9 @@ import orjson
 
 from audio.formats import AudioFormat
 from audio.framing import Chunk
-from relay.core import events as ev
-from relay.core.values import EXTERNAL_VOICE, ToolSpec, TurnKind
 from relay.json_types import JsonObject
+from relay.session.common.model import EXTERNAL_VOICE, ToolSpec, TurnKind
+from relay.session.device import events as ev
 from relay.wire.weight import MAX_CLIENT_MEMBERS, has_too_many_members
 
 MAX_TOOLS = 32

@@ -10,13 +10,13 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 import orjson
 
 from audio.formats import AudioFormat
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.redact import redact
-from relay.core.values import Alignment
 from relay.json_types import JsonObject, json_object
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import SpeechDelta
+from relay.session.common.model import Alignment
+from relay.session.common.redact import redact
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.wire.append import decode_audio
 
 INACTIVITY_TIMEOUT_S = 180

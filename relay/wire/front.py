@@ -13,12 +13,12 @@ import orjson
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.events import MalformedUpstream
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.protocols.client_protocol import Dialect
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
 from relay.session.common.media_types import UNTOUCHED, DeltaFrame
+from relay.session.device.events import MalformedUpstream
+from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.wire.append import decoded_length
 from relay.wire.weight import (
     MAX_CLIENT_MEMBERS,

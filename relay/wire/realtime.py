@@ -10,14 +10,14 @@ from typing import Any, assert_never
 import orjson
 
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.values import Item, SessionConfig, TurnDetection
 from relay.json_types import JsonObject
 from relay.protocols.client_protocol import Dialect
 from relay.protocols.openai.server_events import REQUEST_KEY, read_event
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import Item, SessionConfig, TurnDetection
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.wire.append import APPEND, TRANSCRIPT_HEAD, AudioDeltas, TranscriptDeltas
 from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, redact_event
 

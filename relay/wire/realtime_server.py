@@ -8,11 +8,11 @@ from typing import Any
 
 import pybase64
 
-from relay.core import events as ev
-from relay.core.values import Item, Usage
 from relay.json_types import JsonObject
 from relay.protocols.openai.server_events import REQUEST_KEY
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import Item, Usage
+from relay.session.device import events as ev
 
 
 class ServerEvents:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from relay.core.known_secrets import KnownSecrets
+from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import UNTOUCHED
 from relay.wire.beta import BETA_NAMES
 

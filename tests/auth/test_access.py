@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from relay.auth.access import Access, Caller, Rules, authorize, require_scope
-from relay.core.policy import DEFAULT_SCOPES, Policy, Principal
 from relay.errors import AccessDenied
+from relay.session.common.policy import DEFAULT_SCOPES, Policy, Principal
 
 LOOPBACK = Rules(is_loopback=True)
 LOOPBACK_KEYS = Rules(is_loopback=True, has_keys=True)

@@ -6,9 +6,9 @@ import jwt
 import pytest
 
 from relay.auth.client_secrets import MAX_SECRET_CHARS, ClientSecrets, signing_key
-from relay.core.policy import Policy
-from relay.core.redact import redact
 from relay.errors import AccessDenied, TooOften
+from relay.session.common.policy import Policy
+from relay.session.common.redact import redact
 from relay.testing import FakeClock
 
 KEYS = ("the-first-key-0123456789", "the-second-key-0123456789")

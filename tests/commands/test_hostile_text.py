@@ -17,9 +17,9 @@ import typer
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from relay import cli
-from relay.core import events as ev
 from relay.recording.bundle import REPORT
 from relay.recording.folder import HEADER, TIMELINE, TRANSCRIPT
+from relay.session.device import events as ev
 from tests.support.contracts import navai_env
 from tests.support.scripted_provider import Script, scripted_provider
 from tests.support.scripted_recordings import conversation, make_recording

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from relay.cli import app
-from relay.core import tool_calls
 from relay.errors import RelayError
+from relay.session.tools import pending_calls as tool_calls
 from relay.session.tools.dispatcher import ToolDispatcher
 from tests.support.scripted_recordings import make_recording
 

@@ -1,10 +1,10 @@
 """A client that is too fast: how often the rules hear of it."""
 
-from relay.core.events import ClientTooFast
 from relay.peers.frames import MessageListener
 from relay.peers.pacing import ReadLimiter
 from relay.session.common.rate_limit import TokenBucket
 from relay.session.common.read_allowance import ReadAllowance
+from relay.session.device.events import ClientTooFast
 from relay.testing import FakeClock
 
 

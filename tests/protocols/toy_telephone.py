@@ -12,12 +12,12 @@ from pybase64 import b64decode, b64encode_as_string
 
 from audio.formats import PCMU
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import KnownSecrets
-from relay.core.values import DeviceOptions
 from relay.protocols.client_protocol import DeviceClientProtocol
+from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import PartKey
+from relay.session.common.model import DeviceOptions
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 
 
 class ToyTelephoneCodec:

@@ -10,10 +10,10 @@ from aiohttp import web
 
 from relay.auth.access import Access
 from relay.auth.authenticator import Authenticator
-from relay.core.policy import Principal
 from relay.endpoints.pages import is_upgrade
 from relay.errors import AccessDenied
 from relay.server import all_routes
+from relay.session.common.policy import Principal
 
 TIMEOUT_S = 10.0
 

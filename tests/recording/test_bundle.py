@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from relay.core import events as ev
 from relay.recording.bundle import bundle
 from relay.recording.folder import RecordingError
 from relay.recording.format.lines import Happened
@@ -14,6 +13,7 @@ from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.redaction import redaction
 from relay.recording.replay.verify import verify
+from relay.session.device import events as ev
 from relay.session.tools.dispatcher import ToolDispatcher
 from tests.support.format1 import make_format_1
 from tests.support.scripted_recordings import conversation, make_recording, voiced_conversation

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from audio.formats import PCMU
-from relay.core import events as ev
-from relay.core.realtime_events import CONSENT, ClientSaid, PassDown, UpstreamSaid
 from relay.recording.folder import all_recordings, is_live
 from relay.recording.format.lines import End, Happened
 from relay.recording.reader import Recording
@@ -14,6 +12,8 @@ from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import MAX_PRELUDE, ConsentGate
 from relay.session.common.media_types import AudioDelta
+from relay.session.device import events as ev
+from relay.session.realtime.events import CONSENT, ClientSaid, PassDown, UpstreamSaid
 from tests.support.recording_stage import (
     RecordedSession,
     a_turn,

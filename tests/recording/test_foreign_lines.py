@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.policy import Principal
 from relay.recording.folder import RecordingError
 from relay.recording.header import Beginning, Header, RealtimeStart
 from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.writer import Batch, Files
+from relay.session.common.policy import Principal
 from tests.support.scripted_recordings import STARTED, T0, make_recording
 
 REALTIME = Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), T0)

@@ -9,9 +9,6 @@ from zlib import crc32
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import NO_SECRETS
 from relay.recording import writer as writing
 from relay.recording.folder import all_recordings
 from relay.recording.format.lines import End, Gap, Happened, InputAudio
@@ -20,7 +17,10 @@ from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.writer import Batch, Files, Writer
+from relay.session.common.known_secrets import NO_SECRETS
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.recording_stage import RecordedSession, lines_of, written
 from tests.support.scripted_recordings import microphone
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from relay.core.events import TextDelta
-from relay.core.realtime_events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from relay.recording.finish import repair
 from relay.recording.folder import JOURNAL, all_recordings
 from relay.recording.format.write import (
@@ -22,6 +20,8 @@ from relay.recording.format.write import (
 )
 from relay.recording.reader import Recording, read_line
 from relay.recording.replay.verify import verify
+from relay.session.device.events import TextDelta
+from relay.session.realtime.events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from tests.recording.test_realtime import append, talking
 from tests.support.scripted_recordings import tone
 

@@ -17,11 +17,6 @@ from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
 from audio.transcode import Transcoder
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import Policy, Principal
-from relay.core.realtime_events import UpstreamSaid
-from relay.core.values import Alignment, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.recording.bundle import bundle
 from relay.recording.folder import CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
@@ -38,6 +33,11 @@ from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import SpeechDelta
+from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.common.policy import Policy, Principal
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime.events import UpstreamSaid
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.device import DeviceCodec
 from relay.wire.elevenlabs import VoiceOutput

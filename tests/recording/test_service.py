@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.policy import Policy, Principal
-from relay.core.values import DeviceOptions, SessionConfig
 from relay.recording.finish import is_finished
 from relay.recording.folder import all_recordings
 from relay.recording.header import Beginning
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
+from relay.session.common.model import DeviceOptions, SessionConfig
+from relay.session.common.policy import Policy, Principal
 from tests.support.recording_stage import a_turn, stage, talking
 from tests.support.scripted_recordings import make_recording, tone
 

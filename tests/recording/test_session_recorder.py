@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from relay.core import events as ev
-from relay.core.known_secrets import KnownSecrets
-from relay.core.realtime_events import ClientSaid, TellUpstream, UpstreamSaid
 from relay.recording.folder import all_recordings, is_live, size_bytes
 from relay.recording.format.lines import End, Happened, InputAudio
 from relay.recording.reader import Recording
@@ -16,7 +13,10 @@ from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.writer import Batch, Files
+from relay.session.common.known_secrets import KnownSecrets
+from relay.session.device import events as ev
 from relay.session.device.turns import Turns
+from relay.session.realtime.events import ClientSaid, TellUpstream, UpstreamSaid
 from tests.support.recording_stage import (
     RecordedSession,
     a_turn,

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from relay.core import events as ev
 from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.show import draw
 from relay.recording.tracks import transcript
+from relay.session.device import events as ev
 from tests.support.scripted_recordings import conversation, make_recording
 
 

@@ -8,7 +8,6 @@ import pytest
 import soundfile
 
 from audio.formats import AudioFormat
-from relay.core.values import DeviceOptions
 from relay.recording.bundle import bundle
 from relay.recording.finish import repair
 from relay.recording.format.lines import SpeechAudio
@@ -18,6 +17,7 @@ from relay.recording.redaction import redaction
 from relay.recording.replay.verify import verify
 from relay.recording.show import draw
 from relay.session.common.media_types import SpeechDelta
+from relay.session.common.model import DeviceOptions
 from tests.support.scripted_recordings import make_recording, spoke, voiced_conversation
 
 FIRST, SECOND = spoke("One two three four. ", 2000), spoke("Call 030 1234567. ", 1800)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.core import events as ev
-from relay.core.values import Item
 from relay.recording.folder import RecordingError
 from relay.replaying.against import run
 from relay.replaying.as_upstream import RecordedUpstream
 from relay.replaying.comparison import Comparison
+from relay.session.common.model import Item
+from relay.session.device import events as ev
 from relay.talk.connection import TalkError
 from tests.support.scripted_recordings import Event, make_recording, microphone, voice
 

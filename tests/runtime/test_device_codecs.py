@@ -10,9 +10,9 @@ import pytest
 from picows import WSMsgType
 
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
 from relay.session.common.media_types import AudioDelta, PartKey
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.wire.device import DeviceCodec
 from relay.wire.realtime import RealtimeCodec
 from tests.runtime.test_device import appended, delta

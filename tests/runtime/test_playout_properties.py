@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
-from relay.core import events as ev
+from relay.session.device import events as ev
 from tests.support.playout_stage import Stage, sent_bytes
 from tests.support.virtual_time import in_virtual_time, pass_time
 

@@ -13,8 +13,8 @@ import pytest
 
 from audio.files import read_audio
 from relay.app.context import SESSION_FACTORY
-from relay.core import commands as cmd
-from relay.core import events as ev
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.testing import ScriptedUpstream
 from tests.scripts.reference_clients import CLIENTS, NAMES, SANITIZERS, client, command, run
 from tests.support.device_stage import Device, relay

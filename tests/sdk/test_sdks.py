@@ -21,7 +21,7 @@ import soundfile
 
 from relay import load_tools
 from relay.app.context import SESSION_FACTORY
-from relay.core.realtime_events import PassDown, TellClient
+from relay.session.realtime.events import PassDown, TellClient
 from tests.local_engine.engine_stage import running_engine
 from tests.support.npm import NODE
 from tests.support.realtime_client import is_valid

@@ -5,11 +5,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import Principal
-from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
 from relay.session.common.limits import SessionLimits
+from relay.session.common.model import ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
+from relay.session.common.policy import Principal
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.wire.device import DeviceCodec
 from tests.support.device_schema import check

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.realtime_events import UpstreamSaid
-from relay.core.values import Alignment
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_types import DeltaFrame, InputGate
+from relay.session.common.model import Alignment
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
+from relay.session.realtime.events import UpstreamSaid
 from relay.session.realtime.session import RealtimeSession
 from relay.wire.front import FrontCodec, audio_at
 

@@ -5,7 +5,7 @@ What it gives for a text and its pieces is what the real one must give.
 
 import re
 
-from relay.core.sentences import LEADING, MAX_SENTENCE_CHARS, ORDINALS, TRAILING
+from relay.session.tts.sentences import LEADING, MAX_SENTENCE_CHARS, ORDINALS, TRAILING
 
 _CLOSERS = "\"'”’»)\\]}*_」』）】〉》"
 _MARK = re.compile(

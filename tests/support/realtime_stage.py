@@ -5,11 +5,11 @@ import itertools
 import json
 from typing import Any
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
-from relay.core.realtime_events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
-from relay.core.values import ToolSpec
+from relay.session.common.model import ToolSpec
+from relay.session.common.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime.events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
 from relay.session.realtime.session import RealtimeSession
 
 Obj = dict[str, Any]

@@ -6,9 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relay.core import events as ev
-from relay.core.policy import Principal
-from relay.core.values import DeviceOptions, SessionConfig
 from relay.recording.folder import all_recordings
 from relay.recording.format.lines import Line
 from relay.recording.header import Beginning, RealtimeStart
@@ -16,6 +13,9 @@ from relay.recording.reader import Recording
 from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
+from relay.session.common.model import DeviceOptions, SessionConfig
+from relay.session.common.policy import Principal
+from relay.session.device import events as ev
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.scripted_recordings import tone

@@ -12,10 +12,6 @@ from picows.picows import _make_test_ws_frame  # type: ignore[attr-defined]  # n
 
 from audio.formats import AudioFormat
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import Policy, Principal
-from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
 from relay.protocols.client_protocol import ClientCodec
@@ -23,6 +19,10 @@ from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.common.policy import Policy, Principal
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.upstreams.dialect import UpstreamCodec

@@ -10,18 +10,6 @@ import numpy as np
 import pybase64
 
 from audio.formats import AudioFormat
-from relay.core import events as ev
-from relay.core.policy import Principal
-from relay.core.values import (
-    Alignment,
-    ClipHanded,
-    DeviceOptions,
-    Item,
-    SessionConfig,
-    SpeechRules,
-    ToolSpec,
-    Usage,
-)
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.folder import AUDIO, CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, folder_name
 from relay.recording.format.lines import InputAudio, Line, OutputAudio, SpeechAudio
@@ -38,6 +26,18 @@ from relay.recording.header import Beginning, Header
 from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.writer import Batch, Files
 from relay.session.common.media_types import AudioDelta, SpeechDelta
+from relay.session.common.model import (
+    Alignment,
+    ClipHanded,
+    DeviceOptions,
+    Item,
+    SessionConfig,
+    SpeechRules,
+    ToolSpec,
+    Usage,
+)
+from relay.session.common.policy import Principal
+from relay.session.device import events as ev
 
 T0 = 5000.0
 STARTED = datetime(2026, 11, 20, 10, 15, 30, tzinfo=UTC)

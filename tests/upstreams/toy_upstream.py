@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from audio.formats import PCM16_16K, PCM16_24K
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import KnownSecrets
-from relay.core.values import Item, UpstreamCapabilities
+from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import Item, UpstreamCapabilities
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.upstreams.dialect import UpstreamDialect
 
 Decoded = ev.UpstreamEvent | AudioDelta

@@ -8,9 +8,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from audio.formats import AudioFormat
-from relay.core import events as ev
-from relay.core.values import DeviceOptions
 from relay.recording.finish import repair
+from relay.session.common.model import DeviceOptions
+from relay.session.device import events as ev
 from tests.support.relay_server import console_link, running_relay
 from tests.support.scripted_recordings import Event, make_recording, voiced_conversation
 from tests.web.chromium import page_in

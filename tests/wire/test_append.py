@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.core.events import MalformedUpstream
 from relay.session.common.media_types import AudioDelta
+from relay.session.device.events import MalformedUpstream
 from relay.wire.append import APPEND, AudioDeltas, decode_audio, decoded_length
 from relay.wire.realtime import RealtimeCodec
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from relay.core.values import ErrorCode
+from relay.session.common.model import ErrorCode
 from tests.support.device_schema import DEFS, MESSAGES, check, name_of
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,7 @@ import orjson
 import pytest
 
 from audio.formats import AudioFormat
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import (
+from relay.session.common.model import (
     DeviceOptions,
     ErrorCode,
     ResponseStatus,
@@ -20,6 +18,8 @@ from relay.core.values import (
     TurnKind,
     Usage,
 )
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.turn_metrics import EXAMPLES
 from relay.wire import device_in as device
 from relay.wire.device import DeviceCodec

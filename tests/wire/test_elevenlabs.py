@@ -5,10 +5,10 @@ import json
 import pytest
 
 from audio.formats import PCM16_16K, PCMA, PCMU
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import Alignment
 from relay.session.common.media_types import SpeechDelta
+from relay.session.common.model import Alignment
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.wire.elevenlabs import ElevenLabsCodec, socket_url
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.core.events import MalformedUpstream
-from relay.core.realtime_events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.session.common.media_types import UNTOUCHED, DeltaFrame
+from relay.session.device.events import MalformedUpstream
+from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append, delta_bytes
 from tests.support.media import deltas_and_events

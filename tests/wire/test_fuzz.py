@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from relay.core import events as ev
-from relay.core.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
-from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.session.common.life import Phase
 from relay.session.common.media_types import DeltaFrame
+from relay.session.common.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
+from relay.session.device import events as ev
+from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.session.realtime.session import RealtimeSession
 from relay.wire.beta import BetaClient, BetaUpstream
 from relay.wire.front import FrontCodec, canonical_append

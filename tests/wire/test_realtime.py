@@ -14,11 +14,11 @@ from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
 from audio.formats import PCM16_24K, AudioFormat
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.protocols.openai.server_events import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, READERS, REQUEST_KEY, UNUSED
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.wire.append import APPEND, MAX_ID_CHARS, decode_audio
 from relay.wire.realtime import RealtimeCodec
 

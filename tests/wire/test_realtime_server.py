@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from openai._models import construct_type, validate_type
 from openai.types.realtime import RealtimeServerEvent
 
-from relay.core import events as ev
-from relay.core.values import Item, Usage
 from relay.protocols.openai.server_events import REQUEST_KEY
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import Item, Usage
+from relay.session.device import events as ev
 from relay.wire.append import APPEND
 from relay.wire.realtime import RealtimeCodec
 from relay.wire.realtime_server import ServerEvents, append_of

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.known_secrets import KnownSecrets
-from relay.core.realtime_events import UpstreamSaid
-from relay.core.redact import MASK
+from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import DeltaFrame
+from relay.session.common.redact import MASK
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime.events import UpstreamSaid
 from relay.wire.beta import BetaUpstream
 from relay.wire.device import DeviceCodec
 from relay.wire.elevenlabs import ElevenLabsCodec

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relay.core.values import ToolSpec
+from relay.session.common.model import ToolSpec
 from relay.wire.device_in import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, read_tools
 
 DOOR = {

@@ -11,11 +11,11 @@ event becomes `MalformedUpstream`, a type that is of no use here `UnknownUpstrea
 from collections.abc import Callable
 from typing import Any
 
-from relay.core import events as ev
-from relay.core.redact import redact
-from relay.core.values import Item, Usage
 from relay.json_types import JsonObject
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import Item, Usage
+from relay.session.common.redact import redact
+from relay.session.device import events as ev
 from relay.wire.append import MAX_ID_CHARS, MAX_INT, text_delta
 
 MAX_SILENCE_MS = 60_000

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 from audio.formats import REALTIME_FORMATS
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.realtime_events import ClientSaid, TellClient, TellUpstream, UpstreamSaid
-from relay.core.values import ClipHanded, Item, SessionConfig, ToolSpec
 from relay.json_types import JsonObject
 from relay.protocols.openai.server_events import read_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.reader import Entry, Recording, commands_of
+from relay.session.common.model import ClipHanded, Item, SessionConfig, ToolSpec
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnTimer
+from relay.session.realtime.events import ClientSaid, TellClient, TellUpstream, UpstreamSaid
 
 MAX_TEXT_CHARS = 65_536
 """What is beyond is not kept."""

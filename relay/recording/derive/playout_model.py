@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core.values import DeviceOptions
 from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
 from relay.session.common.media_types import PartKey
+from relay.session.common.model import DeviceOptions
+from relay.session.device import commands as cmd
 from relay.session.device.playout_transcoder import PlayoutTranscoder
 
 

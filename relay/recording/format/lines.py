@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from relay.core.values import Alignment
+from relay.session.common.model import Alignment
 
 USUAL_HEAD = '{"type":"input_audio_buffer.append","audio":"'
 USUAL_TAIL = '"}'

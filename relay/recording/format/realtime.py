@@ -8,10 +8,10 @@ import orjson
 import pybase64
 
 from audio.framing import Chunk
-from relay.core.realtime_events import ClientSaid, UpstreamSaid
-from relay.core.redact import clean, redact
 from relay.json_types import JsonObject
 from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
+from relay.session.common.redact import clean, redact
+from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
 APPEND: Final = "input_audio_buffer.append"
 _HEAD, _TAIL = USUAL_HEAD.encode(), USUAL_TAIL.encode()

@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from audio import formats
-from relay.core import commands, events, policy, realtime_events, values
-from relay.session.common import limits
-from relay.session.device import turn_metrics
+from relay.session.common import limits, policy
+from relay.session.common import model as values
+from relay.session.device import commands, events, turn_metrics
+from relay.session.realtime import events as realtime_events
 
 LATENCY: Final = "send_latency"
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import orjson
 
-from relay.core import events as ev
 from relay.json_types import JsonObject
 from relay.recording.format import version2
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
@@ -20,6 +19,7 @@ from relay.recording.format.serialize import Vocabulary, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
 from relay.recording.format.version2 import count, done, happened, texts
 from relay.recording.format.write import PASSED_ON
+from relay.session.device import events as ev
 
 _NAMES: Final[dict[str, Any]] = orjson.loads(files(__package__).joinpath("format1_names.json").read_bytes())
 CLASSES: Final[Mapping[str, str]] = _NAMES["classes"]

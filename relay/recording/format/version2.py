@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from relay.core.commands import TellText
-from relay.core.events import TextDelta
-from relay.core.realtime_events import ClientSaid, UpstreamSaid
-from relay.core.values import Alignment
 from relay.json_types import JsonObject
 from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.realtime import parsed
 from relay.recording.format.serialize import build, from_json, to_json
 from relay.recording.format.write import PASSED_ON
+from relay.session.common.model import Alignment
+from relay.session.device.commands import TellText
+from relay.session.device.events import TextDelta
+from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
 
 def read(line: JsonObject, now: float) -> Line:

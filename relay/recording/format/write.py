@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import orjson
 
-from relay.core.commands import TellText
-from relay.core.events import TextDelta
-from relay.core.realtime_events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
-from relay.core.redact import clean, redact
-from relay.core.values import Alignment
 from relay.json_types import JsonObject
 from relay.recording.format.lines import Gap
 from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, flat_enough, members_of
 from relay.recording.format.serialize import to_json
 from relay.session.common.media_types import DeltaFrame
+from relay.session.common.model import Alignment
+from relay.session.common.redact import clean, redact
+from relay.session.device.commands import TellText
+from relay.session.device.events import TextDelta
+from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 
 PASSED_ON: Final = "="
 """In `do`: the event itself, passed on."""

@@ -12,10 +12,6 @@ from zlib import crc32
 import orjson
 
 from audio.formats import AudioFormat
-from relay.core import events as ev
-from relay.core.commands import TellText
-from relay.core.events import TextDelta, VoiceSpoke
-from relay.core.realtime_events import ClientSaid, UpstreamSaid
 from relay.private_files import create
 from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
@@ -27,6 +23,10 @@ from relay.recording.format.serialize import from_json, to_json
 from relay.recording.reader import Entry, Recording, audio_of, commands_of
 from relay.recording.redaction import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
+from relay.session.device import events as ev
+from relay.session.device.commands import TellText
+from relay.session.device.events import TextDelta, VoiceSpoke
+from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
 REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
 """The members that hold text in events of the Realtime protocol; audio is not among them here."""

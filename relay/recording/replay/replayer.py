@@ -10,11 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio.formats import PCM16_24K
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.realtime_events import PassDown, UpstreamSaid
-from relay.core.redact import clean
-from relay.core.values import Alignment
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.tags import LATENCY
@@ -24,8 +19,13 @@ from relay.recording.reader import Entry
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
+from relay.session.common.model import Alignment
+from relay.session.common.redact import clean
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.device.turn_metrics import FIGURES
+from relay.session.realtime.events import PassDown, UpstreamSaid
 from relay.wire.front import counted_bytes
 
 NEIGHBOURS = 3

@@ -6,13 +6,13 @@ from zlib import crc32
 
 import numpy as np
 
-from relay.core.events import AudioOverflow
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.folder import SENT_AUDIO, RecordingError
 from relay.recording.format.lines import Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.header import Header, this_platform
 from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.replay.replayer import Difference, Replayer
+from relay.session.device.events import AudioOverflow
 
 TOLERANCE = 1
 """On another platform or with other library versions a converted sample may differ by this much (of 32768)."""

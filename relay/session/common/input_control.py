@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from audio.framing import Chunk
-from relay.core.commands import InputCommand, ReleaseInput, SetInputGate
-from relay.core.events import UserText
 from relay.session.common.media_types import InputGate
+from relay.session.device.commands import InputCommand, ReleaseInput, SetInputGate
+from relay.session.device.events import UserText
 
 MAX_HELD_MS = 10_000
 MAX_HELD_FRAMES = 2000

@@ -7,7 +7,7 @@ Audio is no event: the rules never see it. They set the gate of the client's aud
 from typing import Literal, NamedTuple
 
 from audio.framing import Chunk
-from relay.core.values import Alignment
+from relay.session.common.model import Alignment
 
 PartKey = tuple[str, int]
 """One content part: (item_id, content_index)."""

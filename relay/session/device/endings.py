@@ -11,12 +11,12 @@ Texts of the upstream's may quote the server's instructions and tools: those par
 from dataclasses import replace
 from typing import NamedTuple, assert_never
 
-from relay.core import events as ev
-from relay.core.commands import TellError, TellGoodbye
-from relay.core.server_parts import ServerParts
-from relay.core.values import ErrorCode
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
+from relay.session.common.model import ErrorCode
+from relay.session.device import events as ev
+from relay.session.device.commands import TellError, TellGoodbye
+from relay.session.realtime.server_overlay import ServerParts
 
 
 class Ending(NamedTuple):

@@ -11,10 +11,10 @@ truncated, where the upstream does not do so by itself. What an external voice s
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from relay.core import events as ev
-from relay.core.commands import Command, DeleteItem, DropAudio, TellInterrupted, TruncateItem
-from relay.core.items import ItemLog
-from relay.core.playback import Cut, Playback
+from relay.session.device import events as ev
+from relay.session.device.commands import Command, DeleteItem, DropAudio, TellInterrupted, TruncateItem
+from relay.session.device.conversation import ItemLog
+from relay.session.device.playback import Cut, Playback
 from relay.session.device.responses import Responses
 from relay.session.device.tts_switch import TtsSwitch
 from relay.session.device.turn_metrics import TurnTimer

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from relay.core import events as ev
-from relay.core.commands import CancelTools, CloseClient, CloseUpstream, Command, TellConnected, TellGoodbye
 from relay.session.common.graceful_end import GracefulEnd
 from relay.session.common.life import SessionLife
+from relay.session.device import events as ev
+from relay.session.device.commands import CancelTools, CloseClient, CloseUpstream, Command, TellConnected, TellGoodbye
 from relay.session.device.endings import NOT_READY, SETTINGS_REFUSED, Ending, ending_by_limit
 from relay.session.device.negotiation import Negotiation, Step
 from relay.session.device.turns import Turns

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from relay.core import events as ev
-from relay.core.commands import Command, ConfigureSession, TellError, TellReady, UseOptions
-from relay.core.policy import Policy
-from relay.core.values import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, TurnDetection
 from relay.session.common.life import Phase, SessionLife
 from relay.session.common.limits import CONNECT_TIMEOUT_S, IgnoredCounts
+from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, TurnDetection
+from relay.session.common.policy import Policy
+from relay.session.device import events as ev
+from relay.session.device.commands import Command, ConfigureSession, TellError, TellReady, UseOptions
 from relay.session.tools.dispatcher import merge
 
 MAX_UPDATES = 4

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.core.playback import JITTER_BUFFER_MS, MAX_CLIPS
-from relay.core.values import ClipHanded, DeviceOptions
 from relay.session.common.media_types import PartKey
+from relay.session.common.model import ClipHanded, DeviceOptions
+from relay.session.device.playback import JITTER_BUFFER_MS, MAX_CLIPS
 
 PIECE_MS = 100
 """Audio that has to wait goes in pieces of this length, one wake-up for each; in smaller ones with little headroom."""

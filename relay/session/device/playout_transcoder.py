@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from audio.framing import Chunk
 from audio.transcode import Transcoder
-from relay.core.values import DeviceOptions
+from relay.session.common.model import DeviceOptions
 
 
 class PlayoutTranscoder:

@@ -13,12 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from relay.core import events as ev
-from relay.core.commands import Command, PlayEnd, PlayStart, TellError, TellResponseEnd, TellResponseStart, TellText
-from relay.core.items import MAX_TEXT_CHARS, ItemLog
-from relay.core.playback import Playback
-from relay.core.values import ResponseStatus
 from relay.session.common.limits import STALL_S
+from relay.session.common.model import ResponseStatus
+from relay.session.device import events as ev
+from relay.session.device.commands import (
+    Command,
+    PlayEnd,
+    PlayStart,
+    TellError,
+    TellResponseEnd,
+    TellResponseStart,
+    TellText,
+)
+from relay.session.device.conversation import MAX_TEXT_CHARS, ItemLog
+from relay.session.device.playback import Playback
 from relay.session.device.responses import Responses
 from relay.session.device.transcripts import Transcripts
 from relay.session.device.tts_switch import TtsSwitch

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from relay.core import events as ev
-from relay.core.bounded import RecentSet
-from relay.core.commands import CancelResponse, Command, CreateResponse, TellUsage
-from relay.core.response import ResponseSlot
-from relay.core.tool_calls import ToolCalls
-from relay.core.values import Usage
+from relay.session.common.bounded_set import RecentSet
 from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.model import Usage
+from relay.session.common.response_slot import ResponseSlot
 from relay.session.common.turn_timers import TurnTimers
+from relay.session.device import events as ev
+from relay.session.device.commands import CancelResponse, Command, CreateResponse, TellUsage
+from relay.session.tools.pending_calls import ToolCalls
 
 MAX_DISCARDED = 64
 

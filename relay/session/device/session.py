@@ -15,20 +15,20 @@ session is ready, what a client asks of the conversation waits in `UserTurn`.
 from collections.abc import Callable, Container, Sequence
 from typing import assert_never, cast
 
-from relay.core import events as ev
-from relay.core.commands import Command, TellError
-from relay.core.policy import Principal
-from relay.core.server_parts import ServerParts
-from relay.core.values import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
 from relay.session.common.life import SessionLife
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
+from relay.session.common.model import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
+from relay.session.common.policy import Principal
+from relay.session.device import events as ev
+from relay.session.device.commands import Command, TellError
 from relay.session.device.endings import FATAL_ERRORS, HARMLESS_ERRORS, TOO_MANY_FAULTS, ending_of, without_server_parts
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.negotiation import Negotiation
 from relay.session.device.turns import Turns
 from relay.session.device.user_turn import EarlyEvent, UserTurn
+from relay.session.realtime.server_overlay import ServerParts
 
 _TOO_FAST = {
     "audio": "Audio comes faster than it can have been spoken; it is read no faster than 1.2 × real time.",

@@ -8,9 +8,9 @@ does not wait for it.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relay.core import events as ev
-from relay.core.commands import Command, TellError, TellTranscript
-from relay.core.items import ItemLog
+from relay.session.device import events as ev
+from relay.session.device.commands import Command, TellError, TellTranscript
+from relay.session.device.conversation import ItemLog
 
 
 @dataclass(slots=True)

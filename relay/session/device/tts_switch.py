@@ -11,13 +11,13 @@ A voice that was switched off may still be played, and be cut by a barge-in: the
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from relay.core.commands import Command
-from relay.core.external_speech import ExternalSpeech
-from relay.core.items import ItemLog
-from relay.core.playback import Cut, Playback
-from relay.core.values import SessionConfig, SpeechRules
-from relay.core.voice import Voice
 from relay.session.common.media_types import PartKey
+from relay.session.common.model import SessionConfig, SpeechRules
+from relay.session.device.commands import Command
+from relay.session.device.conversation import ItemLog
+from relay.session.device.playback import Cut, Playback
+from relay.session.tts.speaker import ExternalSpeech
+from relay.session.tts.stream import Voice
 
 
 @dataclass(slots=True)

@@ -12,13 +12,13 @@ one, each when everything before it is answered. A part knows another only where
 from collections.abc import Callable
 from typing import assert_never
 
-from relay.core import events as ev
-from relay.core.commands import Command, SyncPlayhead, TellSpeech
-from relay.core.items import ItemLog
-from relay.core.playback import Ack, Playback
-from relay.core.values import SessionConfig, SpeechRules
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.model import SessionConfig, SpeechRules
+from relay.session.device import events as ev
+from relay.session.device.commands import Command, SyncPlayhead, TellSpeech
+from relay.session.device.conversation import ItemLog
 from relay.session.device.interruption import Interruption
+from relay.session.device.playback import Ack, Playback
 from relay.session.device.response_handler import ResponseHandler
 from relay.session.device.responses import Responses
 from relay.session.device.transcripts import Transcripts

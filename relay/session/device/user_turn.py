@@ -13,13 +13,13 @@ commit's id. Typed turns wait in a queue until nothing else is to be answered, a
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from relay.core import events as ev
-from relay.core.commands import ClearInput, Command, CommitInput, CreateItem, TellError
-from relay.core.values import Item, TurnDetection
 from relay.session.common.input_control import InputControl
 from relay.session.common.life import SessionLife
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.model import Item, TurnDetection
 from relay.session.common.turn_timers import TurnTimers
+from relay.session.device import events as ev
+from relay.session.device.commands import ClearInput, Command, CommitInput, CreateItem, TellError
 from relay.session.device.negotiation import Negotiation
 
 MIN_COMMIT_MS = 100

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from audio.formats import PCM16_24K, REALTIME_FORMATS
-from relay.core.hidden import HiddenItems
-from relay.core.policy_rules import Denied
-from relay.core.policy_table import check_session, with_limits
-from relay.core.realtime_events import UpstreamSaid
-from relay.core.server_parts import ServerParts, function_names
 from relay.json_types import JsonObject
+from relay.session.realtime.events import UpstreamSaid
+from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.outgoing import Outgoing
+from relay.session.realtime.policy_rules import Denied
+from relay.session.realtime.policy_table import check_session, with_limits
+from relay.session.realtime.server_overlay import ServerParts, function_names
 
 MAX_HELD = 64
 """Events of the upstream that may come between `session.created` and the answer to the first configuration."""

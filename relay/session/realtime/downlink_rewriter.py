@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.hidden import HiddenItems
-from relay.core.server_parts import ServerParts
 from relay.session.common.limits import OWN_IDS, IgnoredCounts
 from relay.session.realtime.configuration import ClientTools
+from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.outgoing import Outgoing
 from relay.session.realtime.response_queue import ResponseQueue
+from relay.session.realtime.server_overlay import ServerParts
 
 Event = Mapping[str, Any]
 

@@ -8,11 +8,11 @@ the client are passed on; any other becomes 1011.
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
-from relay.core import events as ev
-from relay.core.realtime_events import ClientEnd
 from relay.json_types import JsonObject
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
+from relay.session.device import events as ev
+from relay.session.realtime.events import ClientEnd
 
 PASSED_CLOSES = frozenset({1000, 1001, 1008, 1009, 1012, 1013})
 """Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""

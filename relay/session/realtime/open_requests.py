@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from relay.core.bounded import RecentSet
 from relay.json_types import JsonObject
+from relay.session.common.bounded_set import RecentSet
 
 MAX_OPEN = 64
 """Of each kind; the oldest is forgotten."""

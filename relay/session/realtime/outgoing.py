@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from relay.core.bounded import RecentSet
-from relay.core.realtime_events import RealtimeCommand, TellClient, TellUpstream
 from relay.json_types import JsonObject
+from relay.session.common.bounded_set import RecentSet
 from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
+from relay.session.realtime.events import RealtimeCommand, TellClient, TellUpstream
 
 MAX_STAND_INS = 256
 """Ids given to a client's events; an error about an older event shows the relay's id."""

@@ -17,18 +17,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.core.bounded import RecentSet
-from relay.core.commands import CancelTool, RunTool
-from relay.core.realtime_events import TellUpstream
-from relay.core.response import ResponseSlot, SlotState
-from relay.core.tool_calls import ToolCalls
-from relay.core.values import Item
 from relay.json_types import JsonObject
+from relay.session.common.bounded_set import RecentSet
 from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.model import Item
+from relay.session.common.response_slot import ResponseSlot, SlotState
 from relay.session.common.turn_timers import TurnTimers
+from relay.session.device.commands import CancelTool, RunTool
+from relay.session.realtime.events import TellUpstream
 from relay.session.realtime.open_requests import OpenRequests, ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
+from relay.session.tools.pending_calls import ToolCalls
 
 MAX_RESPONSES = 64
 """Responses whose request is remembered while they are active; the oldest is forgotten."""

@@ -12,27 +12,27 @@ session through its life; `configuration` has its first step, `endings` the last
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core import realtime_events as rt
-from relay.core.hidden import HiddenItems
-from relay.core.policy import Principal
-from relay.core.policy_rules import Denied
-from relay.core.redact import close_reason
-from relay.core.server_parts import ServerParts
-from relay.core.values import ToolSpec
 from relay.session.common.graceful_end import EstimatedGracefulEnd
 from relay.session.common.input_control import InputControl
 from relay.session.common.life import Phase, SessionLife
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.model import ToolSpec
+from relay.session.common.policy import Principal
+from relay.session.common.redact import close_reason
 from relay.session.common.turn_timers import TurnTimers
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.realtime import endings
+from relay.session.realtime import events as rt
 from relay.session.realtime.configuration import ActiveSession, ClientTools, DeltaView, FirstConfiguration, session_of
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
+from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
+from relay.session.realtime.policy_rules import Denied
 from relay.session.realtime.response_queue import ResponseQueue
+from relay.session.realtime.server_overlay import ServerParts
 from relay.session.realtime.turns import RealtimeTurns
 from relay.session.realtime.uplink_rewriter import ClientEventRewriter
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.hidden import HiddenItems
-from relay.core.values import Item
+from relay.session.common.model import Item
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.realtime.configuration import ActiveSession
+from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.response_queue import ResponseQueue
 
 _TEXTS = ("id", "status", "call_id", "name", "arguments")

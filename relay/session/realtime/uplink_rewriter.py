@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.hidden import HiddenItems
-from relay.core.policy_table import Denied, apply
-from relay.core.server_parts import ServerParts, function_names
 from relay.json_types import JsonObject
 from relay.session.realtime.configuration import ActiveSession, ClientTools
+from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
+from relay.session.realtime.policy_table import Denied, apply
+from relay.session.realtime.server_overlay import ServerParts, function_names
 
 
 @dataclass(slots=True)

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import orjson
 
-from relay.core import events as ev
-from relay.core.commands import CancelTool, Command, CreateItem, RunTool, TellTool, TellToolCall
-from relay.core.tool_calls import ToolCalls
-from relay.core.values import Item, ToolSpec, ToolStatus
+from relay.session.common.model import Item, ToolSpec, ToolStatus
+from relay.session.device import events as ev
+from relay.session.device.commands import CancelTool, Command, CreateItem, RunTool, TellTool, TellToolCall
+from relay.session.tools.pending_calls import ToolCalls
 
 MAX_OUTPUT_BYTES = 16 * 1024
 MAX_ARGUMENT_CHARS = 32_768

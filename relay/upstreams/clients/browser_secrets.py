@@ -9,12 +9,12 @@ https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from relay.core.policy import Policy
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.navai_options import NavaiOptions
 from relay.peers.provider import Call, ProviderClient, fetch
 from relay.policies import no_default, permitted, permitted_instructions, permitted_words, require_value
+from relay.session.common.policy import Policy
 from relay.upstreams.azure import AzureResource
 from relay.upstreams.credentials import AnyCredential
 

@@ -9,14 +9,14 @@ from urllib.parse import quote, urlencode
 import pybase64
 
 from relay.config import Settings
-from relay.core.known_secrets import NO_SECRETS, KnownSecrets
-from relay.core.policy import Policy
-from relay.core.values import EXTERNAL_VOICE, SpeechRules
 from relay.errors import ConfigError, NotConfigured
 from relay.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
 from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.peers.provider import Call, ProviderClient, fetch
 from relay.policies import permitted, require_value
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
+from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
+from relay.session.common.policy import Policy
 from relay.wire.elevenlabs import VoiceOutput
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024

@@ -1,10 +1,10 @@
 """What a client was sent, made again from commands and audio."""
 
 from audio.formats import AudioFormat
-from relay.core import commands as cmd
-from relay.core.values import DeviceOptions
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
+from relay.session.common.model import DeviceOptions
+from relay.session.device import commands as cmd
 from tests.support.scripted_recordings import tone
 
 MODEL = AudioFormat("pcm16", 24_000)

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import orjson
 import pytest
 
-from relay.core.commands import TellSpeech
-from relay.core.events import SpeechStarted
 from relay.recording import reader
 from relay.recording.folder import JOURNAL
 from relay.recording.format import version1, version2
@@ -16,6 +14,8 @@ from relay.recording.format.lines import Happened
 from relay.recording.format.serialize import Vocabulary
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
 from relay.recording.reader import Recording, commands_of
+from relay.session.device.commands import TellSpeech
+from relay.session.device.events import SpeechStarted
 
 GOLDEN = Path(__file__).parents[3] / "recordings" / "golden"
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMA, PCMU, AudioFormat
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core import realtime_events as rt
-from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig
 from relay.recording.format.serialize import from_json, plain, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS
+from relay.session.common.model import ClipHanded, DeviceOptions, Item, SessionConfig
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime import events as rt
 
 KINDS = sorted((row.kind for row in (*EVENTS, *COMMANDS)), key=lambda kind: kind.__name__)
 TAGS = {row.kind: row.tag for row in (*EVENTS, *COMMANDS)}

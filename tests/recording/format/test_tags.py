@@ -10,10 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from audio.framing import Chunk
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core import realtime_events as rt
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime import events as rt
 
 STORED_NAMES = Path(__file__).parent / "stored_names.json"
 TABLES = {"events": EVENTS, "commands": COMMANDS, "values": VALUES}

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from audio.formats import AudioFormat
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core import realtime_events as rt
-from relay.core.policy import Policy, RealtimePolicy
-from relay.core.values import (
+from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.serialize import to_json
+from relay.recording.format.version1 import FORMAT_1
+from relay.recording.reader import read_line
+from relay.session.common.limits import SessionLimits
+from relay.session.common.model import (
     Alignment,
     ClipHanded,
     DeviceOptions,
@@ -22,11 +23,10 @@ from relay.core.values import (
     TurnDetection,
     Usage,
 )
-from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
-from relay.recording.format.serialize import to_json
-from relay.recording.format.version1 import FORMAT_1
-from relay.recording.reader import read_line
-from relay.session.common.limits import SessionLimits
+from relay.session.common.policy import Policy, RealtimePolicy
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime import events as rt
 
 NAMES: dict[str, list[str]] = json.loads((Path(__file__).parent / "names_of_format_1.json").read_text())
 """Its classes and their fields, complete."""

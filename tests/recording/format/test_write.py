@@ -9,11 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core import realtime_events as rt
-from relay.core.redact import clean
-from relay.core.values import Alignment
 from relay.recording.format.lines import (
     End,
     Frame,
@@ -45,6 +40,11 @@ from relay.recording.format.write import (
 )
 from relay.recording.reader import read_line
 from relay.session.common.media_types import DeltaFrame
+from relay.session.common.model import Alignment
+from relay.session.common.redact import clean
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime import events as rt
 from tests.recording.format.test_serialize import any_of
 
 LINED_EVENTS = [row.kind for row in EVENTS if row.kind not in (rt.ClientSaid, rt.UpstreamSaid)]

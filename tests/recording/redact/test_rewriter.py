@@ -6,11 +6,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import Principal
-from relay.core.realtime_events import ClientSaid, UpstreamSaid
-from relay.core.values import Alignment, DeviceOptions, SessionConfig
 from relay.recording.folder import HEADER, JOURNAL
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.serialize import to_json
@@ -19,6 +14,11 @@ from relay.recording.header import Beginning, Header, RealtimeStart
 from relay.recording.reader import Recording, read_line
 from relay.recording.redact.rewriter import RedactedCopy, rendered
 from relay.recording.redaction import redaction
+from relay.session.common.model import Alignment, DeviceOptions, SessionConfig
+from relay.session.common.policy import Principal
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
+from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
 SAID = {"type": "input_audio_buffer.append", "note": "x"}
 DOWN = b'{"type":"brand.new", "n": 1e3}'

@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from relay.core import events as ev
-from relay.core.policy import Principal
-from relay.core.realtime_events import PassDown, UpstreamSaid
-from relay.core.values import Alignment, DeviceOptions, SessionConfig, SpeechRules
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.header import Beginning, RealtimeStart
 from relay.recording.reader import Entry, read_line
 from relay.recording.replay.replayer import Difference, Replayer
 from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, SpeechRules
+from relay.session.common.policy import Principal
+from relay.session.device import events as ev
 from relay.session.device import turn_metrics
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.session import DeviceSession
 from relay.session.device.turns import Turns
+from relay.session.realtime.events import PassDown, UpstreamSaid
 from relay.wire.front import FrontCodec
 from tests.support.scripted_recordings import (
     SIXTEEN,

@@ -3,10 +3,10 @@
 import pytest
 
 from audio.formats import PCM16_24K
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
 from relay.session.common.graceful_end import LATEST_S
+from relay.session.common.model import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.device_script import MS_BYTES, Script, call, dropped, kinds, only, returned
 from tests.support.device_script import done as response_done
 from tests.support.media import SpeechAudio

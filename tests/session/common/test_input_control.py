@@ -1,7 +1,7 @@
 """What a client says too early is kept in order with its place in the audio, and bounded (D5)."""
 
-from relay.core import events as ev
 from relay.session.common.input_control import MAX_EVENTS, MAX_TYPED, InputControl
+from relay.session.device import events as ev
 
 
 def held() -> InputControl[ev.Event]:

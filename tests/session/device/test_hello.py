@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
-from relay.core.values import SessionConfig, ToolSpec
+from relay.session.common.model import SessionConfig, ToolSpec
+from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.negotiation import initial_session
 from relay.wire.beta import BetaUpstream
 from relay.wire.realtime import RealtimeCodec

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_24K, PCMU, AudioFormat
-from relay.core.playback import JITTER_BUFFER_MS, MAX_CLIPS
-from relay.core.values import ClipHanded, DeviceOptions
+from relay.session.common.model import ClipHanded, DeviceOptions
+from relay.session.device.playback import JITTER_BUFFER_MS, MAX_CLIPS
 from relay.session.device.playout_pacing import MIN_HEADROOM_MS, PIECE_MS, WAKE_MARGIN_S, PlayoutClock, PlayoutPacing
 
 FIRST, SECOND, THIRD = ("item_1", 0), ("item_2", 0), ("item_3", 0)

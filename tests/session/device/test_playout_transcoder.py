@@ -3,7 +3,7 @@
 import pytest
 
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU, AudioFormat
-from relay.core.values import DeviceOptions
+from relay.session.common.model import DeviceOptions
 from relay.session.device.playout_transcoder import PlayoutTranscoder
 
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.session.common.life import Phase
 from relay.session.common.limits import FAULT_WINDOW_S, SessionLimits
 from relay.session.common.media_types import AudioDelta
+from relay.session.common.model import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.negotiation import MAX_UPDATES
 from relay.session.device.session import DeviceSession
 from relay.wire.append import decode_audio
@@ -708,7 +708,7 @@ def containers(value: object, path: str = "session", seen: set[int] | None = Non
         yield path, len(value)
         for member in value:
             yield from containers(member, f"{path}[]", seen)
-    elif type(value).__module__.startswith(("relay.core", "relay.session")):
+    elif type(value).__module__.startswith(("relay.session", "relay.session")):
         slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
         for name in {*slots, *getattr(value, "__dict__", ())}:
             yield from containers(getattr(value, name), f"{path}.{name}", seen)
@@ -733,7 +733,7 @@ def weight(value: object, seen: set[int]) -> int:
         total += sum(weight(key, seen) + weight(member, seen) for key, member in value.items())
     elif isinstance(value, list | tuple | set | frozenset | deque):
         total += sum(weight(member, seen) for member in value)
-    if type(value).__module__.startswith(("relay.core", "relay.session")) and not isinstance(value, Enum):
+    if type(value).__module__.startswith(("relay.session", "relay.session")) and not isinstance(value, Enum):
         slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
         total += sum(weight(getattr(value, name), seen) for name in {*slots, *getattr(value, "__dict__", ())})
     return total

@@ -1,12 +1,12 @@
 """The life of a device session: start, hello, faults, errors, end (D5, D7; §5 and §13 of the protocol)."""
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import Policy, Principal
-from relay.core.values import AudioFormat, DeviceOptions, Item, SessionConfig, ToolSpec
 from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.life import Phase
 from relay.session.common.limits import MAX_FAULTS
+from relay.session.common.model import AudioFormat, DeviceOptions, Item, SessionConfig, ToolSpec
+from relay.session.common.policy import Policy, Principal
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.device_script import MANUAL, Script, call, done, kinds, microphone, only
 from tests.support.media import InputAudio
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import Policy, Principal, RealtimePolicy
 from relay.session.common.limits import MAX_FAULTS
+from relay.session.common.policy import Policy, Principal, RealtimePolicy
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.device_script import Script, kinds, only
 
 

@@ -2,10 +2,8 @@
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.tool_calls import MAX_RUNNING_CALLS, MAX_TOOL_ROUNDS, TOO_MANY_AT_ONCE
-from relay.core.values import (
+from relay.session.common.limits import REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
+from relay.session.common.model import (
     DeviceOptions,
     Item,
     SessionConfig,
@@ -14,10 +12,12 @@ from relay.core.values import (
     UpstreamCapabilities,
     Usage,
 )
-from relay.session.common.limits import REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S, STALL_S
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.device.turn_metrics import ACK_WAIT_S, TurnMetrics
 from relay.session.device.user_turn import MAX_TYPED_TURNS
 from relay.session.tools.dispatcher import MAX_SHOWN_CHARS
+from relay.session.tools.pending_calls import MAX_RUNNING_CALLS, MAX_TOOL_ROUNDS, TOO_MANY_AT_ONCE
 from tests.support.device_script import (
     MANUAL,
     Script,

@@ -3,8 +3,8 @@
 import pytest
 
 from audio.formats import PCM16_16K, PCMA, PCMU, AudioFormat
-from relay.core import events as ev
-from relay.core.values import DeviceOptions
+from relay.session.common.model import DeviceOptions
+from relay.session.device import events as ev
 from tests.support.device_script import Script, dropped
 from tests.support.media import InputAudio
 

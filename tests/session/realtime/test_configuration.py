@@ -1,8 +1,8 @@
 """What is active before the first event of a Realtime client."""
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import RealtimePolicy
+from relay.session.common.policy import RealtimePolicy
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.realtime_stage import CLOCK, DICE, GUARDED, LAMP, RealtimeStage
 
 

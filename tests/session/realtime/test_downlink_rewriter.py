@@ -2,10 +2,10 @@
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import GUARDED_ALLOW, RealtimePolicy
-from relay.core.values import ToolSpec
+from relay.session.common.model import ToolSpec
+from relay.session.common.policy import GUARDED_ALLOW, RealtimePolicy
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.realtime_stage import (
     CLOCK,
     CREATE,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.realtime_stage import CREATE, stage
 
 

@@ -1,6 +1,6 @@
 """The calls of server tools in a Realtime session, and the responses that follow them."""
 
-from relay.core.tool_calls import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
+from relay.session.tools.pending_calls import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
 from tests.support.doubling import assert_linear
 from tests.support.realtime_stage import (
     CLOCK,

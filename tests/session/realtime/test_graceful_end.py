@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.values import ToolSpec
 from relay.session.common.graceful_end import LATEST_S, SLACK_S
 from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S
+from relay.session.common.model import ToolSpec
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.realtime_stage import (
     CLOCK,
     SPEECH,

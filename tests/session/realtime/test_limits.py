@@ -2,9 +2,9 @@
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
 from relay.session.common.limits import SessionLimits
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from tests.support.realtime_stage import RealtimeStage
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.core import events as ev
-from relay.core.policy import RealtimePolicy
+from relay.session.common.policy import RealtimePolicy
+from relay.session.device import events as ev
 from tests.support.realtime_stage import CLOCK, DICE, RealtimeStage, call_events, call_item, created, done, output_added
 
 Obj = dict[str, Any]

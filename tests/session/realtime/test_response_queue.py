@@ -2,8 +2,8 @@
 
 import pytest
 
-from relay.core import events as ev
 from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S, STALL_S
+from relay.session.device import events as ev
 from tests.support.realtime_stage import CLOCK, CREATE, SPEECH, SPEECH_ENDS, call_item, created, done, stage
 
 

@@ -4,12 +4,12 @@ from typing import Any, get_args
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import DEFAULT_ALLOW, RealtimePolicy
-from relay.core.realtime_events import ClientBabbled, ClientSaid, RealtimeEvent, UpstreamSaid
 from relay.session.common.life import Phase
+from relay.session.common.policy import DEFAULT_ALLOW, RealtimePolicy
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.realtime.endings import EndingEvent
+from relay.session.realtime.events import ClientBabbled, ClientSaid, RealtimeEvent, UpstreamSaid
 from tests.support.realtime_stage import CLOCK, CREATE, LAMP, RealtimeStage, stage
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relay.core.policy import RealtimePolicy
+from relay.session.common.policy import RealtimePolicy
 from tests.support.realtime_stage import (
     CLOCK,
     DICE,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from relay.core import commands as cmd
-from relay.core import events as ev
-from relay.core.policy import Policy, Principal
-from relay.core.values import SessionConfig, ToolSpec
+from relay.session.common.model import SessionConfig, ToolSpec
+from relay.session.common.policy import Policy, Principal
+from relay.session.device import commands as cmd
+from relay.session.device import events as ev
 from relay.session.tools.dispatcher import CUT_NOTE, MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, merge
 from tests.support.device_script import Script, call, done, kinds, microphone
 

@@ -1,0 +1,270 @@
+"""Who is at the other end, and what that one may do: every way in asks the methods of `Policy` (D5, D10).
+
+A `Principal` is made by authentication: an identity, a policy and its scopes. The scopes say which routes it may use.
+The `Policy` says what its clients may change. `hello_fields`, `voice` and `record` are for device sessions;
+`RealtimePolicy` holds the rest, for both kinds: capabilities (`allow`), names of models, voices, transcription models
+and tools, caps, and the policy's instructions, which come before the client's.
+
+Names are matched with patterns; "*" lets every name pass. Where a client names nothing, the configured default is used
+if the policy allows it, else the first name that the policy lists. A session keeps the policy that it began with.
+Policies are read by `relay.policies`; `relay.session.realtime.policy_table` applies one to the events of a Realtime
+client.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from relay.session.common.model import EXTERNAL_VOICE, Effort
+
+RecordMode = Literal["off", "on", "consent"]
+"""Whether a session is recorded: never, always, or once its client has consented."""
+
+HELLO_FIELDS = frozenset(
+    {"input", "output", "maxAheadMs", "voice", "instructions", "language", "turn", "duplex", "tools", "consent"},
+)
+
+CAPABILITIES: Mapping[str, str] = {
+    "instructions": "set instructions of its own; they come after the server's",
+    "client_tools": "offer function tools of its own",
+    "tool_choice": "force or forbid the use of tools",
+    "history": "put assistant messages, function calls and their outputs into the conversation",
+    "system_items": "put system messages into the conversation",
+    "images": "send images as data",
+    "image_urls": "have the upstream fetch images from the web",
+    "mcp": "have the upstream call MCP servers, and approve such calls",
+    "prompt": "use stored prompts of the account",
+    "tracing": "write traces into the account",
+    "out_of_band": "ask for responses outside the conversation",
+    "idle_responses": "have the model start a response after silence (`idle_timeout_ms`)",
+    "unknown": "use events and fields that this version does not know",
+}
+"""What a policy can let a client do, each as the end of "the client may …"."""
+
+ADDRESSES = frozenset({"mcp", "image_urls"})
+"""Capabilities that let a client make the upstream connect to addresses."""
+DEFAULT_ALLOW = frozenset(CAPABILITIES) - ADDRESSES
+"""Enough for every application of the official SDKs."""
+
+GUARDED_ALLOW = DEFAULT_ALLOW - {"prompt", "system_items", "unknown"}
+"""The default of a policy with instructions of its own: what could replace or outvote them is left out as well."""
+
+PROVIDER_SECRET, MINT, MINT_ANY = "provider_secret", "mint", "mint:*"
+SCOPES: Mapping[str, str] = {
+    "session": "hold conversations, and list models",
+    "tools": "list and run tools over HTTP",
+    "speech": "have text spoken over HTTP",
+    MINT: "make client secrets",
+    MINT_ANY: "make client secrets of every policy",
+    PROVIDER_SECRET: "get client secrets of the upstream provider",
+}
+"""What a principal may use at all, each as the end of "may …"; every route names the one it needs.
+
+A session that was opened with a secret of the provider bypasses the relay and its policies.
+"""
+
+DEFAULT_SCOPES = frozenset({"session", "tools", "speech", MINT})
+"""Of a policy that names none. Without any policy file there is nothing to get around: `PROVIDER_SECRET` as well."""
+CLIENT_SECRET_SCOPES = frozenset({"session", "tools"})
+"""All that a client secret can give, whatever its policy."""
+
+
+INSTRUCTIONS_SEPARATOR = "\n\n"
+"""Stands between a policy's instructions and those of its client."""
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimePolicy:
+    """What a Realtime client may do with its session; `relay.session.realtime.policy_table` applies it field by field.
+
+    `tools` None offers all server tools. `max_output_tokens` and `max_effort` are clamped to, names are matched against
+    patterns. `denied_fields` says whether a field that is not allowed refuses its event or is left out of it.
+    """
+
+    instructions: str = ""
+    tools: tuple[str, ...] | None = None
+    show_tools: bool = False
+    models: tuple[str, ...] = ("*",)
+    voices: tuple[str, ...] = ("*",)
+    transcription_models: tuple[str, ...] = ("*",)
+    max_output_tokens: int | None = None
+    max_effort: Effort | None = None
+    allow: frozenset[str] = DEFAULT_ALLOW
+    denied_fields: Literal["refuse", "drop"] = "refuse"
+
+    def allows_model(self, model: str) -> bool:
+        """Whether a client may name this model."""
+        return matches(model, self.models)
+
+    def allows_tool(self, name: str) -> bool:
+        """Whether a server tool of this name is offered."""
+        return self.tools is None or matches(name, self.tools)
+
+    def first_voice(self, *configured: str | None, kind: "VoiceKind | None" = "model") -> str | None:
+        """The first of `configured` that is allowed, else the first named voice; of `kind`, unless that is None."""
+        allowed = (voice for voice in configured if voice and matches(voice, self.voices))
+        voices = (*allowed, *names_among(self.voices))
+        return next((voice for voice in voices if kind in (None, voice_kind(voice))), None)
+
+    def instructions_with(self, given: Any) -> Any:
+        """The policy's instructions followed by the client's; without its own, the client's as they are."""
+        own = self.instructions
+        if not own:
+            return given
+        return f"{own}{INSTRUCTIONS_SEPARATOR}{given}" if isinstance(given, str) and given.strip() else own
+
+    @property
+    def session_limits(self) -> dict[str, Any]:
+        """The caps as members of a session or a response of the Realtime protocol."""
+        limits: dict[str, Any] = {}
+        if self.max_output_tokens is not None:
+            limits["max_output_tokens"] = self.max_output_tokens
+        if self.max_effort is not None:
+            limits["reasoning"] = {"effort": self.max_effort}
+        return limits
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether some setting is limited: an unknown field could be another name of the same thing."""
+        named = all(is_open(names) for names in (self.models, self.voices, self.transcription_models))
+        capped = self.max_output_tokens is not None or self.max_effort is not None
+        return not named or capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
+
+    @property
+    def guards_addresses(self) -> bool:
+        """Whether the upstream must not connect to addresses of the client's choice."""
+        return not self.allow >= ADDRESSES
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether anything is limited at all: then items, parts and tools pass only in the shapes that are known."""
+        return self.is_limited or self.guards_addresses
+
+
+MAX_NAME_CHARS = 512
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether `name` fits one of the patterns; `*` stands for anything."""
+    return len(name) <= MAX_NAME_CHARS and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def is_open(patterns: tuple[str, ...]) -> bool:
+    """Whether every name fits the patterns."""
+    return "*" in patterns
+
+
+def names_among(patterns: tuple[str, ...]) -> list[str]:
+    """The patterns that are names: those without a wildcard."""
+    return [pattern for pattern in patterns if not set(pattern) & set("*?[")]
+
+
+def first_name(patterns: tuple[str, ...]) -> str | None:
+    """The first of the patterns that is a name; None if there is none."""
+    return next(iter(names_among(patterns)), None)
+
+
+VoiceKind = Literal["model", "external"]
+"""Whose a voice is: the model's own, or an external one."""
+
+_MAX_PHRASE_CHARS = 40
+_MAX_PHRASE_WORDS = 3
+_PHRASE = re.compile(r"[\w()'’-]+(?: [\w()'’-]+){0,2}")
+_WORD = re.compile(r"[^\W_]{2,}")
+"""A word of a phrase: what hyphens and brackets join are several; a letter by itself, as in d'Oc, is none."""
+
+
+def voice_kind(voice: str) -> VoiceKind:
+    """Whether a voice is one of the model's own or an external one."""
+    return "external" if voice.startswith(EXTERNAL_VOICE) else "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the clients of one kind may change. The default lets everything pass that the protocol has."""
+
+    name: str = "default"
+    hello_fields: frozenset[str] = HELLO_FIELDS
+    record: RecordMode | None = None
+    """None: as RELAY_RECORD says."""
+    realtime: RealtimePolicy = field(default_factory=RealtimePolicy)
+    voice: str | None = None
+    """Who speaks in device sessions whose client names nobody; None: as the settings say."""
+    scopes: frozenset[str] = DEFAULT_SCOPES
+    may_mint: tuple[str, ...] = ()
+    """The policies besides this one whose client secrets may be made."""
+
+    def allows_minting(self, policy_name: str) -> bool:
+        """Whether the holders of this policy may make client secrets of the policy of that name."""
+        if MINT_ANY in self.scopes:
+            return True
+        return MINT in self.scopes and (policy_name == self.name or policy_name in self.may_mint)
+
+    def allows(self, capability: str) -> bool:
+        """Whether a client may do this (`CAPABILITIES`)."""
+        return capability in self.realtime.allow
+
+    def allows_tool(self, name: str) -> bool:
+        """Whether a server tool of this name is offered."""
+        return self.realtime.allows_tool(name)
+
+    def allows_model(self, model: str) -> bool:
+        """Whether a client may name this model."""
+        return self.realtime.allows_model(model)
+
+    def allows_voice(self, voice: str) -> bool:
+        """Whether a client may name this voice, the model's or an external one."""
+        return voice == self.voice or matches(voice, self.realtime.voices)
+
+    def allows_phrase(self, phrase: str) -> bool:
+        """Whether a client may have this in a line of the instructions, such as its language.
+
+        Without the capability `instructions` it may have at most three words, so that it cannot be instructions.
+        """
+        if self.allows("instructions"):
+            return True
+        if len(phrase) > _MAX_PHRASE_CHARS or _PHRASE.fullmatch(phrase.strip()) is None:
+            return False
+        return len(_WORD.findall(phrase)) <= _MAX_PHRASE_WORDS
+
+    def default_model(self, configured: str) -> str | None:
+        """The model of a client that names none; None where the policy allows neither `configured` nor names one."""
+        if self.allows_model(configured):
+            return configured
+        return first_name(self.realtime.models)
+
+    def default_voice(self, *configured: str | None, kind: VoiceKind | None = None) -> str | None:
+        """Who speaks where a client names nobody; None where there is no such voice (of that kind).
+
+        The policy's own voice comes first, then those of `configured` that it allows, then those that it names.
+        """
+        if self.voice and kind in (None, voice_kind(self.voice)):
+            return self.voice
+        return self.realtime.first_voice(*configured, kind=kind)
+
+    def transcription_model(self, configured: str | None) -> str | None:
+        """What the user's words are transcribed with: `configured` if that is allowed, else the first that it names."""
+        if configured is None or matches(configured, self.realtime.transcription_models):
+            return configured
+        return first_name(self.realtime.transcription_models)
+
+    def instructions_with(self, given: str | None, default: str = "") -> str:
+        """The policy's instructions followed by the client's; without its own, the client's or else `default`."""
+        instructions: str | None = self.realtime.instructions_with(given)
+        return default if instructions is None else instructions
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The one a session belongs to: `identity` for quotas and records, never a credential.
+
+    `scopes` are those of its policy (`SCOPES`), fewer for a client secret; `admin` for who may use admin routes.
+    `secret_id` names the client secret that was shown.
+    """
+
+    identity: str = "anonymous"
+    policy: Policy = Policy()
+    scopes: frozenset[str] = DEFAULT_SCOPES
+    secret_id: str | None = None

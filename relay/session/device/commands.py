@@ -1,0 +1,368 @@
+"""Everything that a session can ask for. Frozen values; `relay.runtime` carries them out in order.
+
+The unions at the end say who carries a command out:
+
+    UpstreamCommand ──► the upstream's codec       ClientMessage ──► the client's codec
+    PlayCommand ──────► the playout queue          InputCommand ───► the uplink
+    VoiceCommand ─────► the external voice         ToolCommand ────► the tools of the session
+
+A command that the upstream or the client has no message for is left out by its codec. A message to the client has the
+fields that its class has, so a new field is in the protocol at once; `relay.wire.device` names the exceptions. Commands
+are stored in recordings under the names of `relay.recording.format`, and a replay compares them.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args
+
+from audio.formats import AudioFormat
+from relay.session.common.media_types import InputGate
+from relay.session.common.model import DeviceOptions, ErrorCode, Item, ResponseStatus, SessionConfig, ToolStatus, Usage
+from relay.session.device.turn_metrics import TurnMetrics
+
+# -- to the upstream --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureSession:
+    """Put `config` in force; `teach` adds the tools' example sentences, for an engine that learns from them."""
+
+    config: SessionConfig
+    event_id: str
+    teach: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInput:
+    """End the user's turn by hand."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClearInput:
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateItem:
+    """Add an item to the conversation: a text of either side, or a tool's output (`item.text`).
+
+    It comes behind the item `after` ("root": it is the first), or last.
+    """
+
+    item: Item
+    event_id: str
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteItem:
+    item_id: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateItem:
+    item_id: str
+    content_index: int
+    audio_end_ms: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateResponse:
+    """Ask for a response; it carries `event_id` as metadata, so that it is known again. Without tools when told."""
+
+    event_id: str
+    allow_tools: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResponse:
+    """Stop a response, always by its id (D2.2)."""
+
+    response_id: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUpstream:
+    """Hang up on the upstream."""
+
+
+# -- to the client, at once -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TellConnected:
+    """`AIConnected`: the upstream is ready."""
+
+    session_id: str
+    options: DeviceOptions
+
+
+@dataclass(frozen=True, slots=True)
+class TellReady:
+    """`ready`: what is in force after a hello."""
+
+    options: DeviceOptions
+    config: SessionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TellSpeech:
+    """`AISpeechDetected` or `AISpeechEnded`."""
+
+    started: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellResponseStart:
+    """`AIResponseStart`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellResponseEnd:
+    """`AIResponseEnd`; `more` while the relay owes a follow-up."""
+
+    final_text: str
+    status: ResponseStatus
+    more: bool
+
+
+class TellText(NamedTuple):
+    """`textDelta`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellTranscript:
+    """`transcript` of either side."""
+
+    role: str
+    item_id: str
+    order: int
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellTool:
+    """`tool`: how a tool call goes."""
+
+    call_id: str
+    name: str
+    status: ToolStatus
+    ms: int
+    arguments: Any = None
+    output: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TellToolCall:
+    """`toolCall`: the client is to run a tool of its own; `arguments` is a JSON object as text."""
+
+    call_id: str
+    name: str
+    arguments: str
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellInterrupted:
+    """`interrupted`: fall silent; `estimated` when no acknowledgement of playback was at hand."""
+
+    item_id: str
+    played_ms: int
+    heard_text: str
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellUsage:
+    """`usage` of one response."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TellError:
+    """`error`: what went wrong and what to do."""
+
+    code: ErrorCode
+    message: str
+    field: str | None = None
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TellGoodbye:
+    """`goodbye`: the relay ends the session, in peace."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseClient:
+    """Close the client's connection; an `error` or `goodbye` came before."""
+
+    code: int
+    reason: str
+
+
+# -- to the client, in line with its audio ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlayStart:
+    """`audioStart`: the next binary frames belong to this item."""
+
+    item_id: str
+    content_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlayEnd:
+    """`audioEnd`: an item's audio is complete."""
+
+    item_id: str
+    content_index: int
+    total_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropAudio:
+    """Let no more audio out; the next event is `AudioDropped`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlayhead:
+    """The client told its position: pace by it."""
+
+    item_id: str
+    played_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseOptions:
+    """From here on the client's side of the wire works by these options."""
+
+    options: DeviceOptions
+
+
+# -- to the uplink ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetInputGate:
+    """From here on this becomes of the client's audio. What was held goes first when the gate opens."""
+
+    gate: InputGate
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseInput:
+    """Send on the held audio that ends at or before this position in the client's stream."""
+
+    until_bytes: int
+
+
+# -- to an external voice ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVoice:
+    """Connect to the voice, so that it is there when it is needed; `VoiceOpened` or `VoiceFailed` follows."""
+
+    voice_id: str
+    output: AudioFormat
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakText:
+    """Speak a sentence within a context; its first one opens the context."""
+
+    context_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakWhole:
+    """Speak a whole text in a request of its own; `VoiceSpoke`, then `VoiceFinished` or `VoiceFailed` follow."""
+
+    context_id: str
+    voice_id: str
+    output: AudioFormat
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndSpeech:
+    """No more text comes for a context; `VoiceFinished` follows its last sound."""
+
+    context_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HushSpeech:
+    """Close a context at once: nobody wants to hear the rest."""
+
+    context_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSpeech:
+    """Keep a context open although there is no text for it at the moment."""
+
+    context_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseVoice:
+    """Hang up on the voice, whatever it is doing."""
+
+
+# -- to the tools -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool; `ToolReturned` follows exactly once."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTool:
+    """End one running call; it returns as "cancelled"."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTools:
+    """Give up all running tool calls; their outputs have no reader any more."""
+
+
+ItemCommand = CreateItem | DeleteItem | TruncateItem
+UpstreamCommand = ConfigureSession | CommitInput | ClearInput | ItemCommand | CreateResponse | CancelResponse
+TurnMessage = TellSpeech | TellResponseStart | TellText | TellResponseEnd | TellTranscript | TellInterrupted
+CallMessage = TellTool | TellToolCall
+FigureMessage = TellUsage | TurnMetrics
+ClientMessage = TellConnected | TellReady | TurnMessage | CallMessage | FigureMessage | TellError | TellGoodbye
+PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
+InputCommand = SetInputGate | ReleaseInput
+VoiceCommand = OpenVoice | SpeakText | SpeakWhole | EndSpeech | HushSpeech | KeepSpeech | CloseVoice
+ToolCommand = RunTool | CancelTool | CancelTools
+ManageCommand = CloseUpstream | CloseClient | ToolCommand
+Command = UpstreamCommand | ClientMessage | PlayCommand | InputCommand | VoiceCommand | ManageCommand
+
+UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))
+CLIENT_MESSAGES = frozenset(get_args(ClientMessage))
+PLAY_COMMANDS = frozenset(get_args(PlayCommand))
+INPUT_COMMANDS = frozenset(get_args(InputCommand))
+VOICE_COMMANDS = frozenset(get_args(VoiceCommand))

@@ -1,0 +1,190 @@
+"""Where something is limited, every shape of the official package passes, and no other does."""
+
+import collections.abc
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin
+
+import pytest
+import typing_extensions
+from openai.types import realtime
+from openai.types.responses import response_input_file_param, response_input_image_param
+
+from relay.session.common.policy import CAPABILITIES, DEFAULT_ALLOW, RealtimePolicy
+from relay.session.realtime.policy_table import Denied, apply
+
+Obj = dict[str, Any]
+CLOSED = RealtimePolicy(allow=frozenset(CAPABILITIES) - {"image_urls"})
+OPEN = RealtimePolicy(allow=frozenset(CAPABILITIES))
+DATA = "data:image/png;base64,AAAA"
+URL = "https://example.com/cat.png"
+FILES = (response_input_file_param.ResponseInputFileParam, response_input_image_param.ResponseInputImageParam)
+"""What a stored prompt can take besides; what the model's end fetches is denied."""
+
+
+def samples(kind: Any) -> Iterator[Any]:
+    """Values of a type of the package's, each alternative and each member at least once."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Required, NotRequired, typing_extensions.Required, typing_extensions.NotRequired):
+        yield from samples(args[0])
+    elif origin in (Union, types.UnionType):
+        for arg in args:
+            yield from samples(arg)
+    elif origin is Literal:
+        yield args[0]
+    elif typing_extensions.is_typeddict(kind):
+        yield from whole(kind)
+    elif origin in (list, collections.abc.Iterable, collections.abc.Sequence) or "SequenceNotStr" in str(kind):
+        yield [value for arg in args for value in samples(arg)]
+    elif origin is dict:
+        yield {f"key{number}": value for number, value in enumerate(samples(args[1]))}
+    else:
+        yield {str: "text", int: 7, float: 0.5, bool: True, type(None): None}.get(kind, {"any": ["thing"]})
+
+
+def whole(kind: Any) -> Iterator[Obj]:
+    """Objects that between them have every value of every member."""
+    members = typing_extensions.get_type_hints(kind)
+    values = {
+        name: [DATA] if name == "image_url" else list(samples(member))
+        for name, member in members.items()
+        if kind not in FILES or name not in ("file_id", "file_url")
+    }
+    for number in range(max(map(len, values.values()))):
+        yield {name: options[number % len(options)] for name, options in values.items()}
+
+
+EVENTS = [event for kind in get_args(realtime.RealtimeClientEventParam) for event in samples(kind)]
+
+
+def test_there_is_a_sample_of_every_event() -> None:
+    assert len({event["type"] for event in EVENTS}) == 11
+    assert len(EVENTS) > 30
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event["type"])
+def test_every_shape_of_the_official_package_passes_unchanged(event: Obj) -> None:
+    assert apply(event, CLOSED) == event
+
+
+def message(*parts: Any, **members: Any) -> Obj:
+    return {"type": "message", "role": "user", "content": list(parts)} | members
+
+
+IMAGE = {"type": "input_image", "image_url": URL}
+TEXT = {"type": "input_text", "text": "hi"}
+FUNCTION = {"type": "function", "name": "lamp", "parameters": {"type": "object"}}
+OUTPUT = {"type": "function_call_output", "call_id": "c1"}
+ITEMS = [
+    ("item.content[0].image_url", message(IMAGE)),
+    ("item.content", message() | {"content": IMAGE}),
+    ("item.content", message() | {"content": "hi"}),
+    ("item.content[0]", message("hi")),
+    ("item.content[0].file_url", message(TEXT | {"file_url": URL})),
+    ("item.content[0].file_id", message({"type": "input_image", "file_id": "file-1"})),
+    ("item.content[0].type", message({"type": "input_file", "file_id": "file-1"})),
+    ("item.content[0].type", message({"type": ["input_image"]})),
+    ("item.content[0].type", message({"type": "Input_Image"})),
+    ("item.content[0].image_url", message({"type": "input_image"})),
+    ("item.content[0].image_url", message({"type": "input_image", "image_url": {"url": URL}})),
+    ("item.content[0].image_url", message({"type": "input_image", "image_url": " data:,x"})),
+    ("item.content[0].image_url", message(TEXT | {"image_url": URL})),
+    ("item.content[0].Image_URL", message(TEXT | {"Image_URL": URL})),
+    ("item.content[0].text", message({"type": "input_text", "text": {"image_url": URL}})),
+    ("item.content[0].audio", message({"type": "input_audio", "audio": [{"url": URL}]})),
+    ("item.output", OUTPUT | {"output": IMAGE}),
+    ("item.output[0].image_url", OUTPUT | {"output": [IMAGE]}),
+    ("item.output[1].file_url", OUTPUT | {"output": [TEXT, {"type": "input_text", "file_url": URL}]}),
+    ("item.call_id", OUTPUT | {"call_id": {"a": 1}, "output": "x"}),
+    ("item.output", message(TEXT, output=[IMAGE])),
+    ("item.attachments", message(TEXT, attachments=[IMAGE])),
+    ("item.role", message(TEXT, role="assistant ")),
+    ("item.role", message(TEXT, role=["system"])),
+    ("item.type", message(TEXT, type="image")),
+    ("item.type", message(TEXT, type=None)),
+    ("item.type", message(TEXT, type={"a": 1})),
+    ("item.type", {"type": "mcp_approval_response", "approval_request_id": "a", "approve": True}),
+    ("item.type", {"type": "mcp_call", "server_label": "s"}),
+    ("item.server_url", {"type": "item_reference", "id": "i", "server_url": URL}),
+    ("item.arguments", {"type": "function_call", "name": "lamp", "arguments": {"a": URL}}),
+    ("item", [message(IMAGE)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("param", "item"), ITEMS)
+def test_an_item_that_is_not_understood_is_refused_by_name_in_both_places(param: str, item: Any) -> None:
+    policy = RealtimePolicy()
+    assert "unknown" in policy.allow
+    for event, path in (
+        ({"type": "conversation.item.create", "item": item}, param),
+        ({"type": "response.create", "response": {"input": [item]}}, "response.input[0]" + param[4:]),
+    ):
+        with pytest.raises(Denied) as denied:
+            apply(event, policy)
+        assert denied.value.param == path
+
+
+TOOLS = [
+    ("[0]", {"type": "mcp", "server_label": "s", "server_url": URL}),
+    ("[0].server_url", FUNCTION | {"server_url": URL}),
+    ("[0].connector_id", FUNCTION | {"connector_id": "connector_gmail"}),
+    ("[0].type", FUNCTION | {"type": "MCP", "server_url": URL}),
+    ("[0].type", FUNCTION | {"type": None, "server_url": URL}),
+    ("[0].type", FUNCTION | {"type": "web_search"}),
+    ("[0].description", FUNCTION | {"description": {"server_url": URL}}),
+    ("[0].parameters", FUNCTION | {"parameters": [URL]}),
+    ("[0]", [FUNCTION]),
+    ("[0]", URL),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("param", "tool"), TOOLS)
+@pytest.mark.parametrize(("kind", "part"), [("session.update", "session"), ("response.create", "response")])
+def test_a_tool_that_is_not_understood_is_refused_by_name(param: str, tool: Any, kind: str, part: str) -> None:
+    with pytest.raises(Denied) as denied:
+        apply({"type": kind, part: {"tools": [tool]}}, RealtimePolicy())
+    assert denied.value.param == f"{part}.tools{param}"
+
+
+@pytest.mark.parametrize(
+    ("param", "prompt"),
+    [
+        ("variables.cat.image_url", {"id": "p", "variables": {"cat": IMAGE}}),
+        ("variables.cat.file_id", {"id": "p", "variables": {"cat": {"type": "input_file", "file_id": "f"}}}),
+        ("variables.cat.file_url", {"id": "p", "variables": {"cat": {"type": "input_file", "file_url": URL}}}),
+        ("variables.cat.file_data", {"id": "p", "variables": {"cat": {"type": "input_file", "file_data": URL}}}),
+        (
+            "variables.cat.file_data",
+            {"id": "p", "variables": {"cat": {"type": "input_file", "file_data": " " * 64 + URL}}},
+        ),
+        ("variables.cat", {"id": "p", "variables": {"cat": [IMAGE]}}),
+        ("variables", {"id": "p", "variables": [IMAGE]}),
+        ("url", {"id": "p", "url": URL}),
+    ],
+)
+def test_what_a_stored_prompt_is_given_is_looked_into(param: str, prompt: Obj) -> None:
+    with pytest.raises(Denied) as denied:
+        apply({"type": "session.update", "session": {"prompt": prompt}}, RealtimePolicy())
+    assert denied.value.param == f"session.prompt.{param}"
+
+
+@pytest.mark.parametrize("choice", [{"type": "mcp", "server_label": "s"}, {"type": "new"}, {"server_url": URL}, ["x"]])
+def test_a_choice_of_tool_that_is_not_understood_is_refused(choice: Any) -> None:
+    with pytest.raises(Denied):
+        apply({"type": "session.update", "session": {"tool_choice": choice}}, RealtimePolicy())
+
+
+def test_what_sdks_write_out_as_null_passes() -> None:
+    item = message(TEXT, call_id=None, name=None, arguments=None, output=None, object="realtime.item", status=None)
+    assert apply({"type": "conversation.item.create", "item": item}, RealtimePolicy())["item"] == item
+
+
+def test_where_nothing_is_limited_everything_passes() -> None:
+    assert not OPEN.is_closed
+    assert not RealtimePolicy(allow=DEFAULT_ALLOW).is_limited
+    items = [message(TEXT | {"file_url": URL}), message() | {"content": IMAGE}, OUTPUT | {"output": IMAGE}]
+    for item in (*items, {"type": "brand_new", "url": URL}):
+        event = {"type": "conversation.item.create", "item": item}
+        assert apply(event, OPEN) == event
+    event = {"type": "session.update", "session": {"tools": [{"type": "web_search", "url": URL}], "new": {"url": URL}}}
+    assert apply(event, OPEN) == event
