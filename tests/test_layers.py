@@ -24,17 +24,24 @@ LAYERS: dict[str, set[str]] = {
     "relay.terminal": {"relay.escaping"},
     "relay.session.device.turn_metrics": set(),
     "relay.session": {"audio", "relay.session.device.turn_metrics"},
-    "relay.wire": {"audio", "relay.protocols", "relay.session", "relay.session.device.turn_metrics"},
-    "relay.protocols": {"audio", "relay.session", "relay.wire"},
+    "relay.protocols.openai.beta": set(),
+    "relay.protocols": {"audio", "relay.protocols.openai.beta", "relay.session", "relay.session.device.turn_metrics"},
     "relay.logs": {"relay.escaping", "relay.log_lines", "relay.session"},
-    "relay.peers": {"audio", "relay.callbacks", "relay.errors", "relay.no_redirects", "relay.session", "relay.wire"},
+    "relay.peers": {
+        "audio",
+        "relay.callbacks",
+        "relay.errors",
+        "relay.no_redirects",
+        "relay.protocols",
+        "relay.session",
+    },
     "relay.upstreams": {
         "relay.callbacks",
         "relay.errors",
         "relay.loopback",
         "relay.protocols",
+        "relay.protocols.openai.beta",
         "relay.session",
-        "relay.wire",
     },
     "relay.toolkit": {"relay.callbacks", "relay.child_environment", "relay.errors", "relay.escaping"},
     "relay.settings_parts": {"relay.errors", "relay.loopback", "relay.session", "relay.upstreams"},
@@ -60,9 +67,9 @@ LAYERS: dict[str, set[str]] = {
         "relay.navai_options",
         "relay.peers",
         "relay.policies",
+        "relay.protocols",
         "relay.session",
         "relay.upstreams",
-        "relay.wire",
     },
     "relay.recording.format": {"audio", "relay.session", "relay.session.device.turn_metrics"},
     "relay.recording": {
@@ -89,12 +96,12 @@ LAYERS: dict[str, set[str]] = {
     },
     "relay.recording.replay": {
         "audio",
+        "relay.protocols",
         "relay.recording",
         "relay.recording.derive",
         "relay.recording.format",
         "relay.session",
         "relay.session.device.turn_metrics",
-        "relay.wire",
     },
     "relay.runtime": {
         "audio",
@@ -104,7 +111,6 @@ LAYERS: dict[str, set[str]] = {
         "relay.protocols",
         "relay.session",
         "relay.upstreams",
-        "relay.wire",
     },
     "relay.faults": {"relay.errors"},
     "relay.testing": {"relay.faults"},
@@ -115,8 +121,8 @@ LAYERS: dict[str, set[str]] = {
         "relay.faults",
         "relay.log_lines",
         "relay.loopback",
+        "relay.protocols.openai.beta",
         "relay.session",
-        "relay.wire",
     },
     "relay.app": {
         "relay",
@@ -135,7 +141,6 @@ LAYERS: dict[str, set[str]] = {
         "relay.session",
         "relay.toolkit",
         "relay.upstreams.clients",
-        "relay.wire",
     },
     "relay.web": set(),
     "relay.endpoints": {
@@ -155,7 +160,6 @@ LAYERS: dict[str, set[str]] = {
         "relay.toolkit",
         "relay.upstreams.clients",
         "relay.web",
-        "relay.wire",
     },
     "relay.routes": {
         "relay.auth",
@@ -193,6 +197,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.errors",
         "relay.escaping",
         "relay.percentiles",
+        "relay.protocols",
         "relay.recording",
         "relay.recording.derive",
         "relay.recording.format",
@@ -200,7 +205,6 @@ LAYERS: dict[str, set[str]] = {
         "relay.session",
         "relay.session.device.turn_metrics",
         "relay.talk",
-        "relay.wire",
     },
     "relay.bench": {"relay.child_environment", "relay.errors", "relay.percentiles"},
     "relay.checkup": {
@@ -255,7 +259,7 @@ LAYERS: dict[str, set[str]] = {
 
 FOR_ALL = {"relay.json_types"}
 """What every part may import."""
-PURE = ("audio", "relay.session", "relay.escaping", "relay.json_types", "relay.protocols", "relay.wire")
+PURE = ("audio", "relay.session", "relay.escaping", "relay.json_types", "relay.protocols")
 IMPURE = {
     "aiohttp", "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "picows", "random", "secrets",
     "select", "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request", "uuid",

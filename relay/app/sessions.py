@@ -26,6 +26,7 @@ from relay.peers.frames import MessageListener
 from relay.peers.provider import ProviderClient
 from relay.policies import no_default, require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
+from relay.protocols.openai.proxy import FrontCodec
 from relay.recording.header import Beginning, RealtimeStart
 from relay.recording.service import RecordingService
 from relay.runtime.base import Observer, SessionRuntime
@@ -39,7 +40,6 @@ from relay.session.device.negotiation import InitialSession, initial_session
 from relay.session.realtime.policy_table import names_voice, with_voice
 from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.elevenlabs import ExternalVoices
-from relay.wire.front import FrontCodec
 
 DRAIN_TIMEOUT_S = 4.0
 _log = logging.getLogger("relay.session")

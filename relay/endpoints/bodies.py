@@ -12,7 +12,7 @@ from aiohttp import web
 
 from relay.app.context import AUTHENTICATOR
 from relay.errors import ApiError, BadRequest, TooBig
-from relay.wire.weight import MAX_ESCAPES, has_too_many_members
+from relay.protocols.json_limits import MAX_ESCAPES, has_too_many_members
 
 NO_STORE = {"Cache-Control": "no-store"}
 

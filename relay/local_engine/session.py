@@ -33,7 +33,7 @@ from relay.local_engine.outgoing import Outgoing
 from relay.local_engine.protocol import Fault
 from relay.local_engine.senses import Senses, SensesLost
 from relay.local_engine.speech.tts import pieces
-from relay.wire.beta import BetaClient
+from relay.protocols.openai.beta import BetaClient
 
 MOST_UTTERANCES = 4
 """Of one session, on their way to words; further audio waits in the client's socket."""

@@ -7,8 +7,8 @@ from relay.protocols.client_protocol import (
     Opening,
     RealtimeClientProtocol,
 )
-from relay.wire.beta import BetaClient
-from relay.wire.device import DeviceCodec
+from relay.protocols.device.codec import DeviceCodec
+from relay.protocols.openai.beta import BetaClient
 
 BETA_HEADER = "realtime=v1"
 BETA_SUBPROTOCOL = "openai-beta.realtime-v1"

@@ -12,13 +12,13 @@ import orjson
 import pybase64
 
 from relay.json_types import JsonObject
+from relay.protocols.openai.server_encoder import ServerEvents, append_of
 from relay.recording.derive.normalize import item_of, normalized_entries
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio
 from relay.recording.reader import Recording
 from relay.session.common.media_types import AudioDelta
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.wire.realtime_server import ServerEvents, append_of
 
 PATIENCE_S = 10.0
 """How long the client is waited for where the recording has it do something."""

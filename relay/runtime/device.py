@@ -15,6 +15,8 @@ from relay.peers.frames import MessageListener
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
 from relay.protocols.client_protocol import ClientCodec
+from relay.protocols.elevenlabs import VoiceOutput
+from relay.protocols.json_limits import MAX_CLIENT_MEMBERS, count_members
 from relay.runtime.base import CommonCommand, Observer, SessionRuntime, Tools
 from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
@@ -27,8 +29,6 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.upstreams.dialect import UpstreamCodec
-from relay.wire.elevenlabs import VoiceOutput
-from relay.wire.weight import MAX_CLIENT_MEMBERS, count_members
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
 """With more than this unread, commands and audio alike, the upstream is given up at once."""

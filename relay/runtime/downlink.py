@@ -10,6 +10,8 @@ path as those of audio.
 from collections.abc import Callable
 
 from relay.peers.frames import LONG_BYTES, MessageListener
+from relay.protocols.openai.audio_events import decode_audio
+from relay.protocols.openai.proxy import FrontCodec, audio_at
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
 from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
@@ -17,8 +19,6 @@ from relay.session.device.events import Event, MalformedUpstream, OutputStarted,
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.upstreams.dialect import UpstreamCodec
-from relay.wire.append import decode_audio
-from relay.wire.front import FrontCodec, audio_at
 
 MAX_DELTA_CHARS = 64 * 1024
 """48 KiB of audio. A longer delta is split, so that little is decoded and sent at once."""

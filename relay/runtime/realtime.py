@@ -17,6 +17,7 @@ from typing import assert_never
 from relay.peers.frames import MessageListener
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
+from relay.protocols.openai.proxy import FrontCodec
 from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
@@ -34,7 +35,6 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.session.realtime.session import RealtimeSession
-from relay.wire.front import FrontCodec
 
 MAX_EARLY_FRAMES = 64
 _OTHER_END = "the other end does not read"

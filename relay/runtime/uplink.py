@@ -19,6 +19,7 @@ from audio.transcode import Transcoder
 from relay.peers.frames import LONG_BYTES
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
+from relay.protocols.openai.proxy import canonical_append
 from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
@@ -27,7 +28,6 @@ from relay.session.common.model import DeviceOptions
 from relay.session.common.read_allowance import device_allowance
 from relay.session.device import commands as cmd
 from relay.session.device.events import UpstreamStuck
-from relay.wire.front import canonical_append
 
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""

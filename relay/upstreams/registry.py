@@ -1,10 +1,10 @@
 """The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
 
+from relay.protocols.openai.beta import BetaUpstream
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.known_secrets import KnownSecrets
 from relay.upstreams.azure import is_azure_preview
 from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
-from relay.wire.beta import BetaUpstream
-from relay.wire.realtime import RealtimeCodec
 
 
 def _codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:

@@ -17,6 +17,11 @@ from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
 from audio.transcode import Transcoder
+from relay.protocols.device.codec import DeviceCodec
+from relay.protocols.elevenlabs import VoiceOutput
+from relay.protocols.openai.beta import BetaClient, BetaUpstream
+from relay.protocols.openai.proxy import AUDIO_DELTA, FrontCodec
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.recording.bundle import bundle
 from relay.recording.folder import CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
@@ -38,11 +43,6 @@ from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import UpstreamSaid
-from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.device import DeviceCodec
-from relay.wire.elevenlabs import VoiceOutput
-from relay.wire.front import AUDIO_DELTA, FrontCodec
-from relay.wire.realtime import RealtimeCodec
 from tests.support.runtime_stage import TwoEnds, joined
 from tests.support.virtual_time import in_virtual_time, pass_time
 

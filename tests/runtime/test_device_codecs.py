@@ -10,11 +10,11 @@ import pytest
 from picows import WSMsgType
 
 from audio.framing import Chunk
+from relay.protocols.device.codec import DeviceCodec
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.media_types import AudioDelta, PartKey
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.wire.device import DeviceCodec
-from relay.wire.realtime import RealtimeCodec
 from tests.runtime.test_device import appended, delta
 from tests.support.runtime_stage import RuntimeStage, running
 from tests.support.virtual_time import in_virtual_time, pass_time

@@ -3,6 +3,7 @@
 import pytest
 
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, AudioFormat
+from relay.protocols.device.decoder import MIN_AHEAD_MS
 from relay.runtime.playout import MAX_QUEUED, MAX_QUEUED_MS
 from relay.runtime.timers import ECHO_TAIL_MS, MAX_STALL_S, MAX_UNSENT_BYTES
 from relay.session.common.model import ClipHanded, DeviceOptions
@@ -10,7 +11,6 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.playback import JITTER_BUFFER_MS, MAX_CLIPS
 from relay.session.device.playout_pacing import MIN_HEADROOM_MS, PIECE_MS
-from relay.wire.device_in import MIN_AHEAD_MS
 from tests.support.playout_stage import Stage, sent_bytes
 from tests.support.virtual_time import in_virtual_time, pass_time
 

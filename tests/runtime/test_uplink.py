@@ -13,13 +13,13 @@ from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU,
 from relay.peers.frames import MessageListener
 from relay.peers.pacing import ReadLimiter
 from relay.peers.upstream import UpstreamSocket
+from relay.protocols.openai.audio_events import APPEND
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import DeviceOptions
 from relay.session.common.read_allowance import device_allowance, message_allowance
 from relay.session.device import commands as cmd
 from relay.testing import FakeClock
-from relay.wire.append import APPEND
 
 
 class Stage:

@@ -1,4 +1,6 @@
-"""Holds every message of the device protocol that a test sends or receives against `relay/wire/device_schema.json`."""
+"""Holds every message of the device protocol that a test sends or receives against
+`relay/protocols/device/schema.json`.
+"""
 
 import functools
 import json
@@ -11,7 +13,7 @@ import jsonschema_rs
 Obj = dict[str, Any]
 Direction = Literal["toClient", "toRelay"]
 
-SCHEMA: Obj = json.loads((resources.files("relay.wire") / "device_schema.json").read_text("utf-8"))
+SCHEMA: Obj = json.loads((resources.files("relay.protocols") / "device_schema.json").read_text("utf-8"))
 DEFS: dict[str, Obj] = SCHEMA["$defs"]
 MESSAGES: dict[Direction, list[str]] = {
     direction: [one["$ref"].rpartition("/")[2] for one in DEFS[direction]["oneOf"]]

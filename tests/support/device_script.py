@@ -5,13 +5,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from relay.protocols.device.codec import DeviceCodec
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
 from relay.session.common.policy import Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
-from relay.wire.device import DeviceCodec
 from tests.support.device_schema import check
 from tests.support.media import InputAudio, Media, OutputAudio, SpeechAudio
 

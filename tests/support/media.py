@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from audio.framing import Chunk
+from relay.protocols.openai.proxy import FrontCodec, audio_at
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_types import DeltaFrame, InputGate
 from relay.session.common.model import Alignment
@@ -12,7 +13,6 @@ from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.events import UpstreamSaid
 from relay.session.realtime.session import RealtimeSession
-from relay.wire.front import FrontCodec, audio_at
 
 
 class InputAudio(NamedTuple):

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from audio.formats import PCM16_24K, AudioFormat
+from relay.protocols.device.codec import DeviceCodec
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.session.common.model import ClipHanded, DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.wire.device import DeviceCodec
 
 RAMP = bytes(range(251))
 

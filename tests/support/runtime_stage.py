@@ -15,6 +15,9 @@ from audio.framing import Chunk
 from relay.peers.frames import MessageListener, StrictTextListener
 from relay.peers.upstream import UpstreamSocket
 from relay.protocols.client_protocol import ClientCodec
+from relay.protocols.device.codec import DeviceCodec
+from relay.protocols.openai.proxy import FrontCodec
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
@@ -26,9 +29,6 @@ from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.upstreams.dialect import UpstreamCodec
-from relay.wire.device import DeviceCodec
-from relay.wire.front import FrontCodec
-from relay.wire.realtime import RealtimeCodec
 
 
 class Transport:

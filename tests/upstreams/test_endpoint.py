@@ -7,11 +7,11 @@ from pydantic import SecretStr
 
 from relay import tool
 from relay.errors import ApiError
+from relay.protocols.openai.beta import BetaUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.upstreams.credentials import Credential
 from relay.upstreams.endpoint import UpstreamEndpoint
 from relay.upstreams.registry import AZURE_PREVIEW, OPENAI, OPENAI_BETA, UpstreamDialect, dialect_of
-from relay.wire.beta import BetaUpstream
 from tests.support.relay_server import DeviceClient, running_relay
 
 ENDPOINT = UpstreamEndpoint("url", "wss://example.com/v1/realtime?model=a", SecretStr("key"))

@@ -1,7 +1,8 @@
 """The upstream's events in OpenAI's Realtime protocol, GA: JSON objects to events of the rules.
 
 One function for each event type reads the members that a rule needs. What beta names differently was translated before
-(`relay.wire.beta`). Audio deltas of the usual shape do not come here: `relay.wire.append` finds them in the message.
+(`relay.protocols.openai.beta`). Audio deltas of the usual shape do not come here:
+`relay.protocols.openai.audio_events` finds them in the message.
 
 Event types: https://platform.openai.com/docs/api-reference/realtime-server-events; the shapes are held against
 `openai.types.realtime` by the tests. What arrives is never trusted to have the shape it should: an object that is no
@@ -12,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.json_types import JsonObject
+from relay.protocols.openai.audio_events import MAX_ID_CHARS, MAX_INT, text_delta
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, Usage
 from relay.session.common.redact import redact
 from relay.session.device import events as ev
-from relay.wire.append import MAX_ID_CHARS, MAX_INT, text_delta
 
 MAX_SILENCE_MS = 60_000
 MAX_TEXT_CHARS = 65_536

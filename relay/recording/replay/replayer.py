@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio.formats import PCM16_24K
+from relay.protocols.openai.proxy import counted_bytes
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.tags import LATENCY
@@ -26,7 +27,6 @@ from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.device.turn_metrics import FIGURES
 from relay.session.realtime.events import PassDown, UpstreamSaid
-from relay.wire.front import counted_bytes
 
 NEIGHBOURS = 3
 

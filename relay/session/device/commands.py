@@ -7,8 +7,8 @@ The unions at the end say who carries a command out:
     VoiceCommand ─────► the external voice         ToolCommand ────► the tools of the session
 
 A command that the upstream or the client has no message for is left out by its codec. A message to the client has the
-fields that its class has, so a new field is in the protocol at once; `relay.wire.device` names the exceptions. Commands
-are stored in recordings under the names of `relay.recording.format`, and a replay compares them.
+fields that its class has, so a new field is in the protocol at once; `relay.protocols.device.codec` names the
+exceptions. Commands are stored in recordings under the names of `relay.recording.format`, and a replay compares them.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from relay.protocols.openai.proxy import FrontCodec
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.header import Beginning, RealtimeStart
@@ -18,7 +19,6 @@ from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.session import DeviceSession
 from relay.session.device.turns import Turns
 from relay.session.realtime.events import PassDown, UpstreamSaid
-from relay.wire.front import FrontCodec
 from tests.support.scripted_recordings import (
     SIXTEEN,
     T0,

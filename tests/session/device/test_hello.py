@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from relay.protocols.openai.beta import BetaUpstream
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.model import SessionConfig, ToolSpec
 from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.negotiation import initial_session
-from relay.wire.beta import BetaUpstream
-from relay.wire.realtime import RealtimeCodec
 from tests.support.device_script import Script, call, done, kinds, only
 
 HOURS = ToolSpec("opening_hours", "When it is open.", {}, shown=True)

@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU
+from relay.protocols.device.codec import DeviceCodec
+from relay.protocols.openai.audio_events import decode_audio
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.life import Phase
 from relay.session.common.limits import FAULT_WINDOW_S, SessionLimits
 from relay.session.common.media_types import AudioDelta
@@ -21,9 +24,6 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.negotiation import MAX_UPDATES
 from relay.session.device.session import DeviceSession
-from relay.wire.append import decode_audio
-from relay.wire.device import DeviceCodec
-from relay.wire.realtime import RealtimeCodec
 from tests.support.device_schema import check
 from tests.support.media import InputAudio, Media, OutputAudio
 

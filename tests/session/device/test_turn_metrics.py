@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "relay" / "session" / "device" / "turn_metrics.py"
 DERIVED = {
     "relay/web/turn-metrics.js": r".*",
-    "relay/wire/device_schema.json": r'\n    "latency": \{.*?\n    \}',
-    "relay/wire/DEVICE_PROTOCOL.md": r"<!-- begin of latency.*?<!-- end of latency",
+    "relay/protocols/device/schema.json": r'\n    "latency": \{.*?\n    \}',
+    "docs/device-protocol.md": r"<!-- begin of latency.*?<!-- end of latency",
 }
 """What scripts/regenerate writes: the file, and the part of it."""
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.protocols.openai.beta import BetaClient, BetaUpstream
+from relay.protocols.openai.proxy import FrontCodec, canonical_append
 from relay.session.common.life import Phase
 from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.realtime.events import ClientBabbled, ClientSaid, TellUpstream, UpstreamSaid
 from relay.session.realtime.session import RealtimeSession
-from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec, canonical_append
 from tests.support.realtime_stage import CLOCK, DICE, LAMP
 
 Obj = dict[str, Any]

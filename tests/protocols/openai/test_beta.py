@@ -12,7 +12,7 @@ from openai.types import beta, realtime
 from openai.types.beta.realtime import RealtimeServerEvent as BetaServerEvent
 from pydantic import TypeAdapter
 
-from relay.wire.beta import (
+from relay.protocols.openai.beta import (
     MAX_OPEN_ITEMS,
     BetaClient,
     BetaUpstream,

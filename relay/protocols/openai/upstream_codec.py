@@ -1,8 +1,9 @@
 """The upstream's codec for OpenAI's Realtime protocol: its events in, commands out; the relay is the client.
 
 Most messages are deltas of audio and transcripts. They are found by the bytes around them, and nothing of them is
-parsed (`relay.wire.append`). All others are parsed, cleaned of secrets and read by `relay.protocols.openai`. With a
-dialect every message is parsed, translated to GA and then read; commands are translated the other way.
+parsed (`relay.protocols.openai.audio_events`). All others are parsed, cleaned of secrets and read by
+`relay.protocols.openai`. With a dialect every message is parsed, translated to GA and then read; commands are
+translated the other way.
 """
 
 from typing import Any, assert_never
@@ -12,14 +13,14 @@ import orjson
 from audio.framing import Chunk
 from relay.json_types import JsonObject
 from relay.protocols.client_protocol import Dialect
+from relay.protocols.json_limits import MAX_UPSTREAM_MEMBERS, has_too_many_members, redact_event
+from relay.protocols.openai.audio_events import APPEND, TRANSCRIPT_HEAD, AudioDeltas, TranscriptDeltas
 from relay.protocols.openai.server_events import REQUEST_KEY, read_event
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, SessionConfig, TurnDetection
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.wire.append import APPEND, TRANSCRIPT_HEAD, AudioDeltas, TranscriptDeltas
-from relay.wire.weight import MAX_UPSTREAM_MEMBERS, has_too_many_members, redact_event
 
 
 class RealtimeCodec:

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from audio.formats import PCM16_16K, PCMA, PCMU
+from relay.protocols.elevenlabs import ElevenLabsCodec, socket_url
 from relay.session.common.media_types import SpeechDelta
 from relay.session.common.model import Alignment
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.wire.elevenlabs import ElevenLabsCodec, socket_url
 
 
 def sent(codec: ElevenLabsCodec, *commands: cmd.VoiceCommand) -> list[dict[str, object]]:

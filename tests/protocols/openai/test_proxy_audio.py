@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from relay.protocols.openai.beta import BetaClient, BetaUpstream
+from relay.protocols.openai.proxy import FrontCodec, audio_at, delta_bytes
 from relay.session.common.media_types import DeltaFrame
 from relay.session.device.events import MalformedUpstream
 from relay.session.realtime.events import UpstreamSaid
-from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec, audio_at, delta_bytes
 from tests.support.media import deltas_and_events
 
 PCM = bytes(range(250))

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
+from relay.protocols.device.codec import DeviceCodec
+from relay.protocols.elevenlabs import ElevenLabsCodec
+from relay.protocols.openai.beta import BetaUpstream
+from relay.protocols.openai.proxy import FrontCodec
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import DeltaFrame
 from relay.session.common.redact import MASK
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import UpstreamSaid
-from relay.wire.beta import BetaUpstream
-from relay.wire.device import DeviceCodec
-from relay.wire.elevenlabs import ElevenLabsCodec
-from relay.wire.front import FrontCodec
-from relay.wire.realtime import RealtimeCodec
 from tests.support.media import deltas_and_events
 
 KEY = "sk-known-0123456789"

@@ -13,11 +13,11 @@ from typing import Any, Final
 import orjson
 
 from relay.json_types import JsonObject
+from relay.protocols.device.decoder import PROTOCOL_VERSION, decode
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device.turn_metrics import TurnMetrics, camel_case
-from relay.wire.device_in import PROTOCOL_VERSION, decode
 
 Message = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from relay.protocols.openai.audio_events import APPEND, AudioDeltas, decode_audio, decoded_length
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.media_types import AudioDelta
 from relay.session.device.events import MalformedUpstream
-from relay.wire.append import APPEND, AudioDeltas, decode_audio, decoded_length
-from relay.wire.realtime import RealtimeCodec
 
 PCM = bytes(range(256)) * 4
 TEXT = base64.b64encode(PCM).decode()

@@ -1,7 +1,7 @@
 """OpenAI's Realtime protocol, GA dialect, seen from its server: the events of a session as server events.
 
-The way back of `relay.wire.realtime`'s decoder, for a recorded model that is served again; the shapes are held against
-`openai.types.realtime` by the tests.
+The way back of `relay.protocols.openai.upstream_codec`'s decoder, for a recorded model that is served again; the
+shapes are held against `openai.types.realtime` by the tests.
 """
 
 from typing import Any

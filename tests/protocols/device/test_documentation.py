@@ -81,6 +81,6 @@ def test_every_close_code_is_in_the_table_with_what_to_do() -> None:
 
 
 def test_the_readme_and_the_clients_are_linked() -> None:
-    assert "relay/wire/DEVICE_PROTOCOL.md" in (ROOT / "README.md").read_text("utf-8")
+    assert "docs/device-protocol.md" in (ROOT / "README.md").read_text("utf-8")
     for target in re.findall(r"\]\(([^)#]+)", PAGE):
         assert (ROOT / "relay" / "wire" / target).exists(), target

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from relay.protocols.openai.beta import BetaClient, BetaUpstream
+from relay.protocols.openai.proxy import FrontCodec, canonical_append
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.life import Phase
 from relay.session.common.media_types import DeltaFrame
 from relay.session.common.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.session.realtime.session import RealtimeSession
-from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec, canonical_append
-from relay.wire.realtime import RealtimeCodec
 from tests.support.media import InputAudio, Media, deltas_and_events
 from tests.support.realtime_stage import CLOCK, DICE
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU
+from relay.protocols.device.codec import DeviceCodec
+from relay.protocols.device.decoder import MAX_AHEAD_MS, MAX_ID_CHARS, MAX_POSITION_MS, MAX_TEXT_CHARS, MIN_AHEAD_MS
 from relay.session.common.model import DeviceOptions, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnMetrics
-from relay.wire.device import DeviceCodec
-from relay.wire.device_in import MAX_AHEAD_MS, MAX_ID_CHARS, MAX_POSITION_MS, MAX_TEXT_CHARS, MIN_AHEAD_MS
 from tests.support.device_schema import check
 
 Obj = dict[str, Any]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.wire import weight
-from relay.wire.weight import MAX_ESCAPES, has_too_many_members
+from relay.protocols import json_limits as weight
+from relay.protocols.json_limits import MAX_ESCAPES, has_too_many_members
 
 TEXT = 'a, [b] {c} \\ " \\" ,,,'
 

@@ -14,13 +14,13 @@ from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
 from audio.formats import PCM16_24K, AudioFormat
+from relay.protocols.openai.audio_events import APPEND, MAX_ID_CHARS, decode_audio
 from relay.protocols.openai.server_events import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, READERS, REQUEST_KEY, UNUSED
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.wire.append import APPEND, MAX_ID_CHARS, decode_audio
-from relay.wire.realtime import RealtimeCodec
 
 CLIENT_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
 SERVER_EVENTS: tuple[type[BaseModel], ...] = get_args(get_args(RealtimeServerEvent)[0])

@@ -11,13 +11,13 @@ import orjson
 
 from audio.formats import AudioFormat
 from relay.json_types import JsonObject, json_object
+from relay.protocols.openai.audio_events import decode_audio
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import SpeechDelta
 from relay.session.common.model import Alignment
 from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.wire.append import decode_audio
 
 INACTIVITY_TIMEOUT_S = 180
 """How long a context stays open without text; the most that can be asked for."""

@@ -2,7 +2,7 @@
 
 What no rule looks into is found by the beginning of its frame and goes on byte for byte. A client's audio does so only
 if the whole frame has the one shape that leaves no room for anything else; all other frames of a client are parsed, and
-written anew from what was understood. A dialect (`relay.wire.beta`) may stand before either end.
+written anew from what was understood. A dialect (`relay.protocols.openai.beta`) may stand before either end.
 """
 
 import re
@@ -14,13 +14,7 @@ import pybase64
 
 from audio.framing import Chunk
 from relay.protocols.client_protocol import Dialect
-from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
-from relay.session.common.media_types import UNTOUCHED, DeltaFrame
-from relay.session.device.events import MalformedUpstream
-from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
-from relay.wire.append import decoded_length
-from relay.wire.weight import (
+from relay.protocols.json_limits import (
     MAX_CLIENT_MEMBERS,
     MAX_ESCAPES,
     MAX_UPSTREAM_MEMBERS,
@@ -29,6 +23,12 @@ from relay.wire.weight import (
     is_writable,
     redact_event,
 )
+from relay.protocols.openai.audio_events import decoded_length
+from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
+from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
+from relay.session.common.media_types import UNTOUCHED, DeltaFrame
+from relay.session.device.events import MalformedUpstream
+from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
 
 MAX_KIND_CHARS = 200
 _SPACE = rb"[ \t\r\n]*"  # JSON's own; \s would let others pass

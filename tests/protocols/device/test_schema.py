@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from audio.formats import AudioFormat
+from relay.protocols.device import decoder as device
+from relay.protocols.device.codec import DeviceCodec
 from relay.session.common.model import (
     DeviceOptions,
     ErrorCode,
@@ -21,8 +23,6 @@ from relay.session.common.model import (
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.turn_metrics import EXAMPLES
-from relay.wire import device_in as device
-from relay.wire.device import DeviceCodec
 from tests.support.device_schema import DEFS, MESSAGES, SCHEMA, Obj, complaints, name_of
 
 

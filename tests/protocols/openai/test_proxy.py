@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from relay.protocols.openai.beta import BetaClient, BetaUpstream
+from relay.protocols.openai.proxy import FrontCodec, canonical_append, delta_bytes
 from relay.session.common.media_types import UNTOUCHED, DeltaFrame
 from relay.session.device.events import MalformedUpstream
 from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
-from relay.wire.beta import BetaClient, BetaUpstream
-from relay.wire.front import FrontCodec, canonical_append, delta_bytes
 from tests.support.media import deltas_and_events
 
 PCM = bytes(range(250))

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from openai._models import construct_type, validate_type
 from openai.types.realtime import RealtimeServerEvent
 
+from relay.protocols.openai.audio_events import APPEND
+from relay.protocols.openai.server_encoder import ServerEvents, append_of
 from relay.protocols.openai.server_events import REQUEST_KEY
+from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, Usage
 from relay.session.device import events as ev
-from relay.wire.append import APPEND
-from relay.wire.realtime import RealtimeCodec
-from relay.wire.realtime_server import ServerEvents, append_of
 
 CALL = Item("item_c", "function_call", status="completed", call_id="call_1", name="clock", arguments="{}")
 EVENTS: list[ev.UpstreamEvent | AudioDelta] = [

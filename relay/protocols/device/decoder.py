@@ -15,9 +15,9 @@ import orjson
 from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.json_types import JsonObject
+from relay.protocols.json_limits import MAX_CLIENT_MEMBERS, has_too_many_members
 from relay.session.common.model import EXTERNAL_VOICE, ToolSpec, TurnKind
 from relay.session.device import events as ev
-from relay.wire.weight import MAX_CLIENT_MEMBERS, has_too_many_members
 
 MAX_TOOLS = 32
 MAX_DESCRIPTION_CHARS = 1024

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from relay.protocols.device.decoder import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, read_tools
 from relay.session.common.model import ToolSpec
-from relay.wire.device_in import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, read_tools
 
 DOOR = {
     "name": "open_door",

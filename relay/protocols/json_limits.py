@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from relay.protocols.openai.beta import BETA_NAMES
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import UNTOUCHED
-from relay.wire.beta import BETA_NAMES
 
 MAX_DEPTH = 200
 """What orjson certainly writes (its limit is 254)."""
