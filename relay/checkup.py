@@ -11,15 +11,15 @@ from urllib.parse import quote, urlsplit
 from relay.config import Settings
 from relay.errors import UpstreamError
 from relay.navai_options import NavaiOptions
-from relay.peers.elevenlabs import ElevenLabsOptions
-from relay.peers.provider import Call, ProviderClient
-from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.policies import Policies
 from relay.session.common.known_secrets import NO_SECRETS
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import DeviceOptions
 from relay.session.device import events as ev
 from relay.session.device.commands import ConfigureSession
+from relay.transport.elevenlabs import ElevenLabsOptions
+from relay.transport.http_client import Call, ProviderClient
+from relay.transport.upstream import UpstreamRefusal, UpstreamSocket
 from relay.upstreams.clients.browser_secrets import AzureSessionRequest, AzureSessions, rest_base
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
 from relay.upstreams.clients.elevenlabs import ExternalVoices

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from relay.peers import elevenlabs
 from relay.recording.folder import all_recordings
 from relay.recording.listening import listen
 from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.session.tts import stream as voice_rules
 from relay.testing import ScriptedSession, ScriptedUpstream
+from relay.transport import elevenlabs
 from tests.support.relay_server import DeviceClient, RunningRelay
 from tests.support.voice_stage import ScriptedVoice, VoiceSession, end, scripted_voice, speaking_relay, talking, write
 

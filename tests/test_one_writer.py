@@ -16,7 +16,7 @@ LEDGER = "relay/session/common/media_ledger.py"
 SETS: dict[str, set[str]] = {
     "relay/runtime/uplink.py": {"input_bytes", "left"},
     "relay/recording/replay/replayer.py": {"input_bytes"},
-    "relay/peers/pacing.py": {"left"},
+    "relay/transport/read_limiter.py": {"left"},
 }
 """Which modules outside of the rules set an attribute of theirs: counts of the ledger, and what is left of an allowance
 (it belongs to the client's connection)."""

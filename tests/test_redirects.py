@@ -15,9 +15,6 @@ from audio.formats import PCM16_24K
 from relay.checkup import check_all
 from relay.errors import UpstreamError
 from relay.navai_options import NavaiOptions
-from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
-from relay.peers.provider import Call, ProviderClient
-from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.replaying import against
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -25,6 +22,9 @@ from relay.talk import connection as talk
 from relay.toolkit.mcp import McpServer
 from relay.toolkit.mcp_config import McpServerConfig
 from relay.toolkit.registry import ToolRegistry
+from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
+from relay.transport.http_client import Call, ProviderClient
+from relay.transport.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.upstreams.credentials import TokenCredential
 from tests.support.relay_server import serve_app, settings_for
 

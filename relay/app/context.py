@@ -21,13 +21,13 @@ from relay.config import Settings
 from relay.descriptors import Descriptors
 from relay.errors import ConfigError
 from relay.navai_options import NavaiOptions
-from relay.peers.client_socket import Keepalive
-from relay.peers.provider import ProviderClient
 from relay.policies import Policies
 from relay.recording.service import RecordingService
 from relay.secret_values import exposed_files, secret_values
 from relay.session.common.known_secrets import KnownSecrets
 from relay.toolkit.registry import ToolRegistry
+from relay.transport.http_client import ProviderClient
+from relay.transport.upgrade import Keepalive
 from relay.upstreams.clients.browser_secrets import AzureSessions
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
 from relay.upstreams.clients.elevenlabs import ExternalVoices

@@ -21,9 +21,6 @@ from relay.auth.authenticator import Authenticator
 from relay.auth.client_secrets import ClientSecrets
 from relay.config import Settings
 from relay.errors import AccessDenied, Full
-from relay.peers.client_reading import ReadBudget
-from relay.peers.frames import MessageListener
-from relay.peers.provider import ProviderClient
 from relay.policies import no_default, require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
 from relay.protocols.openai.proxy import FrontCodec
@@ -38,6 +35,9 @@ from relay.session.common.policy import Policy, Principal, is_open
 from relay.session.device.events import Draining, KeyRevoked
 from relay.session.device.negotiation import InitialSession, initial_session
 from relay.session.realtime.policy_table import names_voice, with_voice
+from relay.transport.http_client import ProviderClient
+from relay.transport.read_budget import ReadBudget
+from relay.transport.websocket import MessageListener
 from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.elevenlabs import ExternalVoices
 

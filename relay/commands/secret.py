@@ -75,7 +75,7 @@ async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str,
 
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
-    from relay.peers.provider import ProviderClient
+    from relay.transport.http_client import ProviderClient
     from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, AzureSessions
     from relay.upstreams.clients.connector import azure_credential
 

@@ -16,7 +16,6 @@ from relay.app.middleware import ErrorAnswer
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, number_of, read_object, text_of
 from relay.errors import AccessDenied, BadRequest, NotConfigured, ToolError, UpstreamError
 from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
-from relay.peers.provider import Call, ProviderClient
 from relay.session.common.policy import Policy, Principal
 from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext
@@ -24,6 +23,7 @@ from relay.toolkit.library import ToolLibrary
 from relay.toolkit.outputs import without_paths
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.runner import Payload, ToolCall, ToolResult, ToolRunner
+from relay.transport.http_client import Call, ProviderClient
 from relay.upstreams.clients.browser_secrets import (
     ClientSecretRequest,
     choose_key,

@@ -17,16 +17,16 @@ from audio.formats import AudioFormat
 from relay.app import context
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.errors import AccessDenied, ApiError, BadRequest, Full
-from relay.peers.client_reading import ReadBudget
-from relay.peers.client_socket import check_upgrade, take_over, upgraded_response
-from relay.peers.frames import StrictTextListener
-from relay.peers.upstream import UpstreamRefusal
 from relay.policies import require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions
 from relay.session.common.policy import Policy, Principal
 from relay.session.device.commands import TellError
+from relay.transport.read_budget import ReadBudget
+from relay.transport.upgrade import check_upgrade, take_over, upgraded_response
+from relay.transport.upstream import UpstreamRefusal
+from relay.transport.websocket import StrictTextListener
 
 MAX_VOICE_CHARS = 128
 MAX_MODEL_CHARS = 200

@@ -12,9 +12,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, assert_never
 
 from relay.escaping import escape_controls
-from relay.peers.frames import MessageListener
-from relay.peers.pacing import PacedReader
-from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
@@ -25,6 +22,9 @@ from relay.session.common.policy import Principal
 from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
+from relay.transport.read_limiter import PacedReader
+from relay.transport.upstream import UpstreamRefusal, UpstreamSocket
+from relay.transport.websocket import MessageListener
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200

@@ -11,9 +11,6 @@ left out, or answered by the event that its codec returns.
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast
 
-from relay.peers.frames import MessageListener
-from relay.peers.pacing import ReadLimiter
-from relay.peers.upstream import UpstreamSocket
 from relay.protocols.client_protocol import ClientCodec
 from relay.protocols.elevenlabs import VoiceOutput
 from relay.protocols.json_limits import MAX_CLIENT_MEMBERS, count_members
@@ -28,6 +25,9 @@ from relay.session.common.read_allowance import device_allowance, message_allowa
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
+from relay.transport.read_limiter import ReadLimiter
+from relay.transport.upstream import UpstreamSocket
+from relay.transport.websocket import MessageListener
 from relay.upstreams.dialect import UpstreamCodec
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024

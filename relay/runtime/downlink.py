@@ -9,7 +9,6 @@ path as those of audio.
 
 from collections.abc import Callable
 
-from relay.peers.frames import LONG_BYTES, MessageListener
 from relay.protocols.openai.audio_events import decode_audio
 from relay.protocols.openai.proxy import FrontCodec, audio_at
 from relay.runtime.media_recorder import MediaRecorder
@@ -18,6 +17,7 @@ from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
 from relay.session.device.events import Event, MalformedUpstream, OutputStarted, VoiceSpoke
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
+from relay.transport.websocket import LONG_BYTES, MessageListener
 from relay.upstreams.dialect import UpstreamCodec
 
 MAX_DELTA_CHARS = 64 * 1024

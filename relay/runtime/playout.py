@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 
 from audio.framing import Chunk
 from relay.callbacks import ignore
-from relay.peers.frames import MessageListener
 from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.timers import Alarm, PlayedOutWait, StallWatch
 from relay.session.common.media_types import PartKey
@@ -22,6 +21,7 @@ from relay.session.device import commands as cmd
 from relay.session.device.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
 from relay.session.device.playout_pacing import PlayoutPacing
 from relay.session.device.playout_transcoder import PlayoutTranscoder
+from relay.transport.websocket import MessageListener
 
 MAX_QUEUED_MS = 300_000
 """Audio that may wait; over it the oldest is dropped."""

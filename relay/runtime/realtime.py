@@ -14,9 +14,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
-from relay.peers.frames import MessageListener
-from relay.peers.pacing import ReadLimiter
-from relay.peers.upstream import UpstreamRefusal, UpstreamSocket
 from relay.protocols.openai.proxy import FrontCodec
 from relay.runtime.base import Observer, SessionRuntime, Tools
 from relay.runtime.downlink import RealtimeDownlink
@@ -35,6 +32,9 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream
 from relay.session.realtime.session import RealtimeSession
+from relay.transport.read_limiter import ReadLimiter
+from relay.transport.upstream import UpstreamRefusal, UpstreamSocket
+from relay.transport.websocket import MessageListener
 
 MAX_EARLY_FRAMES = 64
 _OTHER_END = "the other end does not read"

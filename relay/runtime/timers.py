@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from relay.peers.frames import MessageListener
+from relay.transport.websocket import MessageListener
 
 MAX_STALL_S = 10.0
 """How long a peer may read nothing while its socket is full."""

@@ -16,9 +16,6 @@ from pybase64 import b64encode
 from audio.formats import PCM16_24K
 from audio.framing import Chunk, SampleAligner
 from audio.transcode import Transcoder
-from relay.peers.frames import LONG_BYTES
-from relay.peers.pacing import ReadLimiter
-from relay.peers.upstream import UpstreamSocket
 from relay.protocols.openai.proxy import canonical_append
 from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.input_control import HeldInput
@@ -28,6 +25,9 @@ from relay.session.common.model import DeviceOptions
 from relay.session.common.read_allowance import device_allowance
 from relay.session.device import commands as cmd
 from relay.session.device.events import UpstreamStuck
+from relay.transport.read_limiter import ReadLimiter
+from relay.transport.upstream import UpstreamSocket
+from relay.transport.websocket import LONG_BYTES
 
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""

@@ -17,7 +17,7 @@ from audio.formats import AudioFormat
 from relay.errors import RelayError
 from relay.json_types import json_object
 from relay.loopback import is_loopback_host
-from relay.no_redirects import NoRedirectConnect, is_redirect
+from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 
 # Audio comes in pieces of some 100 ms, but an unpaced relay may pass on what the model sent in one piece.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024

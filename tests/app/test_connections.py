@@ -12,10 +12,10 @@ import pytest
 from relay import tool
 from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.peers.test_client_socket import until
 from tests.support.raw_requests import RawRequests, ask, head
 from tests.support.raw_websocket import RawClient, masked, text, upgrade_request
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
+from tests.transport.test_upgrade import until
 
 TIMEOUT_S = 0.2
 SECRET = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyz"

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from relay.peers.client_reading import ReadBudget
 from relay.session.common import read_allowance
 from relay.testing import ScriptedUpstream
+from relay.transport.read_budget import ReadBudget
 from tests.endpoints.test_realtime import ready
-from tests.peers.test_client_socket import until
 from tests.support.raw_websocket import RawClient, masked, text, upgrade_request
 from tests.support.realtime_client import between, realtime_client
 from tests.support.relay_server import RunningRelay, running_relay
+from tests.transport.test_upgrade import until
 
 APPEND = {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(960)).decode()}
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from audio.formats import AudioFormat
 from audio.framing import Chunk
 from audio.transcode import Transcoder
-from relay.peers.pacing import BURST_MESSAGES
 from relay.runtime.uplink import MAX_UNSENT_BYTES
 from relay.session.common.limits import STALL_S
 from relay.session.common.media_types import AudioDelta
@@ -20,6 +19,7 @@ from relay.session.common.model import SpeechRules
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.tts.stream import STALL_S as VOICE_STALL_S
+from relay.transport.read_limiter import BURST_MESSAGES
 from tests.support.runtime_stage import ListRecorder, RuntimeStage, running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.peers.frames import LONG_BYTES
-from relay.peers.pacing import BURST_MESSAGES
 from relay.runtime.timers import MAX_STALL_S
 from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.media_types import DeltaFrame
 from relay.session.device import events as ev
+from relay.transport.read_limiter import BURST_MESSAGES
+from relay.transport.websocket import LONG_BYTES
 from tests.support.realtime_stage import CLOCK, call_item, created, done
 from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time

@@ -10,9 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU, AudioFormat
-from relay.peers.frames import MessageListener
-from relay.peers.pacing import ReadLimiter
-from relay.peers.upstream import UpstreamSocket
 from relay.protocols.openai.audio_events import APPEND
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_ledger import MediaLedger
@@ -20,6 +17,9 @@ from relay.session.common.model import DeviceOptions
 from relay.session.common.read_allowance import device_allowance, message_allowance
 from relay.session.device import commands as cmd
 from relay.testing import FakeClock
+from relay.transport.read_limiter import ReadLimiter
+from relay.transport.upstream import UpstreamSocket
+from relay.transport.websocket import MessageListener
 
 
 class Stage:

@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.frames import apply_mask
 
-from relay.peers.client_socket import Keepalive, _ServerProtocol
+from relay.transport.upgrade import Keepalive, _ServerProtocol
 from tests.support.raw_websocket import MAX_BYTES, RecordingListener, upgrade_request
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10

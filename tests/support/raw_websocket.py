@@ -15,9 +15,9 @@ from websockets.frames import Frame, Opcode
 
 from relay.app.middleware import error_response
 from relay.errors import RelayError
-from relay.peers.client_reading import ReadBudget
-from relay.peers.client_socket import Keepalive, check_upgrade, take_over, upgraded_response
-from relay.peers.frames import MessageListener, StrictTextListener
+from relay.transport.read_budget import ReadBudget
+from relay.transport.upgrade import Keepalive, check_upgrade, take_over, upgraded_response
+from relay.transport.websocket import MessageListener, StrictTextListener
 from tests.support.raw_requests import TIMEOUT_S, RawConnection
 
 MAX_BYTES = 1000

@@ -12,8 +12,6 @@ from picows.picows import _make_test_ws_frame  # type: ignore[attr-defined]  # n
 
 from audio.formats import AudioFormat
 from audio.framing import Chunk
-from relay.peers.frames import MessageListener, StrictTextListener
-from relay.peers.upstream import UpstreamSocket
 from relay.protocols.client_protocol import ClientCodec
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.openai.proxy import FrontCodec
@@ -28,6 +26,8 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
+from relay.transport.upstream import UpstreamSocket
+from relay.transport.websocket import MessageListener, StrictTextListener
 from relay.upstreams.dialect import UpstreamCodec
 
 

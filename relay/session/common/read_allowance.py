@@ -6,7 +6,7 @@ long run. A slice that was used up much faster than its rate (`is_hasty`) means 
 others have their turn in between, and its next slice is a short one. A client that sends at the speed of speech gets
 long slices, so that the relay reads the clock for it about once a second.
 
-`relay.peers.pacing` stops reading; the rules only report that the client is too fast (`ClientTooFast`).
+`relay.transport.read_limiter` stops reading; the rules only report that the client is too fast (`ClientTooFast`).
 """
 
 from audio.formats import AudioFormat

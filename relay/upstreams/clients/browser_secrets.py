@@ -12,9 +12,9 @@ from typing import Any
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.navai_options import NavaiOptions
-from relay.peers.provider import Call, ProviderClient, fetch
 from relay.policies import no_default, permitted, permitted_instructions, permitted_words, require_value
 from relay.session.common.policy import Policy
+from relay.transport.http_client import Call, ProviderClient, fetch
 from relay.upstreams.azure import AzureResource
 from relay.upstreams.credentials import AnyCredential
 

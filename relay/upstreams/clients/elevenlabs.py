@@ -11,13 +11,13 @@ import pybase64
 from relay.config import Settings
 from relay.errors import ConfigError, NotConfigured
 from relay.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
-from relay.peers.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
-from relay.peers.provider import Call, ProviderClient, fetch
 from relay.policies import permitted, require_value
 from relay.protocols.elevenlabs import VoiceOutput
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
 from relay.session.common.policy import Policy
+from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
+from relay.transport.http_client import Call, ProviderClient, fetch
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
 """Half an hour of mp3 at 128 kbit/s; more ends the call."""

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from relay.peers.client_reading import Holder, ReadBudget
+from relay.transport.read_budget import Holder, ReadBudget
 
 
 class Connection(Holder):

@@ -1,11 +1,11 @@
 """A client that is too fast: how often the rules hear of it."""
 
-from relay.peers.frames import MessageListener
-from relay.peers.pacing import ReadLimiter
 from relay.session.common.rate_limit import TokenBucket
 from relay.session.common.read_allowance import ReadAllowance
 from relay.session.device.events import ClientTooFast
 from relay.testing import FakeClock
+from relay.transport.read_limiter import ReadLimiter
+from relay.transport.websocket import MessageListener
 
 
 async def test_a_client_that_waits_is_reported_now_and_then() -> None:

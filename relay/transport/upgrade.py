@@ -2,7 +2,7 @@
 
 The only module that knows both libraries. aiohttp's handler stays pending while the socket lives: it is the session, so
 that its keep-alive timer, its access log and its shutdown go on working. Undocumented parts in use, held by
-tests/peers/test_client_socket.py: aiohttp's `RequestHandler.set_parser` (its own WebSocketResponse uses it) and
+tests/transport/test_upgrade.py: aiohttp's `RequestHandler.set_parser` (its own WebSocketResponse uses it) and
 `connection_lost`; picows' `WSProtocol` and the order of its constructor's arguments.
 """
 
@@ -20,8 +20,8 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the
 
 from relay.callbacks import ignore
 from relay.errors import BadRequest
-from relay.peers.client_reading import LONG_READ_BYTES, ReadBudget, ReadShare, SparingReader
-from relay.peers.frames import MessageListener
+from relay.transport.read_budget import LONG_READ_BYTES, ReadBudget, ReadShare, SparingReader
+from relay.transport.websocket import MessageListener
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from relay.peers import pacing
-from relay.peers.frames import MessageListener
-from relay.peers.pacing import PacedReader
 from relay.testing import FakeClock
+from relay.transport import read_limiter as pacing
+from relay.transport.read_limiter import PacedReader
+from relay.transport.websocket import MessageListener
 
 
 class Reader:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from time import thread_time
 
-from relay.peers.frames import MessageListener
+from relay.transport.websocket import MessageListener
 
 MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
 FREE_BYTES = 64 * 1024

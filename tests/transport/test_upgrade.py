@@ -13,9 +13,9 @@ import uvloop
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 from websockets.asyncio.client import connect
 
-from relay.peers.client_reading import ReadBudget
-from relay.peers.client_socket import Keepalive
-from relay.peers.frames import MAX_FRAMES_AFTER_CLOSE
+from relay.transport.read_budget import ReadBudget
+from relay.transport.upgrade import Keepalive
+from relay.transport.websocket import MAX_FRAMES_AFTER_CLOSE
 from tests.support.raw_websocket import (
     MAX_BYTES,
     RawClient,

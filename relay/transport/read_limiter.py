@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from relay.callbacks import ignore
-from relay.peers.frames import MessageListener
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.session.common.read_allowance import ReadAllowance
 from relay.session.device.events import ClientTooFast
+from relay.transport.websocket import MessageListener
 
 YIELD_S = 0.05
 """How long a client is not read that has used up a slice of its allowance at once: others have their turn."""

@@ -17,14 +17,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from audio.formats import AudioFormat
 from audio.framing import SampleAligner
 from relay.errors import UpstreamError
-from relay.no_redirects import NoRedirectConnect, is_redirect
-from relay.peers.provider import REDIRECTED, Call, ProviderClient, error_code
 from relay.protocols.elevenlabs import FINAL_CODES, ElevenLabsCodec, VoiceOutput, output_format, socket_url
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import SpeechDelta
 from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
+from relay.transport.http_client import REDIRECTED, Call, ProviderClient, error_code
+from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 
 DIAL_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 20.0

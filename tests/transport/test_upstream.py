@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 
-from relay.peers import upstream
-from relay.peers.upstream import UpstreamRefusal, UpstreamSocket, dial, host_of
+from relay.transport import upstream
+from relay.transport.upstream import UpstreamRefusal, UpstreamSocket, dial, host_of
 
 KEY = "sk-very-secret-0123456789"
 HEADERS = {"Authorization": f"Bearer {KEY}"}

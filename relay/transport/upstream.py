@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from picows import WSAutoPingStrategy, WSError, WSInvalidStatusError, WSParsedURL, ws_connect
 
 from relay.errors import UpstreamError
-from relay.peers.frames import MessageListener
 from relay.session.common.redact import redact
+from relay.transport.websocket import MessageListener
 
 DIAL_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 20.0

@@ -74,7 +74,7 @@ class MessageListener(WSListener):
         self.on_fragment: Callable[[], None] = ignore
         """A part of a message came, and more of it follows."""
         self.on_stalled: Callable[[], None] = ignore
-        """A long message took too long to arrive while others waited for its room (`relay.peers.client_reading`)."""
+        """A long message took too long to arrive while others waited for its room (`relay.transport.read_budget`)."""
         self.waiting_bytes: Callable[[], int] = int
         """How many bytes of whole messages wait until their receiver reads."""
         self.recount: Callable[[], None] = ignore

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from relay.errors import UpstreamError
-from relay.peers import provider as provider_module
-from relay.peers.provider import Call, ProviderClient, error_code
+from relay.transport import http_client as provider_module
+from relay.transport.http_client import Call, ProviderClient, error_code
 
 CERTIFICATE = Path(__file__).parent.parent / "support" / "self_signed.pem"
 TIMEOUT_S = 10.0

@@ -13,8 +13,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from relay.peers import frames
-from relay.peers.frames import LONG_BYTES, MAX_FRAGMENTS, MessageListener
+from relay.transport import websocket as frames
+from relay.transport.websocket import LONG_BYTES, MAX_FRAGMENTS, MessageListener
 from tests.support.hostile_frames import Stream, Verdict, as_the_relay_sees_it, stream
 from tests.support.raw_websocket import (
     MAX_BYTES,
