@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from relay.recording.folder import all_recordings
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
+from relay.recording.derive.timeline_builder import listen
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import all_recordings
+from relay.recording.store.reader import Recording
 from relay.session.tts import stream as voice_rules
 from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.transport import elevenlabs

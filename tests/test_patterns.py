@@ -30,7 +30,7 @@ OPERATORS_OWN = {
         "relay/toolkit/sources.py",
         "for part in parts",
     ): "RELAY_TOOLS, for names of files in the operator's folders",
-    ("relay/recording/redaction.py", "pattern"): "--pattern of `recordings bundle`",
+    ("relay/recording/redact/rules.py", "pattern"): "--pattern of `recordings bundle`",
 }
 FURTHER_INPUTS: dict[tuple[str, str], list[str]] = {
     ("relay/session/common/redact.py", "_SECRET"): [
@@ -42,7 +42,7 @@ FURTHER_INPUTS: dict[tuple[str, str], list[str]] = {
         "key=&",
         "://",
     ],
-    ("relay/recording/redaction.py", "_E_MAIL"): ["a@b.", "a.", "@", "a@a@", "a@b.c+", "a@-"],
+    ("relay/recording/redact/rules.py", "_E_MAIL"): ["a@b.", "a.", "@", "a@a@", "a@b.c+", "a@-"],
 }
 
 

@@ -16,7 +16,7 @@ from audio.files import write_wav
 from relay.auth.admin_login import redeem_code, write_code
 from relay.cli import app
 from relay.private_files import create, is_exposed, make_folder
-from relay.recording.finish import repair
+from relay.recording.postprocess import repair
 from tests.support.scripted_recordings import make_recording
 
 CALLS_THAT_CHANGE_FILES = {"open", "mkdir", "write", "replace", "chmod"}

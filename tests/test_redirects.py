@@ -15,7 +15,7 @@ from audio.formats import PCM16_24K
 from relay.checkup import check_all
 from relay.errors import UpstreamError
 from relay.navai_options import NavaiOptions
-from relay.replaying import against
+from relay.recording.replay import against
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.talk import connection as talk

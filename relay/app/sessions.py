@@ -24,8 +24,8 @@ from relay.errors import AccessDenied, Full
 from relay.policies import no_default, require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
 from relay.protocols.openai.proxy import FrontCodec
-from relay.recording.header import Beginning, RealtimeStart
 from relay.recording.service import RecordingService
+from relay.recording.store.header import Beginning, RealtimeStart
 from relay.runtime.base import Observer, SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime

@@ -14,7 +14,7 @@ import orjson
 import pybase64
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 
-from relay.percentiles import percentile
+from relay.recording.derive.percentiles import percentile
 
 FRAME_MS = 20
 DELTA_MS = 100

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from relay.recording.finish import finish_all
+from relay.recording.postprocess import finish_all
 from relay.terminal import say
 
 

@@ -35,9 +35,9 @@ def root_of(given: Path | None) -> Path:
 @app.command("list")
 def list_(folder: Dir = None) -> None:
     """All recordings, the newest last."""
-    from relay.recording.finish import is_finished
-    from relay.recording.folder import RecordingError, all_recordings, is_live, size_bytes
-    from relay.recording.header import read_header
+    from relay.recording.postprocess import is_finished
+    from relay.recording.store.header import read_header
+    from relay.recording.store.layout import RecordingError, all_recordings, is_live, size_bytes
 
     root = root_of(folder)
     found = all_recordings(root)
@@ -61,10 +61,10 @@ def show(
     """Draw a conversation: who spoke when, tools, barge-ins, latency of each turn with p50 and p95."""
     import shutil
 
-    from relay.recording.folder import find
-    from relay.recording.listening import listen
-    from relay.recording.reader import Recording
-    from relay.recording.show import draw
+    from relay.recording.derive.ascii_timeline import draw
+    from relay.recording.derive.timeline_builder import listen
+    from relay.recording.store.layout import find
+    from relay.recording.store.reader import Recording
 
     timeline = listen(Recording(find(root_of(folder), asked))).timeline
     for line in draw(timeline, width or shutil.get_terminal_size((100, 24)).columns):
@@ -83,9 +83,9 @@ def export(
     With an external voice that is the voice's (ID.voice.pcm), and the model's where it spoke itself (ID.pcm).
     """
     from relay.errors import RelayError
-    from relay.recording.finish import is_finished
-    from relay.recording.finish import repair as finish
-    from relay.recording.folder import ASSISTANT_TRACK, TRANSCRIPT, USER_TRACK, find
+    from relay.recording.postprocess import is_finished
+    from relay.recording.postprocess import repair as finish
+    from relay.recording.store.layout import ASSISTANT_TRACK, TRANSCRIPT, USER_TRACK, find
 
     path = find(root_of(folder), asked)
     if not to.is_dir():
@@ -110,9 +110,9 @@ def bundle(
     folder: Dir = None,
 ) -> None:
     """Make one file for a bug report, and say what was taken out. E-mail addresses and long numbers always are."""
-    from relay.recording.bundle import bundle as make
-    from relay.recording.folder import find
-    from relay.recording.redaction import redaction
+    from relay.recording.redact.bundle import bundle as make
+    from relay.recording.redact.rules import redaction
+    from relay.recording.store.layout import find
 
     path = find(root_of(folder), asked)
     target = to or Path(f"{path.name}.zip")
@@ -130,8 +130,8 @@ def delete(
 ) -> None:
     """Delete one recording, or all that belong to an identity."""
     from relay.errors import RelayError
-    from relay.recording.folder import find
-    from relay.recording.retention import recordings_of, remove
+    from relay.recording.store.layout import find
+    from relay.recording.store.retention import recordings_of, remove
 
     root = root_of(folder)
     if (asked is None) == (identity is None):
@@ -159,8 +159,8 @@ def prune(
     from datetime import UTC, datetime
 
     from relay.config import Settings
-    from relay.recording.retention import due
-    from relay.recording.retention import prune as run
+    from relay.recording.store.retention import due
+    from relay.recording.store.retention import prune as run
 
     settings = Settings.load()
     root = folder or settings.recordings_dir
@@ -181,8 +181,8 @@ def repair(
 ) -> None:
     """Finish recordings that ended suddenly: cut off the half-written, add the end, make tracks and transcript."""
     from relay.errors import RelayError
-    from relay.recording.finish import repair as run
-    from relay.recording.folder import all_recordings, find
+    from relay.recording.postprocess import repair as run
+    from relay.recording.store.layout import all_recordings, find
 
     root = root_of(folder)
     failed = 0
@@ -202,8 +202,8 @@ def _names_of_raw_audio(path: Path) -> dict[str, str]:
     """The files of what was generated, and what to call them elsewhere; says what is in them."""
     from dataclasses import replace
 
-    from relay.recording.folder import UPSTREAM_AUDIO, VOICE_AUDIO
-    from relay.recording.header import read_header
+    from relay.recording.store.header import read_header
+    from relay.recording.store.layout import UPSTREAM_AUDIO, VOICE_AUDIO
 
     # The audio is what upstream_output of the options in force says; a hello may have changed them.
     options = _final_options(path, read_header(path).beginning.options)
@@ -223,7 +223,7 @@ def _copy(path: Path, name: str, target: Path) -> None:
 
     from relay.errors import RelayError
     from relay.private_files import create
-    from relay.recording.folder import open_file
+    from relay.recording.store.layout import open_file
 
     if target.exists():
         raise RelayError(f"{target} exists already")
@@ -236,7 +236,7 @@ def _copy(path: Path, name: str, target: Path) -> None:
 
 def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
     from relay.recording.derive.normalize import normalized_entries
-    from relay.recording.reader import Recording
+    from relay.recording.store.reader import Recording
     from relay.session.device.commands import UseOptions
 
     for _, _, commands in normalized_entries(Recording(path)):

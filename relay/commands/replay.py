@@ -37,7 +37,7 @@ def replay(
     """Replay a recording: by itself it runs the journal through today's rules and prints "identical", or the first
     difference with its neighbourhood (exit 1)."""
     from relay.errors import RelayError
-    from relay.recording.folder import find
+    from relay.recording.store.layout import find
 
     path = find(root_of(folder), asked)
     if as_upstream and against is not None:
@@ -54,7 +54,7 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
     import asyncio
 
     from relay.errors import RelayError
-    from relay.replaying.as_upstream import parse_speed, serve
+    from relay.recording.replay.as_upstream import parse_speed, serve
 
     try:
         asyncio.run(serve(path, port, parse_speed(speed), lambda line: say(line, err=True)))
@@ -65,9 +65,9 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
 def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
     import asyncio
 
-    from relay.replaying.against import run
-    from relay.replaying.as_upstream import parse_speed
-    from relay.replaying.comparison import parse_equal
+    from relay.recording.replay.against import run
+    from relay.recording.replay.as_upstream import parse_speed
+    from relay.recording.replay.comparison import parse_equal
 
     comparison = asyncio.run(run(path, url, parse_speed(speed), save))
     for line in comparison.draw():
@@ -79,8 +79,8 @@ def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) ->
 
 
 def _journal(path: Path) -> None:
-    from relay.recording.reader import Recording
     from relay.recording.replay.verify import verify
+    from relay.recording.store.reader import Recording
 
     recording = Recording(path)
     result = verify(recording)

@@ -9,8 +9,9 @@ from aiohttp import web
 from relay.app.context import RECORDINGS
 from relay.endpoints.bodies import NO_STORE
 from relay.endpoints.pages import asset
-from relay.recording.finish import is_finished
-from relay.recording.folder import (
+from relay.recording.postprocess import is_finished
+from relay.recording.store.header import read_header
+from relay.recording.store.layout import (
     ASSISTANT_TRACK,
     PEAKS,
     TIMELINE,
@@ -21,7 +22,6 @@ from relay.recording.folder import (
     is_live,
     size_bytes,
 )
-from relay.recording.header import read_header
 from relay.session.common.policy import Principal
 from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS
 

@@ -7,5 +7,6 @@ recordings/<started>-<session id>/
     upstream.pcm     what the model sent, decoded from base64 and otherwise as it came
     voice.pcm        what an external voice spoke, in the same way
     sent.pcm         what the client was sent, where the relay had to convert it
-    user.flac  assistant.flac  timeline.json  peaks.bin  transcript.vtt      made of the others (relay.recording.finish)
+    user.flac  assistant.flac  timeline.json  peaks.bin  transcript.vtt      made of the others
+    (relay.recording.postprocess)
 """

@@ -29,7 +29,7 @@ from relay.recording.format.write import (
     speech_line,
     text_line,
 )
-from relay.recording.writer import Batch, Files, Writer, widened
+from relay.recording.store.writer import Batch, Files, Writer, widened
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.session.device import events as ev

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from relay.child_environment import python_command, python_environment
-from relay.recording.folder import folder_name
-from relay.recording.header import Beginning, Header
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
-from relay.recording.writer import Writer
+from relay.recording.store.header import Beginning, Header
+from relay.recording.store.layout import folder_name
+from relay.recording.store.writer import Writer
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.policy import RecordMode
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from relay.recording.header import Header
 from relay.recording.journal_buffer import BatchBuilder, JournalBuffer, RealtimeBatchBuilder, realtime_line
-from relay.recording.writer import Files, Writer
+from relay.recording.store.header import Header
+from relay.recording.store.writer import Files, Writer
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
@@ -222,7 +222,7 @@ class SessionRecorder:
         self._buffer.is_open = self._is_held = False
         self._buffer.clear()
         if files is not None:
-            from relay.recording.retention import remove
+            from relay.recording.store.retention import remove
 
             self._writer.do(files.close, files)
             self._writer.do(lambda: remove(files.folder), files)

@@ -17,8 +17,8 @@ import typer
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from relay import cli
-from relay.recording.bundle import REPORT
-from relay.recording.folder import HEADER, TIMELINE, TRANSCRIPT
+from relay.recording.redact.bundle import REPORT
+from relay.recording.store.layout import HEADER, TIMELINE, TRANSCRIPT
 from relay.session.device import events as ev
 from tests.support.contracts import navai_env
 from tests.support.scripted_provider import Script, scripted_provider

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay import cli
-from tests.recording.test_reader import BAD, contents
+from tests.recording.store.test_reader import BAD, contents
 from tests.support.scripted_recordings import make_recording
 
 READING = {

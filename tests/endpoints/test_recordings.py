@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from relay.recording.finish import repair
+from relay.recording.postprocess import repair
 from tests.support.relay_server import RunningRelay, running_relay
 from tests.support.scripted_recordings import make_recording
 

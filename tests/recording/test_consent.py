@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from audio.formats import PCMU
-from relay.recording.folder import all_recordings, is_live
 from relay.recording.format.lines import End, Happened
-from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import MAX_PRELUDE, ConsentGate
+from relay.recording.store.layout import all_recordings, is_live
+from relay.recording.store.reader import Recording
 from relay.session.common.media_types import AudioDelta
 from relay.session.device import events as ev
 from relay.session.realtime.events import CONSENT, ClientSaid, PassDown, UpstreamSaid

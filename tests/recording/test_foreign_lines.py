@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.folder import RecordingError
-from relay.recording.header import Beginning, Header, RealtimeStart
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
+from relay.recording.derive.timeline_builder import listen
 from relay.recording.replay.verify import verify
-from relay.recording.writer import Batch, Files
+from relay.recording.store.header import Beginning, Header, RealtimeStart
+from relay.recording.store.layout import RecordingError
+from relay.recording.store.reader import Recording
+from relay.recording.store.writer import Batch, Files
 from relay.session.common.policy import Principal
 from tests.support.scripted_recordings import STARTED, T0, make_recording
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.folder import SENT_AUDIO
-from relay.recording.reader import Recording
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import SENT_AUDIO
+from relay.recording.store.reader import Recording
 from relay.session.device import user_turn
 from relay.session.device.playout_transcoder import PlayoutTranscoder
 

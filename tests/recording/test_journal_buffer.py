@@ -9,14 +9,14 @@ from zlib import crc32
 
 import pytest
 
-from relay.recording import writer as writing
-from relay.recording.folder import all_recordings
 from relay.recording.format.lines import End, Gap, Happened, InputAudio
 from relay.recording.journal_buffer import FLUSH_BYTES, RECORD_BYTES, BatchBuilder, JournalBuffer, RealtimeBatchBuilder
-from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
-from relay.recording.writer import Batch, Files, Writer
+from relay.recording.store import writer as writing
+from relay.recording.store.layout import all_recordings
+from relay.recording.store.reader import Recording
+from relay.recording.store.writer import Batch, Files, Writer
 from relay.session.common.known_secrets import NO_SECRETS
 from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.session.device import commands as cmd

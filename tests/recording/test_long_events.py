@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from relay.recording.finish import repair
-from relay.recording.folder import JOURNAL, all_recordings
 from relay.recording.format.write import (
     MAX_LIVE_REDACTED_BYTES,
     event_line,
@@ -18,8 +16,10 @@ from relay.recording.format.write import (
     live_line,
     redacted_later,
 )
-from relay.recording.reader import Recording, read_line
+from relay.recording.postprocess import repair
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import JOURNAL, all_recordings
+from relay.recording.store.reader import Recording, read_line
 from relay.session.device.events import TextDelta
 from relay.session.realtime.events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 from tests.recording.test_realtime import append, talking

@@ -22,17 +22,17 @@ from relay.protocols.elevenlabs import VoiceOutput
 from relay.protocols.openai.beta import BetaClient, BetaUpstream
 from relay.protocols.openai.proxy import AUDIO_DELTA, FrontCodec
 from relay.protocols.openai.upstream_codec import RealtimeCodec
-from relay.recording.bundle import bundle
-from relay.recording.folder import CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
+from relay.recording.derive.tracks import derive
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
-from relay.recording.header import Beginning, Header, RealtimeStart
-from relay.recording.reader import Entry, Recording
-from relay.recording.redaction import redaction
+from relay.recording.redact.bundle import bundle
+from relay.recording.redact.rules import redaction
 from relay.recording.replay.replayer import Replayer
 from relay.recording.replay.verify import verify
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
-from relay.recording.tracks import derive
-from relay.recording.writer import Writer
+from relay.recording.store.header import Beginning, Header, RealtimeStart
+from relay.recording.store.layout import CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
+from relay.recording.store.reader import Entry, Recording
+from relay.recording.store.writer import Writer
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.input_control import HeldInput

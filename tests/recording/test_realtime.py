@@ -14,18 +14,18 @@ from openai import AsyncOpenAI
 
 from audio.files import read_audio
 from relay import load_tools, tool
-from relay.recording.bundle import bundle
-from relay.recording.finish import repair
-from relay.recording.folder import all_recordings
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
-from relay.recording.redaction import redaction
+from relay.recording.derive.ascii_timeline import draw
+from relay.recording.derive.timeline import Timeline
+from relay.recording.derive.timeline_builder import listen
+from relay.recording.postprocess import repair
+from relay.recording.redact.bundle import bundle
+from relay.recording.redact.rules import redaction
+from relay.recording.replay.against import run
+from relay.recording.replay.as_upstream import RecordedUpstream
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
-from relay.recording.show import draw
-from relay.recording.timeline import Timeline
-from relay.replaying.against import run
-from relay.replaying.as_upstream import RecordedUpstream
+from relay.recording.store.layout import all_recordings
+from relay.recording.store.reader import Recording
 from relay.session.realtime.response_queue import ResponseQueue
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.finish import is_finished
-from relay.recording.folder import all_recordings
-from relay.recording.header import Beginning
-from relay.recording.reader import Recording
+from relay.recording.postprocess import is_finished
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
+from relay.recording.store.header import Beginning
+from relay.recording.store.layout import all_recordings
+from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions, SessionConfig
 from relay.session.common.policy import Policy, Principal
 from tests.support.recording_stage import a_turn, stage, talking

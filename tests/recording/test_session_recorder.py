@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.folder import all_recordings, is_live, size_bytes
 from relay.recording.format.lines import End, Happened, InputAudio
-from relay.recording.reader import Recording
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
-from relay.recording.writer import Batch, Files
+from relay.recording.store.layout import all_recordings, is_live, size_bytes
+from relay.recording.store.reader import Recording
+from relay.recording.store.writer import Batch, Files
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.device import events as ev
 from relay.session.device.turns import Turns

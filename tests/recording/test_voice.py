@@ -8,14 +8,14 @@ import pytest
 import soundfile
 
 from audio.formats import AudioFormat
-from relay.recording.bundle import bundle
-from relay.recording.finish import repair
+from relay.recording.derive.ascii_timeline import draw
+from relay.recording.derive.timeline_builder import listen
 from relay.recording.format.lines import SpeechAudio
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
-from relay.recording.redaction import redaction
+from relay.recording.postprocess import repair
+from relay.recording.redact.bundle import bundle
+from relay.recording.redact.rules import redaction
 from relay.recording.replay.verify import verify
-from relay.recording.show import draw
+from relay.recording.store.reader import Recording
 from relay.session.common.media_types import SpeechDelta
 from relay.session.common.model import DeviceOptions
 from tests.support.scripted_recordings import make_recording, spoke, voiced_conversation

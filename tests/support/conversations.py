@@ -9,7 +9,7 @@ from audio.files import read_audio
 from audio.formats import AudioFormat
 from audio.transcode import encode
 from relay import load_tools
-from relay.recording.folder import find
+from relay.recording.store.layout import find
 from relay.talk.player import VirtualPlayer
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.voice_stage import local_engine, speaking_relay

@@ -9,9 +9,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 async def main(root: Path) -> None:
     from relay.protocols.openai.audio_events import decode_audio
-    from relay.recording.header import Beginning
     from relay.recording.replay.replayer import ReplayedSession
     from relay.recording.service import RecordingService
+    from relay.recording.store.header import Beginning
     from relay.session.common.model import DeviceOptions, SessionConfig
     from relay.session.common.policy import Principal
     from relay.session.device import events as ev

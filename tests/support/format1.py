@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from relay.recording.folder import HEADER, JOURNAL
 from relay.recording.format.version1 import CLASSES, FIELDS
+from relay.recording.store.layout import HEADER, JOURNAL
 
 SENT_AUDIO = {"item_id": "item_a", "n_bytes": 0, "response_id": "resp_1", "content_index": 0, "crc": 0}
 """The command that passed audio of an external voice on, whose members nobody reads."""

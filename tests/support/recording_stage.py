@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relay.recording.folder import all_recordings
 from relay.recording.format.lines import Line
-from relay.recording.header import Beginning, RealtimeStart
-from relay.recording.reader import Recording
 from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
+from relay.recording.store.header import Beginning, RealtimeStart
+from relay.recording.store.layout import all_recordings
+from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions, SessionConfig
 from relay.session.common.policy import Principal
 from relay.session.device import events as ev

@@ -11,7 +11,6 @@ import pybase64
 
 from audio.formats import AudioFormat
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.folder import AUDIO, CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, folder_name
 from relay.recording.format.lines import InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.write import (
     end_line,
@@ -22,9 +21,10 @@ from relay.recording.format.write import (
     speech_line,
     text_line,
 )
-from relay.recording.header import Beginning, Header
 from relay.recording.replay.replayer import ReplayedSession
-from relay.recording.writer import Batch, Files
+from relay.recording.store.header import Beginning, Header
+from relay.recording.store.layout import AUDIO, CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, folder_name
+from relay.recording.store.writer import Batch, Files
 from relay.session.common.media_types import AudioDelta, SpeechDelta
 from relay.session.common.model import (
     Alignment,

@@ -16,9 +16,9 @@ from websockets.exceptions import InvalidStatus
 from audio.formats import PCM16_16K, PCM16_24K
 from audio.transcode import Transcoder
 from relay import tool
-from relay.recording.folder import all_recordings
-from relay.recording.reader import Recording
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import all_recordings
+from relay.recording.store.reader import Recording
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.upstreams.registry import UPSTREAM_DIALECTS
 from tests.support.relay_server import TIMEOUT_S, DeviceClient, RunningRelay, running_relay

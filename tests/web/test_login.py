@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
-from relay.recording.finish import repair
+from relay.recording.postprocess import repair
 from tests.support.relay_server import RunningRelay, console_link, running_relay, serve_app
 from tests.support.scripted_recordings import make_recording
 from tests.web.chromium import page_in

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from relay.recording.finish import repair
+from relay.recording.postprocess import repair
 from tests.proxies.reverse_proxies import ADDRESS, CERTIFICATE, documented_proxy, require_proxies
 from tests.support.relay_server import running_relay
 from tests.support.scripted_recordings import make_recording

@@ -8,7 +8,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from audio.formats import AudioFormat
-from relay.recording.finish import repair
+from relay.recording.postprocess import repair
 from relay.session.common.model import DeviceOptions
 from relay.session.device import events as ev
 from tests.support.relay_server import console_link, running_relay

@@ -16,7 +16,7 @@ from relay.json_types import JsonObject
 from relay.protocols.openai.server_events import read_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
-from relay.recording.reader import Entry, Recording, commands_of
+from relay.recording.store.reader import Entry, Recording, commands_of
 from relay.session.common.model import ClipHanded, Item, SessionConfig, ToolSpec
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev

@@ -15,14 +15,14 @@ from audio.formats import AudioFormat
 from relay.private_files import create
 from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.folder import AUDIO, JOURNAL, VOICE_AUDIO
 from relay.recording.format import write
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.realtime import with_audio
 from relay.recording.format.serialize import from_json, to_json
-from relay.recording.reader import Entry, Recording, audio_of, commands_of
-from relay.recording.redaction import CONTENT, Redaction
+from relay.recording.redact.rules import CONTENT, Redaction
 from relay.recording.replay.replayer import Replayer
+from relay.recording.store.layout import AUDIO, JOURNAL, VOICE_AUDIO
+from relay.recording.store.reader import Entry, Recording, audio_of, commands_of
 from relay.session.device import events as ev
 from relay.session.device.commands import TellText
 from relay.session.device.events import TextDelta, VoiceSpoke

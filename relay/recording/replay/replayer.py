@@ -15,8 +15,8 @@ from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.tags import LATENCY
 from relay.recording.format.write import PASSED_ON, encode_commands
-from relay.recording.header import Beginning
-from relay.recording.reader import Entry
+from relay.recording.store.header import Beginning
+from relay.recording.store.reader import Entry
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey

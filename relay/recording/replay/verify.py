@@ -7,11 +7,11 @@ from zlib import crc32
 import numpy as np
 
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.folder import SENT_AUDIO, RecordingError
 from relay.recording.format.lines import Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
-from relay.recording.header import Header, this_platform
-from relay.recording.reader import Entry, Recording, commands_of
 from relay.recording.replay.replayer import Difference, Replayer
+from relay.recording.store.header import Header, this_platform
+from relay.recording.store.layout import SENT_AUDIO, RecordingError
+from relay.recording.store.reader import Entry, Recording, commands_of
 from relay.session.device.events import AudioOverflow
 
 TOLERANCE = 1

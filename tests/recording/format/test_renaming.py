@@ -7,13 +7,13 @@ from typing import NamedTuple
 import orjson
 import pytest
 
-from relay.recording import reader
-from relay.recording.folder import JOURNAL
 from relay.recording.format import version1, version2
 from relay.recording.format.lines import Happened
 from relay.recording.format.serialize import Vocabulary
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
-from relay.recording.reader import Recording, commands_of
+from relay.recording.store import reader
+from relay.recording.store.layout import JOURNAL
+from relay.recording.store.reader import Recording, commands_of
 from relay.session.device.commands import TellSpeech
 from relay.session.device.events import SpeechStarted
 

@@ -10,7 +10,7 @@ from audio.formats import AudioFormat
 from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.version1 import FORMAT_1
-from relay.recording.reader import read_line
+from relay.recording.store.reader import read_line
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import (
     Alignment,

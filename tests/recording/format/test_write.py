@@ -38,7 +38,7 @@ from relay.recording.format.write import (
     speech_line,
     text_line,
 )
-from relay.recording.reader import read_line
+from relay.recording.store.reader import read_line
 from relay.session.common.media_types import DeltaFrame
 from relay.session.common.model import Alignment
 from relay.session.common.redact import clean

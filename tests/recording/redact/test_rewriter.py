@@ -6,14 +6,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.folder import HEADER, JOURNAL
 from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.write import PASSED_ON
-from relay.recording.header import Beginning, Header, RealtimeStart
-from relay.recording.reader import Recording, read_line
 from relay.recording.redact.rewriter import RedactedCopy, rendered
-from relay.recording.redaction import redaction
+from relay.recording.redact.rules import redaction
+from relay.recording.store.header import Beginning, Header, RealtimeStart
+from relay.recording.store.layout import HEADER, JOURNAL
+from relay.recording.store.reader import Recording, read_line
 from relay.session.common.model import Alignment, DeviceOptions, SessionConfig
 from relay.session.common.policy import Principal
 from relay.session.device import commands as cmd

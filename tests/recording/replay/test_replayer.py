@@ -7,9 +7,9 @@ import pytest
 from relay.protocols.openai.proxy import FrontCodec
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.write import event_line, output_frame_line
-from relay.recording.header import Beginning, RealtimeStart
-from relay.recording.reader import Entry, read_line
 from relay.recording.replay.replayer import Difference, Replayer
+from relay.recording.store.header import Beginning, RealtimeStart
+from relay.recording.store.reader import Entry, read_line
 from relay.session.common.media_types import AudioDelta, DeltaFrame
 from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, SpeechRules
 from relay.session.common.policy import Principal

@@ -17,9 +17,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from relay.private_files import BINARY, FILE_MODE, make_folder
-from relay.recording.folder import AUDIO, HEADER, JOURNAL, take, write_private
 from relay.recording.format.lines import Gap
 from relay.recording.format.write import gap_line
+from relay.recording.store.layout import AUDIO, HEADER, JOURNAL, take, write_private
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """What all sessions together may have waiting for the disk; further batches become gaps."""

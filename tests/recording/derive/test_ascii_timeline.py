@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
-from relay.recording.show import draw
-from relay.recording.tracks import transcript
+from relay.recording.derive.ascii_timeline import draw
+from relay.recording.derive.timeline_builder import listen
+from relay.recording.derive.tracks import transcript
+from relay.recording.store.reader import Recording
 from relay.session.device import events as ev
 from tests.support.scripted_recordings import conversation, make_recording
 

@@ -7,8 +7,8 @@ import pybase64
 import pytest
 from openai import AsyncOpenAI
 
-from relay.recording.folder import RecordingError
-from relay.replaying.as_upstream import RecordedUpstream, parse_speed
+from relay.recording.replay.as_upstream import RecordedUpstream, parse_speed
+from relay.recording.store.layout import RecordingError
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, running_relay
 from tests.support.scripted_recordings import make_recording, tone

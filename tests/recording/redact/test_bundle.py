@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.bundle import bundle
-from relay.recording.folder import RecordingError
+from relay.recording.derive.timeline_builder import listen
 from relay.recording.format.lines import Happened
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
-from relay.recording.redaction import redaction
+from relay.recording.redact.bundle import bundle
+from relay.recording.redact.rules import redaction
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import RecordingError
+from relay.recording.store.reader import Recording
 from relay.session.device import events as ev
 from relay.session.tools.dispatcher import ToolDispatcher
 from tests.support.format1 import make_format_1

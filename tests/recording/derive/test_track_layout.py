@@ -1,7 +1,7 @@
 """Where sound lies in time: bursts are laid where they were spoken, pauses are pauses, cuts end what was heard."""
 
 from audio.formats import AudioFormat
-from relay.recording.placing import Clip, place_clips, place_input
+from relay.recording.derive.track_layout import Clip, place_clips, place_input
 
 TEN = AudioFormat("pcm16", 8000)  # 16 bytes a ms
 CHUNK = 20 * 16

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from relay.escaping import escape_controls
 from relay.private_files import create
-from relay.recording.folder import HEADER, RecordingError, write_private
+from relay.recording.derive.timeline_builder import listen
 from relay.recording.format.serialize import build, plain
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
 from relay.recording.redact.rewriter import RedactedCopy
-from relay.recording.redaction import Redaction, silenced
+from relay.recording.redact.rules import Redaction, silenced
 from relay.recording.replay.replayer import Replayer
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import HEADER, RecordingError, write_private
+from relay.recording.store.reader import Recording
 from relay.session.common.model import SessionConfig
 
 REPORT = "REDACTED.txt"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.folder import RecordingError
-from relay.replaying.against import run
-from relay.replaying.as_upstream import RecordedUpstream
-from relay.replaying.comparison import Comparison
+from relay.recording.replay.against import run
+from relay.recording.replay.as_upstream import RecordedUpstream
+from relay.recording.replay.comparison import Comparison
+from relay.recording.store.layout import RecordingError
 from relay.session.common.model import Item
 from relay.session.device import events as ev
 from relay.talk.connection import TalkError

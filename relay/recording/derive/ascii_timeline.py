@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from relay.escaping import escape_controls
-from relay.percentiles import p50_and_p95
-from relay.recording.timeline import Timeline
+from relay.recording.derive.percentiles import p50_and_p95
+from relay.recording.derive.timeline import Timeline
 from relay.session.device.turn_metrics import TurnMetrics, steps, steps_as_text
 
 MIN_STEP_S = 0.1

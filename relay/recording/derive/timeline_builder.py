@@ -7,10 +7,10 @@ from typing import Any, BinaryIO
 from audio.formats import AudioFormat
 from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts, NormalizedEntry, normalized_entries
 from relay.recording.derive.playout_model import ReconstructedPlayout
+from relay.recording.derive.timeline import Answer, BargeIn, Heard, Latency, Mark, Speech, Timeline, ToolRun
+from relay.recording.derive.track_layout import Clip, Runs, place_clips, place_input
 from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
-from relay.recording.placing import Clip, Runs, place_clips, place_input
-from relay.recording.reader import Recording
-from relay.recording.timeline import Answer, BargeIn, Heard, Latency, Mark, Speech, Timeline, ToolRun
+from relay.recording.store.reader import Recording
 from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev

@@ -1,6 +1,6 @@
 """Percentiles by nearest rank."""
 
-from relay.percentiles import p50_and_p95, percentile
+from relay.recording.derive.percentiles import p50_and_p95, percentile
 
 
 def test_percentiles_are_values_that_occurred() -> None:

@@ -10,7 +10,14 @@ from typing import Any
 
 from audio.framing import Chunk
 from relay.json_types import JsonObject
-from relay.recording.folder import (
+from relay.recording.format import version1, version2
+from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.realtime import joined, with_audio
+from relay.recording.format.serialize import from_json
+from relay.recording.format.version2 import count, time
+from relay.recording.format.write import MAX_LINE_BYTES, PASSED_ON, is_unredacted, load, redacted_later
+from relay.recording.store.header import Header, read_header
+from relay.recording.store.layout import (
     AUDIO,
     CLIENT_AUDIO,
     JOURNAL,
@@ -20,13 +27,6 @@ from relay.recording.folder import (
     RecordingError,
     open_file,
 )
-from relay.recording.format import version1, version2
-from relay.recording.format.lines import End, Frame, Gap, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
-from relay.recording.format.realtime import joined, with_audio
-from relay.recording.format.serialize import from_json
-from relay.recording.format.version2 import count, time
-from relay.recording.format.write import MAX_LINE_BYTES, PASSED_ON, is_unredacted, load, redacted_later
-from relay.recording.header import Header, read_header
 from relay.session.realtime.events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.folder import RecordingError
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
-from relay.replaying.comparison import Call, Comparison, Exchange, parse_equal, recorded
+from relay.recording.derive.timeline_builder import listen
+from relay.recording.replay.comparison import Call, Comparison, Exchange, parse_equal, recorded
+from relay.recording.store.layout import RecordingError
+from relay.recording.store.reader import Recording
 from tests.support.scripted_recordings import make_recording
 
 

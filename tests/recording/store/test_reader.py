@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.finish import repair
-from relay.recording.folder import RecordingError, all_recordings, find
-from relay.recording.reader import Recording
+from relay.recording.postprocess import repair
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import RecordingError, all_recordings, find
+from relay.recording.store.reader import Recording
 from tests.support.scripted_recordings import make_recording
 
 Damage = Callable[[Path], object]

@@ -5,10 +5,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.reader import Recording
+from relay.recording.replay.against import run
+from relay.recording.replay.as_upstream import RecordedUpstream
 from relay.recording.replay.verify import verify
-from relay.replaying.against import run
-from relay.replaying.as_upstream import RecordedUpstream
+from relay.recording.store.reader import Recording
 from tests.support.conversations import CONVERSATIONS, ROOT, record_conversations
 
 GOLDEN = ROOT / "recordings" / "golden"

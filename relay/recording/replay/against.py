@@ -18,13 +18,13 @@ from audio.transcode import decode
 from relay.errors import RelayError
 from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
-from relay.recording.folder import RecordingError, write_private
+from relay.recording.derive.timeline import Timeline
+from relay.recording.derive.timeline_builder import listen
 from relay.recording.format.lines import InputAudio
-from relay.recording.listening import listen
-from relay.recording.reader import Recording
-from relay.recording.timeline import Timeline
-from relay.replaying.comparison import Comparison, Exchange, recorded
-from relay.replaying.live import PATIENCE_S, Hold, Live
+from relay.recording.replay.comparison import Comparison, Exchange, recorded
+from relay.recording.replay.live_run import PATIENCE_S, Hold, Live
+from relay.recording.store.layout import RecordingError, write_private
+from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev

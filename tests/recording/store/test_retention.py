@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.folder import size_bytes, take
-from relay.recording.retention import due, prune, recordings_of, remove
+from relay.recording.store.layout import size_bytes, take
+from relay.recording.store.retention import due, prune, recordings_of, remove
 from tests.support.scripted_recordings import STARTED, make_recording
 
 

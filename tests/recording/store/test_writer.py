@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.folder import is_live
 from relay.recording.format.lines import Gap
 from relay.recording.format.write import end_line, gap_line
-from relay.recording.writer import Batch, Files, Writer
+from relay.recording.store.layout import is_live
+from relay.recording.store.writer import Batch, Files, Writer
 
 KB = 1000
 

@@ -15,7 +15,7 @@ from relay.json_types import JsonObject
 from relay.protocols.openai.server_encoder import ServerEvents, append_of
 from relay.recording.derive.normalize import item_of, normalized_entries
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio
-from relay.recording.reader import Recording
+from relay.recording.store.reader import Recording
 from relay.session.common.media_types import AudioDelta
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev

@@ -12,7 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relay.private_files import BINARY
-from relay.recording.folder import (
+from relay.recording.derive.tracks import derive
+from relay.recording.format.lines import End, Gap, Line
+from relay.recording.format.write import MAX_LINE_BYTES, end_line, is_unredacted, redacted_later
+from relay.recording.store.header import read_header
+from relay.recording.store.layout import (
     AUDIO,
     DERIVED,
     JOURNAL,
@@ -24,12 +28,8 @@ from relay.recording.folder import (
     private_file,
     take,
 )
-from relay.recording.format.lines import End, Gap, Line
-from relay.recording.format.write import MAX_LINE_BYTES, end_line, is_unredacted, redacted_later
-from relay.recording.header import read_header
-from relay.recording.reader import audio_of, read_line
-from relay.recording.retention import prune
-from relay.recording.tracks import derive
+from relay.recording.store.reader import audio_of, read_line
+from relay.recording.store.retention import prune
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.recording.folder import RecordingError
-from relay.recording.timeline import Timeline
+from relay.recording.derive.timeline import Timeline
+from relay.recording.store.layout import RecordingError
 
 GONE = "[…]"
 CONTENT = frozenset(

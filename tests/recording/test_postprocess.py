@@ -12,11 +12,11 @@ import orjson
 import pytest
 import soundfile
 
-from relay.recording.finish import finish_all, is_finished, repair
-from relay.recording.folder import CLIENT_AUDIO, DERIVED, USER_TRACK, RecordingError, is_live
 from relay.recording.format.write import event_object, live_line
-from relay.recording.reader import Recording
+from relay.recording.postprocess import finish_all, is_finished, repair
 from relay.recording.replay.verify import verify
+from relay.recording.store.layout import CLIENT_AUDIO, DERIVED, USER_TRACK, RecordingError, is_live
+from relay.recording.store.reader import Recording
 from relay.session.device.events import ClientClosed, TextDelta
 from tests.support.scripted_recordings import make_recording, microphone
 

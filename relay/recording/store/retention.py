@@ -12,7 +12,14 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from relay.recording.folder import RecordingError, all_recordings, is_live, is_session_folder, read_json, size_bytes
+from relay.recording.store.layout import (
+    RecordingError,
+    all_recordings,
+    is_live,
+    is_session_folder,
+    read_json,
+    size_bytes,
+)
 
 
 def remove(folder: Path) -> None:

@@ -14,9 +14,9 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from relay.recording.folder import RecordingError
-from relay.recording.reader import Recording
-from relay.replaying.performance import Performance, Say, steps
+from relay.recording.replay.recorded_model import Performance, Say, steps
+from relay.recording.store.layout import RecordingError
+from relay.recording.store.reader import Recording
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 

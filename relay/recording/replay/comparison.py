@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from relay.escaping import escape_controls, escape_json
-from relay.percentiles import p50_and_p95
-from relay.recording.folder import RecordingError
-from relay.recording.timeline import Timeline
+from relay.recording.derive.percentiles import p50_and_p95
+from relay.recording.derive.timeline import Timeline
+from relay.recording.store.layout import RecordingError
 
 ASPECTS = ("user", "assistant", "tools", "arguments")
 _COLUMN = 52

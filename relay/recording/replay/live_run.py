@@ -11,8 +11,8 @@ from websockets.exceptions import ConnectionClosed
 from audio.formats import AudioFormat
 from audio.transcode import encode
 from relay.json_types import JsonObject
-from relay.recording.timeline import Timeline
-from relay.replaying.comparison import Call, Exchange
+from relay.recording.derive.timeline import Timeline
+from relay.recording.replay.comparison import Call, Exchange
 from relay.session.device.turn_metrics import TOTAL
 from relay.talk.client import MAX_SAVED_BYTES
 from relay.talk.connection import how_it_closed

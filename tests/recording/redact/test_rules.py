@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.recording.redaction import GONE, redaction
+from relay.recording.redact.rules import GONE, redaction
 from tests.support.doubling import assert_linear
 
 PLAIN_E_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")

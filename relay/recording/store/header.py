@@ -14,9 +14,9 @@ import orjson
 from audio.formats import PCM16_24K
 from relay import __version__
 from relay.escaping import escape_json
-from relay.recording.folder import HEADER, RecordingError, read_json
 from relay.recording.format.serialize import FORMAT_2, plain
 from relay.recording.format.version1 import FORMAT_1
+from relay.recording.store.layout import HEADER, RecordingError, read_json
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import DeviceOptions, SessionConfig, SpeechRules, ToolSpec

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from audio.formats import AudioFormat
 from audio.transcode import decode
 from relay.escaping import escape_controls, escape_json
-from relay.recording.folder import (
+from relay.recording.derive.timeline import Timeline
+from relay.recording.derive.timeline_builder import listen
+from relay.recording.derive.track_layout import Runs
+from relay.recording.store.layout import (
     ASSISTANT_TRACK,
     CLIENT_AUDIO,
     JOURNAL,
@@ -28,10 +31,7 @@ from relay.recording.folder import (
     private_file,
     write_private,
 )
-from relay.recording.listening import listen
-from relay.recording.placing import Runs
-from relay.recording.reader import Recording
-from relay.recording.timeline import Timeline
+from relay.recording.store.reader import Recording
 
 PEAKS_PER_S = 50
 MAX_TRACK_S = 7 * 86_400

@@ -1,0 +1,1 @@
+"""Recordings on disk: folder layout, header, writer, reader and retention."""
