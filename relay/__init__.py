@@ -7,9 +7,9 @@ if TYPE_CHECKING:
     from relay.errors import ToolError
     from relay.server import create_app
     from relay.toolkit.context import ToolContext
-    from relay.toolkit.library import load_tools
-    from relay.toolkit.outputs import ClientResult
+    from relay.toolkit.loading.library import load_tools
     from relay.toolkit.registry import tool
+    from relay.toolkit.running.results import ClientResult
 
 __version__ = "0.1.0"
 
@@ -17,11 +17,11 @@ __all__ = ["ClientResult", "ToolContext", "ToolError", "__version__", "create_ap
 
 # Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
 _HOMES = {
-    "ClientResult": "relay.toolkit.outputs",
+    "ClientResult": "relay.toolkit.running.results",
     "ToolContext": "relay.toolkit.context",
     "ToolError": "relay.errors",
     "create_app": "relay.server",
-    "load_tools": "relay.toolkit.library",
+    "load_tools": "relay.toolkit.loading.library",
     "tool": "relay.toolkit.registry",
 }
 

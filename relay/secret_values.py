@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from relay.config import Settings
 from relay.private_files import is_exposed
 from relay.session.common.known_secrets import KnownSecrets
-from relay.toolkit.mcp_config import McpServerConfig
+from relay.toolkit.mcp.config import McpServerConfig
 
 _KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "RELAY_UPSTREAM_KEY", "ELEVENLABS_API_KEY")
 _KEY_LISTS = ("RELAY_API_KEYS", "RELAY_ADMIN_KEYS", "RELAY_TICKET_KEYS")

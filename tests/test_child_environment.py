@@ -181,7 +181,7 @@ HOW = {
     "relay/upstreams/clients/connector.py": "python_command(",
     "relay/local_engine/workers/pool.py": "python_command(",
     "relay/recording/service.py": "python_command(",
-    "relay/toolkit/mcp.py": "child_environment(",  # a server's own command; it gets no PYTHONPATH
+    "relay/toolkit/mcp/client.py": "child_environment(",  # a server's own command; it gets no PYTHONPATH
 }
 """What starts processes, and by what: a new place is one row."""
 RUNS_PYTHON = re.compile(r"""(?:python3?|\$\{?python\}?|\$\{?candidate\}?)"?[ \t]+(-\w\S*)""")

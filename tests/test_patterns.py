@@ -27,7 +27,7 @@ MADE_AT_RUN_TIME: dict[tuple[str, str], list[str]] = {
 """Expressions with parts that are known at run time only, and what they look like."""
 OPERATORS_OWN = {
     (
-        "relay/toolkit/sources.py",
+        "relay/toolkit/loading/search_paths.py",
         "for part in parts",
     ): "RELAY_TOOLS, for names of files in the operator's folders",
     ("relay/recording/redact/rules.py", "pattern"): "--pattern of `recordings bundle`",

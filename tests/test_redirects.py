@@ -19,8 +19,8 @@ from relay.recording.replay import against
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.talk import connection as talk
-from relay.toolkit.mcp import McpServer
-from relay.toolkit.mcp_config import McpServerConfig
+from relay.toolkit.mcp.client import McpServer
+from relay.toolkit.mcp.config import McpServerConfig
 from relay.toolkit.registry import ToolRegistry
 from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.transport.http_client import Call, ProviderClient

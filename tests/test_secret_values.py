@@ -11,7 +11,7 @@ from relay.app.context import KNOWN_SECRETS, UPSTREAM, install
 from relay.navai_options import NavaiOptions
 from relay.secret_values import secret_values, secrets_of_url
 from relay.session.common.redact import MASK
-from relay.toolkit.mcp_config import read_config
+from relay.toolkit.mcp.config import read_config
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import settings_for
 

@@ -11,7 +11,7 @@ from relay.session.common.model import SessionConfig
 from relay.session.device.commands import RunTool
 from relay.session.device.events import EndAsked, ToolProgressed
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.runner import ToolRunner
+from relay.toolkit.running.runner import ToolRunner
 
 
 def tools_of(function: Any, config: Callable[[], SessionConfig] = SessionConfig) -> SessionTools:

@@ -9,7 +9,7 @@ from typing import Any
 from relay import ClientResult, ToolContext, tool
 from relay.app.context import TOOLS
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.runner import ToolCall
+from relay.toolkit.running.runner import ToolCall
 from tests.support.relay_server import DeviceClient, Obj, RunningRelay, running_relay
 
 PATIENCE_S = 20.0

@@ -26,12 +26,12 @@ from relay.session.device.commands import RunTool
 from relay.session.device.events import EndAsked, ToolProgressed, ToolReturned
 from relay.session.tools.pending_calls import CANCELLED_CALL
 from relay.toolkit.context import ToolContext
-from relay.toolkit.library import ToolLibrary
-from relay.toolkit.mcp import McpServers
-from relay.toolkit.mcp_config import McpServerConfig, read_config
+from relay.toolkit.loading.library import ToolLibrary
+from relay.toolkit.loading.search_paths import ToolSources
+from relay.toolkit.mcp.client import McpServers
+from relay.toolkit.mcp.config import McpServerConfig, read_config
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.runner import ToolCall, ToolRunner
-from relay.toolkit.sources import ToolSources
+from relay.toolkit.running.runner import ToolCall, ToolRunner
 
 MAX_CANCELLED_EARLY = 32
 """Calls that were cancelled before they began; beyond it the oldest one runs after all, and returns as ever."""

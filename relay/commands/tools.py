@@ -107,7 +107,7 @@ def _find(registry: "ToolRegistry", name: str) -> "Tool":
 
 async def _call(folders: str | None, name: str, arguments: str) -> tuple[str, bool]:
     from relay.toolkit.context import ToolContext
-    from relay.toolkit.runner import ToolCall
+    from relay.toolkit.running.runner import ToolCall
 
     def tell(text: str) -> None:
         say(f"progress: {text}", err=True)

@@ -19,7 +19,7 @@ from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.session.common.policy import Principal
 from relay.toolkit.context import ToolContext
-from relay.toolkit.runner import ToolCall
+from relay.toolkit.running.runner import ToolCall
 from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, permitted_azure_session
 
 

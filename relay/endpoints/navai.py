@@ -27,10 +27,10 @@ from relay.endpoints.navai_handlers import (
 from relay.errors import RelayError
 from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.session.common.policy import PROVIDER_SECRET, Principal
-from relay.toolkit.library import ToolLibrary
+from relay.toolkit.loading.library import ToolLibrary
+from relay.toolkit.loading.search_paths import SourceFile, ToolSources
 from relay.toolkit.registry import ToolRegistry
-from relay.toolkit.runner import ToolRunner
-from relay.toolkit.sources import SourceFile, ToolSources
+from relay.toolkit.running.runner import ToolRunner
 from relay.transport.http_client import ProviderClient
 from relay.upstreams.clients.browser_secrets import create_client_secret
 from relay.upstreams.clients.elevenlabs import synthesize_speech

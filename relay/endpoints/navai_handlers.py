@@ -19,10 +19,10 @@ from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.session.common.policy import Policy, Principal
 from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext
-from relay.toolkit.library import ToolLibrary
-from relay.toolkit.outputs import without_paths
+from relay.toolkit.loading.library import ToolLibrary
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.runner import Payload, ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.results import without_paths
+from relay.toolkit.running.runner import Payload, ToolCall, ToolResult, ToolRunner
 from relay.transport.http_client import Call, ProviderClient
 from relay.upstreams.clients.browser_secrets import (
     ClientSecretRequest,

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, overload
 
 from relay.errors import ToolError
-from relay.toolkit.docstrings import read_docstring
-from relay.toolkit.names import MAX_NAME_CHARS
-from relay.toolkit.schema import Binder, describe
+from relay.toolkit.loading.names import MAX_NAME_CHARS
+from relay.toolkit.schema.docstrings import read_docstring
+from relay.toolkit.schema.signature import Binder, describe
 
 log = logging.getLogger(__name__)
 

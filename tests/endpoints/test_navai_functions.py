@@ -18,7 +18,7 @@ from relay.endpoints.bodies import MAX_BODY_BYTES
 from relay.endpoints.navai import add_routes, resolve_runtime_config
 from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.runner import ToolRunner
+from relay.toolkit.running.runner import ToolRunner
 from tests.support.navai_project import write
 from tests.support.relay_server import running_relay
 

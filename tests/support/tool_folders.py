@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from relay.toolkit.library import LoadResult, load_sources
-from relay.toolkit.sources import ToolSources
+from relay.toolkit.loading.library import LoadResult, load_sources
+from relay.toolkit.loading.search_paths import ToolSources
 
 
 def load_folder(path: Path) -> LoadResult:

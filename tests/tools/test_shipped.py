@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from relay import ToolContext
-from relay.toolkit.library import LoadResult
+from relay.toolkit.loading.library import LoadResult
 from relay.toolkit.registry import ToolRegistry
-from relay.toolkit.runner import ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.runner import ToolCall, ToolResult, ToolRunner
 
 
 async def call(shipped: LoadResult, name: str, **arguments: Any) -> ToolResult:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, Strict
 
 from relay.errors import ToolError
-from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import Tool
-from relay.toolkit.schema import Bound, describe
+from relay.toolkit.schema.signature import Bound, describe
+from relay.toolkit.schema.validation_errors import InvalidArguments
 
 CONTEXT = ToolContext(session_id="s1", call_id="c1")
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from relay.child_environment import TLS, child_environment
 from relay.errors import ToolError
 from relay.toolkit.context import ToolContext
-from relay.toolkit.mcp_config import McpServerConfig
-from relay.toolkit.mcp_stderr import StderrLines, logged_stderr
-from relay.toolkit.names import MAX_NAME_CHARS
+from relay.toolkit.loading.names import MAX_NAME_CHARS
+from relay.toolkit.mcp.config import McpServerConfig
+from relay.toolkit.mcp.stderr_log import StderrLines, logged_stderr
 from relay.toolkit.registry import Tool, ToolOptions, ToolRegistry
-from relay.toolkit.schema import Bound, parse_arguments
+from relay.toolkit.schema.signature import Bound, parse_arguments
 
 if TYPE_CHECKING:
     import httpx2

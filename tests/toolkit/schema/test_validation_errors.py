@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, Field, Strict
 
-from relay.toolkit.complaints import MAX_ARGUMENT_CHARS, InvalidArguments
 from relay.toolkit.context import ToolContext
-from relay.toolkit.schema import describe
+from relay.toolkit.schema.signature import describe
+from relay.toolkit.schema.validation_errors import MAX_ARGUMENT_CHARS, InvalidArguments
 
 
 @dataclasses.dataclass

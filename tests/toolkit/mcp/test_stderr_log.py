@@ -5,9 +5,15 @@ import sys
 
 import pytest
 
-from relay.toolkit.mcp import McpServers
-from relay.toolkit.mcp_config import McpServerConfig
-from relay.toolkit.mcp_stderr import MAX_LINE_CHARS, MAX_LINES_PER_MINUTE, MAX_UNREAD_BYTES, StderrLines, logged_stderr
+from relay.toolkit.mcp.client import McpServers
+from relay.toolkit.mcp.config import McpServerConfig
+from relay.toolkit.mcp.stderr_log import (
+    MAX_LINE_CHARS,
+    MAX_LINES_PER_MINUTE,
+    MAX_UNREAD_BYTES,
+    StderrLines,
+    logged_stderr,
+)
 from relay.toolkit.registry import ToolRegistry
 
 TOKEN = "t0ken-of-the-server-1"

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ProgressRelay, ToolContext
-from relay.toolkit.outputs import MIN_RESULT_BYTES, Reply, failure, json_result, raised, result
-from relay.toolkit.payload import bind_payload
 from relay.toolkit.registry import Audience, Tool, ToolRegistry
-from relay.toolkit.schema import Bound
-from relay.toolkit.threads import DaemonThreads
+from relay.toolkit.running.navai_payload import bind_payload
+from relay.toolkit.running.results import MIN_RESULT_BYTES, Reply, failure, json_result, raised, result
+from relay.toolkit.running.threads import DaemonThreads
+from relay.toolkit.schema.signature import Bound
+from relay.toolkit.schema.validation_errors import InvalidArguments
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ MAX_HTTP_RESULT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Arguments as a NAVAI frontend sends them; see `relay.toolkit.payload`."""
+    """Arguments as a NAVAI frontend sends them; see `relay.toolkit.running.navai_payload`."""
 
     value: object
 

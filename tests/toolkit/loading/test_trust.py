@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.toolkit.library import LoadResult, load_sources
-from relay.toolkit.sources import ToolSources
+from relay.toolkit.loading.library import LoadResult, load_sources
+from relay.toolkit.loading.search_paths import ToolSources
 from tests.support.navai_project import write
 from tests.support.tool_folders import load_folder
 

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 from relay.errors import ToolError
-from relay.toolkit.complaints import InvalidArguments
 from relay.toolkit.context import ToolContext
-from relay.toolkit.docstrings import read_docstring
-from relay.toolkit.names import normal_name
+from relay.toolkit.loading.names import normal_name
 from relay.toolkit.registry import Tool, ToolOptions, is_async_function, is_void, options_of
-from relay.toolkit.schema import Bound, Signature, describe, parse_arguments
+from relay.toolkit.schema.docstrings import read_docstring
+from relay.toolkit.schema.signature import Bound, Signature, describe, parse_arguments
+from relay.toolkit.schema.validation_errors import InvalidArguments
 
 CONSTRUCTOR = "constructorArgs"
 

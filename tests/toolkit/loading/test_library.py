@@ -8,9 +8,9 @@ import pytest
 
 from relay import load_tools
 from relay.errors import ToolError
-from relay.toolkit.library import ToolLibrary
+from relay.toolkit.loading.library import ToolLibrary
+from relay.toolkit.loading.search_paths import ToolSources
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.sources import ToolSources
 from tests.support.navai_project import write
 
 ONE = "def one() -> int:\n    return 1\n"

@@ -24,10 +24,16 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from relay.errors import ToolError
-from relay.toolkit.complaints import MAX_VALUES, InvalidArguments, check_arguments, check_length, describe_problems
 from relay.toolkit.context import ToolContext
-from relay.toolkit.docstrings import read_docstring
-from relay.toolkit.tidy import tidy_schema
+from relay.toolkit.schema.docstrings import read_docstring
+from relay.toolkit.schema.inlining import tidy_schema
+from relay.toolkit.schema.validation_errors import (
+    MAX_VALUES,
+    InvalidArguments,
+    check_arguments,
+    check_length,
+    describe_problems,
+)
 
 _HELP = "Use a type such as str, int, float, bool, list, Literal, Enum, a dataclass or a pydantic model."
 _Kind = inspect._ParameterKind

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 from relay.errors import ToolError
-from relay.toolkit.exports import Exports
-from relay.toolkit.modules import forget, load, refused_imports
-from relay.toolkit.outputs import without_paths
+from relay.toolkit.loading.importer import forget, load, refused_imports
+from relay.toolkit.loading.module_exports import Exports
+from relay.toolkit.loading.search_paths import SourceFile, ToolSources
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.sources import SourceFile, ToolSources
-from relay.toolkit.threads import DaemonThreads
+from relay.toolkit.running.results import without_paths
+from relay.toolkit.running.threads import DaemonThreads
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ import pytest
 
 from relay import ToolContext
 from relay.errors import ConfigError
-from relay.toolkit.mcp import McpServer, McpServers
-from relay.toolkit.mcp_config import McpServerConfig, read_config
+from relay.toolkit.mcp.client import McpServer, McpServers
+from relay.toolkit.mcp.config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
-from relay.toolkit.runner import ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.runner import ToolCall, ToolResult, ToolRunner
 
 SERVER = Path(__file__).parent.parent / "support" / "mcp_server.py"
 PATIENCE_S = 30.0

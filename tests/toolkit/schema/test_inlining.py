@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from relay.toolkit.tidy import tidy_schema
+from relay.toolkit.schema.inlining import tidy_schema
 
 
 def test_titles_go_but_a_property_of_that_name_stays() -> None:

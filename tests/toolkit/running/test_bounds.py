@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 
-from relay.toolkit.complaints import MAX_ARGUMENT_CHARS, MAX_ARGUMENTS, MAX_DEPTH, MAX_VALUES, InvalidArguments
 from relay.toolkit.context import ToolContext
-from relay.toolkit.payload import bind_payload
-from relay.toolkit.schema import describe
+from relay.toolkit.running.navai_payload import bind_payload
+from relay.toolkit.schema.signature import describe
+from relay.toolkit.schema.validation_errors import (
+    MAX_ARGUMENT_CHARS,
+    MAX_ARGUMENTS,
+    MAX_DEPTH,
+    MAX_VALUES,
+    InvalidArguments,
+)
 from tests.support.doubling import cpu_ms
 
 CONTEXT = ToolContext(session_id="s1")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from relay.errors import ToolError
-from relay.toolkit.names import normal_name, reading_order
-from relay.toolkit.sources import ToolSources, matcher
+from relay.toolkit.loading.names import normal_name, reading_order
+from relay.toolkit.loading.search_paths import ToolSources, matcher
 from tests.support.navai_project import make_project, write
 
 FILES = ("a.py", "food/menu.py", "food/sub/deep.py", "main/orders.py", "main/x.txt", "other/secret.py")

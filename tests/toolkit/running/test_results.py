@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from relay.errors import ToolError
-from relay.toolkit.outputs import Reply, failure, raised, result
+from relay.toolkit.running.results import Reply, failure, raised, result
 
 MAX = 16_384
 

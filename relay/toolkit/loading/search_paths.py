@@ -3,7 +3,7 @@
 A word is a folder (everything below it), `folder/...` (the same, whatever the agents filter says), a pattern with `*`
 or `**` for files or folders, or one file. Words of NAVAI_FUNCTIONS_FOLDERS always lie below `src`; those of RELAY_TOOLS
 may lie anywhere. Links that lead out of a root, and what everyone may write to, are left out with a warning. Of a
-root's parents that everyone may write to there is only a warning (`relay.toolkit.trust`).
+root's parents that everyone may write to there is only a warning (`relay.toolkit.loading.trust`).
 """
 
 import itertools
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.errors import ToolError
-from relay.toolkit.names import reading_order
-from relay.toolkit.trust import distrust, mode_of, open_parents
+from relay.toolkit.loading.names import reading_order
+from relay.toolkit.loading.trust import distrust, mode_of, open_parents
 
 FALLBACK_FOLDER = "src/ai/functions-modules"
 SKIPPED_FOLDERS = frozenset({"node_modules", "dist", ".venv", "__pycache__"})

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field
 
 from relay import ToolContext, ToolError, tool
 from relay.toolkit.registry import Audience, Tool, ToolRegistry
-from relay.toolkit.runner import ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.runner import ToolCall, ToolResult, ToolRunner
 
 CONTEXT = ToolContext(session_id="s1", identity="ann", language="en")
 PATIENCE_S = 20
@@ -328,7 +328,7 @@ async def test_a_late_result_is_dropped_with_all_that_belongs_to_it(caplog: pyte
         release.wait(PATIENCE_S)
         return greet("Bob", CONTEXT)  # never awaited: Python would warn, and warnings are errors here
 
-    caplog.set_level(logging.INFO, logger="relay.toolkit.runner")
+    caplog.set_level(logging.INFO, logger="relay.toolkit.running.runner")
     runner = runner_of(late)
     assert (await call(runner, "late")).status == "timeout"
     release.set()
@@ -482,7 +482,7 @@ PROGRAM = """
     import asyncio, sys, threading
     from relay import ToolContext, tool
     from relay.toolkit.registry import Tool, ToolRegistry
-    from relay.toolkit.runner import ToolCall, ToolRunner
+    from relay.toolkit.running.runner import ToolCall, ToolRunner
 
     @tool(timeout_s=0.05)
     def hung() -> None:

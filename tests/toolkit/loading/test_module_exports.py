@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from relay.toolkit.context import ToolContext
-from relay.toolkit.exports import Exports
-from relay.toolkit.payload import bind_payload
+from relay.toolkit.loading.module_exports import Exports
 from relay.toolkit.registry import Tool
+from relay.toolkit.running.navai_payload import bind_payload
 
 CONTEXT = ToolContext(session_id="s1", identity="ann")
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from relay.toolkit.threads import DaemonThreads
+from relay.toolkit.running.threads import DaemonThreads
 
 PATIENCE_S = 20
 
@@ -64,7 +64,7 @@ def test_a_function_that_outlives_its_loop_harms_nobody(caplog: pytest.LogCaptur
     async def leave_it() -> None:
         assert threads.submit(lambda: release.wait(PATIENCE_S), "outlives") is not None
 
-    caplog.set_level("DEBUG", logger="relay.toolkit.threads")
+    caplog.set_level("DEBUG", logger="relay.toolkit.running.threads")
     asyncio.run(leave_it())
     release.set()
     join("tool outlives")

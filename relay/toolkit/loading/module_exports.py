@@ -17,8 +17,8 @@ import pydantic
 import typing_extensions
 
 from relay.errors import ToolError
-from relay.toolkit.classes import class_tool
-from relay.toolkit.names import NAMELESS, normal_name
+from relay.toolkit.loading.class_tools import class_tool
+from relay.toolkit.loading.names import NAMELESS, normal_name
 from relay.toolkit.registry import Tool, free_name, options_of
 
 _VALUES = (str, bytes, int, float, complex, bool, type(None))

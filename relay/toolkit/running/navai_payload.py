@@ -8,10 +8,10 @@ there is no place are left out. `constructorArgs` and `methodArgs` belong to the
 import json
 from typing import Any
 
-from relay.toolkit.classes import CONSTRUCTOR, ClassSignature
-from relay.toolkit.complaints import InvalidArguments, check_arguments
 from relay.toolkit.context import ToolContext
-from relay.toolkit.schema import Binder, Bound, Signature
+from relay.toolkit.loading.class_tools import CONSTRUCTOR, ClassSignature
+from relay.toolkit.schema.signature import Binder, Bound, Signature
+from relay.toolkit.schema.validation_errors import InvalidArguments, check_arguments
 
 
 def bind_payload(signature: Binder, payload: object, context: ToolContext) -> Bound:

@@ -3,8 +3,9 @@
 The root folder is a package of such a name, so that `from ._helpers import x` works and nothing of the folder can hide
 another module. The name depends on the path alone, so that pickles stay valid.
 
-Whatever is imported from below a root, by whatever name, is checked before it runs (`relay.toolkit.trust`): helpers,
-packages' `__init__`, and what they import in their turn. Their bytecode is never read: it could be planted as well.
+Whatever is imported from below a root, by whatever name, is checked before it runs (`relay.toolkit.loading.trust`):
+helpers, packages' `__init__`, and what they import in their turn. Their bytecode is never read: it could be planted as
+well.
 """
 
 import hashlib
@@ -19,8 +20,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from relay.toolkit.sources import SourceFile
-from relay.toolkit.trust import distrust
+from relay.toolkit.loading.search_paths import SourceFile
+from relay.toolkit.loading.trust import distrust
 
 
 def forget(root: Path) -> None:

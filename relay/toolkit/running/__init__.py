@@ -1,0 +1,1 @@
+"""Running tool calls, and the result that the model gets."""

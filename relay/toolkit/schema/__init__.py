@@ -1,0 +1,1 @@
+"""JSON Schema and validation of a tool's arguments."""
