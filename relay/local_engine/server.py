@@ -13,9 +13,9 @@ from aiohttp import web
 
 from relay.errors import ConfigError
 from relay.faults import door_of, parse_faults
-from relay.local_engine import elevenlabs
-from relay.local_engine.listening import OwnSenses
-from relay.local_engine.session import Session, Shared, Terms
+from relay.local_engine.elevenlabs.routes import routes as elevenlabs
+from relay.local_engine.realtime.connection import Session, Shared, Terms
+from relay.local_engine.speech.recognition_scheduler import OwnSenses
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
 from relay.loopback import is_loopback_host
 

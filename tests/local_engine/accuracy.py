@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from relay.app.toolbox import tool_specs
-from relay.local_engine.asr import Heard, Recogniser
-from relay.local_engine.grammar import Grammar
-from relay.local_engine.speech import flite
+from relay.local_engine.nlu.grammar import Grammar
+from relay.local_engine.speech import tts_flite as flite
+from relay.local_engine.speech.recognizer import Heard, Recogniser
 from relay.toolkit.registry import ToolRegistry
 from tests.support.tool_folders import load_folder
 

@@ -15,8 +15,8 @@ from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel
 
 from audio.files import read_audio
-from relay.local_engine.conversation import Conversation
-from relay.local_engine.effects import Effect, Hush, Recognise, Send, Speak
+from relay.local_engine.realtime.commands import Effect, Hush, Recognise, Send, Speak
+from relay.local_engine.realtime.conversation import Conversation
 from relay.local_engine.server import create_engine_app
 
 SAMPLES = Path(__file__).parents[2] / "recordings" / "samples"

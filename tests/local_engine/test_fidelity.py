@@ -6,10 +6,10 @@ from typing import Any, get_args
 import pytest
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 
-from relay.local_engine.conversation import _HANDLERS
-from relay.local_engine.effects import AwaitSpeech, HangUp
-from relay.local_engine.input_turns import InputTape
-from relay.local_engine.items import MOST_SHELF_BYTES, AudioShelf
+from relay.local_engine.realtime.commands import AwaitSpeech, HangUp
+from relay.local_engine.realtime.conversation import _HANDLERS
+from relay.local_engine.realtime.input_turns import InputTape
+from relay.local_engine.realtime.items import MOST_SHELF_BYTES, AudioShelf
 from tests.local_engine.engine_stage import TOOLS, Paper, last, types_of
 
 MANUAL = {"input": {"turn_detection": None}}

@@ -13,7 +13,8 @@ from openai import AsyncOpenAI
 
 from audio.files import read_audio
 from relay.errors import ConfigError
-from relay.local_engine import outgoing, server
+from relay.local_engine import server
+from relay.local_engine.realtime import outgoing
 from relay.local_engine.server import LARGEST_MESSAGE_BYTES, create_engine_app
 from tests.local_engine.engine_stage import SAMPLES, TOOLS, Wire, connected, running_engine, types_of
 

@@ -15,8 +15,9 @@ from audio.formats import REALTIME_FORMATS, AudioFormat
 from audio.resample import LIVE_RATES_HZ, Resampler, resample
 from audio.transcode import encode
 from relay.errors import ConfigError
-from relay.local_engine.speech import espeak, flite
-from relay.local_engine.speech.flite import Times
+from relay.local_engine.speech import tts_espeak as espeak
+from relay.local_engine.speech import tts_flite as flite
+from relay.local_engine.speech.tts_flite import Times
 
 # OpenAI's names, by what they sound like; a name that is not here is spread by its letters.
 _FLITE_FOR = {

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.local_engine.listening import OwnListener, Recognition
+from relay.local_engine.speech.recognition_scheduler import OwnListener, Recognition
 from relay.local_engine.speech.tts import Voice
 from relay.local_engine.workers import pack, receive
 from relay.log_lines import log_to_stderr

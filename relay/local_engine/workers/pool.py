@@ -9,9 +9,9 @@ from typing import Any
 
 from relay.child_environment import python_command, python_environment
 from relay.json_types import JsonObject
-from relay.local_engine.senses import Listener, Senses, SensesLost, fail, known
+from relay.local_engine.speech.backend import Listener, Senses, SensesLost, fail, known
 from relay.local_engine.speech.tts import Voice
-from relay.local_engine.vad import Completeness
+from relay.local_engine.speech.turn_detector import Completeness
 from relay.local_engine.workers import pack, receive
 
 MOST_WORKERS = 8

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.local_engine.english import STORY
+from relay.local_engine.nlu.english import STORY
 from relay.local_engine.speech.tts import FIRST_CHARS, LONGEST_CHARS, pieces
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from relay.errors import ConfigError
-from relay.local_engine.session_config import VOICES
-from relay.local_engine.speech import espeak, flite
+from relay.local_engine.realtime.session_config import VOICES
+from relay.local_engine.speech import tts_espeak as espeak
+from relay.local_engine.speech import tts_flite as flite
 from relay.local_engine.speech.tts import Voice, plain
 
 SENTENCE = "Roll two dice and tell me the time in Paris."

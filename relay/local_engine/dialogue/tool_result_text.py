@@ -1,0 +1,87 @@
+"""Sentences made of tools' outputs, whatever their shape; nothing here knows any tool by name."""
+
+import re
+from typing import Any
+
+import orjson
+
+from relay.local_engine.nlu.text_normalization import name_to_words
+
+_SPEAKING_KEYS = ("spoken", "summary", "text", "message", "answer", "description")
+_REASON_KEYS = ("message", "error", "reason", "detail")
+_MOST_CHARS = 600
+_MOST_ENTRIES = 6
+_DEEPEST = 3
+
+
+def output_sentences(name: str, output: str) -> list[str]:
+    """What to say about one function call's output."""
+    title = " ".join(name_to_words(name)) or "tool"
+    try:
+        value = orjson.loads(output)
+    except orjson.JSONDecodeError:
+        value = output
+    reason = _failure(value)
+    if reason is not None:
+        return [f"I am sorry, {title} did not work: {_clipped(reason).rstrip('.')}."]
+    text = _own_words(value)
+    if text is None:
+        text = f"The {title} says: {_said(value, 0) or 'nothing'}."
+    return [part for part in re.split(r"(?<=[.!?])\s+", _clipped(text).strip()) if part]
+
+
+def _failure(value: Any) -> str | None:
+    """The reason, if the output says that the tool failed."""
+    if not isinstance(value, dict):
+        return None
+    failed = value.get("ok") is False or value.get("success") is False or value.get("isError") is True
+    if not failed and not (value.get("error") and value.get("ok") is not True):
+        return None
+    for key in _REASON_KEYS:
+        reason = value.get(key)
+        if isinstance(reason, dict):
+            reason = reason.get("message")
+        if isinstance(reason, str) and reason.strip():
+            return reason.strip()
+    return "it gave no reason"
+
+
+def _own_words(value: Any) -> str | None:
+    """The sentence that the output brings along."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, dict):
+        for key in _SPEAKING_KEYS:
+            text = value.get(key)
+            if isinstance(text, str) and text.strip():
+                return text.strip()
+        for key in ("result", "data", "value", "output"):
+            if isinstance(value.get(key), dict) and (inner := _own_words(value[key])):
+                return inner
+    return None
+
+
+def _said(value: Any, depth: int) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return str(value)
+        case float():
+            return f"{value:.6g}"
+        case str():
+            return value.replace(":", " ").replace("_", " ").strip()
+    if depth >= _DEEPEST:
+        return "more"
+    if isinstance(value, dict):
+        entries = [f"{' '.join(name_to_words(str(key)))} {_said(entry, depth + 1)}" for key, entry in value.items()]
+    else:
+        entries = [_said(entry, depth + 1) for entry in value]
+    more = len(entries) - _MOST_ENTRIES
+    return ", ".join([*entries[:_MOST_ENTRIES], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _MOST_CHARS else text[:_MOST_CHARS].rsplit(" ", 1)[0] + " and so on."

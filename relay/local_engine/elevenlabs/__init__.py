@@ -1,0 +1,1 @@
+"""ElevenLabs' API, as the local engine serves it."""

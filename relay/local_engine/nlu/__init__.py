@@ -1,0 +1,1 @@
+"""Natural-language understanding: the sentences that can be understood, and their words."""

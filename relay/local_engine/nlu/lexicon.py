@@ -1,0 +1,82 @@
+"""How words are pronounced: the recogniser's own dictionary, and a plain guess for words that it lacks.
+
+The dictionary file (135,000 lines, sorted by bytes) is searched where it lies: nothing of it is kept in memory.
+"""
+
+import mmap
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from relay.local_engine.nlu.english import PHONES
+
+_SPELLABLE = re.compile(r"[a-z]{2,24}")
+
+
+class Lexicon:
+    """Looks words up in a file of lines "word PHONE PHONE"; further readings are lines "word(2) PHONE"."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._cache: dict[str, tuple[str, ...]] = {}
+
+    def readings(self, word: str) -> tuple[str, ...]:
+        """The pronunciations of one lower-case word: those listed, else one guess, else none."""
+        found = self._cache.get(word)
+        if found is None:
+            found = self._listed(word) or guess(word)
+            if len(self._cache) < 4096:
+                self._cache[word] = found
+        return found
+
+    def _listed(self, word: str) -> tuple[str, ...]:
+        key = word.encode()
+        low, high = 0, len(self._map)
+        while low < high:
+            middle = (low + high) // 2
+            line = self._map.rfind(b"\n", 0, middle) + 1
+            if _word_of(self._line(line)) < key:
+                low = self._next(middle)
+            else:
+                high = line
+        found: list[str] = []
+        while low < len(self._map) and _word_of(self._line(low)) == key:
+            found.append(self._line(low).partition(b" ")[2].decode("ascii").strip())
+            low = self._next(low)
+        return tuple(found)
+
+    def _line(self, start: int) -> bytes:
+        return self._map[start : self._next(start)]
+
+    def _next(self, position: int) -> int:
+        newline = self._map.find(b"\n", position)
+        return len(self._map) if newline < 0 else newline + 1
+
+
+def _word_of(line: bytes) -> bytes:
+    return line.split(b" ", 1)[0].split(b"(", 1)[0].strip()
+
+
+def guess(word: str) -> tuple[str, ...]:
+    """One pronunciation from the letters, or nothing if it has other characters than a-z."""
+    if not _SPELLABLE.fullmatch(word):
+        return ()
+    word = re.sub(r"([^aeiou])\1", r"\1", word)
+    if len(word) > 3 and word.endswith("e") and word[-2] not in "aeiou":
+        word = word[:-1]
+    phones: list[str] = []
+    index = 0
+    while index < len(word):
+        letters, sound = next(pair for pair in PHONES.items() if word.startswith(pair[0], index))
+        phones.append(sound)
+        index += len(letters)
+    return (" ".join(phones),)
+
+
+@lru_cache(maxsize=1)
+def english() -> Lexicon:
+    """The dictionary that comes with pocketsphinx."""
+    from pocketsphinx import get_model_path
+
+    return Lexicon(Path(get_model_path("en-us/cmudict-en-us.dict")))

@@ -1,0 +1,1 @@
+"""OpenAI's Realtime protocol, as the local engine serves it."""

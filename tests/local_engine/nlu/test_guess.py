@@ -1,0 +1,36 @@
+import pytest
+
+from relay.local_engine.dialogue.policy import guess
+from relay.local_engine.nlu.clauses import ToolInfo
+from tests.local_engine.engine_stage import TOOLS
+
+INFOS = [ToolInfo.of(tool) for tool in TOOLS]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ("I need the current time for Berlin!", "current_time", {"city": "Berlin"}),
+        ("dice, 3 of them", "roll_dice", {"count": 3}),
+        (
+            "please do a conversion: convert from 3 pounds into kilograms",
+            "convert_units",
+            {"value": 3, "from_unit": "pounds", "to_unit": "kilograms"},
+        ),
+        ("the time?", "current_time", {}),
+    ],
+)
+def test_words_and_values_lead_to_a_tool(text: str, name: str, arguments: dict[str, object]):
+    request = guess(text, INFOS)
+    assert request is not None
+    assert (request.name, request.arguments) == (name, arguments)
+
+
+@pytest.mark.parametrize("text", ["", "where is my phone", "what can I do for you", "2 3 4"])
+def test_nothing_in_common_is_no_guess(text: str):
+    assert guess(text, INFOS) is None
+
+
+def test_two_tools_alike_are_no_guess():
+    twins = [ToolInfo("send_mail", "", {}, ()), ToolInfo("mail_send", "", {}, ())]
+    assert guess("send mail", twins) is None

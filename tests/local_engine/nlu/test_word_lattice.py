@@ -1,0 +1,65 @@
+from itertools import product
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.local_engine.nlu.word_lattice import NOTHING, Again, Alt, Expression, Network, Seq, compile_network, optional
+
+WORDS = ["a", "b"]
+expressions: st.SearchStrategy[Expression] = st.recursive(
+    st.sampled_from(WORDS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda parts: Seq(tuple(parts))),
+        st.lists(inner, min_size=1, max_size=3).map(lambda options: Alt(tuple(options))),
+        st.tuples(inner, inner).map(lambda pair: Again(*pair)),
+    ),
+    max_leaves=8,
+)
+
+
+def accepts(network: Network, sentence: tuple[str, ...]) -> bool:
+    states = {0}
+    for word in sentence:
+        states = {target for source, target, label in network.arcs if source in states and label == word}
+    return network.final in states
+
+
+def ends(expression: Expression, sentence: tuple[str, ...], starts: frozenset[int]) -> frozenset[int]:
+    """The plain meaning of an expression: where it can end if it begins at one of `starts`."""
+    match expression:
+        case str():
+            return frozenset(at + 1 for at in starts if at < len(sentence) and sentence[at] == expression)
+        case Seq(parts):
+            for part in parts:
+                starts = ends(part, sentence, starts)
+            return starts
+        case Alt(options):
+            return frozenset().union(*(ends(option, sentence, starts) for option in options))
+        case Again(part, link):
+            reached = seen = ends(part, sentence, starts)
+            while seen:
+                seen = ends(part, sentence, ends(link, sentence, seen)) - reached
+                reached |= seen
+            return reached
+
+
+@given(expressions)
+def test_the_network_accepts_what_the_expression_means(expression: Expression):
+    network = compile_network(expression)
+    for length in range(1, 5):
+        for sentence in product(WORDS, repeat=length):
+            assert accepts(network, sentence) == (length in ends(expression, sentence, frozenset([0])))
+
+
+def test_equal_ends_are_shared():
+    cities = Alt(("rome", "oslo", "lima"))
+    asked = [Seq((*words.split(), "in", cities)) for words in ("time", "weather", "what is the time")]
+    network = compile_network(Alt(tuple(asked)))
+    assert sum(word == "rome" for _, _, word in network.arcs) == 1
+
+
+def test_what_is_optional():
+    network = compile_network(Seq((optional(Seq(("could", "you"))), "go", NOTHING)))
+    assert accepts(network, ("go",))
+    assert accepts(network, ("could", "you", "go"))
+    assert not accepts(network, ("could", "go"))

@@ -1,0 +1,664 @@
+"""Transcripts of conversations on paper: what the client sends, what it gets, in which order."""
+
+import json
+from typing import Any
+
+import pybase64
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.local_engine.realtime.commands import Configure, Forget, Listen, Recognise
+from tests.local_engine.engine_stage import TOOLS, Paper, last, types_of
+
+TRANSCRIBED = {"input": {"transcription": {"model": "any"}}}
+MANUAL = {"input": {"turn_detection": None}}
+MESSAGE = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+
+
+def appended(ms: int) -> str:
+    return pybase64.b64encode(bytes(48 * ms)).decode()
+
+
+def error_of(events: list[dict[str, Any]]) -> dict[str, Any]:
+    assert types_of(events) == ["error"]
+    assert events[0]["error"]["type"] == "invalid_request_error"
+    error: dict[str, Any] = events[0]["error"]
+    return error
+
+
+# -- session -------------------------------------------------------------------------------------------------
+
+
+def test_the_session_says_that_it_is_the_local_engine():
+    session = Paper().sent[0]["session"]
+    assert session["type"] == "realtime"
+    assert session["engine"] == "relay-local"
+    assert session["model"] == "relay-local"
+    assert session["audio"]["input"]["turn_detection"]["type"] == "server_vad"
+
+
+def test_a_later_update_keeps_what_earlier_ones_said():
+    paper = Paper(tools=TOOLS)
+    paper.client("session.update", session={"type": "realtime", "instructions": "Be kind."})
+    [event] = paper.client("session.update", session={"type": "realtime", "audio": {"output": {"voice": "cedar"}}})
+    session = event["session"]
+    assert [tool["name"] for tool in session["tools"]] == ["current_time", "roll_dice", "convert_units"]
+    assert session["instructions"] == "Be kind."
+    assert session["audio"]["output"]["voice"] == "cedar"
+
+
+def test_null_clears():
+    paper = Paper(tools=TOOLS, instructions="Be kind.")
+    nulls = {"turn_detection": None, "transcription": None, "noise_reduction": None, "format": None}
+    cleared = {"type": "realtime", "tools": None, "instructions": None, "tracing": None, "audio": {"input": nulls}}
+    [event] = paper.client("session.update", session=cleared)
+    session = event["session"]
+    assert (session["tools"], session["instructions"]) == ([], "")
+    assert session["audio"]["input"]["turn_detection"] is None
+    assert session["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24000}
+
+
+def test_what_sdks_send_is_accepted():
+    paper = Paper()
+    tool = TOOLS[0] | {"strict": True, "parameters": TOOLS[0]["parameters"] | {"$schema": "http://json-schema.org"}}
+    sent = {
+        "type": "realtime",
+        "model": "gpt-realtime-2.1",
+        "max_output_tokens": "inf",
+        "tracing": "auto",
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "truncation": {"type": "retention_ratio", "retention_ratio": 0.8},
+        "tools": [tool],
+        "audio": {
+            "input": {
+                "noise_reduction": None,
+                "transcription": {"model": "gpt-4o-mini-transcribe", "language": None},
+                "turn_detection": {"type": "semantic_vad", "eagerness": "high"},
+            },
+            "output": {"speed": 1, "voice": {"id": "voice_123"}, "format": {"type": "audio/pcmu"}},
+        },
+    }
+    events = paper.take(
+        paper.conversation.receive(json.dumps({"type": "session.update", "session": sent | {"tools": []}}))
+    )
+    assert types_of(events) == ["session.updated"]
+    turn_detection = events[0]["session"]["audio"]["input"]["turn_detection"]
+    assert turn_detection["create_response"] is turn_detection["interrupt_response"] is True
+    # `strict` is no key of the SDK's type, so this one is looked at without the strict check.
+    [sent_back] = paper.conversation.receive(json.dumps({"type": "session.update", "session": sent}))[:1]
+    assert sent_back.event["session"]["tools"][0]["strict"] is True
+
+
+@pytest.mark.parametrize(
+    ("session", "param"),
+    [
+        ({}, "session.type"),
+        ({"type": "transcription"}, "session.type"),
+        ({"type": "realtime", "modalities": ["audio"]}, "session.modalities"),
+        ({"type": "realtime", "output_modalities": ["audio", "text"]}, "session.output_modalities"),
+        (
+            {"type": "realtime", "audio": {"input": {"format": {"type": "audio/pcm", "rate": 8000}}}},
+            "session.audio.input.format.rate",
+        ),
+        (
+            {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "none"}}}},
+            "session.audio.input.turn_detection.type",
+        ),
+        (
+            {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 2}}}},
+            "session.audio.input.turn_detection.threshold",
+        ),
+        ({"type": "realtime", "audio": {"output": {"speed": "fast"}}}, "session.audio.output.speed"),
+        ({"type": "realtime", "tools": [{"type": "mcp", "server_label": "x"}]}, "session.tools[0].type"),
+        ({"type": "realtime", "tools": [TOOLS[0], TOOLS[0]]}, "session.tools"),
+        ({"type": "realtime", "max_output_tokens": 0}, "session.max_output_tokens"),
+        ("nonsense", "session"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_nothing_changes(session: Any, param: str):
+    paper = Paper(instructions="before")
+    error = error_of(paper.client("session.update", event_id="mine", session=session))
+    assert (error["param"], error["event_id"]) == (param, "mine")
+    [event] = paper.client("session.update", session={"type": "realtime"})
+    assert event["session"]["instructions"] == "before"
+
+
+def test_the_voice_cannot_change_once_it_has_spoken():
+    paper = Paper()
+    paper.types("hello")
+    paper.speaks()
+    change = {"type": "realtime", "audio": {"output": {"voice": "cedar"}}}
+    assert error_of(paper.client("session.update", session=change))["code"] == "cannot_update_voice"
+
+
+def test_ears_learn_how_to_listen():
+    paper = Paper(tools=TOOLS, audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": None}})
+    configured = [effect for effect in paper.asked if isinstance(effect, Configure)][-1]
+    assert (configured.input_format, configured.turn_detection) == ("audio/pcmu", None)
+    assert [tool["name"] for tool in json.loads(configured.tools)] == ["current_time", "roll_dice", "convert_units"]
+
+
+# -- malformed -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "7",
+        '{"type":7}',
+        '{"type":null}',
+        "{}",
+        b"\xff\xfe",
+        '{"type":"response.create","response":[]}',
+        "[" * 2000,
+    ],
+)
+def test_a_malformed_message_is_an_error_event(message: str | bytes):
+    paper = Paper()
+    error_of(paper.take(paper.conversation.receive(message)))
+
+
+def test_an_unknown_type_lists_the_known_ones():
+    error = error_of(Paper().client("session.destroy", event_id="e1"))
+    assert (error["param"], error["event_id"]) == ("type", "e1")
+    assert "response.create" in error["message"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [
+    "session",
+    "item",
+    "response",
+    "audio",
+    "item_id",
+    "content_index",
+    "audio_end_ms",
+    "previous_item_id",
+    "event_id",
+]
+KINDS = [
+    "session.update",
+    "input_audio_buffer.append",
+    "input_audio_buffer.commit",
+    "conversation.item.create",
+    "conversation.item.truncate",
+    "conversation.item.delete",
+    "conversation.item.retrieve",
+    "response.create",
+    "response.cancel",
+]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), json_values)), max_size=5))
+def test_no_client_can_make_it_crash(script: list[tuple[str, dict[str, Any]]]):
+    paper = Paper(output_modalities=["text"])
+    for kind, fields in script:
+        paper.client(kind, **fields)
+    assert types_of(paper.client("session.update", session={"type": "realtime"})) == ["session.updated"]
+
+
+# -- the user speaks -----------------------------------------------------------------------------------------
+
+
+def test_a_spoken_turn_in_its_order():
+    paper = Paper(tools=TOOLS, audio=TRANSCRIBED)
+    events = paper.says("roll two dice", start_ms=300, end_ms=2300)
+    assert types_of(events)[:7] == [
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "conversation.item.added",
+        "conversation.item.done",
+        "conversation.item.input_audio_transcription.delta",
+        "conversation.item.input_audio_transcription.completed",
+    ]
+    assert types_of(events)[7:] == [
+        "response.created",
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+    ]
+    item_id = events[0]["item_id"]
+    assert all(event["item_id"] == item_id for event in events[:3])
+    assert (events[0]["audio_start_ms"], events[1]["audio_end_ms"]) == (300, 2300)
+    assert events[3]["item"]["content"] == [{"type": "input_audio", "transcript": None}]
+    assert events[6]["usage"] == {"type": "duration", "seconds": 2.0}
+    call = next(event for event in events if event["type"] == "response.output_item.added")["item"]
+    assert (call["name"], call["arguments"], call["status"]) == ("roll_dice", "", "in_progress")
+    assert len(call["call_id"]) <= 32
+    [output] = events[-1]["response"]["output"]
+    assert (json.loads(output["arguments"]), output["status"]) == ({"count": 2}, "completed")
+
+
+def test_the_spoken_answer_in_its_order():
+    paper = Paper()
+    events = paper.says("hello") + paper.speaks()
+    assert types_of(events)[5:] == [
+        "response.created",
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.content_part.added",
+        *["response.output_audio_transcript.delta", "response.output_audio.delta"] * 3,
+        "response.output_audio.done",
+        "response.output_audio_transcript.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+    ]
+    done = events[-1]["response"]
+    transcript = "".join(e["delta"] for e in events if e["type"] == "response.output_audio_transcript.delta")
+    assert done["output"][0]["content"] == [{"type": "output_audio", "transcript": transcript}]
+    assert "local engine" in transcript
+    assert (done["status"], done["usage"]["output_token_details"]["audio_tokens"]) == ("completed", 60)
+    assert done["usage"]["input_token_details"]["audio_tokens"] == 20
+
+
+def test_an_audio_delta_holds_a_tenth_of_a_second_and_ends_with_its_delta():
+    paper = Paper()
+    events = paper.says("hello") + paper.speaks(ms=250)
+    deltas = [event for event in events if event["type"] == "response.output_audio.delta"]
+    assert [len(pybase64.b64decode(event["delta"])) for event in deltas[:3]] == [4800, 4800, 2400]
+    assert list(deltas[0])[-1] == "delta"
+
+
+def test_without_create_response_the_client_asks():
+    detection = {"type": "server_vad", "create_response": False}
+    paper = Paper(audio={"input": {"turn_detection": detection}})
+    assert "response.created" not in types_of(paper.says("hello"))
+    assert "response.created" in types_of(paper.client("response.create"))
+
+
+def test_a_response_asked_for_too_early_waits_for_the_words():
+    paper = Paper(tools=TOOLS, audio=MANUAL)
+    paper.client("input_audio_buffer.append", audio=appended(500))
+    paper.client("input_audio_buffer.commit")
+    assert types_of(paper.client("response.create")) == ["response.created"]
+    [task] = [effect for effect in paper.asked if isinstance(effect, Recognise)]
+    events = paper.take(paper.conversation.recognised(task.item_id, "roll a die"))
+    assert events[-1]["response"]["output"][0]["name"] == "roll_dice"
+
+
+def test_speech_that_is_not_understood_gets_a_hint():
+    paper = Paper(tools=TOOLS, audio=TRANSCRIBED)
+    events = paper.says(None)
+    completed = last(events, "conversation.item.input_audio_transcription.completed")
+    assert completed["transcript"] == "[not understood]"
+    said = " ".join(paper.to_speak.sentences)
+    assert "did not understand" in said
+    assert "what time is it in" in said
+
+
+def test_barge_in_cancels_what_is_being_said():
+    paper = Paper(audio=TRANSCRIBED)
+    paper.says("tell me a story")
+    paper.speaks(2)
+    story = paper.to_speak.response_id
+    events = paper.take(paper.conversation.speech_started(5000))
+    assert types_of(events) == [
+        "input_audio_buffer.speech_started",
+        "response.output_audio.done",
+        "response.output_audio_transcript.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+    ]
+    done = events[-1]["response"]
+    assert (done["id"], done["status"]) == (story, "cancelled")
+    assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
+    assert done["output"][0]["status"] == "incomplete"
+    assert paper.hushed == [story]
+    assert paper.take(paper.conversation.sound(story, "Too late.", bytes(480))) == []
+    assert paper.take(paper.conversation.spoken(story)) == []
+    events = paper.take(paper.conversation.speech_stopped(6000))
+    assert "conversation.item.added" in types_of(events)
+
+
+def test_without_interrupt_response_the_answer_follows_the_one_under_way():
+    detection = {"type": "server_vad", "interrupt_response": False}
+    paper = Paper(audio={"input": {"turn_detection": detection}})
+    paper.says("tell me a story")
+    paper.speaks(1)
+    assert "response.created" not in types_of(paper.says("thank you"))
+    events = paper.speaks()
+    assert types_of(events)[-4:] == [
+        "response.created",
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.content_part.added",
+    ]
+    assert paper.to_speak.sentences == ("You are welcome.",)
+
+
+# -- manual turns --------------------------------------------------------------------------------------------
+
+
+def test_push_to_talk():
+    paper = Paper(audio=MANUAL)
+    assert paper.client("input_audio_buffer.append", audio=appended(150)) == []
+    events = paper.client("input_audio_buffer.commit")
+    assert types_of(events) == ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
+    assert isinstance(paper.asked[-1], Recognise)
+
+
+def test_a_commit_of_too_little_is_refused():
+    paper = Paper(audio=MANUAL)
+    paper.client("input_audio_buffer.append", audio=appended(90))
+    error = error_of(paper.client("input_audio_buffer.commit", event_id="c1"))
+    assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "c1")
+    assert "90.00ms" in error["message"]
+
+
+def test_clear_forgets():
+    paper = Paper(audio=MANUAL)
+    paper.client("input_audio_buffer.append", audio=appended(500))
+    assert types_of(paper.client("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
+    assert isinstance(paper.asked[-1], Forget)
+    assert error_of(paper.client("input_audio_buffer.commit"))["code"] == "input_audio_buffer_commit_empty"
+
+
+def test_the_input_buffer_has_a_bound():
+    paper = Paper(audio=MANUAL)
+    chunk = appended(100_000)
+    for _ in range(6):
+        assert paper.client("input_audio_buffer.append", audio=chunk) == []
+    assert error_of(paper.client("input_audio_buffer.append", audio=chunk))["code"] == "input_audio_buffer_full"
+    assert len([effect for effect in paper.asked if isinstance(effect, Listen)]) == 6
+    assert "input_audio_buffer.committed" in types_of(paper.client("input_audio_buffer.commit"))
+
+
+@pytest.mark.parametrize("audio", ["%%%", "abc", 7, None, ["AAAA"]])
+def test_audio_that_is_no_base64_is_refused(audio: Any):
+    assert error_of(Paper().client("input_audio_buffer.append", audio=audio))["param"] == "audio"
+
+
+def test_an_append_over_15_mib_is_refused():
+    error = error_of(Paper().client("input_audio_buffer.append", audio="AAAA" * (5 * 1024 * 1024 + 1)))
+    assert "15 MiB" in error["message"]
+
+
+# -- items ---------------------------------------------------------------------------------------------------
+
+
+def test_items_keep_their_ids_and_places():
+    paper = Paper()
+    first = paper.client("conversation.item.create", item=MESSAGE | {"id": "a"})
+    assert types_of(first) == ["conversation.item.added", "conversation.item.done"]
+    assert (first[0]["previous_item_id"], first[0]["item"]["id"]) == (None, "a")
+    second = paper.client("conversation.item.create", item=MESSAGE | {"id": "b"})
+    assert second[0]["previous_item_id"] == "a"
+    head = paper.client("conversation.item.create", item=MESSAGE | {"id": "c"}, previous_item_id="root")
+    assert head[0]["previous_item_id"] is None
+    middle = paper.client("conversation.item.create", item=MESSAGE | {"id": "d"}, previous_item_id="a")
+    assert middle[0]["previous_item_id"] == "a"
+    assert [record.id for record in paper.conversation._items] == ["c", "a", "d", "b"]
+
+
+def test_a_duplicate_item_is_refused():
+    paper = Paper()
+    paper.client("conversation.item.create", item=MESSAGE | {"id": "a"})
+    error = error_of(paper.client("conversation.item.create", item=MESSAGE | {"id": "a"}, event_id="e9"))
+    assert (error["code"], error["event_id"]) == ("item_create_duplicate_item_id", "e9")
+
+
+def test_an_item_can_be_retrieved_and_deleted():
+    paper = Paper()
+    paper.client("conversation.item.create", item=MESSAGE | {"id": "a"})
+    [event] = paper.client("conversation.item.retrieve", item_id="a")
+    assert event["item"]["content"] == MESSAGE["content"]
+    assert types_of(paper.client("conversation.item.delete", item_id="a")) == ["conversation.item.deleted"]
+    error = error_of(paper.client("conversation.item.retrieve", item_id="a", event_id="rci_a"))
+    assert (error["code"], error["event_id"]) == ("item_retrieve_invalid_item_id", "rci_a")
+
+
+@pytest.mark.parametrize(
+    ("item", "param"),
+    [
+        ({"type": "mcp_call"}, "item.type"),
+        ({"type": "message", "role": "tool", "content": []}, "item.role"),
+        ({"type": "message", "role": "user"}, "item.content"),
+        (
+            {"type": "message", "role": "user", "content": [{"type": "output_text", "text": "x"}]},
+            "item.content[0].type",
+        ),
+        ({"type": "message", "role": "user", "content": [{"type": "input_text", "text": 7}]}, "item.content[0].text"),
+        (
+            {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "?"}]},
+            "item.content[0].audio",
+        ),
+        ({"type": "function_call_output", "call_id": "nobody", "output": "x"}, "item.call_id"),
+        ({"type": "function_call", "name": "f"}, "item.arguments"),
+        ({"type": "message", "role": "user", "content": [], "id": ""}, "item.id"),
+        ([], "item"),
+    ],
+)
+def test_a_wrong_item_is_refused(item: Any, param: str):
+    assert error_of(Paper().client("conversation.item.create", item=item))["param"] == param
+
+
+def test_old_items_are_forgotten_when_there_are_too_many():
+    paper = Paper(output_modalities=["text"])
+    for index in range(1001):
+        paper.client("conversation.item.create", item=MESSAGE | {"id": f"i{index}"})
+    assert error_of(paper.client("conversation.item.retrieve", item_id="i0"))["code"] == "item_retrieve_invalid_item_id"
+    assert types_of(paper.client("conversation.item.retrieve", item_id="i1")) == ["conversation.item.retrieved"]
+
+
+def spoken_item(paper: Paper) -> str:
+    """An answer of three sentences, a second each."""
+    paper.says("hello")
+    events = paper.speaks()
+    item_id: str = last(events, "response.output_item.done")["item"]["id"]
+    return item_id
+
+
+@pytest.mark.parametrize(
+    ("end_ms", "cut_ms", "transcript"),
+    [
+        (0, 0, ""),
+        (999, 999, ""),
+        (1000, 1000, "Hello!"),
+        (1500, 1500, "Hello! I am relay's local"),
+        (10**12, 3000, "Hello! I am relay's local engine, a rehearsal partner. Ask me what I can do."),
+    ],
+)
+def test_truncation_keeps_what_was_heard(end_ms: int, cut_ms: int, transcript: str):
+    paper = Paper()
+    item_id = spoken_item(paper)
+    [event] = paper.client("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=end_ms)
+    assert event["audio_end_ms"] == cut_ms
+    [event] = paper.client("conversation.item.retrieve", item_id=item_id)
+    heard = event["item"]["content"][0]["transcript"]
+    assert heard == transcript
+
+
+def test_truncation_while_it_is_still_being_made():
+    paper = Paper()
+    paper.says("tell me a story")
+    events = paper.speaks(3)
+    item_id = last(events, "response.output_audio.delta")["item_id"]
+    [event] = paper.client("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1000)
+    assert event["audio_end_ms"] == 1000
+    paper.client("response.cancel")
+    [event] = paper.client("conversation.item.retrieve", item_id=item_id)
+    assert event["item"]["content"][0]["transcript"] == paper.to_speak.sentences[0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"item_id": "nobody", "content_index": 0, "audio_end_ms": 0},
+        {"item_id": "typed", "content_index": 0, "audio_end_ms": 0},
+        {"item_id": "typed", "content_index": 0, "audio_end_ms": -1},
+        {"item_id": "typed", "content_index": 0},
+        {"content_index": 0, "audio_end_ms": 0},
+    ],
+)
+def test_a_truncation_that_makes_no_sense_is_refused(fields: dict[str, Any]):
+    paper = Paper()
+    paper.client("conversation.item.create", item=MESSAGE | {"id": "typed"})
+    error_of(paper.client("conversation.item.truncate", **fields))
+
+
+# -- responses -----------------------------------------------------------------------------------------------
+
+
+def test_typed_text_is_understood_too():
+    paper = Paper(tools=TOOLS, output_modalities=["text"])
+    events = paper.types("Please roll 3 dice with 20 sides!")
+    [output] = events[-1]["response"]["output"]
+    assert json.loads(output["arguments"]) == {"count": 3, "sides": 20}
+
+
+def test_two_tools_in_one_request_then_both_results():
+    paper = Paper(tools=TOOLS)
+    events = paper.says("roll two dice and tell me the time in paris")
+    dice, clock = events[-1]["response"]["output"]
+    assert (dice["name"], json.loads(dice["arguments"])) == ("roll_dice", {"count": 2})
+    assert (clock["name"], json.loads(clock["arguments"])) == ("current_time", {"city": "Paris"})
+    assert dice["call_id"] != clock["call_id"]
+    paper.returns(dice["call_id"], json.dumps({"summary": "You rolled 3 and 4."}))
+    paper.returns(clock["call_id"], json.dumps({"ok": False, "error": "boom", "message": "The clock is broken."}))
+    paper.client("response.create")
+    assert paper.to_speak.sentences == (
+        "You rolled 3 and 4.",
+        "I am sorry, current time did not work: The clock is broken.",
+    )
+    paper.speaks()
+    paper.client("response.create")
+    assert "local engine" in paper.to_speak.sentences[1]
+
+
+def test_while_a_tool_runs_it_says_that_it_waits():
+    paper = Paper(tools=TOOLS)
+    paper.says("roll two dice")
+    paper.client("response.create")
+    assert paper.to_speak.sentences == ("I am still waiting for roll dice.",)
+
+
+def test_metadata_is_echoed():
+    paper = Paper()
+    events = paper.client("response.create", response={"metadata": {"client_event_id": "abc"}})
+    assert events[0]["response"]["metadata"] == {"client_event_id": "abc"}
+    assert paper.speaks()[-1]["response"]["metadata"] == {"client_event_id": "abc"}
+
+
+def test_a_second_response_is_refused_while_one_is_active():
+    paper = Paper()
+    paper.client("response.create")
+    error = error_of(paper.client("response.create", event_id="create_2"))
+    assert (error["code"], error["event_id"]) == ("conversation_already_has_active_response", "create_2")
+    paper.speaks()
+    assert "response.created" in types_of(paper.client("response.create"))
+
+
+def test_cancel():
+    paper = Paper()
+    paper.client("response.create")
+    paper.speaks(1)
+    events = paper.client("response.cancel")
+    assert events[-1]["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+    assert paper.hushed == [events[-1]["response"]["id"]]
+    error = error_of(paper.client("response.cancel", event_id="x"))
+    assert (error["code"], error["event_id"]) == ("response_cancel_not_active", "x")
+    assert error["message"].startswith("Cancellation failed")
+    assert error_of(paper.client("response.cancel", response_id="resp_no"))["code"] == "response_cancel_not_active"
+
+
+def test_a_text_session_answers_in_text():
+    paper = Paper(output_modalities=["text"])
+    events = paper.types("who are you")
+    assert types_of(events)[2:] == [
+        "response.created",
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+    ]
+    [content] = events[-1]["response"]["output"][0]["content"]
+    assert content["type"] == "output_text"
+    assert "rehearsal partner" in content["text"]
+
+
+def test_tool_choice_none_means_no_call():
+    paper = Paper(tools=TOOLS, output_modalities=["text"])
+    paper.client("conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]})
+    events = paper.client("response.create", response={"tool_choice": "none"})
+    [output] = events[-1]["response"]["output"]
+    assert output["type"] == "message"
+    assert "roll dice" in output["content"][0]["text"]
+
+
+def test_tool_choice_of_a_function_calls_it():
+    paper = Paper(tools=TOOLS, output_modalities=["text"])
+    choice = {"type": "function", "name": "current_time"}
+    [output] = paper.client("response.create", response={"tool_choice": choice})[-1]["response"]["output"]
+    assert output["name"] == "current_time"
+    assert json.loads(output["arguments"])["city"]
+
+
+def test_one_call_at_a_time_if_asked_so():
+    paper = Paper(tools=TOOLS, output_modalities=["text"], parallel_tool_calls=False)
+    events = paper.types("roll a die and roll two dice")
+    assert len(events[-1]["response"]["output"]) == 1
+
+
+def test_tools_of_one_response_only():
+    paper = Paper(output_modalities=["text"])
+    paper.client("conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]})
+    events = paper.client("response.create", response={"tools": TOOLS})
+    assert events[-1]["response"]["output"][0]["name"] == "roll_dice"
+    assert "did not understand" in paper.types("roll a die")[-1]["response"]["output"][0]["content"][0]["text"]
+
+
+def test_a_response_outside_the_conversation_leaves_no_trace():
+    paper = Paper(tools=TOOLS)
+    paper.client("response.create")
+    told = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "roll 2 dice"}]}
+    aside = {"conversation": "none", "input": [told], "output_modalities": ["text"], "metadata": {"topic": "x"}}
+    events = paper.client("response.create", response=aside)
+    assert not [event for event in events if event["type"].startswith("conversation.")]
+    done = events[-1]["response"]
+    assert (done["conversation_id"], done["metadata"]) == (None, {"topic": "x"})
+    assert done["output"][0]["name"] == "roll_dice"
+    assert paper.speaks()[-1]["response"]["status"] == "completed"
+
+
+def test_max_output_tokens_cuts_the_answer():
+    paper = Paper()
+    paper.client("response.create", response={"max_output_tokens": 30})
+    events = paper.speaks(ms=1000)
+    done = last(events, "response.done")["response"]
+    assert (done["status"], done["status_details"]["reason"]) == ("incomplete", "max_output_tokens")
+    assert done["usage"]["output_token_details"]["audio_tokens"] == 30
+    assert paper.hushed == [done["id"]]
+
+
+def test_a_broken_voice_fails_the_response():
+    paper = Paper()
+    paper.client("response.create")
+    events = paper.take(paper.conversation.failed(paper.to_speak.response_id, "the voice failed"))
+    done = last(events, "response.done")["response"]
+    assert (done["status"], done["status_details"]["error"]["message"]) == ("failed", "the voice failed")
+    assert "response.created" in types_of(paper.client("response.create"))

