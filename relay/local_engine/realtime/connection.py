@@ -13,7 +13,6 @@ from aiohttp import WSMsgType, web
 
 from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
-from relay.faults import FaultSpec, Misbehaviour, parse_faults
 from relay.json_types import JsonObject, json_object
 from relay.local_engine.realtime.commands import (
     AwaitSpeech,
@@ -34,6 +33,7 @@ from relay.local_engine.speech.backend import Senses, SensesLost
 from relay.local_engine.speech.input_pipeline import Ears, Paused, Started, Stopped
 from relay.local_engine.speech.tts import pieces
 from relay.protocols.openai.beta import BetaClient
+from relay.testing.faults import FaultSpec, Misbehaviour, parse_faults
 
 MOST_UTTERANCES = 4
 """Of one session, on their way to words; further audio waits in the client's socket."""

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from relay.faults import FaultSpec, FaultyLine, Misbehaviour
 from relay.local_engine.realtime.commands import HangUp
+from relay.testing.faults import FaultSpec, FaultyLine, Misbehaviour
 
 MOST_UNSENT_BYTES = 64 * 1024 * 1024
 """A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from relay.faults.misbehaviour import Action, Close, Misbehaviour, Send, SendRaw, Wait
-from relay.faults.plan import FaultSpec
 from relay.json_types import JsonObject
+from relay.testing.faults.script import Action, Close, Misbehaviour, Send, SendRaw, Wait
+from relay.testing.faults.spec import FaultSpec
 
 BROKEN = 1006
 """No code that can be sent: the connection just ends."""

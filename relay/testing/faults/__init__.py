@@ -1,4 +1,5 @@
-"""Faults of a Realtime endpoint, made on purpose: what `relay local --fault` and `relay.testing` share.
+"""Faults of a Realtime endpoint, made on purpose: what `relay local --fault` and `relay.testing.scripted_upstream`
+share.
 
 A fault is written `NAME[=VALUE][@POINT][#N]`; several are separated by commas:
 
@@ -11,8 +12,8 @@ POINT is the type of a server's event, behind which the fault strikes, or a time
 `#N` is the N-th time (1 if it is left out), `#*` every time.
 """
 
-from relay.faults.line import FaultyLine
-from relay.faults.misbehaviour import Misbehaviour
-from relay.faults.plan import KINDS, Door, FaultSpec, door_of, parse_faults
+from relay.testing.faults.injector import FaultyLine
+from relay.testing.faults.script import Misbehaviour
+from relay.testing.faults.spec import KINDS, Door, FaultSpec, door_of, parse_faults
 
 __all__ = ["KINDS", "Door", "FaultSpec", "FaultyLine", "Misbehaviour", "door_of", "parse_faults"]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from relay.faults import Misbehaviour, parse_faults
-from relay.faults.misbehaviour import EXPIRED, Close, Send, SendRaw, Wait
+from relay.testing.faults import Misbehaviour, parse_faults
+from relay.testing.faults.script import EXPIRED, Close, Send, SendRaw, Wait
 
 ITEM = {"id": "item_1", "type": "message", "role": "assistant", "content": []}
 CALL = {"id": "item_2", "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}

@@ -1,7 +1,7 @@
 import pytest
 
 from relay.errors import ConfigError
-from relay.faults import KINDS, Door, FaultSpec, door_of, parse_faults
+from relay.testing.faults import KINDS, Door, FaultSpec, door_of, parse_faults
 
 
 @pytest.mark.parametrize(

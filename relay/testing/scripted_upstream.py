@@ -6,8 +6,8 @@
         await session.emit({"type": "input_audio_buffer.speech_started", "item_id": "item_1", "audio_start_ms": 0})
         truncate = await session.expect("conversation.item.truncate")
 
-It can fail as a real endpoint does, by the same faults as `relay local --fault` (see `relay.faults`): all of the time,
-or from one moment on. With a clock of the test's own, what is late is late by that clock:
+It can fail as a real endpoint does, by the same faults as `relay local --fault` (see `relay.testing.faults`): all of
+the time, or from one moment on. With a clock of the test's own, what is late is late by that clock:
 
     clock = FakeClock()
     async with ScriptedUpstream(faults="429=2#1, late-done=5000", clock=clock) as upstream:
@@ -31,8 +31,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from relay.faults import FaultSpec, FaultyLine, Misbehaviour, door_of, parse_faults
 from relay.json_types import JsonObject
+from relay.testing.faults import FaultSpec, FaultyLine, Misbehaviour, door_of, parse_faults
 
 EXPECT_TIMEOUT_S = 10.0
 MAX_KEPT_EVENTS = 10_000
@@ -95,7 +95,7 @@ class ScriptedSession:
             await self._line.send({"event_id": f"event_{next(self._numbers)}"} | event)
 
     async def misbehave(self, faults: str) -> None:
-        """Faults from now on, as `relay.faults` writes them; one without a point strikes at once."""
+        """Faults from now on, as `relay.testing.faults` writes them; one without a point strikes at once."""
         await self._line.add(parse_faults(faults))
 
     async def emit_raw(self, text: str | bytes) -> None:
@@ -224,8 +224,8 @@ class ScriptedSession:
 class ScriptedUpstream:
     """A Realtime endpoint on a free loopback port.
 
-    `refuse` may answer a handshake with an HTTP response. `faults` (see `relay.faults`) are what every connection
-    suffers from; what of them takes time takes it by `clock`. Raises ConfigError if they are written wrong.
+    `refuse` may answer a handshake with an HTTP response. `faults` (see `relay.testing.faults`) are what every
+    connection suffers from; what of them takes time takes it by `clock`. Raises ConfigError if they are written wrong.
     """
 
     def __init__(

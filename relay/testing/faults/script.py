@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from relay.faults.plan import EVERY, KINDS, FaultSpec
 from relay.json_types import JsonObject
+from relay.testing.faults.spec import EVERY, KINDS, FaultSpec
 
 EXPIRED = "Your session hit the maximum duration of 60 minutes."
 MALFORMED = '{"type":"response.output_audio.delta","delta":"AAAA'

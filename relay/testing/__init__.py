@@ -1,0 +1,1 @@
+"""Tools for tests: an upstream that follows a script, and faults of upstreams."""
