@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from relay.config import Settings
+from relay.config.settings import Settings
 from relay.descriptors import Descriptors
 from relay.errors import Full, TooOften
 from relay.loopback import is_loopback_host

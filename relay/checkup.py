@@ -8,10 +8,10 @@ from datetime import date
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
-from relay.config import Settings
+from relay.config.navai_options import NavaiOptions
+from relay.config.policy_file import Policies
+from relay.config.settings import Settings
 from relay.errors import UpstreamError
-from relay.navai_options import NavaiOptions
-from relay.policies import Policies
 from relay.session.common.known_secrets import NO_SECRETS
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import DeviceOptions

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from relay.auth.access import Access
-from relay.config import AZURE_PREFIX
+from relay.config.navai_options import NavaiPaths
+from relay.config.settings import AZURE_PREFIX
 from relay.endpoints import azure, login, openai_rest, pages, recordings
 from relay.endpoints.navai import NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.sessions import device_socket, realtime_socket
-from relay.navai_options import NavaiPaths
 from relay.protocols import registry
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeClientProtocol
 from relay.session.common.policy import MINT, PROVIDER_SECRET, Principal

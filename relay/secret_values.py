@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
-from relay.config import Settings
+from relay.config.settings import Settings
 from relay.private_files import is_exposed
 from relay.session.common.known_secrets import KnownSecrets
 from relay.toolkit.mcp.config import McpServerConfig

@@ -12,7 +12,7 @@ from relay.app.context import SETTINGS, reload_access
 from relay.app.middleware import NO_CORS_PATHS
 from relay.auth.access import Access
 from relay.auth.keyring import identity_of
-from relay.config import Settings
+from relay.config.settings import Settings
 from relay.errors import ConfigError
 from relay.server import Route, all_routes
 from tests.support.relay_server import running_relay, settings_for

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from relay.checkup import Finding, check_all
+from relay.config.navai_options import NavaiOptions
 from relay.errors import ConfigError
-from relay.navai_options import NavaiOptions
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, elevenlabs_env
 from tests.support.relay_server import settings_for
 from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relay.app.toolbox import mcp_servers
-from relay.config import Settings
+from relay.config.settings import Settings
 from relay.secret_values import exposed_files, secret_values
 from relay.session.common.known_secrets import KnownSecrets
 

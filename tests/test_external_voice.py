@@ -9,8 +9,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from relay.auth.keyring import identity_of
+from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.errors import ConfigError
-from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.server import create_app
 from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
 from relay.session.common.policy import Policy, RealtimePolicy

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from audio.formats import PCM16_24K
 from relay.checkup import check_all
+from relay.config.navai_options import NavaiOptions
 from relay.errors import UpstreamError
-from relay.navai_options import NavaiOptions
 from relay.recording.replay import against
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from relay.app.context import KNOWN_SECRETS, UPSTREAM, install
-from relay.navai_options import NavaiOptions
+from relay.config.navai_options import NavaiOptions
 from relay.secret_values import secret_values, secrets_of_url
 from relay.session.common.redact import MASK
 from relay.toolkit.mcp.config import read_config
@@ -47,7 +47,7 @@ def test_all_keys_of_the_settings() -> None:
 
 
 def test_the_environment_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from relay.config import Settings
+    from relay.config.settings import Settings
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ELEVENLABS_API_KEY", "eleven-key-1 ")

@@ -17,11 +17,11 @@ from relay.auth.admin_login import AdminLogins
 from relay.auth.authenticator import Authenticator, counted
 from relay.auth.client_secrets import ClientSecrets
 from relay.auth.refusals import RefusalLog
-from relay.config import Settings
+from relay.config.navai_options import NavaiOptions
+from relay.config.policy_file import Policies
+from relay.config.settings import Settings
 from relay.descriptors import Descriptors
 from relay.errors import ConfigError
-from relay.navai_options import NavaiOptions
-from relay.policies import Policies
 from relay.recording.service import RecordingService
 from relay.secret_values import exposed_files, secret_values
 from relay.session.common.known_secrets import KnownSecrets

@@ -19,9 +19,9 @@ from typing import Any
 from relay.app.toolbox import ToolBox, tool_specs
 from relay.auth.authenticator import Authenticator
 from relay.auth.client_secrets import ClientSecrets
-from relay.config import Settings
+from relay.config.policy_file import no_default, require_value
+from relay.config.settings import Settings
 from relay.errors import AccessDenied, Full
-from relay.policies import no_default, require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
 from relay.protocols.openai.proxy import FrontCodec
 from relay.recording.service import RecordingService

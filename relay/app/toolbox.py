@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from relay.config import DEFAULT_TOOLS, Settings
+from relay.config.settings import DEFAULT_TOOLS, Settings
 from relay.errors import ToolError
 from relay.session.common.bounded_set import RecentSet
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets

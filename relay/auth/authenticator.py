@@ -17,15 +17,15 @@ from relay.auth.client_secrets import ClientSecrets, is_client_secret
 from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
 from relay.auth.local_peer import LocalPeers
 from relay.auth.origins import ClientAddresses, HostsAndOrigins
+from relay.config.policy_file import Policies
 from relay.errors import AccessDenied
 from relay.loopback import is_loopback_host
-from relay.policies import Policies
 from relay.session.common.policy import Principal
 from relay.session.common.rate_limit import address_key
 
 if TYPE_CHECKING:
     from relay.auth.admin_login import AdminLogins
-    from relay.config import Settings
+    from relay.config.settings import Settings
 
 SUBPROTOCOLS = ("realtime", "relay")
 """What is answered when a page offers it; the ones below carry a credential and are never echoed."""

@@ -10,7 +10,7 @@ import typer
 from relay.terminal import say
 
 if TYPE_CHECKING:
-    from relay.config import Settings
+    from relay.config.settings import Settings
 
 
 def console(
@@ -22,7 +22,7 @@ def console(
     """Print a link that signs you in as an admin, for the recordings. It works once, within a minute."""
     from relay.auth.admin_login import CODE_SECONDS, write_code
     from relay.auth.origins import is_machine_name
-    from relay.config import Settings
+    from relay.config.settings import Settings
     from relay.errors import BadRequest
     from relay.upstreams.endpoint import is_url
 

@@ -24,7 +24,7 @@ def policies(
 ) -> None:
     """Check RELAY_POLICIES and show each policy and key by its identity; configured keys themselves are never shown."""
     from relay.auth.keyring import identity_of
-    from relay.policies import Policies
+    from relay.config.policy_file import Policies
     from relay.server import load_all
     from relay.upstreams.clients.elevenlabs import ExternalVoices
 

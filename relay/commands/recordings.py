@@ -27,7 +27,7 @@ def root_of(given: Path | None) -> Path:
     """The recordings' folder: what was asked for, else what the settings say."""
     if given is not None:
         return given
-    from relay.config import Settings
+    from relay.config.settings import Settings
 
     return Settings.load().recordings_dir
 
@@ -158,7 +158,7 @@ def prune(
     """Keep to the retention now; a running relay does it by itself."""
     from datetime import UTC, datetime
 
-    from relay.config import Settings
+    from relay.config.settings import Settings
     from relay.recording.store.retention import due
     from relay.recording.store.retention import prune as run
 

@@ -11,7 +11,7 @@ import typer
 from relay.terminal import say, say_json, say_lines
 
 if TYPE_CHECKING:
-    from relay.config import Settings
+    from relay.config.settings import Settings
 
 
 def secret(
@@ -28,7 +28,7 @@ def secret(
     A session opened with it bypasses the relay and its policies; client secrets of the relay's own come from
     `POST /v1/realtime/client_secrets`.
     """
-    from relay.config import Settings
+    from relay.config.settings import Settings
     from relay.errors import BadRequest, UpstreamError
     from relay.logs import setup_logging
 
@@ -62,8 +62,8 @@ def secret(
 
 
 async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
+    from relay.config.navai_options import NavaiOptions
     from relay.errors import NotConfigured
-    from relay.navai_options import NavaiOptions
     from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base
 
     options = NavaiOptions.from_env(settings.environment())

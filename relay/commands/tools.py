@@ -80,7 +80,7 @@ def schema(context: typer.Context, name: Name) -> None:
 async def _loaded(folders: str | None) -> AsyncIterator["ToolBox"]:
     """The tools of the settings: those of the folders, and of the MCP servers as long as this lasts."""
     from relay.app.toolbox import ToolBox, mcp_servers
-    from relay.config import Settings
+    from relay.config.settings import Settings
 
     settings = Settings.load(tools=folders)
     tools = ToolBox(settings, None, mcp_servers(settings))

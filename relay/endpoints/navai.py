@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 
 from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
+from relay.config.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.navai_handlers import (
     PREFIX,
     NavaiBackend,
@@ -25,7 +26,6 @@ from relay.endpoints.navai_handlers import (
     speech_synthesize,
 )
 from relay.errors import RelayError
-from relay.navai_options import NavaiOptions, NavaiPaths
 from relay.session.common.policy import PROVIDER_SECRET, Principal
 from relay.toolkit.loading.library import ToolLibrary
 from relay.toolkit.loading.search_paths import SourceFile, ToolSources

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
+from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, number_of, read_object, text_of
 from relay.errors import AccessDenied, BadRequest, NotConfigured, ToolError, UpstreamError
-from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.session.common.policy import Policy, Principal
 from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from relay.app.context import AUTHENTICATOR, CLIENT_SECRETS, SETTINGS
 from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_BYTES, MIN_SECONDS
+from relay.config.policy_file import Policies
 from relay.endpoints.bodies import NO_STORE, read_api_object
 from relay.errors import ApiError
-from relay.policies import Policies
 from relay.session.common.policy import Policy, Principal, names_among
 from relay.session.realtime.policy_table import Denied, check_session
 

@@ -16,8 +16,8 @@ from picows import WSCloseCode
 from audio.formats import AudioFormat
 from relay.app import context
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
+from relay.config.policy_file import require_value
 from relay.errors import AccessDenied, ApiError, BadRequest, Full
-from relay.policies import require_value
 from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions

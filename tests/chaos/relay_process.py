@@ -198,9 +198,9 @@ async def _run(look_every_s: float) -> None:
 
     from relay.app.context import SESSIONS
     from relay.app.serving import RelayRunner, RelaySite
-    from relay.config import Settings
+    from relay.config.navai_options import NavaiOptions
+    from relay.config.settings import Settings
     from relay.logs import setup_logging
-    from relay.navai_options import NavaiOptions
     from relay.server import create_app
     from relay.toolkit.registry import ToolRegistry
 

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from relay import tool
+from relay.config.navai_options import NavaiOptions
 from relay.endpoints.navai import add_routes
-from relay.navai_options import NavaiOptions
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.support.npm import FOLDER, NODE, install
 

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from relay.config.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.navai import add_routes
-from relay.navai_options import NavaiOptions, NavaiPaths
 from tests.support.navai_project import make_project
 
 PAIRS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "navai_pairs.json").read_text())

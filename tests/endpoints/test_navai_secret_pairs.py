@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from relay.config.navai_options import NavaiOptions
 from relay.errors import ConfigError
-from relay.navai_options import NavaiOptions
 from tests.support.contracts import BACKEND_KEY, ELEVENLABS_KEY, contracts
 from tests.support.scripted_provider import Script
 

@@ -19,7 +19,7 @@ from relay import ToolContext, tool
 from relay.admission import Admission
 from relay.app.context import AUTHENTICATOR, reload_access
 from relay.auth.keyring import Keyring
-from relay.config import Settings
+from relay.config.settings import Settings
 from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, between, realtime_client, registry_of
 from tests.support.relay_server import running_relay

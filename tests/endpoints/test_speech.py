@@ -7,9 +7,9 @@ import logging
 import aiohttp
 import pytest
 
+from relay.config.navai_options import NavaiOptions
 from relay.endpoints.navai_handlers import wants_audio
 from relay.errors import NotConfigured, UpstreamError
-from relay.navai_options import NavaiOptions
 from relay.upstreams.clients.elevenlabs import SpeechRequest, mime_type_of, synthesize_speech
 from tests.support.contracts import ELEVENLABS_KEY, SPEECH_PATH, contracts, elevenlabs_env
 from tests.support.scripted_provider import MP3, Script, scripted_provider

@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from relay.navai_options import NavaiOptions
+from relay.config.navai_options import NavaiOptions
 from relay.server import create_app
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import RunningRelay, serve_app, settings_for

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from relay.config.navai_options import NavaiOptions
 from relay.local_engine.server import create_engine_app
-from relay.navai_options import NavaiOptions
 from relay.server import create_app
 from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import ToolRegistry

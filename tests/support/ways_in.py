@@ -18,7 +18,7 @@ import aiohttp
 from websockets.exceptions import InvalidStatus
 
 from relay.auth.keyring import identity_of
-from relay.navai_options import NavaiOptions
+from relay.config.navai_options import NavaiOptions
 from relay.server import create_app
 from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool

@@ -185,7 +185,7 @@ async def _device_address(url: str) -> AsyncIterator[str]:
         return
     from aiohttp import web
 
-    from relay.config import Settings
+    from relay.config.settings import Settings
     from relay.server import create_app
 
     app = create_app(Settings.load(upstream=url, host="127.0.0.1", port=0, record="off"))

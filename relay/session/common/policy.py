@@ -7,8 +7,8 @@ and tools, caps, and the policy's instructions, which come before the client's.
 
 Names are matched with patterns; "*" lets every name pass. Where a client names nothing, the configured default is used
 if the policy allows it, else the first name that the policy lists. A session keeps the policy that it began with.
-Policies are read by `relay.policies`; `relay.session.realtime.policy_table` applies one to the events of a Realtime
-client.
+Policies are read by `relay.config.policy_file`; `relay.session.realtime.policy_table` applies one to the events of a
+Realtime client.
 """
 
 import re

@@ -9,10 +9,10 @@ https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from relay.config.navai_options import NavaiOptions
+from relay.config.policy_file import no_default, permitted, permitted_instructions, permitted_words, require_value
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
-from relay.navai_options import NavaiOptions
-from relay.policies import no_default, permitted, permitted_instructions, permitted_words, require_value
 from relay.session.common.policy import Policy
 from relay.transport.http_client import Call, ProviderClient, fetch
 from relay.upstreams.azure import AzureResource

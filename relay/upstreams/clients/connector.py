@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from relay.callbacks import ignore
 from relay.child_environment import python_command, python_environment
-from relay.config import Settings
+from relay.config.settings import Settings
 from relay.transport.upstream import UpstreamRefusal, UpstreamSocket, dial
 from relay.upstreams.credentials import AnyCredential, Credential, TokenCredential, load_token_source
 from relay.upstreams.endpoint import with_model

@@ -8,10 +8,10 @@ from urllib.parse import quote, urlencode
 
 import pybase64
 
-from relay.config import Settings
+from relay.config.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
+from relay.config.policy_file import permitted, require_value
+from relay.config.settings import Settings
 from relay.errors import ConfigError, NotConfigured
-from relay.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
-from relay.policies import permitted, require_value
 from relay.protocols.elevenlabs import VoiceOutput
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import EXTERNAL_VOICE, SpeechRules

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.config.policy_file import MAX_FILE_BYTES, Policies
 from relay.errors import ConfigError
-from relay.policies import MAX_FILE_BYTES, Policies
 from relay.session.common.policy import CAPABILITIES, DEFAULT_ALLOW, DEFAULT_SCOPES, GUARDED_ALLOW, SCOPES
 
 

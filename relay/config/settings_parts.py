@@ -27,7 +27,7 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class AccessSettings(BaseSettings):
-    """The part of `relay.config.Settings` that decides who gets in."""
+    """The part of `relay.config.settings.Settings` that decides who gets in."""
 
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(8080, alias="PORT", ge=0, le=65535)
@@ -170,7 +170,7 @@ def normal_origin(origin: str) -> str:
 
 
 class ConversationSettings(BaseSettings):
-    """The part of `relay.config.Settings` that sessions begin with."""
+    """The part of `relay.config.settings.Settings` that sessions begin with."""
 
     voice: str = Field("marin", alias="OPENAI_REALTIME_VOICE")
     instructions: str = Field("You are a helpful assistant.", alias="OPENAI_REALTIME_INSTRUCTIONS")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions, NavaiPaths
 from relay.errors import ConfigError
-from relay.navai_options import ElevenLabsVoiceSettings, NavaiOptions, NavaiPaths
 
 KEY = {"OPENAI_API_KEY": "sk-backend-0001"}
 VOICE = {"NAVAI_TTS_PROVIDER": "elevenlabs", "ELEVENLABS_API_KEY": "el-key", "ELEVENLABS_VOICE_ID": "v1"}

@@ -15,10 +15,10 @@ from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from relay.config.settings_parts import AccessSettings, ConversationSettings
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 from relay.session.common.redact import redact
-from relay.settings_parts import AccessSettings, ConversationSettings
 from relay.upstreams.azure import AzureResource, azure_endpoint
 from relay.upstreams.endpoint import UpstreamEndpoint, is_url, names_model, realtime_url
 from relay.upstreams.registry import AZURE_PREVIEW, UPSTREAM_DIALECTS, dialect_of
