@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from relay.app.server import create_app
     from relay.errors import ToolError
-    from relay.server import create_app
     from relay.toolkit.context import ToolContext
     from relay.toolkit.loading.library import load_tools
     from relay.toolkit.registry import tool
@@ -20,7 +20,7 @@ _HOMES = {
     "ClientResult": "relay.toolkit.running.results",
     "ToolContext": "relay.toolkit.context",
     "ToolError": "relay.errors",
-    "create_app": "relay.server",
+    "create_app": "relay.app.server",
     "load_tools": "relay.toolkit.loading.library",
     "tool": "relay.toolkit.registry",
 }

@@ -10,11 +10,11 @@ import pytest
 
 from relay.app.context import SETTINGS, reload_access
 from relay.app.middleware import NO_CORS_PATHS
+from relay.app.server import Route, all_routes
 from relay.auth.access import Access
 from relay.auth.keyring import identity_of
 from relay.config.settings import Settings
 from relay.errors import ConfigError
-from relay.server import Route, all_routes
 from tests.support.relay_server import running_relay, settings_for
 
 KEY = "relay-key-0123456789abcdef"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from relay.app.server import create_app
 from relay.auth.keyring import identity_of
 from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.errors import ConfigError
-from relay.server import create_app
 from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
 from relay.session.common.policy import Policy, RealtimePolicy
 from relay.testing.scripted_upstream import ScriptedUpstream

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.admission import Spending
+from relay.app.session_limiter import Spending
 from relay.errors import TooOften
 from relay.session.common.rate_limit import address_key
 

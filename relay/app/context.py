@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from relay import __version__
-from relay.admission import Admission, Spending
+from relay.app.file_descriptors import Descriptors
+from relay.app.secret_values import exposed_files, secret_values
+from relay.app.session_limiter import Admission, Spending
 from relay.app.sessions import SessionFactory, SessionRegistry
 from relay.app.toolbox import ToolBox, mcp_servers
 from relay.auth.admin_login import AdminLogins
@@ -20,10 +22,8 @@ from relay.auth.refusals import RefusalLog
 from relay.config.navai_options import NavaiOptions
 from relay.config.policy_file import Policies
 from relay.config.settings import Settings
-from relay.descriptors import Descriptors
 from relay.errors import ConfigError
 from relay.recording.service import RecordingService
-from relay.secret_values import exposed_files, secret_values
 from relay.session.common.known_secrets import KnownSecrets
 from relay.toolkit.registry import ToolRegistry
 from relay.transport.http_client import ProviderClient

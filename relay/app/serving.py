@@ -14,9 +14,9 @@ from aiohttp.web_runner import BaseSite
 
 from relay.app.connections import Connection
 from relay.app.context import REFUSALS
+from relay.app.file_descriptors import BURST_CONNECTIONS
 from relay.app.middleware import ServerLog
 from relay.app.unadmitted import UNADMITTED
-from relay.descriptors import BURST_CONNECTIONS
 
 REQUEST_TIMEOUT_S = 15.0
 """How long a request may take to arrive, from its first byte to the last of its body."""

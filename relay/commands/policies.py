@@ -23,9 +23,9 @@ def policies(
     ] = None,
 ) -> None:
     """Check RELAY_POLICIES and show each policy and key by its identity; configured keys themselves are never shown."""
+    from relay.app.server import load_all
     from relay.auth.keyring import identity_of
     from relay.config.policy_file import Policies
-    from relay.server import load_all
     from relay.upstreams.clients.elevenlabs import ExternalVoices
 
     if key is not None:

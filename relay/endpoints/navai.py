@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
+from relay.app.session_limiter import Spending
 from relay.config.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.navai_handlers import (
     PREFIX,

@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.admission import Spending
 from relay.app.middleware import ErrorAnswer
+from relay.app.session_limiter import Spending
 from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.endpoints.bodies import NO_STORE, address_of, check_sender, key_of, number_of, read_object, text_of
 from relay.errors import AccessDenied, BadRequest, NotConfigured, ToolError, UpstreamError

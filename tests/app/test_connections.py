@@ -316,7 +316,7 @@ async def test_who_reads_an_answer_slowly_has_all_of_it(talkative: RunningRelay)
 
 
 async def test_one_caller_has_so_many_requests_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.admission.REQUESTS_OF_ONE", 2)
+    monkeypatch.setattr("relay.app.session_limiter.REQUESTS_OF_ONE", 2)
     gate, running_calls = asyncio.Event(), asyncio.Semaphore(0)
 
     @tool

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from relay.app.server import load_all
 from relay.config.settings import Settings, process_environment
 from relay.errors import ConfigError
-from relay.server import load_all
 from relay.upstreams.registry import AZURE_PREVIEW, OPENAI, OPENAI_BETA, UPSTREAM_DIALECTS, UpstreamDialect
 
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from relay.app.routes import all_routes
 from relay.config.navai_options import NavaiOptions
-from relay.routes import all_routes
 from tests.support.raw_requests import Answer, ask, head
 from tests.support.relay_server import RunningRelay, running_relay
 

@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Response
 
 from relay import ToolContext, tool
-from relay.admission import Admission
 from relay.app.context import AUTHENTICATOR, reload_access
+from relay.app.session_limiter import Admission
 from relay.auth.keyring import Keyring
 from relay.config.settings import Settings
 from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from relay.app.routes import all_routes
 from relay.auth.access import Access
-from relay.routes import all_routes
 from tests.proxies.raw_http import UPGRADE, Headers, request_bytes
 
 KEY = "relay-key-0123456789abcdef"

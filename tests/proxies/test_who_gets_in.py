@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.app.routes import all_routes
 from relay.auth.access import Access
-from relay.routes import all_routes
 from tests.proxies.raw_http import ask, request_bytes
 from tests.proxies.reverse_proxies import (
     FORWARDING,

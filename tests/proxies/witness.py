@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from relay.app.server import all_routes
 from relay.auth.access import Access
 from relay.auth.authenticator import Authenticator
 from relay.endpoints.pages import is_upgrade
 from relay.errors import AccessDenied
-from relay.server import all_routes
 from relay.session.common.policy import Principal
 
 TIMEOUT_S = 10.0
@@ -59,7 +59,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Witness:
         )
         for route in all_routes()
     )
-    monkeypatch.setattr("relay.server.all_routes", lambda: witnessed)
+    monkeypatch.setattr("relay.app.server.all_routes", lambda: witnessed)
     admit = Authenticator.admit
 
     async def judge(self: Authenticator, request: web.Request, access: Access, *rest: Any) -> Principal:

@@ -6,8 +6,8 @@ from typing import Any
 
 import aiohttp
 
+from relay.app.server import create_app
 from relay.config.navai_options import NavaiOptions
-from relay.server import create_app
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import RunningRelay, serve_app, settings_for
 from tests.support.scripted_provider import ScriptedProvider, scripted_provider

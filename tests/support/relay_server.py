@@ -12,12 +12,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from relay.app.context import SESSIONS, SETTINGS
+from relay.app.server import create_app
 from relay.app.serving import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
 from relay.app.sessions import SessionRegistry
 from relay.auth.admin_login import write_code
 from relay.config.navai_options import NavaiOptions
 from relay.config.settings import Settings
-from relay.server import create_app
 from relay.toolkit.registry import ToolRegistry
 from tests.support.device_schema import check
 

@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 from websockets.exceptions import InvalidStatus
 
+from relay.app.server import create_app
 from relay.auth.keyring import identity_of
 from relay.config.navai_options import NavaiOptions
-from relay.server import create_app
 from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.contracts import AZURE_KEY, elevenlabs_env, navai_env

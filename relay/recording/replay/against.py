@@ -185,8 +185,8 @@ async def _device_address(url: str) -> AsyncIterator[str]:
         return
     from aiohttp import web
 
+    from relay.app.server import create_app
     from relay.config.settings import Settings
-    from relay.server import create_app
 
     app = create_app(Settings.load(upstream=url, host="127.0.0.1", port=0, record="off"))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)

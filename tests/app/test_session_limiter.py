@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 from websockets.asyncio.client import connect
 
-from relay.admission import (
+from relay.app.session_limiter import (
     DEFAULT_HANDSHAKES_PER_MINUTE,
     DEFAULT_SESSIONS_PER_ADDRESS,
     HANDSHAKES_PER_SECOND,

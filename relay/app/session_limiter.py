@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from relay.app.file_descriptors import Descriptors
 from relay.config.settings import Settings
-from relay.descriptors import Descriptors
 from relay.errors import Full, TooOften
 from relay.loopback import is_loopback_host
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit, address_key, take_all_or_none

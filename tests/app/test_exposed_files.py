@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from relay.app.secret_values import exposed_files, secret_values
 from relay.app.toolbox import mcp_servers
 from relay.config.settings import Settings
-from relay.secret_values import exposed_files, secret_values
 from relay.session.common.known_secrets import KnownSecrets
 
 KEY = "sk-0123456789abcdef"

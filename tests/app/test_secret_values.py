@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from relay.app.context import KNOWN_SECRETS, UPSTREAM, install
+from relay.app.secret_values import secret_values, secrets_of_url
 from relay.config.navai_options import NavaiOptions
-from relay.secret_values import secret_values, secrets_of_url
 from relay.session.common.redact import MASK
 from relay.toolkit.mcp.config import read_config
 from relay.toolkit.registry import ToolRegistry

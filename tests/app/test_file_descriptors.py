@@ -11,9 +11,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from relay.admission import Admission
 from relay.app import context
-from relay.descriptors import Descriptors, raise_soft_limit
+from relay.app.file_descriptors import Descriptors, raise_soft_limit
+from relay.app.session_limiter import Admission
 from relay.errors import Full
 from relay.testing.scripted_upstream import ScriptedUpstream
 from tests.support.raw_requests import ask, head
