@@ -117,7 +117,7 @@ async def test_a_worker(evil: Path) -> None:
 
 def test_a_command_of_ours_runs_from_anywhere(evil: Path) -> None:
     done = subprocess.run(
-        python_command("relay.commands.finish_recordings", "--help"),
+        python_command("relay.cli.finish_recordings", "--help"),
         env=python_environment(os.environ), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "--max-days" in done.stdout
@@ -138,7 +138,7 @@ async def test_the_recording_finisher(evil: Path, tmp_path: Path, monkeypatch: p
     finally:
         await service.stop()
     check(seen.read_text())
-    assert "ran with -P -m relay.commands.finish_recordings" in seen.read_text()
+    assert "ran with -P -m relay.cli.finish_recordings" in seen.read_text()
 
 
 @pytest.mark.skipif(sys.base_prefix == sys.prefix, reason="needs an interpreter without the relay")

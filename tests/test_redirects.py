@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from audio.formats import PCM16_24K
-from relay.checkup import check_all
+from relay.cli.doctor import check_all
 from relay.config.navai_options import NavaiOptions
 from relay.errors import UpstreamError
 from relay.recording.replay import against

@@ -175,7 +175,7 @@ class RecordingService:
                 arguments += [name, str(limit)]
         try:
             process = await asyncio.create_subprocess_exec(
-                *python_command("relay.commands.finish_recordings", *arguments), env=python_environment(os.environ),
+                *python_command("relay.cli.finish_recordings", *arguments), env=python_environment(os.environ),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:

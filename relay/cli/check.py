@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import typer
 
-from relay.terminal import say
+from relay.cli.terminal import say
 
 
 def check() -> None:
@@ -15,7 +15,7 @@ def check() -> None:
     """
     from relay.app.secret_values import secret_values
     from relay.app.server import load_all
-    from relay.checkup import check_all
+    from relay.cli.doctor import check_all
     from relay.logs import setup_logging
     from relay.session.common.known_secrets import KnownSecrets
 

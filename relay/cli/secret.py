@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.terminal import say, say_json, say_lines
+from relay.cli.terminal import say, say_json, say_lines
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings

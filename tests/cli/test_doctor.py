@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.checkup import Finding, check_all
+from relay.cli.doctor import Finding, check_all
 from relay.config.navai_options import NavaiOptions
 from relay.errors import ConfigError
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, elevenlabs_env

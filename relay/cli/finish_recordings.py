@@ -1,4 +1,4 @@
-"""Repair and finish recordings: `python -m relay.commands.finish_recordings FOLDER [--max-days N] [--max-mb N]`.
+"""Repair and finish recordings: `python -m relay.cli.finish_recordings FOLDER [--max-days N] [--max-mb N]`.
 
 The relay runs it after each session, as a process of its own, and logs its output: what went, and what failed.
 """
@@ -8,13 +8,13 @@ import os
 import sys
 from pathlib import Path
 
+from relay.cli.terminal import say
 from relay.recording.postprocess import finish_all
-from relay.terminal import say
 
 
 def main() -> None:
     """Entry point of the process that the relay starts."""
-    parser = argparse.ArgumentParser(prog="python -m relay.commands.finish_recordings", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m relay.cli.finish_recordings", description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("--max-days", type=float)
     parser.add_argument("--max-mb", type=float)

@@ -1,6 +1,6 @@
 """`relay local`: the local engine by itself."""
 
-from relay.terminal import say
+from relay.cli.terminal import say
 
 
 async def run_local(host: str, port: int, *, fault: str, workers: int | None, longest_s: float) -> None:

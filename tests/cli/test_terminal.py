@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from relay.terminal import say, say_json, say_lines, say_output
+from relay.cli.terminal import say, say_json, say_lines, say_output
 
 ROOT = Path(__file__).parent.parent
 PRINTERS = {
-    "relay/terminal.py": "the one place",
+    "relay/cli/terminal.py": "the one place",
     "relay/talk/display.py": "rich's console, whose texts are escaped there",
     "relay/__main__.py": "nothing of ours can be imported yet; it prints a path of this machine",
     "relay/local_engine/__main__.py": "tells the program that started it the port, as JSON",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.terminal import confirm, say, say_lines
+from relay.cli.terminal import confirm, say, say_lines
 
 if TYPE_CHECKING:
     from relay.session.common.model import DeviceOptions

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.commands.recordings import Dir, Id, root_of
-from relay.terminal import say
+from relay.cli.recordings import Dir, Id, root_of
+from relay.cli.terminal import say
 
 if TYPE_CHECKING:
     from relay.recording.replay.replayer import Difference, Neighbour

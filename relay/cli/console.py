@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from relay.terminal import say
+from relay.cli.terminal import say
 
 if TYPE_CHECKING:
     from relay.config.settings import Settings

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relay.cli.terminal import say, say_json, say_output
 from relay.errors import ToolError
-from relay.terminal import say, say_json, say_output
 
 if TYPE_CHECKING:
     from relay.app.toolbox import ToolBox

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.terminal import say
+from relay.cli.terminal import say
 
 if TYPE_CHECKING:
     from relay.session.common.policy import Policy

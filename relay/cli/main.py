@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
-from relay.commands import recordings
-from relay.commands import tools as tools_commands
-from relay.commands.check import check
-from relay.commands.console import console
-from relay.commands.policies import policies
-from relay.commands.replay import replay
-from relay.commands.secret import secret
+from relay.cli.check import check
+from relay.cli.console import console
+from relay.cli.main import recordings
+from relay.cli.main import tools as tools_commands
+from relay.cli.policies import policies
+from relay.cli.replay import replay
+from relay.cli.secret import secret
+from relay.cli.terminal import say, say_lines
 from relay.errors import RelayError
-from relay.terminal import say, say_lines
 
 app = typer.Typer(
     name="relay",
@@ -100,7 +100,7 @@ def local(
     max_minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="How long a session may last.")] = 60.0,
 ) -> None:
     """Run the local engine alone: an OpenAI-Realtime-compatible rehearsal partner, without key or network."""
-    from relay.commands.local import list_faults, run_local
+    from relay.cli.local import list_faults, run_local
 
     if fault == "list":
         list_faults()

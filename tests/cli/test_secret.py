@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.commands.secret import curl_call
+from relay.cli.secret import curl_call
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, navai_env
 from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider
 

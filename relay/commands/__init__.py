@@ -1,4 +1,0 @@
-"""Groups of the `relay` command, one module each; `relay.cli` hooks them in, heavy imports wait for the call.
-
-`finish_recordings` is no group: the relay runs it as a process of its own.
-"""
