@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from relay.errors import ConfigError
-from relay.local_engine.elevenlabs.routes import routes as elevenlabs
+from relay.local_engine.elevenlabs import routes as elevenlabs
 from relay.local_engine.realtime.connection import Session, Shared, Terms
 from relay.local_engine.speech.recognition_scheduler import OwnSenses
 from relay.local_engine.workers.pool import WorkerSenses, usual_workers
