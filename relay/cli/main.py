@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from relay import __version__
+from relay.cli import recordings
+from relay.cli import tools as tools_commands
 from relay.cli.check import check
 from relay.cli.console import console
-from relay.cli.main import recordings
-from relay.cli.main import tools as tools_commands
 from relay.cli.policies import policies
 from relay.cli.replay import replay
 from relay.cli.secret import secret
