@@ -14,7 +14,7 @@ from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.errors import ConfigError
 from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
 from relay.session.common.policy import Policy, RealtimePolicy
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from relay.upstreams.clients.elevenlabs import REALTIME_IGNORES, ExternalVoices
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
 from tests.support.voice_stage import (

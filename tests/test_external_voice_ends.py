@@ -13,7 +13,7 @@ from relay.recording.replay.verify import verify
 from relay.recording.store.layout import all_recordings
 from relay.recording.store.reader import Recording
 from relay.session.tts import stream as voice_rules
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.transport import elevenlabs
 from tests.support.relay_server import DeviceClient, RunningRelay
 from tests.support.voice_stage import ScriptedVoice, VoiceSession, end, scripted_voice, speaking_relay, talking, write

@@ -16,7 +16,7 @@ import pytest
 import websockets
 
 from relay.session.device import responses
-from relay.testing.scripted_upstream import FakeClock, ScriptedSession, ScriptedUpstream
+from relay.testing import FakeClock, ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from relay.runtime.base import MAX_REASON_CHARS
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.relay_server import RunningRelay, running_relay
 
 WAYS = ("/", "/v1/realtime")

@@ -7,7 +7,7 @@ import argparse
 import asyncio
 from statistics import median
 
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.upstreams.clients.connector import EngineProcess
 from tests.support.relay_server import DeviceClient
 from tests.support.voice_stage import end, more, speaking_relay, write

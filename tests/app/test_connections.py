@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from relay import tool
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.support.raw_requests import RawRequests, ask, head
 from tests.support.raw_websocket import RawClient, masked, text, upgrade_request

@@ -15,7 +15,7 @@ from relay.app import context
 from relay.app.file_descriptors import Descriptors, raise_soft_limit
 from relay.app.session_limiter import Admission
 from relay.errors import Full
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import ask, head
 from tests.support.relay_command import serving
 from tests.support.relay_server import DeviceClient, running_relay, settings_for

@@ -13,7 +13,7 @@ import pytest
 
 from relay import __version__
 from relay.auth.refusals import LINES_PER_MINUTE
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.navai_project import write
 from tests.support.relay_command import RELAY, START_TIMEOUT_S, environment, serving
 from tests.support.relay_server import DeviceClient, running_relay

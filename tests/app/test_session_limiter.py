@@ -16,7 +16,7 @@ from relay.app.session_limiter import (
 )
 from relay.errors import Full, TooOften
 from relay.runtime.realtime import RealtimeRuntime
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.raw_websocket import RawClient, upgrade_request
 from tests.support.relay_server import running_relay, settings_for
 from tests.support.virtual_time import in_virtual_time, pass_time

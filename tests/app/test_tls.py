@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import RawRequests, head
 from tests.support.relay_server import DeviceClient, running_relay
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 import pytest
 
 from relay.app.unadmitted import MOST_OF_ONE_ADDRESS, UnadmittedConnections
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import RawRequests, ask, head
 from tests.support.relay_command import serving
 from tests.support.relay_server import DeviceClient, running_relay

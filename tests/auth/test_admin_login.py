@@ -21,7 +21,7 @@ from relay.auth.admin_login import (
 )
 from relay.auth.keyring import Keyring, identity_of
 from relay.errors import ConfigError
-from relay.testing.scripted_upstream import FakeClock
+from relay.testing import FakeClock
 from tests.proxies.reverse_proxies import require_linux_root
 
 ADMIN_KEY = "admin-key-0123456789abcdef"

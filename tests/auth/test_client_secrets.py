@@ -9,7 +9,7 @@ from relay.auth.client_secrets import MAX_SECRET_CHARS, ClientSecrets, signing_k
 from relay.errors import AccessDenied, TooOften
 from relay.session.common.policy import Policy
 from relay.session.common.redact import redact
-from relay.testing.scripted_upstream import FakeClock
+from relay.testing import FakeClock
 
 KEYS = ("the-first-key-0123456789", "the-second-key-0123456789")
 SESSION = {"type": "realtime", "instructions": "Be kind."}

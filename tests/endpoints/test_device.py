@@ -11,7 +11,7 @@ from websockets.http11 import Response
 from websockets.utils import accept_key
 
 from relay.runtime.uplink import MAX_UNSENT_BYTES
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from relay.session.common import read_allowance
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.raw_websocket import RawClient
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 

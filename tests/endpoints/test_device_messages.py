@@ -3,7 +3,7 @@
 The client's helper holds each of them against the schema (tests/support/device_schema.py).
 """
 
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.device_schema import MESSAGES, name_of
 from tests.support.relay_server import DeviceClient, running_relay

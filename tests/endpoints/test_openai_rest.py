@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from relay.auth.keyring import identity_of
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, realtime_client
 from tests.support.relay_server import RunningRelay, running_relay
 

@@ -20,7 +20,7 @@ from relay.app.context import AUTHENTICATOR, reload_access
 from relay.app.session_limiter import Admission
 from relay.auth.keyring import Keyring
 from relay.config.settings import Settings
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, between, realtime_client, registry_of
 from tests.support.relay_server import running_relay
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.session.common import read_allowance
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from relay.transport.read_budget import ReadBudget
 from tests.endpoints.test_realtime import ready
 from tests.support.raw_websocket import RawClient, masked, text, upgrade_request

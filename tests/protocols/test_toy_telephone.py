@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from relay import tool
 from relay.protocols.registry import CLIENT_PROTOCOLS
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.protocols.toy_telephone import TOY_TELEPHONE
 from tests.support.relay_server import TIMEOUT_S, running_relay

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.proxies.raw_http import UPGRADE, Answer, Headers, ask, request_bytes, trusting
 from tests.proxies.reverse_proxies import ADDRESS, KINDS, ReverseProxy, documented_proxy, require_proxies
 from tests.proxies.routes import ADMIN_KEY, KEY, NAME, NOWHERE

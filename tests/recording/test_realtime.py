@@ -27,7 +27,7 @@ from relay.recording.replay.verify import verify
 from relay.recording.store.layout import all_recordings
 from relay.recording.store.reader import Recording
 from relay.session.realtime.response_queue import ResponseQueue
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES
 from tests.support.realtime_client import RealtimeClient, realtime_client, registry_of
 from tests.support.relay_server import running_relay

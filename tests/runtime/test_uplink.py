@@ -16,7 +16,7 @@ from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import DeviceOptions
 from relay.session.common.read_allowance import device_allowance, message_allowance
 from relay.session.device import commands as cmd
-from relay.testing.scripted_upstream import FakeClock
+from relay.testing import FakeClock
 from relay.transport.read_limiter import ReadLimiter
 from relay.transport.upstream import UpstreamSocket
 from relay.transport.websocket import MessageListener

@@ -15,7 +15,7 @@ from audio.files import read_audio
 from relay.app.context import SESSION_FACTORY
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.testing.scripted_upstream import ScriptedUpstream
+from relay.testing import ScriptedUpstream
 from tests.scripts.reference_clients import CLIENTS, NAMES, SANITIZERS, client, command, run
 from tests.support.device_stage import Device, relay
 from tests.support.relay_server import running_relay

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.support.relay_server import RunningRelay, running_relay
 

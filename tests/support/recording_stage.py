@@ -16,7 +16,7 @@ from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions, SessionConfig
 from relay.session.common.policy import Principal
 from relay.session.device import events as ev
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.scripted_recordings import tone
 

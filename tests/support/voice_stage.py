@@ -12,7 +12,7 @@ from aiohttp import WSMsgType, web
 from relay.app.server import create_app
 from relay.config.navai_options import NavaiOptions
 from relay.local_engine.server import create_engine_app
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import DeviceClient, RunningRelay, serve_app, settings_for
 

@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 from relay.app.server import create_app
 from relay.auth.keyring import identity_of
 from relay.config.navai_options import NavaiOptions
-from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
+from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.contracts import AZURE_KEY, elevenlabs_env, navai_env
 from tests.support.realtime_client import RealtimeClient, realtime_client

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relay.testing.scripted_upstream import FakeClock
+from relay.testing import FakeClock
 from relay.transport import read_limiter as pacing
 from relay.transport.read_limiter import PacedReader
 from relay.transport.websocket import MessageListener

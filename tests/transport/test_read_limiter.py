@@ -3,7 +3,7 @@
 from relay.session.common.rate_limit import TokenBucket
 from relay.session.common.read_allowance import ReadAllowance
 from relay.session.device.events import ClientTooFast
-from relay.testing.scripted_upstream import FakeClock
+from relay.testing import FakeClock
 from relay.transport.read_limiter import ReadLimiter
 from relay.transport.websocket import MessageListener
 
