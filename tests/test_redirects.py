@@ -13,12 +13,12 @@ from aiohttp import web
 
 from audio.formats import PCM16_24K
 from relay.cli.doctor import check_all
+from relay.client import connection as talk
 from relay.config.navai_options import NavaiOptions
 from relay.errors import UpstreamError
 from relay.recording.replay import against
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.talk import connection as talk
 from relay.toolkit.mcp.client import McpServer
 from relay.toolkit.mcp.config import McpServerConfig
 from relay.toolkit.registry import ToolRegistry

@@ -79,8 +79,8 @@ def talk(
     json: Annotated[bool, typer.Option("--json", help="Print every received message as one line of JSON.")] = False,
 ) -> None:
     """Talk to a relay from the terminal: stream a sound file, print what comes back."""
-    from relay.talk.client import TalkOptions
-    from relay.talk.client import talk as run_talk
+    from relay.cli.talk.talk import TalkOptions
+    from relay.cli.talk.talk import talk as run_talk
 
     options = TalkOptions(file=file, url=url, rate_hz=rate, text=text, save=save, json_lines=json)
     raise typer.Exit(asyncio.run(run_talk(options, sys.stdout)))

@@ -10,7 +10,7 @@ from relay.cli.terminal import say, say_json, say_lines, say_output
 ROOT = Path(__file__).parent.parent
 PRINTERS = {
     "relay/cli/terminal.py": "the one place",
-    "relay/talk/display.py": "rich's console, whose texts are escaped there",
+    "relay/cli/talk/display.py": "rich's console, whose texts are escaped there",
     "relay/__main__.py": "nothing of ours can be imported yet; it prints a path of this machine",
     "relay/local_engine/__main__.py": "tells the program that started it the port, as JSON",
     "relay/bench/__main__.py": "prints its own figures",

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from audio.files import write_wav
 from audio.transcode import decode
+from relay.client.connection import TalkError, dial, how_it_closed, target_of
 from relay.errors import RelayError
 from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
@@ -28,7 +29,6 @@ from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.talk.connection import TalkError, dial, how_it_closed, target_of
 
 LEAD_MS = 500.0
 """A turn is held this long before its first word, so that its beginning is never cut."""

@@ -10,13 +10,13 @@ from websockets.exceptions import ConnectionClosed
 
 from audio.formats import AudioFormat
 from audio.transcode import encode
+from relay.cli.talk.talk import MAX_SAVED_BYTES
+from relay.client.connection import how_it_closed
+from relay.client.virtual_player import FRAME_MS, VirtualPlayer, parse_format
 from relay.json_types import JsonObject
 from relay.recording.derive.timeline import Timeline
 from relay.recording.replay.comparison import Call, Exchange
 from relay.session.device.turn_metrics import TOTAL
-from relay.talk.client import MAX_SAVED_BYTES
-from relay.talk.connection import how_it_closed
-from relay.talk.player import FRAME_MS, VirtualPlayer, parse_format
 
 PATIENCE_S = 30.0
 SETTLE_S = 2.0

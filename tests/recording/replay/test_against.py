@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from relay.client.connection import TalkError
 from relay.recording.replay.against import run
 from relay.recording.replay.as_upstream import RecordedUpstream
 from relay.recording.replay.comparison import Comparison
 from relay.recording.store.layout import RecordingError
 from relay.session.common.model import Item
 from relay.session.device import events as ev
-from relay.talk.connection import TalkError
 from tests.support.scripted_recordings import Event, make_recording, microphone, voice
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.talk.connection import TalkError, target_of
+from relay.client.connection import TalkError, target_of
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from relay.talk.turn import LINGER_S, NO_SPEECH_S, SETTLE_S, TAIL_S, Turn
+from relay.client.turn_tracker import LINGER_S, NO_SPEECH_S, SETTLE_S, TAIL_S, Turn
 
 
 class Timeline:

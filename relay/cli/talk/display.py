@@ -7,9 +7,9 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
+from relay.client.turn_tracker import Message
 from relay.escaping import escape_json, escape_lines
 from relay.session.device.turn_metrics import TOTAL, steps_as_text
-from relay.talk.turn import Message
 
 _LABEL_CHARS = 10
 _MAX_VALUE_CHARS = 400

@@ -16,8 +16,8 @@ import pytest
 
 from audio.files import read_audio, write_wav
 from audio.g711 import ulaw_decode
-from relay.talk import turn as talk_turn
-from relay.talk.client import TalkOptions, talk
+from relay.cli.talk.talk import TalkOptions, talk
+from relay.client import turn_tracker as talk_turn
 from relay.testing import ScriptedUpstream
 from tests.support.device_stage import TIMEOUT_S, Device, relay
 from tests.support.relay_server import running_relay

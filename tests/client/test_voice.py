@@ -2,7 +2,7 @@ import pytest
 
 from audio.formats import PCM16_24K, PCMU, AudioFormat
 from audio.transcode import decode, encode
-from relay.talk.player import Voice, parse_format
+from relay.client.virtual_player import Voice, parse_format
 
 
 class Clock:

@@ -21,12 +21,12 @@ from audio.formats import AudioFormat
 from audio.pcm import level_dbfs
 from audio.resample import resample
 from audio.transcode import decode
+from relay.cli.talk.display import Display, JsonDisplay, TextDisplay
 from relay.cli.terminal import say_lines
+from relay.client.connection import TalkError, dial, how_it_closed, receive, target_of
+from relay.client.turn_tracker import Message, Turn, Verdict, item_id_of
+from relay.client.virtual_player import VirtualPlayer, Voice, parse_format
 from relay.json_types import json_object
-from relay.talk.connection import TalkError, dial, how_it_closed, receive, target_of
-from relay.talk.display import Display, JsonDisplay, TextDisplay
-from relay.talk.player import VirtualPlayer, Voice, parse_format
-from relay.talk.turn import Message, Turn, Verdict, item_id_of
 
 # Kept for --save; about 23 minutes at 24 kHz. What comes after is not written, and that is said.
 MAX_SAVED_BYTES = 64 * 1024 * 1024

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.talk.display import JsonDisplay, TextDisplay
+from relay.cli.talk.display import JsonDisplay, TextDisplay
 
 
 def printed(*messages: dict[str, Any]) -> list[str]:
