@@ -176,8 +176,8 @@ STARTS_A_PROCESS = re.compile(
     r"posix_spawn\w*|fork\w*)\(|\bmultiprocessing\b|\bProcessPoolExecutor\b|\bstdio_client\("
 )
 HOW = {
-    "relay/bench/measure.py": "python_command(",
-    "relay/bench/subjects.py": "python_command(",
+    "scripts/benchmark/measure.py": "python_command(",
+    "scripts/benchmark/targets.py": "python_command(",
     "relay/upstreams/clients/connector.py": "python_command(",
     "relay/local_engine/workers/pool.py": "python_command(",
     "relay/recording/service.py": "python_command(",

@@ -155,7 +155,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.toolkit",
     },
     "relay.client": {"audio", "relay.errors", "relay.loopback", "relay.transport"},
-    "relay.bench": {"relay.child_environment", "relay.errors", "relay.recording.derive"},
+    "scripts.benchmark": set(),
     "relay.cli": {
         "audio",
         "relay",

@@ -13,9 +13,9 @@ PRINTERS = {
     "relay/cli/talk/display.py": "rich's console, whose texts are escaped there",
     "relay/__main__.py": "nothing of ours can be imported yet; it prints a path of this machine",
     "relay/local_engine/__main__.py": "tells the program that started it the port, as JSON",
-    "relay/bench/__main__.py": "prints its own figures",
-    "relay/bench/report.py": "prints its own figures",
-    "relay/bench/load.py": "talks to its parent process",
+    "scripts/benchmark/__main__.py": "prints its own figures",
+    "scripts/benchmark/report.py": "prints its own figures",
+    "scripts/benchmark/load.py": "talks to its parent process",
     "relay/logs.py": "the log's handler",
 }
 

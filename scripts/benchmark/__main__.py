@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from relay.bench.load import Load
-from relay.bench.measure import Measured, measure_round
-from relay.bench.report import as_json, table
-from relay.bench.subjects import BenchError, Name, find_haproxy
+from scripts.benchmark.load import Load
+from scripts.benchmark.measure import Measured, measure_round
+from scripts.benchmark.report import as_json, table
+from scripts.benchmark.targets import BenchError, Name, find_haproxy
 
 RATES_HZ = (8000, 16_000, 24_000, 48_000)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from relay.bench import process
-from relay.bench.ends import Proto
 from relay.child_environment import child_environment, python_command, python_environment
 from relay.errors import RelayError
+from scripts.benchmark import proc_stats as process
+from scripts.benchmark.fake_peers import Proto
 
 Name = Literal["relay", "recording", "haproxy"]
 PROTOS: dict[Name, Proto] = {"relay": "device", "recording": "device", "haproxy": "realtime"}

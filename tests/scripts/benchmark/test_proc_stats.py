@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from relay.bench import process
+from scripts.benchmark import proc_stats as process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 

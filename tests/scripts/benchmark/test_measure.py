@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.bench.load import Load
-from relay.bench.measure import _doubts
-from relay.bench.subjects import find_haproxy
 from relay.child_environment import python_command
+from scripts.benchmark.load import Load
+from scripts.benchmark.measure import _doubts
+from scripts.benchmark.targets import find_haproxy
 
 GOOD = {"alive": 4, "up_delivered": 1.0, "down_delivered": 0.995, "late_ms": 2.0}
 
@@ -39,7 +39,7 @@ def test_a_load_at_its_own_limit_says_so() -> None:
 
 async def bench(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *python_command("relay.bench", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd
+        *python_command("scripts.benchmark", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd
     )
     async with asyncio.timeout(60):
         printed, complained = await process.communicate()

@@ -5,9 +5,9 @@ import json
 
 from rich.console import Console
 
-from relay.bench.ends import Percentiles
-from relay.bench.measure import Measured
-from relay.bench.report import as_json, ratio, table
+from scripts.benchmark.fake_peers import Percentiles
+from scripts.benchmark.measure import Measured
+from scripts.benchmark.report import as_json, ratio, table
 
 
 def measured(subject: str, number: int, cpu_ms: float | None, **more: object) -> Measured:

@@ -4,7 +4,7 @@ import pytest
 
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, AudioFormat
 from audio.transcode import Transcoder
-from relay.bench.ends import DELTA_MS, FRAME_MS, Flow, Percentiles, Session
+from scripts.benchmark.fake_peers import DELTA_MS, FRAME_MS, Flow, Percentiles, Session
 
 
 def test_percentiles_are_latencies_that_did_occur() -> None:

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from relay.bench import load as load_module
-from relay.bench.ends import Session
-from relay.bench.load import Load, Metronome, run
+from scripts.benchmark import load as load_module
+from scripts.benchmark.fake_peers import Session
+from scripts.benchmark.load import Load, Metronome, run
 
 
 async def test_with_nothing_in_between_all_arrives_at_once() -> None:

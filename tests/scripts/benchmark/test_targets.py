@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from relay.bench import subjects
-from relay.bench.subjects import BenchError, running
+from scripts.benchmark import targets as subjects
+from scripts.benchmark.targets import BenchError, running
 
 
 async def test_a_subject_that_does_not_start_is_a_sentence_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

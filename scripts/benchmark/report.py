@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from relay.bench.measure import Measured
-from relay.bench.subjects import Name
+from scripts.benchmark.measure import Measured
+from scripts.benchmark.targets import Name
 
 Key = tuple[int, int, Name]
 

@@ -1,4 +1,4 @@
-"""The load process: `python -m relay.bench.load SPEC`, driven by lines of JSON.
+"""The load process: `python -m scripts.benchmark.load SPEC`, driven by lines of JSON.
 
 It says where its model listens, is told which address to load, and then says each phase as it begins, so that whoever
 started it can take readings: listening, connected, idle, start, end, result.
@@ -15,7 +15,17 @@ from typing import Any
 import orjson
 from picows import ws_connect, ws_create_server
 
-from relay.bench.ends import DELTA_MS, FRAME_MS, DeviceEnd, Flow, ModelEnd, Percentiles, Proto, Session, name_of
+from scripts.benchmark.fake_peers import (
+    DELTA_MS,
+    FRAME_MS,
+    DeviceEnd,
+    Flow,
+    ModelEnd,
+    Percentiles,
+    Proto,
+    Session,
+    name_of,
+)
 
 CONNECT_TIMEOUT_S = 20.0
 ARRIVAL_S = 0.3

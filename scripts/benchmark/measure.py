@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from relay.bench import process
-from relay.bench.ends import Percentiles
-from relay.bench.load import Load
-from relay.bench.subjects import PROTOS, BenchError, Name, running
 from relay.child_environment import python_command, python_environment
+from scripts.benchmark import proc_stats as process
+from scripts.benchmark.fake_peers import Percentiles
+from scripts.benchmark.load import Load
+from scripts.benchmark.targets import PROTOS, BenchError, Name, running
 
 MAX_LATE_MS = 10.0
 MAX_LOAD_PERCENT = 85.0
@@ -53,7 +53,7 @@ class LoadProcess:
         """Start it on its own core."""
         spec = orjson.dumps(asdict(load)).decode()
         started = await asyncio.create_subprocess_exec(
-            *python_command("relay.bench.load", spec),
+            *python_command("scripts.benchmark.load", spec),
             env=python_environment(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
