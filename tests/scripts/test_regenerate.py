@@ -18,7 +18,7 @@ def test_nothing_is_out_of_date() -> None:
 
 
 def test_what_is_out_of_date_is_named_and_written_anew(tmp_path: Path) -> None:
-    names = ("docs/device-protocol.md", "relay/protocols/device/schema.json", "relay/web/turn-metrics.js")
+    names = ("docs/device-protocol.md", "relay/protocols/device/schema.json", "relay/web/console/turn-metrics.js")
     for name in ("scripts/regenerate", *names):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())

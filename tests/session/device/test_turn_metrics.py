@@ -21,7 +21,7 @@ from relay.session.device.turn_metrics import (
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "relay" / "session" / "device" / "turn_metrics.py"
 DERIVED = {
-    "relay/web/turn-metrics.js": r".*",
+    "relay/web/console/turn-metrics.js": r".*",
     "relay/protocols/device/schema.json": r'\n    "latency": \{.*?\n    \}',
     "docs/device-protocol.md": r"<!-- begin of latency.*?<!-- end of latency",
 }
