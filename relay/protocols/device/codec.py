@@ -2,7 +2,7 @@
 
 The codec keeps no state but the secrets that it removes; formats and pace are the playout's. `device_in` reads
 messages. One to the client has the fields of its command, in camel case, without those that are None by default and
-still are. The protocol is described in `DEVICE_PROTOCOL.md` and `device_schema.json`.
+still are. The protocol is described in `docs/device-protocol.md` and `schema.json`.
 """
 
 import json

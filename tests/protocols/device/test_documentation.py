@@ -11,8 +11,8 @@ import pytest
 from relay.session.common.model import ErrorCode
 from tests.support.device_schema import DEFS, MESSAGES, check, name_of
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "relay" / "wire" / "DEVICE_PROTOCOL.md").read_text("utf-8")
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "device-protocol.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))
 DIRECTIONS = {"relay": "toClient", "client": "toRelay"}
 
@@ -83,4 +83,4 @@ def test_every_close_code_is_in_the_table_with_what_to_do() -> None:
 def test_the_readme_and_the_clients_are_linked() -> None:
     assert "docs/device-protocol.md" in (ROOT / "README.md").read_text("utf-8")
     for target in re.findall(r"\]\(([^)#]+)", PAGE):
-        assert (ROOT / "relay" / "wire" / target).exists(), target
+        assert (ROOT / "docs" / target).exists(), target

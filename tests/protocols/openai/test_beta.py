@@ -21,7 +21,7 @@ from relay.protocols.openai.beta import (
 )
 
 Obj = dict[str, Any]
-GOLDEN = json.loads((Path(__file__).parent / "golden/beta.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/beta.json").read_text())
 _GA: TypeAdapter[Any] = TypeAdapter(realtime.RealtimeServerEvent)
 _BETA: TypeAdapter[Any] = TypeAdapter(BetaServerEvent)
 # Shapes that the SDK's beta types require or refuse and the wire does not: see each place.
