@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-STATIC_DIR: Final = Path(__file__).parent
+STATIC_DIR: Final = Path(__file__).parent / "console"
 
 CONTENT_TYPES: Final = {
     # Written down, not guessed: a machine's own table may call .js text/plain, and browsers then refuse the modules.
