@@ -18,7 +18,7 @@ from relay.toolkit.mcp.config import McpServerConfig, read_config
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.running.runner import ToolCall, ToolResult, ToolRunner
 
-SERVER = Path(__file__).parent.parent / "support" / "mcp_server.py"
+SERVER = Path(__file__).parents[2] / "support" / "mcp_server.py"
 PATIENCE_S = 30.0
 CONTEXT = ToolContext(session_id="s1")
 
