@@ -96,7 +96,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_readme_says_what_every_capability_and_scope_is() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     section = readme.partition("### Policies\n")[2].partition("\n## ")[0]
     for name, text in (CAPABILITIES | SCOPES).items():  # type: ignore[operator]
         assert f"| `{name}` | {text} |" in section
