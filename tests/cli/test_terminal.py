@@ -7,7 +7,7 @@ import pytest
 
 from relay.cli.terminal import say, say_json, say_lines, say_output
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PRINTERS = {
     "relay/cli/terminal.py": "the one place",
     "relay/cli/talk/display.py": "rich's console, whose texts are escaped there",
@@ -16,7 +16,7 @@ PRINTERS = {
     "scripts/benchmark/__main__.py": "prints its own figures",
     "scripts/benchmark/report.py": "prints its own figures",
     "scripts/benchmark/load.py": "talks to its parent process",
-    "relay/logs.py": "the log's handler",
+    "relay/app/log_setup.py": "the log's handler",
 }
 
 
