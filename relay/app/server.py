@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from relay.app import context, middleware
 from relay.app.context import ADMISSION, AUTHENTICATOR, KNOWN_SECRETS, PROVIDER, REFUSALS, SESSIONS, SPENDING, TOOLS
 from relay.app.file_descriptors import raise_soft_limit
+from relay.app.log_setup import use_secrets
 from relay.app.routes import Route, all_routes
 from relay.app.serving import RelayRunner, RelaySite
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
@@ -24,7 +25,6 @@ from relay.endpoints import login, pages
 from relay.endpoints.navai import NAVAI
 from relay.endpoints.navai_handlers import NavaiBackend
 from relay.errors import AccessDenied, ConfigError
-from relay.logs import use_secrets
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.toolkit.registry import ToolRegistry
 

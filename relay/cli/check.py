@@ -13,10 +13,10 @@ def check() -> None:
 
     Exit code 1 if anything failed. Nothing is generated, so nothing is spent.
     """
+    from relay.app.log_setup import setup_logging
     from relay.app.secret_values import secret_values
     from relay.app.server import load_all
     from relay.cli.doctor import check_all
-    from relay.logs import setup_logging
     from relay.session.common.known_secrets import KnownSecrets
 
     setup_logging("error", "text")  # what fails is said below

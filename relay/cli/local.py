@@ -5,8 +5,8 @@ from relay.cli.terminal import say
 
 async def run_local(host: str, port: int, *, fault: str, workers: int | None, longest_s: float) -> None:
     """Serve until cancelled; says on standard error where it listens. Raises ConfigError."""
+    from relay.app.log_setup import setup_logging
     from relay.local_engine.server import serve
-    from relay.logs import setup_logging
     from relay.testing.faults import parse_faults
 
     parse_faults(fault)  # what is written wrong is told before anything else

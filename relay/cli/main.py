@@ -55,10 +55,10 @@ def serve(
     ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see the README."""
+    from relay.app.log_setup import setup_logging, use_secrets
     from relay.app.secret_values import secret_values
     from relay.app.server import load_all
     from relay.app.server import serve as run_server
-    from relay.logs import setup_logging, use_secrets
     from relay.session.common.known_secrets import KnownSecrets
 
     settings, navai = load_all(host=host, port=port, upstream=upstream, tools=tools)

@@ -28,9 +28,9 @@ def secret(
     A session opened with it bypasses the relay and its policies; client secrets of the relay's own come from
     `POST /v1/realtime/client_secrets`.
     """
+    from relay.app.log_setup import setup_logging
     from relay.config.settings import Settings
     from relay.errors import BadRequest, UpstreamError
-    from relay.logs import setup_logging
 
     setup_logging("error", "text")  # what fails is said below
     settings = Settings.load()

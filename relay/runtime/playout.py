@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from audio.framing import Chunk
-from relay.callbacks import ignore
 from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.timers import Alarm, PlayedOutWait, StallWatch
 from relay.session.common.media_types import PartKey
@@ -21,7 +20,7 @@ from relay.session.device import commands as cmd
 from relay.session.device.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
 from relay.session.device.playout_pacing import PlayoutPacing
 from relay.session.device.playout_transcoder import PlayoutTranscoder
-from relay.transport.websocket import MessageListener
+from relay.transport.websocket import MessageListener, noop
 
 MAX_QUEUED_MS = 300_000
 """Audio that may wait; over it the oldest is dropped."""
@@ -86,7 +85,7 @@ class PlayoutQueue:
 
     def stop(self) -> None:
         """Let no timer outlive the session."""
-        self._socket.on_writable = ignore
+        self._socket.on_writable = noop
         self._stall_watch.stop()
         self._played_out_wait.stop()
         self._alarm.stop()

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from relay.callbacks import ignore
-
 log = logging.getLogger(__name__)
 
 MAX_PROGRESS_CHARS = 500
 MAX_PROGRESS_REPORTS = 200
+
+
+def _noop(_text: str) -> None:
+    """The callback of a context that belongs to no running call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +42,8 @@ class ToolContext:
     identity: str | None = None
     language: str | None = None
     metadata: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    on_progress: Callable[[str], None] = field(default=ignore, repr=False, compare=False)
-    on_end: Callable[[str], None] = field(default=ignore, repr=False, compare=False)
+    on_progress: Callable[[str], None] = field(default=_noop, repr=False, compare=False)
+    on_end: Callable[[str], None] = field(default=_noop, repr=False, compare=False)
 
     @property
     def session(self) -> SessionInfo:

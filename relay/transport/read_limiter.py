@@ -12,11 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from relay.callbacks import ignore
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.session.common.read_allowance import ReadAllowance
 from relay.session.device.events import ClientTooFast
-from relay.transport.websocket import MessageListener
+from relay.transport.websocket import MessageListener, noop
 
 YIELD_S = 0.05
 """How long a client is not read that has used up a slice of its allowance at once: others have their turn."""
@@ -102,7 +101,7 @@ class ReadLimiter:
         if self._timer is not None:
             self._timer.cancel()
             self._read_on()
-        self._client.on_control = self._client.on_fragment = ignore
+        self._client.on_control = self._client.on_fragment = noop
 
     def _read_on(self) -> None:
         self._timer = None
@@ -126,7 +125,7 @@ class PacedReader:
         clock: Callable[[], float],
     ) -> None:
         self._socket = socket
-        self.handle: Callable[[bytes], None] = ignore
+        self.handle: Callable[[bytes], None] = noop
         self._closed = closed
         self._clock = clock
         self._waiting: deque[bytes] = deque()

@@ -18,10 +18,9 @@ from aiohttp import web
 from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 
-from relay.callbacks import ignore
 from relay.errors import BadRequest
 from relay.transport.read_budget import LONG_READ_BYTES, ReadBudget, ReadShare, SparingReader
-from relay.transport.websocket import MessageListener
+from relay.transport.websocket import MessageListener, noop
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
@@ -99,7 +98,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             self._share.release()
         # Cycles would keep what has been read of a long message until the garbage collector finds them.
         self._share = None
-        self._listener.read_sparingly = self._listener.recount = ignore
+        self._listener.read_sparingly = self._listener.recount = noop
         self.__dict__.pop("get_buffer", None)
         self.__dict__.pop("buffer_updated", None)
 
@@ -155,7 +154,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             line.pause_reading()  # what comes later stays behind it
             asyncio.get_running_loop().call_soon(self._take_more)
         elif not listener.is_paused:
-            listener.on_resumed = ignore
+            listener.on_resumed = noop
             listener.resume_reading("early data")
 
     def take(self, data: bytes) -> None:

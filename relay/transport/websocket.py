@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, cast
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
 
 from audio.framing import Chunk
-from relay.callbacks import ignore
 from relay.session.common.redact import close_reason
 
 if TYPE_CHECKING:
@@ -41,6 +40,10 @@ for _name in ("picows", "picows.server", "picows.client"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+def noop(*_args: object) -> None:
+    """The callback of a listener that nobody listens to yet."""
+
+
 class MessageListener(WSListener):
     """One WebSocket: whole messages to `on_text` and `on_binary`, its end to `on_closed(code, reason)`, exactly once.
 
@@ -55,33 +58,33 @@ class MessageListener(WSListener):
         self.unread_bytes = 0
         """Bytes that have come since the last whole frame; counted for those whose messages are long."""
         self._fragment_type: WSMsgType | None = None
-        self.on_text: Callable[[bytes], None] = ignore
-        self.on_binary: Callable[[bytes], None] = ignore
-        self.send_text: Callable[[Chunk], None] = ignore
+        self.on_text: Callable[[bytes], None] = noop
+        self.on_binary: Callable[[bytes], None] = noop
+        self.send_text: Callable[[Chunk], None] = noop
         """Send one text message; without effect before the connection stands and once it is closing."""
-        self.send_binary: Callable[[Chunk], None] = ignore
+        self.send_binary: Callable[[Chunk], None] = noop
         """Send one binary message; without effect before the connection stands and once it is closing."""
         self.is_writable = True
         self.fragment_bytes = 0
         """Bytes of the fragments of a message that is not whole yet."""
         self.transport: WSTransport | None = None
-        self.on_closed: Callable[[int, str], None] = ignore
-        self.on_writable: Callable[[bool], None] = ignore
+        self.on_closed: Callable[[int, str], None] = noop
+        self.on_writable: Callable[[bool], None] = noop
         self.on_failed: Callable[[], None] = _raise
         """Our own code failed at a message, and the exception is being handled."""
-        self.on_control: Callable[[], None] = ignore
+        self.on_control: Callable[[], None] = noop
         """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
-        self.on_fragment: Callable[[], None] = ignore
+        self.on_fragment: Callable[[], None] = noop
         """A part of a message came, and more of it follows."""
-        self.on_stalled: Callable[[], None] = ignore
+        self.on_stalled: Callable[[], None] = noop
         """A long message took too long to arrive while others waited for its room (`relay.transport.read_budget`)."""
         self.waiting_bytes: Callable[[], int] = int
         """How many bytes of whole messages wait until their receiver reads."""
-        self.recount: Callable[[], None] = ignore
+        self.recount: Callable[[], None] = noop
         """Some of them have been sent on."""
-        self.read_sparingly: Callable[[], None] = ignore
+        self.read_sparingly: Callable[[], None] = noop
         """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
-        self.on_resumed: Callable[[], None] = ignore
+        self.on_resumed: Callable[[], None] = noop
         """The peer is read again."""
         self.is_open = False
         self._paused_by: frozenset[str] = frozenset()

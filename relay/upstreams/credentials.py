@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from relay.callbacks import ignore
 from relay.errors import ConfigError, UpstreamError
 
 TOKEN_TIMEOUT_S = 10.0
@@ -48,7 +47,7 @@ class TokenCredential:
         self,
         source: TokenSource,
         timeout_s: float = TOKEN_TIMEOUT_S,
-        on_token: Callable[[str], None] = ignore,
+        on_token: Callable[[str], None] | None = None,
     ) -> None:
         """`on_token` gets each token before it is used."""
         self._source = source
@@ -79,7 +78,8 @@ class TokenCredential:
             raise TokenUnavailable(f"The bearer token could not be had ({type(error).__name__}).") from None
         if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
             raise TokenUnavailable("The callable that gives the bearer token returned something that is none.")
-        self._on_token(token)
+        if self._on_token is not None:
+            self._on_token(token)
         return token
 
     async def _call(self) -> Any:

@@ -15,7 +15,6 @@ import logging
 import os
 from collections.abc import Callable
 
-from relay.callbacks import ignore
 from relay.child_environment import python_command, python_environment
 from relay.config.settings import Settings
 from relay.transport.upstream import UpstreamRefusal, UpstreamSocket, dial
@@ -113,7 +112,7 @@ class EngineProcess:
 class UpstreamConnector:
     """Dials the upstream that the settings name. `engine` is the local engine, where that is the upstream."""
 
-    def __init__(self, settings: Settings, on_token: Callable[[str], None] = ignore) -> None:
+    def __init__(self, settings: Settings, on_token: Callable[[str], None] | None = None) -> None:
         """`on_token` gets each bearer token that is fetched. Raises ConfigError."""
         self.endpoint = settings.resolve_upstream()
         self.engine = EngineProcess() if self.endpoint.url is None else None
@@ -156,7 +155,7 @@ class UpstreamConnector:
         await dial(url, functools.partial(self.endpoint.headers, self.credential), socket)
 
 
-def azure_credential(settings: Settings, on_token: Callable[[str], None] = ignore) -> AnyCredential | None:
+def azure_credential(settings: Settings, on_token: Callable[[str], None] | None = None) -> AnyCredential | None:
     """The credential for Azure: a key, or a token, and `on_token` gets each that is fetched. Raises ConfigError."""
     source = settings.azure_token
     if source is not None:
