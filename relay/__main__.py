@@ -20,6 +20,6 @@ def _check_neighbours() -> None:
 
 if __name__ == "__main__":
     _check_neighbours()
-    from relay.cli.main import main
+    from relay.cli import main
 
     main()

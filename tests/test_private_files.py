@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from audio.files import write_wav
 from relay.auth.admin_login import redeem_code, write_code
-from relay.cli.main import app
+from relay.cli.app import app
 from relay.private_files import create, is_exposed, make_folder
 from relay.recording.postprocess import repair
 from tests.support.scripted_recordings import make_recording

@@ -10,7 +10,7 @@ KEY = "Zx9-kEy-4f1c9e7b20d8"
 PROGRAM = """
 import asyncio, gc, logging, sys, threading, warnings
 from relay.session.common.known_secrets import KnownSecrets
-from relay.logs import use_secrets, setup_logging
+from relay.app.log_setup import use_secrets, setup_logging
 KEY = sys.argv[2]
 setup_logging("debug", sys.argv[1])
 use_secrets(KnownSecrets(["another-secret-1"]))
@@ -66,7 +66,7 @@ def test_every_way_into_the_log_is_redacted(form: str) -> None:
 FOREIGN = "Rome\n12:00:00 INFO    the door is open\r\x1b[2J\x9b1A\u202e\u2028\x7f é👩\u200d🚀"
 FORGING = """
 import logging, sys
-from relay.logs import setup_logging
+from relay.app.log_setup import setup_logging
 FOREIGN = sys.argv[2]
 setup_logging("info", sys.argv[1])
 log = logging.getLogger("some.library")

@@ -197,11 +197,11 @@ class Waits:
 async def _run(look_every_s: float) -> None:
 
     from relay.app.context import SESSIONS
+    from relay.app.log_setup import setup_logging
     from relay.app.server import create_app
     from relay.app.serving import RelayRunner, RelaySite
     from relay.config.navai_options import NavaiOptions
     from relay.config.settings import Settings
-    from relay.logs import setup_logging
     from relay.toolkit.registry import ToolRegistry
 
     settings = Settings(_env_file=None)  # type: ignore[call-arg]

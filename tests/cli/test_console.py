@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relay.auth.admin_login import redeem_code
-from relay.cli.main import app
+from relay.cli.app import app
 from relay.errors import BadRequest
 
 

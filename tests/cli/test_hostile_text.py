@@ -16,7 +16,7 @@ import pytest
 import typer
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from relay.cli.main import main as cli
+from relay.cli import main as cli
 from relay.recording.redact.bundle import REPORT
 from relay.recording.store.layout import HEADER, TIMELINE, TRANSCRIPT
 from relay.session.device import events as ev

@@ -1,6 +1,6 @@
 from typer.testing import CliRunner
 
-from relay.cli.main import app
+from relay.cli.app import app
 from relay.errors import ConfigError
 from relay.testing.faults import KINDS
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from relay.auth.keyring import identity_of
-from relay.cli.main import app
+from relay.cli.app import app
 from relay.errors import ConfigError
 
 KEY = "relay-key-0123456789abcdef"

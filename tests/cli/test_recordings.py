@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from relay.cli.main import app
+from relay.cli.app import app
 from relay.errors import RelayError
 from relay.session.tools import pending_calls as tool_calls
 from relay.session.tools.dispatcher import ToolDispatcher

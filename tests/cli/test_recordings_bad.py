@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.cli.main import main as cli
+from relay.cli import main as cli
 from tests.recording.store.test_reader import BAD, contents
 from tests.support.scripted_recordings import make_recording
 

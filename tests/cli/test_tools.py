@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from relay.cli.main import app
+from relay.cli.app import app
 from relay.errors import ToolError
 from tests.support.navai_project import write
 

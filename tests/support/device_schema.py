@@ -13,7 +13,7 @@ import jsonschema_rs
 Obj = dict[str, Any]
 Direction = Literal["toClient", "toRelay"]
 
-SCHEMA: Obj = json.loads((resources.files("relay.protocols") / "device_schema.json").read_text("utf-8"))
+SCHEMA: Obj = json.loads((resources.files("relay.protocols.device") / "schema.json").read_text("utf-8"))
 DEFS: dict[str, Obj] = SCHEMA["$defs"]
 MESSAGES: dict[Direction, list[str]] = {
     direction: [one["$ref"].rpartition("/")[2] for one in DEFS[direction]["oneOf"]]
@@ -45,5 +45,5 @@ def complaints(message: object, direction: Direction) -> Iterator[str]:
 def check(message: Obj, direction: Direction) -> Obj:
     """The message, if the schema has nothing against it."""
     found = list(complaints(message, direction))
-    assert not found, f"{message!r:.400} is not what device_schema.json says: {'; '.join(found)}"
+    assert not found, f"{message!r:.400} is not what schema.json says: {'; '.join(found)}"
     return message

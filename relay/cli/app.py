@@ -16,7 +16,7 @@ from relay.cli.console import console
 from relay.cli.policies import policies
 from relay.cli.replay import replay
 from relay.cli.secret import secret
-from relay.cli.terminal import say, say_lines
+from relay.cli.terminal import say
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -122,17 +122,3 @@ def _run(coroutine: Coroutine[Any, Any, None], address: str) -> None:
             runner.run(coroutine)
     except OSError as error:
         raise RelayError(f"cannot listen on {address}: {error.strerror or error}; try another --port") from error
-
-
-def main() -> None:
-    """Entry point of the console script: errors of ours are one sentence on standard error and exit code 2."""
-    try:
-        app()
-    except RelayError as error:
-        say_lines(f"relay: {error}", err=True)
-        sys.exit(2)
-    except RuntimeError as error:
-        say_lines(f"relay: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
