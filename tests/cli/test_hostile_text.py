@@ -16,7 +16,7 @@ import pytest
 import typer
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from relay.cli import main as cli
+from relay.cli.app import app
 from relay.recording.redact.bundle import REPORT
 from relay.recording.store.layout import HEADER, TIMELINE, TRANSCRIPT
 from relay.session.device import events as ev
@@ -83,7 +83,7 @@ async def relay(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["relay", *arguments])
         with contextlib.suppress(SystemExit):
-            await asyncio.to_thread(cli.main)
+            await asyncio.to_thread(main)
     told = capsys.readouterr()
     return told.out + told.err
 
@@ -173,7 +173,7 @@ def names(command: Any, path: str = "") -> Iterator[str]:
 
 
 def test_every_command_is_tried() -> None:
-    assert set(names(typer.main.get_command(cli.app))) == COMMANDS.keys() | SILENT.keys()
+    assert set(names(typer.main.get_command(app))) == COMMANDS.keys() | SILENT.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

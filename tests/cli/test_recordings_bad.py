@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.cli import main as cli
+from relay.cli import main
 from tests.recording.store.test_reader import BAD, contents
 from tests.support.scripted_recordings import make_recording
 
@@ -29,7 +29,7 @@ def run(
     """The command as it is called, in this process."""
     monkeypatch.setattr(sys, "argv", ["relay", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     told = capsys.readouterr()
     code = ended.value.code
     return code if isinstance(code, int) else 0, told.out, told.err
