@@ -16,6 +16,7 @@ import pytest
 import typer
 from websockets.asyncio.server import Server, ServerConnection, serve
 
+from relay.cli import main
 from relay.cli.app import app
 from relay.recording.redact.bundle import REPORT
 from relay.recording.store.layout import HEADER, TIMELINE, TRANSCRIPT
