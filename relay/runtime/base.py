@@ -15,6 +15,7 @@ from relay.escaping import escape_controls
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.life import SessionLife
 from relay.session.common.media_ledger import MediaLedger
@@ -130,7 +131,7 @@ class SessionRuntime(Generic[Core]):
             self._paced.stop()
             self._upstream_stall.stop()
             self._alarm.stop()
-            self.upstream.close(1000)
+            self.upstream.close(CloseCode.NORMAL_CLOSURE)
             self._cancel_tasks()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
@@ -241,7 +242,7 @@ class SessionRuntime(Generic[Core]):
     def _manage(self, command: CommonCommand) -> None:
         match command:
             case cmd.CloseUpstream():
-                self.upstream.close(1000)
+                self.upstream.close(CloseCode.NORMAL_CLOSURE)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
             case cmd.CancelTool(call_id):

@@ -20,6 +20,7 @@ from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import StallWatch
 from relay.runtime.uplink import RealtimeUplink
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.read_allowance import (
     MIN_APPEND_BYTES,
@@ -109,7 +110,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     def give_up(self) -> None:
         """Let go of an upstream that was dialled for a client that left before it was accepted."""
-        self.upstream.close(1000)
+        self.upstream.close(CloseCode.NORMAL_CLOSURE)
 
     def _begin(self) -> None:
         if not self._is_dialled:
@@ -132,7 +133,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         if len(self._early) < MAX_EARLY_FRAMES:
             self._early.append(message)
         else:
-            self.upstream.close(1009, "too much before the session began")
+            self.upstream.close(CloseCode.MESSAGE_TOO_BIG, "too much before the session began")
 
     def _keep_close(self, code: int, reason: str) -> None:
         self._early.append(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))

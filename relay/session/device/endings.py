@@ -1,8 +1,7 @@
 """How a device session ends, and what an error of the upstream's means for it.
 
 An `error` or `goodbye` says why before the close, unless the client itself ended the session. The codes are those of
-the device protocol: 1000 for an end in peace, 1001 for a restart, 1008 for a client that may not go on, 1011 for a
-failure of the relay or the upstream, 4002 for a limit, 4003 for a client that does not read.
+the device protocol: `relay.session.common.close_codes`.
 
 Errors that answer a request of ours are handled where the request was made. The others are looked up here by code.
 Texts of the upstream's may quote the server's instructions and tools: those parts are cut out.
@@ -11,6 +10,7 @@ Texts of the upstream's may quote the server's instructions and tools: those par
 from dataclasses import replace
 from typing import NamedTuple, assert_never
 
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
 from relay.session.common.model import ErrorCode
@@ -31,13 +31,18 @@ def _error(close_code: int, reason: str, code: ErrorCode, message: str, *, retry
     return Ending(close_code, reason, TellError(code, message, retryable=retryable))
 
 
-SETTINGS_REFUSED = Ending(1011, "the upstream refused the session's settings")
+SETTINGS_REFUSED = Ending(CloseCode.INTERNAL_ERROR, "the upstream refused the session's settings")
 """The error was sent with the refusal."""
 NOT_READY = _error(
-    1011, "the upstream did not get ready", "upstream_timeout", "The model's end did not get ready in time; try again."
+    CloseCode.INTERNAL_ERROR,
+    "the upstream did not get ready",
+    "upstream_timeout",
+    "The model's end did not get ready in time; try again.",
 )
 _FAULTS_TEXT = f"{MAX_FAULTS} faults within a minute; mend the client, then reconnect."
-TOO_MANY_FAULTS = _error(1008, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False)
+TOO_MANY_FAULTS = _error(
+    CloseCode.POLICY_VIOLATION, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False
+)
 
 UpstreamEnd = ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed | ev.UpstreamError
 EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientStuck | UpstreamEnd | ev.RelayEnd
@@ -60,33 +65,40 @@ def ending_of(event: EndingEvent) -> Ending:
     """How an event ends the session."""
     match event:
         case ev.Bye():
-            return Ending(1000, "bye")
+            return Ending(CloseCode.NORMAL_CLOSURE, "bye")
         case ev.ClientClosed():
             return Ending(None, event.reason)
         case ev.ClientStuck():
-            return _error(4003, "slow client", "slow_client", "The client does not read what it is sent; reconnect.")
+            return _error(
+                CloseCode.SLOW_CLIENT,
+                "slow client",
+                "slow_client",
+                "The client does not read what it is sent; reconnect.",
+            )
         case ev.UpstreamRefused():
             code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
             reason = "the upstream refused the connection"
-            return _error(1011, reason, code, event.message, retryable=event.retryable)
+            return _error(CloseCode.INTERNAL_ERROR, reason, code, event.message, retryable=event.retryable)
         case ev.UpstreamStuck():
             text = "The model's end does not take what it is sent; reconnect."
-            return _error(1011, "the upstream does not read", "upstream_stalled", text)
+            return _error(CloseCode.INTERNAL_ERROR, "the upstream does not read", "upstream_stalled", text)
         case ev.UpstreamClosed():
             why = f": {event.reason}" if event.reason else ""
             text = f"The model's end closed the connection ({event.code}{why}); reconnect to go on."
-            return _error(1011, "the upstream closed the connection", "upstream_closed", text)
+            return _error(CloseCode.INTERNAL_ERROR, "the upstream closed the connection", "upstream_closed", text)
         case ev.UpstreamError():
             is_expired = event.code == "session_expired"
             code = "session_expired" if is_expired else "upstream_refused"
-            return _error(1011, event.code or "", code, event.message, retryable=is_expired)
+            return _error(CloseCode.INTERNAL_ERROR, event.code or "", code, event.message, retryable=is_expired)
         case ev.Draining():
-            return Ending(1001, event.reason, TellGoodbye(event.reason))
+            return Ending(CloseCode.GOING_AWAY, event.reason, TellGoodbye(event.reason))
         case ev.KeyRevoked():
-            return _error(1008, "the key was revoked", "key_revoked", KEY_REVOKED, retryable=False)
+            return _error(
+                CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED, retryable=False
+            )
         case ev.Crashed():
             text = "The relay failed in this session; reconnect."
-            return _error(1011, "internal error", "internal_error", text)
+            return _error(CloseCode.INTERNAL_ERROR, "internal error", "internal_error", text)
         case _:
             assert_never(event)
 
@@ -95,8 +107,10 @@ def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
     """How a session ends that has lasted, or been quiet, as long as it may."""
     if limit == "duration":
         text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
-        return _error(4002, "session too long", "limit_reached", text)
-    return _error(4002, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on.")
+        return _error(CloseCode.LIMIT_REACHED, "session too long", "limit_reached", text)
+    return _error(
+        CloseCode.LIMIT_REACHED, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on."
+    )
 
 
 def without_server_parts(event: ev.UpstreamEvent, parts: ServerParts) -> ev.UpstreamEvent:

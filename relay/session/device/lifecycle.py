@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.graceful_end import GracefulEnd
 from relay.session.common.life import SessionLife
 from relay.session.device import events as ev
@@ -102,7 +103,7 @@ class Lifecycle:
         playback = self._turns.playback
         unplayed_ms = None if playback.is_idle else playback.unplayed_ms
         if self.graceful_end.is_due(now, is_owed=self._turns.has_more_to_say, unplayed_ms=unplayed_ms):
-            self.end(Ending(1000, reason, TellGoodbye(reason)))
+            self.end(Ending(CloseCode.NORMAL_CLOSURE, reason, TellGoodbye(reason)))
 
     def end(self, ending: Ending) -> None:
         """End the session; nothing that still comes has any effect."""

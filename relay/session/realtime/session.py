@@ -12,6 +12,7 @@ session through its life; `configuration` has its first step, `endings` the last
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.graceful_end import EstimatedGracefulEnd
 from relay.session.common.input_control import InputControl
 from relay.session.common.life import Phase, SessionLife
@@ -248,7 +249,7 @@ class RealtimeSession:
     def _end_if_due(self, reason: str, now: float) -> None:
         unplayed_ms = self._graceful_end.unplayed_ms(now)
         if self._graceful_end.is_due(now, is_owed=self.turns.is_owed, unplayed_ms=unplayed_ms):
-            self._end(endings.Ending(1000, reason))
+            self._end(endings.Ending(CloseCode.NORMAL_CLOSURE, reason))
 
     def _end(self, end: endings.Ending) -> None:
         self.life.end()
