@@ -13,14 +13,18 @@ class CloseCode(IntEnum):
     NORMAL_CLOSURE = 1000
     GOING_AWAY = 1001
     """The relay shuts down or restarts."""
+    PROTOCOL_ERROR = 1002
     ABNORMAL_CLOSURE = 1006
     """No close frame came. This code is never sent."""
+    INVALID_DATA = 1007
+    """Text that is not UTF-8."""
     POLICY_VIOLATION = 1008
     """The client made too many faults, or its key was revoked."""
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
     """The relay or the upstream failed."""
     SERVICE_RESTART = 1012
+    """Only passed on to Realtime clients."""
     TRY_AGAIN_LATER = 1013
     """There is no room for another session, or for a long message."""
     LIMIT_REACHED = 4002
