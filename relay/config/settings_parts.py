@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 from relay.session.common.limits import SessionLimits
-from relay.session.common.model import EXTERNAL_VOICE, SessionConfig, TurnDetection
+from relay.session.common.model import ELEVENLABS_PREFIX, SessionConfig, TurnDetection
 from relay.upstreams.endpoint import is_url
 
 
@@ -195,7 +195,7 @@ class ConversationSettings(BaseSettings):
     @field_validator("voice")
     @classmethod
     def _check_voice(cls, value: str) -> str:
-        if value.startswith(EXTERNAL_VOICE):
+        if value.startswith(ELEVENLABS_PREFIX):
             raise ValueError(
                 "names the model's own voice; for another one set NAVAI_TTS_PROVIDER=elevenlabs and ELEVENLABS_VOICE_ID"
             )

@@ -84,7 +84,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._downlink = RealtimeDownlink(core, client, codec, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
         client.waiting_bytes = lambda: 0 if self.upstream.is_writable else self.upstream.unsent_bytes
-        client.on_stalled = lambda: self.dispatch(ev.MessageStalled())
+        client.on_stalled = lambda: self.dispatch(ev.ClientMessageStalled())
         client.on_text = self._uplink.take
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
@@ -169,7 +169,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
                 self._uplink.execute(command)
             case cmd.CloseClient():
                 self.client.close(command.code, command.reason)
-            case cmd.CloseUpstream() | cmd.RunTool() | cmd.CancelTool() | cmd.CancelTools():
+            case cmd.CloseUpstream() | cmd.RunTool() | cmd.CancelTool() | cmd.CancelAllTools():
                 self._manage(command)
             case _:
                 assert_never(command)
@@ -186,7 +186,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             self.upstream.pause_reading(_OTHER_END)
 
     def _client_stalled(self, unsent_bytes: int) -> None:
-        self.dispatch(ev.ClientStuck(unsent_bytes))
+        self.dispatch(ev.ClientBackpressure(unsent_bytes))
         self.client.abort()  # a close frame would wait behind what the client does not read
 
     def _upstream_writable(self, is_writable: bool) -> None:

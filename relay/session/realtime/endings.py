@@ -11,7 +11,7 @@ from typing import NamedTuple, assert_never
 from relay.json_types import JsonObject
 from relay.session.common.close_codes import CloseCode
 from relay.session.common.life import LimitReached
-from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
+from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, SessionLimits
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientEnd
 
@@ -28,7 +28,7 @@ PASSED_CLOSES = frozenset(
 """Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
 _STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
 
-EndingEvent = ClientEnd | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamStuck | ev.RelayEnd
+EndingEvent = ClientEnd | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamBackpressure | ev.RelayEndEvent
 
 
 class Ending(NamedTuple):
@@ -72,9 +72,9 @@ def ending_of(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
     match event:
         case ev.ClientClosed():
             return Ending(None, "")
-        case ev.ClientStuck():
+        case ev.ClientBackpressure():
             return Ending(CloseCode.SLOW_CLIENT, "the client does not read")
-        case ev.MessageStalled():
+        case ev.ClientMessageStalled():
             return Ending(CloseCode.TRY_AGAIN_LATER, "a message took too long to arrive", "message_too_slow", _STALLED)
         case ev.UpstreamRefused():
             return Ending(
@@ -86,14 +86,14 @@ def ending_of(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
                 return Ending(event.code, reason)
             text = "The model's end broke off the connection."
             return Ending(CloseCode.INTERNAL_ERROR, reason or "upstream closed", "upstream_closed", text)
-        case ev.UpstreamStuck():
+        case ev.UpstreamBackpressure():
             text = "The model's end does not take what it is sent."
             return Ending(CloseCode.INTERNAL_ERROR, "upstream stalled", "upstream_stalled", text)
-        case ev.Draining():
+        case ev.ServerDraining():
             return Ending(CloseCode.GOING_AWAY, event.reason)
         case ev.KeyRevoked():
-            return Ending(CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED)
-        case ev.Crashed():
+            return Ending(CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE)
+        case ev.InternalFailure():
             return Ending(
                 CloseCode.INTERNAL_ERROR,
                 "internal error",
