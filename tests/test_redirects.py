@@ -119,7 +119,7 @@ async def _voice(redirector: Redirector, command: cmd.TtsCommand) -> ev.TtsFaile
     provider = ProviderClient()
     voice = ElevenLabsVoice(ElevenLabsOptions(base_url=redirector.url(), api_key=KEY), provider, heard.put_nowait)
     try:
-        voice.carry_out(command)
+        voice.execute(command)
         event = await asyncio.wait_for(heard.get(), TIMEOUT_S)
     finally:
         await voice.stop()

@@ -22,8 +22,8 @@ from relay.auth.client_secrets import ClientSecrets
 from relay.config.policy_file import no_default, require_value
 from relay.config.settings import Settings
 from relay.errors import AccessDenied, Full
-from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
-from relay.protocols.openai.proxy import FrontCodec
+from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeDialect
+from relay.protocols.openai.proxy import ProxyCodec
 from relay.recording.service import RecordingService
 from relay.recording.store.header import Beginning, RealtimeStart
 from relay.runtime.base import Observer, SessionRuntime
@@ -34,7 +34,7 @@ from relay.session.common.model import DeviceOptions
 from relay.session.common.policy import Policy, Principal, allows_any
 from relay.session.device.events import KeyRevoked, ServerDraining
 from relay.session.device.negotiation import InitialSession, initial_session
-from relay.session.realtime.policy_table import names_voice, with_voice
+from relay.session.realtime.policy_table import has_voice, with_default_voice
 from relay.transport.http_client import ProviderClient
 from relay.transport.read_budget import ReadBudget
 from relay.transport.websocket import MessageListener
@@ -99,15 +99,15 @@ class SessionFactory:
             observer=self.observer,
             recorder=recorder,
             max_queued_ms=self.settings.max_queued_s * 1000,
-            voice=self.voices.connector(self.provider, self.known_secrets),
+            connect_tts=self.voices.connector(self.provider, self.known_secrets),
             secrets=self.known_secrets,
         )
 
-    def realtime_codec(self, dialect: Dialect | None) -> FrontCodec:
+    def realtime_codec(self, dialect: RealtimeDialect | None) -> ProxyCodec:
         """The codec of one session; `dialect` is the client's. Raises ApiError if the upstream has no such sessions."""
-        return FrontCodec(dialect, self.upstream.endpoint.realtime_dialect(), self.known_secrets)
+        return ProxyCodec(dialect, self.upstream.endpoint.realtime_dialect(), self.known_secrets)
 
-    def realtime(self, principal: Principal, model: str, codec: FrontCodec, client: MessageListener) -> RealtimeRuntime:
+    def realtime(self, principal: Principal, model: str, codec: ProxyCodec, client: MessageListener) -> RealtimeRuntime:
         """A session whose client owns the turns; `model` is "" for the settings' model.
 
         Raises AccessDenied where the policy leaves no voice.
@@ -133,10 +133,10 @@ class SessionFactory:
         """The session of the client's secret, with a voice where the policy does not allow every one."""
         initial = self.client_secrets.session_of(principal.secret_id)
         policy = principal.policy
-        if allows_any(policy.realtime.voices) or names_voice(initial):
+        if allows_any(policy.realtime.voices) or has_voice(initial):
             return initial
         voice = require_value("voice", policy.realtime.first_voice(policy.voice, self.settings.voice))
-        return with_voice(initial, voice)
+        return with_default_voice(initial, voice)
 
 
 def _new_session_id() -> str:
@@ -177,7 +177,7 @@ class SessionRegistry:
             if live.core.state.was_ready:
                 spend()
             self._recordings.close(session_id)
-            _log.info("session %s ends: %s", session_id, live.ending)
+            _log.info("session %s ends: %s", session_id, live.close_summary)
 
     def end_revoked(self) -> int:
         """End the sessions whose keys were revoked; returns how many there are."""

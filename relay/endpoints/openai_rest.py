@@ -13,7 +13,7 @@ from relay.config.policy_file import Policies
 from relay.endpoints.bodies import NO_STORE, read_api_object
 from relay.errors import ApiError
 from relay.session.common.policy import Policy, Principal, literal_names
-from relay.session.realtime.policy_table import Denied, check_session
+from relay.session.realtime.policy_table import PolicyViolation, check_session
 
 MAX_IDENTITY_CHARS = 128
 _BODY_FIELDS = frozenset({"expires_after", "session", "policy", "identity", "single_use"})
@@ -110,5 +110,5 @@ def _session(policy: Policy, session: Any) -> dict[str, Any] | None:
         raise ApiError(f"session may have {MAX_SESSION_BYTES} bytes, not {n_bytes}.", 400, "invalid_value", "session")
     try:
         return check_session(session, policy.realtime)
-    except Denied as denied:
+    except PolicyViolation as denied:
         raise ApiError(str(denied), 400, denied.code, denied.param) from denied

@@ -18,7 +18,7 @@ from relay.app import context
 from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
 from relay.config.policy_file import require_value
 from relay.errors import AccessDenied, ApiError, BadRequest, Full
-from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
+from relay.protocols.client_protocol import DeviceClientProtocol, OpeningHandshake, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions
 from relay.session.common.policy import Policy, Principal
@@ -62,7 +62,7 @@ async def device_socket(
     app = request.app
     check_upgrade(request)
     options, voice = protocol.options, None
-    if protocol.reads_query:
+    if protocol.accepts_query_options:
         has_voices = app[context.VOICES].rules is not None
         options, voice = read_query(request, principal.policy, options, has_voices=has_voices)
     initial = app[context.SESSION_FACTORY].initial_session(principal.policy, voice)
@@ -130,8 +130,8 @@ async def realtime_socket(
     app = request.app
     check_upgrade(request)
     refuse_other_kinds(request)
-    opening = Opening(request.path, request.query, request.headers, offered_subprotocols(request))
-    codec = app[context.SESSION_FACTORY].realtime_codec(protocol.dialect(opening))
+    opening = OpeningHandshake(request.path, request.query, request.headers, offered_subprotocols(request))
+    codec = app[context.SESSION_FACTORY].realtime_codec(protocol.select_dialect(opening))
     model = requested_model(request, principal, app[context.UPSTREAM].own_model)
     socket = StrictTextListener(protocol.max_message_bytes)
     async with session_slot(request, principal) as spend:
@@ -143,7 +143,7 @@ async def realtime_socket(
             if accept(request, socket, (app[context.SESSIONS].read_budget, owner)):
                 await live.run()
             else:
-                live.give_up()
+                live.abandon()
     return upgraded_response()
 
 
@@ -181,17 +181,17 @@ async def _dial_first(request: web.Request, live: RealtimeRuntime) -> None:
         return request.transport is None or request.transport.is_closing()
 
     try:
-        await live.dial_first(is_gone)
+        await live.connect_upstream_first(is_gone)
     except UpstreamRefusal as refusal:
         status = _client_status(refusal.status)
         if not is_gone():
-            live.not_accepted(status, str(refusal))
+            live.on_handshake_refused(status, str(refusal))
         raise ApiError(str(refusal), status, "upstream_refused") from refusal
     try:  # a session that has ended meanwhile could not tell its client so
         request.app[context.SESSIONS].check_still_admitted(live.core.principal)
     except (AccessDenied, Full) as late:
-        live.give_up()
-        live.not_accepted(late.status if isinstance(late, AccessDenied) else late.http_status, str(late))
+        live.abandon()
+        live.on_handshake_refused(late.status if isinstance(late, AccessDenied) else late.http_status, str(late))
         raise
 
 

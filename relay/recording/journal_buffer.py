@@ -33,7 +33,7 @@ from relay.recording.store.writer import Batch, Files, Writer, widened
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import AudioDelta, RawDelta
 from relay.session.device import events as ev
-from relay.session.realtime.events import PassDown, UpstreamSaid
+from relay.session.realtime.events import ForwardToClient, RealtimeServerEvent
 
 FLUSH_BYTES: Final = 96 * 1024
 """A buffer that holds more is handed over at once. A conversation at 24 kHz has as much in a second."""
@@ -159,7 +159,7 @@ def realtime_line(
     It is written at once: what an event of the upstream's holds is valid during the call only.
     """
     line_object, samples = event_object(event, now, commands, raised)
-    line = live_line(line_object, len(event.raw) if type(event) is UpstreamSaid else 0)
+    line = live_line(line_object, len(event.raw) if type(event) is RealtimeServerEvent else 0)
     return (line if _was_searched(event, commands) else secrets.redact_json(line)), samples
 
 
@@ -167,8 +167,8 @@ def _was_searched(event: Any, commands: Sequence[Any] | None) -> bool:
     """Whether the relay's secrets have been taken out already: the codec does so with what it reads of the upstream."""
     if commands is None:  # the text of what failed may hold anything
         return False
-    is_passed_on = all(type(command) is PassDown for command in commands)
-    return type(event) is UpstreamSaid and bool(event.body) and is_passed_on
+    is_passed_on = all(type(command) is ForwardToClient for command in commands)
+    return type(event) is RealtimeServerEvent and bool(event.body) and is_passed_on
 
 
 class JournalBuffer:

@@ -19,7 +19,7 @@ from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.events import CONSENT, ClientSaid, UpstreamSaid
+from relay.session.realtime.events import CONSENT_EVENT_TYPE, RealtimeClientEvent, RealtimeServerEvent
 
 _log = logging.getLogger("relay.recordings")
 
@@ -81,7 +81,7 @@ def _consent_in(event: Any) -> bool | None:
     """Whether an event grants consent or takes it back; None: neither."""
     if isinstance(event, ev.Hello | ev.Consent):
         return event.consent
-    if type(event) is not ClientSaid or event.body.get("type") != CONSENT:
+    if type(event) is not RealtimeClientEvent or event.body.get("type") != CONSENT_EVENT_TYPE:
         return None
     granted = event.body.get("granted")
     return granted if isinstance(granted, bool) else None
@@ -89,7 +89,7 @@ def _consent_in(event: Any) -> bool | None:
 
 def _is_greeting(event: Any) -> bool:
     """Whether an event belongs to the upstream's greeting."""
-    if type(event) is UpstreamSaid:
+    if type(event) is RealtimeServerEvent:
         return event.body.get("type") in _REALTIME_GREETING
     return isinstance(event, _GREETING)
 

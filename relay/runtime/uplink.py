@@ -16,7 +16,7 @@ from pybase64 import b64encode
 from audio.formats import PCM16_24K
 from audio.framing import Chunk, SampleAligner
 from audio.transcode import Transcoder
-from relay.protocols.openai.proxy import canonical_append
+from relay.protocols.openai.proxy import append_audio_bytes
 from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
@@ -31,7 +31,7 @@ from relay.transport.websocket import LONG_BYTES
 
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""
-GATHERED_MS = 10
+COALESCED_MS = 10
 """Shorter messages are gathered into one append of this length."""
 
 
@@ -39,8 +39,19 @@ class Uplink:
     """What all clients share: limit and gate, and what becomes of audio while the gate is not open."""
 
     __slots__ = (
-        "_allowance", "_clock", "_gate", "_held", "_is_blocked", "_is_open", "_least_bytes", "_ledger", "_record",
-        "_send_text", "_throttle", "_upstream", "dropped_bytes",
+        "_allowance",
+        "_clock",
+        "_gate",
+        "_held_input",
+        "_is_blocked",
+        "_is_open",
+        "_ledger",
+        "_min_message_bytes",
+        "_read_limiter",
+        "_record",
+        "_send_text",
+        "_upstream",
+        "dropped_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -51,14 +62,14 @@ class Uplink:
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
     ) -> None:
-        self._throttle = throttle
-        self._allowance, self._least_bytes = throttle.audio, throttle.least_bytes
+        self._read_limiter = throttle
+        self._allowance, self._min_message_bytes = throttle.audio, throttle.least_bytes
         self._ledger = ledger
         self._record = recorder.input if recorder is not None else None
         self._clock = clock
         self._gate: InputGate = "held"
         self._is_open = self._is_blocked = False
-        self._held = HeldInput()
+        self._held_input = HeldInput()
         self.dropped_bytes = 0
         """What was dropped since the upstream last read."""
         self._upstream = upstream
@@ -80,15 +91,15 @@ class Uplink:
         self._is_blocked = not is_writable
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
-    def _keep_back(self, payload: Chunk, n_bytes: int) -> None:
+    def _hold_or_mute(self, payload: Chunk, n_bytes: int) -> None:
         if self._gate == "held":
-            dropped_bytes = self._held.add(payload, n_bytes, self._ledger.input_bytes, self._input_bytes_per_ms)
+            dropped_bytes = self._held_input.add(payload, n_bytes, self._ledger.input_bytes, self._input_bytes_per_ms)
             self._ledger.drop_input(dropped_bytes)
         elif self._gate == "muted":
             self._send(self._silence(payload))
 
     def _release(self, until_bytes: int | None) -> None:
-        for payload in self._held.take(until_bytes):
+        for payload in self._held_input.take(until_bytes):
             if self._gate == "muted":
                 self._send(self._silence(payload))
             elif self._gate != "closed":
@@ -108,7 +119,7 @@ class Uplink:
 class DeviceUplink(Uplink):
     """From a device's audio to the upstream's appends."""
 
-    __slots__ = ("_aligner", "_convert", "_dispatch", "_gathered_bytes", "_options", "_sample_bytes", "_template")
+    __slots__ = ("_aligner", "_coalesced_bytes", "_convert", "_dispatch", "_options", "_sample_bytes", "_template")
 
     def __init__(
         self,
@@ -127,11 +138,11 @@ class DeviceUplink(Uplink):
         self._options = options
         self._use_format()
 
-    def use(self, options: DeviceOptions) -> None:
+    def apply_options(self, options: DeviceOptions) -> None:
         """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
         old, self._options = self._options, options
-        self._throttle.use(*device_allowance(options.input, self._clock()))
-        self._allowance, self._least_bytes = self._throttle.audio, self._throttle.least_bytes
+        self._read_limiter.use(*device_allowance(options.input, self._clock()))
+        self._allowance, self._min_message_bytes = self._read_limiter.audio, self._read_limiter.least_bytes
         if (old.input, old.upstream_input) != (options.input, options.upstream_input):
             self._use_format()
 
@@ -139,27 +150,27 @@ class DeviceUplink(Uplink):
         source, target = self._options.input, self._options.upstream_input
         self._aligner = SampleAligner(source.bytes_per_sample)
         self._sample_bytes = source.bytes_per_sample
-        self._gathered_bytes = GATHERED_MS * source.bytes_per_ms
+        self._coalesced_bytes = COALESCED_MS * source.bytes_per_ms
         transcoder = Transcoder(source, target)
         self._convert = None if transcoder.is_identity else transcoder.shortest_feed
 
-    def take(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """The audio of one message of the client's."""
         n_bytes = len(message)
-        if n_bytes < self._least_bytes:
-            self._take_short(message)
+        if n_bytes < self._min_message_bytes:
+            self._receive_short(message)
             return
         allowance, aligner = self._allowance, self._aligner
         allowance.remaining -= n_bytes
         if allowance.remaining < 0:
-            self._throttle.slow_down(allowance, "audio")
+            self._read_limiter.slow_down(allowance, "audio")
         self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
 
-    def _take_short(self, message: bytes) -> None:
+    def _receive_short(self, message: bytes) -> None:
         """A message too short to be worth an append of its own is kept for those that follow."""
         self._allowance.use_short_slices()
-        self._throttle.take(len(message))
-        if not self._aligner.hold(message, self._gathered_bytes):
+        self._read_limiter.take(len(message))
+        if not self._aligner.hold(message, self._coalesced_bytes):
             self._accept(self._aligner.feed(message))
 
     def flush(self) -> None:
@@ -177,7 +188,7 @@ class DeviceUplink(Uplink):
         if self._is_open:
             self._send(samples)
         else:
-            self._keep_back(samples, n_bytes)
+            self._hold_or_mute(samples, n_bytes)
 
     @property
     def _input_bytes_per_ms(self) -> int:
@@ -215,13 +226,13 @@ class RealtimeUplink(Uplink):
         super().__init__(ledger, upstream, throttle, clock, recorder)
         self._on_event = on_event
 
-    def take(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """One text message of the client's."""
-        n_bytes, least_bytes, allowance = len(message), self._least_bytes, self._allowance
+        n_bytes, least_bytes, allowance = len(message), self._min_message_bytes, self._allowance
         allowance.remaining -= n_bytes if n_bytes > least_bytes else least_bytes
         if allowance.remaining < 0:
-            self._throttle.slow_down(allowance, "audio")
-        n_audio_bytes = canonical_append(message)
+            self._read_limiter.slow_down(allowance, "audio")
+        n_audio_bytes = append_audio_bytes(message)
         if n_audio_bytes < 0:
             self._on_event(message)
             return
@@ -229,7 +240,7 @@ class RealtimeUplink(Uplink):
         if self._record is not None:
             self._record(message, self._clock())
         if not self._is_open:
-            self._keep_back(message, n_audio_bytes)
+            self._hold_or_mute(message, n_audio_bytes)
         elif n_bytes <= LONG_BYTES:
             self._send_text(message)
         else:

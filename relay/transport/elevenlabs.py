@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from audio.formats import AudioFormat
 from audio.framing import SampleAligner
 from relay.errors import UpstreamError
-from relay.protocols.elevenlabs import FINAL_CODES, ElevenLabsCodec, VoiceOutput, output_format, socket_url
+from relay.protocols.elevenlabs import PERMANENT_ERROR_CODES, ElevenLabsCodec, TtsOutput, output_format_name, stream_url
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.redact import redact
@@ -61,7 +61,7 @@ class ElevenLabsVoice:
         self,
         options: ElevenLabsOptions,
         provider: ProviderClient,
-        feed: Callable[[VoiceOutput], None],
+        feed: Callable[[TtsOutput], None],
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`secrets` stay out of its errors."""
@@ -75,7 +75,7 @@ class ElevenLabsVoice:
         self._requests: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def carry_out(self, command: cmd.TtsCommand) -> None:
+    def execute(self, command: cmd.TtsCommand) -> None:
         """Do what the session asks for; returns at once."""
         match command:
             case cmd.ConnectTts(voice_id, output):
@@ -140,7 +140,7 @@ class ElevenLabsVoice:
         self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, outbox: "asyncio.Queue[bytes]"
     ) -> ev.TtsFailed:
         options = self._options
-        url = socket_url(options.base_url, voice_id, output, options.model_id)
+        url = stream_url(options.base_url, voice_id, output, options.model_id)
         connection = NoRedirectConnect(
             url,
             additional_headers=options.headers,
@@ -192,14 +192,14 @@ class ElevenLabsVoice:
         except UpstreamError as error:
             status = error.upstream_status
             code = error.code or (str(status) if status else None)
-            retryable = status not in _FINAL_STATUSES and code not in FINAL_CODES
+            retryable = status not in _FINAL_STATUSES and code not in PERMANENT_ERROR_CODES
             end = ev.TtsFailed(f"{error}".rstrip(".") + ".", code, retryable, context_id)
         if self._requests.pop(context_id, None) is not None:
             self._feed(end)
 
     def _call(self, command: cmd.SynthesizeText) -> Call:
         options = self._options
-        query = urlencode({"output_format": output_format(command.output_format)})
+        query = urlencode({"output_format": output_format_name(command.output_format)})
         voice = quote(command.voice_id, safe="")
         return Call(
             name="ElevenLabs",

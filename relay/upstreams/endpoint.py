@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from relay.errors import ApiError
-from relay.protocols.client_protocol import Dialect
+from relay.protocols.client_protocol import RealtimeDialect
 from relay.upstreams.credentials import AnyCredential
 from relay.upstreams.dialect import UpstreamDialect
 from relay.upstreams.registry import OPENAI
@@ -45,7 +45,7 @@ class UpstreamEndpoint:
         is_shown = credential is not None and self.dialect.key_parameter is None
         return {**self.dialect.headers, **(await credential.headers() if credential and is_shown else {})}
 
-    def realtime_dialect(self) -> Dialect | None:
+    def realtime_dialect(self) -> RealtimeDialect | None:
         """What translates between a new Realtime session and this upstream, None for GA.
 
         Raises ApiError (501) for an upstream that cannot serve Realtime clients.

@@ -191,7 +191,7 @@ async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_who_leaves_before_the_dial_costs_nothing_at_the_models_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    here, over, dial_first = asyncio.Event(), asyncio.Event(), RealtimeRuntime.dial_first
+    here, over, dial_first = asyncio.Event(), asyncio.Event(), RealtimeRuntime.connect_upstream_first
 
     async def late(live: RealtimeRuntime, client_is_gone: Callable[[], bool]) -> None:
         if not here.is_set():
@@ -203,7 +203,7 @@ async def test_who_leaves_before_the_dial_costs_nothing_at_the_models_end(monkey
         finally:
             over.set()
 
-    monkeypatch.setattr(RealtimeRuntime, "dial_first", late)
+    monkeypatch.setattr(RealtimeRuntime, "connect_upstream_first", late)
     async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
         client = await RawClient.open(relay.port)
         client.writer.write(upgrade_request("/v1/realtime?model=m"))

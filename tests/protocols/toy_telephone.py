@@ -23,7 +23,7 @@ from relay.session.device import events as ev
 class ToyTelephoneCodec:
     """One call. A mark's name is the item and the position in it, so that it comes back as an acknowledgement."""
 
-    takes_binary_audio = False
+    accepts_binary_audio = False
 
     def __init__(self, _secrets: KnownSecrets) -> None:
         self._stream_id = ""

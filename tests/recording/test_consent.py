@@ -13,7 +13,7 @@ from relay.recording.store.layout import all_recordings, is_live
 from relay.recording.store.reader import Recording
 from relay.session.common.media_types import AudioDelta
 from relay.session.device import events as ev
-from relay.session.realtime.events import CONSENT, ClientSaid, PassDown, UpstreamSaid
+from relay.session.realtime.events import CONSENT_EVENT_TYPE, ForwardToClient, RealtimeClientEvent, RealtimeServerEvent
 from tests.support.recording_stage import (
     RecordedSession,
     a_turn,
@@ -58,12 +58,12 @@ def test_a_greeting_without_end_is_left_out() -> None:
 
 def test_a_realtime_client_s_consent_is_an_event_of_its_own() -> None:
     gate = ConsentGate(is_open=False)
-    created = UpstreamSaid(b'{"type":"session.created"}', {"type": "session.created"})
-    assert not gate.opens(created, 1.0, (PassDown(created.raw),))
-    assert not gate.opens(ClientSaid({"type": CONSENT, "granted": "yes"}), 2.0, ())
-    assert gate.opens(ClientSaid({"type": CONSENT, "granted": True}), 3.0, ())
-    assert not gate.withdraws(ClientSaid({"type": "session.update", "granted": False}))
-    assert gate.withdraws(ClientSaid({"type": CONSENT, "granted": False}))
+    created = RealtimeServerEvent(b'{"type":"session.created"}', {"type": "session.created"})
+    assert not gate.opens(created, 1.0, (ForwardToClient(created.raw),))
+    assert not gate.opens(RealtimeClientEvent({"type": CONSENT_EVENT_TYPE, "granted": "yes"}), 2.0, ())
+    assert gate.opens(RealtimeClientEvent({"type": CONSENT_EVENT_TYPE, "granted": True}), 3.0, ())
+    assert not gate.withdraws(RealtimeClientEvent({"type": "session.update", "granted": False}))
+    assert gate.withdraws(RealtimeClientEvent({"type": CONSENT_EVENT_TYPE, "granted": False}))
 
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
@@ -170,10 +170,10 @@ async def test_consent_can_be_taken_back_after_the_recorder_failed(
 async def test_a_realtime_client_can_take_its_consent_back(tmp_path: Path) -> None:
     service = RecordingService(tmp_path, "on")
     recorder = realtime_recorder(service)
-    recorder.event(ClientSaid({"type": "input_audio_buffer.clear"}), 10.0, ())
+    recorder.event(RealtimeClientEvent({"type": "input_audio_buffer.clear"}), 10.0, ())
     recorder.flush()
-    recorder.event(ClientSaid({"type": CONSENT, "granted": False}), 10.1, ())
-    recorder.event(ClientSaid({"type": "input_audio_buffer.clear"}), 10.2, ())
+    recorder.event(RealtimeClientEvent({"type": CONSENT_EVENT_TYPE, "granted": False}), 10.1, ())
+    recorder.event(RealtimeClientEvent({"type": "input_audio_buffer.clear"}), 10.2, ())
     service.close("rs_1")
     await service.stop()
     assert all_recordings(tmp_path) == []

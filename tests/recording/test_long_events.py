@@ -21,7 +21,7 @@ from relay.recording.replay.verify import verify
 from relay.recording.store.layout import JOURNAL, all_recordings
 from relay.recording.store.reader import Recording, read_line
 from relay.session.device.events import TextDelta
-from relay.session.realtime.events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import ForwardToClient, RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 from tests.recording.test_realtime import append, talking
 from tests.support.scripted_recordings import tone
 
@@ -35,13 +35,16 @@ DONE = {"type": "response.done", "response": {"output": [{"content": [{"text": L
 @pytest.mark.parametrize(
     ("event", "commands"),
     [
-        (ClientSaid(ITEM), (TellUpstream(ITEM),)),
-        (ClientSaid(ITEM), (TellUpstream({**ITEM, "event_id": "relay_1"}),)),
-        (ClientSaid({**append(tone(400)), "note": LONG}), (TellUpstream({**append(tone(400)), "note": LONG}),)),
-        (UpstreamSaid(json.dumps(DONE).encode(), DONE), (PassDown(json.dumps(DONE).encode()),)),
-        (UpstreamSaid(json.dumps(DONE).encode(), DONE), ()),
-        (UpstreamSaid(b'{"type":"x"}', {"type": "x"}), (PassDown(json.dumps(DONE).encode()),)),
-        (UpstreamSaid(b"no JSON " + LONG.encode(), {}), None),
+        (RealtimeClientEvent(ITEM), (SendToUpstream(ITEM),)),
+        (RealtimeClientEvent(ITEM), (SendToUpstream({**ITEM, "event_id": "relay_1"}),)),
+        (
+            RealtimeClientEvent({**append(tone(400)), "note": LONG}),
+            (SendToUpstream({**append(tone(400)), "note": LONG}),),
+        ),
+        (RealtimeServerEvent(json.dumps(DONE).encode(), DONE), (ForwardToClient(json.dumps(DONE).encode()),)),
+        (RealtimeServerEvent(json.dumps(DONE).encode(), DONE), ()),
+        (RealtimeServerEvent(b'{"type":"x"}', {"type": "x"}), (ForwardToClient(json.dumps(DONE).encode()),)),
+        (RealtimeServerEvent(b"no JSON " + LONG.encode(), {}), None),
     ],
     ids=["said", "said, and changed", "audio", "told", "told to nobody", "kept back", "no JSON"],
 )

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
 from audio.transcode import Transcoder
 from relay.protocols.device.codec import DeviceCodec
-from relay.protocols.elevenlabs import VoiceOutput
-from relay.protocols.openai.beta import BetaClient, BetaUpstream
-from relay.protocols.openai.proxy import AUDIO_DELTA, FrontCodec
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.elevenlabs import TtsOutput
+from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
+from relay.protocols.openai.proxy import AUDIO_DELTA_TYPE, ProxyCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.recording.derive.tracks import derive
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.redact.bundle import bundle
@@ -42,8 +42,8 @@ from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, 
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.events import UpstreamSaid
-from tests.support.runtime_stage import TwoEnds, joined
+from relay.session.realtime.events import RealtimeServerEvent
+from tests.support.runtime_stage import SocketPair, joined
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 Step = tuple[str, int]
@@ -84,11 +84,11 @@ class SlowTools:
 class SilentVoice:
     """An external voice that speaks when the test says so; `contexts` are those that it was asked for."""
 
-    def __init__(self, take: Callable[[VoiceOutput], None]) -> None:
+    def __init__(self, take: Callable[[TtsOutput], None]) -> None:
         self.take = take
         self.contexts: list[str] = ["never asked for"]
 
-    def carry_out(self, command: cmd.TtsCommand) -> None:
+    def execute(self, command: cmd.TtsCommand) -> None:
         context_id = getattr(command, "context_id", None)
         if context_id is not None and context_id not in self.contexts:
             self.contexts.append(context_id)
@@ -96,7 +96,7 @@ class SilentVoice:
     async def stop(self) -> None: ...
 
 
-class RecordedEnds(TwoEnds):
+class RecordedEnds(SocketPair):
     """A session between two sockets, with the real recorder."""
 
     def __init__(self, root: Path, beginning: Beginning, mode: str) -> None:
@@ -172,7 +172,7 @@ class RecordedEnds(TwoEnds):
         match what:
             case "created":
                 self.response += 1
-                asked = [one for one in self.asked() if one.get("type") == "response.create"]
+                asked = [one for one in self.upstream_requests() if one.get("type") == "response.create"]
                 ours = {"metadata": asked[-1].get("response", {}).get("metadata")} if asked and value % 2 else {}
                 event = {"type": "response.created", "response": {"id": f"resp_{self.response}", **ours}}
             case "item":
@@ -226,13 +226,15 @@ class RecordedEnds(TwoEnds):
                 event = ODD_EVENTS[value % len(ODD_EVENTS)]
             case _:
                 raise AssertionError(what)
-        self.hear(json.dumps(event, separators=((", ", ": ") if value % 13 == 12 else (",", ":"))).encode())
+        self.send_from_upstream(
+            json.dumps(event, separators=((", ", ": ") if value % 13 == 12 else (",", ":"))).encode()
+        )
 
 
 def _spoken(entry: Entry) -> bytes:
     """The upstream's audio in a line."""
     event = entry.line.event if isinstance(entry.line, Happened) else None
-    if isinstance(event, UpstreamSaid) and event.body.get("type") == AUDIO_DELTA:
+    if isinstance(event, RealtimeServerEvent) and event.body.get("type") == AUDIO_DELTA_TYPE:
         delta = event.body["delta"]
         return pybase64.b64decode(delta) if isinstance(delta, str) and delta != "no base64" else b""
     return bytes(entry.samples) if isinstance(entry.line, OutputAudio) else b""
@@ -276,11 +278,11 @@ class DeviceEnds(RecordedEnds):
         self.writes = has_voice
         self.voice: SilentVoice | None = None
         self.runtime = DeviceRuntime(
-            self.core, self.client, DeviceCodec(), RealtimeCodec(), self._dial, SlowTools(),
-            recorder=self.recorder, voice=self._new_voice if has_voice else None, max_queued_ms=6000,
+            self.core, self.client, DeviceCodec(), OpenAIUpstreamCodec(), self._dial, SlowTools(),
+            recorder=self.recorder, connect_tts=self._new_voice if has_voice else None, max_queued_ms=6000,
         )  # fmt: skip
 
-    def _new_voice(self, take: Callable[[VoiceOutput], None]) -> SilentVoice:
+    def _new_voice(self, take: Callable[[TtsOutput], None]) -> SilentVoice:
         self.voice = SilentVoice(take)
         return self.voice
 
@@ -290,7 +292,7 @@ class DeviceEnds(RecordedEnds):
             self.said += samples
             self._take_binary(samples)
         elif what == "client":
-            self.tell(self._message(value))
+            self.send_from_client(self._message(value))
         elif what == "voice":
             self._speak(value)
         elif what == "end":
@@ -302,7 +304,7 @@ class DeviceEnds(RecordedEnds):
             )
             self.runtime.dispatch(ends[value % len(ends)])
         elif what == "hello":
-            self.tell(self._hello(value))
+            self.send_from_client(self._hello(value))
         else:
             self.model(what, value)
 
@@ -417,7 +419,7 @@ def assert_heard_is_recorded(ends: DeviceEnds, recording: Recording) -> None:
     assert at == len(heard)
 
 
-def appended(ends: TwoEnds) -> bytes:
+def appended(ends: SocketPair) -> bytes:
     head = b'{"type":"input_audio_buffer.append","audio":"'
     return b"".join(pybase64.b64decode(raw[len(head) : -2]) for raw in ends.texts("upstream") if raw.startswith(head))
 
@@ -493,9 +495,9 @@ async def _device_session(
     async with joined(ends):
         for number, (what, value) in enumerate(steps):
             if number == early:
-                ends.hear({"type": "session.created", "session": {}})
+                ends.send_from_upstream({"type": "session.created", "session": {}})
             elif number == early + 4:
-                ends.hear({"type": "session.updated", "session": {}})
+                ends.send_from_upstream({"type": "session.updated", "session": {}})
             await ends.step(what, value)
     ends.close()
     recording = assert_runs_identically(ends.folder)
@@ -525,12 +527,14 @@ async def _consenting_session(root: Path, steps: list[Step], at: int, withdrawn_
     async with joined(ends):
         for number, (what, value) in enumerate(steps):
             if number == 2:
-                ends.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+                ends.send_from_upstream(
+                    {"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}}
+                )
             if number == at:
                 said_before = bytes(ends.said)
-                ends.tell({"type": "consent", "granted": True})
+                ends.send_from_client({"type": "consent", "granted": True})
             if number == withdrawn_at:
-                ends.tell({"type": "consent", "granted": False})
+                ends.send_from_client({"type": "consent", "granted": False})
             await ends.step(what, value)
         was_withdrawn = withdrawn_at is not None and withdrawn_at < len(steps) and not ends.hung_up
     ends.close()
@@ -557,14 +561,16 @@ class RealtimeEnds(RecordedEnds):
         beginning = Beginning.of_realtime("rs_random", TOOLS if has_tools else (), start, Principal("key-1"), now)
         super().__init__(root, beginning, mode)
         self.core = beginning.realtime_session()
-        codec = FrontCodec(BetaClient() if is_beta else None, BetaUpstream() if is_upstream_beta else None)
+        codec = ProxyCodec(
+            BetaClientDialect() if is_beta else None, BetaUpstreamDialect() if is_upstream_beta else None
+        )
         self.runtime = RealtimeRuntime(self.core, self.client, codec, self._dial, SlowTools(), recorder=self.recorder)
 
     def happen(self, what: str, value: int) -> None:
         if what == "input":
-            self.tell(self._append(value))
+            self.send_from_client(self._append(value))
         elif what == "client":
-            self.tell(self._message(value))
+            self.send_from_client(self._message(value))
         elif what == "end":
             ends = (ev.ServerDraining("maintenance"), ev.KeyRevoked(), ev.DeadlineReached(), ev.ClientMessageStalled())
             self.runtime.dispatch(ends[value % len(ends)])
@@ -632,9 +638,9 @@ async def _realtime_session(root: Path, steps: list[Step], early: int, **kinds: 
     async with joined(ends):
         for number, (what, value) in enumerate(steps):
             if number == early:
-                ends.hear({"type": "session.created", "session": {"type": "realtime"}})
+                ends.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})
             elif number == early + 4:
-                ends.hear({"type": "session.updated", "session": {"type": "realtime"}})
+                ends.send_from_upstream({"type": "session.updated", "session": {"type": "realtime"}})
             await ends.step(what, value)
     ends.close()
     recording = assert_runs_identically(ends.folder)

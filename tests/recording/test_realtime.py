@@ -29,7 +29,7 @@ from relay.recording.store.reader import Recording
 from relay.session.realtime.response_queue import ResponseQueue
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES
-from tests.support.realtime_client import RealtimeClient, realtime_client, registry_of
+from tests.support.realtime_client import RealtimeClient, realtime_client, tool_registry
 from tests.support.relay_server import running_relay
 from tests.support.scripted_recordings import tone
 
@@ -46,7 +46,7 @@ def clock() -> dict[str, str]:
 async def talking(root: Path, mode: str = "on") -> AsyncIterator[tuple[RealtimeClient, ScriptedSession]]:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, registry_of(clock), record=mode, recordings_dir=root) as relay,
+        running_relay(upstream.url, tool_registry(clock), record=mode, recordings_dir=root) as relay,
         realtime_client(relay) as client,
     ):
         session = await upstream.accept()
@@ -130,7 +130,7 @@ def test_what_was_recorded_runs_identically_and_holds_all_sound(folder: Path) ->
 
 
 def test_a_changed_rule_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ResponseQueue, "tool_returned", lambda *_: None)
+    monkeypatch.setattr(ResponseQueue, "on_tool_finished", lambda *_: None)
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
     assert difference.what.startswith("tool_call_finished(")
@@ -171,7 +171,7 @@ async def test_as_the_model_and_as_the_client(folder: Path, tmp_path: Path) -> N
     said: list[str] = []
     async with (
         RecordedUpstream(folder, 0, None, said.append) as upstream,
-        running_relay(upstream.url, registry_of(clock)) as relay,
+        running_relay(upstream.url, tool_registry(clock)) as relay,
     ):
         comparison = await run(folder, relay.ws(), 8.0, tmp_path)
     assert comparison.unequal(["user", "assistant", "tools"]) == []
@@ -212,7 +212,7 @@ async def test_consent_from_the_start_and_taken_back(tmp_path: Path) -> None:
 async def test_an_answer_before_the_session_is_configured_is_replayed_and_drawn(tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, registry_of(clock), record="on", recordings_dir=tmp_path) as relay,
+        running_relay(upstream.url, tool_registry(clock), record="on", recordings_dir=tmp_path) as relay,
         realtime_client(relay) as client,
     ):
         session = await upstream.accept()

@@ -16,7 +16,7 @@ from relay.recording.store.writer import Batch, Files
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.device import events as ev
 from relay.session.device.turns import TurnController
-from relay.session.realtime.events import ClientSaid, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 from tests.support.recording_stage import (
     RecordedSession,
     a_turn,
@@ -70,8 +70,8 @@ async def test_what_is_recorded_with_an_event_that_was_searched_is_searched_as_w
     """The upstream's events are searched when they are read. With one of them goes what the client said before."""
     service = RecordingService(tmp_path, "on", secrets=KnownSecrets(["pw/0123-abcdef-4567"]))
     recorder = realtime_recorder(service)
-    event = UpstreamSaid(b'{"type":"session.updated"}', {"type": "session.updated"})
-    recorder.event(event, 10.0, (TellUpstream({"type": "x", "text": "said: pw/0123-abcdef-4567"}),))
+    event = RealtimeServerEvent(b'{"type":"session.updated"}', {"type": "session.updated"})
+    recorder.event(event, 10.0, (SendToUpstream({"type": "x", "text": "said: pw/0123-abcdef-4567"}),))
     try:
         raise ValueError("failed: pw/0123-abcdef-4567")
     except ValueError:
@@ -143,7 +143,9 @@ async def test_a_realtime_session_s_recording_has_the_same_bound(tmp_path: Path)
     service = RecordingService(tmp_path, "on", recording_max_mb=0.5)
     recorder = realtime_recorder(service)
     for number in range(100):
-        recorder.event(ClientSaid({"type": "conversation.item.create", "n": number, "text": "x" * 20_000}), 10.0, ())
+        recorder.event(
+            RealtimeClientEvent({"type": "conversation.item.create", "n": number, "text": "x" * 20_000}), 10.0, ()
+        )
     service.close("rs_1")
     await service.stop()
     (folder,) = all_recordings(tmp_path)

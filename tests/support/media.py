@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from audio.framing import Chunk
-from relay.protocols.openai.proxy import FrontCodec, audio_at
+from relay.protocols.openai.proxy import ProxyCodec, audio_offset
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_types import InputGate, RawDelta
 from relay.session.common.model import Alignment
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
-from relay.session.realtime.events import UpstreamSaid
+from relay.session.realtime.events import RealtimeServerEvent
 from relay.session.realtime.session import RealtimeSession
 
 
@@ -42,11 +42,13 @@ class SpeechAudio(NamedTuple):
     alignment: Alignment | None = None
 
 
-def deltas_and_events(codec: FrontCodec, raw: bytes) -> list[RawDelta | UpstreamSaid | ev.MalformedUpstreamMessage]:
+def deltas_and_events(
+    codec: ProxyCodec, raw: bytes
+) -> list[RawDelta | RealtimeServerEvent | ev.MalformedUpstreamMessage]:
     """What the downlink of a Realtime client makes of a message of the upstream's."""
-    n_bytes = codec.delta_bytes(raw)
+    n_bytes = codec.delta_audio_bytes(raw)
     if n_bytes >= 0:
-        return [RawDelta(raw, n_bytes, audio_at(raw) if n_bytes else -1)]
+        return [RawDelta(raw, n_bytes, audio_offset(raw) if n_bytes else -1)]
     return [*codec.decode_upstream(raw)]
 
 

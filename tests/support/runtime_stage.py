@@ -14,8 +14,8 @@ from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.protocols.client_protocol import ClientCodec
 from relay.protocols.device.codec import DeviceCodec
-from relay.protocols.openai.proxy import FrontCodec
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.proxy import ProxyCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
@@ -119,7 +119,7 @@ class FrameRecorder(ListRecorder):
         self.entries.append(("frame", frame, now))
 
 
-class TwoEnds:
+class SocketPair:
     """Both ends of a session by hand; `sent` is what both were sent, in order."""
 
     runtime: SessionRuntime[Any]
@@ -138,12 +138,12 @@ class TwoEnds:
         socket.on_ws_connected(self.upstream_transport)  # type: ignore[arg-type]
         self.is_dialled.set()
 
-    def tell(self, *messages: dict[str, Any] | str | bytes) -> None:
+    def send_from_client(self, *messages: dict[str, Any] | str | bytes) -> None:
         """Text messages of the client's."""
         for message in messages:
             self._take(self.client, self.client_transport, WSMsgType.TEXT, _encoded(message))
 
-    def hear(self, *events: dict[str, Any] | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
+    def send_from_upstream(self, *events: dict[str, Any] | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
         """Events of the upstream's."""
         for event in events:
             self._take(self.upstream, self.upstream_transport, kind, _encoded(event))
@@ -155,7 +155,7 @@ class TwoEnds:
         """What the client was told, in order."""
         return [json.loads(raw) for kind, raw in self.sent if kind == "client text"]
 
-    def asked(self) -> list[dict[str, Any]]:
+    def upstream_requests(self) -> list[dict[str, Any]]:
         """What the upstream was sent, in order."""
         return [json.loads(raw) for kind, raw in self.sent if kind == "upstream text"]
 
@@ -164,7 +164,7 @@ class TwoEnds:
         return [raw for kind, raw in self.sent if kind == f"{name} text"]
 
 
-class RuntimeStage(TwoEnds):
+class RuntimeStage(SocketPair):
     """A device's session."""
 
     def __init__(
@@ -195,7 +195,7 @@ class RuntimeStage(TwoEnds):
             self.core,
             self.client,
             client_codec or DeviceCodec(),
-            upstream_codec or RealtimeCodec(),
+            upstream_codec or OpenAIUpstreamCodec(),
             self._dial,
             tools or NoTools(),
             **options,
@@ -203,21 +203,21 @@ class RuntimeStage(TwoEnds):
 
     def ready(self) -> "RuntimeStage":
         """The upstream takes the session's configuration."""
-        self.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+        self.send_from_upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
         self.sent.clear()
         self.recorder.entries.clear()
         return self
 
-    def say(self, samples: bytes) -> None:
+    def send_audio(self, samples: bytes) -> None:
         """Audio of the client's."""
         self._take(self.client, self.client_transport, WSMsgType.BINARY, samples)
 
-    def heard(self) -> bytes:
+    def sent_audio(self) -> bytes:
         """The audio that the client was sent."""
         return b"".join(raw for kind, raw in self.sent if kind == "client binary")
 
 
-class RealtimeRuntimeStage(TwoEnds):
+class RealtimeRuntimeStage(SocketPair):
     """A Realtime client's session. A server's tool makes its upstream wait for a configuration."""
 
     def __init__(self, *tools: ToolSpec, **options: Any) -> None:
@@ -229,18 +229,18 @@ class RealtimeRuntimeStage(TwoEnds):
         )
         self.recorder = FrameRecorder()
         self.runtime = RealtimeRuntime(
-            self.core, self.client, FrontCodec(), self._dial, NoTools(), recorder=self.recorder, **options
+            self.core, self.client, ProxyCodec(), self._dial, NoTools(), recorder=self.recorder, **options
         )
 
     def ready(self) -> "RealtimeRuntimeStage":
         """The upstream introduces itself and takes the configuration; neither is left in `sent`."""
-        self.hear({"type": "session.created", "session": {"type": "realtime"}})
-        self.hear({"type": "session.updated", "session": {"type": "realtime"}})
+        self.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})
+        self.send_from_upstream({"type": "session.updated", "session": {"type": "realtime"}})
         self.sent[:] = [one for one in self.sent if not one[1].startswith(b'{"type":"session.')]
         return self
 
 
-Stage = TypeVar("Stage", bound=TwoEnds)
+Stage = TypeVar("Stage", bound=SocketPair)
 
 
 @asynccontextmanager

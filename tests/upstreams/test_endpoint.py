@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from relay import tool
 from relay.errors import ApiError
-from relay.protocols.openai.beta import BetaUpstream
+from relay.protocols.openai.beta import BetaUpstreamDialect
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.upstreams.credentials import Credential
 from relay.upstreams.endpoint import UpstreamEndpoint
@@ -57,7 +57,7 @@ async def test_a_dialect_may_have_the_key_in_the_query() -> None:
 
 def test_realtime_clients_are_translated_for_passed_on_or_refused() -> None:
     assert ENDPOINT.realtime_dialect() is None
-    assert isinstance(replace(ENDPOINT, dialect=AZURE_PREVIEW).realtime_dialect(), BetaUpstream)
+    assert isinstance(replace(ENDPOINT, dialect=AZURE_PREVIEW).realtime_dialect(), BetaUpstreamDialect)
     with pytest.raises(ApiError, match="morse") as refusal:
         replace(ENDPOINT, dialect=UpstreamDialect("morse", OPENAI.codec, realtime=None)).realtime_dialect()
     assert refusal.value.status == 501

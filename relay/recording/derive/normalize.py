@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from audio.formats import REALTIME_FORMATS
 from audio.framing import Chunk
 from relay.json_types import JsonObject
-from relay.protocols.openai.server_events import read_event
+from relay.protocols.openai.server_events import decode_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.store.reader import Entry, Recording, commands_of
@@ -21,7 +21,7 @@ from relay.session.common.model import Item, SentAudio, SessionConfig, ToolSpec
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnTimer
-from relay.session.realtime.events import ClientSaid, TellClient, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent, SendToClient, SendToUpstream
 
 MAX_TEXT_CHARS = 65_536
 """What is beyond is not kept."""
@@ -124,13 +124,15 @@ class RealtimeNormalizer:
             return self._input(entry, line.now, line.n_audio_bytes)
         commands = commands_of(self._recording, entry)
         event = line.event
-        follows = [one for command in commands if isinstance(command, TellUpstream) for one in _to_model(command.body)]
+        follows = [
+            one for command in commands if isinstance(command, SendToUpstream) for one in _to_model(command.body)
+        ]
         follows += [one for one in commands if isinstance(one, cmd.RunTool | cmd.CloseUpstream | cmd.CloseClient)]
-        follows += [one for command in commands if isinstance(command, TellClient) for one in _errors(command.body)]
-        if isinstance(event, ClientSaid):
+        follows += [one for command in commands if isinstance(command, SendToClient) for one in _errors(command.body)]
+        if isinstance(event, RealtimeClientEvent):
             event, own = self._client(event.body, line.now)
             follows = [*own, *follows]
-        elif isinstance(event, UpstreamSaid):
+        elif isinstance(event, RealtimeServerEvent):
             event, own = self._model(event, line.now, follows)
             follows = [*own, *follows]
         return NormalizedEntry(entry, event, follows)
@@ -192,8 +194,8 @@ class RealtimeNormalizer:
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def _model(self, said: UpstreamSaid, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
-        event: Any = read_event(dict(parsed_event(said.raw)))
+    def _model(self, said: RealtimeServerEvent, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
+        event: Any = decode_event(dict(parsed_event(said.raw)))
         own: list[Any] = []
         match event:
             case ev.SessionCreated() | ev.SessionUpdated():

@@ -11,7 +11,7 @@ from audio.framing import Chunk
 from relay.json_types import JsonObject
 from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
 from relay.session.common.redact import redact, redact_value
-from relay.session.realtime.events import ClientSaid, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent
 
 APPEND: Final = "input_audio_buffer.append"
 _HEAD, _TAIL = USUAL_HEAD.encode(), USUAL_TAIL.encode()
@@ -24,9 +24,9 @@ MAX_NESTING: Final = 300
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def members_of(event: ClientSaid | UpstreamSaid) -> tuple[JsonObject, bytes]:
+def members_of(event: RealtimeClientEvent | RealtimeServerEvent) -> tuple[JsonObject, bytes]:
     """The members of an event's line, and the client's audio in it."""
-    if isinstance(event, UpstreamSaid):
+    if isinstance(event, RealtimeServerEvent):
         read: JsonObject = {"read": True} if event.body else {}
         return {"down": bytes(event.raw).decode(errors="replace"), **read}, b""
     audio = event.body.get("audio")
@@ -99,9 +99,9 @@ _CLEANERS: Mapping[str, Callable[[Any], Any]] = {
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def with_audio(event: ClientSaid, samples: Chunk) -> ClientSaid:
+def with_audio(event: RealtimeClientEvent, samples: Chunk) -> RealtimeClientEvent:
     """A client's event with its audio in it."""
-    return ClientSaid({**event.body, "audio": pybase64.b64encode_as_string(samples)})
+    return RealtimeClientEvent({**event.body, "audio": pybase64.b64encode_as_string(samples)})
 
 
 def joined(frame: Frame, samples: Chunk) -> bytes:

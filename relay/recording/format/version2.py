@@ -11,7 +11,7 @@ from relay.recording.format.write import PASSED_ON
 from relay.session.common.model import Alignment
 from relay.session.device.commands import SendTextDelta
 from relay.session.device.events import TextDelta
-from relay.session.realtime.events import ClientSaid, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent
 
 
 def read(line: JsonObject, now: float) -> Line:
@@ -24,7 +24,7 @@ def read(line: JsonObject, now: float) -> Line:
 
 def _upstream_event(line: JsonObject, now: float) -> Line:
     raw = texts(line, "down")[0].encode()
-    return happened(line, now, UpstreamSaid(raw, parsed(raw) if line.get("read") is True else {}), (PASSED_ON,))
+    return happened(line, now, RealtimeServerEvent(raw, parsed(raw) if line.get("read") is True else {}), (PASSED_ON,))
 
 
 def _output(line: JsonObject, now: float) -> Line:
@@ -50,8 +50,10 @@ def _text(line: JsonObject, now: float) -> Line:
 _READERS: Mapping[str, Callable[[JsonObject, float], Line]] = {
     "event": lambda line, now: happened(line, now, from_json(line["event"])),
     # a client's event of which the audio was cut out
-    "said": lambda line, now: happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in")),
-    "up": lambda line, now: happened(line, now, ClientSaid(_object(line, "up")), (PASSED_ON,)),
+    "said": lambda line, now: happened(
+        line, now, RealtimeClientEvent(_object(line, "said")), (PASSED_ON,), count(line, "in")
+    ),
+    "up": lambda line, now: happened(line, now, RealtimeClientEvent(_object(line, "up")), (PASSED_ON,)),
     "down": _upstream_event,
     "in": lambda line, now: InputAudio(now, count(line, "in"), _frame(line)),
     "out": _output,

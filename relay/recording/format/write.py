@@ -19,7 +19,13 @@ from relay.session.common.model import Alignment
 from relay.session.common.redact import redact, redact_value
 from relay.session.device.commands import SendTextDelta
 from relay.session.device.events import TextDelta
-from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import (
+    ForwardToClient,
+    RealtimeClientEvent,
+    RealtimeServerEvent,
+    SendToClient,
+    SendToUpstream,
+)
 
 PASSED_ON: Final = "="
 """In `do`: the event itself, passed on."""
@@ -42,7 +48,7 @@ def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: st
 
     `do` are its commands as stored, None: our own code `raised`.
     """
-    is_realtime = isinstance(event, ClientSaid | UpstreamSaid)
+    is_realtime = isinstance(event, RealtimeClientEvent | RealtimeServerEvent)
     members, samples = members_of(event) if is_realtime else ({"event": to_json(event)}, b"")
     line: JsonObject = {"now": now, **members}
     if do is None:
@@ -81,14 +87,14 @@ def _as_stored(event: Any, commands: Sequence[Any]) -> list[Any]:
 
 
 def _is_passed_on(event: Any, command: Any) -> bool:
-    if isinstance(event, UpstreamSaid):
-        return type(command) is PassDown and command.raw == event.raw
-    return isinstance(event, ClientSaid) and type(command) is TellUpstream and command.body == event.body
+    if isinstance(event, RealtimeServerEvent):
+        return type(command) is ForwardToClient and command.raw == event.raw
+    return isinstance(event, RealtimeClientEvent) and type(command) is SendToUpstream and command.body == event.body
 
 
 def _command(command: Any) -> JsonObject:
     obj = to_json(command)
-    if type(command) in (TellClient, TellUpstream):
+    if type(command) in (SendToClient, SendToUpstream):
         obj["body"] = {name: _without_audio(name, member) for name, member in obj["body"].items()}
     return obj
 
@@ -175,7 +181,7 @@ def output_frame_line(now: float, frame: RawDelta) -> tuple[bytes, bytes]:
             pass
         else:
             return line_of({"now": now, "out": len(samples), **around}), samples
-    return event_line(UpstreamSaid(raw, {}), now, (PassDown(raw),)), b""
+    return event_line(RealtimeServerEvent(raw, {}), now, (ForwardToClient(raw),)), b""
 
 
 # -- the journal ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from relay.recording.store.reader import Entry, Recording, audio_of, commands_of
 from relay.session.device import events as ev
 from relay.session.device.commands import SendTextDelta
 from relay.session.device.events import TextDelta, TtsAudio
-from relay.session.realtime.events import ClientSaid, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent
 
 REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
 """The members that hold text in events of the Realtime protocol; audio is not among them here."""
@@ -127,18 +127,20 @@ class RedactedCopy:
 
     def _event(self, number: int, line: Happened) -> Any:
         wanted, text, event = self._wanted, self._texts.get(number), line.event
-        if isinstance(event, ClientSaid):
+        if isinstance(event, RealtimeClientEvent):
             body = wanted.tidy(event.body, said=self._content)
             # Audio in unusual base64 is in its event.
-            return ClientSaid(
+            return RealtimeClientEvent(
                 body | {"audio": ""} if event.is_append and self._was_spoken_in_a_span(line.now) else body
             )
-        if isinstance(event, UpstreamSaid):
+        if isinstance(event, RealtimeServerEvent):
             body = parsed_event(event.raw)
             if not body:
-                return UpstreamSaid(wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {})
+                return RealtimeServerEvent(
+                    wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {}
+                )
             tidy = wanted.tidy(body if text is None else {**body, "delta": text}, said=self._content)
-            return UpstreamSaid(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
+            return RealtimeServerEvent(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
         if isinstance(event, TtsAudio):  # it was not played: its characters are needed no more
             event = event._replace(alignment=None)
         stored = to_json(event)
@@ -214,7 +216,7 @@ def _piece(entry: Entry) -> tuple[Hashable, str] | None:
         return (event.response_id, event.item_id, event.content_index), event.text
     if isinstance(event, ev.UserTranscript) and not event.final:
         return event.item_id, event.text
-    if not isinstance(event, UpstreamSaid):
+    if not isinstance(event, RealtimeServerEvent):
         return None
     body = event.body or parsed_event(event.raw)
     text = body.get("delta")

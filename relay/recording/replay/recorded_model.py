@@ -12,7 +12,7 @@ import orjson
 import pybase64
 
 from relay.json_types import JsonObject
-from relay.protocols.openai.server_encoder import ServerEvents, append_of
+from relay.protocols.openai.server_encoder import ServerEventEncoder, decode_append
 from relay.recording.derive.normalize import item_of, normalized_entries
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio
 from relay.recording.store.reader import Recording
@@ -100,7 +100,7 @@ class Performance:
 
     def __post_init__(self) -> None:
         beginning = self.recording.header.beginning
-        self._encoder = ServerEvents({"model": self.recording.header.model})
+        self._encoder = ServerEventEncoder({"model": self.recording.header.model})
         self._started_at = beginning.started_at
         self._input_bytes_per_ms = beginning.options.upstream_input.bytes_per_ms
         self._input_bytes = 0
@@ -126,7 +126,7 @@ class Performance:
             self._depart("the client sent what is no event")
             return
         async with self._news:
-            audio = append_of(message)
+            audio = decode_append(message)
             if audio is not None:
                 self._input_bytes += len(audio)
             elif message.get("type") == "response.cancel":

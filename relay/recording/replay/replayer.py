@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio.formats import PCM16_24K
-from relay.protocols.openai.proxy import counted_bytes
+from relay.protocols.openai.proxy import counted_audio_bytes
 from relay.recording.format.lines import Happened, InputAudio, Line, OutputAudio, SpeechAudio
 from relay.recording.format.serialize import to_json
 from relay.recording.format.tags import LATENCY
@@ -26,7 +26,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.device.turn_metrics import METRICS
-from relay.session.realtime.events import PassDown, UpstreamSaid
+from relay.session.realtime.events import ForwardToClient, RealtimeServerEvent
 
 NEIGHBOURS = 3
 
@@ -99,7 +99,7 @@ class ReplayedSession:
 
     def output_frame(self, n_bytes: int, now: float) -> None:
         """A delta went to a Realtime client; one of text has no bytes."""
-        self.ledger.add_unpaced_output(n_bytes, now, self.rules.deltas.bytes_per_ms)
+        self.ledger.add_unpaced_output(n_bytes, now, self.rules.delta_forwarding.bytes_per_ms)
 
     def discards_speech(self, context_id: str) -> bool:
         """Whether nobody waits for audio of a context."""
@@ -156,10 +156,10 @@ class Replayer:
         return None
 
     def _happened(self, line: Happened) -> tuple[Sequence[Any], Sequence[Any]] | None:
-        if isinstance(line.event, UpstreamSaid) and not line.event.body and line.do == (PASSED_ON,):
+        if isinstance(line.event, RealtimeServerEvent) and not line.event.body and line.do == (PASSED_ON,):
             # A delta of text, or of audio that could not be cut out: the rules do not read it.
-            self.session.output_frame(counted_bytes(bytes(line.event.raw)), line.now)
-            self.commands = (PassDown(line.event.raw),)
+            self.session.output_frame(counted_audio_bytes(bytes(line.event.raw)), line.now)
+            self.commands = (ForwardToClient(line.event.raw),)
             return None
         recorded = [f"raised {line.raised}"] if line.raised is not None else list(line.do or ())
         try:
@@ -222,7 +222,7 @@ def shown(line: Line) -> str:
             return f"audio of {item_id or 'the model'}, {n_bytes} bytes"
         case SpeechAudio(_, n_bytes, context_id):
             return f"audio of the voice's {context_id}, {n_bytes} bytes"
-        case Happened(event=UpstreamSaid(raw)):
+        case Happened(event=RealtimeServerEvent(raw)):
             return f"the model's {bytes(raw).decode(errors='replace'):.160}"
         case Happened(event=event):
             return _shown_event(redact_value(to_json(event)))

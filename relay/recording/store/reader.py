@@ -27,7 +27,7 @@ from relay.recording.store.layout import (
     RecordingError,
     open_file,
 )
-from relay.session.realtime.events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import ForwardToClient, RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 
 
 def read_line(raw: bytes, format: int) -> list[Line]:
@@ -85,10 +85,10 @@ def commands_of(recording: "Recording", entry: Entry) -> list[Any]:
 def _passed_on(event: Any) -> Any:
     """The command that passes an event of one end on to the other. Raises ValueError."""
     match event:
-        case UpstreamSaid(raw):
-            return PassDown(raw)
-        case ClientSaid(body):
-            return TellUpstream(body)
+        case RealtimeServerEvent(raw):
+            return ForwardToClient(raw)
+        case RealtimeClientEvent(body):
+            return SendToUpstream(body)
     raise ValueError("only an event of the Realtime protocol can be passed on")
 
 
@@ -185,7 +185,11 @@ def _entry(number: int, line: Line, audio: Mapping[str, AudioFile], is_realtime:
 
 def _fits(line: Line, is_realtime: bool) -> bool:
     match line:
-        case Happened(event=ClientSaid() | UpstreamSaid()) | OutputAudio(frame=Frame()) | InputAudio(frame=Frame()):
+        case (
+            Happened(event=RealtimeClientEvent() | RealtimeServerEvent())
+            | OutputAudio(frame=Frame())
+            | InputAudio(frame=Frame())
+        ):
             return is_realtime
         case OutputAudio() | SpeechAudio() | Sent():
             return not is_realtime

@@ -12,7 +12,7 @@ from relay.config.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenL
 from relay.config.policy_file import permitted, require_value
 from relay.config.settings import Settings
 from relay.errors import ConfigError, NotConfigured
-from relay.protocols.elevenlabs import VoiceOutput
+from relay.protocols.elevenlabs import TtsOutput
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import ELEVENLABS_PREFIX, TtsOptions
 from relay.session.common.policy import Policy
@@ -169,7 +169,7 @@ class ExternalVoices:
 
     def connector(
         self, provider: ProviderClient, secrets: KnownSecrets = NO_SECRETS
-    ) -> Callable[[Callable[[VoiceOutput], None]], ElevenLabsVoice] | None:
+    ) -> Callable[[Callable[[TtsOutput], None]], ElevenLabsVoice] | None:
         """Makes a session's connection to a voice; None where there is none."""
         options = self.options
         return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, secrets)

@@ -87,9 +87,9 @@ def test_a_line_is_readable_by_itself() -> None:
 
 @pytest.mark.parametrize("chunk", [b"{\xc3\xa9}", bytearray(b"{\xc3\xa9}"), memoryview(b"x{\xc3\xa9}x")[1:5]])
 def test_an_event_in_any_kind_of_buffer_is_text(chunk: Chunk) -> None:
-    obj = to_json(rt.PassDown(chunk))
+    obj = to_json(rt.ForwardToClient(chunk))
     assert obj == {"t": "forward_to_client", "frame": "{é}"}
-    assert from_json(obj) == rt.PassDown("{é}".encode())
+    assert from_json(obj) == rt.ForwardToClient("{é}".encode())
 
 
 def test_fields_with_a_default_may_be_left_out() -> None:

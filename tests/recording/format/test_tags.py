@@ -18,7 +18,7 @@ from relay.session.realtime import events as rt
 STORED_NAMES = Path(__file__).parent / "stored_names.json"
 TABLES = {"events": EVENTS, "commands": COMMANDS, "values": VALUES}
 ROWS = (*EVENTS, *COMMANDS, *VALUES)
-NOT_STORED = {rt.ClientSaid: {"n_members"}}
+NOT_STORED = {rt.RealtimeClientEvent: {"n_members"}}
 SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
 TAGS = {row.kind: row.tag for row in ROWS}
 

@@ -14,12 +14,12 @@ from relay.recording.store.reader import read_line
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import (
     Alignment,
-    SentAudio,
     DeviceOptions,
     Item,
+    SentAudio,
     SessionConfig,
-    TtsOptions,
     ToolSpec,
+    TtsOptions,
     TurnDetection,
     Usage,
 )
@@ -92,14 +92,14 @@ TRANSLATED: list[tuple[dict[str, Any], list[Line]]] = [
         [Happened(1.5, ev.TextDelta("r", "i", 0, "Hi.", True), (to_json(cmd.SendTextDelta("Hi.")),))],
     ),
     ({"sent": 2, "crc": 7, "kept": True}, [Sent(1.5, 2, 7, True)]),
-    ({"up": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",))]),
-    ({"up": BODY, "do": []}, [Happened(1.5, rt.ClientSaid(BODY), ())]),
+    ({"up": BODY}, [Happened(1.5, rt.RealtimeClientEvent(BODY), ("=",))]),
+    ({"up": BODY, "do": []}, [Happened(1.5, rt.RealtimeClientEvent(BODY), ())]),
     (
         {"down": "{}", "read": True, "do": [{"t": "TellClient", "body": BODY}, {"t": "PassDown", "crc": 7}]},
-        [Happened(1.5, rt.UpstreamSaid(b"{}", {}), (to_json(rt.TellClient(BODY)),))],
+        [Happened(1.5, rt.RealtimeServerEvent(b"{}", {}), (to_json(rt.SendToClient(BODY)),))],
     ),
     ({"in": 2, "head": "<", "tail": ">"}, [InputAudio(1.5, 2, Frame("<", ">"))]),
-    ({"in": 2, "said": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",), None, 2)]),
+    ({"in": 2, "said": BODY}, [Happened(1.5, rt.RealtimeClientEvent(BODY), ("=",), None, 2)]),
     ({"out": 2, "head": "<", "tail": ">", "read": True}, [OutputAudio(1.5, 2, frame=Frame("<", ">"))]),
     (
         {"out": 2, "head": "<", "tail": ">", "do": [{"t": "TellClient", "body": {

@@ -47,7 +47,7 @@ from relay.session.device import events as ev
 from relay.session.realtime import events as rt
 from tests.recording.format.test_serialize import any_of
 
-LINED_EVENTS = [row.kind for row in EVENTS if row.kind not in (rt.ClientSaid, rt.UpstreamSaid)]
+LINED_EVENTS = [row.kind for row in EVENTS if row.kind not in (rt.RealtimeClientEvent, rt.RealtimeServerEvent)]
 """Those two have lines of their own."""
 
 
@@ -184,16 +184,16 @@ def test_what_the_uplink_takes_for_no_append_is_no_line(frame: str) -> None:
 def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes: int, is_usual: bool) -> None:
     frame = (DELTA % delta).encode()
     raw, samples = output_frame_line(1.5, RawDelta(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
-    assert (read(raw), samples) == (Happened(1.5, rt.UpstreamSaid(frame, {}), ("=",)), b"")
+    assert (read(raw), samples) == (Happened(1.5, rt.RealtimeServerEvent(frame, {}), ("=",)), b"")
     assert b"read" not in raw
 
 
 def test_an_event_passed_on_says_so_by_saying_nothing() -> None:
-    said = rt.ClientSaid({"type": "response.create"})
-    line, samples = event_object(said, 1.5, (rt.TellUpstream(said.body),))
+    said = rt.RealtimeClientEvent({"type": "response.create"})
+    line, samples = event_object(said, 1.5, (rt.SendToUpstream(said.body),))
     assert (line, samples) == ({"now": 1.5, "up": {"type": "response.create"}}, b"")
     assert read(line_of(line)) == Happened(1.5, said, ("=",))
-    heard = rt.UpstreamSaid(b'{"type":"x"}', {"type": "x"})
+    heard = rt.RealtimeServerEvent(b'{"type":"x"}', {"type": "x"})
     line, _ = event_object(heard, 1.5, ())
     assert line == {"now": 1.5, "down": '{"type":"x"}', "read": True, "do": []}
     assert read(line_of(line)) == Happened(1.5, heard, ())
@@ -201,13 +201,15 @@ def test_an_event_passed_on_says_so_by_saying_nothing() -> None:
 
 def test_audio_in_an_event_that_was_read_stands_apart() -> None:
     body = {"type": "input_audio_buffer.append", "audio": "AAAA", "event_id": "e1"}
-    line, samples = event_object(rt.ClientSaid(body), 1.5, (rt.TellUpstream({**body, "audio": "AAAA" * 200}),))
+    line, samples = event_object(
+        rt.RealtimeClientEvent(body), 1.5, (rt.SendToUpstream({**body, "audio": "AAAA" * 200}),)
+    )
     assert samples == bytes(3)
     assert line["said"] == {"type": "input_audio_buffer.append", "event_id": "e1"}
     assert line["do"][0]["body"]["audio"] == "800 characters"
     back = read(line_of(line))
     assert isinstance(back, Happened)
-    assert (back.n_audio_bytes, back.event) == (3, rt.ClientSaid(line["said"]))
+    assert (back.n_audio_bytes, back.event) == (3, rt.RealtimeClientEvent(line["said"]))
 
 
 def test_gaps_and_failures() -> None:
@@ -292,4 +294,4 @@ def test_a_line_that_nobody_wrote_is_a_value_error_and_nothing_else(line: bytes)
 def test_a_delta_that_is_nested_deeply_is_written_down() -> None:
     raw = b'{"type":"response.output_text.delta","x":%b}' % (b"[" * 900 + b"]" * 900)
     line, _ = output_frame_line(1.0, RawDelta(raw, 0, -1))
-    assert read(line) == Happened(1.0, rt.UpstreamSaid(raw, {}), ("=",))
+    assert read(line) == Happened(1.0, rt.RealtimeServerEvent(raw, {}), ("=",))

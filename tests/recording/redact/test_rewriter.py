@@ -18,7 +18,7 @@ from relay.session.common.model import Alignment, DeviceOptions, SessionConfig
 from relay.session.common.policy import Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.events import ClientSaid, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent
 
 SAID = {"type": "input_audio_buffer.append", "note": "x"}
 DOWN = b'{"type":"brand.new", "n": 1e3}'
@@ -33,10 +33,10 @@ DELTA = ev.TextDelta("resp_1", "item_a", 0, "It is", True)
         Happened(1.5, ev.Commit(), None, "ValueError: x"),
         Happened(1.5, DELTA, (TOLD,)),
         Happened(1.5, DELTA, (to_json(cmd.SendResponseStart()), TOLD)),
-        Happened(1.5, ClientSaid({"type": "response.create"}), (PASSED_ON,)),
-        Happened(1.5, ClientSaid({"type": "response.create"}), ()),
-        Happened(1.5, UpstreamSaid(DOWN, {}), (PASSED_ON,)),
-        Happened(1.5, UpstreamSaid(DOWN, orjson.loads(DOWN)), ()),
+        Happened(1.5, RealtimeClientEvent({"type": "response.create"}), (PASSED_ON,)),
+        Happened(1.5, RealtimeClientEvent({"type": "response.create"}), ()),
+        Happened(1.5, RealtimeServerEvent(DOWN, {}), (PASSED_ON,)),
+        Happened(1.5, RealtimeServerEvent(DOWN, orjson.loads(DOWN)), ()),
         InputAudio(1.5, 640),
         InputAudio(1.5, 640, Frame('{"event_id":"e","audio":"', '"}')),
         OutputAudio(1.5, 640, "resp_1", "item_a", 1),
@@ -55,7 +55,7 @@ def test_a_line_is_read_as_it_was_written(line: Line) -> None:
 
 
 def test_a_clients_audio_stands_in_its_file_alone() -> None:
-    event = ClientSaid({**SAID, "audio": "AAAA"})
+    event = RealtimeClientEvent({**SAID, "audio": "AAAA"})
     raw = rendered(Happened(1.5, event, (PASSED_ON,), None, 3))
     assert orjson.loads(raw) == {"now": 1.5, "in": 3, "said": SAID}
 
@@ -65,7 +65,9 @@ def test_a_silenced_span_takes_audio_that_stands_in_its_event(tmp_path: Path) ->
     folder = tmp_path / "recording"
     folder.mkdir()
     (folder / HEADER).write_bytes(Header(beginning, datetime(2026, 12, 1, tzinfo=UTC)).to_json())
-    append = ClientSaid({"type": "input_audio_buffer.append", "audio": "AAAA AAAA"})  # no base64 that is cut out
+    append = RealtimeClientEvent(
+        {"type": "input_audio_buffer.append", "audio": "AAAA AAAA"}
+    )  # no base64 that is cut out
     lines: list[Line] = [Happened(1.5, append, (PASSED_ON,)), Happened(9.5, append, (PASSED_ON,)), End(9.5, "closed")]
     (folder / JOURNAL).write_bytes(b"".join(map(rendered, lines)))
     (tmp_path / "copy").mkdir()

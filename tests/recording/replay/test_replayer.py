@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay.protocols.openai.proxy import FrontCodec
+from relay.protocols.openai.proxy import ProxyCodec
 from relay.recording.format.lines import Frame, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.replay.replayer import Difference, Replayer
@@ -18,7 +18,7 @@ from relay.session.device import turn_metrics
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.session import DeviceSession
 from relay.session.device.turns import TurnController
-from relay.session.realtime.events import PassDown, UpstreamSaid
+from relay.session.realtime.events import ForwardToClient, RealtimeServerEvent
 from tests.support.scripted_recordings import (
     SIXTEEN,
     T0,
@@ -162,16 +162,16 @@ def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -
     frame = Frame('{"type":"response.output_audio.delta","delta":"', '"}')
     assert replayer.step(Entry(1, OutputAudio(T0 + 1, 4800, frame=frame), bytes(4800))) is None
     assert (replayer.session.ledger.output_bytes, replayer.session.ledger.last_output_at) == (4800, T0 + 1)
-    text = UpstreamSaid(b'{"type":"response.output_audio_transcript.delta","delta":"Hi."}', {})
+    text = RealtimeServerEvent(b'{"type":"response.output_audio_transcript.delta","delta":"Hi."}', {})
     assert replayer.step(Entry(2, Happened(T0 + 2, text, ("=",)))) is None
     assert (replayer.session.ledger.output_bytes, replayer.session.ledger.last_output_at) == (4800, T0 + 2)
-    assert replayer.commands == (PassDown(text.raw),)
+    assert replayer.commands == (ForwardToClient(text.raw),)
 
 
 @pytest.mark.parametrize("delta", ['"QUFB\\/w=="', '"no base64"'])
 def test_a_delta_whose_audio_could_not_be_cut_out_counts_as_it_did(delta: str) -> None:
     raw = b'{"type":"response.output_audio.delta","item_id":"item_1","delta":%b}' % delta.encode()
-    (frame,) = FrontCodec().decode_upstream(raw)
+    (frame,) = ProxyCodec().decode_upstream(raw)
     assert isinstance(frame, RawDelta)
     line, samples = output_frame_line(1.0, frame)
     assert not samples

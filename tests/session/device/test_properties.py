@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from audio.formats import PCM16_16K, PCM16_24K, PCMU
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.openai.audio_events import decode_audio
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.life import Phase
 from relay.session.common.limits import FAULT_WINDOW_S, SessionLimits
 from relay.session.common.media_types import AudioDelta
@@ -55,7 +55,7 @@ class World:
         self.now = 0.0
         self.commands: list[cmd.Command] = []
         self.listeners: list[Callable[[cmd.Command], None]] = []
-        self.upstream_codec, self.device_codec = RealtimeCodec(), DeviceCodec()
+        self.upstream_codec, self.device_codec = OpenAIUpstreamCodec(), DeviceCodec()
         self.one_response_at_a_time = one_response_at_a_time
         # the playout
         self.clip_bytes: dict[Key, int] = {}
@@ -748,7 +748,7 @@ texts that do, and nothing ever taken back. An ordinary session of two hours hol
 def test_a_flood_of_the_longest_ids_and_texts_is_held_within_its_bound(ready: bool) -> None:
     numbers = itertools.count(1)
     session = DeviceSession("rs_1", SessionConfig(), DeviceOptions(), lambda: f"relay_{next(numbers)}")
-    codec, media = RealtimeCodec(), Media(session)
+    codec, media = OpenAIUpstreamCodec(), Media(session)
     media.handle(ev.SessionCreated(), 0.0)
     if ready:
         media.handle(ev.SessionUpdated(), 0.0)
