@@ -99,7 +99,7 @@ class ReplayedSession:
 
     def output_frame(self, n_bytes: int, now: float) -> None:
         """A delta went to a Realtime client; one of text has no bytes."""
-        self.ledger.add_unpaced_output(n_bytes, now, self.rules.delta_forwarding.bytes_per_ms)
+        self.ledger.add_unpaced_output(n_bytes, now, self.rules.delta_forwarding.output_bytes_per_ms)
 
     def discards_speech(self, context_id: str) -> bool:
         """Whether nobody waits for audio of a context."""
