@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 __all__ = ["ClientResult", "ToolContext", "ToolError", "__version__", "create_app", "load_tools", "tool"]
 
 # Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
-_HOMES = {
+_MODULES = {
     "ClientResult": "relay.toolkit.running.results",
     "ToolContext": "relay.toolkit.context",
     "ToolError": "relay.errors",
@@ -27,10 +27,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

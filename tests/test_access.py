@@ -12,7 +12,7 @@ from relay.app.context import SETTINGS, reload_access
 from relay.app.middleware import NO_CORS_PATHS
 from relay.app.server import Route, all_routes
 from relay.auth.access import Access
-from relay.auth.keyring import identity_of
+from relay.auth.keyring import key_identity
 from relay.config.settings import Settings
 from relay.errors import ConfigError
 from tests.support.relay_server import running_relay, settings_for
@@ -123,7 +123,7 @@ async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) 
 @pytest.mark.parametrize(("method", "path"), [row for row, (_, _, scope) in EXPECTED.items() if scope is not None])
 async def test_every_route_asks_for_its_scope(method: str, path: str, tmp_path: Path) -> None:
     policies = tmp_path / "policies.toml"
-    policies.write_text(f'[policies.nothing]\nscopes = []\nkeys = ["{identity_of(KEY)}"]\n')
+    policies.write_text(f'[policies.nothing]\nscopes = []\nkeys = ["{key_identity(KEY)}"]\n')
     plain, websocket, scope = EXPECTED[method, path]
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay:
         url, bearer = url_of(relay, path), {"Authorization": f"Bearer {KEY}"}
@@ -151,7 +151,7 @@ async def test_every_route_asks_for_its_scope(method: str, path: str, tmp_path: 
 )
 async def test_origins_on_a_loopback_bind(origin: str | None, expected: int) -> None:
     async with running_relay("ws://127.0.0.1:9/", allowed_origins=("https://voice.example.com",)) as relay:
-        headers = {"Origin": origin} if origin else {}
+        headers = {"OriginKind": origin} if origin else {}
         assert await status(relay.http("/ws"), **upgrade(**headers)) == expected
 
 
@@ -203,7 +203,7 @@ async def test_settings_that_are_gone_at_a_reload_open_nothing(settings, monkeyp
 
 
 async def test_admin_routes_are_not_for_who_is_near_nor_for_other_pages() -> None:
-    localhost = {"Origin": "http://localhost:3000"}
+    localhost = {"OriginKind": "http://localhost:3000"}
     for options in ({}, {"open_access": True, "host": "0.0.0.0"}):
         async with (
             running_relay("ws://127.0.0.1:9/", admin_keys=(ADMIN_KEY,), **options) as relay,
@@ -245,20 +245,22 @@ def test_what_is_no_origin_stops_the_start(origin: str) -> None:
 async def test_cors_lets_allowed_pages_read_and_no_others() -> None:
     async with running_relay("ws://127.0.0.1:9/") as relay, aiohttp.ClientSession() as http:
         preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}
-        async with http.options(relay.http("/healthz"), headers=preflight | {"Origin": "http://localhost:1"}) as answer:
+        async with http.options(
+            relay.http("/healthz"), headers=preflight | {"OriginKind": "http://localhost:1"}
+        ) as answer:
             assert answer.status == 204
             assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:1"
             assert answer.headers["Access-Control-Allow-Headers"] == "x-a"
         async with http.options(
-            relay.http("/healthz"), headers=preflight | {"Origin": "https://evil.example"}
+            relay.http("/healthz"), headers=preflight | {"OriginKind": "https://evil.example"}
         ) as answer:
             assert answer.status == 403
-        async with http.get(relay.http("/healthz"), headers={"Origin": "http://localhost:1"}) as answer:
+        async with http.get(relay.http("/healthz"), headers={"OriginKind": "http://localhost:1"}) as answer:
             assert (answer.headers["Access-Control-Allow-Origin"], answer.headers["Vary"]) == (
                 "http://localhost:1",
-                "Origin",
+                "OriginKind",
             )
-        async with http.get(relay.http("/healthz"), headers={"Origin": "https://evil.example"}) as answer:
+        async with http.get(relay.http("/healthz"), headers={"OriginKind": "https://evil.example"}) as answer:
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
@@ -341,7 +343,7 @@ async def test_a_cookie_that_makes_no_sense_is_nobodys(caplog) -> None:
 
 
 async def test_an_allowed_page_can_read_why_it_was_refused() -> None:
-    origin = {"Origin": "http://localhost:1"}
+    origin = {"OriginKind": "http://localhost:1"}
     async with (
         running_relay("ws://127.0.0.1:9/") as relay,
         aiohttp.ClientSession(headers=origin) as http,
@@ -372,7 +374,7 @@ async def test_a_credential_that_cannot_be_used_is_not_the_same_as_none(path: st
 
 async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_path: Path) -> None:
     policies = tmp_path / "policies.toml"
-    backend = f'[policies.backend]\nmay_mint = ["kiosk"]\nkeys = ["{identity_of(KEY)}"]\n[policies.kiosk]\n'
+    backend = f'[policies.backend]\nmay_mint = ["kiosk"]\nkeys = ["{key_identity(KEY)}"]\n[policies.kiosk]\n'
     policies.write_text(backend)
     async with (
         running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay,
@@ -391,11 +393,11 @@ async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_pa
     ("method", "path", "headers", "refused"),
     [
         ("GET", "/ws?ticket=ek_relay_bogus", upgrade(), "GET /ws: 401 The client secret"),
-        ("GET", "/v1/models", {"Origin": "https://evil.example"}, "GET /v1/models: 403 Pages"),
+        ("GET", "/v1/models", {"OriginKind": "https://evil.example"}, "GET /v1/models: 403 Pages"),
         (
             "OPTIONS",
             "/v1/models",
-            {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"},
+            {"OriginKind": "https://evil.example", "Access-Control-Request-Method": "GET"},
             "OPTIONS",
         ),
         ("GET", "/recordings", {"Accept": "text/html"}, "GET /recordings: 401 This is for admins"),

@@ -54,7 +54,7 @@ async def the_text_is_there_and_the_model_takes_over(client: DeviceClient, sessi
 
 
 async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elevenlabs, "DIAL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(elevenlabs, "CONNECT_TIMEOUT_S", 0.2)
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.hang = True
         async with (
@@ -223,12 +223,12 @@ async def speaking(
             await client.expect_audio(200 * 48)
             yield client, relay, voices, voice
             async with asyncio.timeout(GONE_WITHIN_S):
-                await relay.sessions.all_gone.wait()
+                await relay.sessions.all_ended.wait()
                 await session.closed.wait()
                 await (voices.left if voice is None else voice.closed).wait()
                 left = [task for task in asyncio.all_tasks() - before if "elevenlabs" in repr(task.get_coro())]
                 assert not left, left
-            assert not relay.sessions.alive
+            assert not relay.sessions.active
             await client.connection.close()
 
 

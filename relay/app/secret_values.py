@@ -19,11 +19,11 @@ from relay.toolkit.mcp.config import McpServerConfig
 _KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "RELAY_UPSTREAM_KEY", "ELEVENLABS_API_KEY")
 _KEY_LISTS = ("RELAY_API_KEYS", "RELAY_ADMIN_KEYS", "RELAY_TICKET_KEYS")
 _URLS = ("RELAY_UPSTREAM", "OPENAI_BASE_URL", "ELEVENLABS_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-_SECRET_MEMBER = re.compile(r"(?i)auth|key|passw|secret|token|ticket|sig")
+_SECRET_PARAMETER = re.compile(r"(?i)auth|key|passw|secret|token|ticket|sig")
 """Members of a query string that carry a credential, such as `api-key`."""
 
 
-def secret_values(settings: Settings, servers: Iterable[McpServerConfig] = ()) -> Iterator[str]:
+def collect_secrets(settings: Settings, servers: Iterable[McpServerConfig] = ()) -> Iterator[str]:
     """Every secret of the settings, of the environment they were read from, and of the MCP servers."""
     environment = settings.environment()
     yield from (*settings.api_keys, *settings.admin_keys, *settings.ticket_keys)
@@ -37,18 +37,18 @@ def secret_values(settings: Settings, servers: Iterable[McpServerConfig] = ()) -
         yield from server.secrets
         urls.append(server.url or "")
     for url in urls:
-        yield from secrets_of_url(url)
+        yield from url_secrets(url)
 
 
-def has_keys(environment: Mapping[str, str | None]) -> bool:
+def contains_secrets(environment: Mapping[str, str | None]) -> bool:
     """Whether an environment, such as that of a `.env`, sets a key or a URL that carries one."""
     if any((environment.get(name) or "").strip() for name in (*_KEYS, *_KEY_LISTS)):
         return True
     urls = (environment.get(name) or "" for name in (*_URLS, "AZURE_OPENAI_ENDPOINT"))
-    return any(True for url in urls for _ in secrets_of_url(url))
+    return any(True for url in urls for _ in url_secrets(url))
 
 
-def secrets_of_url(url: str) -> Iterator[str]:
+def url_secrets(url: str) -> Iterator[str]:
     """A password, as it stands there and as it is sent, and what its query carries under a name that says so."""
     try:
         parts = urlsplit(url)
@@ -59,24 +59,24 @@ def secrets_of_url(url: str) -> Iterator[str]:
         yield from (password, unquote(password))
         yield base64.b64encode(f"{user}:{unquote(password)}".encode()).decode()
     for name, value in parse_qsl(parts.query):
-        if _SECRET_MEMBER.search(name):
+        if _SECRET_PARAMETER.search(name):
             yield value
 
 
-def exposed_files(settings: Settings, known: KnownSecrets, *, records: bool) -> list[str]:
+def exposed_file_warnings(settings: Settings, known: KnownSecrets, *, records: bool) -> list[str]:
     """Warnings for the start: about `.env`, files with keys that settings name, and the recordings' folder."""
-    found = [
+    warnings = [
         f"{path} {_open_to_others(path)} and holds keys. Run: chmod 600 {_quoted(path)}"
         for path in (settings.env_path, settings.policies, settings.mcp_servers)
         if path is not None and is_exposed(path) and _holds_keys(path, known, is_env=path == settings.env_path)
     ]
     tls_key = settings.tls_key
     if tls_key is not None and is_exposed(tls_key, stat.S_IRWXO):  # a group of its own is usual for such files
-        found.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
+        warnings.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
     root = settings.recordings_dir
     if records and is_exposed(root):
-        found.append(f"The recordings' folder {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")
-    return found
+        warnings.append(f"The recordings' folder {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")
+    return warnings
 
 
 def _open_to_others(path: Path) -> str:
@@ -91,4 +91,4 @@ def _holds_keys(path: Path, known: KnownSecrets, *, is_env: bool) -> bool:
     if not path.is_file():  # a pipe can be read once, and that was done
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
-    return known.redact(text) != text or (is_env and has_keys(dotenv_values(path)))
+    return known.redact(text) != text or (is_env and contains_secrets(dotenv_values(path)))

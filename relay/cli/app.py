@@ -55,14 +55,14 @@ def serve(
     ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see the README."""
-    from relay.app.log_setup import setup_logging, use_secrets
-    from relay.app.secret_values import secret_values
+    from relay.app.log_setup import redact_from_logs, setup_logging
+    from relay.app.secret_values import collect_secrets
     from relay.app.server import load_all
     from relay.app.server import serve as run_server
     from relay.session.common.known_secrets import KnownSecrets
 
     settings, navai = load_all(host=host, port=port, upstream=upstream, tools=tools)
-    use_secrets(KnownSecrets(secret_values(settings)))
+    redact_from_logs(KnownSecrets(collect_secrets(settings)))
     setup_logging(settings.log_level, settings.log_format)
     _run(run_server(settings, navai=navai), f"{settings.host}:{settings.port}")
 

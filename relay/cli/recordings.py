@@ -222,14 +222,14 @@ def _copy(path: Path, name: str, target: Path) -> None:
     import shutil
 
     from relay.errors import RelayError
-    from relay.private_files import create
+    from relay.private_files import create_file
     from relay.recording.store.layout import open_file
 
     if target.exists():
         raise RelayError(f"{target} exists already")
     if not (path / name).exists():
         raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
-    with open_file(path, name) as recorded, create(target) as file:
+    with open_file(path, name) as recorded, create_file(target) as file:
         shutil.copyfileobj(recorded, file)
     say(str(target))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast
 
-from relay.auth.origins import host_in
+from relay.auth.origins import url_host
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 from relay.upstreams.endpoint import is_url
@@ -141,7 +141,7 @@ class NavaiOptions:
         read = _Reader(os.environ if env is None else env)
         key = read.text("OPENAI_API_KEY")
         base_dir = read.text("NAVAI_FUNCTIONS_BASE_DIR")
-        own_engine = is_loopback_host(host_in(read.text("ELEVENLABS_BASE_URL") or ""))
+        own_engine = is_loopback_host(url_host(read.text("ELEVENLABS_BASE_URL") or ""))
         voice_settings = ElevenLabsVoiceSettings(
             stability=read.number("ELEVENLABS_STABILITY"),
             similarity_boost=read.number("ELEVENLABS_SIMILARITY_BOOST"),

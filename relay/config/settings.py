@@ -19,9 +19,9 @@ from relay.config.settings_parts import AccessSettings, ConversationSettings
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 from relay.session.common.redact import redact
-from relay.upstreams.azure import AzureResource, azure_endpoint
+from relay.upstreams.azure import AzureResource, normalize_azure_endpoint
 from relay.upstreams.endpoint import UpstreamEndpoint, is_url, names_model, realtime_url
-from relay.upstreams.registry import AZURE_PREVIEW, UPSTREAM_DIALECTS, dialect_of
+from relay.upstreams.registry import AZURE_PREVIEW, UPSTREAM_DIALECTS, find_dialect
 
 ENGINE = "local"
 AZURE_PREFIX = "/api/ai-assistant"
@@ -158,7 +158,7 @@ class Settings(AccessSettings, ConversationSettings):
     @classmethod
     def _check_azure_endpoint(cls, value: str | None) -> str | None:
         if value is not None:
-            azure_endpoint(value)
+            normalize_azure_endpoint(value)
         return value
 
     @field_validator("azure_token")
@@ -222,23 +222,25 @@ class Settings(AccessSettings, ConversationSettings):
         """The Azure resource, if one is configured in full."""
         if self._azure_missing() or self.azure_endpoint is None or self.azure_deployment is None:
             return None
-        return AzureResource(azure_endpoint(self.azure_endpoint), self.azure_deployment, self.azure_api_version)
+        return AzureResource(
+            normalize_azure_endpoint(self.azure_endpoint), self.azure_deployment, self.azure_api_version
+        )
 
     def resolve_upstream(self) -> UpstreamEndpoint:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         endpoint = self._endpoint()
-        return replace(endpoint, dialect=dialect_of(endpoint.url, self.upstream_dialect))
+        return replace(endpoint, dialect=find_dialect(endpoint.url, self.upstream_dialect))
 
     def _endpoint(self) -> UpstreamEndpoint:
         if "://" in self.upstream:
-            url_for = dialect_of(self.upstream, self.upstream_dialect).url_for or realtime_url
+            url_for = find_dialect(self.upstream, self.upstream_dialect).url_for or realtime_url
             url = url_for(self.upstream, self.model)
             return UpstreamEndpoint("url", url, self._key_for(self.upstream), names_model(self.upstream))
         if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
             return UpstreamEndpoint("openai", realtime_url(self.openai_base_url, self.model), self.openai_api_key)
         azure = self.azure if self.upstream in ("auto", "azure") else None
         if azure is not None:
-            return UpstreamEndpoint("azure", azure.websocket_url, self.azure_api_key, fixes_model=True)
+            return UpstreamEndpoint("azure", azure.websocket_url, self.azure_api_key, has_fixed_model=True)
         return UpstreamEndpoint("local", None, None)
 
     def warnings(self) -> list[str]:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from relay.app.context import RECORDINGS
 from relay.endpoints.bodies import NO_STORE
-from relay.endpoints.pages import asset
+from relay.endpoints.pages import asset_response
 from relay.recording.postprocess import is_finished
 from relay.recording.store.header import read_header
 from relay.recording.store.layout import (
@@ -42,7 +42,7 @@ _TYPES: Final = {
 
 async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings`: the page that draws them."""
-    return asset("recordings.html", "text/html", _HEADERS)
+    return asset_response("recordings.html", "text/html", _HEADERS)
 
 
 async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -54,9 +54,9 @@ async def recordings_list(request: web.Request, principal: Principal) -> web.Str
 
 async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
-    name, file = request.match_info["name"], request.match_info["file"]
-    path = await asyncio.to_thread(_path, request.app[RECORDINGS].root, name, file)
-    headers = NO_STORE | {"Content-Type": _TYPES[file], "X-Content-Type-Options": "nosniff"}
+    name, file_name = request.match_info["name"], request.match_info["file"]
+    path = await asyncio.to_thread(_file_path, request.app[RECORDINGS].root, name, file_name)
+    headers = NO_STORE | {"Content-Type": _TYPES[file_name], "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(path, headers=headers)
 
 
@@ -79,7 +79,7 @@ def _row(folder: Path) -> dict[str, Any]:
     }
 
 
-def _path(root: Path, name: str, file: str) -> Path:
+def _file_path(root: Path, name: str, file: str) -> Path:
     """The file of a recording that is really there; names are compared, never joined to a path unseen."""
     folder = next((path for path in all_recordings(root) if path.name == name), None)
     if folder is None:

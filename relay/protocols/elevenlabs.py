@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 import orjson
 
 from audio.formats import AudioFormat
-from relay.json_types import JsonObject, json_object
+from relay.json_types import JsonObject, parse_json_object
 from relay.protocols.openai.audio_events import decode_audio
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import TtsAudioDelta
@@ -95,7 +95,7 @@ class ElevenLabsCodec:
 
     def decode(self, frame: str | bytes) -> list[TtsOutput]:
         """One message as events and audio; none for what is no message of the protocol, or of no use."""
-        obj = json_object(frame)
+        obj = parse_json_object(frame)
         if obj is None:
             return []
         context_id = _text(obj, "contextId") or _text(obj, "context_id")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relay.private_files import BINARY
+from relay.private_files import O_BINARY
 from relay.recording.derive.tracks import derive
 from relay.recording.format.lines import End, Gap, Line
 from relay.recording.format.write import MAX_LINE_BYTES, end_line, is_unredacted, redacted_later
@@ -123,7 +123,7 @@ def _mend(folder: Path) -> Repaired:
         cut_bytes = file.tell() - good
     if ended and not cut_bytes:
         return Repaired(folder.name)
-    descriptor = os.open(path, os.O_WRONLY | BINARY | getattr(os, "O_NOFOLLOW", 0))
+    descriptor = os.open(path, os.O_WRONLY | O_BINARY | getattr(os, "O_NOFOLLOW", 0))
     try:
         os.ftruncate(descriptor, good)
         if not ended:

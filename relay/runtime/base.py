@@ -24,8 +24,8 @@ from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.transport.read_limiter import PacedReader
-from relay.transport.upstream import UpstreamRefusal, UpstreamSocket
-from relay.transport.websocket import MessageListener
+from relay.transport.upstream import UpstreamConnectError, UpstreamConnection
+from relay.transport.websocket import WebSocketConnection
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200
@@ -86,8 +86,8 @@ class SessionRuntime(Generic[CoreT]):
     def __init__(
         self,
         core: CoreT,
-        client: MessageListener,
-        dial: Callable[[UpstreamSocket], Awaitable[None]],
+        client: WebSocketConnection,
+        dial: Callable[[UpstreamConnection], Awaitable[None]],
         tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
@@ -102,7 +102,7 @@ class SessionRuntime(Generic[CoreT]):
         recorded = recorder.event if recorder is not None else None
         self._observers = [observe for observe in (observer, recorded) if observe is not None]
         self.client = client
-        self.upstream = UpstreamSocket()
+        self.upstream = UpstreamConnection()
         self._upstream_stall = StallWatch(self.upstream, self._on_upstream_stalled)
         self._dial = dial
         self._tools = tools
@@ -116,8 +116,8 @@ class SessionRuntime(Generic[CoreT]):
         self._closed = self._loop.create_future()
         self._paced_reader = PacedReader(self.upstream, self._on_upstream_closed, self._clock)
         client.on_closed = self._on_client_closed
-        client.on_failed = self.upstream.on_failed = self._on_callback_failure
-        self.upstream.on_text, self.upstream.on_closed = self._paced_reader.take, self._paced_reader.take_end
+        client.on_internal_error = self.upstream.on_internal_error = self._on_callback_failure
+        self.upstream.on_text, self.upstream.on_closed = self._paced_reader.feed, self._paced_reader.feed_close
         self.upstream.on_writable = self._on_upstream_writable
 
     async def run(self) -> None:
@@ -145,7 +145,7 @@ class SessionRuntime(Generic[CoreT]):
     async def _connect(self) -> None:
         try:
             await self._dial(self.upstream)
-        except UpstreamRefusal as refusal:
+        except UpstreamConnectError as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
             self.dispatch(self._opened)

@@ -26,8 +26,8 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.transport.read_limiter import ReadLimiter
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import MessageListener
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
@@ -54,10 +54,10 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def __init__(
         self,
         core: DeviceSession,
-        client: MessageListener,
+        client: WebSocketConnection,
         client_codec: ClientCodec,
         upstream_codec: UpstreamCodec,
-        dial: Callable[[UpstreamSocket], Awaitable[None]],
+        dial: Callable[[UpstreamConnection], Awaitable[None]],
         tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
@@ -101,8 +101,8 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._opened = upstream_codec.opened
-        self._paced_reader.handle = self._downlink.receive
-        self.upstream.on_binary = self._paced_reader.take
+        self._paced_reader.on_message = self._downlink.receive
+        self.upstream.on_binary = self._paced_reader.feed
         self._tts = connect_tts(self._on_tts_output) if connect_tts is not None else None
         client.on_text = self._on_client_text
         client.on_binary = self._uplink.receive if client_codec.accepts_binary_audio else self._reject_binary
@@ -126,7 +126,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         audio = decoded if isinstance(decoded, bytes) else None
         if audio is None or len(message) > 2 * len(audio) + MAX_UNCHARGED_OVERHEAD_BYTES:
             n_members = count_members(message, MAX_CLIENT_MEMBERS)
-            self._read_limiter.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
+            self._read_limiter.count_message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
         if audio is not None:
             self._uplink.receive(audio)
         elif decoded is not None:
@@ -134,8 +134,8 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self.dispatch(decoded)
 
     def _reject_binary(self, message: bytes) -> None:
-        self._read_limiter.take(len(message))
-        self._read_limiter.message()
+        self._read_limiter.count_bytes(len(message))
+        self._read_limiter.count_message()
         self.dispatch(
             ev.ClientProtocolError("bad_message", "This protocol has no binary messages; send audio as text.")
         )

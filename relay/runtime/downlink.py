@@ -17,7 +17,7 @@ from relay.session.common.media_types import AudioDelta, RawDelta, TtsAudioDelta
 from relay.session.device.events import Event, MalformedUpstreamMessage, OutputAudioStarted, TtsAudio
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
-from relay.transport.websocket import LONG_BYTES, MessageListener
+from relay.transport.websocket import LONG_MESSAGE_BYTES, WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 MAX_DELTA_CHARS = 64 * 1024
@@ -117,7 +117,7 @@ class RealtimeDownlink:
     def __init__(
         self,
         session: RealtimeSession,
-        client: MessageListener,
+        client: WebSocketConnection,
         codec: ProxyCodec,
         clock: Callable[[], float],
         dispatch: Callable[[object], None],
@@ -152,8 +152,8 @@ class RealtimeDownlink:
         self._ledger.add_unpaced_output(n_bytes, now, view.output_bytes_per_ms)
         if self._record is not None:
             self._record(RawDelta(message, n_bytes, audio_offset(message) if n_bytes else -1), now)
-        if self._forwards_deltas and not view.hidden_output_indexes and len(message) <= LONG_BYTES:
+        if self._forwards_deltas and not view.hidden_output_indexes and len(message) <= LONG_MESSAGE_BYTES:
             self._client.send_text(message)
             return
         for shown in self._codec.encode_delta(message, view.rewrite if view.hidden_output_indexes else None):
-            self._client.send_whole_text(shown)
+            self._client.send_text_any_size(shown)

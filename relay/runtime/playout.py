@@ -27,7 +27,7 @@ from relay.session.device.events import (
 )
 from relay.session.device.playout_pacing import PlayoutPacer
 from relay.session.device.playout_transcoder import PlayoutTranscoder
-from relay.transport.websocket import MessageListener, noop
+from relay.transport.websocket import WebSocketConnection, noop
 
 MAX_QUEUED_MS = 300_000
 """Audio that may wait; over it the oldest is dropped."""
@@ -40,7 +40,7 @@ class PlayoutQueue:
 
     def __init__(
         self,
-        socket: MessageListener,
+        socket: WebSocketConnection,
         codec: ClientCodec,
         options: DeviceOptions,
         dispatch: Callable[[Event], None],
@@ -239,7 +239,7 @@ class PlayoutQueue:
         try:
             self._drain(self._clock())
         except Exception:  # nobody above handles it
-            self._socket.on_failed()
+            self._socket.on_internal_error()
 
     def _on_writable(self, is_writable: bool) -> None:
         self._stall_watch.set_writable(is_writable)

@@ -40,8 +40,8 @@ from relay.session.realtime.events import (
 )
 from relay.session.realtime.session import RealtimeSession
 from relay.transport.read_limiter import ReadLimiter
-from relay.transport.upstream import UpstreamRefusal, UpstreamSocket
-from relay.transport.websocket import MessageListener
+from relay.transport.upstream import UpstreamConnectError, UpstreamConnection
+from relay.transport.websocket import WebSocketConnection
 
 MAX_EARLY_MESSAGES = 64
 _PEER_NOT_READING = "the other end does not read"
@@ -61,9 +61,9 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
     def __init__(
         self,
         core: RealtimeSession,
-        client: MessageListener,
+        client: WebSocketConnection,
         codec: ProxyCodec,
-        dial: Callable[[UpstreamSocket], Awaitable[None]],
+        dial: Callable[[UpstreamConnection], Awaitable[None]],
         tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
@@ -88,9 +88,9 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             core.ledger, self.upstream, self._read_limiter, self._clock, recorder, self._on_client_message
         )
         self._downlink = RealtimeDownlink(core, client, codec, self._clock, self.dispatch, recorder)
-        self._paced_reader.handle = self._downlink.receive
-        client.waiting_bytes = lambda: 0 if self.upstream.is_writable else self.upstream.unsent_bytes
-        client.on_stalled = lambda: self.dispatch(ev.ClientMessageStalled())
+        self._paced_reader.on_message = self._downlink.receive
+        client.unforwarded_bytes = lambda: 0 if self.upstream.is_writable else self.upstream.unsent_bytes
+        client.on_message_stalled = lambda: self.dispatch(ev.ClientMessageStalled())
         client.on_text = self._uplink.receive
         client.on_binary = self._on_client_binary
         client.on_writable = self._on_client_writable
@@ -100,7 +100,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
         def check() -> None:
             if client_is_gone():
-                raise UpstreamRefusal("The client has left.", None, retryable=False)
+                raise UpstreamConnectError("The client has left.", None, retryable=False)
 
         check()
         self.upstream.on_text, self.upstream.on_closed = self._hold_text, self._hold_close
@@ -122,7 +122,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         if not self._is_dialled:
             super()._begin()
             return
-        self.upstream.on_text, self.upstream.on_closed = self._paced_reader.take, self._paced_reader.take_end
+        self.upstream.on_text, self.upstream.on_closed = self._paced_reader.feed, self._paced_reader.feed_close
         self.dispatch(ev.UpstreamOpened())
         early, self._early_messages = self._early_messages, []
         for message in early:
@@ -150,12 +150,12 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         event = self._codec.decode_client(message)
         cost = message_cost(event.n_members) if isinstance(event, RealtimeClientEvent) else 1
         if cost > 1 or not (isinstance(event, RealtimeClientEvent) and event.is_append):
-            self._read_limiter.message(cost)
+            self._read_limiter.count_message(cost)
         self.dispatch(event)
 
     def _on_client_binary(self, message: bytes) -> None:
-        self._read_limiter.take(len(message))
-        self._read_limiter.message()
+        self._read_limiter.count_bytes(len(message))
+        self._read_limiter.count_message()
         self.dispatch(self._codec.reject_binary())
 
     # -- commands to sockets ------------------------------------------------------------------------------------------
@@ -164,13 +164,13 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         match command:
             case ForwardToClient():
                 for message in self._codec.forward(command.raw):
-                    self.client.send_whole_text(message)
+                    self.client.send_text_any_size(message)
             case SendToClient():
                 for message in self._codec.encode_for_client(command.body):
-                    self.client.send_whole_text(message)
+                    self.client.send_text_any_size(message)
             case SendToUpstream():
                 for message in self._codec.encode_for_upstream(command.body):
-                    self.upstream.send_whole_text(message)
+                    self.upstream.send_text_any_size(message)
             case cmd.SetInputGate() | cmd.ReleaseInput():
                 self._uplink.execute(command)
             case cmd.CloseClient():
@@ -200,7 +200,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         if self._closed.done():
             return
         if is_writable:
-            self.client.recount()
+            self.client.update_read_budget()
             self.client.resume_reading(_PEER_NOT_READING)
         else:
             self.client.pause_reading(_PEER_NOT_READING)

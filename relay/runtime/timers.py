@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from relay.transport.websocket import MessageListener
+from relay.transport.websocket import WebSocketConnection
 
 MAX_STALL_S = 10.0
 """How long a peer may read nothing while its socket is full."""
@@ -57,7 +57,7 @@ class StallWatch:
 
     __slots__ = ("_alarm", "_on_stalled", "_socket")
 
-    def __init__(self, socket: MessageListener, on_stalled: Callable[[int], None]) -> None:
+    def __init__(self, socket: WebSocketConnection, on_stalled: Callable[[int], None]) -> None:
         self._socket = socket
         self._on_stalled = on_stalled
         self._alarm = Alarm(self._stalled)

@@ -26,8 +26,8 @@ from relay.session.common.read_allowance import device_allowance
 from relay.session.device import commands as cmd
 from relay.session.device.events import UpstreamBackpressure
 from relay.transport.read_limiter import ReadLimiter
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import LONG_BYTES
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import LONG_MESSAGE_BYTES
 
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""
@@ -57,13 +57,13 @@ class Uplink:
     def __init__(
         self,
         ledger: MediaLedger,
-        upstream: UpstreamSocket,
+        upstream: UpstreamConnection,
         throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
     ) -> None:
         self._read_limiter = throttle
-        self._allowance, self._min_message_bytes = throttle.audio, throttle.least_bytes
+        self._allowance, self._min_message_bytes = throttle.audio, throttle.min_message_bytes
         self._ledger = ledger
         self._record = recorder.input if recorder is not None else None
         self._clock = clock
@@ -124,7 +124,7 @@ class DeviceUplink(Uplink):
     def __init__(
         self,
         ledger: MediaLedger,
-        upstream: UpstreamSocket,
+        upstream: UpstreamConnection,
         throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
@@ -141,8 +141,8 @@ class DeviceUplink(Uplink):
     def apply_options(self, options: DeviceOptions) -> None:
         """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
         old, self._options = self._options, options
-        self._read_limiter.use(*device_allowance(options.input, self._clock()))
-        self._allowance, self._min_message_bytes = self._read_limiter.audio, self._read_limiter.least_bytes
+        self._read_limiter.set_audio_allowance(*device_allowance(options.input, self._clock()))
+        self._allowance, self._min_message_bytes = self._read_limiter.audio, self._read_limiter.min_message_bytes
         if (old.input, old.upstream_input) != (options.input, options.upstream_input):
             self._use_format()
 
@@ -163,13 +163,13 @@ class DeviceUplink(Uplink):
         allowance, aligner = self._allowance, self._aligner
         allowance.remaining -= n_bytes
         if allowance.remaining < 0:
-            self._read_limiter.slow_down(allowance, "audio")
+            self._read_limiter.throttle(allowance, "audio")
         self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
 
     def _receive_short(self, message: bytes) -> None:
         """A message too short to be worth an append of its own is kept for those that follow."""
         self._allowance.use_short_slices()
-        self._read_limiter.take(len(message))
+        self._read_limiter.count_bytes(len(message))
         if not self._aligner.hold(message, self._coalesced_bytes):
             self._accept(self._aligner.feed(message))
 
@@ -216,7 +216,7 @@ class RealtimeUplink(Uplink):
     def __init__(
         self,
         ledger: MediaLedger,
-        upstream: UpstreamSocket,
+        upstream: UpstreamConnection,
         throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
@@ -231,7 +231,7 @@ class RealtimeUplink(Uplink):
         n_bytes, least_bytes, allowance = len(message), self._min_message_bytes, self._allowance
         allowance.remaining -= n_bytes if n_bytes > least_bytes else least_bytes
         if allowance.remaining < 0:
-            self._read_limiter.slow_down(allowance, "audio")
+            self._read_limiter.throttle(allowance, "audio")
         n_audio_bytes = append_audio_bytes(message)
         if n_audio_bytes < 0:
             self._on_event(message)
@@ -241,10 +241,10 @@ class RealtimeUplink(Uplink):
             self._record(message, self._clock())
         if not self._is_open:
             self._hold_or_mute(message, n_audio_bytes)
-        elif n_bytes <= LONG_BYTES:
+        elif n_bytes <= LONG_MESSAGE_BYTES:
             self._send_text(message)
         else:
             self._upstream.send_long_text(message)
 
     def _send(self, payload: Chunk) -> None:
-        self._upstream.send_whole_text(payload)
+        self._upstream.send_text_any_size(payload)

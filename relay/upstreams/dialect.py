@@ -65,7 +65,7 @@ class UpstreamDialect:
     """None: those of OpenAI's Realtime API."""
     url_for: Callable[[str, str], str] | None = None
     """The URL for a model, from the configured one; None: path and query are OpenAI's, with `?model=`."""
-    key_parameter: str | None = None
+    key_query_parameter: str | None = None
     """The parameter of the query that carries the key; None: `Authorization: Bearer` does."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What a dial sends besides the credential."""

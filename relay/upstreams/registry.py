@@ -22,7 +22,7 @@ AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstreamDialec
 UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENAI, OPENAI_BETA, AZURE_PREVIEW)}
 
 
-def dialect_of(url: str | None, name: str) -> UpstreamDialect:
+def find_dialect(url: str | None, name: str) -> UpstreamDialect:
     """The dialect `name`; for "auto" the one that recognizes the URL, else OpenAI's GA protocol."""
     if name != "auto":
         return UPSTREAM_DIALECTS[name]

@@ -22,7 +22,7 @@ from relay.recording.redact.bundle import REPORT
 from relay.recording.store.layout import HEADER, TIMELINE, TRANSCRIPT
 from relay.session.device import events as ev
 from tests.support.contracts import navai_env
-from tests.support.scripted_provider import Script, scripted_provider
+from tests.support.scripted_provider import ScriptedResponse, scripted_provider
 from tests.support.scripted_recordings import conversation, make_recording
 
 EVIL = "\x1b]0;x\x07\x9b2J\u202e\x7f\u2028\x85\r\nrelay: forged\n\n00:00 --> 00:09\n👩\u200d🚀"
@@ -135,7 +135,7 @@ async def talk(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def with_provider(command: str) -> Print:
     async def run(_: Path, capsys: pytest.CaptureFixture[str]) -> str:
         async with scripted_provider() as provider:
-            provider.script = Script(status=400, json={"error": {"message": EVIL, "code": EVIL}})
+            provider.script = ScriptedResponse(status=400, json={"error": {"message": EVIL, "code": EVIL}})
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in navai_env(provider).items():
                     patch.setenv(name, value)

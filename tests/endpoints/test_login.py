@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from relay.app.context import SETTINGS
-from relay.auth.admin_login import write_code
+from relay.auth.admin_login import create_login_code
 from relay.endpoints.login import ATTEMPTS_PER_MINUTE
 from tests.support.relay_server import RunningRelay, running_relay
 
@@ -27,7 +27,7 @@ async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
 
 
 def code_of(relay: RunningRelay, at: float) -> str:
-    return write_code(relay.app[SETTINGS].state_dir, at)
+    return create_login_code(relay.app[SETTINGS].state_dir, at)
 
 
 class Browser:
@@ -94,9 +94,9 @@ async def test_signing_out_ends_the_cookie_here_and_for_whoever_copied_it(relay:
     [
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
-        {"Origin": "http://localhost:3000"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
+        {"OriginKind": "http://localhost:3000"},
+        {"OriginKind": "https://evil.example"},
+        {"OriginKind": "null"},
     ],
 )
 async def test_other_pages_neither_sign_in_nor_out_nor_use_the_cookie(relay: RunningRelay, headers) -> None:

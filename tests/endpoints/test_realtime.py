@@ -17,7 +17,7 @@ from websockets.http11 import Response
 
 from relay import ToolContext, tool
 from relay.app.context import AUTHENTICATOR, reload_access
-from relay.app.session_limiter import Admission
+from relay.app.session_limiter import SessionLimiter
 from relay.auth.keyring import Keyring
 from relay.config.settings import Settings
 from relay.testing import ScriptedSession, ScriptedUpstream
@@ -270,7 +270,7 @@ async def test_a_refused_dial_is_an_http_status(upstream_says: int, client_sees:
         error = json.loads(refused.value.response.body)["error"]
         assert error["code"] == "upstream_refused"
         assert "sk-secret" not in error["message"]
-        assert relay.sessions.alive == {}
+        assert relay.sessions.active == {}
 
 
 async def test_a_page_is_accepted_and_told() -> None:
@@ -327,7 +327,7 @@ async def test_a_client_that_leaves_frees_everything_within_two_seconds() -> Non
         async with asyncio.timeout(2):
             await upstream.closed.wait()
             await stopped.wait()
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
 
 
 async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
@@ -344,24 +344,24 @@ async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
         await dialled.wait()
         writer.transport.abort()
         async with asyncio.timeout(2):
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
         gate.set()
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
 async def test_a_key_that_is_revoked_while_its_session_waits_for_its_turn_opens_none(path: str, monkeypatch) -> None:
-    turn = Admission.turn
+    turn = SessionLimiter.wait_session_turn
     async with ScriptedUpstream() as upstream, running_relay(upstream.url, api_keys=(KEY,)) as relay:
 
-        async def revoked_meanwhile(door: Admission) -> None:
+        async def revoked_meanwhile(door: SessionLimiter) -> None:
             await turn(door)
             relay.app[AUTHENTICATOR].keys = Keyring()
 
-        monkeypatch.setattr(Admission, "turn", revoked_meanwhile)
+        monkeypatch.setattr(SessionLimiter, "wait_session_turn", revoked_meanwhile)
         with pytest.raises(InvalidStatus) as refused:
             await connect(relay.ws(path), additional_headers={"Authorization": f"Bearer {KEY}"})
         assert refused.value.response.status_code == 401
-        assert not relay.sessions.alive
+        assert not relay.sessions.active
     assert upstream.handshakes == 0
 
 
@@ -398,7 +398,7 @@ async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
         session = await upstream.accept()
         async with asyncio.timeout(2):
             await session.closed.wait()
-        assert not relay.sessions.alive
+        assert not relay.sessions.active
 
 
 async def test_shutting_down_says_goodbye_with_1001() -> None:
@@ -424,10 +424,10 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_then_c
         await ready(client, upstream)
         client.connection.transport.pause_reading()
         delta = '{"type":"response.output_audio.delta","event_id":"e","delta":"' + "A" * 60_000 + '"}'
-        [live] = relay.sessions.alive.values()
+        [live] = relay.sessions.active.values()
         talking = asyncio.create_task(emit_for_ever(upstream, delta))
         async with asyncio.timeout(5):
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
         assert live.client.unsent_bytes < 4 * 1024 * 1024
         talking.cancel()
         client.connection.transport.abort()

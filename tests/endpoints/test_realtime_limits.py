@@ -122,11 +122,11 @@ async def test_a_session_ends_at_its_longest_whatever_it_does() -> None:
 async def test_an_unfinished_message_gives_way_to_one_that_waits_for_its_room() -> None:
     long = text(json.dumps({"type": "conversation.item.delete", "item_id": "i" * 400_000}))
     async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
-        relay.sessions.read_budget = ReadBudget(max_bytes=300_000, patience_s=0.2)
+        relay.sessions.read_budget = ReadBudget(max_bytes=300_000, stall_timeout_s=0.2)
         hostile, _ = await raw_session(relay, upstream)
         honest, session = await raw_session(relay, upstream)
         hostile.send(masked(long)[:-1])
-        await until(lambda: relay.sessions.read_budget.held_bytes > 0)
+        await until(lambda: relay.sessions.read_budget.reserved_bytes > 0)
         honest.send(masked(long))
         await session.expect("conversation.item.delete")
         assert json.loads((await hostile.frame())[1])["error"]["code"] == "message_too_slow"
@@ -134,14 +134,14 @@ async def test_an_unfinished_message_gives_way_to_one_that_waits_for_its_room() 
         for client in (hostile, honest):
             await client.close()
         async with asyncio.timeout(5):
-            await relay.sessions.all_gone.wait()
-        assert relay.sessions.read_budget.held_bytes == 0
+            await relay.sessions.all_ended.wait()
+        assert relay.sessions.read_budget.reserved_bytes == 0
 
 
 async def test_audio_and_small_events_go_on_while_there_is_no_room_for_long_messages() -> None:
     long = text(json.dumps({"type": "x", "pad": "i" * 400_000}))
     async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
-        relay.sessions.read_budget = ReadBudget(max_bytes=100_000, patience_s=60)
+        relay.sessions.read_budget = ReadBudget(max_bytes=100_000, stall_timeout_s=60)
         hostile, _ = await raw_session(relay, upstream)
         hostile.send(masked(long)[:-1])
         async with realtime_client(relay) as client:
@@ -165,4 +165,4 @@ async def test_a_long_message_passes_whole(n_bytes: int) -> None:
         assert seen["item"]["content"][0]["text"] == "é" * (n_bytes // 2)
         await upstream.emit({"type": "conversation.item.retrieved", "event_id": "e", "item": seen["item"]})
         assert (await client.expect("conversation.item.retrieved"))["item"] == seen["item"]
-        assert relay.sessions.read_budget.held_bytes == 0
+        assert relay.sessions.read_budget.reserved_bytes == 0

@@ -14,7 +14,7 @@ from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.media_types import RawDelta
 from relay.session.device import events as ev
 from relay.transport.read_limiter import BURST_MESSAGES
-from relay.transport.websocket import LONG_BYTES
+from relay.transport.websocket import LONG_MESSAGE_BYTES
 from tests.support.realtime_stage import CLOCK, call_item, response_created, response_done
 from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
@@ -245,7 +245,7 @@ async def test_an_append_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_o
         if not is_early:
             stage.ready()
         raw = append(bytes(range(256)) * 300)
-        assert len(raw) > LONG_BYTES
+        assert len(raw) > LONG_MESSAGE_BYTES
         stage.send_from_client(raw, append(b"\1\1"))
         if is_early:
             stage.ready()

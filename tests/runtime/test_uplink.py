@@ -18,8 +18,8 @@ from relay.session.common.read_allowance import device_allowance, message_allowa
 from relay.session.device import commands as cmd
 from relay.testing import FakeClock
 from relay.transport.read_limiter import ReadLimiter
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import MessageListener
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import WebSocketConnection
 
 
 class Stage:
@@ -28,7 +28,7 @@ class Stage:
     def __init__(self, input_: AudioFormat = PCM16_24K, output: AudioFormat = PCM16_24K) -> None:
         self.appends: list[bytes] = []
         self.ledger = MediaLedger()
-        clock, upstream, client = FakeClock(), UpstreamSocket(), MessageListener(1 << 20)
+        clock, upstream, client = FakeClock(), UpstreamConnection(), WebSocketConnection(1 << 20)
         upstream.send_text = self._append
         throttle = ReadLimiter(
             client, *device_allowance(input_, clock()), message_allowance(clock()), lambda event: None, clock

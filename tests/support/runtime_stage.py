@@ -26,8 +26,8 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import MessageListener, StrictTextListener
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import StrictTextListener, WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 
@@ -129,11 +129,11 @@ class SocketPair:
         self.client = StrictTextListener(1 << 20)
         self.client_transport = Transport(self.sent, "client")
         self.client.on_ws_connected(self.client_transport)  # type: ignore[arg-type]
-        self.upstream: UpstreamSocket
+        self.upstream: UpstreamConnection
         self.upstream_transport = Transport(self.sent, "upstream")
         self.is_dialled = asyncio.Event()
 
-    async def _dial(self, socket: UpstreamSocket) -> None:
+    async def _dial(self, socket: UpstreamConnection) -> None:
         self.upstream = socket
         socket.on_ws_connected(self.upstream_transport)  # type: ignore[arg-type]
         self.is_dialled.set()
@@ -148,7 +148,7 @@ class SocketPair:
         for event in events:
             self._take(self.upstream, self.upstream_transport, kind, _encoded(event))
 
-    def _take(self, socket: MessageListener, transport: Transport, kind: WSMsgType, message: bytes) -> None:
+    def _take(self, socket: WebSocketConnection, transport: Transport, kind: WSMsgType, message: bytes) -> None:
         socket.on_ws_frame(transport, _make_test_ws_frame(kind, message, True, False))  # type: ignore[arg-type]
 
     def messages(self) -> list[dict[str, Any]]:

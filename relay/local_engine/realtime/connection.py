@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
-from relay.json_types import JsonObject, json_object
+from relay.json_types import JsonObject, parse_json_object
 from relay.local_engine.realtime.commands import (
     AwaitSpeech,
     Configure,
@@ -117,7 +117,7 @@ class Session:
             await self._add_faults(control)
             return
         if self._beta is not None:
-            event = json_object(message)  # what is no event goes on as it is, and is refused
+            event = parse_json_object(message)  # what is no event goes on as it is, and is refused
             message = message if event is None else orjson.dumps(self._beta.to_upstream(event)[0])
         self._do(self._conversation.receive(message))
         if self._to_hear:
@@ -284,7 +284,7 @@ def _control(message: str | bytes) -> JsonObject | None:
     if len(message) >= _LONGEST_CONTROL:
         return None
     raw = message.encode() if isinstance(message, str) else message
-    event = json_object(raw) if b"relay.fault" in raw else None
+    event = parse_json_object(raw) if b"relay.fault" in raw else None
     return event if event is not None and event.get("type") == "relay.fault" else None
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from relay.escaping import escape_controls
-from relay.private_files import create
+from relay.private_files import create_file
 from relay.recording.derive.timeline_builder import listen
 from relay.recording.format.serialize import build, plain
 from relay.recording.redact.rewriter import RedactedCopy
@@ -46,7 +46,7 @@ def bundle(folder: Path, target: Path, wanted: Redaction) -> list[str]:
         report = _report(recording, wanted, before)
         write_private(Path(made) / HEADER, header.to_json())
         write_private(Path(made) / REPORT, ("\n".join(report) + "\n").encode())
-        with create(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with create_file(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(Path(made).iterdir()):
                 archive.write(path, f"{folder.name}/{path.name}")
     return report

@@ -12,7 +12,7 @@ from zlib import crc32
 import orjson
 
 from audio.formats import AudioFormat
-from relay.private_files import create
+from relay.private_files import create_file
 from relay.recording.derive.normalize import parsed_event, with_part
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.format import write
@@ -52,7 +52,7 @@ class RedactedCopy:
     def write(self) -> None:
         """Write it all. Raises RecordingError, OSError."""
         there = [name for name in AUDIO if (self._recording.folder / name).exists()]
-        files: dict[str, IO[bytes]] = {name: create(self._target / name) for name in (JOURNAL, *there)}
+        files: dict[str, IO[bytes]] = {name: create_file(self._target / name) for name in (JOURNAL, *there)}
         try:
             for entry in self._recording.entries():
                 copy = self._copy(entry)

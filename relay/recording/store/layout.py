@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, Final
 import orjson
 
 from relay.errors import RelayError
-from relay.private_files import create
+from relay.private_files import create_file
 
 try:
     import fcntl
@@ -125,7 +125,7 @@ def private_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of mode 0600 in one step: it is there whole, or not at all. Raises OSError."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
-    with create(temporary) as file:
+    with create_file(temporary) as file:
         yield file
     temporary.replace(path)
 

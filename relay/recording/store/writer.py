@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
-from relay.private_files import BINARY, FILE_MODE, make_folder
+from relay.private_files import O_BINARY, PRIVATE_FILE_MODE, create_folder
 from relay.recording.format.lines import Gap
 from relay.recording.format.write import gap_line
 from relay.recording.store.layout import AUDIO, HEADER, JOURNAL, take, write_private
@@ -26,7 +26,7 @@ MAX_QUEUED_BYTES = 32 * 1024 * 1024
 
 _log = logging.getLogger("relay.recordings")
 
-_APPEND = os.O_WRONLY | os.O_APPEND | BINARY | getattr(os, "O_NOFOLLOW", 0)
+_APPEND = os.O_WRONLY | os.O_APPEND | O_BINARY | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(slots=True)
@@ -113,8 +113,8 @@ class Files:
 
     def _open_journal(self) -> int:
         if self._journal is None:
-            make_folder(self.folder)
-            descriptor = os.open(self.folder / JOURNAL, _APPEND | os.O_CREAT, FILE_MODE)
+            create_folder(self.folder)
+            descriptor = os.open(self.folder / JOURNAL, _APPEND | os.O_CREAT, PRIVATE_FILE_MODE)
             try:
                 take(descriptor)
                 write_private(self.folder / HEADER, self.header)  # a recording from here on, and locked
@@ -129,7 +129,7 @@ class Files:
     def _open_audio(self, name: str) -> int:
         """The descriptor of a file of audio; it is made once, so that one that somebody took away is no empty one."""
         made = 0 if name in self._sizes else os.O_CREAT
-        descriptor = os.open(f"{self.folder}/{name}", _APPEND | made, FILE_MODE)
+        descriptor = os.open(f"{self.folder}/{name}", _APPEND | made, PRIVATE_FILE_MODE)
         self._sizes.setdefault(name, 0)
         return descriptor
 
