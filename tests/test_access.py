@@ -151,7 +151,7 @@ async def test_every_route_asks_for_its_scope(method: str, path: str, tmp_path: 
 )
 async def test_origins_on_a_loopback_bind(origin: str | None, expected: int) -> None:
     async with running_relay("ws://127.0.0.1:9/", allowed_origins=("https://voice.example.com",)) as relay:
-        headers = {"OriginKind": origin} if origin else {}
+        headers = {"Origin": origin} if origin else {}
         assert await status(relay.http("/ws"), **upgrade(**headers)) == expected
 
 
@@ -203,7 +203,7 @@ async def test_settings_that_are_gone_at_a_reload_open_nothing(settings, monkeyp
 
 
 async def test_admin_routes_are_not_for_who_is_near_nor_for_other_pages() -> None:
-    localhost = {"OriginKind": "http://localhost:3000"}
+    localhost = {"Origin": "http://localhost:3000"}
     for options in ({}, {"open_access": True, "host": "0.0.0.0"}):
         async with (
             running_relay("ws://127.0.0.1:9/", admin_keys=(ADMIN_KEY,), **options) as relay,
@@ -245,22 +245,20 @@ def test_what_is_no_origin_stops_the_start(origin: str) -> None:
 async def test_cors_lets_allowed_pages_read_and_no_others() -> None:
     async with running_relay("ws://127.0.0.1:9/") as relay, aiohttp.ClientSession() as http:
         preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}
-        async with http.options(
-            relay.http("/healthz"), headers=preflight | {"OriginKind": "http://localhost:1"}
-        ) as answer:
+        async with http.options(relay.http("/healthz"), headers=preflight | {"Origin": "http://localhost:1"}) as answer:
             assert answer.status == 204
             assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:1"
             assert answer.headers["Access-Control-Allow-Headers"] == "x-a"
         async with http.options(
-            relay.http("/healthz"), headers=preflight | {"OriginKind": "https://evil.example"}
+            relay.http("/healthz"), headers=preflight | {"Origin": "https://evil.example"}
         ) as answer:
             assert answer.status == 403
-        async with http.get(relay.http("/healthz"), headers={"OriginKind": "http://localhost:1"}) as answer:
+        async with http.get(relay.http("/healthz"), headers={"Origin": "http://localhost:1"}) as answer:
             assert (answer.headers["Access-Control-Allow-Origin"], answer.headers["Vary"]) == (
                 "http://localhost:1",
-                "OriginKind",
+                "Origin",
             )
-        async with http.get(relay.http("/healthz"), headers={"OriginKind": "https://evil.example"}) as answer:
+        async with http.get(relay.http("/healthz"), headers={"Origin": "https://evil.example"}) as answer:
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
@@ -343,7 +341,7 @@ async def test_a_cookie_that_makes_no_sense_is_nobodys(caplog) -> None:
 
 
 async def test_an_allowed_page_can_read_why_it_was_refused() -> None:
-    origin = {"OriginKind": "http://localhost:1"}
+    origin = {"Origin": "http://localhost:1"}
     async with (
         running_relay("ws://127.0.0.1:9/") as relay,
         aiohttp.ClientSession(headers=origin) as http,
@@ -393,11 +391,11 @@ async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_pa
     ("method", "path", "headers", "refused"),
     [
         ("GET", "/ws?ticket=ek_relay_bogus", upgrade(), "GET /ws: 401 The client secret"),
-        ("GET", "/v1/models", {"OriginKind": "https://evil.example"}, "GET /v1/models: 403 Pages"),
+        ("GET", "/v1/models", {"Origin": "https://evil.example"}, "GET /v1/models: 403 Pages"),
         (
             "OPTIONS",
             "/v1/models",
-            {"OriginKind": "https://evil.example", "Access-Control-Request-Method": "GET"},
+            {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"},
             "OPTIONS",
         ),
         ("GET", "/recordings", {"Accept": "text/html"}, "GET /recordings: 401 This is for admins"),

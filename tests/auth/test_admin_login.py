@@ -40,7 +40,7 @@ class _Own:
 
 
 def request(cookie: str = "", port: int = 8080, host: str = "127.0.0.1:8080", **headers: str):
-    own = {"HostKind": host} | ({"Cookie": f"relay_admin_{port}={cookie}"} if cookie else {})
+    own = {"Host": host} | ({"Cookie": f"relay_admin_{port}={cookie}"} if cookie else {})
     return make_mocked_request("GET", "/recordings", headers=own | headers, transport=_Own(port))
 
 
@@ -61,17 +61,17 @@ def test_a_cookie_says_who_signed_in_for_twelve_hours() -> None:
     ("headers", "expected"),
     [
         (SAME, CONSOLE_IDENTITY),
-        ({"OriginKind": "http://127.0.0.1:8080"}, CONSOLE_IDENTITY),
-        ({"OriginKind": "http://127.0.0.1:8080"} | SAME, CONSOLE_IDENTITY),
+        ({"Origin": "http://127.0.0.1:8080"}, CONSOLE_IDENTITY),
+        ({"Origin": "http://127.0.0.1:8080"} | SAME, CONSOLE_IDENTITY),
         ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, CONSOLE_IDENTITY),
         ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "no-cors"}, None),
         ({"Sec-Fetch-Site": "same-site"}, None),
-        ({"Sec-Fetch-Site": "same-site", "OriginKind": "http://127.0.0.1:8080"}, None),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:8080"}, None),
         ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}, None),
         ({"Sec-Fetch-Site": "cross-site"}, None),
-        ({"OriginKind": "http://127.0.0.1:3000"}, None),
-        ({"OriginKind": "http://localhost:8080"}, None),
-        ({"OriginKind": "null"}, None),
+        ({"Origin": "http://127.0.0.1:3000"}, None),
+        ({"Origin": "http://localhost:8080"}, None),
+        ({"Origin": "null"}, None),
         ({}, None),
     ],
 )

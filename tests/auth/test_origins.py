@@ -16,7 +16,7 @@ def names(*, is_loopback: bool = True, bind: str = "127.0.0.1") -> HostsAndOrigi
 
 
 def request(host: str, origin: str | None = None):
-    return make_mocked_request("GET", "/", headers={"HostKind": host} | ({"OriginKind": origin} if origin else {}))
+    return make_mocked_request("GET", "/", headers={"Host": host} | ({"Origin": origin} if origin else {}))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_hosts(host: str, expected: str) -> None:
     ],
 )
 def test_origins(origin: str | None, on_loopback: str, elsewhere: str) -> None:
-    headers = {"HostKind": "voice.example.com"} | ({"OriginKind": origin} if origin is not None else {})
+    headers = {"Host": "voice.example.com"} | ({"Origin": origin} if origin is not None else {})
     shown = make_mocked_request("GET", "/", headers=headers)
     assert names().classify_origin(shown) == on_loopback
     assert names(is_loopback=False, bind="0.0.0.0").classify_origin(shown) == elsewhere

@@ -102,9 +102,9 @@ async def test_what_a_foreign_page_could_make_a_browser_send_is_refused() -> Non
         form = {"headers": {"Content-Type": "text/plain"}, "data": b"{}"}
         status, answer, _ = await stage.call("POST", SECRET_PATH, **form)
         assert (status, answer["field"]) == (400, "Content-Type")
-        form["headers"] = {"Content-Type": "text/plain", "OriginKind": "https://evil.example"}
+        form["headers"] = {"Content-Type": "text/plain", "Origin": "https://evil.example"}
         assert (await stage.call("POST", SECRET_PATH, **form))[0] == 403
-        form["headers"] = {"Content-Type": "text/plain", "OriginKind": "http://localhost:5173"}
+        form["headers"] = {"Content-Type": "text/plain", "Origin": "http://localhost:5173"}
         assert (await stage.call("POST", SECRET_PATH, **form))[0] == 200
         assert len(stage.provider.seen) == 1
 
@@ -299,7 +299,7 @@ async def test_the_routes_in_anybodys_application() -> None:
                     assert answer.status == 403
                 async with http.post(path, data=b"{}", headers={"Content-Type": "text/plain"}) as answer:
                     assert answer.status == 400
-                own = {"Content-Type": "text/plain", "OriginKind": f"http://127.0.0.1:{port}"}
+                own = {"Content-Type": "text/plain", "Origin": f"http://127.0.0.1:{port}"}
                 async with http.post(path, data=b"{}", headers=own) as answer:
                     assert answer.status == 200
             statuses = []

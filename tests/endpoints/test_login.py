@@ -94,9 +94,9 @@ async def test_signing_out_ends_the_cookie_here_and_for_whoever_copied_it(relay:
     [
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
-        {"OriginKind": "http://localhost:3000"},
-        {"OriginKind": "https://evil.example"},
-        {"OriginKind": "null"},
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
     ],
 )
 async def test_other_pages_neither_sign_in_nor_out_nor_use_the_cookie(relay: RunningRelay, headers) -> None:

@@ -349,8 +349,8 @@ async def test_the_relay_asks_for_its_keys() -> None:
 
 async def test_the_relay_lets_localhost_pages_read_the_list() -> None:
     async with running_relay("ws://127.0.0.1:9/", registry_of(add)) as relay, aiohttp.ClientSession() as http:
-        origin = {"OriginKind": "http://localhost:5173"}
+        origin = {"Origin": "http://localhost:5173"}
         async with http.get(relay.http("/navai/functions"), headers=origin) as response:
-            assert response.headers["Access-Control-Allow-Origin"] == origin["OriginKind"]
+            assert response.headers["Access-Control-Allow-Origin"] == origin["Origin"]
             [item] = (await response.json())["items"]
         assert (item["name"], item["parameters"]["required"]) == ("add", ["a"])

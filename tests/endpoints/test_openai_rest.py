@@ -206,7 +206,7 @@ async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path
 async def test_nor_by_an_upstream_that_is_not_there(path: str) -> None:
     async with running_relay("ws://127.0.0.1:9/", **PUBLIC) as relay:
         secret = await single_use(relay)
-        page = {"OriginKind": "https://app.example.com", "Authorization": f"Bearer {secret}"}
+        page = {"Origin": "https://app.example.com", "Authorization": f"Bearer {secret}"}
         for _ in range(2):
             async with connect(relay.ws(path), additional_headers=page) as connection:
                 assert "error" in str(await connection.recv())

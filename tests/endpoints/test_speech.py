@@ -138,7 +138,7 @@ async def test_sound_arrives_before_the_last_of_it_is_made() -> None:
 
 async def test_a_page_of_another_origin_may_read_the_sound() -> None:
     async with contract_client(elevenlabs=True) as stage:
-        headers = AS_AUDIO | {"OriginKind": "http://localhost:5173"}
+        headers = AS_AUDIO | {"Origin": "http://localhost:5173"}
         async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=headers) as response:
             assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
             assert await response.read() == MP3

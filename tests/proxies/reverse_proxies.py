@@ -63,14 +63,14 @@ defaults
 
 NGINX_FORWARDING = {
     "proxy_pass alone": "",
-    "HostKind": f"proxy_set_header Host $http_host; {_NGINX_UPGRADE}",
+    "Host": f"proxy_set_header Host $http_host; {_NGINX_UPGRADE}",
     "X-Forwarded-For": f"proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; {_NGINX_UPGRADE}",
     "X-Real-IP": f"proxy_set_header Host $http_host; proxy_set_header X-Real-IP $remote_addr; {_NGINX_UPGRADE}",
     "Forwarded": f'proxy_set_header Forwarded "for=$remote_addr"; {_NGINX_UPGRADE}',
 }
 HAPROXY_FORWARDING = {
     "server alone": "",
-    "HostKind": "http-request set-header Host localhost",
+    "Host": "http-request set-header Host localhost",
     "X-Forwarded-For": "option forwardfor",
     "X-Real-IP": "http-request set-header X-Real-IP %[src]",
     "Forwarded": "http-request set-header Forwarded for=%[src]",

@@ -97,7 +97,7 @@ async def test_a_request_whose_client_is_gone_reaches_no_handler(
     witness, last_moment = watch(monkeypatch), LastMoment(lookup)
     async with (
         running_relay(NOWHERE) as relay,
-        forwarding_proxy(tmp_path, kind, {"nginx": "HostKind", "haproxy": "server alone"}[kind], relay.port) as proxy,
+        forwarding_proxy(tmp_path, kind, {"nginx": "Host", "haproxy": "server alone"}[kind], relay.port) as proxy,
     ):
         relay.app[AUTHENTICATOR].local_peers = LocalPeerChecker(last_moment, is_slow=True)
         for n_sent, request in enumerate(requests, start=1):

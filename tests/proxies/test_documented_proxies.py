@@ -21,7 +21,7 @@ from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 CLIENT, OTHER_CLIENT, FRONT_PROXY = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 """Addresses of this machine that are no proxies of the relay's, or are said to be one."""
 WITH_KEY = ("Authorization", f"Bearer {KEY}")
-OWN_PAGE: Headers = [("OriginKind", f"https://{NAME}"), ("Sec-Fetch-Site", "same-origin")]
+OWN_PAGE: Headers = [("Origin", f"https://{NAME}"), ("Sec-Fetch-Site", "same-origin")]
 
 PASSING_HOST = {"nginx": "proxy_set_header Host $http_host;", "haproxy": "option forwardfor"}
 

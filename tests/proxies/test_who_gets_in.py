@@ -29,7 +29,7 @@ RELAYS = {
     "with admin keys": {"api_keys": (KEY,), "admin_keys": (ADMIN_KEY,)},
 }
 
-SILENT = ("proxy_pass alone", "server alone", "HostKind")
+SILENT = ("proxy_pass alone", "server alone", "Host")
 """With these a relay cannot tell by the headers that there is a proxy."""
 
 
@@ -59,7 +59,7 @@ def test_the_table_holds_all_routes_that_are_not_open() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_workers_run_as_another_user_than_the_relay(kind: str, tmp_path: Path) -> None:
-    async with running_relay(NOWHERE) as relay, forwarding_proxy(tmp_path, kind, "HostKind", relay.port) as proxy:
+    async with running_relay(NOWHERE) as relay, forwarding_proxy(tmp_path, kind, "Host", relay.port) as proxy:
         assert await statuses(proxy.port, [request_bytes("GET", "/healthz", NAME)]) == {200}, "a worker has answered"
         assert proxy.worker_users() == {{"nginx": NGINX_USER, "haproxy": HAPROXY_USER}[kind]}
 
@@ -85,7 +85,7 @@ async def test_who_gets_in_through_a_proxy(
             claims = claims_to_be_near(relay.port)
             # Where the proxy says that it is one, a few of them will do.
             for name, origin in claims if relay is relays[0] and forwarding in SILENT else claims[::5]:
-                page = [("OriginKind", origin)] if origin else []
+                page = [("Origin", origin)] if origin else []
                 assert await statuses(port, sent(every_route, name, *page)) <= {401, 403}, (name, origin)
         unknown = ("Authorization", "Bearer a-key-that-nobody-knows")
         assert await statuses(proxy.port, sent(every_route, "localhost", unknown)) <= {401, 403}
@@ -95,7 +95,7 @@ async def test_who_gets_in_through_a_proxy(
         key, admin_key = ("Authorization", f"Bearer {KEY}"), ("Authorization", f"Bearer {ADMIN_KEY}")
         for port, name, page in (
             (with_keys, "localhost", []),
-            (with_admin_keys, NAME, [("OriginKind", "https://evil.example")]),
+            (with_admin_keys, NAME, [("Origin", "https://evil.example")]),
         ):
             assert await statuses(port, sent(client_routes, name, key, *page)) == {200}
             assert await statuses(port, sent(admin_routes, name, key, *page)) == {403}
@@ -114,20 +114,20 @@ async def test_an_open_relay_behind_a_proxy_answers_to_its_own_names(
 ) -> None:
     client_routes, admin_routes = routes(Access.CLIENT), routes(Access.ADMIN)
     witness = watch(monkeypatch)
-    passes_host = {"nginx": "HostKind", "haproxy": "X-Forwarded-For"}[kind]
+    passes_host = {"nginx": "Host", "haproxy": "X-Forwarded-For"}[kind]
     async with (
         running_relay(
             NOWHERE, host="0.0.0.0", open_access=True, hosts=(NAME,), api_keys=(KEY,), allowed_origins=(ALLOWED,)
         ) as relay,
         forwarding_proxy(tmp_path, kind, passes_host, relay.port) as proxy,
     ):
-        for page in ([], [("OriginKind", ALLOWED)], [("OriginKind", "capacitor://localhost")]):
+        for page in ([], [("Origin", ALLOWED)], [("Origin", "capacitor://localhost")]):
             assert await statuses(proxy.port, sent(client_routes, NAME, *page)) == {200}
         assert len(witness.let_in) == 3 * len(client_routes)
         witness.let_in.clear()
         assert await statuses(proxy.port, sent(client_routes, "rebound.example")) == {403}
-        assert await statuses(proxy.port, sent(client_routes, NAME, ("OriginKind", "https://evil.example"))) == {403}
-        own = ("OriginKind", "http://rebound.example")
+        assert await statuses(proxy.port, sent(client_routes, NAME, ("Origin", "https://evil.example"))) == {403}
+        own = ("Origin", "http://rebound.example")
         assert await statuses(proxy.port, sent(client_routes, "rebound.example", own)) == {403}
         for name in ("localhost", NAME):
             assert await statuses(proxy.port, sent(admin_routes, name)) == {401}
@@ -140,18 +140,18 @@ async def test_access_by_origin_behind_a_proxy_asks_for_the_origin_and_the_name(
 ) -> None:
     client_routes, admin_routes = routes(Access.CLIENT), routes(Access.ADMIN)
     witness = watch(monkeypatch)
-    passes_host = {"nginx": "HostKind", "haproxy": "X-Forwarded-For"}[kind]
+    passes_host = {"nginx": "Host", "haproxy": "X-Forwarded-For"}[kind]
     async with (
         running_relay(
             NOWHERE, browser_access="origin", hosts=(NAME,), api_keys=(KEY,), allowed_origins=(ALLOWED,)
         ) as relay,
         forwarding_proxy(tmp_path, kind, passes_host, relay.port) as proxy,
     ):
-        page = ("OriginKind", ALLOWED)
+        page = ("Origin", ALLOWED)
         assert await statuses(proxy.port, sent(client_routes, NAME)) == {401}
         assert await statuses(proxy.port, sent(client_routes, "rebound.example", page)) == {403}
-        assert await statuses(proxy.port, sent(client_routes, NAME, ("OriginKind", "https://evil.example"))) == {403}
-        assert await statuses(proxy.port, sent(client_routes, NAME, ("OriginKind", "capacitor://localhost"))) == {403}
+        assert await statuses(proxy.port, sent(client_routes, NAME, ("Origin", "https://evil.example"))) == {403}
+        assert await statuses(proxy.port, sent(client_routes, NAME, ("Origin", "capacitor://localhost"))) == {403}
         assert await statuses(proxy.port, sent(admin_routes, NAME, page)) == {401}
         assert witness.let_in == []
         assert await statuses(proxy.port, sent(client_routes, NAME, page)) == {200}

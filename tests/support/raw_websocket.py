@@ -117,7 +117,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 def upgrade_request(path: str = "/ws", **changes: str | None) -> bytes:
     """The head of an upgrade; `changes` replace or (None) leave out headers, `_` stands for `-`."""
     headers: dict[str, str | None] = {
-        "HostKind": "127.0.0.1",
+        "Host": "127.0.0.1",
         "Upgrade": "websocket",
         "Connection": "Upgrade",
         "Sec-WebSocket-Version": "13",

@@ -189,7 +189,7 @@ async def test_a_connection_kept_alive_by_http_can_be_upgraded(end: UpgradeServe
         {"Connection": "keep-alive, Upgrade"},  # Firefox
         {"Connection": "upgrade"},
         {"Upgrade": "WebSocket"},
-        {"HostKind": "relay.example:8080", "User_Agent": "x" * 6000},
+        {"Host": "relay.example:8080", "User_Agent": "x" * 6000},
         {"Sec_WebSocket_Extensions": "permessage-deflate; client_max_window_bits"},
         {"X_Odd": "ümläut", "Cookie": "a=b; c=d"},
     ],
