@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.recording.derive.timeline_builder import listen
+from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import all_recordings
+from relay.recording.store.layout import list_recordings
 from relay.recording.store.reader import Recording
 from relay.session.tts import stream as voice_rules
 from relay.testing import ScriptedSession, ScriptedUpstream
@@ -276,11 +276,11 @@ async def test_a_recorded_voice_runs_identically(tmp_path: Path, rate: int, per_
         await session.expect("conversation.item.create")
         await client.send(type="bye")
         await client.wait_closed()
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     assert (folder / "voice.pcm").read_bytes() == b"\x01\x00" * (1300 * per_ms // 2)
     recording = Recording(folder)
     outcome = verify(recording)
     assert outcome.difference is None
     assert outcome.sent_bytes == len(client.audio)
-    (heard,) = listen(recording).timeline.heard
+    (heard,) = build_timeline(recording).timeline.heard
     assert (heard.voice, heard.heard_text, heard.cut_ms) == ("elevenlabs:voice-1", "Hello", 600)

@@ -16,7 +16,7 @@ from audio.files import write_wav
 from relay.auth.admin_login import create_login_code, redeem_login_code
 from relay.cli.app import app
 from relay.private_files import create_file, create_folder, is_exposed
-from relay.recording.postprocess import repair
+from relay.recording.postprocess import finalize
 from tests.support.scripted_recordings import make_recording
 
 CALLS_THAT_CHANGE_FILES = {"open", "mkdir", "write", "replace", "chmod"}
@@ -63,7 +63,7 @@ def run(*arguments: object) -> None:
 def test_a_recording_while_it_is_written_and_finished(tmp_path: Path) -> None:
     with watched(tmp_path) as seen:
         recording = make_recording(tmp_path / "srv" / "relay" / "recordings")
-        repair(recording)
+        finalize(recording)
     assert seen == set()
     assert {path.name for path in recording.iterdir()} >= {"session.json", "client.pcm", "user.flac", "transcript.vtt"}
 

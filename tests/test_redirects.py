@@ -186,7 +186,7 @@ async def test_a_recording_that_is_spoken_again(
     monkeypatch.setenv("RELAY_UPSTREAM_KEY", KEY)
     recording = next(folder for folder in sorted(GOLDEN.iterdir()) if (folder / "journal.jsonl").exists())
     with pytest.raises(talk.TalkError) as error:
-        await against.run(recording, redirector.url("ws") + path, None, None)
+        await against.replay_against(recording, redirector.url("ws") + path, None, None)
     assert is_told(str(error.value))
     assert KEY in redirector.asked[0]
 

@@ -146,7 +146,7 @@ async def refuse_compressed_bodies(request: web.Request, handler: Handler) -> we
 
 
 async def send_100_continue(request: web.Request) -> None:
-    """Answer `Expect: 100-continue` with 100, but not for a body that is refused (RFC 9110, 10.1.1)."""
+    """Answer `ExpectMessage: 100-continue` with 100, but not for a body that is refused (RFC 9110, 10.1.1)."""
     is_expected = request.headers.get("Expect", "").lower() == "100-continue"
     if is_expected and request.version >= HttpVersion11 and not _is_compressed(request):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,9 +1,9 @@
 """The sessions of one relay: what makes each, which are alive, and whether there may be new ones.
 
 The factory holds what all sessions share, and gives each session only the parts that it needs. A caller names what
-differs: the principal, the protocol, the connection. First comes a `Beginning`, the values that a session starts from.
-The rules are made from it, and the recorder stores it, so that a replay makes the same rules. The runtime then joins
-them to the connection. Nothing is dialled here: the runtime does that when it runs.
+differs: the principal, the protocol, the connection. First comes a `SessionSetup`, the values that a session starts
+from. The rules are made from it, and the recorder stores it, so that a replay makes the same rules. The runtime then
+joins them to the connection. Nothing is dialled here: the runtime does that when it runs.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from relay.errors import AccessDenied, CapacityExceeded
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeDialect
 from relay.protocols.openai.proxy import ProxyCodec
 from relay.recording.service import RecordingService
-from relay.recording.store.header import Beginning, RealtimeStart
+from relay.recording.store.header import RealtimeSetup, SessionSetup
 from relay.runtime.base import Observer, SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
@@ -86,7 +86,7 @@ class SessionFactory:
         dialect = self.upstream.endpoint.dialect
         options = replace(options, upstream=dialect.capabilities)
         voice_rules, limits = self.voices.tts_options_for(principal.policy), self.settings.session_limits()
-        setup = Beginning(_new_session_id(), initial.config, options, principal, _now(), voice_rules, limits)
+        setup = SessionSetup(_new_session_id(), initial.config, options, principal, _now(), voice_rules, limits)
         recorder = self.recordings.open(setup, _now, initial.model)
         core = setup.device_session()
         return DeviceRuntime(
@@ -114,8 +114,8 @@ class SessionFactory:
 
         Raises AccessDenied where the policy leaves no voice.
         """
-        start = RealtimeStart(model, self._initial_realtime_session(principal))
-        setup = Beginning.of_realtime(
+        start = RealtimeSetup(model, self._initial_realtime_session(principal))
+        setup = SessionSetup.for_realtime(
             _new_session_id(), tool_specs(self.tools.registry), start, principal, _now(), self.settings.session_limits()
         )
         recorder = self.recordings.open(setup, _now, model)

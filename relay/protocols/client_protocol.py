@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions
@@ -32,7 +32,7 @@ class ClientCodec(Protocol):
         """Whether a binary message of the client's is audio; otherwise it is a fault."""
 
     @property
-    def encode_audio(self) -> Callable[[PartKey, Chunk], Sequence[bytes]] | None:
+    def encode_audio(self) -> Callable[[PartKey, BytesLike], Sequence[bytes]] | None:
         """Audio of a content part, in the client's format, as text messages. None: each chunk is a binary message."""
 
     def decode_text(self, message: bytes) -> ClientEvent | bytes | None:

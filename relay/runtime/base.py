@@ -99,7 +99,7 @@ class SessionRuntime(Generic[CoreT]):
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
-        recorded = recorder.event if recorder is not None else None
+        recorded = recorder.record_event if recorder is not None else None
         self._observers = [observe for observe in (observer, recorded) if observe is not None]
         self.client = client
         self.upstream = UpstreamConnection()

@@ -87,7 +87,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self.dispatch,
             self._clock,
             max_queued_ms,
-            recorder.sent if recorder is not None else None,
+            recorder.record_sent_audio if recorder is not None else None,
         )
         self._uplink = DeviceUplink(
             core.ledger,

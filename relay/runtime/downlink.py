@@ -80,7 +80,7 @@ class DeviceDownlink:
             is_wanted = key in self._started
         now = self._clock()
         if self._recorder is not None:
-            self._recorder.output(delta, samples, now, discarded=not is_wanted)
+            self._recorder.record_output(delta, samples, now, discarded=not is_wanted)
         if is_wanted:
             self._ledger.add_output(key, len(samples), now)
             self._playout.play(key, samples, now)
@@ -90,7 +90,7 @@ class DeviceDownlink:
         context_id, samples, alignment = delta
         now, key = self._clock(), self._session.part_for_context(context_id)
         if self._recorder is not None:
-            self._recorder.speech(context_id, samples, now, discarded=key is None)
+            self._recorder.record_tts_audio(context_id, samples, now, discarded=key is None)
         if key is None:
             return
         self._ledger.add_tts_output(key, len(samples))
@@ -129,7 +129,7 @@ class RealtimeDownlink:
         self._codec = codec
         self._clock = clock
         self._dispatch = dispatch
-        self._record = recorder.output_frame if recorder is not None else None
+        self._record = recorder.record_raw_delta if recorder is not None else None
         self._forwards_deltas = codec.forwards_deltas
         self._delta_bytes = codec.delta_audio_bytes
 

@@ -11,7 +11,7 @@ overtake it. Acknowledgements from the client move the pacing on (`sync`).
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.client_protocol import ClientCodec
 from relay.runtime.timers import Alarm, PlayoutEndTimer, StallWatch
 from relay.session.common.media_types import PartKey
@@ -46,7 +46,7 @@ class PlayoutQueue:
         dispatch: Callable[[Event], None],
         clock: Callable[[], float],
         max_queued_ms: float = MAX_QUEUED_MS,
-        on_sent: Callable[[Chunk, float], None] | None = None,
+        on_sent: Callable[[BytesLike, float], None] | None = None,
     ) -> None:
         """`on_sent` is called with all audio that goes to the socket, and the time."""
         self._socket = socket
@@ -60,7 +60,7 @@ class PlayoutQueue:
         self._pacing = PlayoutPacer(options)
         self._bytes_per_ms = options.output.bytes_per_ms
         self._half_duplex = options.half_duplex
-        self._queue: deque[tuple[PartKey, Chunk] | cmd.SendAudioStart | cmd.SendAudioEnd] = deque()
+        self._queue: deque[tuple[PartKey, BytesLike] | cmd.SendAudioStart | cmd.SendAudioEnd] = deque()
         self._queued_bytes = 0
         self._open_part: PartKey | None = None  # the filter may hold the end of its audio
         self._overflowed_part: PartKey | None = None
@@ -114,7 +114,7 @@ class PlayoutQueue:
         self._open_part = (command.item_id, command.content_index)
         self._enqueue(command)
 
-    def play(self, key: PartKey, samples: Chunk, now: float) -> None:
+    def play(self, key: PartKey, samples: BytesLike, now: float) -> None:
         """More audio of a part: whole samples in the upstream's format, in memory that may be kept."""
         transcoder = self._transcoder
         if not transcoder.is_identity:
@@ -166,7 +166,7 @@ class PlayoutQueue:
         else:
             self._send_boundary(message, now)
 
-    def _enqueue_audio(self, key: PartKey, samples: Chunk, now: float) -> None:
+    def _enqueue_audio(self, key: PartKey, samples: BytesLike, now: float) -> None:
         self._queue.append((key, samples))
         self._queued_bytes += len(samples)
         self._drain(now)

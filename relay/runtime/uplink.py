@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pybase64 import b64encode
 
 from audio.formats import PCM16_24K
-from audio.framing import Chunk, SampleAligner
+from audio.framing import BytesLike, SampleAligner
 from audio.transcode import Transcoder
 from relay.protocols.openai.proxy import append_audio_bytes
 from relay.runtime.media_recorder import MediaRecorder
@@ -65,7 +65,7 @@ class Uplink:
         self._read_limiter = throttle
         self._allowance, self._min_message_bytes = throttle.audio, throttle.min_message_bytes
         self._ledger = ledger
-        self._record = recorder.input if recorder is not None else None
+        self._record = recorder.record_input if recorder is not None else None
         self._clock = clock
         self._gate: InputGate = "held"
         self._is_open = self._is_blocked = False
@@ -91,7 +91,7 @@ class Uplink:
         self._is_blocked = not is_writable
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
-    def _hold_or_mute(self, payload: Chunk, n_bytes: int) -> None:
+    def _hold_or_mute(self, payload: BytesLike, n_bytes: int) -> None:
         if self._gate == "held":
             dropped_bytes = self._held_input.add(payload, n_bytes, self._ledger.input_bytes, self._input_bytes_per_ms)
             self._ledger.drop_input(dropped_bytes)
@@ -109,10 +109,10 @@ class Uplink:
     def _input_bytes_per_ms(self) -> int:
         raise NotImplementedError
 
-    def _silence(self, payload: Chunk) -> Chunk:
+    def _silence(self, payload: BytesLike) -> BytesLike:
         raise NotImplementedError
 
-    def _send(self, payload: Chunk) -> None:
+    def _send(self, payload: BytesLike) -> None:
         raise NotImplementedError
 
 
@@ -152,7 +152,7 @@ class DeviceUplink(Uplink):
         self._sample_bytes = source.bytes_per_sample
         self._coalesced_bytes = COALESCED_MS * source.bytes_per_ms
         transcoder = Transcoder(source, target)
-        self._convert = None if transcoder.is_identity else transcoder.shortest_feed
+        self._convert = None if transcoder.is_identity else transcoder.direct_feed
 
     def receive(self, message: bytes) -> None:
         """The audio of one message of the client's."""
@@ -178,7 +178,7 @@ class DeviceUplink(Uplink):
         if self._aligner.carry:
             self._accept(self._aligner.feed(b""))
 
-    def _accept(self, samples: Chunk) -> None:
+    def _accept(self, samples: BytesLike) -> None:
         n_bytes = len(samples)
         if not n_bytes:
             return
@@ -194,10 +194,10 @@ class DeviceUplink(Uplink):
     def _input_bytes_per_ms(self) -> int:
         return self._options.input.bytes_per_ms
 
-    def _silence(self, payload: Chunk) -> Chunk:
+    def _silence(self, payload: BytesLike) -> BytesLike:
         return self._options.input.silence(len(payload))
 
-    def _send(self, payload: Chunk) -> None:
+    def _send(self, payload: BytesLike) -> None:
         samples = payload if self._convert is None else self._convert(payload)
         if self._is_blocked and self._upstream.unsent_bytes > MAX_UNSENT_BYTES:
             is_first, self.dropped_bytes = not self.dropped_bytes, self.dropped_bytes + len(samples)
@@ -246,5 +246,5 @@ class RealtimeUplink(Uplink):
         else:
             self._upstream.send_long_text(message)
 
-    def _send(self, payload: Chunk) -> None:
+    def _send(self, payload: BytesLike) -> None:
         self._upstream.send_text_any_size(payload)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.redact import close_reason
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class WebSocketConnection(WSListener):
         self._fragment_type: WSMsgType | None = None
         self.on_text: Callable[[bytes], None] = noop
         self.on_binary: Callable[[bytes], None] = noop
-        self.send_text: Callable[[Chunk], None] = noop
+        self.send_text: Callable[[BytesLike], None] = noop
         """Send one text message; without effect before the connection stands and once it is closing."""
-        self.send_binary: Callable[[Chunk], None] = noop
+        self.send_binary: Callable[[BytesLike], None] = noop
         """Send one binary message; without effect before the connection stands and once it is closing."""
         self.is_writable = True
         self.fragment_bytes = 0
@@ -178,13 +178,13 @@ class WebSocketConnection(WSListener):
         """How much of the peer's messages has come that is not whole yet, or waits to be sent on."""
         return self.partial_frame_bytes + self.fragment_bytes + self.unforwarded_bytes()
 
-    def send_long_text(self, message: Chunk) -> None:
+    def send_long_text(self, message: BytesLike) -> None:
         """Send one text message without keeping its room: picows' own buffer for what it sends never gets smaller."""
         if self.transport is not None and self.is_open:
             framed = bytearray(_HEADER_BYTES) + message
             self.transport.send_reuse_external_bytearray(_TEXT, framed, _HEADER_BYTES)
 
-    def send_text_any_size(self, message: Chunk) -> None:
+    def send_text_any_size(self, message: BytesLike) -> None:
         """Send one text message of any length."""
         if len(message) > LONG_MESSAGE_BYTES:
             self.send_long_text(message)

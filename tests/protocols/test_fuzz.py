@@ -26,7 +26,7 @@ from relay.session.realtime.events import (
     SendToUpstream,
 )
 from relay.session.realtime.session import RealtimeSession
-from tests.support.media import InputAudio, Media, deltas_and_events
+from tests.support.media import InputAudio, MediaPath, decode_deltas_and_events
 from tests.support.realtime_stage import CLOCK, DICE
 
 Obj = dict[str, Any]
@@ -95,7 +95,7 @@ class Fuzz:
         self.policy = self.source.choice(POLICIES)
         principal = Principal(policy=Policy(realtime=self.policy))
         self.session = RealtimeSession("rs_1", principal, (CLOCK, DICE), lambda: str(next(numbers)))
-        self.media = Media(self.session)
+        self.media = MediaPath(self.session)
         self.now = 0.0
         self.upstream(b'{"type":"session.created","session":{"type":"realtime"}}')
         self.upstream(b'{"type":"session.updated","session":{"type":"realtime"}}')
@@ -163,7 +163,7 @@ class Fuzz:
 
     def upstream(self, raw: bytes) -> None:
         self.device_codec.decode(raw)
-        for event in deltas_and_events(self.codec, raw):
+        for event in decode_deltas_and_events(self.codec, raw):
             self.outcomes[type(event).__name__] += 1
             if isinstance(event, RawDelta):
                 deltas = self.session.delta_forwarding
@@ -260,7 +260,7 @@ def test_the_largest_frames_take_bounded_time(raw: bytes, beta: bool) -> None:
     event = codec.decode_client(raw)
     if isinstance(event, RealtimeClientEvent):
         codec.encode_for_upstream(event.body)
-    for told in deltas_and_events(codec, raw):
+    for told in decode_deltas_and_events(codec, raw):
         if isinstance(told, RealtimeServerEvent):
             codec.forward(told.raw)
         elif isinstance(told, RawDelta):

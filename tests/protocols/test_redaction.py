@@ -17,7 +17,7 @@ from relay.session.common.redact import MASK
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import RealtimeServerEvent
-from tests.support.media import deltas_and_events
+from tests.support.media import decode_deltas_and_events
 
 KEY = "sk-known-0123456789"
 KNOWN = KnownSecrets([KEY])
@@ -36,7 +36,7 @@ def frame(event: Any) -> bytes:
     return json.dumps(event).encode()
 
 
-@pytest.mark.parametrize("read", [deltas_and_events, ProxyCodec.decode_upstream], ids=["found", "read in full"])
+@pytest.mark.parametrize("read", [decode_deltas_and_events, ProxyCodec.decode_upstream], ids=["found", "read in full"])
 @pytest.mark.parametrize("event", DELTAS)
 def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read: Any) -> None:
     codec = ProxyCodec(secrets=KNOWN)

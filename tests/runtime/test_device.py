@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from audio.transcode import Transcoder
 from relay.runtime.uplink import MAX_UNSENT_BYTES
 from relay.session.common.limits import STALL_TIMEOUT_S
@@ -413,10 +413,10 @@ async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connecti
 class Failing(ListRecorder):
     """Stands for a failure of ours in the middle of an audio line."""
 
-    def input(self, payload: Chunk, now: float) -> None:
+    def record_input(self, payload: BytesLike, now: float) -> None:
         raise RuntimeError("a bug in the uplink")
 
-    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+    def record_output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         raise RuntimeError("a bug in the downlink")
 
 

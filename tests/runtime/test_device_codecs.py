@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from picows import WSMsgType
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.media_types import AudioDelta, PartKey
@@ -27,13 +27,13 @@ class TextCodec(DeviceCodec):
 
     accepts_binary_audio = False
 
-    def decode_text(self, message: Chunk) -> ev.ClientEvent | bytes | None:
+    def decode_text(self, message: BytesLike) -> ev.ClientEvent | bytes | None:
         raw = bytes(message)
         if raw.startswith(b"?"):
             return None
         return base64.b64decode(raw[1:]) if raw.startswith(b"+") else super().decode_text(raw)
 
-    def encode_audio(self, part: PartKey, samples: Chunk) -> list[bytes]:
+    def encode_audio(self, part: PartKey, samples: BytesLike) -> list[bytes]:
         return [json.dumps({"of": part[0], "audio": base64.b64encode(samples).decode()}).encode(), b'{"mark":1}']
 
     def encode(self, message: cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd) -> bytes | None:
@@ -116,7 +116,7 @@ class SparseCodec(OpenAIUpstreamCodec):
 
     append_template = b'{"type":"sparse.append","audio":"%b"}'
 
-    def decode(self, frame: Chunk) -> list[ev.UpstreamEvent | AudioDelta]:
+    def decode(self, frame: BytesLike) -> list[ev.UpstreamEvent | AudioDelta]:
         return [*itertools.repeat(super().decode(frame), 2)]
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.openai.proxy import ProxyCodec, audio_offset
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_types import InputGate, RawDelta
@@ -18,7 +18,7 @@ from relay.session.realtime.session import RealtimeSession
 class InputAudio(NamedTuple):
     """Audio of the client's; `raw` as the upstream gets it where it went on."""
 
-    raw: Chunk
+    raw: BytesLike
 
     @property
     def n_bytes(self) -> int:
@@ -42,7 +42,7 @@ class SpeechAudio(NamedTuple):
     alignment: Alignment | None = None
 
 
-def deltas_and_events(
+def decode_deltas_and_events(
     codec: ProxyCodec, raw: bytes
 ) -> list[RawDelta | RealtimeServerEvent | ev.MalformedUpstreamMessage]:
     """What the downlink of a Realtime client makes of a message of the upstream's."""
@@ -52,7 +52,7 @@ def deltas_and_events(
     return [*codec.decode_upstream(raw)]
 
 
-class Media:
+class MediaPath:
     """Both lines of one session. Audio that goes on stands among the commands, in its place."""
 
     def __init__(self, session: DeviceSession | RealtimeSession) -> None:
@@ -90,7 +90,7 @@ class Media:
     def _released(self, until_bytes: int | None) -> list[InputAudio]:
         return [sent for raw in self._held.take(until_bytes) for sent in self._sent(raw)]
 
-    def _sent(self, raw: Chunk) -> list[InputAudio]:
+    def _sent(self, raw: BytesLike) -> list[InputAudio]:
         if self.gate == "muted":
             return [InputAudio(self.session.options.input.silence(len(raw)))]
         return [] if self.gate == "closed" else [InputAudio(raw)]

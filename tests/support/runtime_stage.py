@@ -11,7 +11,7 @@ from picows import WSMsgType
 from picows.picows import _make_test_ws_frame  # type: ignore[attr-defined]  # not in the stubs
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.client_protocol import ClientCodec
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.openai.proxy import ProxyCodec
@@ -90,22 +90,22 @@ class ListRecorder:
     def __init__(self) -> None:
         self.entries: list[tuple[Any, ...]] = []
 
-    def event(self, event: Any, now: float, commands: Any) -> None:
+    def record_event(self, event: Any, now: float, commands: Any) -> None:
         self.entries.append(("event", type(event).__name__, now))
 
-    def input(self, payload: Chunk, now: float) -> None:
+    def record_input(self, payload: BytesLike, now: float) -> None:
         self.entries.append(("input", bytes(payload), now))
 
-    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+    def record_output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         self.entries.append(("output", samples, discarded, (delta.item_id, delta.content_index)))
 
-    def output_frame(self, frame: RawDelta, now: float) -> None:
+    def record_raw_delta(self, delta: RawDelta, now: float) -> None:
         raise AssertionError("a device is sent no frames")
 
-    def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
+    def record_tts_audio(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
         self.entries.append(("speech", samples, discarded))
 
-    def sent(self, samples: Chunk, now: float) -> None:
+    def record_sent_audio(self, samples: BytesLike, now: float) -> None:
         self.entries.append(("sent", bytes(samples)))
 
     def all(self, kind: str) -> list[tuple[Any, ...]]:
@@ -115,8 +115,8 @@ class ListRecorder:
 class FrameRecorder(ListRecorder):
     """A recording of a Realtime session: ("input", frame), ("frame", delta)."""
 
-    def output_frame(self, frame: RawDelta, now: float) -> None:
-        self.entries.append(("frame", frame, now))
+    def record_raw_delta(self, delta: RawDelta, now: float) -> None:
+        self.entries.append(("frame", delta, now))
 
 
 class SocketPair:

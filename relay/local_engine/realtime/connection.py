@@ -168,7 +168,7 @@ class Session:
     def _hearing(self, audio: bytes = b"") -> Ears:
         """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
         if self._ears is None:
-            sent_ms = REALTIME_FORMATS[self._settings.input_format].ms_of(len(audio))
+            sent_ms = REALTIME_FORMATS[self._settings.input_format].duration_ms(len(audio))
             start_ms = self._conversation.position_ms - sent_ms
             self._ears = Ears(self._shared.senses.listener(), start_ms)
             self._configure()

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import orjson
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.json_types import JsonObject
 from relay.protocols.json_limits import MAX_CLIENT_MEMBERS, has_too_many_members
 from relay.session.common.model import ELEVENLABS_PREFIX, ToolSpec, TurnKind
@@ -98,7 +98,7 @@ def _schema(value: JsonObject, field: str) -> JsonObject:
     return schema
 
 
-def decode(frame: Chunk) -> ev.ClientEvent:
+def decode(frame: BytesLike) -> ev.ClientEvent:
     """Decode a text message; an invalid one is a `ClientProtocolError` that names the field and the fix."""
     if has_too_many_members(bytes(frame), MAX_CLIENT_MEMBERS):
         return ev.ClientProtocolError(

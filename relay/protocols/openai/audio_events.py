@@ -10,7 +10,7 @@ from functools import partial
 import orjson
 import pybase64
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.media_types import AudioDelta
 from relay.session.device.events import TextDelta
 
@@ -39,12 +39,12 @@ new_text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial
 """`TextDelta` in the same way."""
 
 
-def decode_audio(text: Chunk, _decode: Callable[..., bytes] = pybase64.b64decode) -> bytes:
+def decode_audio(text: BytesLike, _decode: Callable[..., bytes] = pybase64.b64decode) -> bytes:
     """The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
     return _decode(text, None, True)
 
 
-def decoded_length(base64_text: Chunk) -> int:
+def decoded_length(base64_text: BytesLike) -> int:
     """How many bytes a base64 text stands for, without decoding it."""
     n = len(base64_text)
     if n < 4:

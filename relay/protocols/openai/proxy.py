@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pybase64
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.client_protocol import RealtimeDialect
 from relay.protocols.json_limits import (
     MAX_CLIENT_MEMBERS,
@@ -141,7 +141,7 @@ def counted_audio_bytes(raw: bytes) -> int:
     return delta.n_bytes if type(delta) is RawDelta else 0
 
 
-def _rewrite_delta(raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
+def _rewrite_delta(raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> BytesLike:
     """A delta as `rewrite` shows it; audio that is its last member is not parsed.
 
     What is no JSON stays as it is, and so does what could not be written anew.
@@ -249,11 +249,13 @@ class ProxyCodec:
         events = [body] if self._client_dialect is None else self._client_dialect.to_client(body)
         return [orjson.dumps(event) for event in events]
 
-    def encode_delta(self, raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None) -> list[Chunk]:
+    def encode_delta(
+        self, raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None
+    ) -> list[BytesLike]:
         """A delta as the messages that the client gets for it; `rewrite` rewrites what is around it."""
         return self.forward(raw if rewrite is None else _rewrite_delta(raw, rewrite))
 
-    def forward(self, raw: Chunk) -> list[Chunk]:
+    def forward(self, raw: BytesLike) -> list[BytesLike]:
         """An event of the upstream's that nothing was changed in, as the messages that the client gets for it."""
         if self._client_dialect is None:
             return [raw]

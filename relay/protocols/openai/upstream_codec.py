@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 import orjson
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.json_types import JsonObject
 from relay.protocols.client_protocol import RealtimeDialect
 from relay.protocols.json_limits import MAX_UPSTREAM_MEMBERS, has_too_many_members, redact_event
@@ -41,7 +41,7 @@ class OpenAIUpstreamCodec:
         self._audio_matcher = AudioDeltaMatcher()
         self._transcript_matcher = TranscriptDeltaMatcher()
 
-    def decode(self, frame: Chunk) -> ev.UpstreamEvent | AudioDelta:
+    def decode(self, frame: BytesLike) -> ev.UpstreamEvent | AudioDelta:
         """One text message of the upstream as an event, or as audio; what GA says twice counts once."""
         raw = bytes(frame)
         is_transcript = self._dialect is None and raw.startswith(TRANSCRIPT_DELTA_PREFIX)

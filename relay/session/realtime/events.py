@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
@@ -45,7 +45,7 @@ class InvalidClientMessage:
 class RealtimeServerEvent(NamedTuple):
     """An event of the upstream's, as it came and parsed."""
 
-    raw: Chunk
+    raw: BytesLike
     body: Mapping[str, Any]
 
 
@@ -66,7 +66,7 @@ class SendToUpstream:
 class ForwardToClient(NamedTuple):
     """Hand an event of the upstream's to the client, byte for byte."""
 
-    raw: Chunk
+    raw: BytesLike
 
 
 ReceivedMessage = RealtimeClientEvent | InvalidClientMessage | RealtimeServerEvent

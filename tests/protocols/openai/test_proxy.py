@@ -16,7 +16,7 @@ from relay.protocols.openai.proxy import ProxyCodec, append_audio_bytes, delta_a
 from relay.session.common.media_types import PASSTHROUGH_EVENTS, RawDelta
 from relay.session.device.events import MalformedUpstreamMessage
 from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeServerEvent
-from tests.support.media import deltas_and_events
+from tests.support.media import decode_deltas_and_events
 
 PCM = bytes(range(250))
 AUDIO = base64.b64encode(PCM).decode()
@@ -140,7 +140,7 @@ def fuzz(runs: int) -> tuple[int, int]:
             if isinstance(event, RealtimeClientEvent):
                 read += 1
                 orjson.dumps(event.body)
-        for told in deltas_and_events(codec, raw):
+        for told in decode_deltas_and_events(codec, raw):
             assert isinstance(told, RealtimeServerEvent | MalformedUpstreamMessage)
     return passed, read
 
@@ -168,7 +168,7 @@ def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
         event = codec.decode_client(raw)
         if isinstance(event, RealtimeClientEvent):
             assert codec.encode_for_upstream(event.body)
-        for told in deltas_and_events(codec, raw):
+        for told in decode_deltas_and_events(codec, raw):
             if isinstance(told, RealtimeServerEvent):
                 codec.forward(told.raw)
             elif isinstance(told, RawDelta):
@@ -200,13 +200,13 @@ def test_a_delta_is_found_by_its_beginning(text: str, expected: int) -> None:
 def test_a_delta_of_text_holds_no_audio_whatever_its_shape(kind: str) -> None:
     for event in ({"type": kind, "delta": "AAAA"}, {"event_id": "e", "type": kind, "delta": "AAAA"}):
         raw = json.dumps(event).encode()
-        assert deltas_and_events(ProxyCodec(), raw) == [RawDelta(raw, 0, -1)]
+        assert decode_deltas_and_events(ProxyCodec(), raw) == [RawDelta(raw, 0, -1)]
 
 
 @pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])
 def test_what_has_no_text_as_its_type_is_no_delta(kind: Any) -> None:
     raw = json.dumps({"type": kind, "delta": "AAAA"}).encode()
-    assert deltas_and_events(ProxyCodec(), raw) == [RealtimeServerEvent(raw, json.loads(raw))]
+    assert decode_deltas_and_events(ProxyCodec(), raw) == [RealtimeServerEvent(raw, json.loads(raw))]
 
 
 def test_a_beta_client_gets_audio_without_its_being_parsed() -> None:

@@ -14,7 +14,7 @@ from relay.protocols.openai.proxy import ProxyCodec, audio_offset, delta_audio_b
 from relay.session.common.media_types import RawDelta
 from relay.session.device.events import MalformedUpstreamMessage
 from relay.session.realtime.events import RealtimeServerEvent
-from tests.support.media import deltas_and_events
+from tests.support.media import decode_deltas_and_events
 
 PCM = bytes(range(250))
 AUDIO = base64.b64encode(PCM).decode()
@@ -48,7 +48,7 @@ def found(raw: bytes) -> RawDelta | None:
 
 
 def decoded(raw: bytes) -> RawDelta | RealtimeServerEvent | MalformedUpstreamMessage:
-    [event] = deltas_and_events(ProxyCodec(), raw)
+    [event] = decode_deltas_and_events(ProxyCodec(), raw)
     return event
 
 
@@ -189,7 +189,7 @@ def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
     }
     is_audio = "delta" in event
     said = event | ({"type": "response.audio.delta"} if has_beta_upstream else {})
-    for frame in deltas_and_events(codec, frame_of(said, SPACED if spaced else COMPACT)):
+    for frame in decode_deltas_and_events(codec, frame_of(said, SPACED if spaced else COMPACT)):
         assert isinstance(frame, RawDelta) == is_audio
         if isinstance(frame, RawDelta):
             assert frame.n_bytes == len(pcm)
@@ -223,7 +223,7 @@ def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
         piece = data.draw(st.binary(max_size=2) | st.sampled_from([b'"delta":"', b'"type":"x",', b"[" * 300, b'"}']))
         raw[at : at + data.draw(st.integers(0, 2))] = piece
     codec = ProxyCodec(BetaClientDialect() if data.draw(st.booleans()) else None)
-    for told in deltas_and_events(codec, bytes(raw)):
+    for told in decode_deltas_and_events(codec, bytes(raw)):
         if isinstance(told, RawDelta):
             assert len(codec.encode_delta(bytes(told.raw), renumbered)) == 1
 

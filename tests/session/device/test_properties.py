@@ -25,7 +25,7 @@ from relay.session.device import events as ev
 from relay.session.device.negotiation import MAX_UPDATES
 from relay.session.device.session import DeviceSession
 from tests.support.device_schema import check
-from tests.support.media import InputAudio, Media, OutputAudio
+from tests.support.media import InputAudio, MediaPath, OutputAudio
 
 Op = tuple[str, int, int, int]
 Key = tuple[str, int]
@@ -51,7 +51,7 @@ class World:
         numbers = itertools.count(1)
         self.limits = limits or SessionLimits()
         self.session = DeviceSession("rs_1", config, options, lambda: f"relay_{next(numbers)}", limits=self.limits)
-        self.media = Media(self.session)
+        self.media = MediaPath(self.session)
         self.now = 0.0
         self.commands: list[cmd.Command] = []
         self.listeners: list[Callable[[cmd.Command], None]] = []
@@ -748,7 +748,7 @@ texts that do, and nothing ever taken back. An ordinary session of two hours hol
 def test_a_flood_of_the_longest_ids_and_texts_is_held_within_its_bound(ready: bool) -> None:
     numbers = itertools.count(1)
     session = DeviceSession("rs_1", SessionConfig(), DeviceOptions(), lambda: f"relay_{next(numbers)}")
-    codec, media = OpenAIUpstreamCodec(), Media(session)
+    codec, media = OpenAIUpstreamCodec(), MediaPath(session)
     media.handle(ev.SessionCreated(), 0.0)
     if ready:
         media.handle(ev.SessionUpdated(), 0.0)
@@ -789,7 +789,7 @@ def test_a_flood_of_ever_new_ids_leaves_no_more_than_the_bounds(ready: bool) -> 
     numbers = itertools.count(1)
     config = SessionConfig(turn=TurnDetection("manual"))
     session = DeviceSession("rs_1", config, DeviceOptions(), lambda: f"relay_{next(numbers)}")
-    media = Media(session)
+    media = MediaPath(session)
     media.handle(ev.SessionCreated(), 0.0)
     if ready:
         media.handle(ev.SessionUpdated(), 0.0)
