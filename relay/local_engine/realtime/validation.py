@@ -76,7 +76,8 @@ def check_string(value: Any, param: str, max_chars: int = 1_000_000, min_chars: 
         raise _type_error(value, param, "a string")
     if len(value) > max_chars:
         raise InvalidRequestError(
-            f"Invalid '{param}': string too long. Expected at most {max_chars} characters, but got {len(value)} instead.",
+            f"Invalid '{param}': string too long. Expected at most {max_chars} characters, "
+            f"but got {len(value)} instead.",
             code="string_above_max_length",
             param=param,
         )
