@@ -1,12 +1,12 @@
-"""The items, content parts and tools of the Realtime protocol, and what a policy must allow for each (D5).
+"""The items, content parts and tools of the Realtime protocol, and the capabilities that each of them needs (D5).
 
-`item`, `part`, `tool`, `tool_choice` and `prompt` are the rules that `relay.session.realtime.policy_table` puts into
-its rows. Each looks at the type of the object, requires the capabilities that this type needs, and applies the table
-of its members. Images are `images` as data and `image_urls` as addresses; a call of the model's or its output is
-`history`; a server to be called is `mcp`.
+`item`, `part`, `tool`, `tool_choice` and `prompt` are rules in the tables of `relay.session.realtime.policy_table`.
+Each looks at the type of the object, requires the capabilities for this type, and applies the table of its members.
+Images need `images` as data and `image_urls` as addresses. A function call or its output needs `history`, a remote
+server `mcp`.
 
-The tables are held against the types of the official package. What has no row could be anything, a file to fetch or a
-server to call: where a policy limits something, it is refused by name.
+Tests compare the tables with the types of the official package. A member that is not in its table could be a file to
+fetch or a server to call. It is rejected where the policy limits anything.
 """
 
 from collections.abc import Mapping
@@ -44,15 +44,15 @@ def _object(value: Any, path: str) -> Mapping[str, Any]:
 def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -> JsonObject:
     require_capability("unknown", policy, f"{path}.type")
     if policy.is_restricted:
-        kind = str(value.get("type"))[:80]
-        raise PolicyViolation(f"'{path}.type' '{kind}' is not known to this relay.", f"{path}.type", "invalid_value")
+        object_type = str(value.get("type"))[:80]
+        raise PolicyViolation(f"Unknown type '{object_type}' in '{path}.type'.", f"{path}.type", "invalid_value")
     return dict(value)
 
 
-def _kind(value: Mapping[str, Any], default: str) -> str:
-    """The type of an object, "" for what is no text."""
-    kind = value.get("type", default)
-    return kind if isinstance(kind, str) else ""
+def _object_type(value: Mapping[str, Any], default: str) -> str:
+    """Return the type of an object, "" if it is not a string."""
+    object_type = value.get("type", default)
+    return object_type if isinstance(object_type, str) else ""
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def _image_url(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 
 def part(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    """One part of a message's content."""
+    """Rule for one content part of a message."""
     return _part(value, _PART, policy, path)
 
 
@@ -80,14 +80,13 @@ def _part(value: Any, table: RuleTable, policy: RealtimePolicy, path: str) -> Js
 
 
 def _parts(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """A list of parts; whatever else stands in its place is not understood."""
-    return (
-        _EACH_PART(value, policy, path) if value is None or policy.is_restricted or isinstance(value, list) else value
-    )
+    """Rule for a list of content parts."""
+    is_checked = value is None or policy.is_restricted or isinstance(value, list)
+    return _EACH_PART(value, policy, path) if is_checked else value
 
 
 def _output(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """What a function returned: a text, or parts."""
+    """Rule for the output of a function: a string, or content parts."""
     return value if isinstance(value, str) else _parts(value, policy, path)
 
 
@@ -107,15 +106,15 @@ _EACH_PART = list_of(part)
 
 
 def item(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    """An item of the conversation, or of a response's input."""
-    kind = _kind(_object(value, path), "message")
-    if kind == "message":
+    """Rule for an item of the conversation, or of a response's input."""
+    item_type = _object_type(_object(value, path), "message")
+    if item_type == "message":
         _check_role(value.get("role"), policy, f"{path}.role")
-    elif kind == "function_call":
+    elif item_type == "function_call":
         require_capability("history", policy, path)
-    elif kind.startswith("mcp_"):
+    elif item_type.startswith("mcp_"):
         require_capability("mcp", policy, f"{path}.type")
-    table = _ITEMS.get(kind)
+    table = _ITEMS.get(item_type)
     return _unknown_type(value, policy, path) if table is None else check_fields(value, table, policy, path)
 
 
@@ -126,7 +125,7 @@ def _check_role(role: Any, policy: RealtimePolicy, path: str) -> None:
     if role == "assistant":
         require_capability("history", policy, path)
     elif role != "user":
-        require_capability("system_items", policy, path)  # developer, system, and whatever else ranks above a user
+        require_capability("system_items", policy, path)  # developer, system, and any other role above the user
     _ROLE(role, policy, path)
 
 
@@ -154,14 +153,14 @@ _ITEMS: Mapping[str, RuleTable] = {
         "error": scalar_or_object(_MCP_ERROR),
     },
 }
-"""Every type of item, all of its members."""
+"""The members of each item type."""
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------
 
 
 def _schema(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """A JSON schema, read by the model and by nobody else."""
+    """Rule for a JSON Schema, which only the model reads."""
     if policy.is_restricted and value is not None:
         _object(value, path)
     return value
@@ -202,12 +201,12 @@ _TOOLS: Mapping[str, tuple[str, RuleTable]] = {
         },
     ),
 }
-"""Every type of tool: the capability that it needs, and all of its members."""
+"""The capability that each tool type needs, and its members."""
 
 
 def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    """A tool that the client offers to the model."""
-    row = _TOOLS.get(_kind(_object(value, path), "function"))
+    """Rule for a tool that the client offers to the model."""
+    row = _TOOLS.get(_object_type(_object(value, path), "function"))
     if row is None:
         return _unknown_type(value, policy, path)
     capability, table = row
@@ -216,7 +215,7 @@ def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
 
 
 def tool_choice(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """Which tool the model must use, if any."""
+    """Rule for which tool the model must use."""
     if value is not None and value != "auto":
         require_capability("tool_choice", policy, path)
     if isinstance(value, Mapping) and value.get("type") == "mcp":
@@ -252,10 +251,10 @@ def _variable(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 
 def _variables(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """What is put in the place of a prompt's variables: texts, or parts, files among them."""
+    """Rule for the values of a prompt's variables: strings or content parts, including files."""
     members = {} if value is None else _object(value, path)
     return value and {name: _variable(member, policy, f"{path}.{name}") for name, member in members.items()}
 
 
 prompt: FieldRule = scalar_or_object({"id": scalar, "version": scalar, "variables": _variables})
-"""A prompt that is stored with the account."""
+"""Rule for a prompt that is stored with the account."""

@@ -1,4 +1,4 @@
-"""The calls of server tools in a Realtime session, and the responses that follow them."""
+"""Calls of server tools in a Realtime session, and the responses that follow them."""
 
 from relay.session.tools.pending_calls import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
 from tests.support.doubling import assert_linear

@@ -1,4 +1,4 @@
-"""What must hold of every session with a Realtime client, whatever its client, user, tools and upstream do."""
+"""Invariants of every Realtime session, whatever its client, user, tools and upstream do."""
 
 import itertools
 import json
@@ -48,7 +48,7 @@ OUTPUTS = {
 
 
 class Model:
-    """An upstream that keeps the protocol: one response at a time, creates answered in order, late as it likes."""
+    """A model upstream that obeys the protocol: one response at a time, requests answered in order, at any time."""
 
     def __init__(self, stage: RealtimeSessionHarness) -> None:
         self.stage = stage
@@ -88,8 +88,8 @@ class Model:
             case "response.create":
                 self._create(event)
             case "response.cancel":
-                wanted = event.get("response_id") or self.active
-                if self.active is not None and wanted == self.active:
+                response_id = event.get("response_id") or self.active
+                if self.active is not None and response_id == self.active:
                     self.finish("nothing", "cancelled")
                 else:
                     self._refuse(event, "response_cancel_not_active")
@@ -127,8 +127,8 @@ class Model:
             return
         response_id, self.active = self.active, None
         output = []
-        for index, wanted in enumerate(OUTPUTS[kind]):
-            name, _, source = wanted.partition(" by ")
+        for index, description in enumerate(OUTPUTS[kind]):
+            name, _, source = description.partition(" by ")
             call_id = self._call_id(source, output)
             call = call_item(call_id, name) | {"id": f"item_{next(self.numbers)}"}
             if call_id not in self.calls + self.client_calls:
@@ -165,7 +165,7 @@ class Model:
 
 
 class ModelChecker:
-    """A session, its model upstream, a client that answers its calls, and tools that return when they are told."""
+    """A session, a model upstream, a client that answers its calls, and tools that return when the test says so."""
 
     def __init__(self) -> None:
         self.stage = RealtimeSessionHarness(CLOCK, DICE).ready()
@@ -244,11 +244,11 @@ class ModelChecker:
                 self.to_answer.append(item["call_id"])
 
     def _look(self) -> None:
-        told = self.stage.take_client_events()
-        self.told += told
-        for event in told:
+        events = self.stage.take_client_events()
+        self.told += events
+        for event in events:
             self._take(event)
-        text = json.dumps(told)
+        text = json.dumps(events)
         assert "clock" not in text
         assert "dice" not in text
         assert "relay_" not in text.replace('"event_id": "relay_', ""), "the relay's ids answer nobody's events"
