@@ -1,8 +1,8 @@
 """The runtime that all sessions share: one writer of state, tasks, a timer, the upstream connection.
 
 `dispatch` is synchronous: the rules handle the event, and their commands are executed before it returns. Events that
-occur meanwhile (from playout, or a tool that fails at once) wait in a deque, so that the rules see one event at a time
-and in order. Audio is not an event: see `relay.runtime.uplink` and `relay.runtime.downlink`.
+occur meanwhile, such as playout's, wait in a deque: the rules see one event at a time, in order. Audio is not an event:
+see `relay.runtime.uplink` and `relay.runtime.downlink`.
 """
 
 import asyncio

@@ -73,31 +73,14 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         )
         self._client_codec = client_codec
         self._upstream_codec = upstream_codec
-        self._read_limiter = ReadLimiter(
-            client,
-            *device_allowance(core.options.input, self._clock()),
-            message_allowance(self._clock()),
-            self.dispatch,
-            self._clock,
-        )
-        self._playout = PlayoutQueue(
-            client,
-            client_codec,
-            core.options,
-            self.dispatch,
-            self._clock,
-            max_queued_ms,
-            recorder.record_sent_audio if recorder is not None else None,
-        )
+        now, options = self._clock(), core.options
+        allowances = (*device_allowance(options.input, now), message_allowance(now))
+        self._read_limiter = ReadLimiter(client, *allowances, self.dispatch, self._clock)
+        on_sent = recorder.record_sent_audio if recorder is not None else None
+        self._playout = PlayoutQueue(client, client_codec, options, self.dispatch, self._clock, max_queued_ms, on_sent)
+        template, limiter = upstream_codec.append_template, self._read_limiter
         self._uplink = DeviceUplink(
-            core.ledger,
-            self.upstream,
-            self._read_limiter,
-            self._clock,
-            recorder,
-            core.options,
-            upstream_codec.append_template,
-            self.dispatch,
+            core.ledger, self.upstream, limiter, self._clock, recorder, options, template, self.dispatch
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._opened = upstream_codec.opened

@@ -79,14 +79,9 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._is_upstream_connected = False
         self._early_messages: list[bytes | ev.UpstreamClosed] = []
         self._client_stall = StallWatch(client, self._on_client_stalled)
-        self._read_limiter = ReadLimiter(
-            client,
-            realtime_bytes_allowance(self._clock()),
-            MIN_APPEND_BYTES,
-            realtime_event_allowance(self._clock()),
-            self.dispatch,
-            self._clock,
-        )
+        now = self._clock()
+        allowances = (realtime_bytes_allowance(now), MIN_APPEND_BYTES, realtime_event_allowance(now))
+        self._read_limiter = ReadLimiter(client, *allowances, self.dispatch, self._clock)
         self._uplink = RealtimeUplink(
             core.ledger, self.upstream, self._read_limiter, self._clock, recorder, self._on_client_message
         )

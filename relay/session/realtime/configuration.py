@@ -1,7 +1,7 @@
 """The configuration of a Realtime session: the initial one, and the settings that are active now.
 
-Three things must be configured before the client can have any influence: the session of its client secret, the limits
-of its policy, and the server's instructions and tools. Until the upstream has accepted them, `session.created` is held
+Some settings must be active before the client can have any influence: the session of its client secret, the limits of
+its policy, and the server's overlay. Until the upstream has accepted them, `session.created` is held
 back. The client then gets one `session.created` with the result. Other upstream events are held meanwhile, at most
 `MAX_HELD_EVENTS`. With nothing to configure, `session.created` is forwarded at once.
 

@@ -1,7 +1,7 @@
 """Rewrites upstream events for a Realtime client, hiding calls of server tools and their outputs.
 
-A rule takes an event and returns the client's version of it: the same object if nothing changes, a copy if something
-does, None if the event is hidden. The table at the end lists the event types with a rule of their own; these rules also
+A rule takes an event and returns the client's version of it: the same object, a changed copy, or None if the event is
+hidden. The table at the end lists the event types with a rule of their own; these rules also
 decide who owns each call. Any other event is hidden if it refers to a hidden item, and its session and response lose
 the server's overlay.
 

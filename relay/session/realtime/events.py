@@ -13,7 +13,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
 CONSENT_EVENT_TYPE = "relay.consent"
-"""A client event that only the relay knows: `granted` says whether the session may be recorded. It is not forwarded."""
+"""A client event of the relay's own: `granted` says whether the session may be recorded. It is not forwarded."""
 
 
 @dataclass(frozen=True, slots=True)

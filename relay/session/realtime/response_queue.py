@@ -9,8 +9,8 @@ request is queued. Another one is rejected as the API rejects it, with its `even
 Once all outputs of a response are sent, a follow-up is due, but not while the user speaks.
 
 In a mixed response the model also called tools of the client. The client then requests the next response, which waits
-for the server's outputs. A response is abandoned if a request waits for its end and the upstream is silent for the
-stall timeout: no event reached the rules, and no audio the ledger. Out-of-band responses take no slot.
+for the server's outputs. A response is abandoned if a request waits for its end and the upstream sends neither
+events nor audio for the stall timeout. Out-of-band responses take no slot.
 """
 
 from collections import OrderedDict
