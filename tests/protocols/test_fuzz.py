@@ -203,7 +203,7 @@ class Fuzz:
 
 
 def once(pairs: list[tuple[str, Any]]) -> Obj:
-    assert len(dict(pairs)) == len(pairs), f"a member is named twice: {[name for name, _ in pairs]}"
+    assert len(dict(pairs)) == len(pairs), f"duplicate member: {[name for name, _ in pairs]}"
     return dict(pairs)
 
 
@@ -219,7 +219,7 @@ def hold(seed: int, runs: int) -> None:
         "RealtimeServerEvent",
         "MalformedUpstreamMessage",
     ):
-        assert fuzz.outcomes[outcome] > runs / 100, f"hardly anything was tried: {fuzz.outcomes}"
+        assert fuzz.outcomes[outcome] > runs / 100, f"too few cases: {fuzz.outcomes}"
     assert fuzz.outcomes["up session.update"] > runs / 200
     assert fuzz.outcomes["up response.create"] > runs / 200
 

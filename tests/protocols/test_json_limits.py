@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.protocols import json_limits as weight
+from relay.protocols import json_limits
 from relay.protocols.json_limits import MAX_ESCAPES, has_too_many_members
 
 TEXT = 'a, [b] {c} \\ " \\" ,,,'
@@ -44,7 +44,7 @@ def test_the_count_does_not_depend_on_where_the_text_is_cut(value: Any, n_bytes:
     raw = json.dumps(value, ensure_ascii=False).encode()
     n_members = members_of(value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weight, "_CHUNK_BYTES", n_bytes)
+        patch.setattr(json_limits, "_CHUNK_BYTES", n_bytes)
         assert not has_too_many_members(raw, n_members)
         if n_members:
             assert has_too_many_members(raw, n_members - 1)

@@ -99,7 +99,7 @@ class Model:
         stage = self._stage
         recorder, ledger = stage.recorder, stage.core.ledger
         waiting_bytes = len(self._said) - ledger.input_bytes
-        assert 0 <= waiting_bytes < 480 * 2, "less than 10 ms of short frames wait for more"
+        assert 0 <= waiting_bytes < 480 * 2, "less than 10 ms of short frames are buffered"
         taken = self._said[: ledger.input_bytes]
         assert b"".join(entry[1] for entry in recorder.all("input")) == taken
         assert appended(stage) == bytes(self._up.feed(taken))
@@ -208,11 +208,11 @@ async def test_short_frames_are_combined_in_order() -> None:
         whole = audio
         assert says(*[3] * 159) == [], "477 bytes: not yet 10 ms"
         assert says(3) == [whole[:480]]
-        assert says(2, 0, 960) == [whole[480:1442]], "what is long enough does not overtake it"
+        assert says(2, 0, 960) == [whole[480:1442]], "a long frame does not overtake it"
         assert says(960) == [whole[1442:2402]]
-        assert says(2, 1, 960) == [whole[2402:3364]], "half a sample more waits for its other half"
-        assert says(2, "interrupt", 3) == [whole[3364:3366]], "one byte of it was that half; another is left"
-        assert says("clear", 2) == [whole[3366:3370], "input_audio_buffer.clear"], "said before it was cleared"
+        assert says(2, 1, 960) == [whole[2402:3364]], "half a sample more is buffered"
+        assert says(2, "interrupt", 3) == [whole[3364:3366]], "one byte completes that sample; another is left"
+        assert says("clear", 2) == [whole[3366:3370], "input_audio_buffer.clear"], "sent before the clear"
 
 
 @pytest.mark.parametrize("lengths", [(961, 960), (960, 40, 40, 41), (960, *[94] * 5)])
@@ -250,7 +250,9 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_reported_once
         stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
         stage.upstream.pause_writing()
         stage.send_audio(bytes(960))
-        assert [message["code"] for message in stage.messages()] == ["audio_backlog"] * 2, "told again the next time"
+        assert [message["code"] for message in stage.messages()] == ["audio_backlog"] * 2, (
+            "reported again the next time"
+        )
 
 
 # -- the downlink -----------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ async def test_an_end_may_come_after_the_next_ones_beginning() -> None:
     stage.play("item_1", 100)
     stage.start("item_2")
     stage.play("item_2", 100)
-    assert sent_bytes(stage)["item_1"] > 100 * 32, "its tail came before the next one's beginning"
+    assert sent_bytes(stage)["item_1"] > 100 * 32, "its tail was sent before the next item"
     stage.end("item_1", 100)
     stage.end("item_2", 100)
     assert stage.sequence() == [

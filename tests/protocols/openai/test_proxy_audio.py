@@ -153,7 +153,7 @@ def test_nothing_but_audio_deltas_is_ever_found(kind: str, more: dict[str, Any],
     is_delta = event["type"] in (KIND, TEXT_KIND) and isinstance(event.get("delta"), str)
     assert isinstance(read_in_full(raw), RawDelta) == is_delta
     if event["type"] == TEXT_KIND:
-        assert decoded(raw) == RawDelta(raw, 0, -1), "found by its beginning alone"
+        assert decoded(raw) == RawDelta(raw, 0, -1), "matched by its prefix alone"
     else:
         assert isinstance(decoded(raw), RawDelta) == is_delta
 

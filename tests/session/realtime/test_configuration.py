@@ -14,7 +14,7 @@ def test_early_client_events_are_held_in_order() -> None:
     at.upstream(type="session.created", event_id="e1", session={"type": "realtime", "model": "m", "expires_at": 5})
     [first] = at.take_upstream_events()
     assert [tool["name"] for tool in first["session"]["tools"]] == ["clock"]
-    assert at.take_client_events() == [], "session.created shows what is in force, so it waits for that"
+    assert at.take_client_events() == [], "session.created reports the active settings, so it is held"
     at.upstream(type="rate_limits.updated", rate_limits=[])
     at.upstream(type="session.updated", session={"type": "realtime", "tools": first["session"]["tools"], "a": 1})
     events = at.take_client_events()
@@ -64,7 +64,7 @@ def test_a_reserved_tool_of_a_client_secret_is_dropped_and_reported() -> None:
         DICE, policy=RealtimePolicy(denied_fields="drop"), initial={"tools": [LAMP | {"name": "dice"}]}
     )
     at.upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
-    assert at.client_event_types() == ["session.created"], "nothing is said where the policy drops"
+    assert at.client_event_types() == ["session.created"], "a policy that drops fields reports nothing"
 
 
 def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> None:

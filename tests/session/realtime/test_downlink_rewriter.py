@@ -61,7 +61,7 @@ def test_an_item_after_another_goes_after_its_hidden_followers() -> None:
     assert at.take_client_events()[0]["previous_item_id"] == "u1"
     at.upstream(type="conversation.item.deleted", item_id="u1")
     at.upstream(user_item("u4", "o1"))
-    assert at.take_client_events()[-1]["previous_item_id"] is None, "nothing that is visible stands before it any more"
+    assert at.take_client_events()[-1]["previous_item_id"] is None, "no visible item is before it any more"
 
 
 def test_an_item_after_itself_is_appended() -> None:
@@ -80,7 +80,7 @@ def test_outputs_after_a_hidden_one_are_renumbered() -> None:
     at.upstream(response_created("r1"), *call_events("r1", call, 0), *call_events("r1", mine, 1, "item_c1"))
     events = [event for event in at.take_client_events() if "output_index" in event]
     assert {event["output_index"] for event in events} == {0}
-    assert at.session.delta_forwarding.hidden_output_indexes, "deltas of this response have to be counted anew as well"
+    assert at.session.delta_forwarding.hidden_output_indexes, "deltas of this response must be renumbered too"
     at.upstream(type="response.output_audio.delta", response_id="r1", item_id="m", output_index=2, delta="AAAA")
     assert at.take_client_events()[0]["output_index"] == 1
     at.upstream(response_done("r1", call, mine))

@@ -81,7 +81,7 @@ def test_a_started_user_turn_is_answered_first() -> None:
     at.client(type="conversation.item.truncate", item_id="m", content_index=0, audio_end_ms=10)
     at.upstream(SPEECH_ENDS)
     wait(at, AUTO_RESPONSE_TIMEOUT_S - 0.1)
-    assert at.end_commands == [], "an answer may still come"
+    assert at.end_commands == [], "a response may still come"
     wait(at, 0.1)
     assert at.end_commands == GONE
 
@@ -130,4 +130,6 @@ def test_an_interruption_cancels_cancellable_calls(by: str) -> None:
     at.clear()
     at.feed(ev.ToolCallFinished("c1", "cancelled", '{"ok":false}', 1))
     at.tool_returns("c2")
-    assert at.upstream_event_types() == ["conversation.item.create"] * 2, "each has its output, and no answer is forced"
+    assert at.upstream_event_types() == ["conversation.item.create"] * 2, (
+        "each has its output, and there is no follow-up"
+    )

@@ -245,7 +245,7 @@ def test_the_first_voice_that_is_a_name_is_the_one_to_begin_with() -> None:
     assert apply_limits({}, RealtimePolicy(voices=("m*", "cedar")))["audio"]["output"] == {"voice": "cedar"}
     assert apply_limits({}, RealtimePolicy(voices=("cedar", "*"))) == {}
     external = RealtimePolicy(voices=("elevenlabs:a", "cedar", "marin"))
-    assert apply_limits({}, external)["audio"]["output"] == {"voice": "cedar"}, "the model has no voice of another's"
+    assert apply_limits({}, external)["audio"]["output"] == {"voice": "cedar"}, "the model gets no external voice"
 
 
 def test_without_a_literal_name_transcription_is_turned_off() -> None:

@@ -91,7 +91,7 @@ def test_responses_out_of_band_overlap_and_call_no_server_tools(marked: bool) ->
     assert at.tool_runs == []
     assert at.take_client_events()[-1]["response"]["output"] == [call]
     at.client(type="response.create", event_id="c3")
-    assert at.take_upstream_events() == [], "the one in the conversation is still under way"
+    assert at.take_upstream_events() == [], "the one in the conversation is still active"
 
 
 def test_a_due_response_waits_for_the_user_but_not_for_ever() -> None:
