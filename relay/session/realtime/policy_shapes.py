@@ -69,7 +69,7 @@ def _image_url(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 def part(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     """Rule for one content part of a message."""
-    return _part(value, _PART, policy, path)
+    return _part(value, _PART_FIELDS, policy, path)
 
 
 def _part(value: Any, table: RuleTable, policy: RealtimePolicy, path: str) -> JsonObject:
@@ -93,7 +93,7 @@ def _output(value: Any, policy: RealtimePolicy, path: str) -> Any:
 _PART_TYPES = (
     "input_text", "input_audio", "input_image", "output_text", "output_audio", "text", "audio", "item_reference"
 )  # fmt: skip
-_PART: RuleTable = {
+_PART_FIELDS: RuleTable = {
     **scalar_fields("text", "audio", "transcript", "detail", "id"),
     "type": one_of(*_PART_TYPES),
     "image_url": _image_url,
@@ -114,7 +114,7 @@ def item(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
         require_capability("history", policy, path)
     elif item_type.startswith("mcp_"):
         require_capability("mcp", policy, f"{path}.type")
-    table = _ITEMS.get(item_type)
+    table = _ITEM_FIELDS.get(item_type)
     return _unknown_type(value, policy, path) if table is None else check_fields(value, table, policy, path)
 
 
@@ -130,27 +130,32 @@ def _check_role(role: Any, policy: RealtimePolicy, path: str) -> None:
 
 
 _COMMON_FIELDS: RuleTable = {"id": string, **scalar_fields("type", "object", "status")}
-_FOREIGN_FIELDS: RuleTable = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null_only)
-_MCP_ERROR: RuleTable = scalar_fields("type", "code", "message")
-_MCP_LISTED: RuleTable = {"name": scalar, "description": scalar, "input_schema": any_value, "annotations": any_value}
+_NULL_FIELDS: RuleTable = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null_only)
+_MCP_ERROR_FIELDS: RuleTable = scalar_fields("type", "code", "message")
+_MCP_TOOL_FIELDS: RuleTable = {
+    "name": scalar,
+    "description": scalar,
+    "input_schema": any_value,
+    "annotations": any_value,
+}
 
 
-def _listed(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    return check_fields(_object(value, path), _MCP_LISTED, policy, path)
+def _mcp_tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
+    return check_fields(_object(value, path), _MCP_TOOL_FIELDS, policy, path)
 
 
-_ITEMS: Mapping[str, RuleTable] = {
-    "message": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "role": scalar, "content": _parts},
-    "function_call": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "call_id": string, "name": string, "arguments": scalar},
-    "function_call_output": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "call_id": string, "output": _output},
-    "item_reference": {**_COMMON_FIELDS, **_FOREIGN_FIELDS},
+_ITEM_FIELDS: Mapping[str, RuleTable] = {
+    "message": {**_COMMON_FIELDS, **_NULL_FIELDS, "role": scalar, "content": _parts},
+    "function_call": {**_COMMON_FIELDS, **_NULL_FIELDS, "call_id": string, "name": string, "arguments": scalar},
+    "function_call_output": {**_COMMON_FIELDS, **_NULL_FIELDS, "call_id": string, "output": _output},
+    "item_reference": {**_COMMON_FIELDS, **_NULL_FIELDS},
     "mcp_approval_request": {**_COMMON_FIELDS, **scalar_fields("server_label", "name", "arguments")},
     "mcp_approval_response": {**_COMMON_FIELDS, **scalar_fields("approval_request_id", "approve", "reason")},
-    "mcp_list_tools": {**_COMMON_FIELDS, "server_label": scalar, "tools": list_of(_listed)},
+    "mcp_list_tools": {**_COMMON_FIELDS, "server_label": scalar, "tools": list_of(_mcp_tool)},
     "mcp_call": {
         **_COMMON_FIELDS,
         **scalar_fields("server_label", "name", "arguments", "approval_request_id", "output"),
-        "error": scalar_or_object(_MCP_ERROR),
+        "error": scalar_or_object(_MCP_ERROR_FIELDS),
     },
 }
 """The members of each item type."""
@@ -172,19 +177,22 @@ def _headers(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return value if isinstance(value, Mapping) else scalar(value, policy, path)
 
 
-_TOOL_FILTER: RuleTable = {"read_only": scalar, "tool_names": scalar_or_list}
-_APPROVAL: RuleTable = {"always": scalar_or_object(_TOOL_FILTER), "never": scalar_or_object(_TOOL_FILTER)}
+_TOOL_FILTER_FIELDS: RuleTable = {"read_only": scalar, "tool_names": scalar_or_list}
+_APPROVAL_FIELDS: RuleTable = {
+    "always": scalar_or_object(_TOOL_FILTER_FIELDS),
+    "never": scalar_or_object(_TOOL_FILTER_FIELDS),
+}
 
 
 def _allowed_tools(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return (
-        check_fields(value, _TOOL_FILTER, policy, path)
+        check_fields(value, _TOOL_FILTER_FIELDS, policy, path)
         if isinstance(value, Mapping)
         else scalar_or_list(value, policy, path)
     )
 
 
-_TOOLS: Mapping[str, tuple[str, RuleTable]] = {
+_TOOL_FIELDS: Mapping[str, tuple[str, RuleTable]] = {
     "function": (
         "client_tools",
         {**scalar_fields("type", "name", "description", "strict"), "parameters": _schema},
@@ -197,7 +205,7 @@ _TOOLS: Mapping[str, tuple[str, RuleTable]] = {
             "headers": _headers,
             "allowed_callers": scalar_or_list,
             "allowed_tools": _allowed_tools,
-            "require_approval": scalar_or_object(_APPROVAL),
+            "require_approval": scalar_or_object(_APPROVAL_FIELDS),
         },
     ),
 }
@@ -206,7 +214,7 @@ _TOOLS: Mapping[str, tuple[str, RuleTable]] = {
 
 def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     """Rule for a tool that the client offers to the model."""
-    row = _TOOLS.get(_object_type(_object(value, path), "function"))
+    row = _TOOL_FIELDS.get(_object_type(_object(value, path), "function"))
     if row is None:
         return _unknown_type(value, policy, path)
     capability, table = row
@@ -231,23 +239,23 @@ _TOOL_CHOICE: FieldRule = scalar_or_object({"type": one_of("function", "mcp"), "
 
 def _file_data(value: Any, policy: RealtimePolicy, path: str) -> Any:
     is_address = isinstance(value, str) and ":" in value and value[:5].lower() != "data:"  # base64 has no colon
-    return _FETCHED(value, policy, path) if is_address else scalar(value, policy, path)
+    return _FETCHED_MEMBER(value, policy, path) if is_address else scalar(value, policy, path)
 
 
-_FETCHED: FieldRule = needs("image_urls", scalar)
-_VARIABLE: RuleTable = {
-    **_PART,
+_FETCHED_MEMBER: FieldRule = needs("image_urls", scalar)
+_VARIABLE_FIELDS: RuleTable = {
+    **_PART_FIELDS,
     "type": one_of(*_PART_TYPES, "input_file"),
     "filename": scalar,
     "file_data": _file_data,
-    "file_id": _FETCHED,
-    "file_url": _FETCHED,
+    "file_id": _FETCHED_MEMBER,
+    "file_url": _FETCHED_MEMBER,
 }
 
 
 def _variable(value: Any, policy: RealtimePolicy, path: str) -> Any:
     is_part = isinstance(value, Mapping)
-    return _part(value, _VARIABLE, policy, path) if is_part else scalar(value, policy, path)
+    return _part(value, _VARIABLE_FIELDS, policy, path) if is_part else scalar(value, policy, path)
 
 
 def _variables(value: Any, policy: RealtimePolicy, path: str) -> Any:

@@ -83,30 +83,30 @@ def _metadata(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 # -- tables -----------------------------------------------------------------------------------------------------------
 
-_FORMAT: RuleTable = scalar_fields("type", "rate")
-_TURN_DETECTION: RuleTable = {
+_FORMAT_FIELDS: RuleTable = scalar_fields("type", "rate")
+_TURN_DETECTION_FIELDS: RuleTable = {
     **scalar_fields("type", "threshold", "prefix_padding_ms", "silence_duration_ms", "eagerness"),
     **scalar_fields("create_response", "interrupt_response"),
     "idle_timeout_ms": needs("idle_responses", scalar),
 }
-_TRANSCRIPTION: RuleTable = {
+_TRANSCRIPTION_FIELDS: RuleTable = {
     "model": allowed_name(lambda policy: policy.transcription_models),
     **scalar_fields("language", "prompt", "delay"),
     "languages": scalar_or_list,
     "keywords": scalar_or_list,
 }
-_AUDIO: RuleTable = {
-    "input": nested(lambda: _AUDIO_INPUT, may_reset=False),
-    "output": nested(lambda: _AUDIO_OUTPUT, may_reset=False),
+_AUDIO_FIELDS: RuleTable = {
+    "input": nested(lambda: _AUDIO_INPUT_FIELDS, may_reset=False),
+    "output": nested(lambda: _AUDIO_OUTPUT_FIELDS, may_reset=False),
 }
-_AUDIO_INPUT: RuleTable = {
-    "format": nested(lambda: _FORMAT),
+_AUDIO_INPUT_FIELDS: RuleTable = {
+    "format": nested(lambda: _FORMAT_FIELDS),
     "noise_reduction": nested(lambda: {"type": scalar, "strength": scalar}),
-    "transcription": transcription_settings(lambda: _TRANSCRIPTION),
-    "turn_detection": nested(lambda: _TURN_DETECTION),
+    "transcription": transcription_settings(lambda: _TRANSCRIPTION_FIELDS),
+    "turn_detection": nested(lambda: _TURN_DETECTION_FIELDS),
 }
-_AUDIO_OUTPUT: RuleTable = {
-    "format": nested(lambda: _FORMAT),
+_AUDIO_OUTPUT_FIELDS: RuleTable = {
+    "format": nested(lambda: _FORMAT_FIELDS),
     "voice": allowed_name(lambda policy: policy.voices),
     "speed": scalar,
 }
@@ -120,7 +120,7 @@ _ANSWER_FIELDS: RuleTable = {
     "max_output_tokens": capped_max_tokens,
     "output_modalities": scalar_or_list,
     "reasoning": capped_reasoning,
-    "audio": nested(lambda: _AUDIO, may_reset=False),
+    "audio": nested(lambda: _AUDIO_FIELDS, may_reset=False),
 }
 """How the model answers: in a session, and in one response."""
 SESSION_FIELDS: RuleTable = {
