@@ -13,7 +13,7 @@ from aiohttp import web
 
 from audio.formats import PCM16_24K
 from relay.cli.doctor import check_all
-from relay.client import connection as talk
+from relay.client import ConnectError, connect
 from relay.config.navai_options import NavaiOptions
 from relay.errors import UpstreamError
 from relay.recording.replay import against
@@ -171,8 +171,8 @@ async def test_an_mcp_server(redirector: Redirector, status: int, caplog: pytest
 
 
 async def test_a_conversation_from_the_terminal(redirector: Redirector) -> None:
-    with pytest.raises(talk.TalkError) as error:
-        async with talk.dial(talk.target_of(redirector.url("ws"), 24_000), KEY, 5.0):
+    with pytest.raises(ConnectError) as error:
+        async with connect(redirector.url("ws"), key=KEY):
             pass
     assert is_told(str(error.value))
     assert KEY in redirector.asked[0]
@@ -185,7 +185,7 @@ async def test_a_recording_that_is_spoken_again(
     monkeypatch.setenv("RELAY_KEY", KEY)
     monkeypatch.setenv("RELAY_UPSTREAM_KEY", KEY)
     recording = next(folder for folder in sorted(GOLDEN.iterdir()) if (folder / "journal.jsonl").exists())
-    with pytest.raises(talk.TalkError) as error:
+    with pytest.raises(ConnectError) as error:
         await against.replay_against(recording, redirector.url("ws") + path, None, None)
     assert is_told(str(error.value))
     assert KEY in redirector.asked[0]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.client.virtual_player import MAX_ITEMS, VirtualPlayer
+from relay.client.playback import MAX_ITEMS, VirtualPlayer
 
 BYTES_PER_MS = 48
 
