@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from audio.formats import PCM16_24K
-from relay.cli.doctor import check_all
+from relay.cli.upstream_checks import check_upstreams
 from relay.client import ConnectError, connect
 from relay.config.navai_options import NavaiOptions
 from relay.errors import UpstreamError
@@ -199,7 +199,7 @@ async def test_a_check_of_the_settings(redirector: Redirector) -> None:
     )  # fmt: skip
     env = {"NAVAI_TTS_PROVIDER": "elevenlabs", "ELEVENLABS_API_KEY": KEY, "ELEVENLABS_VOICE_ID": "v"}
     navai = NavaiOptions.from_env(env | {"ELEVENLABS_BASE_URL": redirector.url(), "OPENAI_API_KEY": KEY})
-    findings = [finding async for finding in check_all(settings, navai, today=date(2026, 12, 1))]
+    findings = [finding async for finding in check_upstreams(settings, navai, today=date(2026, 12, 1))]
     failed = [finding for finding in findings if finding.status == "fail"]
-    assert {finding.what for finding in failed} >= {"key and model", "elevenlabs"}
+    assert {finding.subject for finding in failed} >= {"key and model", "elevenlabs"}
     assert all(is_told(finding.text) for finding in failed)

@@ -32,9 +32,9 @@ def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.Mo
     assert told >= {
         "scopes mint, session",
         "makes client secrets for kiosk, default",
-        "instructions of its own, 8 characters",
+        "own instructions, 8 characters",
         "tools a_*",
-        "at most 100 tokens an answer",
+        "at most 100 output tokens per response",
         f"admin   {key_identity(ADMIN_KEY)} default",
     }
     assert KEY not in result.output
