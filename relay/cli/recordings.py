@@ -83,8 +83,7 @@ def export(
     The raw audio of an external voice is ID.voice.pcm, and that of the model ID.pcm.
     """
     from relay.errors import RelayError
-    from relay.recording.postprocess import finalize as finish
-    from relay.recording.postprocess import is_finalized
+    from relay.recording.postprocess import finalize, is_finalized
     from relay.recording.store.layout import ASSISTANT_TRACK_FILE, TRANSCRIPT_FILE, USER_TRACK_FILE, find_recording
 
     path = find_recording(recordings_dir(folder), recording)
@@ -94,7 +93,7 @@ def export(
         names = _names_of_raw_audio(path)
     else:
         if not is_finalized(path):
-            finish(path)
+            finalize(path)
         names = {name: f"{path.name}.{name}" for name in (USER_TRACK_FILE, ASSISTANT_TRACK_FILE, TRANSCRIPT_FILE)}
     for name, new in names.items():
         _copy(path, name, to / new)
@@ -114,13 +113,13 @@ def bundle(
     folder: Dir = None,
 ) -> None:
     """Make one file for a bug report, and list what was redacted. E-mail addresses and long numbers always are."""
-    from relay.recording.redact.bundle import write_bundle as make
+    from relay.recording.redact.bundle import write_bundle
     from relay.recording.redact.rules import parse_redaction
     from relay.recording.store.layout import find_recording
 
     path = find_recording(recordings_dir(folder), recording)
     target = to or Path(f"{path.name}.zip")
-    for line in make(path, target, parse_redaction(field or (), pattern or (), silence or ())):
+    for line in write_bundle(path, target, parse_redaction(field or (), pattern or (), silence or ())):
         say(line)
     say(f"{target}: look into it before you send it; people can be recognised by their voices")
 
@@ -169,17 +168,17 @@ def prune(
 
     from relay.config.settings import Settings
     from relay.recording.store.retention import expired_recordings
-    from relay.recording.store.retention import prune as run
+    from relay.recording.store.retention import prune as apply_retention
 
     settings = Settings.load()
     root = folder or settings.recordings_dir
     limits = (max_days or settings.recordings_max_days, max_mb or settings.recordings_max_mb)
     if dry_run:
-        for path, why in expired_recordings(root, datetime.now(UTC), *limits):
-            say(f"would delete {path.name}: {why}")
+        for path, reason in expired_recordings(root, datetime.now(UTC), *limits):
+            say(f"would delete {path.name}: {reason}")
         return
-    for path, why in run(root, datetime.now(UTC), *limits):
-        say(f"deleted {path.name}: {why}")
+    for path, reason in apply_retention(root, datetime.now(UTC), *limits):
+        say(f"deleted {path.name}: {reason}")
 
 
 @app.command()
@@ -190,14 +189,14 @@ def repair(
 ) -> None:
     """Finish recordings that ended suddenly: drop a partial last line, add the end, make tracks and transcript."""
     from relay.errors import RelayError
-    from relay.recording.postprocess import finalize as run
+    from relay.recording.postprocess import finalize
     from relay.recording.store.layout import find_recording, list_recordings
 
     root = recordings_dir(folder)
     failed = 0
     for path in [find_recording(root, recording)] if recording is not None else list_recordings(root):
         try:
-            result = run(path, force=again)
+            result = finalize(path, force=again)
         except (RelayError, OSError) as error:
             failed += 1
             say_lines(f"{error}", err=True)

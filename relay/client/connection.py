@@ -39,6 +39,8 @@ from relay.json_types import JsonObject
 from relay.session.device.turn_metrics import camel_case
 
 MAX_AUDIO_MESSAGE_BYTES = 32 * 1024
+MAX_EARLY_EVENTS = 256
+"""Events that `connect` keeps while it waits for the session; a relay sends a few."""
 MAX_RUNNING_TOOLS = 32
 """Calls that run at once; a further one is answered with an error. A relay makes no more either."""
 TOO_MANY_CALLS = "Too many calls at once; try again after the others."
@@ -206,6 +208,8 @@ class RelayClient:
             async with asyncio.timeout(timeout_s):
                 while missing:
                     event = await self._receive()
+                    if len(self._unread) >= MAX_EARLY_EVENTS:
+                        raise ProtocolError(f"the relay sent {MAX_EARLY_EVENTS} events and was not ready")
                     self._unread.append(event)
                     missing.discard(type(event))
                     if isinstance(event, ErrorEvent) and event.code == "hello_refused":
@@ -239,8 +243,8 @@ class RelayClient:
             detail = f"; the relay's last error: {self._last_reason}" if self._last_reason else ""
             return ClosedError(f"the connection broke off{detail}", 1006, "", self._last_error)
         code, reason = int(error.rcvd.code), error.rcvd.reason
-        why = self._last_reason or reason or "it gave no reason"
-        return ClosedError(f"the relay closed the connection ({code}): {why}", code, reason, self._last_error)
+        cause = self._last_reason or reason or "it gave no reason"
+        return ClosedError(f"the relay closed the connection ({code}): {cause}", code, reason, self._last_error)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """How much of the audio has been played: what the client acknowledges, so that a barge-in cuts where the user heard it.
 
-`PlaybackTracker` is for a real speaker, which reports the bytes that it took. `VirtualPlayer` is for programs without
-one: it plays in time only.
+`PlaybackTracker` is for a real speaker, which reports the bytes that it took. `VirtualPlayer` is for programs without a
+speaker: it counts time.
 """
 
 import math

@@ -21,8 +21,8 @@ class FunctionTool:
     """A function that the client lends to the model; `parameters` is the JSON Schema of its arguments.
 
     `run` is called with the arguments by name, in a thread unless it is a coroutine function, and returns any JSON
-    value. ToolError is a failure that the model is told of in its own words. Without `run` the program answers each
-    `ToolCallEvent` itself.
+    value. The text of a ToolError is sent to the model; of any other exception only the type. Without `run` the program
+    answers each `ToolCallEvent` itself.
     """
 
     name: str

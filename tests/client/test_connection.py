@@ -157,6 +157,17 @@ async def test_an_audio_format_that_does_not_exist_is_an_error_of_the_relay() ->
                 pass
 
 
+async def test_a_relay_that_sends_on_and_on_before_it_is_ready_is_left() -> None:
+    async def script(device: ScriptedConnection) -> None:
+        while True:
+            await device.send("textDelta", text="word")
+
+    async with scripted_relay(script) as stage:
+        with pytest.raises(ProtocolError, match=r"^the relay sent 256 events and was not ready$"):
+            async with connect(stage.url):
+                pass
+
+
 # -- sending ----------------------------------------------------------------------------------------------------------
 
 
