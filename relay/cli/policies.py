@@ -53,10 +53,10 @@ def policies(
 def policy_lines(policy: "Policy") -> Iterator[str]:
     """Describe a policy, a line for each thing that it limits."""
     limits = policy.realtime
-    yield f"may {', '.join(sorted(limits.allow)) or 'nothing special'}"
+    yield f"allow {', '.join(sorted(limits.allow)) or 'nothing'}"
     yield f"scopes {', '.join(sorted(policy.scopes)) or 'none'}"
     if policy.may_mint and policy.allows_minting(policy.name):
-        yield f"makes client secrets for {', '.join((policy.name, *policy.may_mint))}"
+        yield f"mints client secrets for {', '.join((policy.name, *policy.may_mint))}"
     if limits.instructions:
         yield f"own instructions, {len(limits.instructions)} characters"
     for label, names in (
