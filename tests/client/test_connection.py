@@ -237,6 +237,27 @@ async def test_audio_belongs_to_its_item() -> None:
     assert [(event.item_id, len(event.data)) for event in audio] == [("", 2), ("item_7", 4800), ("item_7", 4800)]
 
 
+async def test_a_client_that_does_not_read_holds_the_relay_back() -> None:
+    n_messages, n_sent, is_blocked = 2000, 0, asyncio.Event()
+
+    async def script(device: ScriptedConnection) -> None:
+        nonlocal n_sent
+        await device.begin()
+        for _ in range(n_messages):
+            try:
+                await asyncio.wait_for(device.socket.send(bytes(64_000)), 0.5)
+            except TimeoutError:
+                is_blocked.set()
+                return
+            n_sent += 1
+
+    async with scripted_relay(script) as stage, connect(stage.url) as client:
+        await asyncio.wait_for(is_blocked.wait(), TIMEOUT_S)
+        for _ in range(n_sent):
+            assert len((await until(client, AudioEvent)).data) == 64_000
+    assert n_sent < n_messages / 2
+
+
 async def test_iteration_ends_when_the_client_closes() -> None:
     async with scripted_relay(ScriptedConnection.begin) as stage, connect(stage.url) as client:
         asyncio.get_running_loop().call_later(0.05, asyncio.ensure_future, client.close())
