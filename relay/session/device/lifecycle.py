@@ -15,7 +15,7 @@ from typing import assert_never
 
 from relay.session.common.close_codes import CloseCode
 from relay.session.common.graceful_end import GracefulEnd
-from relay.session.common.life import SessionState
+from relay.session.common.session_state import SessionState
 from relay.session.device import events as ev
 from relay.session.device.commands import (
     CancelAllTools,

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from relay.session.common.life import Phase, SessionState
 from relay.session.common.limits import CONNECT_TIMEOUT_S, IgnoredCounts
 from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions, SessionConfig, TtsOptions, TurnDetection
 from relay.session.common.policy import Policy
+from relay.session.common.session_state import Phase, SessionState
 from relay.session.device import events as ev
 from relay.session.device.commands import ApplyOptions, Command, ConfigureSession, SendError, SendReady
 from relay.session.tools.dispatcher import merge_tools

@@ -16,12 +16,12 @@ session is ready, what a client asks of the conversation waits in `UserTurn`.
 from collections.abc import Callable, Container, Sequence
 from typing import assert_never, cast
 
-from relay.session.common.life import SessionState
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions, ErrorCode, SessionConfig, TtsOptions
 from relay.session.common.policy import Principal
+from relay.session.common.session_state import SessionState
 from relay.session.device import events as ev
 from relay.session.device.commands import Command, SendError
 from relay.session.device.endings import (

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from relay.session.common.input_control import InputControl
-from relay.session.common.life import SessionState
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import Item, TurnDetection
+from relay.session.common.session_state import SessionState
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.device import events as ev
 from relay.session.device.commands import ClearInput, Command, CommitInput, CreateItem, SendError

@@ -16,10 +16,10 @@ from audio.formats import PCM16_16K, PCM16_24K, PCMU
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.openai.audio_events import decode_audio
 from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
-from relay.session.common.life import Phase
 from relay.session.common.limits import FAULT_WINDOW_S, SessionLimits
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import DeviceOptions, Item, SentAudio, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.common.session_state import Phase
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.negotiation import MAX_UPDATES

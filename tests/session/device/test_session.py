@@ -1,10 +1,10 @@
 """The life of a device session: start, hello, faults, errors, end (D5, D7; §5 and §13 of the protocol)."""
 
 from relay.session.common.input_control import MAX_HELD_MS
-from relay.session.common.life import Phase
 from relay.session.common.limits import MAX_FAULTS
 from relay.session.common.model import AudioFormat, DeviceOptions, Item, SessionConfig, ToolSpec
 from relay.session.common.policy import Policy, Principal
+from relay.session.common.session_state import Phase
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from tests.support.device_script import MANUAL, DeviceSessionHarness, call, done, kinds, microphone, only
