@@ -9,7 +9,7 @@ from relay.session.common.model import SessionConfig, ToolSpec
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.tools.dispatcher import MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, TRUNCATION_NOTE, merge_tools
+from relay.session.tools.client_calls import MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, TRUNCATION_NOTE, merge_tools
 from tests.support.device_script import DeviceSessionHarness, call, done, kinds, microphone
 
 CLOCK = ToolSpec("clock", "Tell the time.", {"type": "object"})
