@@ -53,7 +53,7 @@ async def the_text_is_there_and_the_model_takes_over(client: DeviceClient, sessi
     assert client.kinds().count("error") == 1
 
 
-async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_voice_that_does_not_accept_the_connection_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elevenlabs, "CONNECT_TIMEOUT_S", 0.2)
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.hang = True
@@ -69,7 +69,7 @@ async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: py
             await the_text_is_there_and_the_model_takes_over(client, session, "dial_timeout")
 
 
-async def test_a_voice_that_takes_the_words_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_voice_that_takes_the_text_and_sends_nothing_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voice_rules, "STALL_TIMEOUT_S", 0.3)
     async with talking() as (client, session, voices, _):
         voice = await voices.accept()
@@ -122,7 +122,7 @@ async def test_a_turn_that_was_asked_for_before_the_failure_ends_as_well() -> No
         await end(session)
         context = (await voice.expect("text"))["context_id"]
         await voice.speak(context, "Hello ", 100)
-        await ask(client, session)  # its answer is text: the model has not been told otherwise
+        await ask(client, session)  # its answer is text: the model has no other configuration yet
         await voice.drop()
         await client.expect("error")
         await write(session, "Once more. ", "Again.", response="resp_2", item="item_2")
@@ -240,7 +240,7 @@ async def test_a_client_that_vanishes_in_mid_speech_leaves_nothing(mode: str) ->
 
 
 @pytest.mark.parametrize("mode", ["streaming", "final"])
-async def test_a_relay_that_shuts_down_in_mid_speech_says_goodbye_and_hangs_up_on_the_voice(mode: str) -> None:
+async def test_a_relay_that_shuts_down_in_mid_speech_says_goodbye_and_disconnects_the_voice(mode: str) -> None:
     async with speaking(mode) as (client, relay, _, _):
         await relay.sessions.drain()
         await client.expect("goodbye")

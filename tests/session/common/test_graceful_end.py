@@ -28,7 +28,7 @@ def calling(*call_ids: str, config: SessionConfig | None = None) -> DeviceSessio
 
 
 def answered(script: DeviceSessionHarness, ms: int = 1000) -> None:
-    """The tool returns, and the model has answered with `ms` of sound."""
+    """The tool returns, and the model has answered with `ms` of audio."""
     [create] = only(script.feed(tool_finished("a")), cmd.CreateResponse)
     script.feed(ev.ResponseCreated("resp_2", request_id=create.event_id))
     script.model_speaks("resp_2", "item_2", ms=ms)
@@ -46,7 +46,7 @@ def test_the_session_ends_once_the_answer_was_heard() -> None:
     assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1000, "the user said goodbye")]
 
 
-def test_a_client_that_tells_no_position_has_the_time_to_play_it() -> None:
+def test_a_client_that_acknowledges_nothing_has_the_time_to_play_it() -> None:
     script = calling("a")
     script.feed(ev.EndSessionRequested("a", "done"))
     answered(script, ms=2000)
@@ -56,7 +56,7 @@ def test_a_client_that_tells_no_position_has_the_time_to_play_it() -> None:
     assert only(script.feed(ev.DeadlineReached(), after_s=0.5), cmd.CloseClient)
 
 
-def test_what_the_user_still_says_is_answered_first_but_not_for_ever() -> None:
+def test_further_speech_is_answered_first_but_not_forever() -> None:
     script = calling("a")
     script.feed(ev.EndSessionRequested("a", "done"))
     answered(script)
@@ -67,7 +67,7 @@ def test_what_the_user_still_says_is_answered_first_but_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize("mode", ["streaming", "final"])
-def test_what_an_external_voice_has_to_say_is_heard_though_the_response_has_ended(mode: str) -> None:
+def test_what_an_external_voice_has_left_to_speak_is_played_though_the_response_has_ended(mode: str) -> None:
     rules = TtsOptions(mode)  # type: ignore[arg-type]
     script = DeviceSessionHarness(
         SessionConfig(voice="elevenlabs:v1"), DeviceOptions(output=PCM16_24K), speech=rules
@@ -93,7 +93,7 @@ def test_only_a_running_call_may_end_the_session() -> None:
     assert not only(script.feed(ev.Playback("item_2", 1000), ev.DeadlineReached(), after_s=5.0), cmd.CloseClient)
 
 
-def test_a_barge_in_ends_the_calls_that_are_made_for_it_after_the_client_fell_silent() -> None:
+def test_a_barge_in_ends_the_calls_that_are_made_for_it_after_the_playout_is_cleared() -> None:
     tools = (ToolSpec("clock", "", {}, cancel_on_interrupt=True), ToolSpec("save", "", {}))
     script = DeviceSessionHarness(SessionConfig(tools=tools)).ready()
     script.model_speaks()

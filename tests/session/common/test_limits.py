@@ -1,4 +1,4 @@
-"""What a session may take: sessions end when they are quiet or long, and a client that is too fast is told so."""
+"""The limits of a session: its duration, its idle time, and the rate of its client."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from relay.session.device import events as ev
 from tests.support.device_script import DeviceSessionHarness, audio, done, kinds, microphone
 
 
-def test_being_slowed_down_is_told_and_is_no_fault() -> None:
+def test_being_slowed_down_is_reported_and_is_not_a_fault() -> None:
     script = DeviceSessionHarness().ready()
     for _ in range(20):
         [told] = script.feed(ev.ClientRateLimited("audio"))

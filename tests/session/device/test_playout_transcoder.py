@@ -31,7 +31,7 @@ def test_mixed_formats_are_transcoded_by_direction() -> None:
     assert len(one.convert(bytes(480 * 2)) + one.flush_part()) == pytest.approx(320 * 2, abs=80)
 
 
-def test_nothing_of_a_part_that_was_cut_or_ended_sounds_in_the_next() -> None:
+def test_nothing_of_a_part_that_was_truncated_or_ended_sounds_in_the_next() -> None:
     loud, quiet = b"\xff\x7f" * 480, bytes(960)
     fresh = PlayoutTranscoder(DeviceOptions()).convert(quiet)
     cut = PlayoutTranscoder(DeviceOptions())

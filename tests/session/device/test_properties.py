@@ -1,4 +1,4 @@
-"""What must hold of every device session, whoever is at its ends: any client, a likely upstream or a hostile one."""
+"""Properties of every device session, with any client, and with a likely or a hostile upstream."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ Key = tuple[str, int]
 
 CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"}, visible_to_client=True)
 DOOR = ToolSpec("door", "Opens the door.", {"type": "object"}, timeout_ms=2000)
-"""What a client brings; it stands in no configuration until a hello says so, and then runs at the client."""
+"""A client's own tool; it is in no configuration until a hello adds it, and then runs on the client."""
 TO_UPSTREAM = cmd.UpstreamCommand
 TO_CLIENT = cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd
 
@@ -61,7 +61,7 @@ class ModelChecker:
         self.clip_bytes: dict[Key, int] = {}
         self.handed_quarters = 4
         self.pending: deque[Any] = deque()
-        # what the session has been told
+        # the events that the session was sent
         self.requested: str | None = None
         self.alive: dict[str, None] = {}
         self.silenced: set[str] = set()
@@ -345,7 +345,7 @@ class Client:
         self.world.wait((0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 20.0, 31.0)[a])
 
     def tool(self, a: int, b: int) -> None:
-        """A tool has something to say: a word in between, its end, or (which the session must bear) its end again."""
+        """A tool reports progress, its end, or (which the session must tolerate) its end again."""
         world = self.world
         if not world.ran:
             return
@@ -522,7 +522,7 @@ class LikelyUpstream:
         self.owes_response = self.turn.create_response
 
     def finish(self) -> None:
-        """Bring everything that is under way to its end, starting nothing new."""
+        """Complete everything that is pending, and start nothing new."""
         for _ in range(300):
             if self.world.ended:
                 return
@@ -692,7 +692,7 @@ def test_with_a_hostile_upstream_every_rule_holds(
 
 
 def containers(value: object, path: str = "session", seen: set[int] | None = None) -> Iterator[tuple[str, int]]:
-    """Every container within a session, with its length, however deep; one that goes by several names comes once."""
+    """Every container within a session at any depth, with its length; one with several names comes once."""
     seen = set() if seen is None else seen
     if isinstance(value, str | bytes | memoryview):
         yield path, len(value) // 64  # as long as one of the longest texts may be, as an entry

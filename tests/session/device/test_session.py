@@ -11,7 +11,7 @@ from tests.support.device_script import MANUAL, DeviceSessionHarness, call, done
 from tests.support.media import InputAudio
 
 
-def test_the_session_is_configured_when_the_upstream_has_introduced_itself() -> None:
+def test_the_session_is_conmetricd_when_the_upstream_has_created_the_session() -> None:
     script = DeviceSessionHarness(SessionConfig(voice="marin"))
     assert script.feed(ev.UpstreamOpened()) == []
     [configure] = script.feed(ev.SessionCreated())
@@ -64,7 +64,7 @@ def test_an_upstream_that_never_gets_ready_ends_the_session() -> None:
     assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1011, "the upstream did not get ready")]
 
 
-def test_a_refused_dial_is_an_error_and_a_close() -> None:
+def test_a_refused_connection_is_an_error_and_a_close() -> None:
     commands = DeviceSessionHarness().feed(
         ev.UpstreamRefused(401, "The endpoint refused the connection with 401.", retryable=False)
     )
@@ -72,7 +72,7 @@ def test_a_refused_dial_is_an_error_and_a_close() -> None:
     assert (commands[0].code, commands[0].retryable, commands[1].code) == ("upstream_refused", False, 1011)
 
 
-def test_hello_changes_what_is_in_force_and_is_answered() -> None:
+def test_hello_changes_the_active_settings_and_is_answered() -> None:
     script = DeviceSessionHarness().ready()
     pcm24 = AudioFormat("pcm16", 24_000)
     hello = ev.Hello(
@@ -100,7 +100,7 @@ def test_hello_while_connecting_is_part_of_the_first_configuration() -> None:
     assert kinds(script.feed(ev.SessionUpdated())) == ["SendConnected", "SendReady"]
 
 
-def test_hello_while_the_first_configuration_is_under_way_waits_for_both() -> None:
+def test_hello_while_the_first_configuration_is_pending_waits_for_both() -> None:
     script = DeviceSessionHarness()
     script.feed(ev.SessionCreated())
     commands = script.feed(ev.Hello(fields_set=("voice",), voice="cedar"))
@@ -118,7 +118,7 @@ def test_hello_after_audio_is_too_late_and_costs_nothing_else() -> None:
     assert script.session.state.phase is Phase.READY
 
 
-def test_a_field_that_the_policy_refuses_is_one_error_and_the_rest_is_in_force() -> None:
+def test_a_field_that_the_policy_refuses_is_one_error_and_the_rest_is_active() -> None:
     policy = Policy("kiosk", hello_fields=frozenset({"language"}))
     script = DeviceSessionHarness(principal=Principal("kiosk-1", policy)).ready()
     commands = script.feed(ev.Hello(fields_set=("voice", "language"), voice="cedar", language="French"))
@@ -127,7 +127,7 @@ def test_a_field_that_the_policy_refuses_is_one_error_and_the_rest_is_in_force()
     assert (configure.config.voice, configure.config.language) == (None, "French")
 
 
-def test_a_hello_that_the_upstream_refuses_leaves_the_old_settings_in_force() -> None:
+def test_a_hello_that_the_upstream_refuses_keeps_the_old_settings_active() -> None:
     script = DeviceSessionHarness(SessionConfig(voice="marin")).ready()
     [_, configure] = script.feed(ev.Hello(fields_set=("voice",), voice="nobody"))
     commands = script.feed(ev.UpstreamErrorEvent("invalid_value", "no such voice", event_id=configure.event_id))
@@ -135,7 +135,7 @@ def test_a_hello_that_the_upstream_refuses_leaves_the_old_settings_in_force() ->
     assert (commands[0].code, commands[2].config.voice) == ("hello_refused", "marin")
 
 
-def test_a_refused_format_is_taken_back_on_our_side_too() -> None:
+def test_a_refused_format_is_rolled_back_on_our_side_too() -> None:
     script = DeviceSessionHarness().ready()
     pcmu = AudioFormat("pcmu", 8000)
     [_, configure] = script.feed(ev.Hello(fields_set=("input", "output"), input=pcmu, output=pcmu))
@@ -144,7 +144,7 @@ def test_a_refused_format_is_taken_back_on_our_side_too() -> None:
     assert only(commands, cmd.SendReady)[0].options == DeviceOptions()
 
 
-def test_what_was_accepted_before_a_refused_hello_is_in_force_in_all_parts() -> None:
+def test_what_was_accepted_before_a_refused_hello_is_active_in_all_parts() -> None:
     script = DeviceSessionHarness().ready()
     door = ToolSpec("door", "Opens.", {"type": "object"}, runs_on_client=True)
     script.feed(ev.Hello(("tools",), tools=(door,)))
@@ -156,7 +156,7 @@ def test_what_was_accepted_before_a_refused_hello_is_in_force_in_all_parts() -> 
     assert [one.name for one in only(called, cmd.SendToolCall)] == ["door"]
 
 
-def test_a_hello_that_the_upstream_never_answers_is_given_up() -> None:
+def test_a_hello_that_the_upstream_never_answers_is_abandoned() -> None:
     script = DeviceSessionHarness().ready()
     script.feed(ev.Hello(fields_set=("voice",), voice="cedar"), ev.UserText("hello"))
     deadline = script.session.deadline
@@ -173,7 +173,7 @@ def test_every_hello_is_answered() -> None:
     assert [one.config.voice for one in only(commands, cmd.SendReady)] == ["b", "b"]
 
 
-def test_settings_that_the_upstream_refuses_at_the_start_end_the_session_with_its_words() -> None:
+def test_settings_that_the_upstream_refuses_at_the_start_end_the_session_with_its_message() -> None:
     script = DeviceSessionHarness()
     [configure] = script.feed(ev.SessionCreated())
     commands = script.feed(ev.UpstreamErrorEvent("invalid_value", "no such model", event_id=configure.event_id))
@@ -181,7 +181,7 @@ def test_settings_that_the_upstream_refuses_at_the_start_end_the_session_with_it
     assert only(commands, cmd.CloseClient)
 
 
-def test_harmless_errors_are_counted_and_end_nothing() -> None:
+def test_benign_errors_are_counted_and_end_nothing() -> None:
     script = DeviceSessionHarness().ready()
     for code in ("response_cancel_not_active", "item_truncate_invalid_item_id", "input_audio_buffer_commit_empty"):
         assert script.feed(ev.UpstreamErrorEvent(code, "too late")) == []
@@ -189,7 +189,7 @@ def test_harmless_errors_are_counted_and_end_nothing() -> None:
     assert script.session.ignored["error response_cancel_not_active"] == 1
 
 
-def test_an_error_that_is_not_known_is_told_and_ends_nothing() -> None:
+def test_an_error_that_is_not_known_is_reported_and_ends_nothing() -> None:
     script = DeviceSessionHarness().ready()
     [error] = script.feed(ev.UpstreamErrorEvent("something_new", "odd", param="session.foo"))
     assert (error.code, error.field, error.retryable) == ("upstream_error", "session.foo", True)
@@ -204,7 +204,7 @@ def test_a_fatal_error_ends_the_session() -> None:
         assert script.session.state.phase is Phase.ENDED
 
 
-def test_unknown_and_malformed_events_are_counted_and_passed_over() -> None:
+def test_unknown_and_malformed_events_are_counted_and_ignored() -> None:
     script = DeviceSessionHarness().ready()
     assert script.feed(ev.IgnoredUpstreamEvent("response.new_thing"), ev.MalformedUpstreamMessage("not JSON")) == []
     assert script.session.ignored == {"response.new_thing": 1, "(malformed)": 1}
@@ -235,7 +235,7 @@ def test_playback_of_an_item_never_seen_is_a_fault_and_a_late_one_is_not() -> No
     assert script.feed(ev.Playback("item_1", 100)) == []
 
 
-def test_the_upstream_hanging_up_is_told_with_its_code_and_mapped_for_the_wire() -> None:
+def test_the_upstream_closing_is_reported_with_its_code_and_mapped_for_the_wire() -> None:
     commands = DeviceSessionHarness().ready().feed(ev.UpstreamClosed(1006))
     assert "1006" in commands[0].message
     assert only(commands, cmd.CloseClient)[0].code == 1011
@@ -265,7 +265,7 @@ def test_a_revoked_key_ends_its_session_with_an_error_first() -> None:
     assert [close.code for close in only(commands, cmd.CloseClient)] == [1008]
 
 
-def test_the_users_words_carry_their_place_however_late_they_come() -> None:
+def test_the_users_transcripts_carry_their_place_however_late_they_come() -> None:
     script = DeviceSessionHarness().ready()
     script.feed(ev.InputCommitted("item_user"), ev.ItemAdded(Item("item_user", "message", "user")))
     script.model_speaks(item="item_answer")
@@ -275,7 +275,7 @@ def test_the_users_words_carry_their_place_however_late_they_come() -> None:
     assert (question.role, answer.role, question.final) == ("user", "assistant", True)
 
 
-def test_what_was_typed_stands_in_the_transcript() -> None:
+def test_what_was_typed_is_in_the_transcript() -> None:
     script = DeviceSessionHarness().ready()
     [told] = script.feed(ev.ItemAdded(Item("item_1", "message", "user", text="hello there")))
     assert told == cmd.SendTranscript("user", "item_1", 0, "hello there", final=True)

@@ -20,7 +20,7 @@ def test_a_failed_transcription_is_reported_and_the_session_goes_on(reason: str,
     assert kinds(script.model_speaks()) == ["SendResponseStart", "SendTextDelta", "SendAudioStart", "OutputAudio"]
 
 
-def test_failed_transcriptions_are_no_faults_of_the_client() -> None:
+def test_failed_transcriptions_are_not_faults_of_the_client() -> None:
     script = DeviceSessionHarness().ready()
     commands = script.feed(*[ev.UserTranscriptFailed(f"item_{n}", "too quiet") for n in range(MAX_FAULTS + 1)])
     assert not only(commands, cmd.CloseClient)

@@ -81,7 +81,7 @@ def test_a_commit_of_less_than_100_ms_never_leaves_the_relay() -> None:
     assert error.code == "commit_too_short"
 
 
-def test_a_commit_that_the_upstream_finds_empty_is_told() -> None:
+def test_a_commit_that_the_upstream_finds_empty_is_reported() -> None:
     script = DeviceSessionHarness(MANUAL).ready()
     script.feed(microphone(200))
     [commit] = script.feed(ev.Commit())
@@ -102,7 +102,7 @@ def test_clear_forgets_the_turn() -> None:
 # -- D2: barge-in -----------------------------------------------------------------------------------------------------
 
 
-def test_d2_1_the_client_is_silenced_before_anything_is_said_upstream() -> None:
+def test_d2_1_the_client_is_interrupted_before_anything_is_sent_upstream() -> None:
     script = talking()
     assert kinds(script.feed(BARGE_IN)) == ["SendSpeechState", "ClearPlayout"]
     commands = script.feed(playout_cleared(("item_1", 2000, 1500)))
@@ -150,7 +150,7 @@ def test_d2_2_a_cancel_by_id_when_it_does_not() -> None:
     assert only(commands, cmd.CancelResponse)[0].response_id == "resp_1"
 
 
-def test_d2_3_the_item_is_cut_at_what_was_acknowledged() -> None:
+def test_d2_3_the_item_is_truncated_at_the_acknowledged_position() -> None:
     script = talking()
     script.feed(ev.Playback("item_1", 1210))
     commands = script.feed(BARGE_IN, playout_cleared(("item_1", 2000, 1900)))
@@ -160,13 +160,13 @@ def test_d2_3_the_item_is_cut_at_what_was_acknowledged() -> None:
     assert told.heard_text == "one two three four"
 
 
-def test_d2_3_without_acknowledgements_the_cut_is_estimated_and_says_so() -> None:
+def test_d2_3_without_acknowledgements_the_position_is_estimated_and_marked() -> None:
     commands = talking().feed(BARGE_IN, playout_cleared(("item_1", 2000, 900)))
     assert only(commands, cmd.SendInterrupted)[0].estimated is True
     assert only(commands, cmd.TruncateItem)[0].audio_end_ms == 900
 
 
-def test_d2_3_the_item_being_played_is_cut_not_the_last_one_received() -> None:
+def test_d2_3_the_item_being_played_is_truncated_not_the_last_one_received() -> None:
     script = talking(ms=2000)
     script.feed(ev.OutputAudioDone("resp_1", "item_1", 0), ev.ItemAdded(Item("item_2", "message", "assistant")))
     script.feed(audio(item="item_2", ms=2000))
@@ -205,7 +205,7 @@ def test_d2_3_one_part_heard_keeps_the_item() -> None:
     assert not only(commands, cmd.DeleteItem)
 
 
-def test_d2_5_a_response_asked_for_before_the_barge_in_is_cancelled_when_it_appears() -> None:
+def test_d2_5_a_response_requested_before_the_barge_in_is_cancelled_when_it_appears() -> None:
     script = DeviceSessionHarness().ready()
     [_, create] = script.feed(ev.UserText("hello"))
     script.feed(BARGE_IN)
@@ -214,7 +214,7 @@ def test_d2_5_a_response_asked_for_before_the_barge_in_is_cancelled_when_it_appe
     assert script.feed(audio()) == []
 
 
-def test_d2_6_the_cut_does_not_depend_on_the_inputs_clock() -> None:
+def test_d2_6_the_truncation_does_not_depend_on_the_inputs_clock() -> None:
     cuts = []
     for audio_start_ms in (0, 987_654):
         commands = talking().feed(ev.SpeechStarted("item_user", audio_start_ms), playout_cleared(("item_1", 2000, 900)))
@@ -232,14 +232,14 @@ def test_an_interrupt_in_silence_does_nothing() -> None:
     assert script.feed(ev.Interrupt()) == []
 
 
-def test_an_interrupt_after_the_response_ended_still_silences_what_is_playing() -> None:
+def test_an_interrupt_after_the_response_ended_still_stops_what_is_playing() -> None:
     script = talking()
     script.feed(ev.OutputAudioDone("resp_1", "item_1", 0), done())
     commands = script.feed(ev.Interrupt(), playout_cleared(("item_1", 2000, 900)))
     assert kinds(commands) == ["ClearPlayout", "SendInterrupted", "TruncateItem"]
 
 
-def test_the_end_of_an_interrupted_response_is_told() -> None:
+def test_the_end_of_an_interrupted_response_is_reported() -> None:
     script = talking()
     script.feed(BARGE_IN, playout_cleared(("item_1", 2000, 900)))
     [end] = script.feed(done(status="cancelled", reason="turn_detected"))
@@ -279,7 +279,7 @@ def test_d3_cancel_then_create_waits_for_done() -> None:
     assert kinds(script.feed(done(status="cancelled")))[-2:] == ["CreateItem", "CreateResponse"]
 
 
-def test_d3_a_refused_create_is_asked_again_after_the_other_response_is_done() -> None:
+def test_d3_a_refused_create_is_repeated_after_the_other_response_is_done() -> None:
     script = DeviceSessionHarness().ready()
     [_, create] = script.feed(ev.UserText("hello"))
     refusal = ev.UpstreamErrorEvent("conversation_already_has_active_response", "busy", event_id=create.event_id)
@@ -293,7 +293,7 @@ def test_d3_a_refused_create_is_asked_again_after_the_other_response_is_done() -
     assert kinds(script.feed(done("resp_vad")))[-1] == "CreateResponse"
 
 
-def test_d3_a_refused_create_is_tried_again_if_nothing_else_shows() -> None:
+def test_d3_a_refused_create_is_repeated_if_no_other_response_begins() -> None:
     script = DeviceSessionHarness().ready()
     [_, create] = script.feed(ev.UserText("hello"))
     script.feed(ev.UpstreamErrorEvent("conversation_already_has_active_response", "busy", event_id=create.event_id))
@@ -301,7 +301,7 @@ def test_d3_a_refused_create_is_tried_again_if_nothing_else_shows() -> None:
     assert kinds(script.feed(ev.DeadlineReached(), after_s=RETRY_DELAY_S)) == ["CreateResponse"]
 
 
-def test_d3_a_create_refused_for_another_reason_ends_the_turn_with_a_word() -> None:
+def test_d3_a_create_refused_for_another_reason_ends_the_turn_with_an_error() -> None:
     script = DeviceSessionHarness().ready()
     [_, create] = script.feed(ev.UserText("hello"))
     commands = script.feed(ev.UpstreamErrorEvent("rate_limit_exceeded", "slow down", event_id=create.event_id))
@@ -310,7 +310,7 @@ def test_d3_a_create_refused_for_another_reason_ends_the_turn_with_a_word() -> N
     assert script.session.turns.responses.slot.is_free
 
 
-def test_d3_an_upstream_that_falls_silent_is_given_up() -> None:
+def test_d3_an_upstream_that_stalls_is_abandoned() -> None:
     script = talking()
     deadline = script.session.deadline
     assert deadline == pytest.approx(STALL_TIMEOUT_S)
@@ -319,7 +319,7 @@ def test_d3_an_upstream_that_falls_silent_is_given_up() -> None:
     assert script.session.turns.responses.slot.is_free
 
 
-def test_d7_a_failed_response_is_told_and_the_turn_ends() -> None:
+def test_d7_a_failed_response_is_reported_and_the_turn_ends() -> None:
     script = DeviceSessionHarness().ready()
     script.feed(ev.UserText("hello"), ev.ResponseCreated("resp_1"))
     commands = script.feed(done(status="failed", error_code="server_error", error_message="try again"))
@@ -331,7 +331,7 @@ def test_d7_the_end_of_a_response_never_seen_is_ignored() -> None:
     assert DeviceSessionHarness().ready().feed(done("resp_unknown")) == []
 
 
-def test_d7_missing_usage_is_no_usage() -> None:
+def test_d7_missing_usage_is_zero_usage() -> None:
     script = talking()
     assert not only(script.feed(done()), cmd.SendUsage)
     script = talking()
@@ -382,7 +382,7 @@ def test_d4_an_incomplete_call_is_never_run() -> None:
     assert not only(commands, cmd.RunTool)
 
 
-def test_d4_a_tool_only_response_is_not_told_as_a_response() -> None:
+def test_d4_a_tool_only_response_is_not_reported_as_a_response() -> None:
     script = DeviceSessionHarness().ready()
     commands = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("a")))
     assert not only(commands, cmd.SendResponseStart)
@@ -407,7 +407,7 @@ def test_d4_several_calls_one_follow_up() -> None:
     assert len(only(script.feed(tool_finished("c")), cmd.CreateResponse)) == 1
 
 
-def test_d4_a_second_return_is_no_second_output() -> None:
+def test_d4_a_second_return_is_not_a_second_output() -> None:
     script = calling("a")
     script.feed(tool_finished("a"))
     assert script.feed(tool_finished("a")) == []
@@ -443,7 +443,7 @@ def test_d4_no_follow_up_in_the_middle_of_the_users_turn() -> None:
     assert not only(script.feed(done("resp_2")), cmd.CreateResponse)
 
 
-def test_d4_a_follow_up_owed_before_the_user_spoke_is_not_forgotten_if_nothing_comes_of_the_speech() -> None:
+def test_d4_a_follow_up_due_before_the_user_spoke_is_not_forgotten_if_nothing_comes_of_the_speech() -> None:
     script = calling("a")
     script.feed(ev.ResponseCreated("resp_x"), tool_finished("a"))
     script.feed(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user", 100))
@@ -452,7 +452,7 @@ def test_d4_a_follow_up_owed_before_the_user_spoke_is_not_forgotten_if_nothing_c
     assert kinds(commands) == ["CreateResponse"]
 
 
-def test_d4_interrupted_tools_deliver_without_a_forced_answer() -> None:
+def test_d4_interrupted_tools_deliver_without_a_follow_up() -> None:
     script = calling("a")
     script.feed(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user", 100), ev.InputCommitted("item_user"))
     script.model_speaks("resp_2", "item_2", ms=100)
@@ -486,7 +486,7 @@ def test_d4_of_too_many_calls_at_once_the_rest_is_answered_and_not_run() -> None
     assert len(only(commands, cmd.CreateResponse)) == 1
 
 
-def test_d4_a_typed_turn_waits_for_the_answer_that_is_owed() -> None:
+def test_d4_a_typed_turn_waits_for_the_answer_that_is_pending() -> None:
     script = calling("a")
     assert script.feed(ev.UserText("and then?")) == []
     [create] = only(script.feed(tool_finished("a")), cmd.CreateResponse)
@@ -525,7 +525,7 @@ def test_a_tools_progress_reaches_the_client_while_it_runs_and_not_later() -> No
 # -- latency ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_response_taken_for_ours_and_then_refused_is_asked_for_again() -> None:
+def test_a_response_presumed_ours_and_then_refused_is_requested_again() -> None:
     script = DeviceSessionHarness().ready()
     [_, create] = script.feed(ev.UserText("hello"))
     script.feed(ev.ResponseCreated("resp_vad"))  # no metadata: it might be the one that was asked for
@@ -541,7 +541,7 @@ def test_an_interrupt_while_a_tool_runs_ends_the_turn() -> None:
     assert kinds(script.feed(tool_finished("a"))) == ["SendToolStatus", "CreateItem"]
 
 
-def test_the_calls_of_an_interrupted_response_force_no_answer() -> None:
+def test_the_calls_of_an_interrupted_response_need_no_follow_up() -> None:
     script = talking(ms=1000)
     script.feed(ev.Interrupt(), playout_cleared(("item_1", 500, 300)))
     commands = script.feed(done("resp_1", call("a")))
@@ -561,7 +561,7 @@ def test_a_model_that_calls_on_without_being_allowed_is_answered_but_not_obeyed(
     assert script.session.turns.responses.slot.is_free
 
 
-def test_the_latency_of_a_turn_is_told_step_by_step() -> None:
+def test_the_latency_of_a_turn_is_reported_step_by_step() -> None:
     script = DeviceSessionHarness().ready()
     script.feed(*[microphone(20) for _ in range(100)])
     script.feed(ev.SpeechStarted("item_user"))
@@ -588,7 +588,7 @@ def test_the_silence_that_ends_a_turn_is_part_of_its_latency() -> None:
     assert (latency.speech_stopped_ms, latency.total_ms) == (510, 510)
 
 
-def test_a_client_that_acknowledges_nothing_is_told_what_is_known() -> None:
+def test_a_client_that_acknowledges_nothing_is_sent_what_is_known() -> None:
     script = DeviceSessionHarness().ready()
     script.feed(ev.UserText("hello"))
     script.model_speaks(ms=500)
@@ -615,7 +615,7 @@ def barged_in(audio_start_ms: int, turn: TurnDetection | None = None) -> TurnMet
 @pytest.mark.parametrize(
     ("turn", "audio_start_ms", "barge_in_ms"),
     [
-        (None, 1400, 350),  # the speech began 300 ms behind the padding, 300 ms before its report
+        (None, 1400, 350),  # the speech began 300 ms after the padding, 300 ms before its report
         (TurnDetection(prefix_padding_ms=100), 1400, 550),
         (TurnDetection(prefix_padding_ms=0), 1400, 650),
         (TurnDetection(kind="semantic_vad"), 1400, 650),
@@ -628,7 +628,7 @@ def test_a_turn_that_began_with_a_barge_in_says_how_long_the_client_spoke_on(
     assert barged_in(audio_start_ms, turn).barge_in_ms == barge_in_ms
 
 
-def test_a_start_of_speech_that_cannot_be_is_not_believed() -> None:
+def test_a_start_of_speech_that_is_implausible_is_ignored() -> None:
     script = DeviceSessionHarness().ready()
     script.feed(*[microphone(20) for _ in range(300)])
     script.model_speaks(ms=2000)

@@ -66,7 +66,7 @@ def test_full_duplex_hears_everything() -> None:
     assert heard(script) == SPEECH
 
 
-def test_ready_tells_which_it_is() -> None:
+def test_ready_reports_the_duplex_mode() -> None:
     script = half_duplex()
     assert script.session.options.half_duplex
     script = DeviceSessionHarness()

@@ -56,7 +56,7 @@ def test_the_clients_tool_comes_first_on_equal_names_unless_the_relays_is_protec
     assert refused == ["safe"]
 
 
-def test_a_protected_name_is_refused_by_name_and_the_rest_is_in_force() -> None:
+def test_a_protected_name_is_refused_by_name_and_the_rest_is_active() -> None:
     script = DeviceSessionHarness(SessionConfig(tools=(CLOCK, SAFE)))
     [refused] = [c for c in script.feed(ev.Hello(("tools",), tools=(SAFE, DOOR))) if isinstance(c, cmd.SendError)]
     assert (refused.code, refused.field) == ("not_allowed", "tools")
@@ -93,7 +93,7 @@ def test_the_client_is_called_and_its_result_is_the_calls_one_output() -> None:
     assert kinds(answered)[-1] == "CreateResponse"
 
 
-def test_what_the_client_could_not_do_is_told_to_the_model() -> None:
+def test_what_the_client_could_not_do_is_reported_to_the_model() -> None:
     script = announced(DOOR)
     calling(script)
     answered = script.feed(ev.ToolResult("call_1", "The door is jammed.", failed=True))
@@ -158,14 +158,14 @@ def test_the_relays_tools_and_the_clients_in_one_response_get_one_follow_up() ->
     assert kinds(script.feed(ev.ToolResult("call_1", "open")))[-1] == "CreateResponse"
 
 
-def test_arguments_longer_than_a_device_may_be_asked_with_never_reach_it() -> None:
+def test_arguments_longer_than_a_device_may_be_sent_never_reach_it() -> None:
     script = announced(DOOR)
     commands = calling(script, arguments=json.dumps({"wide": "x" * MAX_ARGUMENT_CHARS}))
     assert "SendToolCall" not in kinds(commands)
     assert json.loads(output(commands))["error"] == "invalid_arguments"
 
 
-def test_the_user_goes_on_while_the_client_works_and_no_answer_is_forced() -> None:
+def test_the_user_goes_on_while_the_client_works_and_no_follow_up_is_requested() -> None:
     script = announced(DOOR)
     calling(script)
     script.feed(microphone(), ev.SpeechStarted("item_2"))

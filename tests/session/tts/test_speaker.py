@@ -55,14 +55,14 @@ def context_of(commands: list[cmd.Command]) -> str:
     ("played_ms", "heard"),
     [(0, ""), (200, ""), (299, ""), (300, "One"), (650, "One"), (700, "One two"), (1399, "One two"), (1400, TEXT)],
 )
-def test_the_heard_text_at_any_cut(played_ms: int, heard: str) -> None:
+def test_the_heard_text_at_any_position(played_ms: int, heard: str) -> None:
     spoken = AlignedText()
     spoken.add(TEXT)
     spoken.align(aligned(TEXT, 1500), 0)
     assert spoken.heard_text(played_ms, 1500, finished=False).rstrip() == heard.rstrip()
 
 
-def test_times_count_from_the_beginning_of_their_piece() -> None:
+def test_times_count_from_the_beginning_of_their_chunk() -> None:
     spoken = AlignedText()
     spoken.add("One. Two.")
     spoken.align(aligned("One. ", 500), 0)
@@ -79,7 +79,7 @@ def test_without_times_the_text_is_heard_in_proportion() -> None:
     assert spoken.heard_text(1000, 1000, finished=True) == "aaa bbb ccc ddd"
 
 
-def test_times_of_another_text_are_not_believed() -> None:
+def test_times_of_another_text_are_ignored() -> None:
     spoken = AlignedText()
     spoken.add("It is 5 o'clock.")
     spoken.align(aligned("It is five o'clock.", 1900), 0)
@@ -87,7 +87,7 @@ def test_times_of_another_text_are_not_believed() -> None:
     assert spoken.heard_text(500, 1900, finished=True) == "It is"
 
 
-def test_what_is_heard_of_several_items_is_told_item_by_item() -> None:
+def test_what_is_heard_of_several_items_is_split_by_item() -> None:
     utterance = TtsUtterance("resp_1", "item_1", 0)
     utterance.add("item_1", 0, "One.")
     utterance.add("item_2", 0, "Two.")
@@ -117,13 +117,13 @@ def test_no_voice_speaks_before_the_upstream_has_taken_the_configuration() -> No
     ]
 
 
-def test_a_voice_wished_for_while_connecting_is_at_hand_from_then_on() -> None:
+def test_a_voice_requested_while_connecting_is_used_from_then_on() -> None:
     s = DeviceSessionHarness(speech=TtsOptions())
     s.feed(ev.Hello(("voice",), voice="elevenlabs:v1"), ev.UpstreamOpened(), ev.SessionCreated())
     assert only(s.feed(ev.DeadlineReached(), after_s=20.0), cmd.DisconnectTts)
 
 
-def test_the_sound_is_the_items_and_ends_with_the_context() -> None:
+def test_the_audio_is_the_items_and_ends_with_the_context() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     told = answer(s, "One. Two")
@@ -137,7 +137,7 @@ def test_the_sound_is_the_items_and_ends_with_the_context() -> None:
     assert s.feed(ev.TtsContextDone(context)) == [cmd.SendAudioEnd("item_1", 0, 800)]
 
 
-def test_a_response_that_waits_for_the_one_before_is_not_over_before_its_sound_is_announced() -> None:
+def test_a_response_that_waits_for_the_one_before_is_not_over_before_its_audio_is_announced() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     first = context_of(answer(s, "Let me see. ") + s.feed(end()))
@@ -174,7 +174,7 @@ def test_no_more_than_five_contexts_are_ever_open() -> None:
 # -- barge-in ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_barge_in_silences_the_client_closes_the_context_and_waits_for_the_response() -> None:
+def test_a_barge_in_stops_the_client_closes_the_context_and_waits_for_the_response() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     context = context_of(answer(s, "One two three. Four"))
@@ -192,7 +192,7 @@ def test_a_barge_in_silences_the_client_closes_the_context_and_waits_for_the_res
     assert (created.item.text, created.after) == ("One two", "item_user")  # type: ignore[attr-defined]
 
 
-def test_after_the_response_the_history_is_put_right_at_once() -> None:
+def test_after_the_response_the_history_is_corrected_at_once() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     context = context_of(answer(s, TEXT) + s.feed(end()))
@@ -216,7 +216,7 @@ def test_what_was_heard_to_its_end_stays_and_what_was_not_heard_at_all_goes() ->
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_told_once_a_turn_and_ends_the_clip() -> None:
+def test_a_failure_is_reported_once_a_turn_and_ends_the_part() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     context = context_of(answer(s, "One. Two"))
@@ -229,7 +229,7 @@ def test_a_failure_is_told_once_a_turn_and_ends_the_clip() -> None:
     assert not only(again, cmd.SendError)
 
 
-def test_a_connection_lost_before_a_sound_is_made_once_more() -> None:
+def test_a_connection_lost_before_any_audio_is_retried_once() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     answer(s, "One. Two")
@@ -238,7 +238,7 @@ def test_a_connection_lost_before_a_sound_is_made_once_more() -> None:
     assert only(s.feed(ev.TtsFailed("Gone.", "1006")), cmd.SendError)
 
 
-def test_a_voice_that_falls_silent_is_given_up() -> None:
+def test_a_voice_that_stalls_is_abandoned() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     answer(s, "One. Two")
@@ -256,7 +256,7 @@ def test_a_context_without_new_text_is_kept_open() -> None:
     assert s.feed(ev.DeadlineReached(), after_s=10.0) == [cmd.KeepTtsContextAlive(context)]
 
 
-def test_a_word_that_never_comes_is_not_waited_for_when_all_was_said() -> None:
+def test_a_missing_confirmation_is_not_waited_for_when_all_audio_came() -> None:
     s = script()
     s.feed(ev.TtsConnected())
     context = context_of(answer(s, TEXT) + s.feed(end()))
@@ -304,7 +304,7 @@ def test_a_barge_in_does_not_make_the_failure_forgotten() -> None:
     assert only(s.feed(ev.SessionUpdated()), cmd.CreateResponse)
 
 
-def test_what_another_voice_said_can_still_be_cut_when_the_model_speaks_itself() -> None:
+def test_what_an_external_voice_said_can_still_be_truncated_when_the_model_speaks_itself() -> None:
     s = script(fallback="marin")
     s.feed(ev.TtsConnected())
     context = context_of(answer(s, TEXT + "And"))
@@ -318,7 +318,7 @@ def test_what_another_voice_said_can_still_be_cut_when_the_model_speaks_itself()
     assert only(told, cmd.CreateItem)[0].item.text == "One two"  # type: ignore[attr-defined]
 
 
-def test_a_model_that_refuses_to_speak_itself_leaves_the_other_voice_in_force() -> None:
+def test_a_refused_fallback_to_the_model_keeps_the_external_voice_active() -> None:
     s = script(fallback="marin")
     s.feed(ev.TtsConnected())
     answer(s, "One. Two")
