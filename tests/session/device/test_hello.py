@@ -116,17 +116,17 @@ def test_the_limits_go_up_in_both_dialects_and_only_where_they_are_set() -> None
 
 
 def test_a_hellos_instructions_come_after_the_locked_ones_however_often_they_change() -> None:
-    script = begun(policy())
+    harness = begun(policy())
     for said in ("Be brief.", "Be loud."):
-        script.feed(ev.Hello(fields_set=("instructions", "language"), instructions=said, language="German"))
-        script.feed(ev.SessionUpdated())
-        assert script.session.config.full_instructions == f"{LOCKED}\n\n{said}\nAlways reply in German."
+        harness.feed(ev.Hello(fields_set=("instructions", "language"), instructions=said, language="German"))
+        harness.feed(ev.SessionUpdated())
+        assert harness.session.config.full_instructions == f"{LOCKED}\n\n{said}\nAlways reply in German."
 
 
 def test_without_locked_ones_they_replace_the_settings() -> None:
-    script = begun(policy(instructions=""))
-    script.feed(ev.Hello(fields_set=("instructions",), instructions="Be brief."), ev.SessionUpdated())
-    assert script.session.config.full_instructions == "Be brief."
+    harness = begun(policy(instructions=""))
+    harness.feed(ev.Hello(fields_set=("instructions",), instructions="Be brief."), ev.SessionUpdated())
+    assert harness.session.config.full_instructions == "Be brief."
 
 
 @pytest.mark.parametrize(
@@ -140,29 +140,29 @@ def test_without_locked_ones_they_replace_the_settings() -> None:
 )
 def test_what_a_policy_denies_is_reported_or_dropped_and_nothing_changes(hello: ev.Hello, field: str) -> None:
     allow = DEFAULT_ALLOW - {"client_tools", "instructions"}
-    script = begun(policy(allow=allow))
-    before = script.session.config
-    commands = script.feed(hello)
+    harness = begun(policy(allow=allow))
+    before = harness.session.config
+    commands = harness.feed(hello)
     assert kinds(commands) == ["SendError", "ApplyOptions", "SendReady"]
     assert (commands[0].code, commands[0].field, commands[0].retryable) == ("not_allowed", field, False)
-    assert script.session.config == before
+    assert harness.session.config == before
     assert kinds(begun(policy(allow=allow, denied_fields="drop")).feed(hello)) == ["ApplyOptions", "SendReady"]
 
 
 def test_the_rest_of_a_hello_is_active() -> None:
-    script = begun(policy())
+    harness = begun(policy())
     lamp = ToolSpec("lamp", "", {})
-    script.feed(ev.Hello(fields_set=("tools", "language"), tools=(lamp,), language="French"), ev.SessionUpdated())
-    assert (script.session.config.language, script.session.config.tools) == ("French", (HOURS,))
+    harness.feed(ev.Hello(fields_set=("tools", "language"), tools=(lamp,), language="French"), ev.SessionUpdated())
+    assert (harness.session.config.language, harness.session.config.tools) == ("French", (HOURS,))
 
 
 @pytest.mark.parametrize(
     "language", ["German", "en-US", "Brazilian Portuguese", "Chinese (Taiwan)", "zh-Hans-CN", "Langue d'Oc", "日本語"]
 )
 def test_a_language_is_not_an_instruction(language: str) -> None:
-    script = begun(policy(allow=frozenset()))
-    script.feed(ev.Hello(fields_set=("language",), language=language), ev.SessionUpdated())
-    assert script.session.config.full_instructions == f"{LOCKED}\nAlways reply in {language}."
+    harness = begun(policy(allow=frozenset()))
+    harness.feed(ev.Hello(fields_set=("language",), language=language), ev.SessionUpdated())
+    assert harness.session.config.full_instructions == f"{LOCKED}\nAlways reply in {language}."
 
 
 @pytest.mark.parametrize(
@@ -195,22 +195,22 @@ def test_no_tools_need_no_capability() -> None:
 
 
 def test_only_offered_tools_are_run_and_nothing_is_reported_of_others() -> None:
-    script = begun(policy())
-    commands = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list"), call("c2", "nope")))
+    harness = begun(policy())
+    commands = harness.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list"), call("c2", "nope")))
     assert only(commands, cmd.RunTool) == []
     assert only(commands, cmd.SendToolStatus) == []
     outputs = [one.item.text for one in only(commands, cmd.CreateItem)]
     assert outputs[0] == outputs[1]
     assert json.loads(outputs[0])["error"] == "unknown_tool"
     assert only(commands, cmd.CreateResponse), "the model answers all the same"
-    commands = script.feed(ev.ResponseCreated("resp_2"), done("resp_2", call("c3", "opening_hours")))
+    commands = harness.feed(ev.ResponseCreated("resp_2"), done("resp_2", call("c3", "opening_hours")))
     assert [one.name for one in only(commands, cmd.RunTool)] == ["opening_hours"]
 
 
 def test_a_clients_tool_may_have_the_name_of_one_that_is_not_offered() -> None:
-    script = begun(policy(allow=DEFAULT_ALLOW))
-    script.feed(ev.Hello(fields_set=("tools",), tools=(ToolSpec("staff_list", "", {}),)), ev.SessionUpdated())
-    commands = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list")))
+    harness = begun(policy(allow=DEFAULT_ALLOW))
+    harness.feed(ev.Hello(fields_set=("tools",), tools=(ToolSpec("staff_list", "", {}),)), ev.SessionUpdated())
+    commands = harness.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list")))
     assert [one.name for one in only(commands, cmd.SendToolCall)] == ["staff_list"]
 
 
@@ -230,9 +230,9 @@ SECRET = "The vault opens with four, seven, one, one and nine."
     ],
 )
 def test_no_error_quotes_the_locked_instructions(event: ev.UpstreamEvent) -> None:
-    script = begun(policy(instructions=f"{LOCKED} {SECRET}"))
-    script.feed(ev.Hello(fields_set=("language",), language="French"), ev.ResponseCreated("resp_1"))
-    told = repr([one for one in script.feed(event) if isinstance(one, cmd.SendError | cmd.CloseClient)])
+    harness = begun(policy(instructions=f"{LOCKED} {SECRET}"))
+    harness.feed(ev.Hello(fields_set=("language",), language="French"), ev.ResponseCreated("resp_1"))
+    told = repr([one for one in harness.feed(event) if isinstance(one, cmd.SendError | cmd.CloseClient)])
     assert "SendError" in told
     assert "museum" not in told
     assert "seven" not in told
