@@ -58,10 +58,10 @@ STOPPED = (
 
 async def test_audio_is_sent_after_the_first_sentence_and_ends_after_the_last() -> None:
     async with talking("/?rate=16000") as (client, session, voices, update):
-        asked = update["session"]
-        assert asked["output_modalities"] == ["text"]
-        assert asked["audio"]["input"]["turn_detection"]["create_response"] is False
-        assert "output" not in asked["audio"]
+        session_config = update["session"]
+        assert session_config["output_modalities"] == ["text"]
+        assert session_config["audio"]["input"]["turn_detection"]["create_response"] is False
+        assert "output" not in session_config["audio"]
         voice = await voices.accept()
         assert voice.request.headers["xi-api-key"] == "xi_test_key"
         assert voice.request.query["output_format"] == "pcm_16000", "the client's own rate: nothing is resampled"
@@ -111,8 +111,10 @@ async def test_the_latency_says_what_the_model_took_and_what_the_voice_took() ->
         await write(session, "Hello. ", "And")
         context = (await voice.expect("text"))["context_id"]
         await voice.speak(context, "Hello. ", 100)
-        told = await client.expect("latency")
-        assert told["firstTextMs"] + told["voiceMs"] in range(told["firstDeltaMs"] - 1, told["firstDeltaMs"] + 2)
+        latency = await client.expect("latency")
+        assert latency["firstTextMs"] + latency["voiceMs"] in range(
+            latency["firstDeltaMs"] - 1, latency["firstDeltaMs"] + 2
+        )
 
 
 async def test_a_barge_in_while_the_model_writes_comes_in_order() -> None:
@@ -129,8 +131,8 @@ async def test_a_barge_in_while_the_model_writes_comes_in_order() -> None:
         await client.send(type="clear")
         await session.expect("input_audio_buffer.clear")  # the position has arrived
         await session.emit(STARTED)
-        told = await client.expect("interrupted")
-        assert told["heardText"] == "One two"
+        interrupted = await client.expect("interrupted")
+        assert interrupted["heardText"] == "One two"
         assert (await voice.expect("close_context"))["context_id"] == context
         assert (await session.expect("response.cancel"))["response_id"] == "resp_1"
         await voice.speak(context, "too late", 500)

@@ -23,7 +23,7 @@ from tests.support.media import SpeechAudio
 def calling(*call_ids: str, config: SessionConfig | None = None) -> DeviceSessionHarness:
     """The model has called tools, and they run."""
     harness = DeviceSessionHarness(config).ready()
-    harness.feed(ev.ResponseCreated("resp_1"), response_done("resp_1", *[call(one) for one in call_ids]))
+    harness.feed(ev.ResponseCreated("resp_1"), response_done("resp_1", *[call(call_id) for call_id in call_ids]))
     return harness
 
 
@@ -75,8 +75,10 @@ def test_what_an_external_voice_has_left_to_speak_is_played_though_the_response_
     harness.feed(ev.TtsConnected(), ev.ResponseCreated("resp_1"), response_done("resp_1", call("a")))
     harness.feed(ev.EndSessionRequested("a", "done"), tool_finished("a"), ev.ResponseCreated("resp_2"))
     words = ev.TextDelta("resp_2", "item_2", 0, "Good bye. ", spoken=False)
-    asked = harness.feed(words, response_done("resp_2"))
-    [context_id] = {one.context_id for one in asked if isinstance(one, cmd.SynthesizeSentence | cmd.SynthesizeText)}
+    commands = harness.feed(words, response_done("resp_2"))
+    [context_id] = {
+        command.context_id for command in commands if isinstance(command, cmd.SynthesizeSentence | cmd.SynthesizeText)
+    }
     speech = SpeechAudio(context_id, 1000 * MS_BYTES)
     assert not only(harness.feed(ev.DeadlineReached(), speech, after_s=2.0), cmd.CloseClient), "it speaks when it can"
     assert not only(harness.feed(ev.DeadlineReached(), speech, after_s=1.5), cmd.CloseClient)
@@ -108,8 +110,8 @@ def test_a_barge_in_ends_the_calls_that_are_made_for_it_after_the_playout_is_cle
 def test_a_result_for_the_client_is_shown_to_it_alone() -> None:
     harness = calling("a", config=SessionConfig(tools=(ToolSpec("clock", "", {}),)))
     result = ev.ToolCallFinished("a", "done", "It is on the screen.", 5, client_output='{"rows":[1,2]}')
-    told, item = harness.feed(result)[:2]
-    assert isinstance(told, cmd.SendToolStatus)
-    assert told.output == '{"rows":[1,2]}'
+    status, item = harness.feed(result)[:2]
+    assert isinstance(status, cmd.SendToolStatus)
+    assert status.output == '{"rows":[1,2]}'
     assert isinstance(item, cmd.CreateItem)
     assert item.item.text == "It is on the screen."

@@ -62,8 +62,8 @@ def spelled(text: str, how: list[int]) -> str:
 def test_json_can_spell_a_secret_in_no_way_that_is_missed(secret: str, data: st.DataObject) -> None:
     how = data.draw(st.lists(st.integers(0, 3), min_size=len(secret), max_size=len(secret)))
     raw = f'{{"type":"error","error":{{"message":"x {spelled(secret, how)} y","n":[1.5,null]}}}}'.encode()
-    told = orjson.loads(KnownSecrets([KEY, ODD]).redact_json(raw))
-    assert told == {"type": "error", "error": {"message": f"x {MASK} y", "n": [1.5, None]}}
+    redacted = orjson.loads(KnownSecrets([KEY, ODD]).redact_json(raw))
+    assert redacted == {"type": "error", "error": {"message": f"x {MASK} y", "n": [1.5, None]}}
 
 
 @pytest.mark.parametrize("raw", [b"not json " + KEY.encode(), b'{"a":"\\u0041 ' + KEY.encode(), b"[" * 2000 + b"\\u"])
@@ -107,7 +107,7 @@ def test_of_fetched_tokens_the_latest_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "redacted"),
     [
         (f"reading: b'xx{KEY[:12]}...'", f"reading: b'xx{MASK}...'"),
         (f"{KEY[:9]}… and {KEY[:8]}", f"{MASK}… and {MASK}"),
@@ -115,8 +115,8 @@ def test_of_fetched_tokens_the_latest_are_known() -> None:
         (f"{KEY[:8]}{KEY[:9]}...", f"{KEY[:8]}{MASK}..."),
     ],
 )
-def test_a_truncated_secret_is_redacted_as_well(text: str, told: str) -> None:
-    assert KnownSecrets([KEY]).redact_truncated(text) == told
+def test_a_truncated_secret_is_redacted_as_well(text: str, redacted: str) -> None:
+    assert KnownSecrets([KEY]).redact_truncated(text) == redacted
 
 
 def test_every_truncated_secret_is_redacted() -> None:

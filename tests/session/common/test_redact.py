@@ -26,10 +26,10 @@ from relay.session.common.redact import MAX_CHARS, close_reason, redact
     ],
 )
 def test_a_credential_is_redacted_and_the_rest_stays(text: str, secret: str) -> None:
-    told = redact(text)
-    assert secret not in told
-    assert "[…]" in told
-    assert told.split()[0] == text.split()[0] or "[…]" in told.split()[0]
+    redacted = redact(text)
+    assert secret not in redacted
+    assert "[…]" in redacted
+    assert redacted.split()[0] == text.split()[0] or "[…]" in redacted.split()[0]
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def test_the_voice_of_a_client_that_names_none(
     voices: tuple[str, ...], own: str | None, external: str | None, has_voices: bool, expected: str | None
 ) -> None:
     kiosk = Policy(voice=own, realtime=RealtimePolicy(voices=voices))
-    found = initial_session(SETTINGS, kiosk, external_voice=external, has_external_voices=has_voices)
-    assert (found.config.voice, found.missing) == (expected, None if expected else "voice")
+    initial = initial_session(SETTINGS, kiosk, external_voice=external, has_external_voices=has_voices)
+    assert (initial.config.voice, initial.missing) == (expected, None if expected else "voice")
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_the_voice_of_a_client_that_names_none(
 def test_the_model_of_a_client_that_names_none(
     models: tuple[str, ...], configured: str | None, dialled: str | None, missing: str | None
 ) -> None:
-    found = initial_session(SETTINGS, Policy(realtime=RealtimePolicy(models=models)), model=configured)
-    assert (found.model, found.missing) == (dialled, missing)
+    initial = initial_session(SETTINGS, Policy(realtime=RealtimePolicy(models=models)), model=configured)
+    assert (initial.model, initial.missing) == (dialled, missing)
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_the_limits_go_up_in_both_dialects_and_only_where_they_are_set() -> None
 
 def test_a_hellos_instructions_come_after_the_locked_ones_however_often_they_change() -> None:
     harness = begun(policy())
-    for said in ("Be brief.", "Be loud."):
-        harness.feed(ev.Hello(fields_set=("instructions", "language"), instructions=said, language="German"))
+    for instructions in ("Be brief.", "Be loud."):
+        harness.feed(ev.Hello(fields_set=("instructions", "language"), instructions=instructions, language="German"))
         harness.feed(ev.SessionUpdated())
-        assert harness.session.config.full_instructions == f"{LOCKED}\n\n{said}\nAlways reply in German."
+        assert harness.session.config.full_instructions == f"{LOCKED}\n\n{instructions}\nAlways reply in German."
 
 
 def test_without_locked_ones_they_replace_the_settings() -> None:
@@ -199,19 +199,19 @@ def test_only_offered_tools_are_run_and_nothing_is_reported_of_others() -> None:
     commands = harness.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list"), call("c2", "nope")))
     assert only(commands, cmd.RunTool) == []
     assert only(commands, cmd.SendToolStatus) == []
-    outputs = [one.item.text for one in only(commands, cmd.CreateItem)]
+    outputs = [command.item.text for command in only(commands, cmd.CreateItem)]
     assert outputs[0] == outputs[1]
     assert json.loads(outputs[0])["error"] == "unknown_tool"
     assert only(commands, cmd.CreateResponse), "the model answers all the same"
     commands = harness.feed(ev.ResponseCreated("resp_2"), done("resp_2", call("c3", "opening_hours")))
-    assert [one.name for one in only(commands, cmd.RunTool)] == ["opening_hours"]
+    assert [command.name for command in only(commands, cmd.RunTool)] == ["opening_hours"]
 
 
 def test_a_clients_tool_may_have_the_name_of_one_that_is_not_offered() -> None:
     harness = begun(policy(allow=DEFAULT_ALLOW))
     harness.feed(ev.Hello(fields_set=("tools",), tools=(ToolSpec("staff_list", "", {}),)), ev.SessionUpdated())
     commands = harness.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list")))
-    assert [one.name for one in only(commands, cmd.SendToolCall)] == ["staff_list"]
+    assert [command.name for command in only(commands, cmd.SendToolCall)] == ["staff_list"]
 
 
 # -- what the upstream says about it ----------------------------------------------------------------------------------
@@ -232,7 +232,9 @@ SECRET = "The vault opens with four, seven, one, one and nine."
 def test_no_error_quotes_the_locked_instructions(event: ev.UpstreamEvent) -> None:
     harness = begun(policy(instructions=f"{LOCKED} {SECRET}"))
     harness.feed(ev.Hello(fields_set=("language",), language="French"), ev.ResponseCreated("resp_1"))
-    told = repr([one for one in harness.feed(event) if isinstance(one, cmd.SendError | cmd.CloseClient)])
-    assert "SendError" in told
-    assert "museum" not in told
-    assert "seven" not in told
+    messages = repr(
+        [command for command in harness.feed(event) if isinstance(command, cmd.SendError | cmd.CloseClient)]
+    )
+    assert "SendError" in messages
+    assert "museum" not in messages
+    assert "seven" not in messages

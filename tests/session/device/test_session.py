@@ -33,7 +33,7 @@ def test_audio_before_the_session_is_ready_is_kept_in_order() -> None:
     early = [microphone(20), microphone(40)]
     assert harness.feed(*early) == []
     commands = harness.feed(ev.SessionCreated(), ev.SessionUpdated())
-    assert [one.n_bytes for one in only(commands, InputAudio)] == [one.n_bytes for one in early]
+    assert [frame.n_bytes for frame in only(commands, InputAudio)] == [one.n_bytes for one in early]
 
 
 def test_too_much_early_audio_loses_its_oldest_part_and_says_so() -> None:
@@ -41,7 +41,7 @@ def test_too_much_early_audio_loses_its_oldest_part_and_says_so() -> None:
     harness.feed(*[microphone(100) for _ in range(MAX_HELD_MS // 100 + 5)])
     harness.feed(ev.Commit())
     commands = harness.feed(ev.SessionCreated(), ev.SessionUpdated())
-    kept_ms = sum(one.n_bytes for one in only(commands, InputAudio)) / 32
+    kept_ms = sum(frame.n_bytes for frame in only(commands, InputAudio)) / 32
     assert kept_ms == MAX_HELD_MS
     [error] = only(commands, cmd.SendError)
     assert (error.code, "500 ms" in error.message) == ("audio_backlog", True)

@@ -1,4 +1,4 @@
-"""The figures of a turn: measured between marks, and written in one file."""
+"""The metrics of a turn: measured between marks, and written in one file."""
 
 import re
 from dataclasses import replace
@@ -33,17 +33,19 @@ DERIVED = {
 def written_by_people() -> dict[str, str]:
     """The source files, without derived ones, and without the one that declares the metrics."""
     suffixes = (".py", ".js", ".html", ".json", ".md", ".c", "")
-    found = [path for folder in ("audio", "relay", "scripts", "tools") for path in (ROOT / folder).rglob("*")]
-    paths = [path for path in found if path.is_file() and path.suffix in suffixes]
+    paths = [path for folder in ("audio", "relay", "scripts", "tools") for path in (ROOT / folder).rglob("*")]
+    paths = [path for path in paths if path.is_file() and path.suffix in suffixes]
     texts = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in paths if path != SOURCE}
     return {name: re.sub(DERIVED.get(name, "$^"), "", text, flags=re.DOTALL) for name, text in texts.items()}
 
 
-@pytest.mark.parametrize("figure", [one for one in METRICS if one is not TOTAL_METRIC], ids=lambda one: one.name)
-def test_no_other_source_file_names_a_metric(figure: TurnMetric) -> None:
+@pytest.mark.parametrize(
+    "metric", [metric for metric in METRICS if metric is not TOTAL_METRIC], ids=lambda metric: metric.name
+)
+def test_no_other_source_file_names_a_metric(metric: TurnMetric) -> None:
     """But for the total, a name that other messages have as well."""
-    name = re.compile(rf"\b({figure.wire_name}|{figure.name})\b")
-    label = re.compile(rf"""["'`>]({figure.label}|{figure.client_label})["'`<]""")
+    name = re.compile(rf"\b({metric.wire_name}|{metric.name})\b")
+    label = re.compile(rf"""["'`>]({metric.label}|{metric.client_label})["'`<]""")
     texts = written_by_people()
     assert [file for file, text in texts.items() if name.search(text) or label.search(text)] == []
 
@@ -51,22 +53,22 @@ def test_no_other_source_file_names_a_metric(figure: TurnMetric) -> None:
 def test_the_derived_parts_name_every_metric() -> None:
     for name, part in DERIVED.items():
         [derived] = re.findall(part, (ROOT / name).read_text("utf-8"), re.DOTALL)[:1]
-        assert [figure.wire_name for figure in METRICS if figure.wire_name not in derived] == []
+        assert [metric.wire_name for metric in METRICS if metric.wire_name not in derived] == []
 
 
 def test_every_metric_is_in_an_example() -> None:
-    assert {name for example in EXAMPLE_TURNS for name in example.to_wire()} == {figure.wire_name for figure in METRICS}
+    assert {name for example in EXAMPLE_TURNS for name in example.to_wire()} == {metric.wire_name for metric in METRICS}
 
 
 def test_a_metric_has_names_of_its_own() -> None:
-    for names in zip(*((one.wire_name, one.name, one.label) for one in METRICS), strict=True):
+    for names in zip(*((metric.wire_name, metric.name, metric.label) for metric in METRICS), strict=True):
         assert len(set(names)) == len(METRICS)
 
 
-@pytest.mark.parametrize("figure", METRICS, ids=lambda figure: figure.name)
-def test_a_metric_is_described(figure: TurnMetric) -> None:
-    assert figure.description.endswith(".")
-    assert figure.part_of in ("", *(one.name for one in METRICS))
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_described(metric: TurnMetric) -> None:
+    assert metric.description.endswith(".")
+    assert metric.part_of in ("", *(metric.name for metric in METRICS))
 
 
 # -- as messages and as text ------------------------------------------------------------------------------------------
@@ -81,8 +83,8 @@ def test_what_did_not_happen_is_null_or_left_out() -> None:
 
 
 def test_parts_are_shown_in_place_of_their_whole() -> None:
-    shown = [(figure.wire_name, ms) for figure, ms in latency_steps(VOICED.to_wire())]
-    assert shown == [
+    steps = [(metric.wire_name, ms) for metric, ms in latency_steps(VOICED.to_wire())]
+    assert steps == [
         ("speechStoppedMs", 512),
         ("firstTextMs", 148),
         ("voiceMs", 293),

@@ -55,8 +55,8 @@ def test_what_was_held_while_an_item_plays_is_silence_also_before_what_was_typed
     harness.feed(ev.UpstreamOpened(), ev.SessionCreated())
     harness.model_speaks()
     harness.feed(ev.FirstAudioSent("item_1"), InputAudio(SPEECH), ev.UserText("hello"), InputAudio(SPEECH))
-    went_on = [bytes(one.raw) for one in harness.feed(ev.SessionUpdated()) if isinstance(one, InputAudio)]
-    assert went_on == [bytes(len(SPEECH))] * 2
+    forwarded = [bytes(command.raw) for command in harness.feed(ev.SessionUpdated()) if isinstance(command, InputAudio)]
+    assert forwarded == [bytes(len(SPEECH))] * 2
 
 
 def test_full_duplex_hears_everything() -> None:

@@ -83,13 +83,13 @@ def test_a_policy_may_keep_a_clients_tools_out() -> None:
 
 def test_the_client_is_called_and_its_result_is_the_calls_one_output() -> None:
     harness = announced(DOOR)
-    asked = calling(harness)
-    assert cmd.SendToolCall("call_1", "door", '{"wide":true}', 2000) in asked
-    assert not any(isinstance(command, cmd.RunTool) for command in asked)
+    commands = calling(harness)
+    assert cmd.SendToolCall("call_1", "door", '{"wide":true}', 2000) in commands
+    assert not any(isinstance(command, cmd.RunTool) for command in commands)
     answered = harness.feed(ev.ToolResult("call_1", '{"open":true}'), after_s=0.3)
     assert output(answered) == '{"open":true}'
-    [told] = [command for command in answered if isinstance(command, cmd.SendToolStatus)]
-    assert (told.status, told.ms) == ("done", 300)
+    [status] = [command for command in answered if isinstance(command, cmd.SendToolStatus)]
+    assert (status.status, status.ms) == ("done", 300)
     assert kinds(answered)[-1] == "CreateResponse"
 
 

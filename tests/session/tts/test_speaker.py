@@ -104,8 +104,8 @@ def test_a_session_asks_for_text_and_has_the_voice_ready() -> None:
     session = DeviceSessionHarness(
         SessionConfig(voice="elevenlabs:v1"), DeviceOptions(output=PCM24K), speech=TtsOptions()
     )
-    asked = session.feed(ev.UpstreamOpened(), ev.SessionCreated())
-    assert only(asked, cmd.ConfigureSession)[0].config.external_voice == "v1"  # type: ignore[attr-defined]
+    commands = session.feed(ev.UpstreamOpened(), ev.SessionCreated())
+    assert only(commands, cmd.ConfigureSession)[0].config.external_voice == "v1"  # type: ignore[attr-defined]
     assert cmd.ConnectTts("v1", PCM24K) in session.feed(ev.SessionUpdated())
 
 
@@ -130,9 +130,9 @@ def test_a_voice_requested_while_connecting_is_used_from_then_on() -> None:
 def test_the_audio_is_the_items_and_ends_with_the_context() -> None:
     session = harness()
     session.feed(ev.TtsConnected())
-    told = answer(session, "One. Two")
-    assert kinds(told)[-3:] == ["SynthesizeSentence", "SendAudioStart", "SendTextDelta"]
-    context = context_of(told)
+    commands = answer(session, "One. Two")
+    assert kinds(commands)[-3:] == ["SynthesizeSentence", "SendAudioStart", "SendTextDelta"]
+    context = context_of(commands)
     [forwarded] = session.feed(sound(context, "One. ", 400))
     assert forwarded == OutputAudio("", "item_1", 0, 400 * 48)
     ended = session.feed(end())
@@ -156,8 +156,8 @@ def test_a_response_that_waits_for_the_one_before_is_not_over_before_its_audio_i
 def test_final_mode_waits_for_all_of_the_text() -> None:
     session = harness("final")
     assert not only(answer(session, "One. Two. "), cmd.SynthesizeText)
-    [asked] = only(session.feed(end()), cmd.SynthesizeText)
-    assert asked.text == "One. Two."  # type: ignore[attr-defined]
+    [commands] = only(session.feed(end()), cmd.SynthesizeText)
+    assert commands.text == "One. Two."  # type: ignore[attr-defined]
 
 
 def test_no_more_than_five_contexts_are_ever_open() -> None:
@@ -185,9 +185,9 @@ def test_a_barge_in_stops_the_client_closes_the_context_and_waits_for_the_respon
     session.feed(sound(context, "One two three. ", 1500))
     at_once = session.feed(ev.SpeechStarted("item_v"))
     assert kinds(at_once) == ["SendSpeechState", "ClearPlayout", "CancelTtsContext"]
-    told = session.feed(playout_cleared(("item_1", 1500, 750)))
-    assert kinds(told) == ["SendInterrupted", "CancelResponse"]
-    assert told[0].heard_text == "One two"  # type: ignore[attr-defined]
+    commands = session.feed(playout_cleared(("item_1", 1500, 750)))
+    assert kinds(commands) == ["SendInterrupted", "CancelResponse"]
+    assert commands[0].heard_text == "One two"  # type: ignore[attr-defined]
     assert session.feed(sound(context, "late", 500), words("late")) == []
     settled = session.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
     in_order = [c for c in kinds(settled) if c in ("DeleteItem", "CreateItem", "CreateResponse")]
@@ -231,10 +231,10 @@ def test_a_failure_is_reported_once_a_turn_and_ends_the_part() -> None:
     session.feed(ev.TtsConnected())
     context = context_of(answer(session, "One. Two"))
     session.feed(sound(context, "One. ", 300))
-    told = session.feed(ev.TtsFailed("Gone.", "1006"), words(" three. Four"), end())
-    assert [c.code for c in only(told, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
-    assert cmd.SendAudioEnd("item_1", 0, 300) in told
-    assert [c.text for c in only(told, cmd.SendTextDelta)] == [" three. Four"]  # type: ignore[attr-defined]
+    commands = session.feed(ev.TtsFailed("Gone.", "1006"), words(" three. Four"), end())
+    assert [c.code for c in only(commands, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
+    assert cmd.SendAudioEnd("item_1", 0, 300) in commands
+    assert [c.text for c in only(commands, cmd.SendTextDelta)] == [" three. Four"]  # type: ignore[attr-defined]
     again = answer(session, "Five. Six", "resp_2", "item_2")
     assert not only(again, cmd.SendError)
 
@@ -253,9 +253,9 @@ def test_a_voice_that_stalls_is_abandoned() -> None:
     session.feed(ev.TtsConnected())
     answer(session, "One. Two")
     assert session.session.deadline == STALL_TIMEOUT_S
-    told = session.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
-    assert [c.code for c in only(told, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
-    assert only(told, cmd.DisconnectTts)
+    commands = session.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
+    assert [c.code for c in only(commands, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
+    assert only(commands, cmd.DisconnectTts)
 
 
 def test_a_context_without_new_text_is_kept_open() -> None:
@@ -271,8 +271,8 @@ def test_a_missing_confirmation_is_not_waited_for_when_all_audio_came() -> None:
     session.feed(ev.TtsConnected())
     context = context_of(answer(session, TEXT) + session.feed(end()))
     session.feed(sound(context, TEXT, 1500))
-    told = session.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
-    assert told == [cmd.SendAudioEnd("item_1", 0, 1500)]
+    commands = session.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
+    assert commands == [cmd.SendAudioEnd("item_1", 0, 1500)]
 
 
 def test_after_a_failure_the_model_speaks_from_the_next_response_on() -> None:
@@ -280,9 +280,12 @@ def test_after_a_failure_the_model_speaks_from_the_next_response_on() -> None:
     session.feed(ev.TtsConnected())
     answer(session, "One. Two")
     session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
-    told = session.feed(end())
-    assert [c for c in kinds(told) if c in ("ApplyOptions", "ConfigureSession")] == ["ApplyOptions", "ConfigureSession"]
-    config = only(told, cmd.ConfigureSession)[0].config  # type: ignore[attr-defined]
+    commands = session.feed(end())
+    assert [c for c in kinds(commands) if c in ("ApplyOptions", "ConfigureSession")] == [
+        "ApplyOptions",
+        "ConfigureSession",
+    ]
+    config = only(commands, cmd.ConfigureSession)[0].config  # type: ignore[attr-defined]
     assert (config.external_voice, config.voice) == (None, "marin")
     session.feed(ev.UserText("and?"))
     ready = session.feed(ev.SessionUpdated())
@@ -297,9 +300,9 @@ def test_a_turn_that_is_held_while_the_model_takes_over_can_be_committed() -> No
     session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), microphone(200), ev.Commit())
     assert only(session.feed(end()), cmd.ConfigureSession)
     session.feed(microphone(200), ev.InputCommitted("item_user"), ev.Commit())
-    told = session.feed(ev.SessionUpdated())
-    assert len(only(told, cmd.CommitInput)) == 1
-    assert not only(told, cmd.SendError)
+    commands = session.feed(ev.SessionUpdated())
+    assert len(only(commands, cmd.CommitInput)) == 1
+    assert not only(commands, cmd.SendError)
 
 
 def test_a_barge_in_does_not_make_the_failure_forgotten() -> None:
@@ -308,9 +311,9 @@ def test_a_barge_in_does_not_make_the_failure_forgotten() -> None:
     context = context_of(answer(session, "One. Two"))
     session.feed(sound(context, "One. ", 300), ev.TtsFailed("Gone.", "1006"))
     session.feed(ev.SpeechStarted("item_v"), playout_cleared(("item_1", 300, 300)))
-    told = session.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
-    assert not only(told, cmd.CreateResponse), "the answer is asked for in the model's own voice"
-    assert only(told, cmd.ConfigureSession)[0].config.voice == "marin"  # type: ignore[attr-defined]
+    commands = session.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
+    assert not only(commands, cmd.CreateResponse), "the answer is commands for in the model's own voice"
+    assert only(commands, cmd.ConfigureSession)[0].config.voice == "marin"  # type: ignore[attr-defined]
     assert only(session.feed(ev.SessionUpdated()), cmd.CreateResponse)
 
 
@@ -322,10 +325,10 @@ def test_what_an_external_voice_said_can_still_be_truncated_when_the_model_speak
     session.feed(sound(context, "And ", 300), ev.TtsContextDone(context), ev.UserText("go on"))
     answer(session, "Four. Five", "resp_2", "item_2")
     session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), end("resp_2", "item_2"), ev.SessionUpdated())
-    told = session.feed(ev.Interrupt(), playout_cleared(("item_1", 1800, 750)))
-    assert only(told, cmd.SendInterrupted)[0].heard_text == "One two"  # type: ignore[attr-defined]
-    assert cmd.DeleteItem("item_1", only(told, cmd.DeleteItem)[0].event_id) in told  # type: ignore[attr-defined]
-    assert only(told, cmd.CreateItem)[0].item.text == "One two"  # type: ignore[attr-defined]
+    commands = session.feed(ev.Interrupt(), playout_cleared(("item_1", 1800, 750)))
+    assert only(commands, cmd.SendInterrupted)[0].heard_text == "One two"  # type: ignore[attr-defined]
+    assert cmd.DeleteItem("item_1", only(commands, cmd.DeleteItem)[0].event_id) in commands  # type: ignore[attr-defined]
+    assert only(commands, cmd.CreateItem)[0].item.text == "One two"  # type: ignore[attr-defined]
 
 
 def test_a_refused_fallback_to_the_model_keeps_the_external_voice_active() -> None:
@@ -334,7 +337,7 @@ def test_a_refused_fallback_to_the_model_keeps_the_external_voice_active() -> No
     answer(session, "One. Two")
     session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
     [update] = only(session.feed(end()), cmd.ConfigureSession)
-    told = session.feed(ev.UpstreamErrorEvent("invalid_value", "No such voice.", event_id=update.event_id))  # type: ignore[attr-defined]
-    assert [error.code for error in only(told, cmd.SendError)] == ["hello_refused"]  # type: ignore[attr-defined]
-    assert not only(told, cmd.ConfigureSession), "it is not asked over and over"
+    commands = session.feed(ev.UpstreamErrorEvent("invalid_value", "No such voice.", event_id=update.event_id))  # type: ignore[attr-defined]
+    assert [error.code for error in only(commands, cmd.SendError)] == ["hello_refused"]  # type: ignore[attr-defined]
+    assert not only(commands, cmd.ConfigureSession), "it is not commands over and over"
     assert only(session.feed(ev.UserText("and?")), cmd.CreateResponse)
