@@ -85,5 +85,5 @@ class EstimatedGracefulEnd(GracefulEnd):
         to_play_s = ledger.playback_ends_at - self._counted_from
         if to_play_s <= 0:
             return None
-        until = min(ledger.playback_ends_at, ledger.last_output_at + to_play_s)
-        return round(max(until - now, 0) * 1000)
+        plays_until = min(ledger.playback_ends_at, ledger.last_output_at + to_play_s)
+        return round(max(plays_until - now, 0) * 1000)

@@ -58,7 +58,7 @@ def initial_session(
     voice = client_voice or policy.default_voice(
         external_voice, config.voice, kind=None if has_external_voices else "model"
     )
-    dialled = None if model is None else policy.default_model(model)
+    policy_model = None if model is None else policy.default_model(model)
     limits = policy.realtime
     initial = replace(
         config,
@@ -69,11 +69,11 @@ def initial_session(
         max_output_tokens=limits.max_output_tokens,
         effort=limits.max_effort,
     )
-    if model is not None and dialled is None:
+    if model is not None and policy_model is None:
         return InitialSession(initial, missing="model")
     if voice is None and config.voice is not None:
         return InitialSession(initial, missing="voice")
-    return InitialSession(initial, None if dialled == model else dialled)
+    return InitialSession(initial, None if policy_model == model else policy_model)
 
 
 class Negotiation:

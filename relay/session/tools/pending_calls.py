@@ -113,7 +113,7 @@ class PendingToolCalls:
 
     def tool_name(self, call_id: str) -> str | None:
         """Return the name of the tool of a pending call; None if the call is not pending."""
-        return next((b.pending_calls[call_id] for b in self._batches if call_id in b.pending_calls), None)
+        return next((batch.pending_calls[call_id] for batch in self._batches if call_id in batch.pending_calls), None)
 
     def pending_responses(self) -> list[str]:
         """Return the ids of the responses with pending calls."""
