@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from audio.framing import BytesLike
+from relay.session.common.commands import InputCommand, ReleaseInput, SetInputGate
 from relay.session.common.media_types import InputGate
-from relay.session.device.commands import InputCommand, ReleaseInput, SetInputGate
 from relay.session.device.events import UserText
 
 MAX_HELD_MS = 10_000

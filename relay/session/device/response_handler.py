@@ -98,7 +98,7 @@ class ResponseHandler:
         return response
 
     def text_delta(self, event: ev.TextDelta, now: float) -> None:
-        """Handle more of the assistant's text; also without a call of `note_upstream_event` before."""
+        """Handle more of the assistant's text. The session may call this directly, so it notes the event itself."""
         self._responses.note_upstream_event(now)
         if event.response_id in self._responses.discarded:
             return

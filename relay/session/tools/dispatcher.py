@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from relay.session.common.model import Item, ToolSpec
 from relay.session.device import events as ev
-from relay.session.device.commands import CancelTool, Command, CreateItem, RunTool, SendToolCall, SendToolStatus
+from relay.session.device.commands import Command, CreateItem, SendToolCall, SendToolStatus
 from relay.session.tools.client_calls import ClientToolCalls
+from relay.session.tools.commands import CancelTool, RunTool
 from relay.session.tools.pending_calls import PendingToolCalls
 
 MAX_VISIBLE_CHARS = 32_768
