@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay.session.common.model import Item, ToolSpec
-from relay.session.device import events as ev
 from relay.session.device.commands import Command, CreateItem, SendToolCall, SendToolStatus
+from relay.session.device.events import ToolResult
+from relay.session.device.upstream_events import ResponseDone
 from relay.session.tools.client_calls import ClientToolCalls
 from relay.session.tools.commands import CancelTool, RunTool
+from relay.session.tools.events import ToolCallFinished, ToolCallProgress
 from relay.session.tools.pending_calls import PendingToolCalls
 
 MAX_VISIBLE_CHARS = 32_768
@@ -51,7 +53,7 @@ class ToolDispatcher:
         for failure in self._client_calls.take_overdue(now):
             self.finish(failure)
 
-    def accept(self, event: ev.ResponseDone, *, suppress_follow_up: bool) -> list[Item]:
+    def accept(self, event: ResponseDone, *, suppress_follow_up: bool) -> list[Item]:
         """Accept the calls of a response, and send the outputs of those that are refused. Returns the calls to run.
 
         `suppress_follow_up`: their outputs require no follow-up response.
@@ -68,7 +70,7 @@ class ToolDispatcher:
         call_id, name = call.call_id or "", call.name or ""
         spec = self._spec(name)
         if self._is_hidden(name):
-            self.finish(ev.ToolCallFinished(call_id, "failed", UNKNOWN_TOOL, 0))
+            self.finish(ToolCallFinished(call_id, "failed", UNKNOWN_TOOL, 0))
             return
         is_visible = spec is not None and spec.visible_to_client and len(call.arguments or "") <= MAX_VISIBLE_CHARS
         self._emit(SendToolStatus(call_id, name, "started", 0, arguments=call.arguments if is_visible else None))
@@ -81,14 +83,14 @@ class ToolDispatcher:
         else:
             self.finish(failure)
 
-    def client_tool_result(self, event: ev.ToolResult, now: float) -> bool:
+    def client_tool_result(self, event: ToolResult, now: float) -> bool:
         """Take the result of a tool that the client ran. Returns False if the call id is unknown."""
         finished = self._client_calls.result(event, now)
         if finished is not None:
             self.finish(finished)
         return finished is not None or self.calls.is_known(event.call_id)
 
-    def finish(self, event: ev.ToolCallFinished) -> None:
+    def finish(self, event: ToolCallFinished) -> None:
         """Finish a call: send its one output upstream, and to the client what is visible to it."""
         name = self.calls.finish(event.call_id)
         if name is None:
@@ -101,7 +103,7 @@ class ToolDispatcher:
             self._emit(SendToolStatus(event.call_id, name, event.status, event.ms, arguments=arguments, output=output))
         self._send_output(event.call_id, event.output)
 
-    def progress(self, event: ev.ToolCallProgress) -> None:
+    def progress(self, event: ToolCallProgress) -> None:
         """Send the client a progress text of a running tool."""
         name = self.calls.tool_name(event.call_id)
         if name is not None:

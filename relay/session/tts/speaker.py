@@ -19,7 +19,6 @@ from typing import NamedTuple, assert_never
 from relay.session.common.bounded_set import BoundedSet
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import Item
-from relay.session.device import events as ev
 from relay.session.device.commands import (
     Command,
     CreateItem,
@@ -31,7 +30,9 @@ from relay.session.device.commands import (
 )
 from relay.session.device.conversation import ConversationLog
 from relay.session.device.playback import InterruptedPart, PlaybackLedger
+from relay.session.device.upstream_events import ResponseDone, TextDelta
 from relay.session.tts.alignment import TtsUtterance
+from relay.session.tts.events import TtsAudio, TtsConnected, TtsContextDone, TtsEvent, TtsFailed
 from relay.session.tts.stream import MAX_UTTERANCES, TtsStream
 
 
@@ -74,7 +75,7 @@ class TtsSpeaker:
     def tick(self, now: float) -> None:
         """Handle the stream's deadline."""
         due = self.stream.check_deadline(now)
-        if isinstance(due, ev.TtsContextDone):
+        if isinstance(due, TtsContextDone):
             self.context_done(due.context_id, now)
         elif due is not None:
             self.failed(due, now)
@@ -88,7 +89,7 @@ class TtsSpeaker:
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
-    def text_delta(self, event: ev.TextDelta, now: float) -> None:
+    def text_delta(self, event: TextDelta, now: float) -> None:
         """Speak more text of the model."""
         if event.spoken or event.response_id in self._muted:
             return
@@ -100,7 +101,7 @@ class TtsSpeaker:
         self.stream.part_done(response_id, now)
         self._proceed(now)
 
-    def response_done(self, event: ev.ResponseDone, now: float) -> None:
+    def response_done(self, event: ResponseDone, now: float) -> None:
         """Complete the text of a response. Items of an unheard response are to be deleted from the history."""
         if event.response_id in self._unheard:
             for item in event.output:
@@ -137,17 +138,17 @@ class TtsSpeaker:
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
-    def handle(self, event: ev.TtsEvent, now: float) -> TtsUtterance | None:
+    def handle(self, event: TtsEvent, now: float) -> TtsUtterance | None:
         """Handle an event of the voice. Returns the utterance that has new audio."""
         match event:
-            case ev.TtsConnected():
+            case TtsConnected():
                 self.stream.connected(now)
-            case ev.TtsAudio():
+            case TtsAudio():
                 utterance = self.stream.audio_received(event, now)
                 return utterance if event.n_bytes else None
-            case ev.TtsContextDone(context_id):
+            case TtsContextDone(context_id):
                 self.context_done(context_id, now)
-            case ev.TtsFailed():
+            case TtsFailed():
                 self.failed(event, now)
             case _:
                 assert_never(event)
@@ -156,7 +157,7 @@ class TtsSpeaker:
     def context_done(self, context_id: str, now: float) -> None:
         """Complete the audio of a context."""
         result = self.stream.context_done(context_id)
-        if isinstance(result, ev.TtsFailed):
+        if isinstance(result, TtsFailed):
             self.failed(result, now)
             return
         if result is not None:
@@ -168,7 +169,7 @@ class TtsSpeaker:
         self._proceed(now)
         self.stream.flush(now)
 
-    def failed(self, event: ev.TtsFailed, now: float) -> None:
+    def failed(self, event: TtsFailed, now: float) -> None:
         """Handle a failure of the voice; it is reported only if text could not be spoken."""
         failure = self.stream.failed(event, now)
         if failure is not None:
@@ -178,7 +179,7 @@ class TtsSpeaker:
         """Keep this voice: the model's own voice was refused."""
         self.wants_fallback = False
 
-    def _fail(self, failure: ev.TtsFailed) -> None:
+    def _fail(self, failure: TtsFailed) -> None:
         """Drop what was to be spoken, and send the client one error a turn."""
         for utterance in self.stream.abandon():
             self._muted.add(utterance.response_id)
