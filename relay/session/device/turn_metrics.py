@@ -90,7 +90,7 @@ class TurnMetrics:
     )
     first_delta_ms: int = _metric(
         ("speech_stopped", "speech_end", "first_delta"),
-        "first sound from the model",
+        "first audio from the model",
         "From that report, or the end of a turn without speech, until the first audio of the answer came.",
         party="the model",
     )
@@ -98,7 +98,7 @@ class TurnMetrics:
         ("first_delta", "first_byte"),
         "to the client",
         "From that audio until it went to the client's socket.",
-        client_label="first sound here",
+        client_label="first audio here",
     )
     first_played_ms: int | None = _metric(
         ("first_byte", "first_played"),
@@ -113,7 +113,7 @@ class TurnMetrics:
     )
     first_text_ms: int | None = _metric(
         ("speech_stopped", "speech_end", "first_text"),
-        "first word from the model",
+        "first text from the model",
         "With an external voice: the model's part of `firstDeltaMs`, to its first text.",
         part_of="first_delta_ms",
         party="the model",
@@ -121,7 +121,7 @@ class TurnMetrics:
     )
     voice_ms: int | None = _metric(
         ("first_text", "first_delta"),
-        "first sound from the voice",
+        "first audio from the voice",
         "With an external voice: its part of `firstDeltaMs`, from the first text to the first audio.",
         part_of="first_delta_ms",
         party="the voice",

@@ -94,9 +94,9 @@ def test_parts_are_shown_in_place_of_their_whole() -> None:
 
 
 def test_the_steps_as_text_are_for_those_at_the_client_or_for_others() -> None:
-    begin = "speech end noticed +512 ms, first sound from the model +154 ms, "
+    begin = "speech end noticed +512 ms, first audio from the model +154 ms, "
     assert format_latency(PLAIN.to_wire()) == begin + "to the client +0 ms, played +3 ms"
-    assert format_latency(PLAIN.to_wire(), at_client=True) == begin + "first sound here +0 ms, first played +3 ms"
+    assert format_latency(PLAIN.to_wire(), at_client=True) == begin + "first audio here +0 ms, first played +3 ms"
 
 
 def test_what_does_not_add_up_with_the_others_has_no_sign() -> None:
