@@ -20,7 +20,7 @@ from relay.testing import FakeClock, ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
-SOUND = "response.output_audio.delta"
+AUDIO_DELTA = "response.output_audio.delta"
 SPEECH = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
 TURN = ["AISpeechDetected", "AISpeechEnded"]
 ANSWER = ["AIResponseStart", "textDelta", "audioStart", "binary", "audioEnd", "transcript", "usage", "AIResponseEnd"]
@@ -38,7 +38,7 @@ class Row:
     says: str = ""
 
 
-DOOR = [
+HANDSHAKE = [
     Row("refuse", [], "upstream_unreachable", says="hung up during the handshake"),
     Row("401", [], "upstream_refused", retryable=False, says="the key was not accepted"),
     Row("403", [], "upstream_refused", retryable=False, says="may not use this model"),
@@ -46,15 +46,15 @@ DOOR = [
     Row("500", [], "upstream_refused", says="500: try again later"),
 ]
 FATAL = [
-    Row(f"drop=1001@{SOUND}", CUT, "upstream_closed", says="(1001); reconnect to go on"),
-    Row(f"drop=1006@{SOUND}", CUT, "upstream_closed", says="(1006); reconnect to go on"),
-    Row(f"drop=1011@{SOUND}", CUT, "upstream_closed", says="(1011); reconnect to go on"),
-    Row(f"session_expired@{SOUND}", CUT, "session_expired", says="maximum duration"),
+    Row(f"drop=1001@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1001); reconnect to go on"),
+    Row(f"drop=1006@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1006); reconnect to go on"),
+    Row(f"drop=1011@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1011); reconnect to go on"),
+    Row(f"session_expired@{AUDIO_DELTA}", CUT, "session_expired", says="maximum duration"),
     Row("error=insufficient_quota@response.created", [], "upstream_refused", retryable=False, says="quota"),
 ]
 SURVIVED = [
     Row("slow-accept=200", ANSWER),
-    Row(f"stall=200@{SOUND}", ANSWER),
+    Row(f"stall=200@{AUDIO_DELTA}", ANSWER),
     Row("error=server_error@response.created", ANSWER, "upstream_error", says="server_error"),
     Row("malformed@response.created", ANSWER),
     Row("unknown-event@response.created", ANSWER),
@@ -110,8 +110,8 @@ async def stage(faults: str = "", tools: ToolRegistry | None = None) -> AsyncIte
         yield client, await begin(client, upstream)
 
 
-@pytest.mark.parametrize("row", DOOR, ids=lambda row: row.fault)
-async def test_at_the_door(row: Row) -> None:
+@pytest.mark.parametrize("row", HANDSHAKE, ids=lambda row: row.fault)
+async def test_handshake_faults(row: Row) -> None:
     async with (
         ScriptedUpstream(faults=f"{row.fault}#1") as upstream,
         running_relay(upstream.url, ToolRegistry()) as relay,
@@ -173,7 +173,7 @@ async def test_an_answer_without_an_end_makes_room_for_the_next() -> None:
 async def test_an_upstream_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALL_TIMEOUT_S", 0.3)
     async with stage() as (client, session):
-        await session.misbehave(f"stall@{SOUND}")
+        await session.misbehave(f"stall@{AUDIO_DELTA}")
         await session.respond("Never mind.", ms=300)
         error = await client.expect("error")
         assert (error["code"], error["retryable"]) == ("upstream_stalled", True)

@@ -1,9 +1,9 @@
-"""For tests, ours and yours: a scripted upstream, faults of an endpoint, and a clock that the test moves.
+"""Test helpers, also for users' tests: a scripted upstream, fault injection, and a clock that the test advances.
 
     from relay.testing import ScriptedUpstream
 
-`relay.testing.scripted_upstream` shows how a test uses it. The names are resolved on first use: the local engine needs
-the faults alone.
+`relay.testing.scripted_upstream` has an example. The names are imported on first use, because the local engine needs
+only the faults.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Carries a misbehaviour out over a connection."""
+"""The fault injector: sends events over a connection as a fault script modifies them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -11,11 +11,11 @@ from relay.testing.faults.script import CloseSocket, Delay, EmitEvent, EmitText,
 from relay.testing.faults.spec import FaultSpec
 
 ABNORMAL_CLOSURE = 1006
-"""No code that can be sent: the connection just ends."""
+"""Close code 1006 (RFC 6455): the connection ends without a close frame."""
 
 
 class FaultInjector:
-    """Sends events as a `FaultScript` would have them, in order; `stop` ends what is still to come."""
+    """Send events in order, as a `FaultScript` modifies them."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class FaultInjector:
         abort: Callable[[], object],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`send` a text message, `close` with a close frame, `abort`: break the connection underneath."""
+        """`send` sends a text message, `close` sends a close frame, `abort` drops the TCP connection."""
         self._script = script
         self._send, self._close, self._abort = send, close, abort
         self._sleep = sleep
@@ -35,12 +35,12 @@ class FaultInjector:
             self._spawn(self._trigger_later(fault))
 
     async def send(self, event: JsonObject) -> None:
-        """Send an event, or what comes in its place."""
+        """Send an event, or what the faults make of it."""
         async with self._lock:
             await self._execute(self._script.apply(event))
 
     async def add_faults(self, faults: Iterable[FaultSpec]) -> None:
-        """More faults, from now on."""
+        """Add faults; they apply from now on."""
         faults = list(faults)
         for fault in faults:
             if fault.after_s is not None:
@@ -49,7 +49,7 @@ class FaultInjector:
             await self._execute(self._script.add_faults(faults))
 
     async def stop(self) -> None:
-        """Drop what is still to come."""
+        """Cancel delayed events and timed faults."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
