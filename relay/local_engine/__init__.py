@@ -7,6 +7,6 @@ It supports conversation and transcription sessions, `idle_timeout_ms`, and retr
 is cached. `semantic_vad` judges a pause by the words recognized before it. Instructions and images are stored and
 echoed, but have no effect. MCP tools are refused. Token counts are estimates.
 
-Packages: `realtime` is the protocol, `speech` detects turns, recognizes and synthesizes, `workers` runs speech in
-processes, `nlu` understands sentences, `dialogue` decides what to answer, `elevenlabs` serves ElevenLabs' API.
+`realtime` is the protocol. `speech` detects turns, recognizes and synthesizes; `workers` does so in other processes.
+`nlu` understands sentences, `dialogue` decides what to answer, `elevenlabs` serves ElevenLabs' API.
 """

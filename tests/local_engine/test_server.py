@@ -58,7 +58,7 @@ async def test_samples_are_understood(sample: str, transcript: str, calls: list[
 
 async def test_a_whole_turn_with_a_tool_through_the_official_sdk():
     pcm = read_audio(SAMPLES / "time-in-tokyo.flac", 24_000) + bytes(48 * 800)
-    sound, transcript = bytearray(), ""
+    audio, transcript = bytearray(), ""
     async with (
         running_engine() as port,
         asyncio.timeout(20),
@@ -82,7 +82,7 @@ async def test_a_whole_turn_with_a_tool_through_the_official_sdk():
                 }
                 await connection.conversation.item.create(item=output)
             elif event.type == "response.output_audio.delta":
-                sound += pybase64.b64decode(event.delta)
+                audio += pybase64.b64decode(event.delta)
             elif event.type == "response.output_audio_transcript.done":
                 transcript = event.transcript
             elif event.type == "response.done":
@@ -90,7 +90,7 @@ async def test_a_whole_turn_with_a_tool_through_the_official_sdk():
                     break
                 await connection.response.create()
     assert transcript == "It is noon."
-    assert 500 < len(sound) / 48 < 3000
+    assert 500 < len(audio) / 48 < 3000
 
 
 async def test_the_user_interrupts_the_story():
@@ -116,8 +116,8 @@ async def test_the_story_starts_at_once_and_lasts_over_a_minute():
         created = await client.wait_for("response.created")
         await client.wait_for("response.output_audio.delta")
         done = await client.wait_for("response.done")
-        sound = [event["delta"] for event in client.events if event["type"] == "response.output_audio.delta"]
-        assert sum(len(pybase64.b64decode(delta)) for delta in sound) > 60_000 * 48
+        audio = [event["delta"] for event in client.events if event["type"] == "response.output_audio.delta"]
+        assert sum(len(pybase64.b64decode(delta)) for delta in audio) > 60_000 * 48
         assert done["response"]["id"] == created["response"]["id"]
         assert types_of(client.events).count("response.output_audio_transcript.delta") > 10
 
@@ -139,9 +139,9 @@ async def test_telephone_formats(kind: str):
     async with running_engine() as port, connected(port, audio={"output": {"format": {"type": kind}}}) as client:
         await client.send("response.create")
         done = (await client.wait_for("response.done"))["response"]
-        sound = [event["delta"] for event in client.events if event["type"] == "response.output_audio.delta"]
-        made_ms = sum(len(pybase64.b64decode(delta)) for delta in sound) / 8
-        assert made_ms == pytest.approx(done["usage"]["output_token_details"]["audio_tokens"] * 50, abs=60)
+        audio = [event["delta"] for event in client.events if event["type"] == "response.output_audio.delta"]
+        audio_ms = sum(len(pybase64.b64decode(delta)) for delta in audio) / 8
+        assert audio_ms == pytest.approx(done["usage"]["output_token_details"]["audio_tokens"] * 50, abs=60)
 
 
 async def test_push_to_talk():

@@ -13,7 +13,7 @@ from relay.local_engine.speech.tts import TimedSpeech
 
 CHUNK_MS = 200
 
-SynthesizeSentence = Callable[[str, float], Awaitable[TimedSpeech]]
+SentenceSynthesizer = Callable[[str, float], Awaitable[TimedSpeech]]
 """Synthesizes a sentence at a speed."""
 
 
@@ -21,7 +21,7 @@ class StreamInputConnection:
     """One WebSocket connection: synthesizes the sentences of its contexts, each context in its order."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, synthesize: SynthesizeSentence, audio_format: AudioFormat, *, multi: bool
+        self, socket: web.WebSocketResponse, synthesize: SentenceSynthesizer, audio_format: AudioFormat, *, multi: bool
     ) -> None:
         self._socket = socket
         self._synthesize = synthesize

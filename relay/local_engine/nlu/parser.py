@@ -32,7 +32,7 @@ class RequestParser:
     def __init__(self, by_first: ClausesByFirstWord, words: list[Word], text: str, *, strict: bool) -> None:
         self._by_first, self._words, self._text, self._strict = by_first, words, text, strict
         self._best: dict[int, tuple[float, list[ParsedRequest]] | None] = {}
-        self._steps = 0
+        self._n_steps = 0
 
     def requests(self) -> list[ParsedRequest] | None:
         """Return the requests, or None if the words do not match."""
@@ -65,8 +65,8 @@ class RequestParser:
 
     def _match(self, elements: tuple[ClauseElement, ...], index: int, at: int) -> Iterator[_Match]:
         """Yield the ways to match elements[index:] from word `at`: (end, arguments, cost)."""
-        self._steps += 1
-        if self._steps > _MAX_STEPS:
+        self._n_steps += 1
+        if self._n_steps > _MAX_STEPS:
             return
         if index == len(elements):
             yield at, {}, 0.0

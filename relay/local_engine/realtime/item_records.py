@@ -140,7 +140,7 @@ def _parse_part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:
 
 
 def decode_audio(value: Any, param: str) -> bytes:
-    """Base64 audio of a client."""
+    """Decode base64 audio. Raises InvalidRequestError."""
     if not isinstance(value, str):
         raise InvalidRequestError(
             f"Invalid type for '{param}': expected a string of base64.", code="invalid_type", param=param
@@ -154,7 +154,7 @@ def decode_audio(value: Any, param: str) -> bytes:
 
 
 def text_until(sentences: list[tuple[str, int]], audio_ms: int) -> str:
-    """The part of the sentences that was heard by `audio_ms`; within a sentence by the share of its words."""
+    """Return the sentences played by `audio_ms`; a partly played one is cut in proportion to its words."""
     texts: list[str] = []
     for text, length_ms in sentences:
         if audio_ms >= length_ms:

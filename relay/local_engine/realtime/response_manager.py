@@ -87,7 +87,6 @@ class ResponseManager:
             self._start(response)
 
     def _check_capacity(self, is_out_of_band: bool) -> None:
-        """Raise InvalidRequestError if there is no room for one more response."""
         if is_out_of_band and len(self._out_of_band) >= MAX_OUT_OF_BAND_RESPONSES:
             raise InvalidRequestError(
                 f"Only {MAX_OUT_OF_BAND_RESPONSES} responses outside the conversation can run at a time.",

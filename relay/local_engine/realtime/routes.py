@@ -34,9 +34,11 @@ def add_routes(app: web.Application, context: EngineContext) -> None:
 async def _accept(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     if not _is_allowed_origin(request):
-        return _error_response(403, "invalid_request_error", "This origin may not use the local engine.")
+        return _error_response(
+            403, "invalid_request_error", "This origin is not allowed: only pages of this machine may connect."
+        )
     if len(context.sockets) >= MAX_SESSIONS:
-        return _error_response(503, "server_error", f"{MAX_SESSIONS} sessions are running already.")
+        return _error_response(503, "server_error", f"{MAX_SESSIONS} sessions are active: try again later.")
     try:
         params = _connect_params(request)
     except ConfigError as error:

@@ -79,24 +79,18 @@ def merge_session(current: JsonObject, update: Any, *, has_spoken: bool) -> Json
             f"The session type is '{current['type']}' and cannot change: the URL of the connection determines it.",
             param="session.type",
         )
-    if kind == "transcription":
-        reject_unknown_fields(update, ("type", "include", "audio", "id", "object", "engine", "expires_at"), "session.")
-        reject_unknown_fields(
-            check_object(default_if_none(update.get("audio"), {}), "session.audio"), ("input",), "session.audio."
-        )
+    audio = check_object(default_if_none(update.get("audio"), {}), "session.audio")
+    fields, audio_fields = _TRANSCRIPTION_FIELDS if kind == "transcription" else _REALTIME_FIELDS
+    reject_unknown_fields(update, fields, "session.")
+    reject_unknown_fields(audio, audio_fields, "session.audio.")
     current_audio = current["audio"]
     merged = current | {"audio": {"input": dict(current_audio["input"]), "output": dict(current_audio["output"])}}
-    reject_unknown_fields(
-        update, (*SESSION_CHECKS, "type", "model", "audio", "id", "object", "engine", "expires_at"), "session."
-    )
     for key, check in SESSION_CHECKS.items():
         if key in update:
             merged[key] = check(update[key], f"session.{key}")
-    if "model" in update and update["model"] is not None:
+    if update.get("model") is not None:
         # Clients repeat their model here; the URL of the connection has determined it.
         check_string(update["model"], "session.model", 200)
-    audio = check_object(default_if_none(update.get("audio"), {}), "session.audio")
-    reject_unknown_fields(audio, ("input", "output"), "session.audio.")
     _merge(merged["audio"]["input"], audio.get("input"), AUDIO_INPUT_CHECKS, "session.audio.input")
     _merge(merged["audio"]["output"], audio.get("output"), AUDIO_OUTPUT_CHECKS, "session.audio.output")
     if has_spoken and merged["audio"]["output"]["voice"] != current["audio"]["output"]["voice"]:
@@ -281,6 +275,10 @@ AUDIO_OUTPUT_CHECKS: dict[str, FieldCheck] = {
     "voice": nullable(_check_voice, "marin"),
     "speed": nullable(lambda value, param: check_number(value, param, 0.25, 1.5), 1.0),
 }
+_COMMON_FIELDS = ("type", "include", "audio", "id", "object", "engine", "expires_at")
+_TRANSCRIPTION_FIELDS = (_COMMON_FIELDS, ("input",))
+_REALTIME_FIELDS = ((*_COMMON_FIELDS, *SESSION_CHECKS, "model"), ("input", "output"))
+"""Of a session and of its `audio`."""
 _SERVER_VAD_CHECKS: dict[str, FieldCheck] = {
     "threshold": nullable(lambda value, param: check_number(value, param, 0, 1), 0.5),
     "prefix_padding_ms": nullable(lambda value, param: check_integer(value, param, 0, 5000), 300),

@@ -52,26 +52,12 @@ class Recognizer:
     """A pocketsphinx decoder for one grammar; recognizes one utterance at a time."""
 
     def __init__(self, grammar: Grammar) -> None:
-        from pocketsphinx import Config, Decoder, FsgModel, get_model_path
+        from pocketsphinx import FsgModel
 
         self.grammar = grammar
         lattice = grammar.word_lattice
         words = sorted({word for _, _, word in lattice.arcs})
-        with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
-            for word in words:
-                for index, phones in enumerate(english_lexicon().pronunciations(word)):
-                    dictionary.write(f"{word}({index + 1}) {phones}\n" if index else f"{word} {phones}\n")
-            dictionary.flush()
-            config = Config(
-                hmm=get_model_path("en-us/en-us"),
-                dict=dictionary.name,
-                lm=None,
-                samprate=PCM16_16K.rate_hz,
-                bestpath=False,  # its search loses where sentences may end
-                maxhmmpf=_MAX_ACTIVE_HMMS,
-                loglevel="FATAL",
-            )
-            self._decoder: Any = Decoder(config)
+        self._decoder = _create_decoder(words)
         model = FsgModel("relay", self._decoder.get_logmath(), 1.0, lattice.n_states)
         word_ids = {word: model.word_add(word) for word in words}
         for source, target, word in lattice.arcs:
@@ -91,9 +77,8 @@ class Recognizer:
         """
         self._min_score = MIN_SCORE_NARROWBAND if is_narrowband else MIN_SCORE
         self._audio.clear()
-        self._decoder.set_cmn(
-            cepstral_mean or (_NARROWBAND_CEPSTRAL_MEAN if is_narrowband else self._initial_cepstral_mean)
-        )
+        initial = _NARROWBAND_CEPSTRAL_MEAN if is_narrowband else self._initial_cepstral_mean
+        self._decoder.set_cmn(cepstral_mean or initial)
         self._decoder.start_utt()
 
     def feed(self, pcm: bytes) -> None:
@@ -160,6 +145,26 @@ class Recognizer:
                 frames += segment.end_frame - segment.start_frame + 1
                 words.append(_READING_SUFFIX.sub("", segment.word))
         return RecognitionResult(" ".join(words), total / frames) if frames else None
+
+
+def _create_decoder(words: list[str]) -> Any:
+    from pocketsphinx import Config, Decoder, get_model_path
+
+    with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
+        for word in words:
+            for index, phones in enumerate(english_lexicon().pronunciations(word)):
+                dictionary.write(f"{word}({index + 1}) {phones}\n" if index else f"{word} {phones}\n")
+        dictionary.flush()
+        config = Config(
+            hmm=get_model_path("en-us/en-us"),
+            dict=dictionary.name,
+            lm=None,
+            samprate=PCM16_16K.rate_hz,
+            bestpath=False,  # its search loses where sentences may end
+            maxhmmpf=_MAX_ACTIVE_HMMS,
+            loglevel="FATAL",
+        )
+        return Decoder(config)
 
 
 class RecognizerPool:

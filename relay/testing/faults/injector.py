@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from relay.json_types import JsonObject
-from relay.testing.faults.script import CloseSocket, Delay, EmitEvent, EmitText, FaultAction, FaultScript
+from relay.testing.faults.script import CloseSocket, Delay, DeliverEvent, DeliverText, FaultAction, FaultScript
 from relay.testing.faults.spec import FaultSpec
 
 ABNORMAL_CLOSURE = 1006
@@ -32,7 +32,7 @@ class FaultInjector:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         for fault in script.timed_faults:
-            self._spawn(self._trigger_later(fault))
+            self._start_task(self._trigger_later(fault))
 
     async def send(self, event: JsonObject) -> None:
         """Send an event, or what the faults make of it."""
@@ -44,7 +44,7 @@ class FaultInjector:
         faults = list(faults)
         for fault in faults:
             if fault.after_s is not None:
-                self._spawn(self._trigger_later(fault))
+                self._start_task(self._trigger_later(fault))
         async with self._lock:
             await self._execute(self._script.add_faults(faults))
 
@@ -62,11 +62,11 @@ class FaultInjector:
     async def _execute(self, actions: Iterable[FaultAction]) -> None:
         for action in actions:
             match action:
-                case EmitEvent(event, 0.0):
+                case DeliverEvent(event, 0.0):
                     await self._send(orjson.dumps(event).decode())
-                case EmitEvent(event, delay_s):
-                    self._spawn(self._send_later(event, delay_s))
-                case EmitText(text):
+                case DeliverEvent(event, delay_s):
+                    self._start_task(self._send_later(event, delay_s))
+                case DeliverText(text):
                     await self._send(text)
                 case Delay(seconds):
                     await self._sleep(seconds)
@@ -79,7 +79,7 @@ class FaultInjector:
         await self._sleep(delay_s)
         await self._send(orjson.dumps(event).decode())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -17,7 +17,7 @@ _BURST_ENDS = ("response.output_audio.done", "response.output_text.done", "respo
 
 
 @dataclass(frozen=True, slots=True)
-class EmitEvent:
+class DeliverEvent:
     """Send an event, `delay_s` late; later events do not wait for it."""
 
     event: JsonObject
@@ -25,7 +25,7 @@ class EmitEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class EmitText:
+class DeliverText:
     """Send a text message that is not a valid event."""
 
     text: str
@@ -46,7 +46,7 @@ class CloseSocket:
     reason: str = ""
 
 
-FaultAction = EmitEvent | EmitText | Delay | CloseSocket
+FaultAction = DeliverEvent | DeliverText | Delay | CloseSocket
 
 
 class FaultScript:
@@ -110,13 +110,15 @@ class FaultScript:
                 return []
             case "session_expired":
                 self._is_silent = True
-                return [EmitEvent(_error("session_expired", EXPIRED_MESSAGE)), CloseSocket(1001, EXPIRED_MESSAGE)]
+                return [DeliverEvent(_error("session_expired", EXPIRED_MESSAGE)), CloseSocket(1001, EXPIRED_MESSAGE)]
             case "error":
-                return [EmitEvent(_error(str(fault.value), f"Injected error: {fault.value}."))]
+                return [DeliverEvent(_error(str(fault.value), f"Injected error: {fault.value}."))]
             case "malformed":
-                return [EmitText(MALFORMED_MESSAGE)]
+                return [DeliverText(MALFORMED_MESSAGE)]
             case "unknown-event":
-                return [EmitEvent({"type": "response.mystery.delta", "event_id": "event_mystery", "delta": {"a": [1]}})]
+                return [
+                    DeliverEvent({"type": "response.mystery.delta", "event_id": "event_mystery", "delta": {"a": [1]}})
+                ]
         raise ValueError(f"{fault.name} applies only to {FAULT_KINDS[fault.name].point}")
 
     def _due(self, kind: str, *, shaping: bool) -> list[FaultSpec]:
@@ -169,7 +171,7 @@ class FaultScript:
             if kind not in self._release_at:
                 return []
             events, self._held_events, self._release_at = self._held_events, [], ()
-        return [EmitEvent(event, late_s) for event in events]
+        return [DeliverEvent(event, late_s) for event in events]
 
     def _with_copies(self, done: JsonObject, item_type: str) -> list[JsonObject]:
         """Repeat the events of the first item of that type with another id, before the end of its response."""

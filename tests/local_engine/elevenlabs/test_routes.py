@@ -64,9 +64,9 @@ async def test_a_context_speaks_with_the_time_of_every_character(engine) -> None
         await socket.send_json({"text": TEXT, "context_id": "a", "flush": True})
         await socket.send_json({"context_id": "a", "close_context": True})
         messages = await until_final(socket, "a")
-    sound = audio_of(messages)
-    assert len(sound) > 48 * 1500
-    check_times(messages, TEXT, len(sound) / 48)
+    audio = audio_of(messages)
+    assert len(audio) > 48 * 1500
+    check_times(messages, TEXT, len(audio) / 48)
 
 
 async def test_the_other_websocket_speaks_until_the_empty_text(engine) -> None:

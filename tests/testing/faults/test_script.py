@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.testing.faults import FaultScript, parse_faults
-from relay.testing.faults.script import EXPIRED_MESSAGE, CloseSocket, Delay, EmitEvent, EmitText
+from relay.testing.faults.script import EXPIRED_MESSAGE, CloseSocket, Delay, DeliverEvent, DeliverText
 
 ITEM = {"id": "item_1", "type": "message", "role": "assistant", "content": []}
 CALL = {"id": "item_2", "type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
@@ -40,7 +40,8 @@ def actions_for(faults: str, events: list[dict[str, Any]]) -> list[Any]:
     script = FaultScript(parse_faults(faults))
     actions = [action for event in events for action in script.apply(event)]
     return [
-        action.event["type"] if isinstance(action, EmitEvent) and not action.delay_s else action for action in actions
+        action.event["type"] if isinstance(action, DeliverEvent) and not action.delay_s else action
+        for action in actions
     ]
 
 
@@ -72,12 +73,12 @@ def test_expiry_is_an_error_and_a_close():
 def test_errors_and_invalid_messages_are_inserted():
     assert actions_for("error=insufficient_quota@response.created", SPOKEN)[:2] == ["response.created", "error"]
     assert actions_for("unknown-event@response.created", SPOKEN)[1] == "response.mystery.delta"
-    assert isinstance(actions_for("malformed@response.created", SPOKEN)[1], EmitText)
+    assert isinstance(actions_for("malformed@response.created", SPOKEN)[1], DeliverText)
 
 
 def test_response_done_late_twice_and_never():
     late = actions_for("late-done=250", SPOKEN)
-    assert late == [*TYPES[:-1], EmitEvent(SPOKEN[-1], 0.25)]
+    assert late == [*TYPES[:-1], DeliverEvent(SPOKEN[-1], 0.25)]
     assert actions_for("double-done", SPOKEN) == [*TYPES, "response.done"]
     assert actions_for("no-done", SPOKEN) == TYPES[:-1]
     assert actions_for("no-done", SPOKEN * 2) == [*TYPES[:-1], *TYPES]
@@ -99,7 +100,7 @@ def test_a_burst_is_held_and_sent_at_once():
 
 def test_two_items_in_one_response():
     script = FaultScript(parse_faults("two-items"))
-    sent = [action.event for event in SPOKEN for action in script.apply(event) if isinstance(action, EmitEvent)]
+    sent = [action.event for event in SPOKEN for action in script.apply(event) if isinstance(action, DeliverEvent)]
     second = [event for event in sent if event.get("output_index") == 1]
     assert [event["type"] for event in second] == [TYPES[1], *TYPES[3:7]]
     assert [event["item_id"] for event in second if "item_id" in event] == ["item_1_2"] * 3
@@ -110,7 +111,7 @@ def test_two_items_in_one_response():
 
 def test_the_same_call_twice():
     script = FaultScript(parse_faults("duplicate-calls"))
-    sent = [action.event for event in CALLED for action in script.apply(event) if isinstance(action, EmitEvent)]
+    sent = [action.event for event in CALLED for action in script.apply(event) if isinstance(action, DeliverEvent)]
     output = sent[-1]["response"]["output"]
     assert [(item["id"], item["call_id"]) for item in output] == [("item_2", "call_1"), ("item_2_2", "call_1")]
 
@@ -120,7 +121,7 @@ def test_arguments_for_a_cancelled_response():
     script = FaultScript(parse_faults("late-arguments"))
     events = [session, *response(ITEM, status="cancelled")]
     last = [action for event in events for action in script.apply(event)][-1]
-    assert isinstance(last, EmitEvent)
+    assert isinstance(last, DeliverEvent)
     assert (last.event["type"], last.event["name"]) == ("response.function_call_arguments.done", "roll_dice")
     assert actions_for("late-arguments", SPOKEN) == TYPES
 
