@@ -1,7 +1,7 @@
-"""What a client is told when the upstream misbehaves, and what is freed: a table, over real sockets.
+"""The relay's reaction to upstream faults over real sockets, as a table: the client's messages and freed resources.
 
-Each row is one fault of `relay.testing.faults`. The conversation is always the same: a spoken turn and its answer,
-then a second answer; a session that did not survive the fault must be gone, and the next one must work.
+Each row is one fault of `relay.testing.faults`. The conversation is always the same: a spoken turn and its answer, then
+a second answer. A session that does not survive the fault must be freed, and the next one must work.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ CUT = ["AIResponseStart", "textDelta", "audioStart", "binary"]
 
 @dataclass
 class Row:
-    """A fault; the error code that the client is told, if any; and what else it hears of the first answer."""
+    """A fault, the error code that the client receives, if any, and the messages of the first answer."""
 
     fault: str
-    hears: list[str]
+    messages: list[str]
     code: str | None = None
     retryable: bool = True
     says: str = ""
@@ -82,7 +82,7 @@ async def user_turn(session: ScriptedSession) -> None:
 
 
 def order(client: DeviceClient) -> list[str]:
-    """What came, in order; repetitions once, without what belongs to no answer."""
+    """Return the received messages in order, consecutive repetitions once, without those outside an answer."""
     kinds = [kind for kind in client.order if kind not in ("AIConnected", "latency", "error")]
     return [kind for kind, _ in itertools.groupby(kinds)]
 
@@ -101,7 +101,7 @@ async def all_freed(relay: RunningRelay) -> None:
 
 @asynccontextmanager
 async def stage(faults: str = "", tools: ToolRegistry | None = None) -> AsyncIterator[tuple[DeviceClient, Any]]:
-    """A client of a relay, and its session seen from the upstream."""
+    """Yield a client of a relay, and its session as the upstream sees it."""
     async with (
         ScriptedUpstream(faults=faults) as upstream,
         running_relay(upstream.url, tools or ToolRegistry()) as relay,
@@ -138,7 +138,7 @@ async def test_what_ends_the_session(row: Row) -> None:
             assert (error["code"], error["retryable"]) == (row.code, row.retryable)
             assert row.says in error["message"]
             assert (await client.wait_closed())[0] == 1011
-            assert order(client) == [*TURN, *row.hears]
+            assert order(client) == [*TURN, *row.messages]
         await all_freed(relay)
         await next_session_works(relay, upstream)
 
@@ -157,7 +157,7 @@ async def test_what_the_session_survives(row: Row) -> None:
             await client.expect("AIResponseEnd")
             await session.respond("Second.", ms=100, response_id="resp_2", item_id="item_2")
             assert (await client.expect("AIResponseEnd"))["finalText"] == "Second."
-            assert order(client) == [*TURN, *row.hears, *ANSWER]
+            assert order(client) == [*TURN, *row.messages, *ANSWER]
             assert len([message for message in client.messages if message["type"] == "error"]) == bool(row.code)
         await all_freed(relay)
 

@@ -11,6 +11,8 @@ from relay.local_engine.nlu.text_normalization import Word, stem
 _LINKS = frozenset(["and", "then", "also", "plus"])
 _MAX_STEPS = 10_000  # some 0.2 s: only a text made to be ambiguous needs more
 _MAX_REQUESTS = 4
+_LEAD_COST, _OPTIONAL_WORD_COST = 0.2, 0.4
+_LINK_COST, _NO_LINK_COST = 0.5, 1.5
 
 ClausesByFirstWord = dict[str, list[Clause]]
 _Match = tuple[int, dict[str, Any], float]
@@ -50,7 +52,7 @@ class RequestParser:
         for lead in LEADS:
             rest = self._parse_from(start + len(lead)) if self._matches_phrase(start, lead) else None
             if rest:
-                yield rest[0] + 0.2, rest[1]
+                yield rest[0] + _LEAD_COST, rest[1]
         clauses = (*self._by_first.get(stem(self._words[start].text), ()), *self._by_first.get("", ()))
         for clause in clauses:
             for end, arguments, cost in self._match(clause.elements, 0, start):
@@ -61,7 +63,7 @@ class RequestParser:
                     after = self._skip_links(end)
                     rest = self._parse_from(after)
                     if rest:
-                        yield cost + rest[0] + (0.5 if after > end else 1.5), [request, *rest[1]]
+                        yield cost + rest[0] + (_LINK_COST if after > end else _NO_LINK_COST), [request, *rest[1]]
 
     def _match(self, elements: tuple[ClauseElement, ...], index: int, at: int) -> Iterator[_Match]:
         """Yield the ways to match elements[index:] from word `at`: (end, arguments, cost)."""
@@ -95,12 +97,12 @@ class RequestParser:
             yield from self._skip(elements, index, at)
         if elements[index] in OPTIONAL:
             for end, arguments, cost in self._match(elements, index + 1, at):
-                yield end, arguments, cost + 0.4
+                yield end, arguments, cost + _OPTIONAL_WORD_COST
 
     def _skip(self, elements: tuple[ClauseElement, ...], index: int, at: int) -> Iterator[_Match]:
         if at < len(self._words) and self._words[at].text in OPTIONAL:
             for end, arguments, cost in self._match(elements, index, at + 1):
-                yield end, arguments, cost + 0.4
+                yield end, arguments, cost + _OPTIONAL_WORD_COST
 
     def _matches_phrase(self, start: int, phrase: tuple[str, ...]) -> bool:
         return tuple(word.text for word in self._words[start : start + len(phrase)]) == phrase

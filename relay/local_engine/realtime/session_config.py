@@ -79,9 +79,9 @@ def merge_session(current: JsonObject, update: Any, *, has_spoken: bool) -> Json
             f"The session type is '{current['type']}' and cannot change: the URL of the connection determines it.",
             param="session.type",
         )
-    audio = check_object(default_if_none(update.get("audio"), {}), "session.audio")
     fields, audio_fields = _TRANSCRIPTION_FIELDS if kind == "transcription" else _REALTIME_FIELDS
     reject_unknown_fields(update, fields, "session.")
+    audio = check_object(default_if_none(update.get("audio"), {}), "session.audio")
     reject_unknown_fields(audio, audio_fields, "session.audio.")
     current_audio = current["audio"]
     merged = current | {"audio": {"input": dict(current_audio["input"]), "output": dict(current_audio["output"])}}

@@ -40,12 +40,10 @@ class RecognitionJob:
         self.is_ended = self.is_discarded = False
         self._completeness_queries: list[asyncio.Future[Completeness]] = []
         self._silence_ms = 0
-        self._grammar, self._cepstral_mean, self._is_narrowband, self._on_cepstral_mean = (
-            grammar,
-            cepstral_mean,
-            is_narrowband,
-            on_cepstral_mean,
-        )
+        self._grammar = grammar
+        self._cepstral_mean = cepstral_mean
+        self._is_narrowband = is_narrowband
+        self._on_cepstral_mean = on_cepstral_mean
         self._unprocessed = bytearray()
         self._fed_bytes = 0
         self._recognizer: Recognizer | None = None
@@ -69,10 +67,10 @@ class RecognitionJob:
 
     def query_completeness(self, silence_ms: int) -> asyncio.Future[Completeness]:
         """Judge the completeness of the words once all audio so far is recognized."""
-        answer: asyncio.Future[Completeness] = asyncio.get_running_loop().create_future()
-        self._completeness_queries.append(answer)
+        query: asyncio.Future[Completeness] = asyncio.get_running_loop().create_future()
+        self._completeness_queries.append(query)
         self._silence_ms = silence_ms
-        return answer
+        return query
 
     def step(self, pool: RecognizerPool) -> bool:
         """Work for some milliseconds; returns True when the utterance is done."""
@@ -87,8 +85,8 @@ class RecognitionJob:
             del self._unprocessed[:STEP_BYTES]
         elif self._completeness_queries:
             completeness = self._recognizer.completeness(self._silence_ms)
-            for answer in self._completeness_queries:
-                _resolve(answer, completeness)
+            for query in self._completeness_queries:
+                _resolve(query, completeness)
             self._completeness_queries.clear()
         elif self.is_ended:
             return self._end_step(self._recognizer, pool)
@@ -98,8 +96,8 @@ class RecognitionJob:
         """Fail all pending results. The decoder is not reused."""
         self._recognizer = None
         fail_future(self.transcript, error)
-        for answer in self._completeness_queries:
-            fail_future(answer, error)
+        for query in self._completeness_queries:
+            fail_future(query, error)
 
     def _end_step(self, recognizer: Recognizer, pool: RecognizerPool) -> bool:
         if self._final_steps is None:
@@ -121,8 +119,8 @@ class RecognitionJob:
                 pool.release(self._recognizer)
             self._recognizer = None
         self.transcript.cancel()
-        for answer in self._completeness_queries:
-            _resolve(answer, "unknown")
+        for query in self._completeness_queries:
+            _resolve(query, "unknown")
 
 
 class RecognitionScheduler:
