@@ -31,7 +31,7 @@ from relay.local_engine.realtime.event_sender import EventSender
 from relay.local_engine.realtime.validation import InvalidRequestError
 from relay.local_engine.speech.backend import SpeechBackendLost
 from relay.local_engine.speech.input_pipeline import InputPipeline, TurnPaused, TurnStarted, TurnStopped
-from relay.local_engine.speech.tts import split_for_synthesis
+from relay.local_engine.speech.tts_text import split_for_synthesis
 from relay.protocols.openai.beta import BetaClientDialect
 from relay.testing.faults import FaultScript, parse_faults
 

@@ -1,13 +1,9 @@
 """Text to speech: the best synthetic voice on this machine, in the session's output format.
 
-Sentences are split into chunks: a short first one, so that audio starts early, and none that blocks for long. Word
-timings come from flite; for other voices they are estimated from the letters.
+Word timings come from flite; for other voices they are estimated from the letters.
 """
 
-import re
 import threading
-import unicodedata
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +13,9 @@ from audio.transcode import encode
 from relay.errors import ConfigError
 from relay.local_engine.speech import tts_espeak as espeak
 from relay.local_engine.speech import tts_flite as flite
+from relay.local_engine.speech.char_timings import char_timings
 from relay.local_engine.speech.tts_flite import WordTimes
+from relay.local_engine.speech.tts_text import to_plain_ascii
 
 # The voice for each of OpenAI's names, by similarity; other names are mapped by their letters.
 _FLITE_VOICES = {
@@ -29,41 +27,9 @@ _FLITE_VOICES = {
 # Names that share a voice differ in pitch, by playing at another sample rate. The factors are chosen so that resampling
 # to the wire's rate is a ratio of small numbers, which is cheap.
 _PITCH = {"coral": (21, 20), "sage": (15, 16), "shimmer": (9, 8), "ash": (9, 10), "echo": (21, 20), "verse": (9, 8)}
-_UNSPEAKABLE = re.compile(r"[^A-Za-z0-9 .,;:?!'%$&+/=-]")
-FIRST_CHUNK_CHARS = 18
-"""Some 1.2 s of speech: the slowest voice takes about 25 ms of an idle core per second of speech."""
-MAX_CHUNK_CHARS = 50
-_MIN_CHUNK_CHARS = 10
-_PAUSES = (",", ";", ":")
-_MAX_WORD_CHARS, _MAX_SENTENCE_CHARS = 60, 800
 _LOW_PITCHED = frozenset(("rms", "kal16", "awb"))
 # Neither library is thread-safe: two threads in eSpeak end the process.
 _lock = threading.Lock()
-
-
-def to_plain_ascii(sentence: str) -> str:
-    """Return text that is safe for a C library: ASCII without control characters, words and text of bounded length."""
-    ascii_only = unicodedata.normalize("NFKD", sentence).encode("ascii", "ignore").decode()
-    words = _UNSPEAKABLE.sub(" ", ascii_only).split()
-    return " ".join(word[:_MAX_WORD_CHARS] for word in words)[:_MAX_SENTENCE_CHARS]
-
-
-def split_for_synthesis(sentences: Iterable[str]) -> Iterator[str]:
-    """Yield the same words in chunks; split at pauses where possible, never within a word."""
-    max_chars = FIRST_CHUNK_CHARS
-    for sentence in sentences:
-        words = sentence.split()
-        chunk: list[str] = []
-        for index, word in enumerate(words):
-            chunk.append(word)
-            length = len(" ".join(chunk))
-            at_pause = word.endswith(_PAUSES) and length >= _MIN_CHUNK_CHARS
-            if index + 2 < len(words) and (at_pause or length >= max_chars):
-                yield " ".join(chunk)
-                chunk, max_chars = [], MAX_CHUNK_CHARS
-        if chunk:
-            yield " ".join(chunk)
-            max_chars = MAX_CHUNK_CHARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,50 +97,10 @@ class SpeechSynthesizer:
 
     def synthesize_timed(self, text: str, voice: str, audio_format: AudioFormat, speed: float = 1.0) -> TimedSpeech:
         """Synthesize `text` with the time of every character. Blocks."""
-        plain_text, times = to_plain_ascii(text), None
+        plain_text, word_times = to_plain_ascii(text), None
         pcm, source_hz = b"", audio_format.rate_hz
         if any(char.isalnum() for char in plain_text):
-            pcm, source_hz, times = self.synthesize_pcm(plain_text, self.resolve_voice(voice), speed)
+            pcm, source_hz, word_times = self.synthesize_pcm(plain_text, self.resolve_voice(voice), speed)
         total_ms = len(pcm) / 2 / source_hz * 1000
         pcm = resample(pcm, source_hz, audio_format.rate_hz)
-        return TimedSpeech(encode(pcm, audio_format), *_char_timings(text, times, total_ms))
-
-
-def _char_timings(text: str, times: WordTimes | None, total_ms: float) -> tuple[list[str], list[int], list[int]]:
-    """Return the characters with their starts and durations: a word's time is divided by its letters."""
-    words = text.split()
-    n_spoken_words = [len(to_plain_ascii(word).split()) for word in words]
-    if times is None or sum(n_spoken_words) != len(times):
-        times, n_spoken_words = _times_by_letters(words, total_ms), [1] * len(words)
-    spans, n_used, at = [], 0, 0.0
-    for count in n_spoken_words:
-        part = times[n_used : n_used + count]
-        n_used += count
-        start, end = (part[0][0], part[-1][1]) if part else (at, at)
-        at = max(at, end)
-        spans.append((start, at))
-    starts, lengths, word, position, at = [], [], -1, 0, 0.0
-    for index, char in enumerate(text):
-        if char.isspace():
-            starts.append(round(at))
-            lengths.append(0)
-            continue
-        if index == 0 or text[index - 1].isspace():
-            word, position = word + 1, 0
-        start, end = spans[word]
-        step = (end - start) / len(words[word])
-        starts.append(round(start + position * step))
-        position += 1
-        at = start + position * step
-        lengths.append(max(round(at) - starts[-1], 0))
-    return list(text), starts, lengths
-
-
-def _times_by_letters(words: list[str], total_ms: float) -> WordTimes:
-    n_letters = sum(map(len, words)) or 1
-    times, at = [], 0.0
-    for word in words:
-        end = at + total_ms * len(word) / n_letters
-        times.append((at, end))
-        at = end
-    return times
+        return TimedSpeech(encode(pcm, audio_format), *char_timings(text, word_times, total_ms))

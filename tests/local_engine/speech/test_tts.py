@@ -5,7 +5,8 @@ from relay.errors import ConfigError
 from relay.local_engine.realtime.session_config import VOICES
 from relay.local_engine.speech import tts_espeak as espeak
 from relay.local_engine.speech import tts_flite as flite
-from relay.local_engine.speech.tts import SpeechSynthesizer, to_plain_ascii
+from relay.local_engine.speech.tts import SpeechSynthesizer
+from relay.local_engine.speech.tts_text import to_plain_ascii
 
 SENTENCE = "Roll two dice and tell me the time in Paris."
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.local_engine.nlu.english import STORY
-from relay.local_engine.speech.tts import FIRST_CHUNK_CHARS, MAX_CHUNK_CHARS, split_for_synthesis
+from relay.local_engine.speech.tts_text import FIRST_CHUNK_CHARS, MAX_CHUNK_CHARS, split_for_synthesis
 
 
 def test_the_first_chunk_is_short_and_chunks_end_at_pauses():
