@@ -58,7 +58,7 @@ async def test_an_untrusted_certificate_is_told() -> None:
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context)
     async with server:
         said = await failure(call_to(server.sockets[0].getsockname()[1], "https"))
-    assert said == "Test failed: no trusted TLS connection to 127.0.0.1."
+    assert said == "Test failed: cannot open a trusted TLS connection to 127.0.0.1."
 
 
 @pytest.mark.parametrize(("url", "key"), [("http://127.0.0.1:9/", "a\nb"), ("nowhere", "k"), ("http://[/", "k")])
