@@ -44,8 +44,8 @@ def test_endpoints_as_people_write_them(given: str, endpoint: str) -> None:
         ("https://res:0", "write it like https://"),
         ("https://[", "write it like https://"),
         ("https://user:pass@res.openai.azure.com", "write it like https://"),
-        (f"{ENDPOINT}/openai/realtime?api-version=1&deployment=x", "the resource alone"),
-        (f"{ENDPOINT}/openai/v1/realtime", "the resource alone"),
+        (f"{ENDPOINT}/openai/realtime?api-version=1&deployment=x", "must be the resource's URL"),
+        (f"{ENDPOINT}/openai/v1/realtime", "must be the resource's URL"),
         ("http://res.openai.azure.com", "https://"),
     ],
 )
