@@ -35,7 +35,7 @@ def warnings(*, records: bool = False, **overrides: object) -> list[str]:
 def test_an_env_file_with_a_key(mode: int) -> None:
     write(".env", f"OPENAI_API_KEY={KEY}\n", mode)
     assert warnings() == [
-        f".env is open to other users of this machine (mode {mode:04o}) and holds keys. Run: chmod 600 .env"
+        f".env is accessible to other users of this machine (mode {mode:04o}) and holds keys. Run: chmod 600 .env"
     ]
     Path(".env").chmod(0o600)
     assert warnings() == []
@@ -89,6 +89,6 @@ def test_the_folder_of_recordings() -> None:
     Path("recordings").mkdir(mode=0o755)
     assert warnings() == []  # nothing is recorded
     [told] = warnings(records=True)
-    assert "recordings is open to other users of this machine (mode 0755). Run: chmod 700 recordings" in told
+    assert "recordings is accessible to other users of this machine (mode 0755). Run: chmod 700 recordings" in told
     Path("recordings").chmod(0o700)
     assert warnings(records=True) == []

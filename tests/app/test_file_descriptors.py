@@ -103,7 +103,9 @@ async def test_policies_that_record_from_a_reload_on_leave_fewer_sessions(
         context.reload_access(relay.app)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [warning for warning in warnings if "at most 8 sessions are admitted" in warning]
-    assert [warning for warning in warnings if f"The recordings' folder {recordings} is open to other users" in warning]
+    assert [
+        warning for warning in warnings if f"RELAY_RECORDINGS_DIR: {recordings} is accessible to other users" in warning
+    ]
 
 
 async def test_where_few_descriptors_are_the_relay_says_so_refuses_and_goes_on(tmp_path) -> None:
