@@ -96,7 +96,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         client.on_writable = self._on_client_writable
 
     async def connect_upstream_first(self, client_is_gone: Callable[[], bool]) -> None:
-        """Connect the upstream now. Raises UpstreamRefusal, also for a client that leaves in the meantime."""
+        """Connect the upstream now. Raises UpstreamConnectError, also for a client that leaves in the meantime."""
 
         def check() -> None:
             if client_is_gone():

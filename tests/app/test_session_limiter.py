@@ -32,7 +32,7 @@ def test_a_place_is_given_back_however_the_session_ends() -> None:
         raise ZeroDivisionError
     with (
         door.acquire_session("203.0.113.1"),
-        pytest.raises(CapacityExceeded, match="All 1 sessions are taken"),
+        pytest.raises(CapacityExceeded, match="All 1 sessions are in use"),
         door.acquire_session("203.0.113.2"),
     ):
         pass
@@ -41,7 +41,7 @@ def test_a_place_is_given_back_however_the_session_ends() -> None:
 def test_one_address_has_its_share() -> None:
     door = admission(max_sessions_per_address=2)
     with door.acquire_session("203.0.113.1"), door.acquire_session("203.0.113.1"):
-        with pytest.raises(CapacityExceeded, match="has 2 sessions already"), door.acquire_session("203.0.113.1"):
+        with pytest.raises(CapacityExceeded, match="already has 2 sessions"), door.acquire_session("203.0.113.1"):
             pass
         with door.acquire_session("203.0.113.2"):
             pass
@@ -120,7 +120,7 @@ async def test_who_is_over_its_own_limit_takes_nothing_from_the_others() -> None
 
 def test_who_has_its_share_is_told_so_even_when_all_places_are_taken() -> None:
     door = admission(max_sessions=1, max_sessions_per_address=1)
-    told = "This address has 1 sessions already"
+    told = "This address already has 1 sessions"
     with (
         door.acquire_session("203.0.113.1"),
         pytest.raises(CapacityExceeded, match=told),

@@ -105,7 +105,7 @@ class Patient(RecordingConnection):
 
 
 async def test_data_before_the_101_comes_little_at_a_time_and_stops_while_nothing_is_read() -> None:
-    async with upgrade_server(before_upgrade=asyncio.Event(), kind=Patient) as end:
+    async with upgrade_server(before_upgrade=asyncio.Event(), create=Patient) as end:
         assert end.before_upgrade is not None
         client = await RawClient.open(end.port)
         client.writer.write(upgrade_request())
@@ -391,7 +391,7 @@ def test_a_sparing_reader_reads_more_at_once_of_what_costs_little() -> None:
 
 async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> None:
     frames = [text("x" * 200_000), *[text("x" * 26)] * 3000]
-    options = {"sparing": False, "read_within": (ReadBudget(), "owner"), "max_bytes": 300_000}
+    options = {"sparing": False, "read_budget": (ReadBudget(), "owner"), "max_bytes": 300_000}
     rounds = await rounds_of(frames, lambda: None, **options)
     assert rounds.total() == 3001
     assert max(rounds.values()) <= 8192 / 32 + 1
