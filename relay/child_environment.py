@@ -75,12 +75,12 @@ _RUN_FROM_SOURCES = (
 def _is_installed(root: Path) -> bool:
     """Whether this interpreter imports from `root` by itself, as a package or by a `.pth` file (editable install)."""
     for folder in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
-        if folder == root or any(str(root) in _lines(file) for file in folder.glob("*.pth")):
+        if folder == root or any(str(root) in _read_lines(file) for file in folder.glob("*.pth")):
             return True
     return False
 
 
-def _lines(file: Path) -> list[str]:
+def _read_lines(file: Path) -> list[str]:
     try:
         return file.read_text().splitlines()
     except (OSError, UnicodeDecodeError):  # Python ignores it as well

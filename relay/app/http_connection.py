@@ -126,7 +126,7 @@ class HttpConnection(web.RequestHandler):
         if self._is_paused_by_aiohttp:
             asyncio.get_running_loop().call_later(FULL_BUFFER_POLL_S, self._parse_next_chunk)
             return
-        began_s, data, self._unparsed = (
+        started_s, data, self._unparsed = (
             thread_time(),
             self._unparsed[:PARSE_CHUNK_BYTES],
             self._unparsed[PARSE_CHUNK_BYTES:],
@@ -137,7 +137,7 @@ class HttpConnection(web.RequestHandler):
         if self._unparsed:
             self._is_parsing_paused = True
             self.transport.pause_reading()
-            cost_s = thread_time() - began_s
+            cost_s = thread_time() - started_s
             rest_s = PAUSE_FACTOR * cost_s if cost_s > COSTLY_PARSE_S else 0
             asyncio.get_running_loop().call_later(rest_s, self._parse_next_chunk)
         elif self._is_parsing_paused:

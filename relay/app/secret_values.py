@@ -66,28 +66,28 @@ def url_secrets(url: str) -> Iterator[str]:
 def exposed_file_warnings(settings: Settings, known: KnownSecrets, *, records: bool) -> list[str]:
     """Return warnings about an exposed `.env`, exposed files with keys, and an exposed recordings folder."""
     warnings = [
-        f"{path} {_open_to_others(path)} and holds keys. Run: chmod 600 {_quoted(path)}"
+        f"{path} {_exposure_text(path)} and holds keys. Run: chmod 600 {_shell_quoted(path)}"
         for path in (settings.env_path, settings.policies, settings.mcp_servers)
-        if path is not None and is_exposed(path) and _holds_keys(path, known, is_env=path == settings.env_path)
+        if path is not None and is_exposed(path) and _contains_keys(path, known, is_env=path == settings.env_path)
     ]
     tls_key = settings.tls_key
     if tls_key is not None and is_exposed(tls_key, stat.S_IRWXO):  # such files often have their own group
-        warnings.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
+        warnings.append(f"TLS_KEY: {tls_key} {_exposure_text(tls_key)}. Run: chmod 600 {_shell_quoted(tls_key)}")
     root = settings.recordings_dir
     if records and is_exposed(root):
-        warnings.append(f"RELAY_RECORDINGS_DIR: {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")
+        warnings.append(f"RELAY_RECORDINGS_DIR: {root} {_exposure_text(root)}. Run: chmod 700 {_shell_quoted(root)}")
     return warnings
 
 
-def _open_to_others(path: Path) -> str:
+def _exposure_text(path: Path) -> str:
     return f"is accessible to other users of this machine (mode {stat.S_IMODE(path.stat().st_mode):04o})"
 
 
-def _quoted(path: Path) -> str:
+def _shell_quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _holds_keys(path: Path, known: KnownSecrets, *, is_env: bool) -> bool:
+def _contains_keys(path: Path, known: KnownSecrets, *, is_env: bool) -> bool:
     if not path.is_file():  # a pipe can be read only once
         return False
     text = path.read_text(encoding="utf-8", errors="replace")

@@ -37,15 +37,15 @@ class _TurnQueue:
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
         if len(self._waiting) == 1:
-            loop.call_soon(self._next)
+            loop.call_soon(self._release_next)
         await turn
 
-    def _next(self) -> None:
+    def _release_next(self) -> None:
         turn = self._waiting.popleft()
         if not turn.done():  # not cancelled
             turn.set_result(None)
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
+            asyncio.get_running_loop().call_soon(self._release_next)
 
 
 class SessionLimiter:
@@ -56,8 +56,8 @@ class SessionLimiter:
         per_minute = settings.max_handshakes_per_minute
         self._rate = per_minute if per_minute is not None else DEFAULT_HANDSHAKES_PER_MINUTE
         self._rate_per_address = KeyedRateLimiter(RateLimit(self._rate, max(self._rate, 1)))
-        in_all = HANDSHAKES_PER_SECOND * 60
-        self._total_rate = KeyedRateLimiter(RateLimit(in_all, max(settings.max_sessions, in_all // 60)))
+        total_rate = HANDSHAKES_PER_SECOND * 60
+        self._total_rate = KeyedRateLimiter(RateLimit(total_rate, max(settings.max_sessions, total_rate // 60)))
         self._sessions: Counter[str] = Counter()
         self._descriptors = DescriptorBudget(None)
         self._requests: Counter[str] = Counter()

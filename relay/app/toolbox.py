@@ -94,7 +94,7 @@ class SessionTools:
                 )
             )
 
-        def end(reason: str) -> None:
+        def end_session(reason: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so the session is over
                 loop.call_soon_threadsafe(
                     report, EndSessionRequested(command.call_id, self._secrets.redact(str(reason)))
@@ -106,7 +106,7 @@ class SessionTools:
             identity=self._identity,
             language=self._config().language if self._config is not None else None,
             on_progress=progress,
-            on_end=end,
+            on_end=end_session,
         )
         call = ToolCall(command.call_id, command.name, command.arguments)
         result = await self._runner.run(call, context, is_offered=self._is_offered)

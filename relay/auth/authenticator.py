@@ -45,7 +45,7 @@ class Authenticator:
         logins: "AdminLogins | None" = None,
     ) -> None:
         self.client_secrets = client_secrets or ClientSecretIssuer()
-        self._sites = HostsAndOrigins(
+        self._hosts_and_origins = HostsAndOrigins(
             settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback
         )
         self._addresses = ClientAddressResolver(settings.proxies)
@@ -82,7 +82,7 @@ class Authenticator:
 
     def read_caller(self, request: web.Request, access: Access = Access.CLIENT) -> Caller:
         """Read the caller of a request. Raises AccessDenied for an invalid client secret."""
-        origin, host = self._sites.classify_origin(request), self._sites.classify_host(request)
+        origin, host = self._hosts_and_origins.classify_origin(request), self._hosts_and_origins.classify_host(request)
         if access is Access.OPEN:
             return Caller(origin, host=host, policy=self.policies.of(""))
         presented, place = _presented_credential(request)
@@ -115,7 +115,7 @@ class Authenticator:
 
     def classify_origin(self, request: web.Request) -> OriginKind:
         """Classify the Origin header of a request."""
-        return self._sites.classify_origin(request)
+        return self._hosts_and_origins.classify_origin(request)
 
     def has_revoked(self, principal: Principal) -> bool:
         """Whether the key of a principal was revoked."""
@@ -168,7 +168,7 @@ class Authenticator:
         identity = self._logins.signed_in_identity(request, self.keys) if self._logins is not None else None
         if identity is None:
             return None
-        return Caller(self._sites.classify_origin(request), "admin", identity, self.policies.of(identity))
+        return Caller(self._hosts_and_origins.classify_origin(request), "admin", identity, self.policies.of(identity))
 
     def _may_be_local(self, request: web.Request, access: Access, caller: Caller) -> bool:
         rules = self.rules

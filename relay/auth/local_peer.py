@@ -71,7 +71,7 @@ class LocalPeerChecker:
     def detect(cls) -> "LocalPeerChecker":
         """Return a checker with the fastest lookup that works here, tested with a connection of our own."""
         for lookup, is_slow in ((lookup_by_sock_diag, False), (lookup_by_proc, True)):
-            if _works(lookup):
+            if _finds_own_connection(lookup):
                 return cls(lookup, is_slow=is_slow)
         return cls(None)
 
@@ -156,7 +156,7 @@ def _proc_address(address: Address, port: int, *, mapped: bool = False) -> str:
     return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
 
 
-def _works(lookup: OwnerLookup) -> bool:
+def _finds_own_connection(lookup: OwnerLookup) -> bool:
     """Whether a lookup finds a connection of our own."""
     with socket.socket() as listener, socket.socket() as client:
         listener.bind(("127.0.0.1", 0))

@@ -40,7 +40,9 @@ async def serve_device(
         async with session_slot(request, principal) as consume_secret:
             runtime = app[context.SESSION_FACTORY].create_device_session(protocol, principal, initial, options, socket)
             audio = options.input
-            with app[context.SESSIONS].register(runtime, consume_secret, f"{audio.encoding} {audio.rate_hz} Hz"):
+            with app[context.SESSIONS].register(
+                runtime, consume_secret, f"protocol={protocol.name} input={audio.encoding} rate_hz={audio.rate_hz}"
+            ):
                 if accept_websocket(request, socket):
                     await runtime.run()
     except CapacityExceeded as error:

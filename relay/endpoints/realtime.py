@@ -34,7 +34,9 @@ async def serve_realtime(
     socket = WebSocketConnection(protocol.max_message_bytes, strict_utf8=True)
     async with session_slot(request, principal) as consume_secret:
         runtime = app[context.SESSION_FACTORY].create_realtime_session(principal, model, codec, socket)
-        with app[context.SESSIONS].register(runtime, consume_secret, f"Realtime, policy {principal.policy.name}"):
+        with app[context.SESSIONS].register(
+            runtime, consume_secret, f"protocol={protocol.name} policy={principal.policy.name}"
+        ):
             if "Origin" not in request.headers:
                 await _connect_upstream_first(request, runtime)
             owner = app[context.AUTHENTICATOR].quota_key(request, principal)

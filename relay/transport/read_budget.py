@@ -135,26 +135,26 @@ class BudgetedReader(BudgetHolder):
         self,
         owner: str,
         budget: ReadBudget,
-        listener: WebSocketConnection,
+        connection: WebSocketConnection,
         parse: Callable[[int], None],
         limit_read_size: Callable[[], None],
         get_buffer: Callable[[int], memoryview],
     ) -> None:
         super().__init__(owner)
         self._budget = budget
-        self._listener = listener
+        self._connection = connection
         self._parse = parse
         self._limit_read_size = limit_read_size
         self._get_buffer = get_buffer
 
     def buffer_updated(self, n_bytes: int) -> None:
         """Parse the received bytes, and count those that remain buffered."""
-        listener = self._listener
-        listener.partial_frame_bytes += n_bytes
+        connection = self._connection
+        connection.partial_frame_bytes += n_bytes
         self._parse(n_bytes)
         if (
-            listener.partial_frame_bytes > LONG_MESSAGE_READ_BYTES // 2
-            or listener.fragment_bytes
+            connection.partial_frame_bytes > LONG_MESSAGE_READ_BYTES // 2
+            or connection.fragment_bytes
             or self.reserved_bytes
         ):
             self._limit_read_size()
@@ -162,7 +162,7 @@ class BudgetedReader(BudgetHolder):
 
     def update_budget(self) -> None:
         """Set the reserved bytes to the bytes that are buffered now."""
-        buffered_bytes = self._listener.buffered_input_bytes
+        buffered_bytes = self._connection.buffered_input_bytes
         if buffered_bytes > UNBUDGETED_BYTES:
             self._budget.reserve(self, buffered_bytes)
         elif self.reserved_bytes:
@@ -175,15 +175,15 @@ class BudgetedReader(BudgetHolder):
 
     def pause(self) -> None:
         """Pause reading."""
-        self._listener.pause_reading(BUDGET_USED_UP)
+        self._connection.pause_reading(BUDGET_USED_UP)
 
     def resume(self) -> None:
         """Resume reading."""
-        self._listener.resume_reading(BUDGET_USED_UP)
+        self._connection.resume_reading(BUDGET_USED_UP)
 
     def close_stalled(self) -> None:
         """Report that its message takes too long."""
-        self._listener.on_message_stalled()
+        self._connection.on_message_stalled()
 
 
 def _release_pages(unused: memoryview) -> None:
@@ -207,12 +207,12 @@ class ThrottledReader:
     def __init__(
         self,
         transport: asyncio.Transport,
-        listener: WebSocketConnection,
+        connection: WebSocketConnection,
         get_buffer: Callable[[int], memoryview],
         parse: Callable[[int], None],
     ) -> None:
         self._transport = transport
-        self._listener = listener
+        self._connection = connection
         self._get_buffer = get_buffer
         self._parse = parse
         self._read_bytes = MIN_READ_BYTES
@@ -234,7 +234,7 @@ class ThrottledReader:
 
     @property
     def _may_read(self) -> bool:
-        return not self._listener.is_reading_paused and not self._transport.is_closing()
+        return not self._connection.is_reading_paused and not self._transport.is_closing()
 
     def _resume(self) -> None:
         if self._may_read:

@@ -61,12 +61,12 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
     def __init__(
         self,
         handler: Any,
-        listener: WebSocketConnection,
+        connection: WebSocketConnection,
         keepalive: Keepalive,
         headers: dict[str, str],
     ) -> None:
         def factory(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), connection)
 
         super().__init__(
             None,
@@ -81,12 +81,12 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             keepalive.timeout_s,
             WSAutoPingStrategy.PING_WHEN_IDLE,
             False,  # WebSocketConnection answers pings: it knows whether the peer reads
-            listener.max_message_bytes,
+            connection.max_message_bytes,
             None,
             _READ_BUFFER_BYTES,
         )
         self._handler = handler
-        self._listener = listener
+        self._connection = connection
         self._early_data = memoryview(b"")
         self._budgeted_reader: BudgetedReader | None = None
         self._is_throttled = False
@@ -98,16 +98,16 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             self._budgeted_reader.release()
         # Reference cycles would keep the buffer of a long message until the garbage collector runs.
         self._budgeted_reader = None
-        self._listener.throttle_reads = self._listener.update_read_budget = noop
+        self._connection.throttle_reads = self._connection.update_read_budget = noop
         self.__dict__.pop("get_buffer", None)
         self.__dict__.pop("buffer_updated", None)
 
     def use_read_budget(self, budget: ReadBudget, owner: str) -> None:
         """Count long messages in `budget`; reading pauses while the budget is used up."""
         reader = self._budgeted_reader = BudgetedReader(
-            owner, budget, self._listener, super().buffer_updated, self.limit_read_size, super().get_buffer
+            owner, budget, self._connection, super().buffer_updated, self.limit_read_size, super().get_buffer
         )
-        self._listener.update_read_budget = reader.update_budget
+        self._connection.update_read_budget = reader.update_budget
         self.buffer_updated = reader.buffer_updated
         self.transport.underlying_transport.set_protocol(self)  # uvloop looks up the method only in this call
 
@@ -128,14 +128,14 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             return
         self._is_throttled = True
         transport = self.transport.underlying_transport
-        throttled = ThrottledReader(transport, self._listener, super().get_buffer, self.buffer_updated)
+        throttled = ThrottledReader(transport, self._connection, super().get_buffer, self.buffer_updated)
         self.get_buffer, self.buffer_updated = throttled.get_buffer, throttled.buffer_updated
         transport.set_protocol(self)
 
     def feed_early_data(self, data: bytes) -> None:
         """Parse data that arrived after the request head: in small pieces, and none while reading is paused."""
         self._early_data = memoryview(data)
-        self._listener.on_reading_resumed = self._feed_next_early_data
+        self._connection.on_reading_resumed = self._feed_next_early_data
         self._feed_next_early_data()
 
     @property
@@ -144,17 +144,17 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         return bool(self._early_data)
 
     def _feed_next_early_data(self) -> None:
-        listener, transport = self._listener, self.transport.underlying_transport
-        if self.transport.is_disconnected or listener.is_reading_paused or not self._early_data:
+        connection, transport = self._connection, self.transport.underlying_transport
+        if self.transport.is_disconnected or connection.is_reading_paused or not self._early_data:
             return
         chunk, self._early_data = self._early_data[:_EARLY_DATA_BYTES], self._early_data[_EARLY_DATA_BYTES:]
         self.feed_data(bytes(chunk))
         if self._early_data:
             transport.pause_reading()  # later data must be parsed after it
             asyncio.get_running_loop().call_soon(self._feed_next_early_data)
-        elif not listener.is_reading_paused:
-            listener.on_reading_resumed = noop
-            listener.resume_reading("early data")
+        elif not connection.is_reading_paused:
+            connection.on_reading_resumed = noop
+            connection.resume_reading("early data")
 
     def feed_data(self, data: bytes) -> None:
         """Pass `data` to picows as if it had been read from the socket."""

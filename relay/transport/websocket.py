@@ -239,9 +239,9 @@ class WebSocketConnection(WSListener):
         elif kind is _PONG:
             self.on_control_frame()
         else:
-            self._fragment(kind, frame)
+            self._on_fragment_frame(kind, frame)
 
-    def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
+    def _on_fragment_frame(self, kind: WSMsgType, frame: WSFrame) -> None:
         if (kind == _CONTINUATION) == (self._fragment_type is None):
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "fragments are out of order")
         if self._fragment_type is None:

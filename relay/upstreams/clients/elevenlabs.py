@@ -190,13 +190,10 @@ class ExternalVoices:
         voices |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
         if self.options is None or self.tts_options is None or not voices:
             return []
-        after = (
-            f"after a failure {self.tts_options.fallback_voice}"
-            if self.tts_options.fallback_voice
-            else "after a failure text"
+        details = (
+            f"{self.options.model_id} · {self.tts_options.mode} · fallback {self.tts_options.fallback_voice or 'text'}"
         )
-        how = f"{self.options.model_id} · {self.tts_options.mode} · {after}"
-        return [*(f"voice{whose} {voice} · {how}" for whose, voice in voices.items()), REALTIME_NOTICE]
+        return [*(f"voice{owner} {voice} · {details}" for owner, voice in voices.items()), REALTIME_NOTICE]
 
 
 def _raise_problems(problems: Iterable[str]) -> None:
