@@ -63,11 +63,8 @@ class ConnectionLimiter:
         self.remove(connection)
         key = address_key(address)
         address_queue = self._queues_by_address.get(key)
-        if (
-            address_queue is not None
-            and len(address_queue) >= self._max_per_address
-            and not self._is_shared_address(address)
-        ):
+        is_full = address_queue is not None and len(address_queue) >= self._max_per_address
+        if address_queue is not None and is_full and not self._is_shared_address(address):
             self._evict_from(
                 address_queue,
                 f"This address already has {self._max_per_address} idle or unauthenticated connections; close some of "

@@ -55,13 +55,13 @@ class HttpConnection(web.RequestHandler):
         self,
         server: web.Server,
         refusals: RefusalLog,
-        unadmitted: ConnectionLimiter,
+        limiter: ConnectionLimiter,
         request_timeout_s: float,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._refusals = refusals
-        self._limiter = unadmitted
+        self._limiter = limiter
         self._timeout_s = request_timeout_s
         self._deadline: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -109,9 +109,9 @@ class HttpConnection(web.RequestHandler):
         if data and self._deadline is None and not self._is_responding and not self._has_unread_body:
             self.keep_alive(True)  # cancels aiohttp's keep-alive timer, which could fire during a request
             self._start_deadline()
-        is_first = not self._unparsed
+        was_empty = not self._unparsed
         self._unparsed += data
-        if is_first:
+        if was_empty:
             self._parse_next_chunk()
 
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
@@ -126,20 +126,17 @@ class HttpConnection(web.RequestHandler):
         if self._is_paused_by_aiohttp:
             asyncio.get_running_loop().call_later(FULL_BUFFER_POLL_S, self._parse_next_chunk)
             return
-        started_s, data, self._unparsed = (
-            thread_time(),
-            self._unparsed[:PARSE_CHUNK_BYTES],
-            self._unparsed[PARSE_CHUNK_BYTES:],
-        )
-        self._parse(data)
+        chunk, self._unparsed = self._unparsed[:PARSE_CHUNK_BYTES], self._unparsed[PARSE_CHUNK_BYTES:]
+        started_s = thread_time()
+        self._parse(chunk)
         if self.transport.is_closing():
             return
         if self._unparsed:
             self._is_parsing_paused = True
             self.transport.pause_reading()
             cost_s = thread_time() - started_s
-            rest_s = PAUSE_FACTOR * cost_s if cost_s > COSTLY_PARSE_S else 0
-            asyncio.get_running_loop().call_later(rest_s, self._parse_next_chunk)
+            pause_s = PAUSE_FACTOR * cost_s if cost_s > COSTLY_PARSE_S else 0
+            asyncio.get_running_loop().call_later(pause_s, self._parse_next_chunk)
         elif self._is_parsing_paused:
             self._is_parsing_paused = False
             if not self._is_paused_by_aiohttp:

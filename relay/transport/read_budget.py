@@ -19,7 +19,7 @@ from relay.transport.websocket import WebSocketConnection
 MAX_BUFFERED_INPUT_BYTES = 64 * 1024 * 1024
 UNBUDGETED_BYTES = 64 * 1024
 STALL_TIMEOUT_S = 10.0
-BUDGET_USED_UP = "no room for long messages"
+BUDGET_USED_UP = "read budget used up"
 LONG_MESSAGE_READ_BYTES = 8192
 """The read size for clients that send messages longer than half of it: 200 of the shortest events."""
 _MIN_RELEASED_BYTES = 256 * 1024
