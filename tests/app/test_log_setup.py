@@ -83,10 +83,10 @@ raise RuntimeError(FOREIGN)
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_foreign_text_forges_no_entry_and_commands_no_terminal(form: str) -> None:
     done = subprocess.run([sys.executable, "-c", FORGING, form, FOREIGN], capture_output=True, timeout=30)
-    told = done.stderr.decode()
-    assert [char for char in told if char in "\x1b\x9b\u202e\u2028\x7f\r"] == []
-    assert told.count("é👩\u200d🚀") == 3
-    entries = [line for line in told.split("\n")[:-1] if not line.startswith(" ")]
+    log = done.stderr.decode()
+    assert [char for char in log if char in "\x1b\x9b\u202e\u2028\x7f\r"] == []
+    assert log.count("é👩\u200d🚀") == 3
+    entries = [line for line in log.split("\n")[:-1] if not line.startswith(" ")]
     assert len(entries) == 4
     if form == "json":
         assert json.loads(entries[0])["message"] == f"asked about {FOREIGN}"

@@ -214,10 +214,10 @@ async def test_wrong_settings_are_told_by_name_without_a_traceback(tmp_path) -> 
 
 
 async def test_an_address_that_is_taken_is_a_sentence(tmp_path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         code, _, err = await run_relay(tmp_path, "serve", "--port", str(port), RELAY_UPSTREAM="ws://127.0.0.1:9/")
     assert code == 2
     assert f"cannot listen on 127.0.0.1:{port}" in err

@@ -127,7 +127,7 @@ def test_a_client_secret_has_what_its_policy_and_its_kind_both_allow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "wanted", "allowed"),
+    ("policy", "policy_name", "allowed"),
     [
         (Policy("kiosk"), "kiosk", True),
         (Policy("kiosk"), "staff", False),
@@ -140,5 +140,5 @@ def test_a_client_secret_has_what_its_policy_and_its_kind_both_allow() -> None:
         (Policy("mute", scopes=frozenset({"session"}), may_mint=("kiosk",)), "kiosk", False),
     ],
 )
-def test_which_policies_a_key_may_mint_for(policy: Policy, wanted: str, allowed: bool) -> None:
-    assert policy.allows_minting(wanted) is allowed
+def test_which_policies_a_key_may_mint_for(policy: Policy, policy_name: str, allowed: bool) -> None:
+    assert policy.allows_minting(policy_name) is allowed

@@ -206,7 +206,7 @@ def test_one_key_fills_its_own_share_and_no_other_keys() -> None:
 def test_expired_secrets_make_room() -> None:
     clock = FakeClock(1000.0)
     issued = ClientSecretIssuer(KEYS, clock, minted_bytes=4 * 1024)
-    kept, _ = issued.mint("key-1", Policy("default"), 900, session=SESSION)
+    stored, _ = issued.mint("key-1", Policy("default"), 900, session=SESSION)
     for _ in range(2):
         issued.mint("key-1", Policy("default"), 600, session=SESSION)
     with pytest.raises(RateLimited):
@@ -214,7 +214,7 @@ def test_expired_secrets_make_room() -> None:
     clock.advance(601)
     for _ in range(2):
         assert issued.mint("key-1", Policy("default"), 600, session=SESSION)
-    assert issued.session_config_for(issued.verify(kept).id) == SESSION
+    assert issued.session_config_for(issued.verify(stored).id) == SESSION
 
 
 def test_a_big_session_counts_by_its_bytes() -> None:

@@ -162,10 +162,10 @@ async def test_a_client_that_leaves_before_the_101_costs_nothing(caplog: pytest.
             assert await listener.wait_closed() == (1000, "")
 
 
-async def until(what: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Wait for something of which aiohttp tells nobody."""
     async with asyncio.timeout(5):
-        while not what():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
@@ -400,7 +400,7 @@ async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the room of a long message stays")
 async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whole() -> None:
     async with (
-        upgrade_server(read_within=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
+        upgrade_server(read_budget=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
         raw_client(end) as (client, listener),
     ):
         both = asyncio.Event()
@@ -422,14 +422,14 @@ async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whol
 
 async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: UpgradeServer) -> None:
     async with raw_client(end) as (client, listener):
-        told = []
-        listener.on_control_frame = lambda: told.append("control")
-        listener.on_fragment = lambda: told.append("fragment")
+        closes = []
+        listener.on_control_frame = lambda: closes.append("control")
+        listener.on_fragment = lambda: closes.append("fragment")
         client.send(
             pong(), text("a", fin=False), continuation(b"b", fin=False), ping(), continuation(b"c"), close(1000)
         )
         await listener.wait_closed()
-        assert told == ["control", "fragment", "fragment", "control"]
+        assert closes == ["control", "fragment", "fragment", "control"]
         assert listener.messages == ["abc"]
 
 

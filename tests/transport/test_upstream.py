@@ -31,8 +31,8 @@ async def refused(url: str, timeout_s: float = 5.0) -> UpstreamConnectError:
     """Dial in vain; the key must not show in anything that is said about it."""
     with pytest.raises(UpstreamConnectError) as raised:
         await connect_upstream(url, HEADERS, UpstreamConnection(), timeout_s)
-    told = "".join(traceback.format_exception(raised.value)) + repr(raised.value)
-    assert KEY not in told
+    text = "".join(traceback.format_exception(raised.value)) + repr(raised.value)
+    assert KEY not in text
     return raised.value
 
 
@@ -164,9 +164,9 @@ async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else() -> Non
 
 
 async def test_nobody_listens() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused for sure
-        refusal = await refused(f"ws://127.0.0.1:{taken.getsockname()[1]}/?api-key={KEY}")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # bound but not listening: refused for sure
+        refusal = await refused(f"ws://127.0.0.1:{listener.getsockname()[1]}/?api-key={KEY}")
     assert (refusal.status, refusal.retryable) == (None, True)
     assert "is unreachable: " in str(refusal)
 

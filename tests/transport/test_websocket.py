@@ -149,8 +149,8 @@ async def test_a_fault_closes_with_its_code(
         client.send(*sent)
         assert await client.close_code() == code
         await client.wait_closed()
-        told, reason = await listener.wait_closed()
-        assert told == code
+        closed_with, reason = await listener.wait_closed()
+        assert closed_with == code
         assert len(reason.encode()) <= 123
         assert listener.messages == messages
         assert len(listener.ends) == 1
@@ -178,7 +178,7 @@ async def test_a_listener_for_trusted_text_leaves_utf_8_to_its_reader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "answered", "told"),
+    ("frame", "answered", "closed_with"),
     [
         (close(1000, "bye"), 1000, (1000, "bye")),
         (close(1001), 1001, (1001, "")),
@@ -188,12 +188,12 @@ async def test_a_listener_for_trusted_text_leaves_utf_8_to_its_reader() -> None:
     ],
     ids=["1000", "1001", "3000", "4999", "none"],
 )
-async def test_the_peer_closes(end: UpgradeServer, frame: Frame, answered: int, told: tuple[int, str]) -> None:
+async def test_the_peer_closes(end: UpgradeServer, frame: Frame, answered: int, closed_with: tuple[int, str]) -> None:
     async with raw_client(end) as (client, listener):
         client.send(frame)
         assert await client.close_code() == answered
         await client.wait_closed()
-        assert await listener.wait_closed() == told
+        assert await listener.wait_closed() == closed_with
         assert not listener.is_open
         assert len(listener.ends) == 1
 
