@@ -1,4 +1,4 @@
-"""Quotas of the routes that cost money at a provider: client secrets and speech.
+"""Quotas of the routes that cost money at a provider: provider secrets and speech.
 
 They count per identity of the caller's key, else per address behind RELAY_PROXIES. So a key cannot use up the quota of
 another key, even if both come from one address.

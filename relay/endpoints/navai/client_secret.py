@@ -1,4 +1,4 @@
-"""The NAVAI route that creates client secrets."""
+"""The NAVAI route that creates provider secrets."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from relay.upstreams.clients.browser_secrets import (
 
 
 async def client_secret(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:
-    """Create a client secret for a browser, within the caller's quota."""
+    """Create a provider secret for a browser, within the caller's quota."""
     check_csrf(request)
     body = await read_json_object(request)
     secret_request = ClientSecretRequest(

@@ -1,4 +1,4 @@
-"""Short-lived secrets for browsers that connect to a provider directly: OpenAI's client secrets, Azure's sessions.
+"""Provider secrets for browsers that connect to a provider directly: OpenAI's client secrets, Azure's sessions.
 
 The session of a secret is a default and not enforced: the holder of the secret can change it. Azure's protocol is GA,
 or the preview if the resource has an API version.
@@ -33,7 +33,7 @@ GA_TEMPERATURE_TEXT = "temperature is not part of the GA protocol and was left o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSecretRequest:
-    """The fields of a client secret request; None means the default of the options."""
+    """The fields of a request for a provider secret; None means the default of the options."""
 
     model: str | None = None
     voice: str | None = None
@@ -51,7 +51,7 @@ async def create_client_secret(
     provider: ProviderHttpClient | None = None,
     policy: Policy | None = None,
 ) -> dict[str, Any]:
-    """Create a secret: `{"value", "expires_at", "speech": {"provider"}}`, without fields that OpenAI's response lacks.
+    """Create a provider secret: `{"value", "expires_at", "speech": {"provider"}}`, as far as OpenAI returns these.
 
     Pass a `provider` to reuse connections between calls. The session is restricted to what `policy` allows; the default
     policy has no restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
