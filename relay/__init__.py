@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = ["ClientResult", "ToolContext", "ToolError", "__version__", "create_app", "load_tools", "tool"]
 
-# Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
+# Names are resolved on first use, so that `import relay` loads neither pydantic nor anything else.
 _MODULES = {
     "ClientResult": "relay.toolkit.running.results",
     "ToolContext": "relay.toolkit.context",

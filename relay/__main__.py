@@ -1,7 +1,7 @@
 """`python -m relay`: the same as the `relay` command.
 
-`-m` puts the current folder first on the import path, where a package of the user's that is called `audio` would hide
-ours; the console script does not have that trouble.
+`-m` puts the current folder first on the import path, where a user's own package `audio` would hide ours. The console
+script does not have this problem.
 """
 
 import sys

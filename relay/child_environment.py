@@ -1,9 +1,9 @@
-"""The environment of child processes: a list of variables that may be handed on, and nothing else.
+"""The environment of child processes: an allowlist of variables.
 
-The relay's environment holds keys, and names do not tell which variables do. So a child is given what this table names.
-`PYTHONPATH` is special: an empty or relative entry means the working folder, where anybody's `json.py` may lie. A
-server that is not ours never gets it; a Python child of ours gets its absolute entries, for they are where the relay
-and its packages may have been loaded from.
+The relay's environment holds keys, and a variable's name does not say whether it is one. So a child gets only the
+variables listed here. `PYTHONPATH` is special: an empty or relative entry means the working folder, where anybody can
+put a `json.py`. A server that is not ours never gets it. A Python child of ours gets its absolute entries, because the
+relay and its packages may have been loaded from there.
 """
 
 import functools
@@ -31,33 +31,33 @@ ALLOWED_VARIABLES = frozenset(
 )  # fmt: skip
 ALLOWED_PREFIXES = ("LC_",)
 TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-"""For children that dial out: whom they trust."""
+"""The trusted certificates, for children that open TLS connections."""
 INTERPRETER_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
-"""For Python children of ours: without these, some installations of Python do not start or find no packages."""
+"""For our own Python children: without these, some installations of Python do not start or find no packages."""
 
 
 def is_allowed(name: str) -> bool:
-    """Whether a variable is handed on to every child; what it holds is thus no secret."""
+    """Whether every child gets this variable; its value is therefore not treated as a secret."""
     return name in ALLOWED_VARIABLES or name.startswith(ALLOWED_PREFIXES)
 
 
 def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
-    """What a child may see of `environ`; `extra` names further variables that this child needs."""
+    """Return the variables of `environ` that a child may see, and those that `extra` names."""
     named = frozenset(extra)
     return {name: value for name, value in environ.items() if is_allowed(name) or name in named}
 
 
 def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The same for a Python child that runs a module of ours; see `python_command`."""
+    """Return the environment of a Python child that runs a module of ours (`python_command`)."""
     path = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
     return child_environment(environ, INTERPRETER_VARIABLES) | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:
-    """How a module of ours is run. -P: the working folder stays off the import path.
+    """Return the command line that runs a module of ours. -P keeps the working folder off the import path.
 
-    A relay that was never installed and runs from its sources is found by its folder, at the end of the import path:
-    there no file of that folder can hide a module of Python's own.
+    If the relay runs from its sources without being installed, its folder is appended to the import path. At the end,
+    no file of that folder can hide a module of the standard library.
     """
     if _is_installed(_ROOT):
         return (sys.executable, "-P", "-m", module, *arguments)
@@ -73,14 +73,14 @@ _RUN_FROM_SOURCES = (
 
 @functools.cache
 def _is_installed(root: Path) -> bool:
-    """Whether this interpreter finds `root` by itself, among its packages or by a `.pth` file (an editable install)."""
+    """Whether this interpreter imports from `root` by itself, as a package or by a `.pth` file (editable install)."""
     for folder in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
-        if folder == root or any(str(root) in _lines(file) for file in folder.glob("*.pth")):
+        if folder == root or any(str(root) in _read_lines(file) for file in folder.glob("*.pth")):
             return True
     return False
 
 
-def _lines(file: Path) -> list[str]:
+def _read_lines(file: Path) -> list[str]:
     try:
         return file.read_text().splitlines()
     except (OSError, UnicodeDecodeError):  # Python ignores it as well

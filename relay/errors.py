@@ -1,34 +1,32 @@
-"""The errors of Relay; each class carries the HTTP status that a client would see."""
-
-from typing import ClassVar
+"""The errors of Relay; each one has the HTTP status of the response to a client."""
 
 
 class RelayError(Exception):
-    """Base of all errors that Relay raises on purpose; `str(error)` is a sentence a user may read."""
+    """Base of all errors that Relay raises on purpose; `str(error)` is a sentence for the user."""
 
-    http_status: ClassVar[int] = 500
+    http_status = 500
 
 
 class ConfigError(RelayError):
-    """The settings are wrong; the text lists every mistake at once, each with its fix."""
+    """The settings are invalid; the text lists every mistake with its fix."""
 
 
 class AccessDenied(RelayError):
-    """The caller may not do this; `status` is 401 when a credential would help, else 403.
+    """The caller may not do this; `http_status` is 401 if a credential would help, else 403.
 
-    `field` names the part of the request that is not allowed, where one is.
+    `field` names the part of the request that is not allowed, if it is a single part.
     """
 
     http_status = 403
 
     def __init__(self, message: str, status: int = 403, field: str | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.http_status = status
         self.field = field
 
 
 class BadRequest(RelayError):
-    """The request is malformed; `field` names the part that is wrong, where one is."""
+    """The request is malformed; `field` names the invalid part, if it is a single part."""
 
     http_status = 400
 
@@ -37,17 +35,18 @@ class BadRequest(RelayError):
         self.field = field
 
 
-class OpenAIError(BadRequest):
-    """A refusal on an OpenAI-shaped route, with the status, `code` and `param` that its SDKs show to their users."""
+class OpenAIError(RelayError):
+    """An error on an OpenAI-shaped route, with the `code` and `param` that OpenAI's SDKs show."""
 
     def __init__(self, message: str, status: int = 400, code: str | None = None, param: str | None = None) -> None:
-        super().__init__(message, param)
-        self.status = status
+        super().__init__(message)
+        self.http_status = status
         self.code = code
+        self.param = param
 
 
 class PayloadTooLarge(RelayError):
-    """A message or a body is over its bound."""
+    """A message or a body exceeds its size limit."""
 
     http_status = 413
 
@@ -59,13 +58,13 @@ class RequestTimeout(RelayError):
 
 
 class CapacityExceeded(RelayError):
-    """A limit is reached for now; trying again later helps."""
+    """A limit is reached for now; a later attempt may succeed."""
 
     http_status = 503
 
 
 class RateLimited(CapacityExceeded):
-    """A quota is used up; `retry_after_s` says when it is not."""
+    """A quota is used up; `retry_after_s` is the time until it is available again."""
 
     http_status = 429
 
@@ -75,10 +74,10 @@ class RateLimited(CapacityExceeded):
 
 
 class UpstreamError(RelayError):
-    """The model's end refused the connection or broke; never carries a key or the upstream's raw body.
+    """The upstream refused a request or failed; the text never has a key or the raw response body.
 
-    `upstream_status` is the HTTP status that it answered with, `code` its error code, `retry_after_s` how long it
-    asked to wait; each None where there was none.
+    `upstream_status` is the HTTP status of its response, `code` its error code, and `retry_after_s` its `Retry-After`;
+    each is None if the response had none.
     """
 
     http_status = 502
@@ -98,13 +97,13 @@ class UpstreamError(RelayError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The model's end did not answer in time."""
+    """The upstream did not respond in time."""
 
     http_status = 504
 
 
 class NotConfigured(RelayError):
-    """What was asked for needs a setting that is not there; the text names it."""
+    """The request needs a setting that is not set; the text names the setting."""
 
     http_status = 503
 

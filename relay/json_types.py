@@ -1,4 +1,4 @@
-"""The type of JSON objects, and how one is read from a message of somebody else."""
+"""The type of JSON objects, and a tolerant parser for them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ JsonEvent = Mapping[str, Any]
 
 
 def parse_json_object(raw: str | bytes) -> JsonObject | None:
-    """The object that a JSON text is; None if it is none."""
+    """Parse a JSON object; None if the text is anything else."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Text logs of which each line can be trusted: foreign text in an entry never looks like another entry."""
+"""Text log format: untrusted text in one entry never looks like another entry."""
 
 import logging
 
@@ -8,14 +8,14 @@ _INDENT = 4
 
 
 class LineFormatter(logging.Formatter):
-    """One line an entry; a traceback follows on lines of its own, all indented.
+    """Formats an entry as one line, followed by the indented lines of its traceback.
 
-    Line ends and other control characters of a message are escaped. A traceback's message is cut into indented lines.
-    So a line that begins at the margin is always the beginning of an entry.
+    Line ends and other control characters of a message are escaped, so that a line without indent always begins an
+    entry.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The entry without a line end behind it."""
+        """Return the entry without a trailing line end."""
         record.message = record.getMessage().rstrip("\n")
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
@@ -27,7 +27,7 @@ class LineFormatter(logging.Formatter):
         return "\n".join(parts)
 
     def clean(self, text: str) -> str:
-        """`text` without what must not be logged; here that is nothing."""
+        """Remove from `text` what must not be logged; subclasses override this."""
         return text
 
     def _indented(self, text: str) -> str:
@@ -35,7 +35,7 @@ class LineFormatter(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Send all entries from INFO on to standard error, for a process that the relay starts."""
+    """Log entries from INFO on to standard error, in a process that the relay starts."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,4 +1,4 @@
-"""Files and folders for their owner alone: mode 0600 and 0700 from creation, whatever the umask."""
+"""Files and folders that only their owner can read: mode 0600 and 0700 from creation, whatever the umask."""
 
 import os
 import stat
@@ -8,13 +8,13 @@ from typing import BinaryIO
 PRIVATE_FOLDER_MODE = 0o700
 PRIVATE_FILE_MODE = 0o600
 O_BINARY = getattr(os, "O_BINARY", 0)
-"""For `os.open`: Windows writes a line end as two bytes without it."""
+"""A flag for `os.open`: without it, Windows writes a line end as two bytes."""
 
 
 def create_folder(folder: Path) -> None:
-    """Make a folder and its missing parents with mode 0700; one that exists stays as it is. Raises OSError.
+    """Create a folder and its missing parents with mode 0700; an existing one keeps its mode. Raises OSError.
 
-    `Path.mkdir(parents=True)` gives the parents the usual mode.
+    `Path.mkdir(parents=True)` would create the parents with the default mode.
     """
     if not folder.parent.exists():
         create_folder(folder.parent)
@@ -22,15 +22,15 @@ def create_folder(folder: Path) -> None:
 
 
 def create_file(path: Path) -> BinaryIO:
-    """A new file with mode 0600, to be written. Raises OSError, FileExistsError where there is one or a link."""
+    """Create a file with mode 0600 and open it for writing. Raises OSError, FileExistsError if the path exists."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | O_BINARY, PRIVATE_FILE_MODE), "wb")
 
 
 def is_exposed(path: Path, mask: int = stat.S_IRWXG | stat.S_IRWXO) -> bool:
-    """Whether others have a right of `mask` to a file or folder; False for none, and where modes mean nothing."""
+    """Whether other users have a permission of `mask`; False if the path does not exist or is not on POSIX."""
     if os.name != "posix":
         return False
     try:
         return bool(path.stat().st_mode & mask)
-    except OSError:  # not there, or not for us to see
+    except OSError:  # it does not exist, or we may not see it
         return False

@@ -380,8 +380,8 @@ def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() ->
         navai_options("http://127.0.0.1:1"), settings_for(voice="marin"), {"kiosk": "elevenlabs:voice-9"}
     )
     assert voices.describe() == [
-        "voice elevenlabs:voice-1 · eleven_flash_v2_5 · streaming · after a failure marin",
-        "voice of policy kiosk elevenlabs:voice-9 · eleven_flash_v2_5 · streaming · after a failure marin",
+        "voice elevenlabs:voice-1 · eleven_flash_v2_5 · streaming · fallback marin",
+        "voice of policy kiosk elevenlabs:voice-9 · eleven_flash_v2_5 · streaming · fallback marin",
         REALTIME_NOTICE,
     ]
     assert "/v1/realtime" in REALTIME_NOTICE

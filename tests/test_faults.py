@@ -39,8 +39,8 @@ class Row:
 
 
 HANDSHAKE = [
-    Row("refuse", [], "upstream_unreachable", says="hung up during the handshake"),
-    Row("401", [], "upstream_refused", retryable=False, says="the key was not accepted"),
+    Row("refuse", [], "upstream_unreachable", says="closed the connection during the handshake"),
+    Row("401", [], "upstream_refused", retryable=False, says="the key is not accepted; check the key"),
     Row("403", [], "upstream_refused", retryable=False, says="may not use this model"),
     Row("429=3", [], "upstream_refused", says="too many requests or no quota"),
     Row("500", [], "upstream_refused", says="500: try again later"),

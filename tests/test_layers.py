@@ -54,11 +54,12 @@ LAYERS: dict[str, set[str]] = {
         "relay.loopback",
         "relay.session",
     },
+    "relay.local_engine.supervisor": {"relay.child_environment"},
     "relay.upstreams.clients": {
-        "relay.child_environment",
         "relay.config",
         "relay.config.navai_options",
         "relay.errors",
+        "relay.local_engine.supervisor",
         "relay.protocols",
         "relay.session",
         "relay.transport",
@@ -193,6 +194,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.errors",
         "relay.session",
         "relay.toolkit",
+        "relay.transport",
     },
     "relay.client": {
         "audio",

@@ -214,7 +214,7 @@ async def everything(folder: Path, upstream: str, provider: str, log_format: str
 async def _port(log: Path, process: asyncio.subprocess.Process) -> int:
     while True:
         said = await asyncio.to_thread(log.read_text)
-        if found := re.search(r"ready: open http://127\.0\.0\.1:(\d+)", said):
+        if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", said):
             return int(found[1])
         assert process.returncode is None, said
         await asyncio.sleep(0.02)

@@ -27,11 +27,12 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def endings(log: pytest.LogCaptureFixture) -> list[str]:
-    """What the log says behind "session rs_… ends: "."""
-    lines = [one.getMessage() for one in log.records if " ends" in one.getMessage()]
-    assert all(one.levelno == logging.INFO for one in log.records if " ends" in one.getMessage())
-    assert all(line.startswith("session rs_") for line in lines)
-    return [line.partition(" ends: ")[2] for line in lines]
+    """The reasons in the log: `session ended: id=rs_… reason=…`."""
+    entries = [entry for entry in log.records if entry.getMessage().startswith("session ended: ")]
+    assert all(entry.levelno == logging.INFO for entry in entries)
+    lines = [entry.getMessage() for entry in entries]
+    assert all(line.startswith("session ended: id=rs_") for line in lines)
+    return [line.partition(" reason=")[2] for line in lines]
 
 
 @asynccontextmanager
@@ -158,7 +159,7 @@ async def test_an_upstream_that_refuses_is_told_to_a_device_and_is_the_status_of
             await connect(relay.ws("/v1/realtime"))
     device, realtime = endings(log)
     assert device == "1011 the upstream refused the connection"
-    assert realtime.startswith("HTTP 404 The model's endpoint refused the connection with 404")
+    assert realtime.startswith("HTTP 404 The upstream refused the connection with 404")
 
 
 def test_a_close_reason_is_logged_whole() -> None:

@@ -7,8 +7,8 @@ import argparse
 import asyncio
 from statistics import median
 
+from relay.local_engine.supervisor import EngineSupervisor
 from relay.testing import ScriptedSession, ScriptedUpstream
-from relay.upstreams.clients.connector import EngineSupervisor
 from tests.support.relay_server import DeviceClient
 from tests.support.voice_stage import end, more, speaking_relay, write
 

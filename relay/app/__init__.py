@@ -1,1 +1,1 @@
-"""The application: its parts, the sessions and what makes them, the tools, connections, and the middleware."""
+"""The application of a relay: its parts, sessions, tools, HTTP connections, routes and middleware."""

@@ -1,7 +1,7 @@
-"""The parts of one relay, each under its own key in the application; handlers take the parts that they need.
+"""The parts of one relay, each under its own key in the application.
 
-`install` builds them from the settings, and the application starts and stops them. `reload` reads keys, policies and
-tools again.
+`install` builds them from the settings; the application starts and stops them. `reload` rereads keys, policies and
+tools.
 """
 
 import logging
@@ -12,12 +12,13 @@ from aiohttp import web
 from relay import __version__
 from relay.app.file_descriptors import DescriptorBudget
 from relay.app.secret_values import collect_secrets, exposed_file_warnings
-from relay.app.session_limiter import PaidRouteQuota, SessionLimiter
+from relay.app.session_limiter import SessionLimiter
 from relay.app.sessions import SessionFactory, SessionRegistry
 from relay.app.toolbox import ToolBox, load_mcp_servers
 from relay.auth.admin_login import AdminLogins
 from relay.auth.authenticator import Authenticator, pluralize
 from relay.auth.client_secrets import ClientSecretIssuer
+from relay.auth.quotas import PaidRouteQuota
 from relay.auth.refusals import RefusalLog
 from relay.config.navai_options import NavaiOptions
 from relay.config.policy_file import Policies
@@ -34,7 +35,7 @@ from relay.upstreams.clients.elevenlabs import ExternalVoices
 
 SETTINGS = web.AppKey("settings", Settings)
 KNOWN_SECRETS = web.AppKey("known_secrets", KnownSecrets)
-"""What is redacted from everything that leaves the relay, except from the upstream's deltas."""
+"""Redacted from everything that leaves the relay, except from the upstream's deltas."""
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 LOGINS = web.AppKey("logins", AdminLogins)
 CLIENT_SECRETS = web.AppKey("client_secrets", ClientSecretIssuer)
@@ -45,7 +46,7 @@ TOOLS = web.AppKey("tools", ToolBox)
 UPSTREAM = web.AppKey("upstream", UpstreamConnector)
 PROVIDER = web.AppKey("provider", ProviderHttpClient)
 AZURE_SESSIONS = web.AppKey("azure_sessions", AzureSessionClient)
-"""Missing where no Azure resource is configured."""
+"""Missing if no Azure resource is configured."""
 VOICES = web.AppKey("voices", ExternalVoices)
 RECORDINGS = web.AppKey("recordings", RecordingService)
 SESSIONS = web.AppKey("sessions", SessionRegistry)
@@ -56,10 +57,7 @@ _log = logging.getLogger("relay")
 
 
 def install(app: web.Application, settings: Settings, registry: ToolRegistry | None, navai: NavaiOptions) -> None:
-    """Build the parts that the settings describe. Nothing is started; no tool is loaded yet unless it is given.
-
-    Raises ConfigError, ToolError.
-    """
+    """Build the parts from the settings, without starting anything or loading tools. Raises ConfigError, ToolError."""
     servers = load_mcp_servers(settings)
     known = KnownSecrets((*collect_secrets(settings, servers), navai.openai_api_key, navai.elevenlabs_api_key))
     app[SETTINGS], app[KNOWN_SECRETS] = settings, known
@@ -119,12 +117,12 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
 
 
 def _may_record(app: web.Application) -> bool:
-    """Whether sessions may be recorded, by the settings or by a policy."""
+    """Whether the settings or a policy allow recordings."""
     return app[SETTINGS].record != "off" or app[AUTHENTICATOR].policies.records()
 
 
 def limit_sessions_to_descriptors(app: web.Application) -> DescriptorBudget:
-    """Admit no more sessions than fit into the files and sockets of this process; returns how those are shared."""
+    """Admit no more sessions than fit into the file descriptors of this process; returns the budget."""
     has_voices = app[VOICES].tts_options is not None
     descriptors = DescriptorBudget.for_process(has_recordings=_may_record(app), has_external_voice=has_voices)
     app[SESSION_LIMITER].use_descriptor_budget(descriptors)
@@ -132,10 +130,10 @@ def limit_sessions_to_descriptors(app: web.Application) -> DescriptorBudget:
 
 
 def startup_lines(app: web.Application) -> list[str]:
-    """What the start-up log says of a relay; never a key."""
+    """Return the lines of the start-up log, without keys."""
     settings, upstream, authenticator = app[SETTINGS], app[UPSTREAM].endpoint, app[AUTHENTICATOR]
     config = settings.session_config()
-    model = settings.model if upstream.url is not None else "a rehearsal partner on this machine, not a model"
+    model = settings.model if upstream.url is not None else "local engine (rehearsal, not a model)"
     origins = ", ".join(("its own page", *(("localhost",) if settings.is_loopback else ()), *settings.allowed_origins))
     return [
         f"relay {__version__} · upstream {upstream.label} · model {model} · voice {config.voice}",
@@ -148,7 +146,7 @@ def startup_lines(app: web.Application) -> list[str]:
 
 
 def _limits_line(settings: Settings) -> str:
-    """How many sessions there may be, how long they last, and what is kept of them."""
+    """Return the limits of sessions and the recording mode."""
     parts = [f"at most {settings.max_sessions} sessions"]
     parts += [f"each at most {settings.max_duration_s:g} s"] if settings.max_duration_s else []
     parts += [f"ended after {settings.max_idle_s:g} s idle"] if settings.max_idle_s else []
@@ -159,33 +157,33 @@ def _limits_line(settings: Settings) -> str:
 
 
 def warnings(app: web.Application) -> list[str]:
-    """What the start and a reload warn of: access, files that other users can read, and descriptors."""
+    """Return the warnings of a start or reload: access, exposed files, and file descriptors."""
     exposed = exposed_file_warnings(app[SETTINGS], app[KNOWN_SECRETS], records=_may_record(app))
     return [*app[AUTHENTICATOR].warnings(), *exposed, *app[SESSION_LIMITER].warnings()]
 
 
 async def reload(app: web.Application) -> None:
-    """Read keys and policies again, then the tools; sessions go on. Mistakes are logged, and change nothing."""
+    """Reload keys and policies, then the tools; sessions continue. A failed reload is logged and changes nothing."""
     reload_access(app)
     await app[TOOLS].load()
-    _log.info("SIGHUP: tools %s", ", ".join(app[TOOLS].registry.names()) or "none")
+    _log.info("reloaded tools: %s", ", ".join(app[TOOLS].registry.names()) or "none")
 
 
 def reload_access(app: web.Application) -> None:
-    """Read keys and policies again; sessions of revoked keys end. A mistake is logged, and changes nothing."""
+    """Reload keys and policies; sessions of revoked keys end. A failed reload is logged and changes nothing."""
     try:
         reread = app[SETTINGS].reread()
         policies = Policies.load(reread.policies)
     except ConfigError as error:
-        _log.error("SIGHUP: keys and policies are as before: %s", error)
+        _log.error("keys and policies not reloaded, the previous ones stay: %s", error)
         return
     app[KNOWN_SECRETS].add(collect_secrets(reread))
     app[AUTHENTICATOR].use_keys_and_policies(reread, policies)
     app[LOGINS].set_keys(reread.ticket_keys)
-    limit_sessions_to_descriptors(app)  # policies may record sessions now
+    limit_sessions_to_descriptors(app)  # the new policies may allow recordings
     n_revoked = app[SESSIONS].end_revoked_sessions()
     _log.info(
-        "SIGHUP: %s, %s, policies %s; %s of revoked keys end",
+        "reloaded access: %s, %s, policies %s; ended %s of revoked keys",
         pluralize(len(reread.api_keys), "key"), pluralize(len(reread.admin_keys), "admin key"),
         ", ".join(policies.names()), pluralize(n_revoked, "session"),
     )  # fmt: skip

@@ -1,8 +1,6 @@
-"""Logging: an entry a line, as text or JSON, without known secrets and what looks like a credential.
+"""Logging as text or JSON lines, with known secrets and credential-like text redacted.
 
-Foreign text cannot forge an entry (`relay.log_lines`).
-
-What Python itself would print past the log (uncaught exceptions, warnings) is logged as well.
+Untrusted text cannot forge an entry (`relay.log_lines`). Uncaught exceptions and Python warnings are logged as well.
 """
 
 import json
@@ -35,7 +33,7 @@ _redactor = _Redactor()
 
 
 def redact_from_logs(secrets: KnownSecrets) -> None:
-    """Redact these secrets from every entry from now on, in place of those set before."""
+    """Redact these secrets from every entry, instead of those set before."""
     _redactor.secrets = secrets
 
 
@@ -59,14 +57,14 @@ class _JsonFormatter(logging.Formatter):
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
     def handleError(self, record: logging.LogRecord) -> None:
-        """An entry that cannot be formatted: Python would print its arguments as they are."""
+        """Report an entry that cannot be formatted; Python would print its arguments without redaction."""
         error = sys.exc_info()[0]
         name = error.__name__ if error is not None else "an error"
-        self.stream.write(f"relay: an entry of {record.name}, line {record.lineno}, cannot be logged ({name})\n")
+        self.stream.write(f"relay: log entry of {record.name}, line {record.lineno}, cannot be formatted ({name})\n")
 
 
 def setup_logging(level: str, log_format: Literal["text", "json"]) -> None:
-    """Send all log entries to standard error, in the given form."""
+    """Log to standard error, in the given format."""
     handler = _Handler(sys.stderr)
     handler.setFormatter(
         _JsonFormatter()
@@ -75,7 +73,7 @@ def setup_logging(level: str, log_format: Literal["text", "json"]) -> None:
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    # At "debug" it logs every frame with the middle cut out, which could leave half a secret on each side.
+    # At "debug" it logs frames with the middle cut out, which could split a secret and defeat redaction.
     logging.getLogger("websockets").setLevel(logging.INFO)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
@@ -84,16 +82,16 @@ def setup_logging(level: str, log_format: Literal["text", "json"]) -> None:
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    _log.critical("the relay ends with an error", exc_info=(kind, error, traceback))
+    _log.critical("uncaught exception", exc_info=(kind, error, traceback))
 
 
 def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     error = unraisable.exc_value
-    _log.error("an error could not be raised", exc_info=error if error is not None else False)
+    _log.error("unraisable exception", exc_info=error if error is not None else False)
 
 
 def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_type is not SystemExit:
         _log.error(
-            "a thread ended with an error", exc_info=failure.exc_value if failure.exc_value is not None else False
+            "uncaught exception in a thread", exc_info=failure.exc_value if failure.exc_value is not None else False
         )

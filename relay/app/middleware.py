@@ -1,4 +1,4 @@
-"""What is around every handler: bodies, CORS, errors as JSON, the log of refusals, and redaction of answers."""
+"""The middleware of all routes: bodies, CORS, JSON errors, the log of refusals, and redaction of responses."""
 
 import asyncio
 import logging
@@ -15,47 +15,47 @@ from relay.auth.refusals import RefusalLog
 from relay.errors import AccessDenied, OpenAIError, RelayError, RequestTimeout
 
 REFUSAL_STATUSES = frozenset({400, 401, 403, 408, 413, 415, 426, 429, 503})
-"""They say that somebody was not let in, or sent what nobody takes."""
+"""Statuses of requests that are logged as refused."""
 REFUSAL_REASON = web.RequestKey("reason", str)
-"""Why a request was refused, for its line."""
+"""The reason of a refusal, for its log line."""
 MAX_BODY_BYTES = 1024 * 1024
-"""The longest body of a request."""
+"""The size limit of request bodies."""
 _API_PATHS = ("/v1/", "/openai/")
-"""Where errors have OpenAI's shape."""
+"""Routes whose errors have OpenAI's shape."""
 _API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "server_busy"}
 _log = logging.getLogger("relay")
 _TEXT_TYPES = ("application/json", "text/plain")
-"""Content types of errors, tools and providers; pages, audio and recordings are not searched."""
+"""Content types that are redacted: errors, tools and providers, but not pages, audio and recordings."""
 LINGERING_TIME_S = 1.0
-"""How long the rest of a body that no route read is thrown away, so that its sender can read the answer."""
+"""How long the rest of an unread body is discarded, so that its sender can read the response."""
 LINGERING_BYTES = 1024 * 1024
-"""How much of it."""
+"""How much of it is discarded."""
 HANDLER_ARGS = {"auto_decompress": False, "lingering_time": LINGERING_TIME_S, "read_bufsize": 64 * 1024}
-"""Arguments of aiohttp's request handler: it would inflate a body while it parses it, before any route is asked."""
+"""Arguments of aiohttp's request handler. It would decompress a body during parsing, before any route runs."""
 NO_CORS_PATHS = ("/login", "/logout", "/recordings")
-"""Paths whose answers no page of another origin may read, not even an allowed one."""
+"""Paths without CORS headers, even for allowed origins."""
 
 
 def log_connection_refusal(refusals: RefusalLog, status: int | None, address: str, reason: str) -> None:
-    """Log what was refused before it was a request, or closed (None): there is no method and no path."""
+    """Log a refusal before a request was parsed (status None: the connection was closed), without method and path."""
     refusals.log_refusal(address, "?", "?", status, reason, asyncio.get_running_loop().time())
 
 
 class ServerLogger(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's own log, without tracebacks for bodies that cannot be read: those are logged as refusals."""
+    """aiohttp's log without tracebacks for unreadable bodies, which are logged as refusals."""
 
     def __init__(self) -> None:
         super().__init__(logging.getLogger("aiohttp.server"))
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
-        """Log a failure of the relay's own."""
+        """Log an internal failure."""
         if not isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | RequestTimeout):
             super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """What the answer to a failed request says; `field` names the part of the request that is wrong."""
+    """The response to a failed request; `field` names the invalid part of the request."""
 
     status: int
     message: str
@@ -65,14 +65,14 @@ class ErrorResponse:
 
     @classmethod
     def from_error(cls, error: RelayError) -> Self:
-        """That of an error of ours."""
-        status = error.status if isinstance(error, AccessDenied | OpenAIError) else error.http_status
+        """Describe one of our errors."""
+        field = error.param if isinstance(error, OpenAIError) else getattr(error, "field", None)
         wait_s = getattr(error, "retry_after_s", None)
         headers = None if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
-        return cls(status, str(error), getattr(error, "field", None), getattr(error, "code", None), headers)
+        return cls(error.http_status, str(error), field, getattr(error, "code", None), headers)
 
     def to_response(self, *, openai: bool = False) -> web.Response:
-        """The answer in the relay's own shape or in OpenAI's."""
+        """Build the response, in the relay's own shape or OpenAI's."""
         body: dict[str, Any] = {"error": self.message}
         if self.field:
             body["field"] = self.field
@@ -84,7 +84,7 @@ class ErrorResponse:
 
 
 def error_response(request: web.Request, error: Exception) -> web.Response:
-    """The answer to a request whose handler raised; our own faults are logged, and answered without a detail."""
+    """Build the response to a request whose handler raised; internal errors are logged and get no details."""
     error_body = _describe_error(request, error)
     request[REFUSAL_REASON] = error_body.message
     response = error_body.to_response(openai=request.path.startswith(_API_PATHS))
@@ -97,24 +97,24 @@ def _describe_error(request: web.Request, error: Exception) -> ErrorResponse:
     if isinstance(error, web.HTTPException):
         text = error.text or error.reason
         if isinstance(error, web.HTTPRequestEntityTooLarge):
-            text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
+            text = f"The body may have at most {MAX_BODY_BYTES} bytes."
         headers = {name: error.headers[name] for name in ("Allow", "Accept-Encoding") if name in error.headers}
         return ErrorResponse(error.status, text, headers=headers)
     if isinstance(error, RelayError):
         return ErrorResponse.from_error(error)
     if isinstance(error, web.RequestPayloadError):
-        return ErrorResponse(400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
+        return ErrorResponse(400, "The body is incomplete, or not encoded as its headers say.")
     if isinstance(error, ConnectionError) and request.transport is None:
-        return ErrorResponse(400, "The body was cut short: the client has left.")  # for the log alone
-    _log.error("%s %r failed", request.method, request.path, exc_info=error)
-    return ErrorResponse(500, "The relay failed while answering; its log says more.")
+        return ErrorResponse(400, "The body is incomplete: the client disconnected.")  # only for the log
+    _log.error("request failed: %s %r", request.method, request.path, exc_info=error)
+    return ErrorResponse(500, "Internal error; see the relay's log.")
 
 
 @web.middleware
 async def response_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Make the answer to a request of what its handler returns or raises.
+    """Turn exceptions into responses, log refusals, and redact text responses.
 
-    One middleware and not three, because the handler of a session stays inside of it for as long as the session lasts.
+    This is one middleware instead of three because a session's handler stays inside it for the whole session.
     """
     try:
         response = await handler(request)
@@ -136,21 +136,21 @@ async def response_middleware(request: web.Request, handler: Handler) -> web.Str
 
 @web.middleware
 async def refuse_compressed_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a request whose `Content-Encoding` is another than identity with 415 (RFC 9110, 8.4 and 15.5.16)."""
+    """Refuse a request with a `Content-Encoding` other than identity with 415 (RFC 9110, 8.4 and 15.5.16)."""
     if _is_compressed(request):
         raise web.HTTPUnsupportedMediaType(
-            text="The relay takes no compressed bodies; send it without Content-Encoding.",
+            text="Compressed bodies are not supported; send the body without Content-Encoding.",
             headers={"Accept-Encoding": "identity"},
         )
     return await handler(request)
 
 
 async def send_100_continue(request: web.Request) -> None:
-    """Answer `ExpectMessage: 100-continue` with 100, but not for a body that is refused (RFC 9110, 10.1.1)."""
+    """Respond to `Expect: 100-continue` with 100, unless the body will be refused (RFC 9110, 10.1.1)."""
     is_expected = request.headers.get("Expect", "").lower() == "100-continue"
     if is_expected and request.version >= HttpVersion11 and not _is_compressed(request):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # aiohttp counts from here what was sent of the answer
+        request.writer.output_size = 0  # aiohttp counts the bytes of the response from here
 
 
 def _is_compressed(request: web.Request) -> bool:
@@ -164,14 +164,14 @@ async def answer_preflights(request: web.Request, handler: Handler) -> web.Strea
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return await handler(request)
     if request.path.startswith(NO_CORS_PATHS):
-        raise AccessDenied("This is for pages of the relay itself.")
+        raise AccessDenied("Only the relay's own pages may use this route.")
     if request.app[AUTHENTICATOR].classify_origin(request) != "allowed":
-        raise AccessDenied("Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
+        raise AccessDenied("This origin may not use the relay. Add it to RELAY_ALLOWED_ORIGINS.")
     return web.Response(status=204, headers=_cors_headers(request, preflight=True))
 
 
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the CORS headers just before an answer is sent, so that streamed answers get them too."""
+    """Add the CORS headers just before a response is sent, so that streamed responses get them too."""
     is_preflight = "Access-Control-Allow-Origin" in response.headers
     if response.status == 101 or is_preflight or request.path.startswith(NO_CORS_PATHS):
         return

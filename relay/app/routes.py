@@ -9,9 +9,10 @@ from aiohttp import web
 from relay.auth.access import Access
 from relay.config.navai_options import NavaiPaths
 from relay.config.settings import AZURE_PREFIX
-from relay.endpoints import azure, login, openai_rest, pages, recordings
-from relay.endpoints.navai import NAVAI_ROUTES, case_insensitive_pattern, relay_handler
-from relay.endpoints.sessions import serve_device, serve_realtime
+from relay.endpoints import azure, console, health, login, openai_rest, recordings
+from relay.endpoints.device import serve_device
+from relay.endpoints.navai.routes import NAVAI_ROUTES, case_insensitive_pattern, relay_handler
+from relay.endpoints.realtime import serve_realtime
 from relay.protocols import registry
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeClientProtocol
 from relay.session.common.policy import MINT, PROVIDER_SECRET, Principal
@@ -21,10 +22,10 @@ RouteHandler = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the route table; `websocket` says how an upgrade of the same path is answered, and by whom.
+    """One row of the route table; `websocket` has access and handler of a WebSocket upgrade on the same path.
 
-    `scope` is what a client's policy must hold for either (`relay.session.common.policy.SCOPES`). `ignores_case` paths
-    are matched without regard to case, with or without a slash at their end.
+    `scope` is the scope that both require of the client's policy (`relay.session.common.policy.SCOPES`). A path with
+    `ignores_case` also matches with a trailing slash.
     """
 
     method: str
@@ -37,20 +38,20 @@ class Route:
 
     @property
     def pattern(self) -> str:
-        """The path as the router takes it."""
+        """The path in the router's syntax."""
         return case_insensitive_pattern(self.path) if self.ignores_case else self.path
 
     def with_azure_prefix(self, azure_prefix: str) -> "Route":
-        """The route where the settings want it: those of Azure's pages can be moved."""
+        """Return the route with the configured prefix, if it is one of the Azure routes."""
         if not self.path.startswith(f"{AZURE_PREFIX}/"):
             return self
         return replace(self, path=azure_prefix + self.path.removeprefix(AZURE_PREFIX))
 
 
 _OTHER_ROUTES: tuple[Route, ...] = (
-    Route("GET", "/static/{name}", Access.OPEN, pages.static_file),
-    Route("GET", "/healthz", Access.OPEN, pages.healthz),
-    Route("GET", "/readyz", Access.OPEN, pages.readyz),
+    Route("GET", "/static/{name}", Access.OPEN, console.static_file),
+    Route("GET", "/healthz", Access.OPEN, health.healthz),
+    Route("GET", "/readyz", Access.OPEN, health.readyz),
     *(
         Route(row.method, row.path(NavaiPaths()), Access.CLIENT, relay_handler(row), row.scope, ignores_case=True)
         for row in NAVAI_ROUTES
@@ -81,11 +82,11 @@ _OTHER_ROUTES: tuple[Route, ...] = (
     Route("GET", "/recordings/list", Access.ADMIN, recordings.recordings_list),
     Route("GET", "/recordings/{name}/{file}", Access.ADMIN, recordings.recording_file),
 )
-"""Every route but those of the protocols that clients speak."""
+"""Every route except those of the client protocols."""
 
 
 def all_routes() -> tuple[Route, ...]:
-    """Every route of a relay. What is not here does not exist: the router is filled from this table alone."""
+    """Return every route of a relay. The router is built only from this table."""
     sessions = []
     for protocol in registry.CLIENT_PROTOCOLS.values():
         handler: RouteHandler
@@ -94,7 +95,7 @@ def all_routes() -> tuple[Route, ...]:
         else:
             assert isinstance(protocol, RealtimeClientProtocol), protocol.name
             handler = functools.partial(serve_realtime, protocol=protocol)
-        for path in protocol.paths:  # at / a plain request gets the page
-            access, plain = (Access.OPEN, pages.index_page) if path == "/" else (Access.CLIENT, handler)
+        for path in protocol.paths:  # a plain request to / gets the page
+            access, plain = (Access.OPEN, console.index_page) if path == "/" else (Access.CLIENT, handler)
             sessions.append(Route("GET", path, access, plain, "session", websocket=(Access.CLIENT, handler)))
     return (*sessions, *_OTHER_ROUTES)

@@ -1,4 +1,4 @@
-"""Which values of a configuration are secrets, and which files of the relay other users of this machine can read."""
+"""Collects the secret values of a configuration, and finds files with secrets that other users can read."""
 
 import base64
 import re
@@ -20,11 +20,11 @@ _KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "RELAY_UPSTREAM_KEY", "ELEVEN
 _KEY_LISTS = ("RELAY_API_KEYS", "RELAY_ADMIN_KEYS", "RELAY_TICKET_KEYS")
 _URLS = ("RELAY_UPSTREAM", "OPENAI_BASE_URL", "ELEVENLABS_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SECRET_PARAMETER = re.compile(r"(?i)auth|key|passw|secret|token|ticket|sig")
-"""Members of a query string that carry a credential, such as `api-key`."""
+"""Query parameters that carry a credential, such as `api-key`."""
 
 
 def collect_secrets(settings: Settings, servers: Iterable[McpServerConfig] = ()) -> Iterator[str]:
-    """Every secret of the settings, of the environment they were read from, and of the MCP servers."""
+    """Yield every secret of the settings, of their environment, and of the MCP servers."""
     environment = settings.environment()
     yield from (*settings.api_keys, *settings.admin_keys, *settings.ticket_keys)
     for key in (settings.openai_api_key, settings.azure_api_key, settings.upstream_key):
@@ -41,7 +41,7 @@ def collect_secrets(settings: Settings, servers: Iterable[McpServerConfig] = ())
 
 
 def contains_secrets(environment: Mapping[str, str | None]) -> bool:
-    """Whether an environment, such as that of a `.env`, sets a key or a URL that carries one."""
+    """Whether an environment, such as an `.env` file, sets a key or a URL with a credential."""
     if any((environment.get(name) or "").strip() for name in (*_KEYS, *_KEY_LISTS)):
         return True
     urls = (environment.get(name) or "" for name in (*_URLS, "AZURE_OPENAI_ENDPOINT"))
@@ -49,11 +49,11 @@ def contains_secrets(environment: Mapping[str, str | None]) -> bool:
 
 
 def url_secrets(url: str) -> Iterator[str]:
-    """A password, as it stands there and as it is sent, and what its query carries under a name that says so."""
+    """Yield the password of a URL, as written and as sent, and the credentials of its query."""
     try:
         parts = urlsplit(url)
         user, password = unquote(parts.username or ""), parts.password
-    except ValueError:  # no URL
+    except ValueError:  # not a URL
         return
     if password:
         yield from (password, unquote(password))
@@ -64,31 +64,31 @@ def url_secrets(url: str) -> Iterator[str]:
 
 
 def exposed_file_warnings(settings: Settings, known: KnownSecrets, *, records: bool) -> list[str]:
-    """Warnings for the start: about `.env`, files with keys that settings name, and the recordings' folder."""
+    """Return warnings about an exposed `.env`, exposed files with keys, and an exposed recordings folder."""
     warnings = [
-        f"{path} {_open_to_others(path)} and holds keys. Run: chmod 600 {_quoted(path)}"
+        f"{path} {_exposure_text(path)} and holds keys. Run: chmod 600 {_shell_quoted(path)}"
         for path in (settings.env_path, settings.policies, settings.mcp_servers)
-        if path is not None and is_exposed(path) and _holds_keys(path, known, is_env=path == settings.env_path)
+        if path is not None and is_exposed(path) and _contains_keys(path, known, is_env=path == settings.env_path)
     ]
     tls_key = settings.tls_key
-    if tls_key is not None and is_exposed(tls_key, stat.S_IRWXO):  # a group of its own is usual for such files
-        warnings.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
+    if tls_key is not None and is_exposed(tls_key, stat.S_IRWXO):  # such files often have their own group
+        warnings.append(f"TLS_KEY: {tls_key} {_exposure_text(tls_key)}. Run: chmod 600 {_shell_quoted(tls_key)}")
     root = settings.recordings_dir
     if records and is_exposed(root):
-        warnings.append(f"The recordings' folder {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")
+        warnings.append(f"RELAY_RECORDINGS_DIR: {root} {_exposure_text(root)}. Run: chmod 700 {_shell_quoted(root)}")
     return warnings
 
 
-def _open_to_others(path: Path) -> str:
-    return f"is open to other users of this machine (mode {stat.S_IMODE(path.stat().st_mode):04o})"
+def _exposure_text(path: Path) -> str:
+    return f"is accessible to other users of this machine (mode {stat.S_IMODE(path.stat().st_mode):04o})"
 
 
-def _quoted(path: Path) -> str:
+def _shell_quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _holds_keys(path: Path, known: KnownSecrets, *, is_env: bool) -> bool:
-    if not path.is_file():  # a pipe can be read once, and that was done
+def _contains_keys(path: Path, known: KnownSecrets, *, is_env: bool) -> bool:
+    if not path.is_file():  # a pipe can be read only once
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
     return known.redact(text) != text or (is_env and contains_secrets(dotenv_values(path)))

@@ -1,4 +1,4 @@
-"""The application: the parts of a relay behind its routes, and the process that serves it until a signal."""
+"""The aiohttp application of a relay, and the process that serves it until a signal."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.app import context, middleware
+from relay.app.connection_limiter import CONNECTION_LIMITER, ConnectionLimiter, EvictableConnection
 from relay.app.context import (
     AUTHENTICATOR,
     KNOWN_SECRETS,
@@ -26,22 +27,22 @@ from relay.app.file_descriptors import raise_soft_limit
 from relay.app.log_setup import redact_from_logs
 from relay.app.routes import Route, all_routes
 from relay.app.serving import RelayRunner, RelaySite
-from relay.app.unadmitted import CONNECTION_LIMITER, ConnectionLimiter, EvictableConnection
 from relay.auth.access import Access
 from relay.config.navai_options import NavaiOptions
 from relay.config.settings import Settings, process_environment
-from relay.endpoints import login, pages
-from relay.endpoints.navai import NAVAI
-from relay.endpoints.navai_handlers import NavaiBackend
+from relay.endpoints import login
+from relay.endpoints.navai.backend import NavaiBackend
+from relay.endpoints.navai.routes import NAVAI
 from relay.errors import AccessDenied, ConfigError
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.toolkit.registry import ToolRegistry
+from relay.transport.upgrade import is_websocket_upgrade
 
 _log = logging.getLogger("relay")
 
 
 def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
-    """The settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both in one report."""
+    """Load the settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both."""
     problems = []
     try:
         settings = Settings.load(**overrides)
@@ -64,10 +65,10 @@ def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
 def create_app(
     settings: Settings | None = None, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None
 ) -> web.Application:
-    """An aiohttp application that is a relay; settings come from the environment, tools from their folder.
+    """Create the aiohttp application of a relay, by default with settings from the environment and tools from a folder.
 
-    `navai` are the options of the NAVAI routes, whose paths are fixed here; the default is those of the environment.
-    Raises ConfigError or ToolError before anything is started.
+    `navai` are the options of the NAVAI routes, by default from the environment; their paths are fixed here. Raises
+    ConfigError or ToolError before anything starts.
     """
     settings = settings or Settings.load()
     navai = navai or NavaiOptions.from_env(settings.environment())
@@ -89,34 +90,34 @@ def create_app(
     for route in (row.with_azure_prefix(settings.azure_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
         resource.add_route(route.method, _authorized(route), expect_handler=middleware.send_100_continue)
-        if route.ignores_case and route.method == "GET":  # NAVAI's list answers HEAD
+        if route.ignores_case and route.method == "GET":  # for NAVAI's list
             resource.add_route("HEAD", _authorized(route))
     app.on_response_prepare.append(middleware.add_cors_headers)
     return app
 
 
 def _authorized(route: Route) -> Handler:
-    """The handler of a route behind its access rule."""
+    """Return the handler of a route that authorizes the request first."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        admission, authenticator = request.app[SESSION_LIMITER], request.app[AUTHENTICATOR]
+        limiter, authenticator = request.app[SESSION_LIMITER], request.app[AUTHENTICATOR]
         access, handler = route.access, route.handler
-        if route.websocket is not None and pages.is_websocket_upgrade(request):
+        if route.websocket is not None and is_websocket_upgrade(request):
             access, handler = route.websocket
-            admission.check_rate(authenticator.client_address(request))
+            limiter.check_rate(authenticator.client_address(request))
         try:
             principal = await authenticator.authenticate(request, access, route.scope)
-        except AccessDenied as denied:
+        except AccessDenied as error:
             if access is Access.ADMIN and request.method == "GET" and login.accepts_html(request):
-                request[middleware.REFUSAL_REASON] = str(denied)
-                return login.login_form(denied.status)
+                request[middleware.REFUSAL_REASON] = str(error)
+                return login.login_form(error.http_status)
             raise
         if access is Access.OPEN:
             return await handler(request, principal)
         request.app[CONNECTION_LIMITER].remove(cast(EvictableConnection, request.protocol))
-        if pages.is_websocket_upgrade(request):
+        if is_websocket_upgrade(request):
             return await handler(request, principal)
-        with admission.acquire_request(authenticator.quota_key(request, principal)):
+        with limiter.acquire_request(authenticator.quota_key(request, principal)):
             return await handler(request, principal)
 
     return handle
@@ -124,8 +125,8 @@ def _authorized(route: Route) -> Handler:
 
 @web.middleware
 async def _wait_request_turn(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer requests one after the other; an upgrade to WebSocket becomes a session and waits for its own turn."""
-    if not pages.is_websocket_upgrade(request):
+    """Start at most one request per event-loop iteration; a WebSocket upgrade waits as a session instead."""
+    if not is_websocket_upgrade(request):
         await request.app[SESSION_LIMITER].wait_request_turn()
     return await handler(request)
 
@@ -140,14 +141,14 @@ _MIDDLEWARES = (
 
 
 async def serve(settings: Settings, *, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None) -> None:
-    """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
+    """Run a relay until SIGTERM or SIGINT, then shut it down gracefully. Raises OSError if it cannot listen."""
     raise_soft_limit()
     app = create_app(settings, registry, navai)
     redact_from_logs(app[KNOWN_SECRETS])
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # not on every platform
+        with contextlib.suppress(NotImplementedError):  # not available on every platform
             loop.add_signal_handler(number, stop.set)
     reloads: set[asyncio.Task[None]] = set()
 
@@ -155,7 +156,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
         reloads.add(task := loop.create_task(context.reload(app)))
         task.add_done_callback(reloads.discard)
 
-    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has no SIGHUP
         loop.add_signal_handler(signal.SIGHUP, reload)
     tls = settings.tls_context()
     runner = RelayRunner(app)
@@ -167,12 +168,12 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
             _log.info("%s", line)
         for warning in (*settings.warnings(), *context.warnings(app), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
-        # What the start has made stays for good: collections of garbage need not look at it again and again.
+        # Objects from the start live as long as the process: exclude them from garbage collection.
         gc.collect()
         gc.freeze()
         scheme = "https" if tls else "http"
-        _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
+        _log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
         await stop.wait()
-        _log.info("shutting down: %d sessions are told goodbye", len(app[SESSIONS].active))
+        _log.info("shutting down: active_sessions=%d", len(app[SESSIONS].active))
     finally:
         await runner.cleanup()

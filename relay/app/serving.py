@@ -1,7 +1,7 @@
-"""How the relay listens: aiohttp's runner and site with the relay's connections, their log, and bounds of their own.
+"""aiohttp's runner and site, with the relay's own connections, timeouts and log.
 
-Undocumented parts of aiohttp in use, held by tests/app/test_connections.py: `AppRunner._make_server`, `Server._kwargs`,
-and what `TCPSite.start` does.
+Undocumented parts of aiohttp in use, held by tests/app/test_http_connection.py: `AppRunner._make_server`,
+`Server._kwargs`, and what `TCPSite.start` does.
 """
 
 import asyncio
@@ -12,23 +12,23 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.web_runner import BaseSite
 
-from relay.app.connections import HttpConnection
+from relay.app.connection_limiter import CONNECTION_LIMITER
 from relay.app.context import REFUSAL_LOG
 from relay.app.file_descriptors import BURST_CONNECTIONS
+from relay.app.http_connection import HttpConnection
 from relay.app.middleware import ServerLogger
-from relay.app.unadmitted import CONNECTION_LIMITER
 
 REQUEST_TIMEOUT_S = 15.0
-"""How long a request may take to arrive, from its first byte to the last of its body."""
+"""The time for receiving a request, from its first byte to the last byte of its body."""
 KEEPALIVE_TIMEOUT_S = 15.0
-"""How long a connection may be idle, before its first request and between two."""
+"""The time that a connection may be idle, before its first request and between requests."""
 SHUTDOWN_TIMEOUT_S = 2.0
 TLS_HANDSHAKE_TIMEOUT_S = 10.0
-"""How long a handshake may take: an ESP32 on poor Wi-Fi or GSM needs more than 5 s.
+"""The time for a TLS handshake: an ESP32 on poor Wi-Fi or GSM needs more than 5 s.
 
-Event loops report a connection only after its handshake, so none is counted before."""
+Event loops report a connection only after its handshake, so that it is not counted before."""
 _KERNEL_BUFFER_BYTES = 32 * 1024
-"""What the kernel keeps of a request that is not read yet."""
+"""The receive buffer in the kernel for each connection."""
 
 
 class _Server(web.Server):
@@ -54,7 +54,7 @@ class _Server(web.Server):
 
 
 class RelayRunner(web.AppRunner):
-    """aiohttp's `AppRunner` for an application of `create_app`, with the relay's connections and their log."""
+    """aiohttp's `AppRunner` for an application of `create_app`, with `HttpConnection` and its log."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class RelayRunner(web.AppRunner):
 
 
 class RelaySite(web.TCPSite):
-    """aiohttp's `TCPSite`, with a bound of its own for TLS handshakes: loops wait for a minute."""
+    """aiohttp's `TCPSite` with a timeout for TLS handshakes; the event loop's default is a minute."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class RelaySite(web.TCPSite):
         self._handshake_timeout_s = handshake_timeout_s if tls is not None else None
 
     async def start(self) -> None:
-        """Listen. Raises OSError if the address cannot be had."""
+        """Start listening. Raises OSError if the address is not available."""
         await BaseSite.start(self)
         server = self._runner.server
         assert server is not None

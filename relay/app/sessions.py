@@ -1,9 +1,9 @@
-"""The sessions of one relay: what makes each, which are alive, and whether there may be new ones.
+"""The sessions of one relay: a factory, and a registry of the active ones.
 
-The factory holds what all sessions share, and gives each session only the parts that it needs. A caller names what
-differs: the principal, the protocol, the connection. First comes a `SessionSetup`, the values that a session starts
-from. The rules are made from it, and the recorder stores it, so that a replay makes the same rules. The runtime then
-joins them to the connection. Nothing is dialled here: the runtime does that when it runs.
+The factory holds what all sessions share, and passes each session only the parts that it needs. The caller passes what
+differs: the principal, the protocol, the connection. First comes a `SessionSetup`, the initial values of a session.
+The rules are built from it, and the recorder stores it, so that a replay builds the same rules. The runtime connects
+them to the client; it also connects the upstream when it runs.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ _log = logging.getLogger("relay.session")
 
 @dataclass(slots=True)
 class SessionFactory:
-    """Makes sessions; each one is new and has no connection yet. Its policy is its principal's."""
+    """Creates sessions, with the policy of their principal. A new session is not connected yet."""
 
     settings: Settings
     upstream: UpstreamConnector
@@ -58,10 +58,10 @@ class SessionFactory:
     provider: ProviderHttpClient
     known_secrets: KnownSecrets
     observer: Observer | None = None
-    """Sees the events and commands of all sessions that are made from here on."""
+    """Observes the events and commands of all sessions created from now on."""
 
     def initial_session(self, policy: Policy, requested_voice: str | None) -> InitialSession:
-        """What a device session starts with. Raises AccessDenied where the policy leaves no model or no voice."""
+        """Return the initial state of a device session. Raises AccessDenied if the policy allows no model or voice."""
         initial = initial_session(
             replace(self.settings.session_config(), tools=tool_specs(self.tools.registry)),
             policy,
@@ -82,7 +82,7 @@ class SessionFactory:
         options: DeviceOptions,
         client: WebSocketConnection,
     ) -> DeviceRuntime:
-        """A session whose turns the relay owns."""
+        """Create a device session: the relay controls its turns."""
         dialect = self.upstream.endpoint.dialect
         options = replace(options, upstream=dialect.capabilities)
         voice_rules, limits = self.voices.tts_options_for(principal.policy), self.settings.session_limits()
@@ -104,15 +104,15 @@ class SessionFactory:
         )
 
     def create_realtime_codec(self, dialect: RealtimeDialect | None) -> ProxyCodec:
-        """The codec of one session; `dialect` is the client's. Raises ApiError if the upstream has no such sessions."""
+        """Create the codec for a client's `dialect`. Raises OpenAIError if the upstream cannot serve it."""
         return ProxyCodec(dialect, self.upstream.endpoint.realtime_dialect(), self.known_secrets)
 
     def create_realtime_session(
         self, principal: Principal, model: str, codec: ProxyCodec, client: WebSocketConnection
     ) -> RealtimeRuntime:
-        """A session whose client owns the turns; `model` is "" for the settings' model.
+        """Create a Realtime session: its client controls the turns. `model` is "" for the model of the settings.
 
-        Raises AccessDenied where the policy leaves no voice.
+        Raises AccessDenied if the policy allows no voice.
         """
         start = RealtimeSetup(model, self._initial_realtime_session(principal))
         setup = SessionSetup.for_realtime(
@@ -132,7 +132,7 @@ class SessionFactory:
         )
 
     def _initial_realtime_session(self, principal: Principal) -> Mapping[str, Any] | None:
-        """The session of the client's secret, with a voice where the policy does not allow every one."""
+        """Return the session of the client secret, with a voice if the policy restricts voices."""
         initial = self.client_secrets.session_config_for(principal.secret_id)
         policy = principal.policy
         if allows_any(policy.realtime.voices) or has_voice(initial):
@@ -142,7 +142,7 @@ class SessionFactory:
 
 
 def _new_session_id() -> str:
-    """An id of our own; clients never see the upstream's."""
+    """Create an id; clients never see the upstream's session id."""
     return f"rs_{secrets.token_hex(10)}"
 
 
@@ -151,7 +151,7 @@ def _now() -> float:
 
 
 class SessionRegistry:
-    """The sessions that are alive, by their ids; `all_ended` is set while there are none."""
+    """The active sessions by id; `all_ended` is set while there are none."""
 
     def __init__(self, authenticator: Authenticator, recordings: RecordingService) -> None:
         self._authenticator = authenticator
@@ -161,15 +161,15 @@ class SessionRegistry:
         self.all_ended = asyncio.Event()
         self.all_ended.set()
         self.read_budget = ReadBudget()
-        """The room for long messages, which the clients of all sessions share."""
+        """The budget for long messages, shared by the clients of all sessions."""
 
     @contextmanager
     def register(
         self, runtime: SessionRuntime[Any], consume_secret: Callable[[], None], description: str
     ) -> Iterator[None]:
-        """Count a session while it lasts. At its end spend its client secret if the client had a session."""
+        """Register a session while it runs. Afterwards consume its client secret if the session became ready."""
         session_id = runtime.core.session_id
-        _log.info("session %s begins: %s, %s", session_id, runtime.core.principal.identity, description)
+        _log.info("session started: id=%s identity=%s %s", session_id, runtime.core.principal.identity, description)
         self.active[session_id] = runtime
         self.all_ended.clear()
         try:
@@ -181,17 +181,19 @@ class SessionRegistry:
             if runtime.core.state.was_ready:
                 consume_secret()
             self._recordings.close(session_id)
-            _log.info("session %s ends: %s", session_id, runtime.close_summary)
+            _log.info("session ended: id=%s reason=%s", session_id, runtime.close_summary)
 
     def end_revoked_sessions(self) -> int:
-        """End the sessions whose keys were revoked; returns how many there are."""
-        revoked = [live for live in self.active.values() if self._authenticator.has_revoked(live.core.principal)]
+        """End the sessions whose keys were revoked; returns their number."""
+        revoked = [
+            runtime for runtime in self.active.values() if self._authenticator.has_revoked(runtime.core.principal)
+        ]
         for runtime in revoked:
             runtime.dispatch(KeyRevoked())
         return len(revoked)
 
     async def drain(self) -> None:
-        """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
+        """End all sessions gracefully and refuse new ones; returns when all ended, in bounded time."""
         self.is_draining = True
         for runtime in list(self.active.values()):
             runtime.dispatch(ServerDraining())
@@ -200,15 +202,15 @@ class SessionRegistry:
                 await self.all_ended.wait()
 
     def check_still_authorized(self, principal: Principal) -> None:
-        """Check again after a wait. Raises AccessDenied if the key was revoked, Full if the relay is shutting down.
+        """Check again after a wait. Raises AccessDenied for a revoked key, CapacityExceeded during shutdown.
 
-        Both are events to a session that has begun, and a session that still waits gets no events.
+        A running session gets these as events; one that still waits gets none.
         """
         if self._authenticator.has_revoked(principal):
-            raise AccessDenied("The key was revoked; connect with another one.", status=401)
+            raise AccessDenied("The key was revoked; connect with another key.", status=401)
         self.check_not_draining()
 
     def check_not_draining(self) -> None:
-        """Raise Full if the relay is shutting down."""
+        """Raise CapacityExceeded if the relay is shutting down."""
         if self.is_draining:
             raise CapacityExceeded("The relay is shutting down; try again in a moment.")

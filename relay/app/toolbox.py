@@ -1,12 +1,12 @@
-"""The tools of one relay: where they come from, what runs them, and what sessions get of them.
+"""The tools of one relay: loading, running, and the tools of each session.
 
-    folders ──► ToolLibrary ──► ToolRegistry ──► `tool_specs`: what is offered to the model
+    folders ──► ToolLibrary ──► ToolRegistry ──► `tool_specs`: offered to the model
     MCP servers ──► McpServers ──►  │
                                     └──► ToolRunner ◄── SessionTools ◄── RunTool, CancelTool
 
-`ToolBox` loads the tools and loads them again on request; a mistake leaves those in place that were there. A session
-gets `SessionTools`: the runner behind the session's identity, policy and language. A tool cannot harm its session:
-every failure, timeout and cancellation is a `ToolCallFinished` like any other, with an output that the model can read.
+`ToolBox` loads and reloads the tools; a failed reload keeps the previous ones. A session gets `SessionTools`: the
+runner with the session's identity, policy and language. A tool cannot harm its session: every failure, timeout and
+cancellation is a `ToolCallFinished` like any other, with an output that the model can read.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.running.runner import ToolCall, ToolRunner
 
 MAX_CANCELLED_EARLY = 32
-"""Calls that were cancelled before they began; beyond it the oldest one runs after all, and returns as ever."""
+"""Calls that were cancelled before they started; beyond it the oldest one runs and returns normally."""
 STOP_TIMEOUT_S = 2.0
 _log = logging.getLogger("relay")
 
 
 def tool_spec(tool: Tool) -> ToolSpec:
-    """A tool of the registry as a session knows it."""
+    """Return the session's description of a tool of the registry."""
     return ToolSpec(
         tool.name,
         tool.description,
@@ -53,12 +53,12 @@ def tool_spec(tool: Tool) -> ToolSpec:
 
 
 def tool_specs(registry: ToolRegistry) -> tuple[ToolSpec, ...]:
-    """The tools that are exposed to the model."""
+    """Return the tools that are exposed to the model."""
     return tuple(tool_spec(tool) for tool in registry if "model" in tool.expose)
 
 
 class SessionTools:
-    """Runs the tool calls of one session; tools that its policy does not offer do not exist for it."""
+    """Runs the tool calls of one session; a tool that its policy does not offer counts as unknown."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class SessionTools:
         is_offered: Callable[[str], bool] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`config` gives the active configuration, whose language tools get; a client may change it."""
+        """`config` returns the active configuration, whose language the tools get; a client may change it."""
         self._runner = runner
         self._secrets = secrets
         self._session_id = session_id
@@ -81,7 +81,7 @@ class SessionTools:
     async def run(
         self, command: RunTool, report: Callable[[ToolCallProgress | EndSessionRequested], None]
     ) -> ToolCallFinished:
-        """Run one call to its end; every failure is a return as well."""
+        """Run one call; every failure is a result as well."""
         if self._cancelled_early.pop(command.call_id, "") is None:
             return ToolCallFinished(command.call_id, "cancelled", CANCELLED_CALL, 0)
         started = time.monotonic()
@@ -94,8 +94,8 @@ class SessionTools:
                 )
             )
 
-        def end(reason: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to end
+        def end_session(reason: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so the session is over
                 loop.call_soon_threadsafe(
                     report, EndSessionRequested(command.call_id, self._secrets.redact(str(reason)))
                 )
@@ -106,7 +106,7 @@ class SessionTools:
             identity=self._identity,
             language=self._config().language if self._config is not None else None,
             on_progress=progress,
-            on_end=end,
+            on_end=end_session,
         )
         call = ToolCall(command.call_id, command.name, command.arguments)
         result = await self._runner.run(call, context, is_offered=self._is_offered)
@@ -115,13 +115,13 @@ class SessionTools:
         )
 
     def cancel(self, call_id: str) -> None:
-        """End one running call: it returns as "cancelled", also if its task has not begun yet."""
+        """Cancel one call: it returns "cancelled", also if its task has not started yet."""
         if not self._runner.cancel(self._session_id, call_id):
             self._cancelled_early.add(call_id)
 
 
 class ToolBox:
-    """The tools of one relay. `library` is None where the registry was given, and is not loaded from folders."""
+    """The tools of one relay. `library` is None if the caller passed a registry instead of folders."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class ToolBox:
         servers: tuple[McpServerConfig, ...],
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """Raises ToolError where a folder of tools is bad; nothing is loaded yet."""
+        """Loads nothing yet. Raises ToolError for an invalid folder of tools."""
         self.library: ToolLoader | None = None
         if registry is None:
             registry = ToolRegistry()
@@ -146,41 +146,42 @@ class ToolBox:
         await self.mcp.start()
 
     async def load(self) -> None:
-        """Load the tools, or load them again: sessions go on with theirs. A failure is logged."""
+        """Load or reload the tools; running sessions keep theirs. A failure is logged."""
         if self.library is None:
             return
         try:
             await self.library.load()
         except ToolError as error:
-            _log.error("%s The tools are as before.", error)
+            _log.error("tools not reloaded, the previous ones stay: %s", error)
 
     async def stop(self) -> None:
-        """End the tools that run and the MCP servers, in bounded time."""
+        """Stop the running tools and the MCP servers, in bounded time."""
         await self.runner.close(STOP_TIMEOUT_S)
         await self.mcp.stop()
 
     def for_session(
         self, session_id: str, principal: Principal, config: Callable[[], SessionConfig] | None = None
     ) -> SessionTools:
-        """The tools, run in the name of one session; `config` gives its configuration."""
+        """Return the tools of one session; `config` returns its active configuration."""
         offers = principal.policy.allows_tool
         return SessionTools(self.runner, session_id, principal.identity, config, offers, self._secrets)
 
 
 def load_mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
-    """The MCP servers of the settings. Raises ConfigError."""
+    """Read the configuration of the MCP servers. Raises ConfigError."""
     return read_mcp_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:
-    """Where the settings' tools are; the folder that comes with the relay, if nothing is named and there is none.
+    """Return the folders of tools; without a setting and a `tools` folder, the one that ships with the relay.
 
-    Raises ToolError where a folder that was named is bad.
+    Raises ToolError for an invalid folder.
     """
     folders, base_dir = settings.tools, settings.tools_base_dir
     if folders == DEFAULT_TOOLS and not (base_dir or Path()).joinpath(folders).exists():
         package = Path(__file__).parent.parent
-        folders = str(next(one for one in (package / "shipped_tools", package.parent / "tools") if one.exists()))
+        shipped = (package / "shipped_tools", package.parent / "tools")
+        folders = str(next(folder for folder in shipped if folder.exists()))
     sources = ToolSources(
         folders=folders, navai_folders=settings.navai_folders, agents=settings.navai_agents, base_dir=base_dir
     )

@@ -1,8 +1,8 @@
-"""The admin's login in a browser: a one-time code or an admin key is traded for a cookie.
+"""The admin's login in a browser: a one-time code or an admin key is exchanged for a cookie.
 
-`relay console` writes the hash of a code into RELAY_STATE_DIR, where only the relay's own user can, and prints a link
-that carries the code behind its `#`, which no server and no log sees. The cookie is a JSON Web Token for this relay's
-port alone, since browsers send cookies to every port of a host.
+`relay console` writes the hash of a code to RELAY_STATE_DIR, where only the relay's user can write. It prints a link
+with the code in its fragment, which no server and no log gets. The cookie is a JSON Web Token for this relay's port
+only, because browsers send cookies to every port of a host.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ from relay.session.common.bounded_set import BoundedSet
 CODE_TTL_S = 60
 LOGIN_TTL_S = 12 * 3600
 CONSOLE_IDENTITY = "console"
-"""The identity of who came by `relay console`."""
+"""The identity of an admin who signed in with `relay console`."""
 MAX_REVOKED_COOKIES = 1000
 MAX_COOKIE_CHARS = 4096
-"""Of all cookies of a request; browsers send those of every port of the host."""
+"""For all cookies of a request; browsers send those of every port of the host."""
 _CODE_PREFIX = "login-"
 _CODE_NAME = re.compile(_CODE_PREFIX + "[0-9a-f]{32}")
 _MAX_EXPIRY_BYTES = 32
 
 
 class AdminLogins:
-    """Makes and reads the cookies of one relay; each is for the port that the request came to.
+    """Issues and verifies the admin cookies of one relay; each is valid for the port of its request.
 
-    They are signed by RELAY_TICKET_KEYS, else by a key of this start. A cookie got by an admin key ends with the key.
+    RELAY_TICKET_KEYS sign them, else a key generated at the start. Revoking an admin key revokes its cookies.
     """
 
     def __init__(self, keys: Sequence[str] = (), clock: Callable[[], float] = time.time) -> None:
@@ -51,11 +51,11 @@ class AdminLogins:
         self.set_keys(keys)
 
     def set_keys(self, keys: Sequence[str]) -> None:
-        """From here on these keys sign and verify."""
+        """Replace the keys that sign and verify."""
         self._keys = {key_id(key): signing_key("admin login", key) for key in keys or (self._process_key,)}
 
     def issue_cookie(self, request: web.Request, identity: str) -> str:
-        """A cookie's value for an admin, for the port that the request came to."""
+        """Return the value of a new cookie for an admin, valid for the port of the request."""
         now = int(self._clock())
         claims = {
             "aud": _audience(request),
@@ -68,7 +68,7 @@ class AdminLogins:
         return jwt.encode(claims, key, ALGORITHM, headers={"kid": kid})
 
     def signed_in_identity(self, request: web.Request, keys: Keyring) -> str | None:
-        """Who is signed in; None for nobody, and for a request that may not come from this relay's own pages."""
+        """Return the identity of the signed-in admin; None without a valid cookie or for a cross-origin request."""
         claims = self._verified_claims(request)
         if claims is None or not is_same_origin_request(request):
             return None
@@ -86,7 +86,7 @@ class AdminLogins:
         if sum(map(len, request.headers.getall("Cookie", ()))) > MAX_COOKIE_CHARS:
             return None  # checked before parsing: the parser is slow on quotes
         token = request.cookies.get(cookie_name(request), "")
-        if not token.isascii():  # bytes that are not UTF-8 arrive as surrogates, which PyJWT cannot encode
+        if not token.isascii():  # invalid UTF-8 arrives as surrogates, which PyJWT cannot encode
             return None
         try:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
@@ -101,7 +101,7 @@ class AdminLogins:
 
 
 def cookie_name(request: web.Request) -> str:
-    """What the cookie is called at the port that a request came to."""
+    """Return the name of the cookie for the port of the request."""
     return f"relay_admin_{_local_port(request)}"
 
 
@@ -115,9 +115,9 @@ def _local_port(request: web.Request) -> int:
 
 
 def is_same_origin_request(request: web.Request) -> bool:
-    """Whether a page of this relay sent the request, or the user opened it by hand; WebSockets too.
+    """Whether a page of this relay sent the request, or the user opened the URL; also for WebSockets.
 
-    The cookie alone does not say so: pages of other ports of the same host are same-site.
+    SameSite cookies do not ensure this: pages on other ports of the same host are same-site.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -127,9 +127,9 @@ def is_same_origin_request(request: web.Request) -> bool:
 
 
 def needs_secure_cookie(request: web.Request) -> bool:
-    """Whether the login's cookie is for https alone: always, but for plain http on this machine.
+    """Whether the cookie needs the Secure attribute: always, except for plain http on this machine.
 
-    A page's Origin says how its browser came here. Scheme and Host may be those of a proxy that ends TLS.
+    The Origin has the scheme that the browser used. Scheme and Host may be those of a proxy that terminates TLS.
     """
     origin = request.headers.get("Origin", f"{request.scheme}://{request.headers.get('Host', '')}")
     return not (origin.lower().startswith("http://") and is_loopback_name(url_host(origin)))
@@ -139,11 +139,11 @@ def needs_secure_cookie(request: web.Request) -> bool:
 
 
 def create_login_code(folder: Path, now: float) -> str:
-    """A new code, good for a minute; its hash is kept in `folder`. Raises ConfigError if that cannot be trusted."""
+    """Create a code, valid for a minute, and store its hash in `folder`. Raises ConfigError for an unsafe folder."""
     ensure_private_folder(folder)
     for path in folder.glob(f"{_CODE_PREFIX}*"):
-        if _CODE_NAME.fullmatch(path.name) and _code_expiry(path) <= now:  # the folder may hold other files of its user
-            with contextlib.suppress(OSError):  # gone, or a folder
+        if _CODE_NAME.fullmatch(path.name) and _code_expiry(path) <= now:  # the folder may have other files
+            with contextlib.suppress(OSError):  # deleted already, or a folder
                 path.unlink()
     code = secrets.token_urlsafe(24)
     with create_file(_code_path(folder, code)) as file:
@@ -152,21 +152,21 @@ def create_login_code(folder: Path, now: float) -> str:
 
 
 def redeem_login_code(folder: Path, code: str, now: float) -> bool:
-    """Whether a code is good, which it is once. Raises ConfigError if `folder` cannot be trusted."""
+    """Use up a code; returns whether it was valid. Raises ConfigError for an unsafe folder."""
     if not folder.is_dir():
         return False
     ensure_private_folder(folder)
     path = _code_path(folder, code)
     expires_at = _code_expiry(path)
     try:
-        path.unlink()  # of two that come at once, one succeeds
+        path.unlink()  # of two concurrent attempts, one succeeds
     except OSError:
         return False
     return now < expires_at
 
 
 def ensure_private_folder(folder: Path) -> None:
-    """Make the folder, for its user alone. Raises ConfigError if another user has it, or may write to it."""
+    """Create the folder for its user only. Raises ConfigError if another user owns it or can write to it."""
     try:
         create_folder(folder)
         status = folder.stat()
@@ -176,12 +176,12 @@ def ensure_private_folder(folder: Path) -> None:
         return
     if status.st_uid != os.geteuid():
         raise ConfigError(
-            f"RELAY_STATE_DIR={folder} belongs to another user than the one that runs this: no login from there is "
-            "trusted. Set RELAY_STATE_DIR to a folder of the relay's own user, and run `relay console` as that user"
+            f"RELAY_STATE_DIR={folder} belongs to another user, so logins from there are not trusted. Set "
+            "RELAY_STATE_DIR to a folder of the relay's own user, and run `relay console` as that user"
         )
     if stat.S_IMODE(status.st_mode) & 0o022:
         raise ConfigError(
-            f"RELAY_STATE_DIR={folder} can be written by others: no login from there is trusted. "
+            f"RELAY_STATE_DIR={folder} is writable by other users, so logins from there are not trusted. "
             f"Run: chmod 700 {folder}"
         )
 
@@ -191,9 +191,9 @@ def _code_path(folder: Path, code: str) -> Path:
 
 
 def _code_expiry(path: Path) -> int:
-    """When a code's file says that it ends; 0 if it is gone or says nothing, or is not a file of our own user's.
+    """Return the expiry time in a code's file; 0 if the file is missing, invalid, or not owned by our user.
 
-    Whoever may write to the folder's parent can put another folder in its place after it was looked at.
+    A user who can write to the parent folder could replace the folder after `ensure_private_folder`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

@@ -1,10 +1,10 @@
-"""Reads requests by the settings: who calls, from where, with what; then `relay.auth.access` decides.
+"""Authenticates requests: reads credential, origin and address, then asks `relay.auth.access`.
 
-    request ──► `Caller` ──► `authorize`: the table of access ──► scope of the policy ──► `Principal`
+    request ──► `Caller` ──► `authorize`: the access table ──► scope of the policy ──► `Principal`
 
-A `Caller` is what the request shows: credential, origin and `Host`. Which user owns the other end of the connection is
-looked up only where it can decide something. Every refusal is an `AccessDenied` with its status. `use` replaces keys
-and policies together: sessions go on with the policy that they began with, and those of revoked keys end.
+A `Caller` holds the verified credential, the origin and the host. The user who owns the peer's socket is looked up only
+if it matters. Every refusal is an `AccessDenied` with its status. `use_keys_and_policies` replaces keys and policies
+together: running sessions keep their policy, and sessions of revoked keys end.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from relay.config.settings import Settings
 
 SUBPROTOCOLS = ("realtime", "relay")
-"""What is answered when a page offers it; the ones below carry a credential and are never echoed."""
+"""Subprotocols that the relay selects; those below carry a credential and are never echoed."""
 _KEY_SUBPROTOCOL_PREFIXES = ("openai-insecure-api-key.", "relay-ticket.")
 FORWARDING_HEADERS = ("Forwarded", "X-Real-IP", "Via")
 _FORWARDED_PREFIX = "x-forwarded-"
@@ -45,7 +45,7 @@ class Authenticator:
         logins: "AdminLogins | None" = None,
     ) -> None:
         self.client_secrets = client_secrets or ClientSecretIssuer()
-        self._sites = HostsAndOrigins(
+        self._hosts_and_origins = HostsAndOrigins(
             settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback
         )
         self._addresses = ClientAddressResolver(settings.proxies)
@@ -60,9 +60,9 @@ class Authenticator:
         self.use_keys_and_policies(settings, policies or Policies())
 
     def use_keys_and_policies(self, settings: "Settings", policies: Policies) -> None:
-        """From here on these are the keys and the policies; what else the settings say of access is as at the start.
+        """Replace keys and policies; the other access settings keep their values from the start.
 
-        An `.env` that is read while it is written may lack RELAY_LOCAL=off, and the listener is where it was.
+        A half-written `.env` may lack RELAY_LOCAL=off, and the listener cannot change its address.
         """
         self.keys = Keyring(settings.api_keys, settings.admin_keys)
         self.policies = policies
@@ -70,7 +70,7 @@ class Authenticator:
         self.rules = replace(self.rules, has_keys=bool(settings.api_keys))
 
     async def authenticate(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
-        """Let a request in, or raise AccessDenied. `scope` is what the route needs of the caller's policy."""
+        """Authorize a request, or raise AccessDenied. `scope` is the scope that the route requires of the policy."""
         caller = self._admin_caller(request) if access is Access.ADMIN else None
         caller = caller or self.read_caller(request, access)
         if self._may_be_local(request, access, caller):
@@ -81,56 +81,59 @@ class Authenticator:
         return principal
 
     def read_caller(self, request: web.Request, access: Access = Access.CLIENT) -> Caller:
-        """What the request shows of its caller. Raises AccessDenied for a client secret that is not good."""
-        origin, host = self._sites.classify_origin(request), self._sites.classify_host(request)
+        """Read the caller of a request. Raises AccessDenied for an invalid client secret."""
+        origin, host = self._hosts_and_origins.classify_origin(request), self._hosts_and_origins.classify_host(request)
         if access is Access.OPEN:
             return Caller(origin, host=host, policy=self.policies.of(""))
         presented, place = _presented_credential(request)
         if is_client_secret(presented) and place != "elsewhere":
             return self._caller_of_client_secret(presented, origin, place == "url")
         credential: CredentialKind = "none"
-        if presented:  # a URL is seen by logs and histories: a key in it is no credential
+        if presented:  # logs and histories contain URLs, so a key in a URL is not accepted
             credential = self.keys.classify(presented) if place == "header" else "unknown"
         identity = key_identity(presented) if credential in ("key", "admin") else ANONYMOUS
         return Caller(origin, credential, identity, self.policies.of(identity), host)
 
     def client_address(self, request: web.Request) -> str:
-        """Where the request comes from, through the proxies of RELAY_PROXIES."""
+        """Return the client's address, behind the proxies of RELAY_PROXIES."""
         return self._addresses.resolve(request)
 
     def is_shared_address(self, address: str) -> bool:
-        """Whether many clients may connect from an address: it is this machine's, or one of RELAY_PROXIES.
+        """Whether many clients may share an address: it is a loopback address, or in RELAY_PROXIES.
 
-        A Unix socket has no address, "".
+        A Unix socket has the address "".
         """
         return not address or is_loopback_host(address) or self._addresses.is_proxy(address)
 
     def quota_key(self, request: web.Request, principal: Principal) -> str:
-        """Whose allowance a caller uses: its key's, also with a client secret of it; without a key its address's."""
+        """Return the key of a caller's quotas: the identity of its API key, else its address.
+
+        Client secrets share the quota of the API key that created them.
+        """
         identity = base_identity(principal.identity)
         return address_key(self.client_address(request)) if identity == ANONYMOUS else identity
 
     def classify_origin(self, request: web.Request) -> OriginKind:
-        """Whether a page sent the request, and whether its origin is allowed."""
-        return self._sites.classify_origin(request)
+        """Classify the Origin header of a request."""
+        return self._hosts_and_origins.classify_origin(request)
 
     def has_revoked(self, principal: Principal) -> bool:
-        """Whether the key that let a principal in is no longer there."""
+        """Whether the key of a principal was revoked."""
         return self.keys.has_revoked(principal.identity)
 
     def describe(self) -> str:
-        """Who gets in, for the start's log."""
+        """Return the access rules for the start-up log."""
         parts = [pluralize(len(self.keys.api_keys), "key"), pluralize(len(self.keys.admin_keys), "admin key")]
         if self.rules.trusts_allowed_origins:
-            parts.insert(0, "pages of allowed origins need no key")
+            parts.insert(0, "allowed origins need no key")
         if self.rules.is_open:
-            parts.insert(0, "RELAY_OPEN: whoever can reach it needs no key")
+            parts.insert(0, "RELAY_OPEN: no client needs a key")
         elif self.rules.is_loopback and self.rules.trusts_local:
             parts.insert(0, self._describe_local())
         return " · ".join(parts)
 
     def warnings(self) -> list[str]:
-        """What deserves a warning although nothing is wrong: policies whose keys are gone, or were mistyped."""
+        """Return warnings about policies for unknown keys."""
         unknown = self.policies.by_identity.keys() - self.keys.identities
         return [
             f"RELAY_POLICIES: policy {self.policies.by_identity[identity]} is for {identity}, and no key of "
@@ -140,7 +143,7 @@ class Authenticator:
 
     def _describe_local(self) -> str:
         if self.local_peers.lookup is None:
-            programs = "programs of every user (this system does not say whose a connection is)"
+            programs = "programs of every user (this system cannot look up the owner of a connection)"
         else:
             programs = "programs of this user"
         proxies = ", but for connections from RELAY_PROXIES" if self._addresses.has_proxies else ""
@@ -150,11 +153,13 @@ class Authenticator:
         secret = self.client_secrets.verify(text, in_url=in_url)
         policy = self.policies.get(secret.policy)
         if policy is None:
-            raise AccessDenied(f"The policy {secret.policy!r:.80} of this client secret is gone; get a new one.", 401)
+            raise AccessDenied(
+                f"The client secret's policy {secret.policy!r:.80} no longer exists; get a new one.", 401
+            )
         if self.keys.has_revoked(secret.identity):
-            raise AccessDenied("The key that made this client secret was revoked; get a new one.", status=401)
+            raise AccessDenied("The client secret's key was revoked; get a new one.", status=401)
         if not self.policies.of(base_identity(secret.identity)).allows_minting(policy.name):
-            raise AccessDenied("The key that made this client secret may not make it any more.", status=401)
+            raise AccessDenied(f"The client secret's key may no longer mint policy {policy.name!r:.80}.", status=401)
         return Caller(
             origin, "client_secret", secret.identity, policy, secret_id=secret.id, secret_scopes=secret.scopes
         )
@@ -163,7 +168,7 @@ class Authenticator:
         identity = self._logins.signed_in_identity(request, self.keys) if self._logins is not None else None
         if identity is None:
             return None
-        return Caller(self._sites.classify_origin(request), "admin", identity, self.policies.of(identity))
+        return Caller(self._hosts_and_origins.classify_origin(request), "admin", identity, self.policies.of(identity))
 
     def _may_be_local(self, request: web.Request, access: Access, caller: Caller) -> bool:
         rules = self.rules
@@ -175,12 +180,12 @@ class Authenticator:
 
 
 def pluralize(n: int, noun: str) -> str:
-    """A number of things, for a log line."""
+    """Return a number and its noun, for a log line."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def is_forwarded(request: web.Request) -> bool:
-    """Whether a proxy says that it sent the request on."""
+    """Whether a header says that a proxy forwarded the request."""
     headers = request.headers
     return any(name in headers for name in FORWARDING_HEADERS) or any(
         name.lower().startswith(_FORWARDED_PREFIX) for name in headers
@@ -188,13 +193,13 @@ def is_forwarded(request: web.Request) -> bool:
 
 
 def offered_subprotocols(request: web.Request) -> list[str]:
-    """The WebSocket subprotocols that a request offers, in its order."""
+    """Return the WebSocket subprotocols that a request offers, in order."""
     lines = request.headers.getall("Sec-WebSocket-Protocol", [])
     return [offer.strip() for line in lines for offer in line.split(",") if offer.strip()]
 
 
 def select_subprotocol(request: web.Request) -> str | None:
-    """The subprotocol to answer with: browsers break off if none of their offers is taken."""
+    """Return the subprotocol to select; browsers fail the connection if none of their offers is selected."""
     return next((offer for offer in offered_subprotocols(request) if offer in SUBPROTOCOLS), None)
 
 
@@ -202,10 +207,10 @@ CredentialLocation = Literal["header", "url", "elsewhere"]
 
 
 def _presented_credential(request: web.Request) -> tuple[str, CredentialLocation]:
-    """A key or client secret and where it stands: in a URL only a client secret may, elsewhere neither.
+    """Return the credential and its location: in a URL only a client secret is valid, elsewhere none.
 
-    Looked for in `Authorization`, `api-key`, a subprotocol (from pages), and `?ticket=`. An `Authorization` of another
-    scheme comes last: a proxy with a login of its own sends one along with the client's key.
+    Sources are `Authorization: Bearer`, `api-key`, a subprotocol (browsers) and `?ticket=`. An `Authorization` of
+    another scheme comes last: a proxy with its own login may send one besides the client's key.
     """
     authorization = request.headers.get("Authorization", "").strip()
     scheme, _, token = authorization.partition(" ")

@@ -1,11 +1,11 @@
-"""Client secrets: short-lived credentials that the relay signs itself, for browsers and whoever must not hold a key.
+"""Client secrets: short-lived credentials that the relay signs, for browsers and others that must not have a key.
 
     ek_relay_<JSON Web Token, HS256>
 
-The claims are the policy, the identity, scopes and times; whoever holds a secret can read them and change none. Keys
-come from RELAY_TICKET_KEYS: the first one signs and all verify, so that they can be exchanged without a gap. Without
-any, each start makes its own. What a secret configures, and whether a single-use one is spent, stays in the process
-that made it: such a secret names that process, and no other accepts it.
+The claims are policy, identity, scopes and times; the holder of a secret can read them. Keys come from
+RELAY_TICKET_KEYS: the first one signs and all of them verify, so that keys can be rotated. Without any, each start
+generates a key. The session configuration of a secret and the state of a single-use one stay in the process that issued
+it: such a secret names that process, and no other one accepts it.
 """
 
 import hashlib
@@ -31,18 +31,18 @@ AUDIENCE = "relay-client"
 ALGORITHM = "HS256"
 MIN_TTL_S, DEFAULT_TTL_S, MAX_TTL_S = 10, 600, 7200
 MAX_URL_TTL_S = 60
-"""How long a secret may live that is shown in a URL, where logs and histories see it."""
+"""The longest lifetime of a secret in a URL, where logs and histories record it."""
 MAX_SECRET_CHARS = 4096
 MAX_SESSION_BYTES = 64 * 1024
 DEFAULT_MINTED_BYTES = 16 * 1024 * 1024
 _ENTRY_BYTES = 1024
-"""What is counted for an entry besides its session."""
+"""The assumed size of a stored secret besides its session."""
 _REQUIRED_CLAIMS = ["aud", "exp", "iat", "jti", "sub", "pol", "scp"]
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """What a valid secret says; times are seconds since 1970."""
+    """The claims of a valid secret; times are in seconds since 1970."""
 
     id: str
     identity: str
@@ -55,21 +55,21 @@ class ClientSecret:
 
 @dataclass(slots=True)
 class _StoredSecret:
-    """What the process keeps of a secret until it expires."""
+    """The state of a secret that the process keeps until the secret expires."""
 
     minter: str
     n_bytes: int
     session: bytes | None
     is_single_use: bool
     is_used: bool = False
-    """A session has it, or had it."""
+    """A session uses or used it."""
 
 
 class ClientSecretIssuer:
-    """Mints and reads client secrets.
+    """Mints and verifies client secrets.
 
     Secrets that configure a session or are single-use take memory until they expire: at most `minted_bytes` for each
-    key that mints, counted with 1 KiB an entry. Beyond it that key is refused (429), and no other.
+    minting key, with 1 KiB per secret besides its session. Beyond that, this key is refused (429).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ClientSecretIssuer:
         self.set_keys(keys)
 
     def set_keys(self, keys: Sequence[str]) -> None:
-        """From here on these keys sign and verify."""
+        """Replace the keys that sign and verify."""
         self._keys = {key_id(key): signing_key("client secret", key) for key in keys or (self._process_key,)}
 
     def mint(
@@ -101,7 +101,7 @@ class ClientSecretIssuer:
         session: Mapping[str, Any] | None = None,
         single_use: bool = False,
     ) -> tuple[str, ClientSecret]:
-        """A new secret, as text and as what it says. Raises TooOften when its minter has too many of them out."""
+        """Create a secret; returns its text and its claims. Raises RateLimited if its minter has too many secrets."""
         now = int(self._clock())
         scopes = (frozenset({"session"}) if single_use else CLIENT_SECRET_SCOPES) & policy.scopes
         secret = ClientSecret(secrets.token_hex(8), identity, policy.name, scopes, now, now + ttl_s, single_use)
@@ -121,7 +121,7 @@ class ClientSecretIssuer:
         return SECRET_PREFIX + jwt.encode(claims, key, ALGORITHM, headers={"kid": kid}), secret
 
     def verify(self, text: str, *, in_url: bool = False) -> ClientSecret:
-        """What a secret says. Raises AccessDenied (401) if it is not ours, too old, or was used."""
+        """Verify a secret and return its claims. Raises AccessDenied (401) if it is invalid, expired or used."""
         claims = self._verify_token(text)
         secret = ClientSecret(
             claims["jti"],
@@ -137,8 +137,8 @@ class ClientSecretIssuer:
         entry = self._stored.get(secret.id)
         if "pid" in claims and (claims["pid"] != self.process_id or entry is None):
             raise _denied(
-                "The client secret is single-use or configures a session, and another relay process made it, or this "
-                "one before it was restarted; get a new one."
+                "The client secret is single-use or configures a session, and was issued by another relay process or "
+                "before a restart; get a new one."
             )
         if in_url and not (secret.single_use and secret.expires_at - secret.issued_at <= MAX_URL_TTL_S):
             raise _denied(f"In a URL a client secret must be single-use and live at most {MAX_URL_TTL_S} seconds.")
@@ -147,16 +147,16 @@ class ClientSecretIssuer:
         return secret
 
     def session_config_for(self, secret_id: str | None) -> Mapping[str, Any] | None:
-        """The session that a secret configures, if any."""
+        """Return the session that a secret configures, if any."""
         entry = self._stored.get(secret_id or "")
         return orjson.loads(entry.session) if entry is not None and entry.session is not None else None
 
     @contextmanager
     def reserve(self, secret_id: str | None) -> Iterator[Callable[[], None]]:
-        """Hold a secret while a session is tried; call what is yielded once there is one.
+        """Reserve a single-use secret while a session starts; yields a callback that consumes the secret.
 
-        A single-use secret that is held admits nobody else, and is free again if no session came of it. Raises
-        AccessDenied for one that is held or spent.
+        Without a call of it, the secret is valid again afterwards. Raises AccessDenied if the secret is reserved or
+        consumed already.
         """
         entry = self._stored.get(secret_id or "")
         if entry is None or not entry.is_single_use:
@@ -178,10 +178,10 @@ class ClientSecretIssuer:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
             if key is None:
                 raise _denied(
-                    "The client secret is not one of this relay, or the key that signed it is gone: without "
-                    "RELAY_TICKET_KEYS that is so after each start. Get a new one."
+                    "The client secret was not issued by this relay, or its signing key is gone; get a new one. Set "
+                    "RELAY_TICKET_KEYS to keep client secrets valid across restarts."
                 )
-            # Times are held against our own clock, which tests can move.
+            # Times are checked against our own clock, which tests can set.
             options: Any = {"require": _REQUIRED_CLAIMS, "verify_exp": False, "verify_iat": False}
             claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], audience=AUDIENCE, options=options)
         except jwt.InvalidTokenError:
@@ -196,8 +196,8 @@ class ClientSecretIssuer:
         if self._bytes_by_minter[minter] + n_bytes > self._minted_bytes:
             left_s = max(1, self._expiries[0][0] - secret.issued_at) if self._expiries else 1
             raise RateLimited(
-                f"Client secrets of this key hold {self._minted_bytes // 1024} KiB already (RELAY_MINTED_MAX_MB); "
-                "wait until some have expired, or make them without a session and not single-use.",
+                f"The client secrets of this key use {self._minted_bytes // 1024} KiB already (RELAY_MINTED_MAX_MB); "
+                "wait until some expire, or create them without a session and not single-use.",
                 retry_after_s=left_s,
             )
         self._bytes_by_minter[minter] += n_bytes
@@ -213,22 +213,22 @@ class ClientSecretIssuer:
 
 
 def is_client_secret(text: str) -> bool:
-    """Whether a credential wants to be a client secret of ours."""
+    """Whether a credential has the form of our client secrets."""
     return text.startswith(SECRET_PREFIX)
 
 
 def key_id(key: str) -> str:
-    """How tokens name the key that signed them."""
+    """Return the key id (`kid`) of a signing key."""
     return hashlib.sha256(b"relay key id " + key.encode()).hexdigest()[:8]
 
 
 def signing_key(purpose: str, key: str) -> bytes:
-    """What signs tokens for one purpose, 32 bytes: a token for another one never verifies."""
+    """Derive the 32-byte signing key for one purpose, so that tokens for another purpose never verify."""
     return hashlib.sha256(f"relay {purpose} ".encode() + key.encode()).digest()
 
 
 def _is_canonical(signature: str) -> bool:
-    """Whether a signature has our own spelling: base64 leaves two bits of it unused."""
+    """Whether a signature has the canonical base64 form: two bits of it are unused."""
     return base64url_encode(base64url_decode(signature)).decode() == signature
 
 
@@ -237,4 +237,4 @@ def _denied(message: str) -> AccessDenied:
 
 
 def _already_used() -> AccessDenied:
-    return _denied("The client secret was used already; get a new one.")
+    return _denied("The client secret is already used; get a new one.")

@@ -1,10 +1,10 @@
-"""Whether the other end of a connection is a program of this machine and of the relay's own user.
+"""Checks whether the peer of a connection is a program of the relay's own user on this machine.
 
-The kernel is asked who owns the peer's socket: by NETLINK_SOCK_DIAG (sock_diag(7)) for the one connection, else by
-/proc/net/tcp in a thread, for that file grows with the machine's connections. A reverse proxy runs as another user, so
-that what it forwards is not local. Only an established connection counts: the kernel shows root as the owner of a
-connection that its program has closed. In a container with a user namespace, the kernel shows every user from outside
-as nobody. A relay that runs as nobody there treats no peer as local.
+The kernel knows the owner of the peer's socket: NETLINK_SOCK_DIAG (sock_diag(7)) returns it for one connection.
+/proc/net/tcp is the fallback, read in a thread because it lists all connections. A reverse proxy runs as another user,
+so that forwarded requests are not local. Only established connections count: the kernel reports root as the owner of a
+closed one. In a user namespace, the kernel reports every outside user as nobody; a relay that itself runs as nobody
+there treats no peer as local.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ ROOT_UID = 0
 
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NLMSG_ERROR = 4, 20, 1, 2
 _REQUEST = struct.Struct("=IHHII BBBBI HH16s16sIII")
-"""nlmsghdr, inet_diag_req_v2 and its inet_diag_sockid; ports and addresses are in network order."""
+"""nlmsghdr, inet_diag_req_v2 and its inet_diag_sockid; ports and addresses in network byte order."""
 _HEADER = struct.Struct("=IHHII")
 _UID_OFFSET = 4 + 48 + 3 * 4
-"""Where the uid stands in inet_diag_msg: behind four bytes, the sockid, expires, rqueue and wqueue."""
+"""The offset of the uid in inet_diag_msg: after four bytes, the sockid, expires, rqueue and wqueue."""
 _ANY_COOKIE = 0xFFFFFFFF
 _MAX_REPLY_BYTES = 512
 _ALL_UIDS = 0xFFFFFFFF
-"""How many users the first namespace knows."""
+"""The number of users of the initial namespace."""
 
 Address = IPv4Address | IPv6Address
 
@@ -42,14 +42,14 @@ _log = logging.getLogger("relay.access")
 
 
 class SocketOwner(NamedTuple):
-    """Who has a socket, and in which state of TCP it is."""
+    """The owner of a socket, and its TCP state."""
 
     uid: int
     state: int
 
 
 class ConnectionAddresses(NamedTuple):
-    """A TCP connection as its other end sees it."""
+    """The addresses of a TCP connection from the peer's side."""
 
     local: tuple[Address, int]
     remote: tuple[Address, int]
@@ -59,7 +59,7 @@ OwnerLookup = Callable[[ConnectionAddresses], SocketOwner | None]
 
 
 class LocalPeerChecker:
-    """Answers for one relay. `lookup` is None where the system does not say who owns a socket."""
+    """Checks peers for one relay. `lookup` is None if the system cannot look up the owner of a socket."""
 
     def __init__(self, lookup: OwnerLookup | None, *, is_slow: bool = False, uid: int | None = None) -> None:
         self.lookup = lookup
@@ -69,14 +69,14 @@ class LocalPeerChecker:
 
     @classmethod
     def detect(cls) -> "LocalPeerChecker":
-        """The fastest way that works here; tried with a connection of our own."""
+        """Return a checker with the fastest lookup that works here, tested with a connection of our own."""
         for lookup, is_slow in ((lookup_by_sock_diag, False), (lookup_by_proc, True)):
-            if _works(lookup):
+            if _finds_own_connection(lookup):
                 return cls(lookup, is_slow=is_slow)
         return cls(None)
 
     async def is_local(self, transport: asyncio.BaseTransport | None) -> bool:
-        """Whether the connection's other end is here and ours."""
+        """Whether the peer is on this machine and belongs to the relay's user."""
         addresses = peer_addresses(transport)
         if addresses is None:
             return False
@@ -88,18 +88,18 @@ class LocalPeerChecker:
         try:
             owner = await asyncio.to_thread(self.lookup, addresses) if self._is_slow else self.lookup(addresses)
         except OSError as error:
-            _log.warning("the owner of a connection cannot be looked up: %s", error.strerror or error)
+            _log.warning("looking up the owner of a connection failed: %s", error.strerror or error)
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise CapacityExceeded("The relay has no descriptor left to see who asks; try again later.") from None
-            return False  # whoever is not found is not local
+                raise CapacityExceeded("The relay has no file descriptor left; try again later.") from None
+            return False  # an unknown owner is not local
         if owner is None or owner.state != TCP_ESTABLISHED or not self._is_uid_unambiguous:
             return False
-        # Windows' side of WSL connects by a program of root's.
+        # The Windows side of WSL connects through a program of root.
         return owner.uid == self._uid or (owner.uid == ROOT_UID and "microsoft" in platform.release().lower())
 
 
 def peer_addresses(transport: asyncio.BaseTransport | None) -> ConnectionAddresses | None:
-    """The connection of a transport, as its other end sees it; None if it is no TCP, or gone."""
+    """Return the addresses of a connection from the peer's side; None if it is not TCP or is gone."""
     if transport is None:
         return None
     peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
@@ -112,7 +112,7 @@ def peer_addresses(transport: asyncio.BaseTransport | None) -> ConnectionAddress
 
 
 def lookup_by_sock_diag(addresses: ConnectionAddresses) -> SocketOwner | None:
-    """Ask the kernel for this one socket. Raises OSError where it cannot be asked."""
+    """Look up one socket by a netlink request. Raises OSError where that is not supported."""
     (address, port), (remote_address, remote_port) = addresses
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     request = _REQUEST.pack(
@@ -122,7 +122,7 @@ def lookup_by_sock_diag(addresses: ConnectionAddresses) -> SocketOwner | None:
         0, _ANY_COOKIE, _ANY_COOKIE,
     )  # fmt: skip
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.setblocking(False)  # the kernel has answered when `send` returns
+        netlink.setblocking(False)  # the kernel has replied when `sendto` returns
         netlink.sendto(request, (0, 0))
         reply = netlink.recv(_MAX_REPLY_BYTES)
     _, kind, *_ = _HEADER.unpack_from(reply)
@@ -133,7 +133,7 @@ def lookup_by_sock_diag(addresses: ConnectionAddresses) -> SocketOwner | None:
 
 
 def lookup_by_proc(addresses: ConnectionAddresses) -> SocketOwner | None:
-    """Look the socket up in /proc/net/tcp and tcp6. Raises OSError where there is no such file."""
+    """Look up the socket in /proc/net/tcp and tcp6. Raises OSError if there is no such file."""
     ipv4_entry = f"{_proc_address(*addresses.local)} {_proc_address(*addresses.remote)}"
     mapped_entry = f"{_proc_address(*addresses.local, mapped=True)} {_proc_address(*addresses.remote, mapped=True)}"
     for name in ("tcp", "tcp6"):
@@ -148,7 +148,7 @@ def lookup_by_proc(addresses: ConnectionAddresses) -> SocketOwner | None:
 
 
 def _proc_address(address: Address, port: int, *, mapped: bool = False) -> str:
-    """An end as /proc writes it: words of four bytes in the machine's order, in hexadecimal."""
+    """Format an address as /proc does: four-byte words in native byte order, in hexadecimal."""
     packed = address.packed
     if mapped and len(packed) == 4:
         packed = b"\0" * 10 + b"\xff\xff" + packed
@@ -156,7 +156,7 @@ def _proc_address(address: Address, port: int, *, mapped: bool = False) -> str:
     return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
 
 
-def _works(lookup: OwnerLookup) -> bool:
+def _finds_own_connection(lookup: OwnerLookup) -> bool:
     """Whether a lookup finds a connection of our own."""
     with socket.socket() as listener, socket.socket() as client:
         listener.bind(("127.0.0.1", 0))
@@ -175,7 +175,7 @@ def _own_uid() -> int:
 
 
 def _is_shared_uid(uid: int) -> bool:
-    """Whether the kernel shows as `uid` also all users that this process's user namespace does not know: as nobody."""
+    """Whether the kernel reports unknown users of this process's user namespace as `uid` (nobody)."""
     try:
         nobody = int(Path("/proc/sys/kernel/overflowuid").read_text())
         n_known = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())

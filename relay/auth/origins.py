@@ -1,4 +1,4 @@
-"""Where a request comes from: its address, through the proxies of the settings, and its Host and Origin headers."""
+"""The client address of a request behind proxies, and its Host and Origin headers."""
 
 import re
 import socket
@@ -16,16 +16,16 @@ _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://.*", re.I)
 
 
 class ClientAddressResolver:
-    """Reads the addresses of requests; `proxies` are addresses and networks (RELAY_PROXIES)."""
+    """Resolves the client addresses of requests; `proxies` are addresses and networks (RELAY_PROXIES)."""
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:
         self._networks = [ip_network(proxy) for proxy in proxies]
 
     def resolve(self, request: web.Request) -> str:
-        """The client's address: the first from the right in X-Forwarded-For that is no proxy of ours.
+        """Return the client's address: the rightmost address in X-Forwarded-For that is not one of our proxies.
 
-        A proxy appends the address of its peer, to the same header line or as a new one. Entries before that come from
-        the client. An entry that is not an address ends the search at the proxy that wrote it.
+        A proxy appends its peer's address to the header line or adds a line; the entries before come from the client.
+        An entry that is not an address ends the search at the proxy that wrote it.
         """
         peer = parse_address(request.remote or "")
         if peer is None:
@@ -41,7 +41,7 @@ class ClientAddressResolver:
 
     @property
     def has_proxies(self) -> bool:
-        """Whether the settings name any proxy."""
+        """Whether any proxy is configured."""
         return bool(self._networks)
 
     def is_proxy(self, address: str) -> bool:
@@ -54,7 +54,7 @@ class ClientAddressResolver:
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address as proxies write it: bare, with a port, or an IPv6 one in brackets; IPv4 in IPv6 is unwrapped."""
+    """Parse an address as proxies write it: bare, with a port, or IPv6 in brackets; unwraps IPv4-mapped IPv6."""
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -68,7 +68,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 class HostsAndOrigins:
-    """The host names of one relay, and the origins whose pages may use it."""
+    """The host names of one relay, and its allowed origins."""
 
     def __init__(
         self, bind: str, hosts: Iterable[str] = (), origins: Collection[str] = (), *, is_loopback: bool = True
@@ -80,14 +80,14 @@ class HostsAndOrigins:
         self._is_loopback = is_loopback
 
     def classify_host(self, request: web.Request) -> HostKind:
-        """What the Host header names. Any address is allowed: a page elsewhere cannot claim one (DNS rebinding)."""
+        """Classify the Host header. Every IP address is allowed: DNS rebinding cannot use one."""
         name = request_host(request)
         if is_loopback_name(name) or name in self._machine_names:
             return "machine"
         return "allowed" if is_ip_address(name) or name in self._allowed_hosts else "foreign"
 
     def classify_origin(self, request: web.Request) -> OriginKind:
-        """Whether a page sent the request, and whether its origin is allowed."""
+        """Classify the Origin header."""
         value = request.headers.get("Origin")
         if value is None:
             return "none"
@@ -100,10 +100,10 @@ class HostsAndOrigins:
         return "app" if _APP_ORIGIN.fullmatch(value) else "foreign"
 
     def _is_own_page(self, origin: str, request: web.Request) -> bool:
-        """Whether a page that this relay served sent the request.
+        """Whether a page of this relay sent the request.
 
-        The name must be one of ours as well: a foreign one could be made to lead here (DNS rebinding), and would be in
-        its own Host header.
+        The host must be one of ours as well: with DNS rebinding, a foreign name resolves to this relay, and is then in
+        the Host header too.
         """
         return is_same_host(origin, request) and self.classify_host(request) != "foreign"
 
@@ -114,12 +114,12 @@ def is_same_host(origin: str, request: web.Request) -> bool:
 
 
 def request_host(request: web.Request) -> str:
-    """The name in the Host header, without its port; empty if it is none."""
+    """Return the name in the Host header, without its port; empty if invalid."""
     return url_host(f"//{request.headers.get('Host', '')}")
 
 
 def url_host(url: str) -> str:
-    """The name in a URL or an Origin, without its port; empty if there is none."""
+    """Return the host of a URL or an Origin, without its port; empty if there is none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

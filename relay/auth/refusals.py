@@ -1,4 +1,4 @@
-"""One log line for each request that is refused, and no more of one address than anybody will read."""
+"""One log line for each refused request, rate-limited per address."""
 
 import logging
 from collections import OrderedDict
@@ -16,7 +16,7 @@ _log = logging.getLogger("relay.access")
 
 
 class RefusalLog:
-    """Writes WARNING lines, at most `LINES_PER_MINUTE` for one address; its next line counts what was left out."""
+    """Writes WARNING lines, at most `LINES_PER_MINUTE` per address; the next line counts the suppressed ones."""
 
     def __init__(self) -> None:
         self._rates = KeyedRateLimiter(RateLimit(LINES_PER_MINUTE, LINES_PER_MINUTE), MAX_ADDRESSES)
@@ -26,9 +26,9 @@ class RefusalLog:
         return len(self._rates) + len(self._n_suppressed)
 
     def log_refusal(self, address: str, method: str, path: str, status: int | None, reason: str, now: float) -> None:
-        """Log one refusal; its status is None for a connection that was closed without an answer.
+        """Log one refusal; `status` is None for a connection that was closed without a response.
 
-        `path` is without its query, which may hold a credential.
+        `path` must not have the query, which may contain a credential.
         """
         key = address_key(address)
         if self._rates.take(key, now) > 0:

@@ -1,1 +1,1 @@
-"""The routes' handlers: from a request to a session, a page or a short answer."""
+"""The handlers of the routes: WebSocket sessions, pages and JSON APIs."""

@@ -1,7 +1,6 @@
-"""The Azure session for pages, and its four companions, below `RELAY_AZURE_PREFIX` (`/api/ai-assistant`).
+"""The Azure session route for browsers and four related routes, below `RELAY_AZURE_PREFIX` (`/api/ai-assistant`).
 
-A page fetches an ephemeral key here and dials Azure itself. Failures keep the shape `{error, details}`, with a status
-of their own.
+A browser gets an ephemeral key here and connects to Azure itself. Failures have the shape `{error, details}`.
 """
 
 import asyncio
@@ -13,8 +12,15 @@ from aiohttp import web
 from relay.app.context import AZURE_SESSIONS, PAID_ROUTE_QUOTA, TOOLS
 from relay.app.middleware import ErrorResponse
 from relay.app.toolbox import tool_spec
-from relay.endpoints.bodies import NO_STORE, check_csrf, client_address, number_field, read_json_object, string_field
-from relay.endpoints.navai_handlers import describe_failure
+from relay.endpoints.navai.functions import describe_failure
+from relay.endpoints.request_body import (
+    NO_STORE,
+    check_csrf,
+    client_address,
+    number_field,
+    read_json_object,
+    string_field,
+)
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.session.common.policy import Principal
@@ -28,7 +34,7 @@ from relay.upstreams.clients.browser_secrets import (
 
 
 async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`POST …/realtime/session`: an ephemeral key and the address to dial with it."""
+    """`POST …/realtime/session`: an ephemeral key, and the URL to connect to with it."""
     check_csrf(request)
     sessions = request.app.get(AZURE_SESSIONS)
     if sessions is None:
@@ -41,7 +47,7 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
     )
     permitted_azure_request(
         principal.policy, sessions.resource, session_request
-    )  # what is refused anyway costs no quota
+    )  # a refused request does not use up quota
     now = asyncio.get_running_loop().time()
     request.app[PAID_ROUTE_QUOTA].charge("mint", principal.identity, client_address(request), now)
     try:
@@ -55,13 +61,14 @@ async def azure_session(request: web.Request, principal: Principal) -> web.Strea
 
 
 async def azure_tools(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`GET …/realtime/tools`: the tools as a session takes them."""
-    offered = [one for one in request.app[TOOLS].registry.exposed_to("http") if principal.policy.allows_tool(one.name)]
+    """`GET …/realtime/tools`: the tools in the format of a session."""
+    exposed = request.app[TOOLS].registry.exposed_to("http")
+    offered = [tool for tool in exposed if principal.policy.allows_tool(tool.name)]
     return web.json_response({"tools": [tool_spec(tool).definition() for tool in offered]})
 
 
 async def azure_tools_exec(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`POST …/realtime/tools/exec`: run one tool for a page whose model asked for it."""
+    """`POST …/realtime/tools/exec`: run one tool for a browser's model."""
     tools = request.app[TOOLS]
     body = await read_json_object(request)
     name = string_field(body, "name")
@@ -71,7 +78,7 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
     if tool is None or not principal.policy.allows_tool(name):
         return ErrorResponse(404, f"Tool not found: {name:.80}").to_response()
     if "http" not in tool.expose:
-        raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
+        raise AccessDenied(f"The tool {name} is not exposed to HTTP.", status=403)
     context = ToolContext(session_id="", identity=principal.identity)
     call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
     result = await tools.runner.run(call, context, audience="http", is_offered=principal.policy.allows_tool)
@@ -91,15 +98,15 @@ def _arguments(body: JsonObject) -> JsonObject:
 
 
 async def azure_user(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`GET …/realtime/user`: who the credential belongs to, as far as the relay knows."""
+    """`GET …/realtime/user`: the identity of the credential."""
     identity = principal.identity
     if identity == "anonymous":
-        raise AccessDenied("There is no user: send Authorization: Bearer <one of RELAY_API_KEYS>.", status=401)
+        raise AccessDenied("No user is signed in: send Authorization: Bearer <one of RELAY_API_KEYS>.", status=401)
     return web.json_response({"userEntityRef": f"user:default/{identity}", "displayName": identity, "email": None})
 
 
 async def azure_health(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`GET …/realtime/health`: these routes are there."""
+    """`GET …/realtime/health`: these routes are available."""
     return web.json_response({"status": "ok"})
 
 

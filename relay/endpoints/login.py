@@ -1,6 +1,6 @@
-"""The admin's way in by browser: `GET /login`, its form, the trade of a code or key for a cookie, and the way out.
+"""Admin login in a browser: `GET /login` with its form, sign-in by code or key for a cookie, and sign-out.
 
-No other page may use these: they have no CORS, and a request that a browser says came from elsewhere is refused.
+Only the relay's own pages may use these routes: they have no CORS headers and refuse cross-site requests.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from aiohttp import web
 from relay.app.context import AUTHENTICATOR, LOGINS, SETTINGS
 from relay.auth import admin_login
 from relay.auth.keyring import key_identity
-from relay.endpoints.bodies import NO_STORE, read_json_object, string_field
-from relay.endpoints.pages import asset_response
+from relay.endpoints.console import asset_response
+from relay.endpoints.request_body import NO_STORE, read_json_object, string_field
 from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, RateLimited
 from relay.session.common.policy import Principal
 from relay.session.common.rate_limit import KeyedRateLimiter, address_key
@@ -21,36 +21,36 @@ from relay.web import PAGE_HEADERS
 
 ATTEMPTS_PER_MINUTE = 10
 LOGIN_ATTEMPTS = web.AppKey("login_attempts", KeyedRateLimiter)
-"""How often one address may try to sign in."""
+"""The rate limit of sign-in attempts per address."""
 _log = logging.getLogger("relay.access")
 
 
 async def login_page(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`GET /login`: the form; a link of `relay console` brings its code along and needs none."""
+    """`GET /login`: the form; a link of `relay console` already has a code."""
     return login_form(200)
 
 
 def login_form(status: int) -> web.Response:
-    """The login form, in place of a page that is for admins alone."""
+    """Return the login form, also in place of an admin page."""
     return asset_response("login.html", "text/html", PAGE_HEADERS | NO_STORE, status)
 
 
 def accepts_html(request: web.Request) -> bool:
-    """Whether a browser asks for a page to look at."""
+    """Whether the client accepts HTML."""
     return "text/html" in request.headers.get("Accept", "")
 
 
 async def sign_in(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`POST /login`: `{"code"}` of `relay console`, or `{"key"}`, one of RELAY_ADMIN_KEYS; answers with a cookie."""
+    """`POST /login`: exchange `{"code"}` of `relay console`, or `{"key"}` of RELAY_ADMIN_KEYS, for a cookie."""
     _refuse_cross_site(request)
     address, now = request.app[AUTHENTICATOR].client_address(request), asyncio.get_running_loop().time()
     wait_s = request.app[LOGIN_ATTEMPTS].take(address_key(address), now)
     if wait_s:
-        raise RateLimited(f"Too many tries to sign in from this address; wait {wait_s:.0f} s.", wait_s)
+        raise RateLimited(f"Too many sign-in attempts from this address; wait {wait_s:.0f} s.", wait_s)
     if request.content_type != "application/json":
         raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
     identity = await _authenticate_admin(request.app, await read_json_object(request))
-    _log.info("admin %s signed in from %s", identity, address)
+    _log.info("admin signed in: identity=%s client=%s", identity, address)
     response = web.json_response({"signedIn": True}, headers=NO_STORE)
     response.set_cookie(
         admin_login.cookie_name(request),
@@ -64,7 +64,7 @@ async def sign_in(request: web.Request, principal: Principal) -> web.StreamRespo
 
 
 async def sign_out(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`POST /logout`: revoke the cookie, so that copies of it are invalid as well."""
+    """`POST /logout`: revoke the cookie, including its copies."""
     _refuse_cross_site(request)
     request.app[LOGINS].sign_out(request)
     response = web.json_response({"signedIn": False}, headers=NO_STORE)
@@ -78,20 +78,20 @@ async def sign_out(request: web.Request, principal: Principal) -> web.StreamResp
 
 
 def _refuse_cross_site(request: web.Request) -> None:
-    """Raise AccessDenied for a request that another site made a browser send (CSRF); programs send no such headers."""
+    """Raise AccessDenied for a cross-site request of a browser (CSRF); other programs send none of these headers."""
     headers = request.headers
     if ("Sec-Fetch-Site" in headers or "Origin" in headers) and not admin_login.is_same_origin_request(request):
-        raise AccessDenied("Only the relay's own pages sign in and out.", status=403)
+        raise AccessDenied("Only the relay's own pages may sign in and out.", status=403)
 
 
 async def _authenticate_admin(app: web.Application, body: dict[str, object]) -> str:
-    """Who signs in. Raises AccessDenied, BadRequest, NotConfigured."""
+    """Return the identity of the admin. Raises AccessDenied, BadRequest, NotConfigured."""
     code, key = string_field(body, "code"), string_field(body, "key")
     if (code is None) == (key is None):
         raise BadRequest("Send either code or key.", "code")
     if key is not None:
         if app[AUTHENTICATOR].keys.classify(key) != "admin":
-            raise AccessDenied("This is not an admin key of this relay (RELAY_ADMIN_KEYS).", status=401)
+            raise AccessDenied("The key is not an admin key; use one of RELAY_ADMIN_KEYS.", status=401)
         return key_identity(key)
     try:
         is_good = await asyncio.to_thread(
@@ -99,7 +99,7 @@ async def _authenticate_admin(app: web.Application, body: dict[str, object]) -> 
         )
     except ConfigError as error:
         _log.error("%s", error)
-        raise NotConfigured("Codes cannot be used at this relay; its log says why.") from None
+        raise NotConfigured("This relay cannot check login codes; see its log.") from None
     if not is_good:
-        raise AccessDenied("The link was used already, or is older than a minute: run `relay console` again.", 401)
+        raise AccessDenied("The link is already used or older than a minute; run `relay console` again.", 401)
     return admin_login.CONSOLE_IDENTITY

@@ -1,4 +1,4 @@
-"""The viewer: `GET /recordings`, the list it shows, and the derived files it draws from. For admins alone."""
+"""The recordings viewer for admins: `GET /recordings`, its list, and the derived files that it draws."""
 
 import asyncio
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from relay.app.context import RECORDINGS
-from relay.endpoints.bodies import NO_STORE
-from relay.endpoints.pages import asset_response
+from relay.endpoints.console import asset_response
+from relay.endpoints.request_body import NO_STORE
 from relay.recording.postprocess import is_finalized
 from relay.recording.store.header import read_header
 from relay.recording.store.layout import (
@@ -29,7 +29,7 @@ MAX_LISTED = 500
 _HEADERS: Final = {
     **PAGE_HEADERS,
     "Content-Security-Policy": f"{CONTENT_SECURITY_POLICY}; media-src 'self'",
-    "Cache-Control": "no-store",  # voices are nobody's cache's business
+    "Cache-Control": "no-store",  # recorded voices must not stay in caches
 }
 _TYPES: Final = {
     TIMELINE_FILE: "application/json",
@@ -41,7 +41,7 @@ _TYPES: Final = {
 
 
 async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`GET /recordings`: the page that draws them."""
+    """`GET /recordings`: the viewer page."""
     return asset_response("recordings.html", "text/html", _HEADERS)
 
 
@@ -53,7 +53,7 @@ async def recordings_list(request: web.Request, principal: Principal) -> web.Str
 
 
 async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
-    """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
+    """`GET /recordings/<name>/<file>`: one of the derived files, with range requests."""
     name, file_name = request.match_info["name"], request.match_info["file"]
     path = await asyncio.to_thread(_file_path, request.app[RECORDINGS].root, name, file_name)
     headers = NO_STORE | {"Content-Type": _TYPES[file_name], "X-Content-Type-Options": "nosniff"}
@@ -80,13 +80,13 @@ def _row(folder: Path) -> dict[str, Any]:
 
 
 def _file_path(root: Path, name: str, file: str) -> Path:
-    """The file of a recording that is really there; names are compared, never joined to a path unseen."""
+    """Return the path of an existing file; names are compared, so that no request can form a path."""
     folder = next((path for path in list_recordings(root) if path.name == name), None)
     if folder is None:
-        raise RecordingError(f"there is no recording {name!r:.80}")
+        raise RecordingError(f"There is no recording {name!r:.80}.")
     if file not in _TYPES:
-        raise RecordingError(f"{file!r:.80} is none of {', '.join(_TYPES)}")
+        raise RecordingError(f"{file!r:.80} is not one of {', '.join(_TYPES)}.")
     path = folder / file
     if path.is_symlink() or not path.is_file():
-        raise RecordingError(f"{name} is not finished: `relay recordings repair` makes its {file}")
+        raise RecordingError(f"{name} is not finished; `relay recordings repair` creates its {file}")
     return path

@@ -1,1 +1,1 @@
-"""The sockets: the client's end, the upstream's end, and what stands between the session and the client's speaker."""
+"""Sockets and HTTP clients: clients' WebSockets, upstreams, providers."""

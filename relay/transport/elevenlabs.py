@@ -1,6 +1,7 @@
-"""The way to an ElevenLabs voice: one WebSocket a session, and the HTTP stream where a whole text is spoken at once.
+"""Text to speech by ElevenLabs: one WebSocket per session, or an HTTP stream where a whole text is synthesized at once.
 
-On the `websockets` package: a few dozen messages a turn, and its refusals carry the body that names the reason.
+Uses the `websockets` package: there are only a few dozen messages per turn, and its `InvalidStatus` has the response
+body, which names the reason.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ CLOSE_TIMEOUT_S = 1.0
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_AUDIO_BYTES = 64 * 1024 * 1024
 MAX_UNSENT_MESSAGES = 4096
-"""More means that the voice does not read; the connection is given up."""
+"""More means that ElevenLabs does not read; the connection is then closed."""
 STREAM_TIMEOUT_S = 10.0
 
 _FATAL_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 410, 422})
@@ -41,7 +42,7 @@ _log = logging.getLogger("relay.voice")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElevenLabsOptions:
-    """Where the voices are and how they are asked to speak; None leaves a thing to ElevenLabs."""
+    """Endpoint, key and synthesis options of ElevenLabs; None means ElevenLabs' default."""
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
@@ -50,12 +51,12 @@ class ElevenLabsOptions:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request shows."""
+        """The headers of every request."""
         return {"xi-api-key": self.api_key} if self.api_key else {}
 
 
 class ElevenLabsTts:
-    """One session's voice: carries out the commands, and feeds what comes of them."""
+    """The text-to-speech connection of one session: executes its commands and dispatches the resulting events."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class ElevenLabsTts:
         dispatch: Callable[[TtsOutput], None],
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`secrets` stay out of its errors."""
+        """`secrets` are redacted from its errors."""
         self._secrets = secrets
         self._options = options
         self._provider = provider
@@ -76,7 +77,7 @@ class ElevenLabsTts:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def execute(self, command: cmd.TtsCommand) -> None:
-        """Do what the session asks for; returns at once."""
+        """Execute a command of the session; returns immediately."""
         match command:
             case cmd.ConnectTts(voice_id, output):
                 self._disconnect()
@@ -98,7 +99,7 @@ class ElevenLabsTts:
                 self._send(command)
 
     async def stop(self) -> None:
-        """End everything, in bounded time."""
+        """Cancel all tasks, in bounded time."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -121,21 +122,21 @@ class ElevenLabsTts:
                 self._send_queue.put_nowait(message)
         except asyncio.QueueFull:
             self._disconnect()
-            self._dispatch(ev.TtsFailed("The voice does not take what it is sent.", "stuck"))
+            self._dispatch(ev.TtsFailed("ElevenLabs does not read what it is sent.", "stuck"))
 
     # -- the WebSocket ------------------------------------------------------------------------------------------------
 
     async def _run_connection(
         self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, send_queue: "asyncio.Queue[bytes]"
     ) -> None:
-        """One connection from its dial to its end; a link that was hung up says nothing more."""
+        """Run one connection until it ends; a cancelled one reports nothing more."""
         try:
             failure = await self._connect(voice_id, output, codec, send_queue)
         except Exception as error:
             failure = _connect_failure(error, self._options.headers)
         if asyncio.current_task() is self._connection_task:
             self._connection_task = None
-            _log.info("the voice's connection ended: %s", failure.message)
+            _log.info("ElevenLabs connection ended: %s", failure.message)
             self._dispatch(failure)
 
     async def _connect(
@@ -168,11 +169,11 @@ class ElevenLabsTts:
             async for message in socket:
                 for event in codec.decode(message):
                     if isinstance(event, ev.TtsFailed) and not event.context_id:
-                        failure = event  # the close that follows carries less
+                        failure = event  # the close frame that follows says less
                     elif asyncio.current_task() is self._connection_task:
                         self._dispatch(event)
         except ConnectionClosed:
-            pass  # told below, with its code
+            pass  # reported below, with its code
         if failure is not None:
             return failure
         reason = redact(self._secrets.redact_truncated(socket.close_reason or ""), 200).rstrip(".")
@@ -216,13 +217,13 @@ class ElevenLabsTts:
 
 
 async def _send_all(socket: ClientConnection, send_queue: "asyncio.Queue[bytes]") -> None:
-    with contextlib.suppress(ConnectionClosed):  # the reader tells it
+    with contextlib.suppress(ConnectionClosed):  # reported by the receiver
         while True:
             await socket.send(await send_queue.get(), text=True)
 
 
 def _connect_failure(error: Exception, headers: Mapping[str, str]) -> ev.TtsFailed:
-    """Why a dial failed, with the provider's code where its answer has one; never its raw body."""
+    """Describe why a connection attempt failed, with the provider's error code if any, and never its raw body."""
     match error:
         case InvalidStatus() if is_redirect(error):
             status = error.response.status_code
@@ -236,7 +237,7 @@ def _connect_failure(error: Exception, headers: Mapping[str, str]) -> ev.TtsFail
         case OSError():
             return ev.TtsFailed("ElevenLabs cannot be reached.", "unreachable")
         case InvalidHandshake():
-            return ev.TtsFailed("ElevenLabs did not answer as a WebSocket server does.", "handshake")
+            return ev.TtsFailed("ElevenLabs' URL is not a WebSocket server.", "handshake")
         case _:
-            _log.error("the voice's connection failed", exc_info=error)
-            return ev.TtsFailed(f"The connection failed ({type(error).__name__}).", "failed")
+            _log.error("ElevenLabs connection failed", exc_info=error)
+            return ev.TtsFailed(f"The connection to ElevenLabs failed ({type(error).__name__}).", "failed")

@@ -1,7 +1,7 @@
-"""Calls to providers over HTTP: one client, with bounds on time and bytes, and errors that show no key and no raw body.
+"""An HTTP client for provider APIs: limits on time and bytes, and errors without keys or raw bodies.
 
-Nothing is sent twice, but for a connection that could not be made at all: then nothing had been sent, and one more
-attempt is safe. Redirects are not followed, for they would carry the key to another host.
+A request is retried once, and only if the connection could not be opened: then nothing was sent. Redirects are not
+followed, because they would send the key to another host.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 3600.0
 CHUNK_BYTES = 64 * 1024
 
-REDIRECT_TEXT = "redirects elsewhere; set the URL it really has"
-"""What is said of a redirect, which would carry the key to another address."""
+REDIRECT_TEXT = "redirects to another URL; set its final URL"
+"""The error text for a redirect, which would send the key to another host."""
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z_.\-]{0,59}|[0-9]{1,5}")
-"""Codes are words, such as invalid_api_key or DeploymentNotFound, or a status; letters with digits may be a key."""
+"""An error code is a word such as invalid_api_key or DeploymentNotFound, or a status; other text may be a key."""
 _log = logging.getLogger("relay.provider")
 _Json = TypeVar("_Json", JsonObject, list[Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """One request to a provider; `name` begins every error about it, such as "OpenAI client_secrets".
+    """One request to a provider; errors about it begin with `name`, such as "OpenAI client_secrets".
 
-    `timeout_s` bounds the whole answer, for a streamed one the time without a byte. `url` is sent as it is.
+    `timeout_s` limits the whole exchange, or the time without a byte of a streamed response. `url` is sent unchanged.
     """
 
     name: str
@@ -56,7 +56,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back with a 2xx status; `content_type` as it was sent, parameters included."""
+    """A response with a 2xx status; `content_type` includes its parameters."""
 
     status: int
     content_type: str
@@ -64,11 +64,11 @@ class HttpResponse:
     name: str
 
     def json_object(self) -> JsonObject:
-        """The body as a JSON object. Raises UpstreamError if it is none."""
+        """Parse the body as a JSON object. Raises UpstreamError if it is not one."""
         return self._json(dict, "object")
 
     def json_list(self) -> list[Any]:
-        """The body as a JSON array. Raises UpstreamError if it is none."""
+        """Parse the body as a JSON array. Raises UpstreamError if it is not one."""
         return self._json(list, "array")
 
     def _json(self, kind: type[_Json], noun: str) -> _Json:
@@ -77,12 +77,12 @@ class HttpResponse:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, kind):
-            raise UpstreamError(f"{self.name} failed: the answer is not a JSON {noun}.", upstream_status=self.status)
+            raise UpstreamError(f"{self.name} failed: the response is not a JSON {noun}.", upstream_status=self.status)
         return value
 
 
 class ProviderHttpClient:
-    """Makes calls; connections are kept for the next one. `close` it at the end, or use it as a context manager."""
+    """Sends requests over a connection pool. Call `close` at the end, or use it as a context manager."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -94,13 +94,13 @@ class ProviderHttpClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; calls under way fail."""
+        """Close all connections; running requests fail."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def fetch(self, request: HttpRequest) -> HttpResponse:
-        """Make a call and read its whole answer. Raises UpstreamError, UpstreamTimeout."""
+        """Send a request and read the whole response. Raises UpstreamError, UpstreamTimeout."""
         with _translated_errors(request):
             async with asyncio.timeout(request.timeout_s):
                 response = await self._open_response(request)
@@ -112,7 +112,7 @@ class ProviderHttpClient:
 
     @asynccontextmanager
     async def stream(self, request: HttpRequest) -> AsyncIterator["HttpResponseStream"]:
-        """Make a call and read its answer as it comes; leaving the block ends the transfer."""
+        """Send a request and read the response as it arrives; leaving the block ends the transfer."""
         with _translated_errors(request):
             async with asyncio.timeout(request.timeout_s):
                 response = await self._open_response(request)
@@ -122,7 +122,7 @@ class ProviderHttpClient:
             response.release()
 
     async def _open_response(self, request: HttpRequest) -> aiohttp.ClientResponse:
-        """The answer's head, if its status is 2xx."""
+        """Return the response once its head has arrived. Raises UpstreamError unless its status is 2xx."""
         response = await self._send(request)
         if 200 <= response.status < 300:
             return response
@@ -155,7 +155,7 @@ class ProviderHttpClient:
 
 
 async def fetch(request: HttpRequest, provider: ProviderHttpClient | None) -> HttpResponse:
-    """Make a call with `provider`, or with a client for this call alone. Raises UpstreamError, UpstreamTimeout."""
+    """Send a request with `provider`, or with a temporary client. Raises UpstreamError, UpstreamTimeout."""
     if provider is not None:
         return await provider.fetch(request)
     async with ProviderHttpClient() as temporary:
@@ -163,7 +163,7 @@ async def fetch(request: HttpRequest, provider: ProviderHttpClient | None) -> Ht
 
 
 class HttpResponseStream:
-    """An answer under way; iterate it for its bytes."""
+    """A response that is still arriving."""
 
     def __init__(self, response: aiohttp.ClientResponse, request: HttpRequest) -> None:
         self._response = response
@@ -171,7 +171,7 @@ class HttpResponseStream:
         self.content_type = _content_type(response)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they come, at most `max_bytes` in all. Raises UpstreamError, UpstreamTimeout."""
+        """Yield the bytes as they arrive, at most `max_bytes` in all. Raises UpstreamError, UpstreamTimeout."""
         request, content = self._request, self._response.content
         remaining_bytes = request.max_bytes
         while True:
@@ -188,7 +188,7 @@ class HttpResponseStream:
 
 @contextmanager
 def _translated_errors(request: HttpRequest) -> Iterator[None]:
-    """Turns every way a call can fail into one of our errors, once, and into one line of the log."""
+    """Translate every failure of a request into one of our errors, and log it once."""
     try:
         yield
     except Exception as error:
@@ -196,7 +196,7 @@ def _translated_errors(request: HttpRequest) -> Iterator[None]:
         if translated is None:
             raise
         _log.warning("%s", translated)
-        raise translated from None  # the cause may hold an address or a header with a key in it
+        raise translated from None  # the cause may contain a URL or a header with a key
 
 
 def _translate_error(error: Exception, request: HttpRequest) -> UpstreamError | None:
@@ -205,13 +205,13 @@ def _translate_error(error: Exception, request: HttpRequest) -> UpstreamError | 
         case UpstreamError():
             return error
         case TimeoutError():
-            return UpstreamTimeout(f"{name} failed: no answer within {request.timeout_s:g} s.")
+            return UpstreamTimeout(f"{name} failed: no response within {request.timeout_s:g} s.")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return UpstreamError(f"{name} failed: no trusted TLS connection to {_host_name(request)}.")
+            return UpstreamError(f"{name} failed: cannot open a trusted TLS connection to {_host_name(request)}.")
         case aiohttp.ClientConnectorError():
             return UpstreamError(f"{name} failed: {_host_name(request)} cannot be reached.")
-        case ValueError():  # aiohttp's InvalidURL as well, and what it says of a header that cannot be
-            return UpstreamError(f"{name} failed: its key or its address holds characters that cannot be sent.")
+        case ValueError():  # includes aiohttp's InvalidURL and its error for an invalid header
+            return UpstreamError(f"{name} failed: its key or its URL contains characters that cannot be sent.")
         case aiohttp.ClientError() | OSError():
             return UpstreamError(f"{name} failed: the connection was lost.")
         case _:
@@ -237,11 +237,11 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int, name: str) -> 
 
 
 def _too_big(name: str, max_bytes: int) -> UpstreamError:
-    return UpstreamError(f"{name} failed: the answer is bigger than {max_bytes // 1024} KiB.")
+    return UpstreamError(f"{name} failed: the response is larger than {max_bytes // 1024} KiB.")
 
 
 async def _status_error(response: aiohttp.ClientResponse, request: HttpRequest) -> UpstreamError:
-    """The refusal in our words: the status, and the provider's error code where it has one."""
+    """Return the error for a status other than 2xx, with the provider's error code if any."""
     if 300 <= response.status < 400:
         return UpstreamError(
             f"{request.name} failed ({response.status}): {_host_name(request)} {REDIRECT_TEXT}.",
@@ -250,7 +250,7 @@ async def _status_error(response: aiohttp.ClientResponse, request: HttpRequest) 
     try:
         body = await _read(response, MAX_ERROR_BYTES, request.name)
     except (UpstreamError, aiohttp.ClientError, OSError):
-        body = b""  # the status says enough
+        body = b""  # the status is enough
     code = error_code(body, request.headers)
     return UpstreamError(
         f"{request.name} failed ({response.status})" + (f": {code}" if code else ""),
@@ -261,7 +261,7 @@ async def _status_error(response: aiohttp.ClientResponse, request: HttpRequest) 
 
 
 def error_code(body: bytes, headers: Mapping[str, str]) -> str | None:
-    """The error code in a provider's answer; None if there is none, or if it could be part of what we sent as a key.
+    """Return the error code in a provider's response; None if there is none, or if it may be part of our key.
 
     OpenAI and Azure: `error.code`, else `error.type`; ElevenLabs: `detail.status` or `detail.code`.
     """
@@ -284,7 +284,7 @@ def _may_be_key(code: str, headers: Mapping[str, str]) -> bool:
 
 
 def _retry_after_s(header: str | None) -> float | None:
-    """The header in seconds (RFC 9110, 10.2.3); its date form is not read."""
+    """Parse a `Retry-After` header in seconds (RFC 9110, 10.2.3); None for the date form."""
     try:
         seconds = float(header or "")
     except ValueError:

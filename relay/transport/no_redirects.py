@@ -1,14 +1,14 @@
-"""A WebSocket client that follows no redirect, which would send the credential to another address."""
+"""A WebSocket client that does not follow redirects, which would send the credential to another address."""
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 
 class NoRedirectConnect(connect):
-    """`websockets.connect`, for which a redirect is a refusal like any other (`InvalidStatus`)."""
+    """`websockets.connect` that raises `InvalidStatus` for a redirect."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the refusal itself, so that it is raised."""
+        """Return the exception, so that it is raised."""
         return exc
 
 

@@ -1,8 +1,8 @@
-"""How clients are read: in small pieces where they send bursts, and within one budget for unfinished messages.
+"""A shared memory budget for unfinished messages of clients, and small reads for clients that send bursts.
 
-The first 64 KiB of every message are free, so that audio and ordinary events never wait. Beyond that a connection that
-finds no room is not read until there is some. The message that has been arriving for longest always goes on, or
-nobody's would become whole. When it holds up others for `STALL_TIMEOUT_S`, its connection is closed.
+The first 64 KiB of every message are free, so that audio and ordinary events never wait. Beyond that, reading of a
+connection pauses while the budget is used up. The oldest unfinished message is always read on, so that it can complete.
+If it blocks others for `STALL_TIMEOUT_S`, its connection is closed.
 """
 
 import asyncio
@@ -19,54 +19,54 @@ from relay.transport.websocket import WebSocketConnection
 MAX_BUFFERED_INPUT_BYTES = 64 * 1024 * 1024
 UNBUDGETED_BYTES = 64 * 1024
 STALL_TIMEOUT_S = 10.0
-BUDGET_USED_UP = "no room for long messages"
+BUDGET_USED_UP = "read budget used up"
 LONG_MESSAGE_READ_BYTES = 8192
-"""What one read brings of a client that sends messages of more than half of this: 200 of the shortest events."""
+"""The read size for clients that send messages longer than half of it: 200 of the shortest events."""
 _MIN_RELEASED_BYTES = 256 * 1024
-"""What is worth a system call."""
+"""Less is not worth a system call."""
 MIN_READ_BYTES = 256
 MAX_READ_BYTES = 64 * 1024
 CHEAP_PARSE_S = 0.0003
-"""What parsing a piece may take for the next one to be twice as long: a long message takes few rounds."""
+"""If parsing took less, the next read is twice as long: a long message then needs few rounds."""
 
 
 class BudgetHolder:
-    """One connection's share of the budget; `owner` says whose it is."""
+    """A connection that takes part in the budget; `owner` identifies its client."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.reserved_bytes = 0
 
     def pause(self) -> None:
-        """Read the connection no more for now."""
+        """Pause reading."""
         raise NotImplementedError
 
     def resume(self) -> None:
-        """Read it on."""
+        """Resume reading."""
         raise NotImplementedError
 
     def close_stalled(self) -> None:
-        """End it: its message takes too long."""
+        """Close the connection, because its message takes too long."""
         raise NotImplementedError
 
 
 class ReadBudget:
-    """Limits the buffered bytes of unfinished messages. One owner may hold half of them, and one message more."""
+    """Limits the buffered bytes of unfinished messages. One owner may use half of them, plus one message."""
 
     def __init__(self, max_bytes: int = MAX_BUFFERED_INPUT_BYTES, stall_timeout_s: float = STALL_TIMEOUT_S) -> None:
         self._max_bytes = max_bytes
         self._stall_timeout_s = stall_timeout_s
         self.reserved_bytes = 0
-        """How much is held in all."""
+        """The sum for all connections."""
         self._bytes_by_owner: Counter[str] = Counter()
-        self._holders: dict[BudgetHolder, None] = {}  # the oldest message first, as in the next two
+        self._holders: dict[BudgetHolder, None] = {}  # oldest message first, as in the next two
         self._holders_by_owner: dict[str, dict[BudgetHolder, None]] = {}
         self._waiting: dict[BudgetHolder, None] = {}
         self._blocker: BudgetHolder | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def reserve(self, holder: BudgetHolder, n_bytes: int) -> None:
-        """Count `n_bytes` of its unfinished message as buffered. The connection is paused if the budget is used up."""
+        """Set the buffered bytes of its unfinished message to `n_bytes`. Pauses reading if the budget is used up."""
         self._set_reserved(holder, n_bytes)
         self._holders.setdefault(holder)
         self._holders_by_owner.setdefault(holder.owner, {}).setdefault(holder)
@@ -76,7 +76,7 @@ class ReadBudget:
             self._update_stall_timer()
 
     def release(self, holder: BudgetHolder) -> None:
-        """Its message is complete, or its connection is closed: resume others that now fit."""
+        """Free its bytes after its message is complete or its connection closed; resume others that now fit."""
         if holder not in self._holders:
             return
         self._set_reserved(holder, 0)
@@ -85,7 +85,7 @@ class ReadBudget:
         del owner_holders[holder]
         if not owner_holders:
             del self._holders_by_owner[holder.owner], self._bytes_by_owner[holder.owner]
-        if holder in self._waiting:  # what it waited with has gone on, and it may be paused for other reasons
+        if holder in self._waiting:  # reading may stay paused for another reason
             del self._waiting[holder]
             holder.resume()
         for other in list(self._waiting):
@@ -108,7 +108,7 @@ class ReadBudget:
         return next(iter(self._holders if owner is None else self._holders_by_owner[owner]))
 
     def _update_stall_timer(self) -> None:
-        """Give the message that the first one waits for its time: it begins when it is the one."""
+        """Start the stall timeout of the message that blocks the first waiting connection."""
         blocker = None
         if self._waiting:
             first = next(iter(self._waiting))
@@ -129,40 +129,40 @@ class ReadBudget:
 
 
 class BudgetedReader(BudgetHolder):
-    """What one connection holds of the budget for unfinished messages, and the parser that fills it."""
+    """Counts the unfinished messages of one connection in the budget, before and after its parser runs."""
 
     def __init__(
         self,
         owner: str,
         budget: ReadBudget,
-        listener: WebSocketConnection,
+        connection: WebSocketConnection,
         parse: Callable[[int], None],
         limit_read_size: Callable[[], None],
         get_buffer: Callable[[int], memoryview],
     ) -> None:
         super().__init__(owner)
         self._budget = budget
-        self._listener = listener
+        self._connection = connection
         self._parse = parse
         self._limit_read_size = limit_read_size
         self._get_buffer = get_buffer
 
     def buffer_updated(self, n_bytes: int) -> None:
-        """Parse what has come, and count what is left of it."""
-        listener = self._listener
-        listener.partial_frame_bytes += n_bytes
+        """Parse the received bytes, and count those that remain buffered."""
+        connection = self._connection
+        connection.partial_frame_bytes += n_bytes
         self._parse(n_bytes)
         if (
-            listener.partial_frame_bytes > LONG_MESSAGE_READ_BYTES // 2
-            or listener.fragment_bytes
+            connection.partial_frame_bytes > LONG_MESSAGE_READ_BYTES // 2
+            or connection.fragment_bytes
             or self.reserved_bytes
         ):
             self._limit_read_size()
             self.update_budget()
 
     def update_budget(self) -> None:
-        """Hold as much as is unfinished now."""
-        buffered_bytes = self._listener.buffered_input_bytes
+        """Set the reserved bytes to the bytes that are buffered now."""
+        buffered_bytes = self._connection.buffered_input_bytes
         if buffered_bytes > UNBUDGETED_BYTES:
             self._budget.reserve(self, buffered_bytes)
         elif self.reserved_bytes:
@@ -170,24 +170,24 @@ class BudgetedReader(BudgetHolder):
             _release_pages(self._get_buffer(-1))
 
     def release(self) -> None:
-        """Hold nothing any more."""
+        """Free all reserved bytes."""
         self._budget.release(self)
 
     def pause(self) -> None:
-        """Read the connection no more for now."""
-        self._listener.pause_reading(BUDGET_USED_UP)
+        """Pause reading."""
+        self._connection.pause_reading(BUDGET_USED_UP)
 
     def resume(self) -> None:
-        """Read it on."""
-        self._listener.resume_reading(BUDGET_USED_UP)
+        """Resume reading."""
+        self._connection.resume_reading(BUDGET_USED_UP)
 
     def close_stalled(self) -> None:
-        """End it: its message takes too long."""
-        self._listener.on_message_stalled()
+        """Report that its message takes too long."""
+        self._connection.on_message_stalled()
 
 
 def _release_pages(unused: memoryview) -> None:
-    """Give pages that hold nothing back to the system: picows never makes its read buffer smaller."""
+    """Return unused memory pages to the system: picows never shrinks its read buffer."""
     if sys.platform != "linux" or len(unused) < _MIN_RELEASED_BYTES:
         return
     address = ctypes.addressof(ctypes.c_char.from_buffer(unused))
@@ -202,28 +202,28 @@ def _libc() -> ctypes.CDLL:
 
 
 class ThrottledReader:
-    """The buffer of one connection and its parser, with pieces of `MIN_READ_BYTES` to `MAX_READ_BYTES`."""
+    """Read buffer and parser of one connection, with reads of `MIN_READ_BYTES` to `MAX_READ_BYTES`."""
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        listener: WebSocketConnection,
+        connection: WebSocketConnection,
         get_buffer: Callable[[int], memoryview],
         parse: Callable[[int], None],
     ) -> None:
         self._transport = transport
-        self._listener = listener
+        self._connection = connection
         self._get_buffer = get_buffer
         self._parse = parse
         self._read_bytes = MIN_READ_BYTES
         self._call_soon = asyncio.get_running_loop().call_soon
 
     def get_buffer(self, hint: int) -> memoryview:
-        """Room for one piece."""
+        """Return the buffer for the next read."""
         return self._get_buffer(hint)[: self._read_bytes]
 
     def buffer_updated(self, n_bytes: int) -> None:
-        """Parse a piece, and read the next one in the next round."""
+        """Parse the received bytes, and read on in the next iteration of the event loop."""
         started_at = thread_time()
         self._parse(n_bytes)
         is_cheap = thread_time() - started_at < CHEAP_PARSE_S
@@ -234,7 +234,7 @@ class ThrottledReader:
 
     @property
     def _may_read(self) -> bool:
-        return not self._listener.is_reading_paused and not self._transport.is_closing()
+        return not self._connection.is_reading_paused and not self._transport.is_closing()
 
     def _resume(self) -> None:
         if self._may_read:

@@ -1,10 +1,10 @@
-"""How fast peers are read: clients by their allowances, and upstreams by at most a burst of messages in 10 ms.
+"""Rate limits for reading: token buckets for clients, and bursts of at most 10 ms for upstreams.
 
-A peer that sends too much is not cut off: its socket is not read for a while, and TCP makes it wait. `ReadLimiter`
-bounds a client over seconds, by audio and by messages. For a frame of audio the uplink only lowers a number, and calls
-`throttle` when that is below zero. `PacedReader` bounds what an upstream can make the event loop do in one go: after a
-burst, its messages wait and others have their turn. Both pause reading under a reason of their own, so that neither
-resumes what another part has paused.
+A peer that sends too much is not disconnected: reading pauses for a while, and TCP flow control makes it wait.
+`ReadLimiter` limits a client over seconds, by audio and by messages. For an audio frame the uplink only decreases a
+number, and calls `throttle` once it is negative. `PacedReader` limits the work per event-loop iteration for an
+upstream: after a burst, its messages are queued and other connections run. Each pauses reading with its own reason, so
+that neither resumes what another part has paused.
 """
 
 import asyncio
@@ -18,24 +18,23 @@ from relay.session.device.events import ClientRateLimited
 from relay.transport.websocket import WebSocketConnection, noop
 
 YIELD_S = 0.05
-"""How long a client is not read that has used up a slice of its allowance at once: others have their turn."""
+"""The pause after a client used up a slice of its allowance at once; other connections run meanwhile."""
 BACKOFF_S = 0.25
-"""A client that is too fast is read again this much later than it might be, so that it is not once per frame."""
+"""An extra delay before reading resumes, so that a client that is too fast is not paused for every frame."""
 REPORTS_PER_MINUTE = 6
-_RATE_LIMITED = "too fast"
+_RATE_LIMITED = "rate limited"
 BURST_MESSAGES = 50
 BURST_BYTES = 256 * 1024
 BURST_PAUSE_S = 0.01
-"""How long others have their turn after an upstream's burst; longer in proportion after a longer message."""
-_BURST = "a burst of messages"
+"""The pause after an upstream's burst; proportionally longer after a longer message."""
+_BURST = "burst"
 
 
 class ReadLimiter:
-    """One client's allowances: `audio` in bytes, each message at least `min_message_bytes`; `messages` in texts and
-    pings.
+    """One client's allowances: `audio` in bytes, at least `min_message_bytes` per message, and `messages` by number.
 
-    Whoever has the frame at hand lowers `audio.left` by the greater of its length and `min_message_bytes`, and calls
-    `throttle` once it is below zero.
+    Whoever handles a frame decreases `audio.remaining` by the greater of its length and `min_message_bytes`, and calls
+    `throttle` once it is negative.
     """
 
     def __init__(
@@ -58,29 +57,29 @@ class ReadLimiter:
         client.on_fragment = self.count_fragment
 
     def set_audio_allowance(self, audio: ReadAllowance, min_message_bytes: int) -> None:
-        """The client's audio comes in another format from here on."""
+        """Replace the allowance for audio after the client's audio format changed."""
         self.audio, self.min_message_bytes = audio, min_message_bytes
 
     def count_bytes(self, n_bytes: int) -> None:
-        """Count `n_bytes` of one message, whatever it holds."""
+        """Count one message of `n_bytes`, of any type."""
         self.audio.remaining -= max(n_bytes, self.min_message_bytes)
         if self.audio.remaining < 0:
             self.throttle(self.audio, "audio")
 
     def count_message(self, cost: float = 1) -> None:
-        """Count a message, as `cost` of them."""
+        """Count one message as `cost` messages."""
         self.messages.remaining -= cost
         if self.messages.remaining < 0:
             self.throttle(self.messages, "messages")
 
     def count_fragment(self) -> None:
-        """Count a part of a message as the shortest of audio frames: there may be thousands in one message."""
+        """Count a fragment as the shortest audio frame: a message may have thousands of fragments."""
         self.count_bytes(0)
 
     def throttle(self, allowance: ReadAllowance, kind: Literal["audio", "messages"]) -> None:
-        """Pause reading until the used-up allowance has refilled; after a burst, for as long as others have their turn.
+        """Pause reading until the allowance has refilled, or for `YIELD_S` after a burst.
 
-        The rules hear of it at most `REPORTS_PER_MINUTE` times a minute, for audio and messages each.
+        The session is notified at most `REPORTS_PER_MINUTE` times a minute, for audio and messages each.
         """
         now = self._clock()
         wait_s = allowance.wait_s(now)
@@ -98,7 +97,7 @@ class ReadLimiter:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._resume)
 
     def stop(self) -> None:
-        """Let no timer outlive the session."""
+        """Cancel the timer and resume reading."""
         if self._timer is not None:
             self._timer.cancel()
             self._resume()
@@ -106,17 +105,17 @@ class ReadLimiter:
 
     def _resume(self) -> None:
         self._timer = None
-        if self._client.peer_closed:  # what it has sent would keep a dead session alive for minutes at this speed
+        if self._client.peer_closed:  # at this speed its last data would keep a dead session alive for minutes
             self._client.abort()
         else:
             self._client.resume_reading(_RATE_LIMITED)
 
 
 class PacedReader:
-    """Hands messages to `on_message`, and the end of the connection to `closed`, in their order.
+    """Passes messages to `on_message` and the end of the connection to `on_closed`, in order.
 
-    Beyond `BURST_MESSAGES` or `BURST_BYTES` in `BURST_PAUSE_S` they wait, and the peer is not read. No more wait than
-    one read has brought.
+    Beyond `BURST_MESSAGES` or `BURST_BYTES` in `BURST_PAUSE_S`, messages are queued and reading pauses. The queue holds
+    at most the messages of one read.
     """
 
     def __init__(
@@ -136,7 +135,7 @@ class PacedReader:
         self._timer: asyncio.TimerHandle | None = None
 
     def feed(self, message: bytes) -> None:
-        """A message has come."""
+        """Pass on a message, or queue it during a pause."""
         if self._timer is not None:
             self._queue.append(message)
             return
@@ -148,14 +147,14 @@ class PacedReader:
             self._pause()
 
     def feed_close(self, code: int, reason: str) -> None:
-        """The connection is gone."""
+        """Report the end of the connection, after the queued messages."""
         if self._queue:
             self._close = (code, reason)
         else:
             self._on_closed(code, reason)
 
     def stop(self) -> None:
-        """Forget what waits."""
+        """Drop the queued messages and cancel the timer."""
         self._queue.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -166,7 +165,7 @@ class PacedReader:
         return self._n_messages < BURST_MESSAGES and self._n_bytes < BURST_BYTES
 
     def _was_slow_burst(self) -> bool:
-        """Whether the burst that is full took longer than `BURST_PAUSE_S`, so that the next one may begin."""
+        """Whether the full burst took longer than `BURST_PAUSE_S`, so that the next one may start at once."""
         now = self._clock()
         was_slow = now - self._burst_started_at > BURST_PAUSE_S * max(1.0, self._n_bytes / BURST_BYTES)
         if was_slow:

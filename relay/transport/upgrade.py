@@ -1,9 +1,9 @@
-"""The client's WebSocket: aiohttp parses, routes and authorises the request, then picows takes the connection over.
+"""The WebSocket upgrade: aiohttp parses, routes and authorizes the request, then picows takes over the connection.
 
-The only module that knows both libraries. aiohttp's handler stays pending while the socket lives: it is the session, so
-that its keep-alive timer, its access log and its shutdown go on working. Undocumented parts in use, held by
-tests/transport/test_upgrade.py: aiohttp's `RequestHandler.set_parser` (its own WebSocketResponse uses it) and
-`connection_lost`; picows' `WSProtocol` and the order of its constructor's arguments.
+Only this module uses both libraries. aiohttp's handler stays pending for the whole session, so that its keep-alive
+timer, access log and shutdown keep working. Undocumented APIs in use, held by tests/transport/test_upgrade.py:
+aiohttp's `RequestHandler.set_parser` (its own WebSocketResponse uses it) and `connection_lost`; picows' `WSProtocol`
+and the order of its constructor's arguments.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ from relay.transport.websocket import WebSocketConnection, noop
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
 _KERNEL_BUFFER_BYTES = 64 * 1024
-"""What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
-and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
+"""The receive buffer in the kernel. picows reads all of it at once into a buffer that grows and never shrinks. 64 KiB
+allow 200 KiB/s over a connection with 300 ms of delay, more than any microphone needs."""
 _EARLY_DATA_BYTES = 1024
-"""What is taken at once of the frames that came with the request: others have their turn before the next."""
+"""How much early data is parsed at once; other connections run before the next piece."""
 
 _logger = logging.getLogger("picows.server")
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """A client that has been quiet for `interval_s` is pinged, and is gone if nothing comes within `timeout_s`."""
+    """Ping a client that sent nothing for `interval_s`; disconnect it if nothing arrives within `timeout_s`."""
 
     interval_s: float = 20.0
     timeout_s: float = 10.0
 
 
 class _UpgradedResponse(web.StreamResponse):
-    """What the handler returns after the socket is gone: aiohttp must write nothing more."""
+    """The handler's return value after the connection is gone; aiohttp must not write anything."""
 
     def __init__(self) -> None:
         super().__init__(status=101)
@@ -56,17 +56,17 @@ class _UpgradedResponse(web.StreamResponse):
 
 
 class _ServerProtocol(WSProtocol):  # type: ignore[misc]
-    """picows' server side on a connection that aiohttp accepted; aiohttp is told when it is lost."""
+    """picows' server protocol on a connection that aiohttp accepted; aiohttp is notified when it is lost."""
 
     def __init__(
         self,
         handler: Any,
-        listener: WebSocketConnection,
+        connection: WebSocketConnection,
         keepalive: Keepalive,
         headers: dict[str, str],
     ) -> None:
         def factory(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), connection)
 
         super().__init__(
             None,
@@ -80,13 +80,13 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             keepalive.interval_s,
             keepalive.timeout_s,
             WSAutoPingStrategy.PING_WHEN_IDLE,
-            False,  # pings are answered by the listener, which knows whether the peer reads
-            listener.max_message_bytes,
+            False,  # WebSocketConnection answers pings: it knows whether the peer reads
+            connection.max_message_bytes,
             None,
             _READ_BUFFER_BYTES,
         )
         self._handler = handler
-        self._listener = listener
+        self._connection = connection
         self._early_data = memoryview(b"")
         self._budgeted_reader: BudgetedReader | None = None
         self._is_throttled = False
@@ -96,25 +96,23 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         self._handler.connection_lost(exc)
         if self._budgeted_reader is not None:
             self._budgeted_reader.release()
-        # Cycles would keep what has been read of a long message until the garbage collector finds them.
+        # Reference cycles would keep the buffer of a long message until the garbage collector runs.
         self._budgeted_reader = None
-        self._listener.throttle_reads = self._listener.update_read_budget = noop
+        self._connection.throttle_reads = self._connection.update_read_budget = noop
         self.__dict__.pop("get_buffer", None)
         self.__dict__.pop("buffer_updated", None)
 
     def use_read_budget(self, budget: ReadBudget, owner: str) -> None:
-        """Take the room for long messages from `budget`; the connection is paused while there is none."""
+        """Count long messages in `budget`; reading pauses while the budget is used up."""
         reader = self._budgeted_reader = BudgetedReader(
-            owner, budget, self._listener, super().buffer_updated, self.limit_read_size, super().get_buffer
+            owner, budget, self._connection, super().buffer_updated, self.limit_read_size, super().get_buffer
         )
-        self._listener.update_read_budget = reader.update_budget
+        self._connection.update_read_budget = reader.update_budget
         self.buffer_updated = reader.buffer_updated
-        self.transport.underlying_transport.set_protocol(self)  # uvloop looks the method up here, and only here
+        self.transport.underlying_transport.set_protocol(self)  # uvloop looks up the method only in this call
 
     def limit_read_size(self) -> None:
-        """Let no read bring more than `LONG_MESSAGE_READ_BYTES`: what is read at once is also parsed at once, and
-        picows'
-        buffer stays as long as it was for the longest message."""
+        """Read at most `LONG_MESSAGE_READ_BYTES` at once: it is parsed at once, and picows' buffer never shrinks."""
         if "get_buffer" not in self.__dict__:
             get_whole_buffer: Callable[[int], memoryview] = super().get_buffer
 
@@ -125,41 +123,41 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             self.transport.underlying_transport.set_protocol(self)
 
     def throttle_reads(self) -> None:
-        """Read little at a time from here on (`ThrottledReader`)."""
+        """Read small pieces from now on (`ThrottledReader`)."""
         if self._is_throttled:
             return
         self._is_throttled = True
         transport = self.transport.underlying_transport
-        throttled = ThrottledReader(transport, self._listener, super().get_buffer, self.buffer_updated)
+        throttled = ThrottledReader(transport, self._connection, super().get_buffer, self.buffer_updated)
         self.get_buffer, self.buffer_updated = throttled.get_buffer, throttled.buffer_updated
         transport.set_protocol(self)
 
     def feed_early_data(self, data: bytes) -> None:
-        """Take what came behind the head of the request: little at a time, and nothing while the client is paused."""
+        """Parse data that arrived after the request head: in small pieces, and none while reading is paused."""
         self._early_data = memoryview(data)
-        self._listener.on_reading_resumed = self._feed_next_early_data
+        self._connection.on_reading_resumed = self._feed_next_early_data
         self._feed_next_early_data()
 
     @property
     def has_early_data(self) -> bool:
-        """Whether some of it is still to be taken."""
+        """Whether some early data is not parsed yet."""
         return bool(self._early_data)
 
     def _feed_next_early_data(self) -> None:
-        listener, transport = self._listener, self.transport.underlying_transport
-        if self.transport.is_disconnected or listener.is_reading_paused or not self._early_data:
+        connection, transport = self._connection, self.transport.underlying_transport
+        if self.transport.is_disconnected or connection.is_reading_paused or not self._early_data:
             return
         chunk, self._early_data = self._early_data[:_EARLY_DATA_BYTES], self._early_data[_EARLY_DATA_BYTES:]
         self.feed_data(bytes(chunk))
         if self._early_data:
-            transport.pause_reading()  # what comes later stays behind it
+            transport.pause_reading()  # later data must be parsed after it
             asyncio.get_running_loop().call_soon(self._feed_next_early_data)
-        elif not listener.is_reading_paused:
-            listener.on_reading_resumed = noop
-            listener.resume_reading("early data")
+        elif not connection.is_reading_paused:
+            connection.on_reading_resumed = noop
+            connection.resume_reading("early data")
 
     def feed_data(self, data: bytes) -> None:
-        """Give `data` to picows as if it had come from the socket."""
+        """Pass `data` to picows as if it had been read from the socket."""
         view = memoryview(data)
         while view:
             room = self.get_buffer(-1)
@@ -170,7 +168,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
 
 
 class _EarlyDataParser:
-    """A parser for aiohttp that passes on what arrived behind the head, before the hand-over."""
+    """A parser for aiohttp that forwards data received after the request head and before the hand-over."""
 
     def __init__(self, protocol: _ServerProtocol) -> None:
         self._protocol = protocol
@@ -184,21 +182,26 @@ class _EarlyDataParser:
     def set_exception(self, *_: object) -> None: ...
 
 
+def is_websocket_upgrade(request: web.Request) -> bool:
+    """Whether a request asks for a WebSocket upgrade."""
+    return "websocket" in request.headers.get("Upgrade", "").lower()
+
+
 def check_upgrade(request: web.Request) -> None:
     """Raise BadRequest unless `request` is a WebSocket upgrade (RFC 6455, 4.2.1)."""
     headers = request.headers
-    if request.method != "GET" or "websocket" not in headers.get("Upgrade", "").lower():
-        raise BadRequest("this is a WebSocket address: connect with ws:// or wss://", "Upgrade")
+    if request.method != "GET" or not is_websocket_upgrade(request):
+        raise BadRequest("This is a WebSocket endpoint; connect with ws:// or wss://.", "Upgrade")
     if "upgrade" not in headers.get("Connection", "").lower():
-        raise BadRequest("the Connection header must say Upgrade", "Connection")
+        raise BadRequest("The Connection header must contain Upgrade.", "Connection")
     if headers.get("Sec-WebSocket-Version") != "13":
-        raise BadRequest("only WebSocket version 13 is spoken here", "Sec-WebSocket-Version")
+        raise BadRequest("Sec-WebSocket-Version must be 13.", "Sec-WebSocket-Version")
     try:
         key = base64.b64decode(headers.get("Sec-WebSocket-Key", ""), validate=True)
-    except ValueError:  # no base64, or not even ASCII
+    except ValueError:  # not base64, or not ASCII
         key = b""
     if len(key) != 16:
-        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", "Sec-WebSocket-Key")
+        raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64.", "Sec-WebSocket-Key")
 
 
 def upgrade_to_websocket(
@@ -209,10 +212,10 @@ def upgrade_to_websocket(
     subprotocol: str | None = None,
     read_budget: tuple[ReadBudget, str] | None = None,
 ) -> bool:
-    """Answer the upgrade and hand the connection to `socket`. Returns False if the client has left already.
+    """Accept the upgrade and hand the connection over to `socket`. Returns False if the client has disconnected.
 
-    `read_budget`: the budget for unfinished messages, and whose they are, for a client whose messages may be long.
-    Messages may reach the socket's callbacks before this returns. The request must have passed `check_upgrade`.
+    `read_budget`: the budget for unfinished messages and their owner, for a client that may send long messages.
+    Messages may reach the callbacks of `socket` before this returns. Call `check_upgrade` first.
     """
     transport = request.transport
     if transport is None or transport.is_closing():
@@ -223,7 +226,7 @@ def upgrade_to_websocket(
     transport.set_protocol(protocol)
     socket.throttle_reads = protocol.throttle_reads
     transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, _KERNEL_BUFFER_BYTES)
-    # picows reads a head of our own making: whatever else the client's held is aiohttp's business and is done with.
+    # picows parses a minimal request head of ours: aiohttp has handled the client's.
     key = request.headers["Sec-WebSocket-Key"].strip().encode("ascii")
     protocol.feed_data(
         b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
@@ -238,5 +241,5 @@ def upgrade_to_websocket(
 
 
 def upgraded_response() -> web.StreamResponse:
-    """What the handler must return once the socket is closed, or when `upgrade_to_websocket` returned False."""
+    """Return the handler's response after the socket has closed, or after `upgrade_to_websocket` returned False."""
     return _UpgradedResponse()

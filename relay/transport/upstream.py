@@ -1,4 +1,4 @@
-"""The upstream's end: dialling a Realtime endpoint over WebSocket, with TLS where the URL says so."""
+"""Connects to a Realtime endpoint over WebSocket, with TLS for `wss:` URLs."""
 
 import asyncio
 import contextlib
@@ -24,25 +24,25 @@ PING_INTERVAL_S = 20.0
 PONG_TIMEOUT_S = 20.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 KERNEL_BUFFER_BYTES = 128 * 1024
-"""What one session's model may say at once before others have their turn; ten times as fast as speech over a line with
-300 ms of delay."""
+"""The receive buffer in the kernel. It bounds the burst of one upstream, and allows ten times the rate of speech over a
+connection with 300 ms of delay."""
 
 _FATAL_STATUSES = frozenset({400, 401, 403, 404, 405, 410, 422})
-"""Dialling again with the same key and address will not help (D6)."""
+"""A second attempt with the same key and URL fails as well (D6)."""
 
 _HINTS = {
-    401: "the key was not accepted; check the key in the relay's settings",
+    401: "the key is not accepted; check the key in the relay's settings",
     403: "the key may not use this model or address",
-    404: "there is no such model or address; check the model and the URL in the relay's settings",
+    404: "the model or the URL does not exist; check both in the relay's settings",
     429: "too many requests or no quota left; try again later",
 }
 
-_END = "The model's endpoint"
+_UPSTREAM = "The upstream"
 _log = logging.getLogger("relay.upstream")
 
 
 class UpstreamConnectError(Exception):
-    """The dial failed; `status` is the HTTP status, None when nobody answered properly."""
+    """The connection attempt failed; `status` is the HTTP status, None if there was no HTTP response."""
 
     def __init__(self, message: str, status: int | None, retryable: bool) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class UpstreamConnectError(Exception):
 
 
 class UpstreamConnection(WebSocketConnection):
-    """The connection to the upstream, as the session sees it."""
+    """A session's connection to its upstream."""
 
     def __init__(self) -> None:
         super().__init__(MAX_MESSAGE_BYTES)
@@ -64,18 +64,18 @@ def _tls_context() -> ssl.SSLContext:
 
 @functools.cache
 def _seed_masks() -> None:
-    # picows takes frame masks from libc's rand(), which starts every process with the same ones unless it is seeded.
+    # picows takes frame masks from libc's rand(), which returns the same ones in every process unless it is seeded.
     ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
 
 
 ConnectHeaders = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
-"""What a dial sends along; a callable is asked once per dial, for a token that may have expired since the last."""
+"""The headers of the handshake; a callable is called for every attempt, because a token may have expired."""
 
 
 async def connect_upstream(
     url: str, headers: ConnectHeaders, socket: UpstreamConnection, timeout_s: float = CONNECT_TIMEOUT_S
 ) -> None:
-    """Connect `socket` to `url` (ws or wss). Raises UpstreamRefusal; a cancelled dial leaves no connection behind."""
+    """Connect `socket` to `url` (ws or wss). Raises UpstreamConnectError; a cancelled call leaves no connection."""
     _seed_masks()
     sockets: list[Line] = []
     try:
@@ -84,14 +84,14 @@ async def connect_upstream(
             await _connect(url, sent_headers, socket, timeout_s, sockets)
     except BaseException as error:
         for tcp_socket in sockets:
-            # picows leaves a handshake that was given up to itself: the connection would stay, or even come to stand.
+            # picows does not cancel an abandoned handshake: the connection would stay or even be established.
             with contextlib.suppress(OSError):
                 tcp_socket.shutdown(SHUT_RDWR)
         if isinstance(error, asyncio.CancelledError):
             raise
         connect_error = error if isinstance(error, UpstreamConnectError) else _connect_error(error)
-        _log.warning("dialling %s failed: %s", netloc_of(url), connect_error)
-        raise connect_error from None  # the error's own text may hold the address with a key in it
+        _log.warning("connecting to upstream %s failed: %s", netloc_of(url), connect_error)
+        raise connect_error from None  # the original text may contain a URL with a key
 
 
 async def _connect(
@@ -107,7 +107,7 @@ async def _connect(
         ssl_context=_tls_context() if url.startswith("wss:") else None,
         extra_headers=dict(headers),
         websocket_handshake_timeout=timeout_s,
-        max_redirects=0,  # a redirect would carry the key to another host
+        max_redirects=0,  # a redirect would send the key to another host
         max_frame_size=socket.max_message_bytes,
         enable_auto_ping=True,
         auto_ping_idle_timeout=PING_INTERVAL_S,
@@ -117,11 +117,11 @@ async def _connect(
     )
     if cast(WebSocketConnection | None, listener) is None:
         transport.disconnect(False)
-        raise UpstreamConnectError(f"{_END} hung up during the handshake.", None, retryable=True)
+        raise UpstreamConnectError(f"{_UPSTREAM} closed the connection during the handshake.", None, retryable=True)
 
 
 async def _open_socket(host: str, port: int) -> Line:
-    """A TCP connection to the first address of `host` that takes one, in the resolver's order."""
+    """Connect to the first address of `host` that accepts a connection, in the resolver's order."""
     loop = asyncio.get_running_loop()
     failure = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=SOCK_STREAM):
@@ -142,33 +142,33 @@ async def _open_socket(host: str, port: int) -> Line:
 
 
 def _connect_error(error: BaseException) -> UpstreamConnectError:
-    if isinstance(error, UpstreamError):  # there is no token to show
+    if isinstance(error, UpstreamError):  # no bearer token
         return UpstreamConnectError(str(error), None, retryable=True)
     if isinstance(error, WSInvalidStatusError) and error.response is not None:
         status = int(error.response.status)
         if 300 <= status < 400:
             return UpstreamConnectError(
-                f"{_END} redirects elsewhere; set the URL it really has ({status}).", status, retryable=False
+                f"{_UPSTREAM} redirects to another URL ({status}); set its final URL.", status, retryable=False
             )
-        hint = _HINTS.get(status, "try again later" if status >= 500 else "it gave no reason")
+        hint = _HINTS.get(status, "try again later" if status >= 500 else "no reason given")
         return UpstreamConnectError(
-            f"{_END} refused the connection with {status}: {hint}.", status, status not in _FATAL_STATUSES
+            f"{_UPSTREAM} refused the connection with {status}: {hint}.", status, status not in _FATAL_STATUSES
         )
     if isinstance(error, TimeoutError):
-        return UpstreamConnectError(f"{_END} did not answer in time.", None, retryable=True)
+        return UpstreamConnectError(f"{_UPSTREAM} did not answer in time.", None, retryable=True)
     if isinstance(error, ssl.SSLError):
         return UpstreamConnectError(
-            f"No trusted TLS connection to the model's endpoint: {redact(error.reason or 'handshake failed')}.",
+            f"The TLS connection to the upstream failed: {redact(error.reason or 'handshake failed')}.",
             None,
             False,
         )
     if isinstance(error, OSError):
-        return UpstreamConnectError(f"{_END} cannot be reached: {redact(error.strerror or str(error))}.", None, True)
+        return UpstreamConnectError(f"{_UPSTREAM} is unreachable: {redact(error.strerror or str(error))}.", None, True)
     if isinstance(error, WSError):
-        return UpstreamConnectError(f"{_END} did not answer as a WebSocket server does.", None, retryable=False)
-    return UpstreamConnectError(f"{_END} could not be dialled ({type(error).__name__}).", None, retryable=False)
+        return UpstreamConnectError(f"{_UPSTREAM} is not a WebSocket server.", None, retryable=False)
+    return UpstreamConnectError(f"{_UPSTREAM}'s connection failed ({type(error).__name__}).", None, retryable=False)
 
 
 def netloc_of(url: str) -> str:
-    """Host and port of a URL, for the log: never its query or user part."""
+    """Return host and port of a URL for the log, without its user part and query."""
     return urlsplit(url).netloc.rpartition("@")[2] or "the upstream"

@@ -1,7 +1,7 @@
-"""WebSocket frames to messages, on picows: reassembly, UTF-8, reserved bits, sizes, the closing handshake (RFC 6455).
+"""One WebSocket connection on picows: reassembly, UTF-8, reserved bits, size limits, closing handshake (RFC 6455).
 
-picows parses and unmasks frames and checks opcodes, masks and lengths; what it leaves to its user is here, for both
-ends.
+picows parses and unmasks frames and checks opcodes, masks and lengths. This module does the rest, for clients and
+upstreams.
 """
 
 import asyncio
@@ -22,74 +22,74 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT_S = 2.0
 MAX_FRAGMENTS = 4096
 LONG_MESSAGE_BYTES = 64 * 1024
-"""Longer messages are sent by `send_long_text`."""
+"""Longer text messages are sent by `send_long_text`."""
 _HEADER_BYTES = 14
-"""The longest header of a frame (RFC 6455, 5.2)."""
+"""Length of the longest frame header (RFC 6455, 5.2)."""
 MAX_FRAMES_AFTER_CLOSE = 300
-"""What may still be under way when we hang up; a peer that sends more has not noticed, and is read no more. It is not
-cut off before its time is up: a reset would take from it what it has not read yet, why we hang up."""
+"""How many frames may still arrive after our close frame; after that the peer is no longer read. The connection is not
+aborted before `CLOSE_TIMEOUT_S`: a reset could discard our close frame before the peer has read it."""
 
 _CONTINUATION, _TEXT, _BINARY = WSMsgType.CONTINUATION, WSMsgType.TEXT, WSMsgType.BINARY
 _CLOSE, _PING, _PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 
-_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # elsewhere than on Linux it is seen a little later
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux only; elsewhere it is noticed a little later
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
 
 for _name in ("picows", "picows.server", "picows.client"):
-    # picows tells every connection at INFO and every hostile frame at ERROR; the session's own log line is enough.
+    # picows logs every connection at INFO and every invalid frame at ERROR; the session's own log line is enough.
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 def noop(*_args: object) -> None:
-    """The callback of a listener that nobody listens to yet."""
+    """Do nothing: the default of every callback."""
 
 
 class WebSocketConnection(WSListener):
-    """One WebSocket: whole messages to `on_text` and `on_binary`, its end to `on_closed(code, reason)`, exactly once.
+    """One WebSocket connection: `on_text` and `on_binary` get whole messages, `on_closed(code, reason)` its end, once.
 
-    `code` is the peer's close code, 1005 if it gave none, 1006 if it went without a word; a connection that we closed
-    tells our own code.
+    `code` is the peer's close code, 1005 if it sent none, 1006 if there was no closing handshake. It is our own code if
+    we closed first.
     """
 
-    _strict_text = False
-
-    def __init__(self, max_message_bytes: int) -> None:
-        # What a message needs stands together at the beginning: an instance's attributes lie in this order in memory.
+    def __init__(self, max_message_bytes: int, *, strict_utf8: bool = False) -> None:
+        """`strict_utf8` closes with 1007 for text that is not UTF-8 (RFC 6455, 8.1): for peers that are not trusted."""
+        # The attributes that every message needs come first: they are adjacent in memory in this order.
         self.partial_frame_bytes = 0
-        """Bytes that have come since the last whole frame; counted for those whose messages are long."""
+        """Bytes received since the last whole frame; counted only for connections with a read budget."""
         self._fragment_type: WSMsgType | None = None
+        self._strict_utf8 = strict_utf8
         self.on_text: Callable[[bytes], None] = noop
         self.on_binary: Callable[[bytes], None] = noop
         self.send_text: Callable[[BytesLike], None] = noop
-        """Send one text message; without effect before the connection stands and once it is closing."""
+        """Send one text message; does nothing before the connection is open and once it is closing."""
         self.send_binary: Callable[[BytesLike], None] = noop
-        """Send one binary message; without effect before the connection stands and once it is closing."""
+        """Send one binary message; does nothing before the connection is open and once it is closing."""
         self.is_writable = True
         self.fragment_bytes = 0
-        """Bytes of the fragments of a message that is not whole yet."""
+        """Bytes of the fragments of an unfinished message."""
         self.transport: WSTransport | None = None
         self.on_closed: Callable[[int, str], None] = noop
         self.on_writable: Callable[[bool], None] = noop
         self.on_internal_error: Callable[[], None] = _reraise
-        """Our own code failed at a message, and the exception is being handled."""
+        """Called while an exception is handled that our own code raised for a message."""
         self.on_control_frame: Callable[[], None] = noop
-        """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
+        """A ping or a pong arrived; a ping has been answered if the connection is writable."""
         self.on_fragment: Callable[[], None] = noop
-        """A part of a message came, and more of it follows."""
+        """A fragment of a message arrived, and more follow."""
         self.on_message_stalled: Callable[[], None] = noop
-        """A long message took too long to arrive while others waited for its room (`relay.transport.read_budget`)."""
+        """A long message took too long while others waited for the budget (`relay.transport.read_budget`)."""
         self.unforwarded_bytes: Callable[[], int] = int
-        """How many bytes of whole messages wait until their receiver reads."""
+        """Bytes of whole messages that wait until their receiver reads them."""
         self.update_read_budget: Callable[[], None] = noop
-        """Some of them have been sent on."""
+        """To be called after some of these were forwarded."""
         self.throttle_reads: Callable[[], None] = noop
-        """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
+        """Read small pieces from now on: what is read at once is also parsed at once."""
         self.on_reading_resumed: Callable[[], None] = noop
-        """The peer is read again."""
+        """Reading has resumed."""
         self.is_open = False
         self._pause_reasons: frozenset[str] = frozenset()
         self.max_message_bytes = max_message_bytes
-        """picows holds single frames to it: it closes with 1009, and what it goes on to parse is not handled."""
+        """picows enforces it for single frames: it closes with 1009 and ignores later frames."""
         self._fragments: list[bytes] = []
         self._frames_after_close = 0
         self._is_close_reported = False
@@ -97,15 +97,15 @@ class WebSocketConnection(WSListener):
         self._abort_timer: asyncio.TimerHandle | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is over."""
+        """Called by picows after the opening handshake."""
         self.transport = transport
         self.is_open = True
-        # Bound once: a Python frame less for every message that is sent.
+        # Bound once: this saves a Python call for every message sent.
         self.send_text = partial(transport.send, _TEXT)
         self.send_binary = partial(transport.send, _BINARY)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One frame; raises WSProtocolError, by which picows closes with its code."""
+        """Handle one frame. Raises WSProtocolError, for which picows closes the connection with its code."""
         self.partial_frame_bytes = 0
         kind = frame.msg_type
         try:
@@ -124,7 +124,7 @@ class WebSocketConnection(WSListener):
             if kind is _BINARY:
                 self.on_binary(payload)
                 return
-            if self._strict_text and not payload.isascii():
+            if self._strict_utf8 and not payload.isascii():
                 _check_utf8(payload)
             self.on_text(payload)
         except WSProtocolError:
@@ -133,7 +133,7 @@ class WebSocketConnection(WSListener):
             self.on_internal_error()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The connection is gone."""
+        """Called by picows when the connection is gone."""
         self.is_open = False
         if self._abort_timer is not None:
             self._abort_timer.cancel()
@@ -144,42 +144,42 @@ class WebSocketConnection(WSListener):
         self.on_closed(*(self._local_close or _close_code_and_reason(transport)))
 
     def pause_writing(self) -> None:
-        """The peer reads too slowly: the socket's buffer is over its mark."""
+        """Called when the write buffer is over its high-water mark: the peer reads too slowly."""
         self.is_writable = False
         self.on_writable(False)
 
     def resume_writing(self) -> None:
-        """The peer has caught up."""
+        """Called when the write buffer is below its low-water mark again."""
         self.is_writable = True
         self.on_writable(True)
 
     @property
     def unsent_bytes(self) -> int:
-        """What waits in the socket's buffer because the peer does not read."""
+        """Size of the write buffer: bytes that the peer has not read yet."""
         return self.transport.underlying_transport.get_write_buffer_size() if self.transport else 0
 
     def close(self, code: int, reason: str = "") -> None:
-        """Close with `code`; the peer has `CLOSE_TIMEOUT_S` to answer before the connection is cut."""
+        """Close with `code`; the connection is aborted if the peer does not answer within `CLOSE_TIMEOUT_S`."""
         transport = self.transport
         if transport is None or transport.is_close_frame_sent or not self.is_open:
             return
         self._local_close = (code, close_reason(reason))
-        self.throttle_reads()  # a peer that floods does not stop for our close
+        self.throttle_reads()  # a flooding peer does not stop for our close frame
         transport.send_close(cast(WSCloseCode, code), self._local_close[1].encode())
         self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
     @property
     def is_reading_paused(self) -> bool:
-        """Whether the peer is not read for now."""
+        """Whether reading is paused."""
         return bool(self._pause_reasons)
 
     @property
     def buffered_input_bytes(self) -> int:
-        """How much of the peer's messages has come that is not whole yet, or waits to be sent on."""
+        """Bytes of the peer's messages that are incomplete or wait to be forwarded."""
         return self.partial_frame_bytes + self.fragment_bytes + self.unforwarded_bytes()
 
     def send_long_text(self, message: BytesLike) -> None:
-        """Send one text message without keeping its room: picows' own buffer for what it sends never gets smaller."""
+        """Send one text message from a temporary buffer: picows' own send buffer never shrinks."""
         if self.transport is not None and self.is_open:
             framed = bytearray(_HEADER_BYTES) + message
             self.transport.send_reuse_external_bytearray(_TEXT, framed, _HEADER_BYTES)
@@ -192,13 +192,13 @@ class WebSocketConnection(WSListener):
             self.send_text(message)
 
     def pause_reading(self, reason: str) -> None:
-        """Read no more until `resume_reading` for the same reason: the peer's own buffers fill, and it must wait."""
+        """Pause reading until `resume_reading` for the same reason; TCP flow control then makes the peer wait."""
         self._pause_reasons |= {reason}
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.pause_reading()
 
     def resume_reading(self, reason: str) -> None:
-        """Read on, unless another reason to pause is left."""
+        """Resume reading, unless another reason to pause remains."""
         self._pause_reasons -= {reason}
         if self.is_reading_paused:
             return
@@ -208,7 +208,7 @@ class WebSocketConnection(WSListener):
 
     @property
     def peer_closed(self) -> bool:
-        """Whether the peer has ended the connection, though what it sent before has not all been read yet."""
+        """Whether the peer closed the TCP connection, although its last data is not read yet."""
         transport = self.transport
         if transport is None or not self.is_open or _TCP_INFO is None:
             return False
@@ -217,7 +217,7 @@ class WebSocketConnection(WSListener):
         return state in (_TCP_CLOSE, _TCP_CLOSE_WAIT)
 
     def abort(self) -> None:
-        """Cut the connection now."""
+        """Close the TCP connection at once."""
         if self.transport is not None and not self.transport.is_disconnected:
             self.transport.disconnect(False)
 
@@ -229,19 +229,19 @@ class WebSocketConnection(WSListener):
             self._frames_after_close += 1
             if self._frames_after_close >= MAX_FRAMES_AFTER_CLOSE:
                 self.pause_reading("closing")
-            return  # what was under way when we hung up
+            return  # it was sent before the peer saw our close frame
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
         if kind is _PING:
-            if self.is_writable:  # a peer that asks and asks and does not read must not fill our memory with answers
+            if self.is_writable:  # a peer that sends pings and does not read must not fill our memory with pongs
                 transport.send_pong(frame.get_payload_as_bytes())
             self.on_control_frame()
         elif kind is _PONG:
             self.on_control_frame()
         else:
-            self._fragment(kind, frame)
+            self._on_fragment_frame(kind, frame)
 
-    def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
+    def _on_fragment_frame(self, kind: WSMsgType, frame: WSFrame) -> None:
         if (kind == _CONTINUATION) == (self._fragment_type is None):
             raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "fragments are out of order")
         if self._fragment_type is None:
@@ -261,26 +261,20 @@ class WebSocketConnection(WSListener):
             if kind == _BINARY:
                 self.on_binary(payload)
                 return
-            if self._strict_text:
+            if self._strict_utf8:
                 _check_utf8(payload)
             self.on_text(payload)
 
     def _on_close_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if not transport.is_close_frame_sent:
             code = frame.get_close_code()
-            # What a close frame may hold (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before.
+            # Codes that a close frame may carry (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 already.
             may_be_sent = 1000 <= code.value < 5000 and code.value != 1006
             if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not may_be_sent):
-                self._local_close = (WSCloseCode.PROTOCOL_ERROR.value, "a close frame that cannot be")
+                self._local_close = (WSCloseCode.PROTOCOL_ERROR.value, "invalid close frame")
                 raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, self._local_close[1])
             transport.send_close(code if frame.payload_size else WSCloseCode.OK, b"")
         transport.disconnect()
-
-
-class StrictTextListener(WebSocketConnection):
-    """A listener that holds its peer to valid UTF-8 (RFC 6455, 8.1), for peers that are not trusted to send it."""
-
-    _strict_text = True
 
 
 def _check_utf8(payload: bytes) -> None:

@@ -1,1 +1,1 @@
-"""Realtime endpoints: which dialect they speak, where they are, and the credentials that they take."""
+"""Realtime upstreams: protocol dialects, endpoints and credentials."""

@@ -1,7 +1,7 @@
-"""An Azure OpenAI resource as settings describe it, and the addresses that follow from it.
+"""An Azure OpenAI resource and its URLs.
 
-GA addresses lie below `/openai/v1` and have no `api-version`; the preview ones lie below `/openai` and need one. Both
-take `api-key: …` or `Authorization: Bearer …` (an Entra token), never both.
+GA URLs are below `/openai/v1` and have no `api-version`; preview URLs are below `/openai` and need one. Both take
+`api-key: …` or `Authorization: Bearer …` (an Entra token), never both.
 https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-preview-api-migration-guide
 """
 
@@ -13,7 +13,7 @@ from relay.loopback import is_loopback_host
 
 @dataclass(frozen=True, slots=True)
 class AzureResource:
-    """One deployment of a realtime model; `api_version` is set for the preview protocol alone."""
+    """One deployment of a realtime model; `api_version` is set only for the preview protocol."""
 
     endpoint: str
     deployment: str
@@ -21,12 +21,12 @@ class AzureResource:
 
     @property
     def is_preview(self) -> bool:
-        """Whether the preview protocol is meant."""
+        """Whether the resource speaks the preview protocol."""
         return self.api_version is not None
 
     @property
     def websocket_url(self) -> str:
-        """Where sessions are dialled: in GA the deployment is in `model`."""
+        """The URL of sessions; in GA, `model` names the deployment."""
         base, deployment = "ws" + self.endpoint.removeprefix("http"), quote(self.deployment, safe="")
         if self.api_version is None:
             return f"{base}/openai/v1/realtime?model={deployment}"
@@ -34,14 +34,14 @@ class AzureResource:
 
     @property
     def client_secrets_url(self) -> str:
-        """Where a session for a browser is made."""
+        """The URL that creates an ephemeral key for a browser."""
         if self.api_version is None:
             return f"{self.endpoint}/openai/v1/realtime/client_secrets"
         return f"{self.endpoint}/openai/realtimeapi/sessions?api-version={quote(self.api_version, safe='')}"
 
     @property
     def webrtc_url(self) -> str:
-        """Where the browser then goes with its offer."""
+        """The URL that takes the browser's SDP offer."""
         if self.api_version is None:
             return f"{self.endpoint}/openai/v1/realtime/calls"
         version, deployment = quote(self.api_version, safe=""), quote(self.deployment, safe="")
@@ -49,7 +49,7 @@ class AzureResource:
 
 
 def normalize_azure_endpoint(value: str) -> str:
-    """The endpoint as `https://host[/path]`, without the `/openai/v1` of a base URL. Raises ValueError with the fix."""
+    """Return the endpoint as `https://host[/path]`, without the `/openai/v1` of a base URL. Raises ValueError."""
     text = value.strip().rstrip("/")
     try:
         parts = urlsplit(text)
@@ -57,17 +57,17 @@ def normalize_azure_endpoint(value: str) -> str:
     except ValueError:
         parts, port_is_good = urlsplit(""), False
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_good or "@" in parts.netloc:
-        raise ValueError("is no URL; write it like https://my-resource.openai.azure.com")
+        raise ValueError("is not a URL; write it like https://my-resource.openai.azure.com")
     if parts.query or parts.fragment or "/realtime" in parts.path:
         raise ValueError(
-            "must be the resource alone, like https://my-resource.openai.azure.com, without ?… or /realtime"
+            "must be the resource's URL, like https://my-resource.openai.azure.com, without ?… or /realtime"
         )
     if parts.scheme == "http" and not is_loopback_host(parts.hostname):
-        raise ValueError("must begin with https://, for the key is sent there")
+        raise ValueError("must begin with https://, because the key is sent there")
     return text.removesuffix("/openai/v1").removesuffix("/openai")
 
 
 def is_azure_preview(url: str) -> bool:
-    """Whether a WebSocket URL is one of the preview protocol: `/openai/realtime?api-version=…`."""
+    """Whether a WebSocket URL belongs to the preview protocol: `/openai/realtime?api-version=…`."""
     parts = urlsplit(url)
     return parts.path.rstrip("/").endswith("/openai/realtime") and "api-version=" in parts.query

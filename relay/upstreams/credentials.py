@@ -1,4 +1,4 @@
-"""How the relay shows who it is to a model's end: a key in a header, or a bearer token that is fetched anew."""
+"""Credentials for an upstream: a key in a header, or a bearer token that is fetched for each connection."""
 
 import asyncio
 import functools
@@ -16,31 +16,31 @@ TOKEN_TIMEOUT_S = 10.0
 MAX_HUNG_FETCHES = 4
 
 TokenProvider = Callable[[], str] | Callable[[], Awaitable[str]]
-"""Gives a bearer token; called for every dial, so it may cache. Blocking ones run in a thread of their own."""
+"""Returns a bearer token. It is called for every connection and may cache; a blocking one runs in its own thread."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 
 
 class TokenUnavailable(UpstreamError):
-    """The callable that gives the bearer token raised, hung, or gave something else."""
+    """The token provider raised, hung, or returned something other than a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyCredential:
-    """One way of showing who we are: `Authorization: Bearer …` or `api-key: …`, never both."""
+    """A fixed key, sent as `Authorization: Bearer …` or `api-key: …`."""
 
     kind: Literal["bearer", "api-key"]
     secret: str = field(repr=False)
 
     async def headers(self) -> dict[str, str]:
-        """The header to send."""
+        """Return the header to send."""
         return {"api-key": self.secret} if self.kind == "api-key" else {"Authorization": f"Bearer {self.secret}"}
 
 
 class TokenCredential:
-    """A bearer token from a callable. Dials at the same time share one call; one that hangs is given up.
+    """A bearer token from a token provider. Concurrent connections share one call; a call that hangs is abandoned.
 
-    At most `MAX_HUNG_FETCHES` calls that hang are abandoned; then none is begun until one of them returns.
+    After `MAX_HUNG_FETCHES` abandoned calls, no other one starts until one of them returns.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class TokenCredential:
         self._n_running = 0
 
     async def headers(self) -> dict[str, str]:
-        """The header to send. Raises TokenUnavailable, without what the callable said: it may hold a secret."""
+        """Return the header to send. Raises TokenUnavailable, without the provider's text, which may have a secret."""
         task = self._fetch_task
         if task is None or task.done():
             task = self._fetch_task = asyncio.get_running_loop().create_task(self._fetch_token())
-        # Shielded: whoever gives up waiting must not take the token from the others.
+        # Shielded: one cancelled waiter must not cancel the call that others wait for.
         return {"Authorization": f"Bearer {await asyncio.shield(task)}"}
 
     async def _fetch_token(self) -> str:
@@ -72,12 +72,14 @@ class TokenCredential:
             raise
         except TimeoutError:
             raise TokenUnavailable(
-                "The bearer token did not come in time; look at the callable that gives it."
+                f"The token provider did not return within {self._timeout_s:g} s; check RELAY_AZURE_TOKEN."
             ) from None
         except Exception as error:
-            raise TokenUnavailable(f"The bearer token could not be had ({type(error).__name__}).") from None
+            text = f"The token provider failed ({type(error).__name__}); check RELAY_AZURE_TOKEN."
+            raise TokenUnavailable(text) from None
         if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
-            raise TokenUnavailable("The callable that gives the bearer token returned something that is none.")
+            text = f"The token provider returned {type(token).__name__}, expected a non-empty ASCII string."
+            raise TokenUnavailable(text)
         if self._on_token is not None:
             self._on_token(token)
         return token
@@ -86,12 +88,12 @@ class TokenCredential:
         if inspect.iscoroutinefunction(self._provider):
             return await self._provider()
         if self._n_running >= MAX_HUNG_FETCHES:
-            raise TokenUnavailable("The callable that gives the bearer token hangs.")
+            raise TokenUnavailable(f"{MAX_HUNG_FETCHES} calls of the token provider hang; check RELAY_AZURE_TOKEN.")
         result = await self._call_in_thread()
         return await result if inspect.isawaitable(result) else result
 
     async def _call_in_thread(self) -> Any:
-        # A daemon thread rather than the loop's executor: one that hangs must not hold up the end of the process.
+        # A daemon thread instead of the loop's executor: a hanging call must not delay the exit of the process.
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -110,7 +112,7 @@ class TokenCredential:
             try:
                 result = self._provider()
             except StopIteration:
-                failure = RuntimeError("StopIteration")  # which a future refuses to hold
+                failure = RuntimeError("StopIteration")  # a future cannot hold it
             except Exception as error:
                 failure = error
             if not loop.is_closed():
@@ -125,13 +127,13 @@ UpstreamCredential = KeyCredential | TokenCredential
 
 
 def load_token_provider(name: str, setting: str) -> TokenProvider:
-    """The callable that `package.module:function` names. Raises ConfigError with `setting` and the reason."""
+    """Import the callable that `package.module:function` names. Raises ConfigError with `setting` and the reason."""
     module_name, _, attribute = name.partition(":")
     try:
         provider = functools.reduce(getattr, attribute.split("."), importlib.import_module(module_name))
-    except Exception as error:  # whatever a module raises while it loads
+    except Exception as error:  # a module may raise anything while it loads
         raise ConfigError(f"{setting}={name} cannot be loaded ({type(error).__name__}: {error})") from error
     if not callable(provider):
-        raise ConfigError(f"{setting}={name} is no callable that gives a bearer token")
+        raise ConfigError(f"{setting}={name} is not a callable; it must name a function that returns a bearer token")
     source: TokenProvider = provider
     return source

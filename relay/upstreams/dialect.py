@@ -1,15 +1,14 @@
-"""What the relay needs to know of the protocol that an upstream speaks.
+"""The interface of a protocol that upstreams speak.
 
-The rules speak to every upstream in the same way: they configure it, append audio, create items, ask for responses,
-cancel and truncate. An `UpstreamCodec` turns these commands into messages, and messages into the rules' events and
-audio. It may keep state, and make up what the upstream does not say, such as the beginning of a response.
+The session rules send the same commands to every upstream: configure, append audio, create items, create, cancel and
+truncate responses. An `UpstreamCodec` encodes these commands as messages, and decodes messages to events and audio. It
+may keep state, and may emit events that the upstream does not send, such as the start of a response.
 
-Where an upstream has no message for a command, the codec leaves it out or answers it with an event. The few things that
-the rules have to know are `UpstreamCapabilities`: formats, and whether history can be truncated.
+If an upstream has no message for a command, the codec ignores it or answers it with an event. `UpstreamCapabilities` is
+the rest that the rules must know: audio formats, and whether history can be truncated.
 
-A codec that raises ends its own session, and no other. A new dialect is a codec module, a row in
-`relay.upstreams.registry`, and a test. Realtime sessions need a translation to and from OpenAI's events
-(`RealtimeDialect`).
+A codec that raises ends only its own session. A new dialect is a codec module, a row in `relay.upstreams.registry`, and
+a test. Realtime sessions also need a translation to and from OpenAI's events (`RealtimeDialect`).
 """
 
 from collections.abc import Callable, Mapping
@@ -25,47 +24,47 @@ from relay.session.device.events import SessionCreated, UpstreamEvent, UpstreamO
 
 
 class UpstreamCodec(Protocol):
-    """One connection's codec, for sessions whose turns the relay owns.
+    """The codec of one connection, for sessions whose turns the relay controls.
 
     A session begins with `SessionCreated`. The relay answers with `ConfigureSession`, and `SessionUpdated` accepts it.
     """
 
     @property
     def append_template(self) -> bytes:
-        """The message that appends audio, with `%b` for the audio in base64."""
+        """The message that appends audio, with `%b` in place of the base64 audio."""
 
     @property
     def opened(self) -> UpstreamOpened | SessionCreated:
-        """What an open connection means: `SessionCreated` for an upstream that says nothing before its settings."""
+        """The event of an open connection: `SessionCreated` if the upstream sends nothing before it is configured."""
 
     def decode(self, message: bytes) -> UpstreamEvent | AudioDelta | list[UpstreamEvent | AudioDelta]:
-        """A message of the upstream as events and audio. Never raises: `MalformedUpstreamMessage` says why."""
+        """Decode a message to events and audio. Never raises: `MalformedUpstreamMessage` says why."""
 
     def encode(self, command: UpstreamCommand) -> bytes | UpstreamEvent | None:
-        """A command as a text message.
+        """Encode a command as a text message.
 
-        Where the protocol has no such message: the event that answers the command, or None if none has to. Settings
-        that cannot be changed any more are an `UpstreamError` with the command's `event_id`.
+        If the protocol has no such message, return the event that answers the command, or None. Settings that cannot
+        be changed any more are an `UpstreamError` with the command's `event_id`.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamDialect:
-    """A protocol that upstreams speak over WebSocket."""
+    """One protocol that upstreams speak over WebSocket."""
 
     name: str
     codec: Callable[[KnownSecrets, str], UpstreamCodec]
-    """Makes the codec of one connection to the model named. The secrets are removed from all events but deltas."""
+    """Creates the codec of a connection to the given model. The secrets are redacted from all events except deltas."""
     realtime: Callable[[], RealtimeDialect | None] | None
-    """Makes what translates between a Realtime client's session and this upstream, None for GA. None instead of a
+    """Creates the translator between a Realtime client's session and this upstream, None for GA. None instead of a
     callable: Realtime clients cannot be served."""
     recognizes: Callable[[str], bool] = lambda _url: False
-    """Whether a WebSocket URL is one of this protocol; the first row of the registry that says so is taken."""
+    """Whether a WebSocket URL belongs to this protocol; the first matching row of the registry is used."""
     capabilities: UpstreamCapabilities | None = None
-    """None: those of OpenAI's Realtime API."""
+    """None: the capabilities of OpenAI's Realtime API."""
     url_for: Callable[[str, str], str] | None = None
-    """The URL for a model, from the configured one; None: path and query are OpenAI's, with `?model=`."""
+    """Returns the URL for a model, from the configured URL; None: OpenAI's path and query, with `?model=`."""
     key_query_parameter: str | None = None
-    """The parameter of the query that carries the key; None: `Authorization: Bearer` does."""
+    """The query parameter that carries the key; None: `Authorization: Bearer` carries it."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What a dial sends besides the credential."""
+    """Headers of the handshake besides the credential."""

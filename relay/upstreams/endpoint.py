@@ -1,7 +1,7 @@
-"""Where the upstream is, and the protocol that it speaks: kind, WebSocket URL, key, dialect.
+"""The upstream's endpoint: kind, WebSocket URL, key and dialect.
 
-The settings make one `UpstreamEndpoint` for the whole relay. Each dial asks it for the URL, with the session's model,
-and for the headers. What an endpoint of OpenAI's has in path and query, another dialect may have elsewhere.
+The settings define one `UpstreamEndpoint` for the whole relay. Each connection takes its URL, with the session's model,
+and its headers from it. OpenAI's endpoints have the model in the query; other dialects may have it elsewhere.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from relay.upstreams.registry import OPENAI
 
 @dataclass(frozen=True, slots=True)
 class UpstreamEndpoint:
-    """Where the upstream is. `url` is None for the engine that the relay starts itself.
+    """The endpoint of the upstream. `url` is None for the local engine, which the relay starts itself.
 
-    `has_fixed_model`: the URL names the model, as whoever runs the relay wrote it.
+    `has_fixed_model`: the configured URL names the model.
     """
 
     kind: Literal["openai", "azure", "url", "local"]
@@ -31,7 +31,7 @@ class UpstreamEndpoint:
     dialect: UpstreamDialect = OPENAI
 
     def url_for(self, model: str | None = None) -> str | None:
-        """The URL to dial, with another model if one is named, and with the key where the dialect has it there."""
+        """Return the URL to connect to, for `model` if one is named, with the key if the dialect has it there."""
         if self.url is None:
             return None
         url = (self.dialect.url_for or with_model)(self.url, model) if model else self.url
@@ -41,28 +41,28 @@ class UpstreamEndpoint:
         return urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *query.items()])))
 
     async def headers(self, credential: UpstreamCredential | None) -> dict[str, str]:
-        """What a dial sends: what the dialect demands, and the credential. Raises TokenUnavailable."""
+        """Return the headers of the handshake: the dialect's and the credential's. Raises TokenUnavailable."""
         is_in_header = credential is not None and self.dialect.key_query_parameter is None
         return {**self.dialect.headers, **(await credential.headers() if credential and is_in_header else {})}
 
     def realtime_dialect(self) -> RealtimeDialect | None:
-        """What translates between a new Realtime session and this upstream, None for GA.
+        """Create the translator between a new Realtime session and this upstream; None for GA.
 
-        Raises ApiError (501) for an upstream that cannot serve Realtime clients.
+        Raises OpenAIError (501) for an upstream that cannot serve Realtime clients.
         """
         if self.dialect.realtime is None:
-            text = f"The upstream speaks {self.dialect.name} and serves no Realtime clients; connect to /ws instead."
+            text = f"The upstream speaks {self.dialect.name} and cannot serve Realtime clients; connect to /ws instead."
             raise OpenAIError(text, 501, "not_implemented")
         return self.dialect.realtime()
 
     @property
     def label(self) -> str:
-        """For logs: kind and host, never a key or a query."""
+        """Kind and host for the log, without key and query."""
         return self.kind if self.url is None else f"{self.kind} ({urlsplit(self.url).netloc.rpartition('@')[2]})"
 
 
 def realtime_url(base: str, model: str) -> str:
-    """The WebSocket URL of a Realtime endpoint: the path and `?model=` are added where they are missing."""
+    """Return the WebSocket URL of a Realtime endpoint; a missing path and `?model=` are added."""
     parts = urlsplit(base)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     path = parts.path.rstrip("/")
@@ -83,7 +83,7 @@ def names_model(url: str) -> bool:
 
 
 def with_model(url: str, model: str) -> str:
-    """A Realtime URL with `model` as its model; one that names a deployment keeps that."""
+    """Return a Realtime URL with `model` as its model; a URL that names a deployment is returned unchanged."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query, keep_blank_values=True)
     if any(name == "deployment" for name, _ in query):
@@ -93,9 +93,9 @@ def with_model(url: str, model: str) -> str:
 
 
 def is_url(value: str, schemes: tuple[str, ...]) -> bool:
-    """Whether `value` is a URL of one of these schemes that names a host."""
+    """Whether `value` is a URL with one of these schemes and a host."""
     try:
         parts = urlsplit(value)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
+    except ValueError:  # an invalid port, an unclosed bracket
         return False

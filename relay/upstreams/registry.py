@@ -1,4 +1,4 @@
-"""The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
+"""The registry of upstream dialects. `RELAY_UPSTREAM_DIALECT` names a row; `auto` selects one by the upstream's URL."""
 
 from relay.protocols.openai.beta import BetaUpstreamDialect
 from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
@@ -23,7 +23,7 @@ UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENA
 
 
 def find_dialect(url: str | None, name: str) -> UpstreamDialect:
-    """The dialect `name`; for "auto" the one that recognizes the URL, else OpenAI's GA protocol."""
+    """Return the dialect `name`; for "auto" the one that recognizes the URL, else OpenAI's GA protocol."""
     if name != "auto":
         return UPSTREAM_DIALECTS[name]
     return next((row for row in UPSTREAM_DIALECTS.values() if url is not None and row.recognizes(url)), OPENAI)

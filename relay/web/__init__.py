@@ -6,7 +6,7 @@ from typing import Final
 STATIC_DIR: Final = Path(__file__).parent / "console"
 
 CONTENT_TYPES: Final = {
-    # Written down, not guessed: a machine's own table may call .js text/plain, and browsers then refuse the modules.
+    # A fixed table: a machine's own may map .js to text/plain, and browsers then refuse the modules.
     ".html": "text/html",
     ".css": "text/css",
     ".js": "text/javascript",
@@ -17,7 +17,7 @@ CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What the page needs and nothing more; `'self'` in connect-src covers the WebSocket of the same host."""
+"""The minimum that the pages need; `'self'` in connect-src covers WebSockets to the same host."""
 
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -27,7 +27,7 @@ PAGE_HEADERS: Final = {
 
 
 def static_files() -> dict[str, str]:
-    """Name every file that may be served, each with its content type; Python files are not among them."""
+    """Return the files that may be served, each with its content type; Python files are not among them."""
     return {
         path.name: CONTENT_TYPES[path.suffix] for path in sorted(STATIC_DIR.iterdir()) if path.suffix in CONTENT_TYPES
     }

@@ -67,21 +67,21 @@ def test_sessions_get_what_is_not_reserved(limit: int, per_session: int, session
 
 def test_a_bound_that_does_not_fit_is_told_with_what_to_do() -> None:
     [warning] = DescriptorBudget(1024, 4).warnings(500)
-    for told in ("RELAY_MAX_SESSIONS=500", "may open 1024", "up to 4", "at most 160", "ulimit -n 2768", "LimitNOFILE="):
-        assert told in warning
+    for text in ("RELAY_MAX_SESSIONS=500", "may open 1024", "up to 4", "at most 160", "ulimit -n 2768", "LimitNOFILE="):
+        assert text in warning
     assert DescriptorBudget(2768, 4).warnings(500) == []
     assert DescriptorBudget(None).warnings(100_000) == []
 
 
 def test_no_more_sessions_are_admitted_than_fit() -> None:
-    door = SessionLimiter(settings_for(max_sessions=500))
-    door.use_descriptor_budget(DescriptorBudget(20, 5))
-    told = r"All 2 sessions .* 20 files and sockets .*ulimit -n"
+    limiter = SessionLimiter(settings_for(max_sessions=500))
+    limiter.use_descriptor_budget(DescriptorBudget(20, 5))
+    text = r"All 2 sessions .* 20 files and sockets .*ulimit -n"
     with (
-        door.acquire_session("127.0.0.1"),
-        door.acquire_session("127.0.0.1"),
-        pytest.raises(CapacityExceeded, match=told),
-        door.acquire_session("127.0.0.1"),
+        limiter.acquire_session("127.0.0.1"),
+        limiter.acquire_session("127.0.0.1"),
+        pytest.raises(CapacityExceeded, match=text),
+        limiter.acquire_session("127.0.0.1"),
     ):
         pass
 
@@ -103,7 +103,9 @@ async def test_policies_that_record_from_a_reload_on_leave_fewer_sessions(
         context.reload_access(relay.app)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [warning for warning in warnings if "at most 8 sessions are admitted" in warning]
-    assert [warning for warning in warnings if f"The recordings' folder {recordings} is open to other users" in warning]
+    assert [
+        warning for warning in warnings if f"RELAY_RECORDINGS_DIR: {recordings} is accessible to other users" in warning
+    ]
 
 
 async def test_where_few_descriptors_are_the_relay_says_so_refuses_and_goes_on(tmp_path) -> None:

@@ -17,7 +17,7 @@ from tests.support.relay_server import settings_for
 
 
 @pytest.mark.parametrize(
-    ("url", "found"),
+    ("url", "secrets"),
     [
         ("wss://host/v1", set()),
         ("", set()),
@@ -27,8 +27,8 @@ from tests.support.relay_server import settings_for
         ("wss://host/v1?api-key=abc%2F1&model=m&access_token=t", {"abc/1", "t"}),
     ],
 )
-def test_what_a_url_carries(url: str, found: set[str]) -> None:
-    assert set(url_secrets(url)) == found
+def test_what_a_url_carries(url: str, secrets: set[str]) -> None:
+    assert set(url_secrets(url)) == secrets
 
 
 def test_all_keys_of_the_settings() -> None:
@@ -41,9 +41,9 @@ def test_all_keys_of_the_settings() -> None:
         "azure_api_key": "azure-key",
     }
     settings = settings_for("wss://u:url-password@host/v1?key=url-key", **keys)
-    found = set(collect_secrets(settings))
-    assert found >= {"upstream-key", "openai-key", "azure-key", "url-password", "url-key"}
-    assert found >= {"api-key-0123456789", "admin-key-0123456789", "ticket-key-0123456789"}
+    secrets = set(collect_secrets(settings))
+    assert secrets >= {"upstream-key", "openai-key", "azure-key", "url-password", "url-key"}
+    assert secrets >= {"api-key-0123456789", "admin-key-0123456789", "ticket-key-0123456789"}
 
 
 def test_the_environment_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

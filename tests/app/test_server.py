@@ -33,7 +33,7 @@ async def test_a_setting_without_effect_is_one_warning_a_start(tmp_path) -> None
         settings = {"RELAY_UPSTREAM": upstream.url, "RELAY_UPSTREAM_KEY": "sk-secret-0123456789"}
         async with serve_process(tmp_path, RELAY_TICK_MS="5", **settings) as served:
             served.process.send_signal(signal.SIGHUP)
-            await served.read_until("SIGHUP: tools")
+            await served.read_until("reloaded tools: ")
             lines = [line for line in served.log.splitlines() if "RELAY_TICK_MS" in line]
             assert len(lines) == 1
             assert lines[0].endswith("WARNING RELAY_TICK_MS has no effect any more and can be removed")
@@ -82,7 +82,7 @@ async def test_sighup_loads_the_tools_anew_and_no_session_notices(tmp_path) -> N
             await client.expect("AIConnected")
             write_file(tmp_path / "tools" / "a.py", "def two() -> int:\n    return 2\n")
             served.process.send_signal(signal.SIGHUP)
-            await served.read_until(r"SIGHUP: tools two\n")
+            await served.read_until(r"reloaded tools: two\n")
             await client.send(type="hello", v=1)
             await client.expect("ready")
         async with aiohttp.ClientSession() as http:
@@ -118,14 +118,14 @@ async def test_sighup_reads_keys_and_policies_anew_and_ends_the_sessions_of_a_re
 
         settings.write_text(f"RELAY_API_KEYS={kept},short\n")
         served.process.send_signal(signal.SIGHUP)
-        await served.read_until(r"SIGHUP: keys and policies are as before: the settings are wrong")
+        await served.read_until(r"keys and policies not reloaded, the previous ones stay: the settings are wrong")
         await mint(old)
 
         settings.write_text(f"RELAY_API_KEYS={kept},{new}\nRELAY_POLICIES=policies.toml\n")
         policies.write_text('[policies.default]\nmay_mint = ["after"]\n[policies.after]\n')
         served.process.send_signal(signal.SIGHUP)
         await served.read_until(
-            r"SIGHUP: 2 keys, 0 admin keys, policies default, after; 2 sessions of revoked keys end"
+            r"reloaded access: 2 keys, 0 admin keys, policies default, after; ended 2 sessions of revoked keys"
         )
         for client in (revoked, of_secret):
             assert (await client.expect("error"))["code"] == "key_revoked"
@@ -156,8 +156,8 @@ async def test_what_is_no_http_is_a_line_and_not_a_traceback(tmp_path) -> None:
                 assert b" 400 " in await reader.readline()
             writer.close()
         served.process.send_signal(signal.SIGHUP)
-        await served.read_until(r"SIGHUP: tools")
-    assert "refused 127.0.0.1 ? ?: 400 This is no HTTP/1.1 request" in served.log
+        await served.read_until(r"reloaded tools: ")
+    assert "refused 127.0.0.1 ? ?: 400 This is not a valid HTTP/1.1 request" in served.log
     assert LINES_PER_MINUTE <= served.log.count("refused 127.0.0.1") < LINES_PER_MINUTE + 5
     assert "Traceback" not in served.log
     assert secret not in served.log
@@ -214,10 +214,10 @@ async def test_wrong_settings_are_told_by_name_without_a_traceback(tmp_path) -> 
 
 
 async def test_an_address_that_is_taken_is_a_sentence(tmp_path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         code, _, err = await run_relay(tmp_path, "serve", "--port", str(port), RELAY_UPSTREAM="ws://127.0.0.1:9/")
     assert code == 2
     assert f"cannot listen on 127.0.0.1:{port}" in err

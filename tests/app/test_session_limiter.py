@@ -27,49 +27,49 @@ def admission(**settings: Any) -> SessionLimiter:
 
 
 def test_a_place_is_given_back_however_the_session_ends() -> None:
-    door = admission(max_sessions=1)
-    with pytest.raises(ZeroDivisionError), door.acquire_session("203.0.113.1"):
+    limiter = admission(max_sessions=1)
+    with pytest.raises(ZeroDivisionError), limiter.acquire_session("203.0.113.1"):
         raise ZeroDivisionError
     with (
-        door.acquire_session("203.0.113.1"),
-        pytest.raises(CapacityExceeded, match="All 1 sessions are taken"),
-        door.acquire_session("203.0.113.2"),
+        limiter.acquire_session("203.0.113.1"),
+        pytest.raises(CapacityExceeded, match="All 1 sessions are in use"),
+        limiter.acquire_session("203.0.113.2"),
     ):
         pass
 
 
 def test_one_address_has_its_share() -> None:
-    door = admission(max_sessions_per_address=2)
-    with door.acquire_session("203.0.113.1"), door.acquire_session("203.0.113.1"):
-        with pytest.raises(CapacityExceeded, match="has 2 sessions already"), door.acquire_session("203.0.113.1"):
+    limiter = admission(max_sessions_per_address=2)
+    with limiter.acquire_session("203.0.113.1"), limiter.acquire_session("203.0.113.1"):
+        with pytest.raises(CapacityExceeded, match="already has 2 sessions"), limiter.acquire_session("203.0.113.1"):
             pass
-        with door.acquire_session("203.0.113.2"):
+        with limiter.acquire_session("203.0.113.2"):
             pass
 
 
 def test_an_ipv6_customer_is_one_address() -> None:
-    door = admission(max_sessions_per_address=1)
-    with door.acquire_session("2001:db8:1:2::1"):
-        with pytest.raises(CapacityExceeded), door.acquire_session("2001:db8:1:2:ffff::9"):
+    limiter = admission(max_sessions_per_address=1)
+    with limiter.acquire_session("2001:db8:1:2::1"):
+        with pytest.raises(CapacityExceeded), limiter.acquire_session("2001:db8:1:2:ffff::9"):
             pass
-        with door.acquire_session("2001:db8:1:3::1"):
+        with limiter.acquire_session("2001:db8:1:3::1"):
             pass
     with (
-        door.acquire_session("::ffff:203.0.113.1"),
+        limiter.acquire_session("::ffff:203.0.113.1"),
         pytest.raises(CapacityExceeded),
-        door.acquire_session("203.0.113.1"),
+        limiter.acquire_session("203.0.113.1"),
     ):
         pass
 
 
-def holds(door: SessionLimiter, address: str, places: int) -> bool:
+def holds(limiter: SessionLimiter, address: str, places: int) -> bool:
     """Whether `address` may have that many sessions at once."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
         try:
             for _ in range(places):
-                stack.enter_context(door.acquire_session(address))
+                stack.enter_context(limiter.acquire_session(address))
         except CapacityExceeded:
             return False
     return True
@@ -85,56 +85,56 @@ def test_this_machine_stands_for_many_unless_it_is_set() -> None:
 
 @in_virtual_time
 async def test_who_knocks_too_often_waits_and_is_told_how_long() -> None:
-    door = admission()
+    limiter = admission()
     for _ in range(DEFAULT_HANDSHAKES_PER_MINUTE):
-        door.check_rate("203.0.113.1")
+        limiter.check_rate("203.0.113.1")
     with pytest.raises(RateLimited) as refused:
-        door.check_rate("203.0.113.1")
+        limiter.check_rate("203.0.113.1")
     assert 0 < refused.value.retry_after_s <= 1
-    door.check_rate("203.0.113.2")
+    limiter.check_rate("203.0.113.2")
     await advance_time(refused.value.retry_after_s)
-    door.check_rate("203.0.113.1")
+    limiter.check_rate("203.0.113.1")
 
 
 @in_virtual_time
 async def test_all_together_have_a_bound_too() -> None:
-    door = admission(max_sessions=300)
+    limiter = admission(max_sessions=300)
     for number in range(300):
-        door.check_rate(f"10.0.{number // 250}.{number % 250}")
+        limiter.check_rate(f"10.0.{number // 250}.{number % 250}")
     with pytest.raises(RateLimited):
-        door.check_rate("10.9.9.9")
+        limiter.check_rate("10.9.9.9")
 
 
 @in_virtual_time
 async def test_who_is_over_its_own_limit_takes_nothing_from_the_others() -> None:
-    door = admission(max_sessions=1, max_handshakes_per_minute=1)
-    door.check_rate("203.0.113.1")
+    limiter = admission(max_sessions=1, max_handshakes_per_minute=1)
+    limiter.check_rate("203.0.113.1")
     for _ in range(1000):
         with pytest.raises(RateLimited):
-            door.check_rate("203.0.113.1")
+            limiter.check_rate("203.0.113.1")
     for number in range(HANDSHAKES_PER_SECOND - 1):
-        door.check_rate(f"198.51.100.{number}")
+        limiter.check_rate(f"198.51.100.{number}")
     with pytest.raises(RateLimited):
-        door.check_rate("198.51.100.250")
+        limiter.check_rate("198.51.100.250")
 
 
 def test_who_has_its_share_is_told_so_even_when_all_places_are_taken() -> None:
-    door = admission(max_sessions=1, max_sessions_per_address=1)
-    told = "This address has 1 sessions already"
+    limiter = admission(max_sessions=1, max_sessions_per_address=1)
+    text = "This address already has 1 sessions"
     with (
-        door.acquire_session("203.0.113.1"),
-        pytest.raises(CapacityExceeded, match=told),
-        door.acquire_session("203.0.113.1"),
+        limiter.acquire_session("203.0.113.1"),
+        pytest.raises(CapacityExceeded, match=text),
+        limiter.acquire_session("203.0.113.1"),
     ):
         pass
 
 
 @in_virtual_time
 async def test_an_address_that_is_none_is_counted_all_the_same() -> None:
-    door = admission(max_handshakes_per_minute=1)
-    door.check_rate("unix")
+    limiter = admission(max_handshakes_per_minute=1)
+    limiter.check_rate("unix")
     with pytest.raises(RateLimited):
-        door.check_rate("unix")
+        limiter.check_rate("unix")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_an_address_that_is_none_is_counted_all_the_same() -> None:
 async def test_they_begin_one_by_one_and_sessions_that_talk_come_in_between(
     turn: Callable[[SessionLimiter], Awaitable[None]],
 ) -> None:
-    door, loop, began = admission(), asyncio.get_running_loop(), list[tuple[int, int]]()
+    limiter, loop, began = admission(), asyncio.get_running_loop(), list[tuple[int, int]]()
     n_round = 0
 
     def next_round() -> None:
@@ -153,7 +153,7 @@ async def test_they_begin_one_by_one_and_sessions_that_talk_come_in_between(
             loop.call_soon(next_round)
 
     async def begin(number: int) -> None:
-        await turn(door)
+        await turn(limiter)
         began.append((number, n_round))
 
     tasks = [asyncio.create_task(begin(number)) for number in range(5)]
@@ -165,16 +165,16 @@ async def test_they_begin_one_by_one_and_sessions_that_talk_come_in_between(
     first = began[0][1]
     assert [when - first for _, when in began] == [0, 1, 3, 4], "who left had a turn, too, and nobody is held up by it"
     async with asyncio.timeout(1):
-        await turn(door)
+        await turn(limiter)
 
 
 async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     turns, turn = 0, SessionLimiter.wait_session_turn
 
-    async def counted(door: SessionLimiter) -> None:
+    async def counted(limiter: SessionLimiter) -> None:
         nonlocal turns
         turns += 1
-        await turn(door)
+        await turn(limiter)
 
     monkeypatch.setattr(SessionLimiter, "wait_session_turn", counted)
     async with (

@@ -74,7 +74,7 @@ def test_a_client_route(rules: AccessRules, shown: dict, status: int) -> None:
         return
     with pytest.raises(AccessDenied) as denied:
         authorize(Access.CLIENT, caller, rules)
-    assert denied.value.status == status
+    assert denied.value.http_status == status
 
 
 @pytest.mark.parametrize("rules", ANY_BIND)
@@ -85,7 +85,7 @@ def test_an_admin_route_takes_an_admin_and_nobody_else(rules: AccessRules, origi
     for credential, status in (("none", 401), ("unknown", 401), ("key", 403), ("client_secret", 403)):
         with pytest.raises(AccessDenied) as denied:
             authorize(Access.ADMIN, Caller(origin, credential, is_local=True), rules)
-        assert denied.value.status == status
+        assert denied.value.http_status == status
 
 
 def test_open_routes_are_open_to_all() -> None:
@@ -96,7 +96,7 @@ def test_open_routes_are_open_to_all() -> None:
 def test_relay_local_off_ends_all_local_trust() -> None:
     with pytest.raises(AccessDenied) as denied:
         authorize(Access.CLIENT, Caller(), AccessRules(trusts_local=False))
-    assert denied.value.status == 401
+    assert denied.value.http_status == 401
 
 
 # -- scopes -----------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_a_client_secret_has_what_its_policy_and_its_kind_both_allow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "wanted", "allowed"),
+    ("policy", "policy_name", "allowed"),
     [
         (Policy("kiosk"), "kiosk", True),
         (Policy("kiosk"), "staff", False),
@@ -140,5 +140,5 @@ def test_a_client_secret_has_what_its_policy_and_its_kind_both_allow() -> None:
         (Policy("mute", scopes=frozenset({"session"}), may_mint=("kiosk",)), "kiosk", False),
     ],
 )
-def test_which_policies_a_key_may_mint_for(policy: Policy, wanted: str, allowed: bool) -> None:
-    assert policy.allows_minting(wanted) is allowed
+def test_which_policies_a_key_may_mint_for(policy: Policy, policy_name: str, allowed: bool) -> None:
+    assert policy.allows_minting(policy_name) is allowed

@@ -128,7 +128,7 @@ async def test_without_a_descriptor_to_look_it_up_with_the_relay_is_full(pair: P
     def fails(ends: ConnectionAddresses) -> SocketOwner:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    with pytest.raises(CapacityExceeded, match="no descriptor left"):
+    with pytest.raises(CapacityExceeded, match="no file descriptor left"):
         await LocalPeerChecker(fails).is_local(pair)
 
 

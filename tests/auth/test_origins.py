@@ -70,9 +70,9 @@ def test_hosts(host: str, expected: str) -> None:
 )
 def test_origins(origin: str | None, on_loopback: str, elsewhere: str) -> None:
     headers = {"Host": "voice.example.com"} | ({"Origin": origin} if origin is not None else {})
-    shown = make_mocked_request("GET", "/", headers=headers)
-    assert names().classify_origin(shown) == on_loopback
-    assert names(is_loopback=False, bind="0.0.0.0").classify_origin(shown) == elsewhere
+    mocked_request = make_mocked_request("GET", "/", headers=headers)
+    assert names().classify_origin(mocked_request) == on_loopback
+    assert names(is_loopback=False, bind="0.0.0.0").classify_origin(mocked_request) == elsewhere
 
 
 def test_a_page_of_the_relays_own_is_allowed_under_a_name_that_is_ours() -> None:

@@ -206,7 +206,7 @@ def test_azure_is_the_upstream_when_it_is_all_there_is(clean) -> None:
         ({"AZURE_OPENAI_API_KEY": ""}, "needs AZURE_OPENAI_API_KEY .or RELAY_AZURE_TOKEN"),
         ({"RELAY_AZURE_TOKEN": "my.tokens:token"}, "Azure takes one; unset the other"),
         ({"AZURE_OPENAI_API_VERSION": "2025-04-01-preview"}, "ends with /openai/v1, the GA protocol"),
-        ({"AZURE_OPENAI_ENDPOINT": "res.openai.azure.com"}, "AZURE_OPENAI_ENDPOINT: is no URL; write it like https"),
+        ({"AZURE_OPENAI_ENDPOINT": "res.openai.azure.com"}, "AZURE_OPENAI_ENDPOINT: is not a URL; write it like https"),
         ({"RELAY_AZURE_TOKEN": "my.tokens"}, "RELAY_AZURE_TOKEN: must name a callable"),
         ({"RELAY_AZURE_PREFIX": "no path"}, "RELAY_AZURE_PREFIX: 'no path' is no path"),
     ],

@@ -112,7 +112,7 @@ async def test_sessions_share_the_quota_of_secrets() -> None:
         (ScriptedResponse(body=b"not json"), 502, "not a JSON object"),
         (ScriptedResponse(json={"session": {"id": "x"}}), 502, "no client secret"),
         (ScriptedResponse(json={"value": 5}), 502, "no client secret"),
-        (ScriptedResponse(body=b"x" * 10_000_000), 502, "bigger than"),
+        (ScriptedResponse(body=b"x" * 10_000_000), 502, "larger than"),
         (ScriptedResponse(hang_up=True), 502, "connection was lost"),
         (ScriptedResponse(cut_after=3, body=b'{"value": "x"}'), 502, "connection was lost"),
     ],
@@ -149,7 +149,10 @@ async def test_a_bearer_token_is_fetched_for_each_session() -> None:
             assert stage.provider.last.headers["authorization"] == f"Bearer {expected}"
             assert "api-key" not in stage.provider.last.headers
         status, answer = await stage.post(SESSION_PATH)
-        assert (status, answer["details"]) == (502, "The bearer token could not be had (RuntimeError).")
+        assert (status, answer["details"]) == (
+            502,
+            "The token provider failed (RuntimeError); check RELAY_AZURE_TOKEN.",
+        )
 
 
 async def test_the_routes_can_be_moved() -> None:
@@ -181,7 +184,7 @@ def greet(name: str) -> str:
         ({"name": "greet", "arguments": "{}"}, 400, "arguments must be an object"),
         ({"name": 5}, 400, "name must be a string"),
         ({"name": "nobody"}, 404, "Tool not found: nobody"),
-        ({"name": "for_the_model_alone"}, 403, "not for use over HTTP"),
+        ({"name": "for_the_model_alone"}, 403, "is not exposed to HTTP"),
         ({"name": "greet", "arguments": {f"k{n}": n for n in range(5_000)}}, 400, "at most 256 are allowed"),
     ],
 )
@@ -235,7 +238,7 @@ async def test_every_dial_fetches_its_token() -> None:
         assert not any("api-key" in one for one in dials)
         async with await DeviceClient.connect(relay.ws()) as client:
             told = await client.expect("error")
-            assert "bearer token" in told["message"]
+            assert "token provider" in told["message"]
 
 
 async def test_a_refused_key_is_told_and_not_shown(caplog) -> None:

@@ -39,7 +39,7 @@ DIFFERENT: dict[str, tuple[str, Obj]] = {
             "status": 502,
             "body": {
                 "error": _FAILED,
-                "details": "Azure OpenAI Realtime API failed: there is no client secret in the answer.",
+                "details": "Azure OpenAI Realtime API failed: the response has no client secret.",
             },
         },
     ),
@@ -66,7 +66,7 @@ DIFFERENT: dict[str, tuple[str, Obj]] = {
         "who shows no credential gets a 401",
         {
             "status": 401,
-            "body": {"error": "There is no user: send Authorization: Bearer <one of RELAY_API_KEYS>."},
+            "body": {"error": "No user is signed in: send Authorization: Bearer <one of RELAY_API_KEYS>."},
         },
     ),
 }

@@ -189,7 +189,7 @@ FAILURES = [
     (ScriptedResponse(body=b"[]"), 502, "not a JSON object"),
     (ScriptedResponse(body=b"[" * 100_000), 502, "not a JSON object"),
     (ScriptedResponse(body=b""), 502, "not a JSON object"),
-    (ScriptedResponse(body=b"x" * 10_000_000), 502, "bigger than 1024 KiB"),
+    (ScriptedResponse(body=b"x" * 10_000_000), 502, "larger than 1024 KiB"),
     (ScriptedResponse(status=500, body=b"x" * 10_000_000), 502, "failed (500)"),
     (ScriptedResponse(hang_up=True), 502, "connection was lost"),
     (ScriptedResponse(cut_after=5, body=b'{"value": "ek_1"}'), 502, "connection was lost"),
@@ -220,7 +220,7 @@ async def test_a_slow_openai_is_a_504() -> None:
     async with contract_client(timeout_s=0.2) as stage:
         stage.provider.script = ScriptedResponse(hang=True)
         status, answer = await stage.post(SECRET_PATH)
-        assert (status, answer["error"]) == (504, "OpenAI client_secrets failed: no answer within 0.2 s.")
+        assert (status, answer["error"]) == (504, "OpenAI client_secrets failed: no response within 0.2 s.")
 
 
 async def test_an_answer_that_never_ends_is_a_504() -> None:

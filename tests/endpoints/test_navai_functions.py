@@ -15,8 +15,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from relay import ClientResult, ToolContext, ToolError, tool
 from relay.config.navai_options import NavaiOptions, NavaiPaths
-from relay.endpoints.bodies import MAX_BODY_BYTES
 from relay.endpoints.navai import add_routes, resolve_runtime_config
+from relay.endpoints.request_body import MAX_BODY_BYTES
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.running.runner import ToolRunner
 from tests.support.navai_project import write_file

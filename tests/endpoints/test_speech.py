@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from relay.config.navai_options import NavaiOptions
-from relay.endpoints.navai_handlers import accepts_audio
+from relay.endpoints.navai.speech import accepts_audio
 from relay.errors import NotConfigured, UpstreamError
 from relay.upstreams.clients.elevenlabs import SpeechRequest, mime_type_for, synthesize_speech
 from tests.support.contracts import ELEVENLABS_KEY, SPEECH_PATH, contract_client, elevenlabs_env
@@ -197,7 +197,7 @@ FAILURES = [
     (ScriptedResponse(status=500, body=b"<html>oops</html>"), "failed (500)"),
     (ScriptedResponse(hang_up=True), "connection was lost"),
     (ScriptedResponse(cut_after=5, body=bytes(100)), "connection was lost"),
-    (ScriptedResponse(body=bytes(33 * 1024 * 1024)), "bigger than 32768 KiB"),
+    (ScriptedResponse(body=bytes(33 * 1024 * 1024)), "larger than 32768 KiB"),
 ]
 
 

@@ -11,9 +11,9 @@ from aiohttp import web
 from relay.app.server import all_routes
 from relay.auth.access import Access
 from relay.auth.authenticator import Authenticator
-from relay.endpoints.pages import is_websocket_upgrade
 from relay.errors import AccessDenied
 from relay.session.common.policy import Principal
+from relay.transport.upgrade import is_websocket_upgrade
 
 TIMEOUT_S = 10.0
 
@@ -66,7 +66,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Witness:
         try:
             principal = await admit(self, request, access, *rest)
         except AccessDenied as denied:
-            await witness.note(denied.status)
+            await witness.note(denied.http_status)
             raise
         if access is not Access.OPEN:
             await witness.note(200)

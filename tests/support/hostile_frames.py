@@ -1,4 +1,4 @@
-"""Streams of WebSocket frames, right and wrong, and a connection of the relay's that takes them without a network."""
+"""Random streams of valid and invalid WebSocket frames, and a connection that parses them without a network."""
 
 import itertools
 import random
@@ -19,7 +19,7 @@ CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 def frame(
     opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"mask", cut: int = 0
 ) -> bytes:
-    """One frame as it stands on the wire; `cut` leaves out so many of its last bytes."""
+    """Return the bytes of one frame, without its last `cut` bytes."""
     masked = 0x80 if mask is not None else 0
     n = len(payload)
     if n < 126:
@@ -36,7 +36,7 @@ def frame(
 
 @dataclass
 class FrameStream:
-    """What a client sends, and in which pieces it arrives."""
+    """The bytes that a client sends, and the chunks in which they arrive."""
 
     data: bytes
     pieces: list[int] = field(default_factory=list)
@@ -46,7 +46,7 @@ class FrameStream:
     """Whether a piece may hold several frames: picows looks at the next one before it hands over the one before."""
 
     def chunks(self) -> list[bytes]:
-        """The pieces, in order."""
+        """Return the chunks in order."""
         edges = [0, *sorted({min(at, len(self.data)) for at in self.pieces}), len(self.data)]
         return [self.data[a:b] for a, b in itertools.pairwise(edges) if b > a]
 
@@ -61,7 +61,7 @@ CLOSES = [
 
 
 def frame_stream(seed: int) -> FrameStream:
-    """A stream by its number: a conversation that is mostly right, with as many faults as its `spite` wants."""
+    """Return the stream of a seed: a mostly valid conversation with a random rate of faults."""
     chance = random.Random(seed)
     spite = chance.choice([0.0, 0.02, 0.1, 0.4])
     frames: list[bytes] = []
@@ -93,13 +93,13 @@ def frame_stream(seed: int) -> FrameStream:
             opcode = chance.randrange(16)
         rsv = chance.randrange(1, 8) if wrong() else 0
         if rsv and opcode == CLOSE:
-            payload = b""  # one fault at a time: which of two is named is nobody's rule
+            payload = b""  # one fault at a time: the order of checks is not specified
         frames.append(frame(opcode, payload, fin=fin, rsv=rsv, mask=None if wrong() else chance.randbytes(4)))
     data = b"".join(frames)
     is_cut = False
     if chance.random() < spite:
         data += chance.randbytes(chance.randint(1, 40))
-        is_cut = True  # whether the last of it is a whole frame, nobody knows
+        is_cut = True  # the last frame may be incomplete
     if chance.random() < spite:
         data, is_cut = data[: chance.randint(0, len(data))], True
     overlong = overlong_length(data)
@@ -112,7 +112,7 @@ def frame_stream(seed: int) -> FrameStream:
 
 
 def frame_edges(data: bytes) -> Iterator[int]:
-    """Where frames end, as far as their headers say."""
+    """Yield the offsets at which frames end, according to their headers."""
     at = 0
     while at + 2 <= len(data):
         length, header = _length_at(data, at)
@@ -191,7 +191,7 @@ class _Handler:
 
 @dataclass
 class Verdict:
-    """What became of a stream: whole messages, the pongs, and the code that the connection was closed with."""
+    """The result of a stream: whole messages, pongs, and the close code."""
 
     messages: list[str | bytes]
     pongs: list[bytes]

@@ -1,4 +1,4 @@
-"""Requests as bytes on a socket of their own, whole or in pieces, and what is answered."""
+"""HTTP requests as raw bytes on their own socket, whole or in pieces, and their responses."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """One answer; `body` is what its length says."""
+    """One response; `body` has the announced length."""
 
     status: int
     headers: dict[str, str]
@@ -23,7 +23,7 @@ class RawResponse:
 
 
 class RawConnection:
-    """A connection to a relay on which every byte is the test's own."""
+    """A connection to a relay on which the test sends raw bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -39,12 +39,12 @@ class RawConnection:
         self.writer.transport.abort()
 
     async def head(self) -> bytes:
-        """The head of the next answer."""
+        """Read the head of the next response."""
         async with asyncio.timeout(TIMEOUT_S):
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def wait_closed(self) -> None:
-        """Wait for the other end to close, whatever it sends before."""
+        """Wait until the peer closes, and ignore what it sends before."""
         async with asyncio.timeout(TIMEOUT_S):
             with contextlib.suppress(ConnectionError):
                 while await self.reader.read(65_536):
@@ -52,13 +52,13 @@ class RawConnection:
 
 
 class RawHttpConnection(RawConnection):
-    """Requests and their answers."""
+    """A raw connection for HTTP requests and responses."""
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
     async def response(self) -> RawResponse:
-        """The next answer."""
+        """Read the next response."""
         first, *lines = (await self.head()).decode("latin-1").splitlines()
         pairs = (line.partition(":") for line in lines if line)
         headers = {name.lower(): value.strip() for name, _, value in pairs}
@@ -67,7 +67,7 @@ class RawHttpConnection(RawConnection):
         return RawResponse(int(first.split()[1]), headers, body)
 
     async def is_closed(self) -> bool:
-        """Wait for the other end to close; False if it sends something first."""
+        """Wait until the peer closes; False if it sends something first."""
         async with asyncio.timeout(TIMEOUT_S):
             try:
                 return await self.reader.read(1) == b""
@@ -76,13 +76,13 @@ class RawHttpConnection(RawConnection):
 
 
 def head(method: str, path: str, **headers: str) -> bytes:
-    """The head of a request; `_` in a header's name stands for `-`."""
+    """Return the head of a request; `_` in a header's name means `-`."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
 
 
 async def send_request(port: int, request: bytes) -> RawResponse:
-    """The answer to one request on a connection of its own."""
+    """Send one request on a new connection; returns the response."""
     async with await RawHttpConnection.open(port) as connection:
         connection.send(request)
         return await connection.response()

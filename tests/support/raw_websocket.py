@@ -1,10 +1,10 @@
-"""A WebSocket client made of bytes, for frames that no library would send, and the relay's end of such a connection."""
+"""A WebSocket client that sends raw bytes, for frames that no library sends, and a server with the relay's upgrade."""
 
 import asyncio
 import base64
 import os
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,18 +17,18 @@ from relay.app.middleware import error_response
 from relay.errors import RelayError
 from relay.transport.read_budget import ReadBudget
 from relay.transport.upgrade import Keepalive, check_upgrade, upgrade_to_websocket, upgraded_response
-from relay.transport.websocket import StrictTextListener, WebSocketConnection
+from relay.transport.websocket import WebSocketConnection
 from tests.support.raw_requests import TIMEOUT_S, RawConnection
 
 MAX_BYTES = 1000
-"""The message limit of listeners made here."""
+"""The default message limit of these connections."""
 
 
-class RecordingConnection(StrictTextListener):
-    """Keeps what it is told; `closed` is done with the code and reason."""
+class RecordingConnection(WebSocketConnection):
+    """Records messages and ends; `closed` resolves to the code and reason."""
 
-    def __init__(self, max_message_bytes: int = MAX_BYTES) -> None:
-        super().__init__(max_message_bytes)
+    def __init__(self, max_message_bytes: int = MAX_BYTES, *, strict_utf8: bool = True) -> None:
+        super().__init__(max_message_bytes, strict_utf8=strict_utf8)
         self.messages: list[str | bytes] = []
         self.ends: list[tuple[int, str]] = []
         self.closed: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -48,14 +48,14 @@ class RecordingConnection(StrictTextListener):
 
 @dataclass
 class UpgradeServer:
-    """A server whose every WebSocket is a new listener, kept in `listeners`."""
+    """A server that puts every accepted WebSocket connection into `listeners`."""
 
     port: int = 0
-    kind: type[RecordingConnection] = RecordingConnection
+    create: Callable[[int], RecordingConnection] = RecordingConnection
     listeners: "asyncio.Queue[RecordingConnection]" = field(default_factory=asyncio.Queue)
     subprotocol: str | None = None
     keepalive: Keepalive = Keepalive()
-    read_within: tuple[ReadBudget, str] | None = None
+    read_budget: tuple[ReadBudget, str] | None = None
     max_bytes: int = MAX_BYTES
     request: web.Request | None = None
     before_upgrade: asyncio.Event | None = None
@@ -68,13 +68,13 @@ class UpgradeServer:
         self.upgrading.set()
         if self.before_upgrade is not None:
             await self.before_upgrade.wait()
-        listener = self.kind(self.max_bytes)
+        listener = self.create(self.max_bytes)
         if upgrade_to_websocket(
             request,
             listener,
             self.keepalive,
             subprotocol=self.subprotocol,
-            read_budget=self.read_within,
+            read_budget=self.read_budget,
         ):
             self.listeners.put_nowait(listener)
             await listener.closed
@@ -87,7 +87,7 @@ class UpgradeServer:
 
 @asynccontextmanager
 async def upgrade_server(**options: Any) -> AsyncIterator[UpgradeServer]:
-    """The relay's end on a free port: `/ws` upgrades, `/plain` answers."""
+    """Run a server on a free port: `/ws` upgrades, `/plain` responds."""
     end = UpgradeServer(**options)
     app = web.Application(middlewares=[_errors_as_json])
     app.router.add_get("/ws", end.handle)
@@ -115,7 +115,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 
 
 def upgrade_request(path: str = "/ws", **changes: str | None) -> bytes:
-    """The head of an upgrade; `changes` replace or (None) leave out headers, `_` stands for `-`."""
+    """Return the head of an upgrade; `changes` replace or (None) remove headers, `_` means `-`."""
     headers: dict[str, str | None] = {
         "Host": "127.0.0.1",
         "Upgrade": "websocket",
@@ -132,7 +132,7 @@ class RawClient(RawConnection):
     """A WebSocket client, before and after its upgrade."""
 
     async def upgrade(self, then: bytes = b"", **changes: str | None) -> bytes:
-        """Ask for the upgrade, with `then` right behind; returns the head of the answer."""
+        """Send the upgrade followed by `then`; returns the head of the response."""
         self.writer.write(upgrade_request(**changes) + then)
         return await self.head()
 
@@ -140,7 +140,7 @@ class RawClient(RawConnection):
         self.writer.write(b"".join(masked(frame) for frame in frames))
 
     async def frame(self) -> tuple[int, bytes]:
-        """The next frame: opcode and payload. (8, b"") also for a connection that ends without a close frame."""
+        """Read the next frame: opcode and payload; (8, b"") if the connection ends without a close frame."""
         async with asyncio.timeout(TIMEOUT_S):
             try:
                 first, second = await self.reader.readexactly(2)
@@ -156,7 +156,7 @@ class RawClient(RawConnection):
                 return 8, b""
 
     async def close_code(self) -> int:
-        """The code of the close frame that comes; whatever comes before is passed over."""
+        """Return the code of the next close frame; earlier frames are skipped."""
         while True:
             opcode, payload = await self.frame()
             if opcode == 8:
@@ -168,7 +168,7 @@ class RawClient(RawConnection):
 
 @asynccontextmanager
 async def raw_client(end: UpgradeServer, **changes: str | None) -> AsyncIterator[tuple[RawClient, WebSocketConnection]]:
-    """An upgraded connection and the listener at the other end of it."""
+    """Open an upgraded connection; yields the client and the server's connection."""
     client = await RawClient.open(end.port)
     assert (await client.upgrade(**changes)).startswith(b"HTTP/1.1 101 ")
     try:
@@ -178,14 +178,14 @@ async def raw_client(end: UpgradeServer, **changes: str | None) -> AsyncIterator
 
 
 class AnyFrame(Frame):
-    """A frame that nobody checks before it is sent."""
+    """A frame that is not validated before it is sent."""
 
     def check(self) -> None:
-        """Leave that to the receiver."""
+        """Skip the validation."""
 
 
 def masked(frame: Frame | bytes) -> bytes:
-    """A frame as a client sends it; bytes are sent as they are."""
+    """Return the bytes of a masked client frame; bytes are returned unchanged."""
     return frame if isinstance(frame, bytes) else frame.serialize(mask=True)
 
 
@@ -198,7 +198,7 @@ def binary(payload: bytes, fin: bool = True, **bits: bool) -> Frame:
 
 
 def continuation(payload: bytes, fin: bool = True, **bits: bool) -> Frame:
-    """A continuation."""
+    """Return a continuation frame."""
     return AnyFrame(Opcode.CONT, payload, fin, **bits)
 
 

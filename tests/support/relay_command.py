@@ -47,7 +47,7 @@ async def serve_process(
     )  # fmt: skip
     served = ServeProcess(process)
     try:
-        found = await served.read_until(r"ready: open http://127\.0\.0\.1:(\d+)")
+        found = await served.read_until(r"listening on http://127\.0\.0\.1:(\d+)")
         served.port = int(found[1])
         yield served
     finally:

@@ -1,4 +1,4 @@
-"""A relay in the test's own loop, and a device client that keeps what it was sent."""
+"""A relay in the test's event loop, and a device client that records its messages."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ TIMEOUT_S = 10.0
 
 
 class RunningRelay:
-    """Where a relay listens, and its parts."""
+    """A running relay: its port and its parts."""
 
     def __init__(self, app: web.Application, port: int) -> None:
         self.app = app
@@ -44,7 +44,7 @@ class RunningRelay:
 
 
 def settings_for(upstream: str | None = None, **overrides: Any) -> Settings:
-    """Settings that see neither the environment nor a `.env`."""
+    """Return settings that ignore the environment and `.env`."""
     return Settings(_env_file=None, upstream=upstream or "local", **overrides)  # type: ignore[call-arg]
 
 
@@ -60,7 +60,7 @@ async def running_relay(
     navai: NavaiOptions | None = None,
     **overrides: Any,
 ) -> AsyncIterator[RunningRelay]:
-    """A relay on a free port; ends as `relay serve` does on SIGTERM."""
+    """Run a relay on a free port; it shuts down as `relay serve` does on SIGTERM."""
     settings = settings_for(upstream, **overrides)
     app = create_app(settings, registry if registry is not None else ToolRegistry(), navai)
     runner = RelayRunner(app, keepalive_timeout_s=keepalive_timeout_s, request_timeout_s=request_timeout_s)
@@ -74,7 +74,7 @@ async def running_relay(
 
 @asynccontextmanager
 async def serve_app(app: web.Application) -> AsyncIterator[int]:
-    """An application on a free port, which is given."""
+    """Serve an application on a free port; yields the port."""
     runner = RelayRunner(app) if SESSIONS in app else web.AppRunner(app, shutdown_timeout=2, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -85,12 +85,12 @@ async def serve_app(app: web.Application) -> AsyncIterator[int]:
 
 
 def console_link(relay: RunningRelay) -> str:
-    """The link that `relay console` prints for a relay."""
+    """Return the link that `relay console` prints."""
     return f"{relay.http('/login')}#code={create_login_code(relay.app[SETTINGS].state_dir, time.time())}"
 
 
 class DeviceClient:
-    """A client of the device protocol; `expect` waits for a message, `audio` is what was heard.
+    """A client of the device protocol; `expect` waits for a message, `audio` holds the received audio.
 
     Messages of both directions must be what the schema says; `connection.send` sends what is not.
     """
@@ -125,7 +125,7 @@ class DeviceClient:
         await self.connection.send(pcm)
 
     async def expect(self, kind: str, timeout_s: float = TIMEOUT_S) -> Obj:
-        """The next message whose `type` or event `name` is `kind`; those before it are passed over."""
+        """Return the next message whose `type` or event `name` is `kind`; earlier ones are skipped."""
         async with asyncio.timeout(timeout_s), self._news:
             while True:
                 while self._taken < len(self.messages):
@@ -137,7 +137,7 @@ class DeviceClient:
                 await self._news.wait()
 
     async def expect_any(self, timeout_s: float = TIMEOUT_S) -> Obj:
-        """The next message."""
+        """Return the next message."""
         async with asyncio.timeout(timeout_s), self._news:
             await self._news.wait_for(lambda: self._taken < len(self.messages) or self._closed)
             assert self._taken < len(self.messages), "closed without a word"
@@ -171,7 +171,7 @@ class DeviceClient:
                         self.order.append(self.kinds()[-1])
                     self._news.notify_all()
         except ConnectionClosed:
-            pass  # its code is asked for by wait_closed
+            pass  # wait_closed returns the close code
         finally:
             async with self._news:
                 self._closed = True

@@ -27,7 +27,7 @@ from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.transport.upstream import UpstreamConnection
-from relay.transport.websocket import StrictTextListener, WebSocketConnection
+from relay.transport.websocket import WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 
@@ -126,7 +126,7 @@ class SocketPair:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
-        self.client = StrictTextListener(1 << 20)
+        self.client = WebSocketConnection(1 << 20, strict_utf8=True)
         self.client_transport = FakeTransport(self.sent, "client")
         self.client.on_ws_connected(self.client_transport)  # type: ignore[arg-type]
         self.upstream: UpstreamConnection

@@ -32,7 +32,7 @@ PREVIEW_SESSION: Obj = {"id": "sess_abc", "client_secret": {"value": "eph_1", "e
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One request as it came: the path is not decoded."""
+    """One received request; its path is not decoded."""
 
     method: str
     path: str
@@ -42,20 +42,20 @@ class ReceivedRequest:
 
 @dataclass
 class ScriptedResponse:
-    """What the next requests get; the fields that are set win over the documented answer, from top to bottom."""
+    """The response to the next requests; fields that are set override the documented response, from top to bottom."""
 
-    hang_up: bool = False  # the connection is cut before a word
-    hang: bool = False  # nothing comes, until the provider stops
-    cut_after: int | None = None  # the body breaks off after so many bytes
+    hang_up: bool = False  # the connection is closed without a response
+    hang: bool = False  # no response until the provider stops
+    cut_after: int | None = None  # the body ends after so many bytes
     status: int = 200
     body: bytes | None = None
     json: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-    chunks: "asyncio.Queue[bytes | None] | None" = None  # a body that is sent as it is put, None for its end
+    chunks: "asyncio.Queue[bytes | None] | None" = None  # body chunks in the order of `put`, None for the end
 
     @classmethod
     def from_pair(cls, reply: Obj) -> "ScriptedResponse":
-        """The script of a recorded pair's `upstream_reply`."""
+        """Return the response of a recorded pair's `upstream_reply`."""
         body = reply["text"].encode() if "text" in reply else None
         if "base64" in reply:
             body = base64.b64decode(reply["base64"])
@@ -69,13 +69,13 @@ class ScriptedResponse:
 
 
 class ScriptedProvider:
-    """Where it listens, what it was sent, and what it does next."""
+    """A running provider: its address, the received requests, and the next responses."""
 
     def __init__(self) -> None:
         self.script = ScriptedResponse()
         self.seen: list[ReceivedRequest] = []
         self.url = ""
-        self.keys: set[str] = set()  # if set, others get 401
+        self.keys: set[str] = set()  # if set, other keys get 401
         self.models: dict[str, str | None] = {"gpt-realtime-2.1": None, "gpt-realtime": "2027-01-20"}
         self.voices = {"marin", "alloy"}
         self.elevenlabs_voices = {"voice-1"}
@@ -83,9 +83,9 @@ class ScriptedProvider:
             {"model_id": "eleven_flash_v2_5", "can_do_text_to_speech": True},
             {"model_id": "eleven_english_sts_v2", "can_do_text_to_speech": False},
         ]
-        self.missing = "\0"  # paths that hold this are not there
+        self.missing = "\0"  # paths that contain this get 404
         self.asked = asyncio.Event()
-        self.left = asyncio.Event()  # a client went away in the middle of an answer
+        self.left = asyncio.Event()  # a client disconnected during a response
         self._stopping = asyncio.Event()
 
     @property
@@ -204,7 +204,7 @@ class ScriptedProvider:
 
 
 async def _cut(request: web.Request, body: bytes, after: int, headers: dict[str, str]) -> web.StreamResponse:
-    """A body that is announced as longer than what comes of it."""
+    """Send a body that is shorter than announced."""
     response = web.StreamResponse(headers=headers | {"Content-Length": str(len(body) + 1000)})
     await response.prepare(request)
     await response.write(body[:after])
@@ -221,7 +221,7 @@ def _refused(path: str) -> Obj:
 
 @asynccontextmanager
 async def scripted_provider() -> AsyncIterator[ScriptedProvider]:
-    """A provider on a free port of this machine."""
+    """Run a provider on a free local port."""
     provider = ScriptedProvider()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", provider.respond)

@@ -1,7 +1,7 @@
-"""Every way into a relay as a function: a client of some policy wishes for something, and here is what came of it.
+"""Every entry point of a relay as a function, for clients of any policy.
 
-`PolicyHarness` is one relay with three doors, whose upstream and providers are scripted. A way in takes the stage, a
-key and a wish (`REQUESTS`), and returns what its client was told and what the upstream received.
+`PolicyHarness` runs three relays with a scripted upstream and providers. An entry point takes the harness, a key and a
+request (`REQUESTS`), and returns what its client and the upstream received.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ REQUESTS: dict[str, Obj] = {
 
 @dataclass
 class Outcome:
-    """What came of a wish: statuses and fields of refusals, and the session as the upstream was asked for it."""
+    """The result of a request: statuses and fields of refusals, and the session that the upstream received."""
 
     refused: str = ""
     told: str = ""
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def requested_session(sessions: list[Obj], model: str | None = None) -> Obj:
-    """What a session's updates ask for together, in either dialect, by the names of `REQUESTS`."""
+    """Return the merged updates of a session, in either dialect, by the names of `REQUESTS`."""
     found: Obj = {} if model is None else {"model": model}
     for session in sessions:
         output = session.get("audio", {}).get("output", {})
@@ -76,7 +76,7 @@ def requested_session(sessions: list[Obj], model: str | None = None) -> Obj:
 
 @dataclass
 class PolicyHarness:
-    """A relay with a model that is scripted, and its twins: one that speaks with ElevenLabs, one on Azure's preview."""
+    """A relay with a scripted upstream, one with ElevenLabs, and one on Azure's preview protocol."""
 
     plain: RunningRelay
     speaking: RunningRelay
@@ -87,7 +87,7 @@ class PolicyHarness:
     ran: list[str]
 
     async def call(self, key: str, method: str, path: str, body: Obj | None = None, *, speaking: bool = False) -> Any:
-        """One request: its status and what was answered."""
+        """Send one request; returns status and body."""
         relay = self.speaking if speaking else self.plain
         async with self.http.request(method, relay.http(path), json=body, headers=bearer(key)) as response:
             return response.status, json.loads(await response.read())
@@ -98,7 +98,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def write_policies(folder: Path, toml: str, keys: Mapping[str, str]) -> Path:
-    """A policy file in which `<name>` stands for the identity of the key of that name."""
+    """Write a policy file; `<name>` is replaced by the identity of that key."""
     for name, key in keys.items():
         toml = toml.replace(f"<{name}>", key_identity(key))
     path = folder / "policies.toml"
@@ -108,7 +108,7 @@ def write_policies(folder: Path, toml: str, keys: Mapping[str, str]) -> Path:
 
 @asynccontextmanager
 async def policy_harness(policies: Path, keys: Mapping[str, str]) -> AsyncIterator[PolicyHarness]:
-    """A stage with a policy file, to which these keys are let in."""
+    """Run a harness with a policy file and these API keys."""
     ran: list[str] = []
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(ScriptedUpstream())
@@ -228,7 +228,7 @@ async def _ask_in_update(client: RealtimeClient, wish: Obj, is_beta: bool) -> li
 
 @asynccontextmanager
 async def _model(stage: PolicyHarness) -> AsyncIterator[ScriptedSession]:
-    """The model's end of the session that has been dialled: it takes every configuration."""
+    """Accept the upstream connection of a session, and confirm every configuration."""
     session = await stage.upstream.accept()
     created = {"type": "realtime", "model": "scripted"}
     await session.emit({"type": "session.created", "session": created})

@@ -57,15 +57,15 @@ async def test_an_untrusted_certificate_is_told() -> None:
     context.load_cert_chain(CERTIFICATE)
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context)
     async with server:
-        said = await failure(call_to(server.sockets[0].getsockname()[1], "https"))
-    assert said == "Test failed: no trusted TLS connection to 127.0.0.1."
+        message = await failure(call_to(server.sockets[0].getsockname()[1], "https"))
+    assert message == "Test failed: cannot open a trusted TLS connection to 127.0.0.1."
 
 
 @pytest.mark.parametrize(("url", "key"), [("http://127.0.0.1:9/", "a\nb"), ("nowhere", "k"), ("http://[/", "k")])
 async def test_what_cannot_be_sent_is_told_without_it(url: str, key: str) -> None:
-    said = await failure(HttpRequest(name="Test", url=url, headers={"xi-api-key": key}))
-    assert said.startswith("Test failed")
-    assert "a\nb" not in said
+    message = await failure(HttpRequest(name="Test", url=url, headers={"xi-api-key": key}))
+    assert message.startswith("Test failed")
+    assert "a\nb" not in message
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ class Patient(RecordingConnection):
 
 
 async def test_data_before_the_101_comes_little_at_a_time_and_stops_while_nothing_is_read() -> None:
-    async with upgrade_server(before_upgrade=asyncio.Event(), kind=Patient) as end:
+    async with upgrade_server(before_upgrade=asyncio.Event(), create=Patient) as end:
         assert end.before_upgrade is not None
         client = await RawClient.open(end.port)
         client.writer.write(upgrade_request())
@@ -162,10 +162,10 @@ async def test_a_client_that_leaves_before_the_101_costs_nothing(caplog: pytest.
             assert await listener.wait_closed() == (1000, "")
 
 
-async def until(what: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Wait for something of which aiohttp tells nobody."""
     async with asyncio.timeout(5):
-        while not what():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
@@ -391,7 +391,7 @@ def test_a_sparing_reader_reads_more_at_once_of_what_costs_little() -> None:
 
 async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> None:
     frames = [text("x" * 200_000), *[text("x" * 26)] * 3000]
-    options = {"sparing": False, "read_within": (ReadBudget(), "owner"), "max_bytes": 300_000}
+    options = {"sparing": False, "read_budget": (ReadBudget(), "owner"), "max_bytes": 300_000}
     rounds = await rounds_of(frames, lambda: None, **options)
     assert rounds.total() == 3001
     assert max(rounds.values()) <= 8192 / 32 + 1
@@ -400,7 +400,7 @@ async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the room of a long message stays")
 async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whole() -> None:
     async with (
-        upgrade_server(read_within=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
+        upgrade_server(read_budget=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
         raw_client(end) as (client, listener),
     ):
         both = asyncio.Event()
@@ -422,14 +422,14 @@ async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whol
 
 async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: UpgradeServer) -> None:
     async with raw_client(end) as (client, listener):
-        told = []
-        listener.on_control_frame = lambda: told.append("control")
-        listener.on_fragment = lambda: told.append("fragment")
+        closes = []
+        listener.on_control_frame = lambda: closes.append("control")
+        listener.on_fragment = lambda: closes.append("fragment")
         client.send(
             pong(), text("a", fin=False), continuation(b"b", fin=False), ping(), continuation(b"c"), close(1000)
         )
         await listener.wait_closed()
-        assert told == ["control", "fragment", "fragment", "control"]
+        assert closes == ["control", "fragment", "fragment", "control"]
         assert listener.messages == ["abc"]
 
 

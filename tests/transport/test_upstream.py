@@ -31,8 +31,8 @@ async def refused(url: str, timeout_s: float = 5.0) -> UpstreamConnectError:
     """Dial in vain; the key must not show in anything that is said about it."""
     with pytest.raises(UpstreamConnectError) as raised:
         await connect_upstream(url, HEADERS, UpstreamConnection(), timeout_s)
-    told = "".join(traceback.format_exception(raised.value)) + repr(raised.value)
-    assert KEY not in told
+    text = "".join(traceback.format_exception(raised.value)) + repr(raised.value)
+    assert KEY not in text
     return raised.value
 
 
@@ -123,14 +123,14 @@ async def http_server(handler: Callable[[web.Request], Awaitable[web.StreamRespo
 @pytest.mark.parametrize(
     ("status", "retryable", "words"),
     [
-        (400, False, "gave no reason"),
+        (400, False, "no reason given"),
         (401, False, "check the key"),
         (403, False, "may not use this model"),
-        (404, False, "check the model and the URL"),
+        (404, False, "the model or the URL does not exist; check both"),
         (429, True, "try again later"),
         (500, True, "try again later"),
         (503, True, "try again later"),
-        (200, True, "gave no reason"),
+        (200, True, "no reason given"),
     ],
 )
 async def test_an_http_status_is_a_refusal_with_a_hint(status: int, retryable: bool, words: str) -> None:
@@ -160,21 +160,21 @@ async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else() -> Non
             refusal = await refused(f"ws://127.0.0.1:{port}/")
     assert elsewhere == []
     assert (refusal.status, refusal.retryable) == (302, False)
-    assert "redirects elsewhere" in str(refusal)
+    assert "redirects to another URL" in str(refusal)
 
 
 async def test_nobody_listens() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused for sure
-        refusal = await refused(f"ws://127.0.0.1:{taken.getsockname()[1]}/?api-key={KEY}")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # bound but not listening: refused for sure
+        refusal = await refused(f"ws://127.0.0.1:{listener.getsockname()[1]}/?api-key={KEY}")
     assert (refusal.status, refusal.retryable) == (None, True)
-    assert "cannot be reached" in str(refusal)
+    assert "is unreachable: " in str(refusal)
 
 
 async def test_a_name_that_nobody_has() -> None:
     refusal = await refused(f"ws://nowhere.invalid/?api-key={KEY}")
     assert (refusal.status, refusal.retryable) == (None, True)
-    assert "cannot be reached" in str(refusal)
+    assert "is unreachable: " in str(refusal)
 
 
 # -- peers that are no WebSocket server -------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ async def test_a_self_signed_certificate_is_not_trusted_and_the_key_is_not_sent(
     async with tcp_server(peer, server_context()) as port:
         refusal = await refused(f"wss://localhost:{port}/?api-key={KEY}")
     assert (refusal.status, refusal.retryable) == (None, False)
-    assert "No trusted TLS connection" in str(refusal)
+    assert "The TLS connection to the upstream failed: " in str(refusal)
     assert b"".join(received) == b""
 
 

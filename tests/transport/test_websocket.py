@@ -1,6 +1,7 @@
 """Frames to messages over real sockets, held against the RFC and against the `websockets` library."""
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from relay.transport import websocket as frames
-from relay.transport.websocket import LONG_MESSAGE_BYTES, MAX_FRAGMENTS, WebSocketConnection
+from relay.transport.websocket import LONG_MESSAGE_BYTES, MAX_FRAGMENTS
 from tests.support.hostile_frames import FrameStream, Verdict, frame_stream, relay_verdict
 from tests.support.raw_websocket import (
     MAX_BYTES,
@@ -32,12 +33,6 @@ from tests.support.raw_websocket import (
 )
 
 PING, PONG, CLOSE = 9, 10, 8
-
-
-class LaxListener(RecordingConnection):
-    """As the upstream's listener: text is left to the reader of its JSON."""
-
-    _strict_text = WebSocketConnection._strict_text
 
 
 @pytest.fixture
@@ -154,8 +149,8 @@ async def test_a_fault_closes_with_its_code(
         client.send(*sent)
         assert await client.close_code() == code
         await client.wait_closed()
-        told, reason = await listener.wait_closed()
-        assert told == code
+        closed_with, reason = await listener.wait_closed()
+        assert closed_with == code
         assert len(reason.encode()) <= 123
         assert listener.messages == messages
         assert len(listener.ends) == 1
@@ -172,7 +167,8 @@ async def test_nothing_is_delivered_after_a_fault(end: UpgradeServer) -> None:
 
 
 async def test_a_listener_for_trusted_text_leaves_utf_8_to_its_reader() -> None:
-    async with upgrade_server(kind=LaxListener) as end, raw_client(end) as (client, listener):
+    create = functools.partial(RecordingConnection, strict_utf8=False)
+    async with upgrade_server(create=create) as end, raw_client(end) as (client, listener):
         client.send(text(b"\xff"), text(b"\xfe", fin=False), continuation(b"\xfd"), close(1000))
         assert await client.close_code() == 1000
         assert listener.messages == ["\ufffd", "\ufffd\ufffd"]
@@ -182,7 +178,7 @@ async def test_a_listener_for_trusted_text_leaves_utf_8_to_its_reader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "answered", "told"),
+    ("frame", "answered", "closed_with"),
     [
         (close(1000, "bye"), 1000, (1000, "bye")),
         (close(1001), 1001, (1001, "")),
@@ -192,12 +188,12 @@ async def test_a_listener_for_trusted_text_leaves_utf_8_to_its_reader() -> None:
     ],
     ids=["1000", "1001", "3000", "4999", "none"],
 )
-async def test_the_peer_closes(end: UpgradeServer, frame: Frame, answered: int, told: tuple[int, str]) -> None:
+async def test_the_peer_closes(end: UpgradeServer, frame: Frame, answered: int, closed_with: tuple[int, str]) -> None:
     async with raw_client(end) as (client, listener):
         client.send(frame)
         assert await client.close_code() == answered
         await client.wait_closed()
-        assert await listener.wait_closed() == told
+        assert await listener.wait_closed() == closed_with
         assert not listener.is_open
         assert len(listener.ends) == 1
 

@@ -22,7 +22,7 @@ def test_preview_addresses_have_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "endpoint"),
+    ("value", "endpoint"),
     [
         (ENDPOINT, ENDPOINT),
         (f" {ENDPOINT}/ ", ENDPOINT),
@@ -32,26 +32,26 @@ def test_preview_addresses_have_one() -> None:
         ("http://127.0.0.1:8091", "http://127.0.0.1:8091"),
     ],
 )
-def test_endpoints_as_people_write_them(given: str, endpoint: str) -> None:
-    assert normalize_azure_endpoint(given) == endpoint
+def test_endpoints_as_people_write_them(value: str, endpoint: str) -> None:
+    assert normalize_azure_endpoint(value) == endpoint
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("value", "message"),
     [
         ("res.openai.azure.com", "write it like https://"),
         ("wss://res.openai.azure.com", "write it like https://"),
         ("https://res:0", "write it like https://"),
         ("https://[", "write it like https://"),
         ("https://user:pass@res.openai.azure.com", "write it like https://"),
-        (f"{ENDPOINT}/openai/realtime?api-version=1&deployment=x", "the resource alone"),
-        (f"{ENDPOINT}/openai/v1/realtime", "the resource alone"),
+        (f"{ENDPOINT}/openai/realtime?api-version=1&deployment=x", "must be the resource's URL"),
+        (f"{ENDPOINT}/openai/v1/realtime", "must be the resource's URL"),
         ("http://res.openai.azure.com", "https://"),
     ],
 )
-def test_what_is_no_endpoint_is_told_with_the_fix(given: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        normalize_azure_endpoint(given)
+def test_what_is_no_endpoint_is_told_with_the_fix(value: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        normalize_azure_endpoint(value)
 
 
 def test_preview_websocket_urls_are_known() -> None:

@@ -52,9 +52,9 @@ async def test_a_blocking_one_blocks_nobody_else_and_is_shared() -> None:
     await asyncio.sleep(0)  # all have asked
     dials[0].cancel()
     go.set()
-    found = await asyncio.gather(*dials, return_exceptions=True)
-    assert isinstance(found[0], asyncio.CancelledError)
-    assert found[1:] == [{"Authorization": "Bearer slow-token"}] * 19
+    results = await asyncio.gather(*dials, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert results[1:] == [{"Authorization": "Bearer slow-token"}] * 19
     assert len(calls) == 1
     assert calls[0] is not threading.main_thread()
 

@@ -60,7 +60,7 @@ def test_realtime_clients_are_translated_for_passed_on_or_refused() -> None:
     assert isinstance(replace(ENDPOINT, dialect=AZURE_PREVIEW).realtime_dialect(), BetaUpstreamDialect)
     with pytest.raises(OpenAIError, match="morse") as refusal:
         replace(ENDPOINT, dialect=UpstreamDialect("morse", OPENAI.codec, realtime=None)).realtime_dialect()
-    assert refusal.value.status == 501
+    assert refusal.value.http_status == 501
 
 
 @tool(examples=["open the door"], expose={"model", "client"})

@@ -112,8 +112,8 @@ async def test_a_conversation_with_a_tool_and_a_barge_in(tmp_path: Path) -> None
         spoken = tone(500, 24_000)
         for start in range(0, len(spoken), 960):
             await client.speak(spoken[start : start + 960])
-        heard = await model.hear(15_000)
-        assert heard == bytes(Transcoder(PCM16_24K, PCM16_16K).feed(spoken))[: len(heard)]
+        audio = await model.hear(15_000)
+        assert audio == bytes(Transcoder(PCM16_24K, PCM16_16K).feed(spoken))[: len(audio)]
 
         await model.say("speech", on=True, ms=0)
         await model.say("speech", on=False, ms=400)

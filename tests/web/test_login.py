@@ -43,7 +43,7 @@ async def test_the_link_of_the_console_leads_to_the_recordings_once(relay: Runni
     try:
         page = await context.new_page()
         await page.goto(link)
-        await page.wait_for_function(f"{STATUS}.includes('used already')")
+        await page.wait_for_function(f"{STATUS}.includes('already used')")
         assert page.url == relay.http("/login"), "the code does not stay in the history"
     finally:
         await context.close()

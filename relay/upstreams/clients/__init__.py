@@ -1,1 +1,1 @@
-"""What connects: to the upstream of a session, and to the HTTP APIs of providers."""
+"""Clients of session upstreams and of providers' HTTP APIs."""

@@ -1,7 +1,7 @@
-"""Short-lived secrets for browsers that dial a provider by themselves: client secrets of OpenAI, sessions of Azure.
+"""Provider secrets for browsers that connect to a provider directly: OpenAI's client secrets, Azure's sessions.
 
-A secret's session is a default and not a lock: whoever holds the secret can change it. Azure's protocol is GA, or the
-preview one where the resource has an API version.
+The session of a secret is a default and not enforced: the holder of the secret can change it. Azure's protocol is GA,
+or the preview if the resource has an API version.
 https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime-client-secret
 https://learn.microsoft.com/azure/ai-foundry/openai/how-to/realtime-audio-webrtc
 """
@@ -33,7 +33,7 @@ GA_TEMPERATURE_TEXT = "temperature is not part of the GA protocol and was left o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSecretRequest:
-    """What one caller wants other than the options' defaults; None is the default."""
+    """The fields of a request for a provider secret; None means the default of the options."""
 
     model: str | None = None
     voice: str | None = None
@@ -51,10 +51,10 @@ async def create_client_secret(
     provider: ProviderHttpClient | None = None,
     policy: Policy | None = None,
 ) -> dict[str, Any]:
-    """Mint a secret: `{"value", "expires_at", "speech": {"provider"}}`; what OpenAI leaves out is left out.
+    """Create a provider secret: `{"value", "expires_at", "speech": {"provider"}}`, as far as OpenAI returns these.
 
-    `provider` is for keeping connections between calls. The session is the one that `policy` allows; the default is
-    one without restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
+    Pass a `provider` to reuse connections between calls. The session is restricted to what `policy` allows; the default
+    policy has no restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
     """
     policy = policy or Policy()
     permitted = permitted_secret_request(policy, options, request or ClientSecretRequest())
@@ -68,13 +68,13 @@ async def create_client_secret(
         },
         timeout_s=options.upstream_timeout_s,
     )
-    answer = (await fetch(call, provider)).json_object()
-    secret = {key: answer[key] for key in ("value", "expires_at") if key in answer}
+    response = (await fetch(call, provider)).json_object()
+    secret = {key: response[key] for key in ("value", "expires_at") if key in response}
     return secret | {"speech": {"provider": options.tts_provider}}
 
 
 def choose_key(options: NavaiOptions, from_request: str | None) -> str:
-    """The backend's key; without one, the request's. Raises AccessDenied, NotConfigured."""
+    """Return the backend's key, else the key of the request. Raises AccessDenied, NotConfigured."""
     if from_request is not None and not options.allow_api_key_from_request:
         raise AccessDenied(KEY_REFUSED_TEXT, status=403)
     key = options.openai_api_key or from_request
@@ -86,7 +86,7 @@ def choose_key(options: NavaiOptions, from_request: str | None) -> str:
 def permitted_secret_request(
     policy: Policy, options: NavaiOptions, request: ClientSecretRequest
 ) -> ClientSecretRequest:
-    """What the policy leaves of a request, with its defaults for model and voice. Raises AccessDenied."""
+    """Return the request with the policy's defaults for model and voice. Raises AccessDenied for a forbidden field."""
     model = permitted(policy, "model", request.model, policy.allows_model)
     voice = permitted(policy, "voice", request.voice, policy.allows_voice)
     if options.tts_provider == "openai":
@@ -103,7 +103,7 @@ def permitted_secret_request(
 
 
 def build_session(options: NavaiOptions, request: ClientSecretRequest, policy: Policy | None = None) -> dict[str, Any]:
-    """The session that the secret opens: text alone where ElevenLabs speaks, else with a voice."""
+    """Return the session that the secret opens: with text output if ElevenLabs speaks, else with a voice."""
     policy = policy or Policy()
     session: dict[str, Any] = {
         "type": "realtime",
@@ -117,7 +117,7 @@ def build_session(options: NavaiOptions, request: ClientSecretRequest, policy: P
 
 
 def build_instructions(options: NavaiOptions, request: ClientSecretRequest, policy: Policy) -> str:
-    """The instructions, with a line each for language, accent and tone where one is set."""
+    """Return the instructions, with a line each for language, accent and tone if set."""
     language = request.language or options.default_language
     accent = request.voice_accent or options.default_voice_accent
     tone = request.voice_tone or options.default_voice_tone
@@ -131,14 +131,14 @@ def build_instructions(options: NavaiOptions, request: ClientSecretRequest, poli
 
 
 def rest_base_url(base: str) -> str:
-    """The base URL for REST calls, which settings may also give with the scheme of a WebSocket."""
+    """Return the base URL of REST requests; settings may write it with a WebSocket scheme."""
     scheme, _, rest = base.rstrip("/").partition("://")
     return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme, scheme) }://{rest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureSessionRequest:
-    """What a page asks for; None is the default for the voice, and leaves the others to the model."""
+    """The fields of an Azure session request; None means the default voice, and the model's default for the others."""
 
     voice: str | None = None
     instructions: str | None = None
@@ -147,16 +147,16 @@ class AzureSessionRequest:
 
 @dataclass(frozen=True, slots=True)
 class AzureSessionClient:
-    """Makes sessions at one resource."""
+    """Creates browser sessions at one Azure resource."""
 
     resource: AzureResource
     credential: UpstreamCredential
     provider: ProviderHttpClient
 
     async def create(self, request: AzureSessionRequest, policy: Policy | None = None) -> JsonObject:
-        """Make a session: the five fields that pages know, and `warning` for what was left out.
+        """Create a session: the five fields that pages expect, and a `warning` if a field was ignored.
 
-        The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
+        The session is restricted to what `policy` allows; the default policy has no restrictions. Raises AccessDenied,
         BadRequest, UpstreamError.
         """
         policy, resource = policy or Policy(), self.resource
@@ -168,12 +168,12 @@ class AzureSessionClient:
             body=_session_body(resource, request, policy),
             timeout_s=AZURE_TIMEOUT_S,
         )
-        answer = (await self.provider.fetch(call)).json_object()
+        response = (await self.provider.fetch(call)).json_object()
         session_id, secret = (
-            (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _parse_ga_response(answer)
+            (response.get("id"), response.get("client_secret")) if resource.is_preview else _parse_ga_response(response)
         )
         if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
-            raise UpstreamError(f"{AZURE_NAME} failed: there is no client secret in the answer.")
+            raise UpstreamError(f"{AZURE_NAME} failed: the response has no client secret.")
         session: JsonObject = {
             "sessionId": session_id,
             "webrtcUrl": resource.webrtc_url,
@@ -188,9 +188,9 @@ class AzureSessionClient:
 def permitted_azure_request(
     policy: Policy, resource: AzureResource, request: AzureSessionRequest
 ) -> AzureSessionRequest:
-    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied, BadRequest.
+    """Return the request with the policy's default voice. Raises AccessDenied for a forbidden field, BadRequest.
 
-    The model is the configured deployment, which no page can choose.
+    The model is always the configured deployment.
     """
     if resource.is_preview and request.voice is not None and request.voice not in PREVIEW_VOICES:
         raise BadRequest(f"Invalid voice: {request.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
@@ -214,6 +214,6 @@ def _session_body(resource: AzureResource, request: AzureSessionRequest, policy:
     return {"model": resource.deployment, "voice": request.voice} | instructions | temperature | limit
 
 
-def _parse_ga_response(answer: JsonObject) -> tuple[Any, JsonObject]:
-    session = answer.get("session")
-    return session.get("id") if isinstance(session, dict) else None, answer
+def _parse_ga_response(response: JsonObject) -> tuple[Any, JsonObject]:
+    session = response.get("session")
+    return session.get("id") if isinstance(session, dict) else None, response

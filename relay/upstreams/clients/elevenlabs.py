@@ -1,4 +1,4 @@
-"""ElevenLabs: one text spoken over REST, and the external voices of device sessions."""
+"""ElevenLabs: text to speech over REST, and the external TTS voices of device sessions."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -20,18 +20,18 @@ from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsTts
 from relay.transport.http_client import HttpRequest, ProviderHttpClient, fetch
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
-"""Half an hour of mp3 at 128 kbit/s; more ends the call."""
+"""Half an hour of mp3 at 128 kbit/s; a longer response is an error."""
 SPEECH_NOT_CONFIGURED_TEXT = 'Speech synthesis is only available when NAVAI_TTS_PROVIDER is set to "elevenlabs".'
 _MIME_TYPES = {"mp3": "audio/mpeg", "pcm": "audio/pcm", "wav": "audio/wav", "ulaw": "audio/basic"}
 DEFAULT_TTS_MODEL = "eleven_flash_v2_5"
-"""The one with the least delay."""
-REALTIME_NOTICE = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
+"""The model with the lowest latency."""
+REALTIME_NOTICE = "ElevenLabs voices are for device sessions only: clients of /v1/realtime get the model's own voice"
 _RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.0, 1.0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechRequest:
-    """A text, and how it is to be spoken where not as the options say."""
+    """A text to synthesize; None means the default of the options."""
 
     text: str
     voice_id: str | None = None
@@ -43,14 +43,14 @@ class SpeechRequest:
 
 @dataclass(frozen=True, slots=True)
 class SynthesizedSpeech:
-    """A whole piece of speech."""
+    """The audio of a whole text."""
 
     mime_type: str
     audio: bytes
     provider: str = "elevenlabs"
 
     def to_json(self) -> dict[str, str]:
-        """As the route answers it."""
+        """Return the JSON body of the route's response."""
         audio = pybase64.b64encode_as_string(self.audio)
         return {"provider": self.provider, "mimeType": self.mime_type, "audioBase64": audio}
 
@@ -58,9 +58,9 @@ class SynthesizedSpeech:
 async def synthesize_speech(
     options: NavaiOptions, request: SpeechRequest, *, provider: ProviderHttpClient | None = None
 ) -> SynthesizedSpeech:
-    """Speak a text and wait for all of it. Raises NotConfigured, UpstreamError.
+    """Synthesize a text and wait for all of its audio. Raises NotConfigured, UpstreamError.
 
-    `provider` is for keeping connections between calls.
+    Pass a `provider` to reuse connections between calls.
     """
     call = build_speech_request(options, request)
     reply = await fetch(call, provider)
@@ -68,7 +68,7 @@ async def synthesize_speech(
 
 
 def build_speech_request(options: NavaiOptions, request: SpeechRequest, *, stream: bool = False) -> HttpRequest:
-    """The request to ElevenLabs; `stream` makes it answer while it still speaks. Raises NotConfigured."""
+    """Build the request to ElevenLabs; with `stream` the response starts during synthesis. Raises NotConfigured."""
     if options.tts_provider != "elevenlabs":
         raise NotConfigured(SPEECH_NOT_CONFIGURED_TEXT)
     output_format = request.output_format or options.elevenlabs_output_format or DEFAULT_ELEVENLABS_OUTPUT_FORMAT
@@ -96,18 +96,18 @@ def build_speech_request(options: NavaiOptions, request: SpeechRequest, *, strea
 
 
 def mime_type_for(output_format: str) -> str:
-    """The media type of a format such as mp3_44100_128."""
+    """Return the media type of an output format such as mp3_44100_128."""
     kinds = (mime_type for prefix, mime_type in _MIME_TYPES.items() if output_format.lower().startswith(prefix))
     return next(kinds, "audio/mpeg")
 
 
 def _without_zero_fraction(value: float | bool) -> float | bool:
-    """A whole number without its `.0`, as JavaScript writes it."""
+    """Return a whole number without its `.0`, as JavaScript writes it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def permitted_speech_request(policy: Policy, options: NavaiOptions, request: SpeechRequest) -> SpeechRequest:
-    """What the policy leaves of a request, with its default for the voice. Raises AccessDenied."""
+    """Return the request with the policy's default voice. Raises AccessDenied for a forbidden field."""
     voice = permitted(policy, "voiceId", request.voice_id, lambda voice: policy.allows_voice(ELEVENLABS_PREFIX + voice))
     configured = ELEVENLABS_PREFIX + (options.elevenlabs_voice_id or "")
     default = policy.default_voice(configured, kind="external")
@@ -123,17 +123,17 @@ def permitted_speech_request(policy: Policy, options: NavaiOptions, request: Spe
 
 @dataclass(frozen=True, slots=True)
 class ExternalVoices:
-    """The external voices that a device session may have; `tts_options` is None where there are none."""
+    """The external TTS voices of device sessions; `tts_options` is None if there are none."""
 
     options: ElevenLabsOptions | None = None
     tts_options: TtsOptions | None = None
     default: str | None = None
     by_policy: Mapping[str, str] = field(default_factory=dict)
-    """The external voices that policies name, by the policies' names."""
+    """The external voices that policies name, by policy name."""
 
     @classmethod
     def from_settings(cls, navai: NavaiOptions, settings: Settings, by_policy: Mapping[str, str]) -> Self:
-        """What the settings say, and the policies that name voices. Raises ConfigError with all that makes no sense."""
+        """Read the settings and the voices of policies. Raises ConfigError with every invalid value."""
         if navai.elevenlabs_api_key is None:
             _raise_problems(
                 f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
@@ -163,9 +163,7 @@ class ExternalVoices:
         return None if self.default is None else ELEVENLABS_PREFIX + self.default
 
     def tts_options_for(self, policy: Policy) -> TtsOptions | None:
-        """`tts_options` with a fallback that the policy allows: its own voice of the model's, else the settings', if
-        any.
-        """
+        """Return `tts_options` with a fallback voice that the policy allows: the policy's own, else the settings'."""
         tts_options = self.tts_options
         if tts_options is None or tts_options.fallback_voice is None:
             return tts_options
@@ -174,31 +172,28 @@ class ExternalVoices:
     def connection_factory(
         self, provider: ProviderHttpClient, secrets: KnownSecrets = NO_SECRETS
     ) -> Callable[[Callable[[TtsOutput], None]], ElevenLabsTts] | None:
-        """Makes a session's connection to a voice; None where there is none."""
+        """Return a factory for the TTS connection of a session; None if there are no external voices."""
         options = self.options
         return None if options is None else lambda feed: ElevenLabsTts(options, provider, feed, secrets)
 
     @property
     def configured_ids(self) -> dict[str, str]:
-        """The ids of the voices that somebody configured, each with the setting that names it."""
+        """The ids of all configured voices, each with the setting that names it."""
         named = {
             voice.removeprefix(ELEVENLABS_PREFIX): f"policies.{name}.voice" for name, voice in self.by_policy.items()
         }
         return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
 
     def describe(self) -> list[str]:
-        """What the start-up log says of them."""
+        """Return the lines of the start-up log about external voices."""
         voices = {} if self.default is None else {"": ELEVENLABS_PREFIX + self.default}
         voices |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
         if self.options is None or self.tts_options is None or not voices:
             return []
-        after = (
-            f"after a failure {self.tts_options.fallback_voice}"
-            if self.tts_options.fallback_voice
-            else "after a failure text"
+        details = (
+            f"{self.options.model_id} · {self.tts_options.mode} · fallback {self.tts_options.fallback_voice or 'text'}"
         )
-        how = f"{self.options.model_id} · {self.tts_options.mode} · {after}"
-        return [*(f"voice{whose} {voice} · {how}" for whose, voice in voices.items()), REALTIME_NOTICE]
+        return [*(f"voice{owner} {voice} · {details}" for owner, voice in voices.items()), REALTIME_NOTICE]
 
 
 def _raise_problems(problems: Iterable[str]) -> None:

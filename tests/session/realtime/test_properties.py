@@ -74,9 +74,7 @@ class Model:
                 assert queue.slot.request_id == event["event_id"], "requested past the slot"
                 # The relay's own request is the follow-up of a later turn, which does not wait for this one's calls.
                 is_clients = not event["event_id"].startswith(RELAY_EVENT_ID_PREFIX)
-                assert not is_clients or self.mixed <= self.sent_outputs, (
-                    "a mixed response's outputs come first"
-                )
+                assert not is_clients or self.mixed <= self.sent_outputs, "a mixed response's outputs come first"
             elif event["type"] == "conversation.item.create" and event["item"]["type"] == "function_call_output":
                 self.sent_outputs.add(event["item"]["call_id"])
             self.inbox.append(event)

@@ -1,4 +1,4 @@
-"""What the routes ask of a request, of its JSON body and of its fields."""
+"""Request bodies: CSRF check, JSON parsing with limits, and typed fields."""
 
 import json
 import math
@@ -17,31 +17,31 @@ from relay.protocols.json_limits import MAX_ESCAPES, has_too_many_members
 NO_STORE = {"Cache-Control": "no-store"}
 
 MAX_BODY_BYTES = 100 * 1024
-"""The longest body of the routes that are not OpenAI-shaped."""
+"""The size limit of bodies, except on OpenAI-shaped routes."""
 MAX_MEMBERS = 10_000
-"""How many members and list elements a body may have; each costs the event loop time."""
+"""The limit of members and list elements in a body; each costs time on the event loop."""
 
 _NOT_AN_OBJECT_TEXT = "The body must be a JSON object."
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
 def check_csrf(request: web.Request) -> None:
-    """A page elsewhere can make a browser send a form here unasked, but no JSON, and not under our own origin.
+    """Refuse forms of other sites: a browser sends them without a preflight, unlike JSON.
 
-    Raises BadRequest for a request that is neither JSON nor from a page that may use us.
+    Raises BadRequest for a request that is neither JSON nor from an allowed origin.
     """
     if request.content_type == "application/json":
         return
     origin = request.headers.get("Origin")
     if origin is not None and (AUTHENTICATOR in request.app or urlsplit(origin).netloc == request.headers.get("Host")):
-        return  # in a relay, foreign origins do not come this far
+        return  # a relay has refused other origins already
     raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
 
 
 async def read_json_object(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request; none, or another content type than application/json, is an empty one.
+    """Read the JSON object of a request; empty without a body or with another content type than application/json.
 
-    Raises BadRequest for what is no JSON object in UTF-8, TooBig beyond `MAX_BODY_BYTES`.
+    Raises BadRequest unless the body is a JSON object in UTF-8, PayloadTooLarge beyond `MAX_BODY_BYTES`.
     """
     if request.content_type != "application/json" or not request.can_read_body:
         return {}
@@ -59,7 +59,7 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
 
 
 async def read_openai_object(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request on an OpenAI-shaped route. Raises ApiError for anything else."""
+    """Read the JSON object of a request on an OpenAI-shaped route. Raises OpenAIError for anything else."""
     raw = await request.read()
     try:
         body = parse_json_body(raw)
@@ -71,21 +71,21 @@ async def read_openai_object(request: web.Request) -> dict[str, Any]:
 
 
 def parse_json_body(raw: bytes) -> Any:
-    """The JSON value that a body is; an empty object if the body is blank.
+    """Parse a JSON body; a blank one is an empty object.
 
-    Raises BadRequest for no JSON, and for too much of it. It also refuses what parsers understand differently (RFC
-    8259, 4 and 8.2): a member that comes twice, half of a surrogate pair, NaN.
+    Raises BadRequest for invalid JSON and for too many members. Also refuses what parsers interpret differently (RFC
+    8259, 4 and 8.2): duplicate members, lone surrogates, NaN.
     """
     if not raw.strip():
         return {}
     if has_too_many_members(raw, MAX_MEMBERS):
         raise BadRequest(
             f"The body may have at most {MAX_MEMBERS} members and list elements, and {MAX_ESCAPES} escapes in its "
-            "texts; send less at a time."
+            "strings; send less at a time."
         )
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        orjson.loads(raw)  # it is the stricter one, but does not tell of members that come twice
+        orjson.loads(raw)  # it is stricter, but does not detect duplicate members
         return json.loads(raw, object_pairs_hook=_unique_members)
     except (ValueError, RecursionError) as error:
         reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
@@ -95,18 +95,18 @@ def parse_json_body(raw: bytes) -> Any:
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise BadRequest(f"The body has the member {twice[:80]!r} twice.")
+        [(duplicate, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise BadRequest(f"The body has the member {duplicate[:80]!r} twice.")
     return members
 
 
 def client_address(request: web.Request) -> str | None:
-    """Where a request comes from; in a relay, through the proxies that its settings name."""
+    """Return the client's address; in a relay, behind the proxies of RELAY_PROXIES."""
     return request.app[AUTHENTICATOR].client_address(request) if AUTHENTICATOR in request.app else request.remote
 
 
 def string_field(body: dict[str, Any], name: str) -> str | None:
-    """A string field, trimmed; None where it is missing, null or blank. Raises BadRequest for another type."""
+    """Return a string field, trimmed; None if missing, null or blank. Raises BadRequest for another type."""
     value = body.get(name)
     if value is None:
         return None
@@ -116,10 +116,10 @@ def string_field(body: dict[str, Any], name: str) -> str | None:
 
 
 def key_field(body: dict[str, Any], name: str) -> str | None:
-    """A field that is sent on in a header. Raises BadRequest for what no header can hold; never repeats it."""
+    """Return a field that goes into a header. Raises BadRequest, without the value, for invalid characters."""
     value = string_field(body, name)
     if value is not None and not _HEADER_SAFE.fullmatch(value):
-        raise BadRequest(f"{name} holds characters that no key has.", name)
+        raise BadRequest(f"{name} contains characters that a key cannot have.", name)
     return value
 
 

@@ -57,9 +57,9 @@ async def test_what_is_no_request_is_a_400_in_json_and_one_line(
         answer = await client.response()
         assert await client.is_closed()
     assert answer.status == 400
-    assert answer.json()["error"].startswith("This is no HTTP/1.1 request")
+    assert answer.json()["error"].startswith("This is not a valid HTTP/1.1 request")
     [line] = refusals(caplog)
-    assert line.startswith("refused 127.0.0.1 ? ?: 400 This is no HTTP/1.1 request")
+    assert line.startswith("refused 127.0.0.1 ? ?: 400 This is not a valid HTTP/1.1 request")
     assert SECRET not in line + answer.body.decode()
 
 
@@ -86,7 +86,7 @@ async def test_a_chunk_that_goes_wrong_later_is_a_400_at_once(relay: RunningRela
         client.send(b"1\r\n{\r\nno size\r\n")
         answer = await client.response()
         assert (answer.status, answer.headers["connection"]) == (400, "close")
-        assert answer.json()["error"].startswith("The body cannot be read")
+        assert answer.json()["error"].startswith("The body is incomplete, or not encoded")
         assert await client.is_closed()
 
 
@@ -98,7 +98,7 @@ async def test_who_leaves_within_a_body_is_one_line_and_no_traceback(
         assert (await client.response()).status == 100
     assert (await send_request(relay.port, head("GET", "/healthz"))).status == 200  # by now the relay has seen it leave
     [line] = refusals(caplog)
-    assert line == "refused 127.0.0.1 POST /login: 400 The body was cut short: the client has left."
+    assert line == "refused 127.0.0.1 POST /login: 400 The body is incomplete: the client disconnected."
     assert not any(record.exc_info for record in caplog.records)
 
 
@@ -106,7 +106,7 @@ async def test_what_follows_a_declined_upgrade_is_answered_in_json_too(relay: Ru
     async with await RawHttpConnection.open(relay.port) as client:
         client.send(head("GET", "/ws", Connection="Upgrade", Upgrade="websocket") + b"\x00\x01\x02\r\n\r\n")
         assert (await client.response()).status == 400
-        assert "no HTTP/1.1 request" in (await client.response()).json()["error"]
+        assert "not a valid HTTP/1.1 request" in (await client.response()).json()["error"]
 
 
 async def test_tls_on_a_plain_port_ends_at_once(relay: RunningRelay) -> None:
@@ -152,7 +152,7 @@ async def test_a_request_that_does_not_end_is_a_408(
     assert (answer.status, answer.headers["connection"]) == (408, "close")
     assert f"within {TIMEOUT_S:g} s" in answer.json()["error"]
     assert took_s >= TIMEOUT_S
-    assert any(": 408 A request must arrive within" in line for line in refusals(caplog))
+    assert any(": 408 The request and its body must arrive within" in line for line in refusals(caplog))
 
 
 async def as_long_as_idle_ones_last(relay: RunningRelay) -> None:
@@ -276,7 +276,7 @@ def ask_at_length() -> bytes:
 
 @pytest.fixture
 async def talkative(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningRelay]:
-    monkeypatch.setattr("relay.app.connections.RESPONSE_STALL_S", 0.1)
+    monkeypatch.setattr("relay.app.http_connection.RESPONSE_STALL_S", 0.1)
     tools = ToolRegistry([Tool.from_function(long_text)])
     async with running_relay("ws://127.0.0.1:1", tools) as running:
         yield running
@@ -298,7 +298,7 @@ async def test_who_does_not_read_an_answer_is_cut(talkative: RunningRelay, caplo
         client.send(ask_at_length() * 12)  # the kernel takes the first few, for whoever may read them
         await until(lambda: bool(refusals(caplog)))
         [line] = refusals(caplog)
-        assert "The answer is not read: at least 65536 bytes must be, each 0.1 s." in line
+        assert "The client reads its response too slowly: less than 65536 bytes in 0.1 s." in line
         assert "closed" in line
         client.writer.transport.resume_reading()
         await client.wait_closed()
@@ -338,7 +338,7 @@ async def test_one_caller_has_so_many_requests_answered_at_once(monkeypatch: pyt
         refused = await send_request(relay.port, call)
         assert refused.status == 429
         assert refused.headers["retry-after"] == "1"
-        assert "at most 2 of one caller" in refused.json()["error"]
+        assert "at most 2 per client" in refused.json()["error"]
         gate.set()
         for client in clients:
             assert (await client.response()).status == 200

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.app.session_limiter import PaidRouteQuota
+from relay.auth.quotas import PaidRouteQuota
 from relay.errors import RateLimited
 from relay.session.common.rate_limit import address_key
 

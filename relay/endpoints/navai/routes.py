@@ -1,9 +1,6 @@
-"""The NAVAI backend for its frontends: `add_routes` mounts it in any aiohttp application.
+"""The NAVAI routes: their table, and `add_routes` for any aiohttp application.
 
-    add_routes(app)                                            # everything from the environment
-    add_routes(app, NavaiOptions(openai_api_key=…), load_tools("my_tools"))
-
-The relay mounts the same rows behind its access rules, through its own route table; `app[NAVAI]` is its backend.
+The relay mounts the same routes behind its access rules, through its own route table; `app[NAVAI]` is its backend.
 """
 
 import logging
@@ -15,16 +12,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.app.middleware import ErrorResponse
-from relay.app.session_limiter import PaidRouteQuota
+from relay.auth.quotas import PaidRouteQuota
 from relay.config.navai_options import NavaiOptions, NavaiPaths
-from relay.endpoints.navai_handlers import (
-    WARNING_PREFIX,
-    NavaiBackend,
-    client_secret,
-    execute_function,
-    list_functions,
-    speech_synthesize,
-)
+from relay.endpoints.navai.backend import NavaiBackend
+from relay.endpoints.navai.client_secret import client_secret
+from relay.endpoints.navai.functions import WARNING_PREFIX, execute_function, list_functions
+from relay.endpoints.navai.speech import speech_synthesize
 from relay.errors import RelayError
 from relay.session.common.policy import PROVIDER_SECRET, Principal
 from relay.toolkit.loading.library import ToolLoader
@@ -32,19 +25,6 @@ from relay.toolkit.loading.search_paths import SourceFile, ToolSources
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.running.runner import ToolRunner
 from relay.transport.http_client import ProviderHttpClient
-from relay.upstreams.clients.browser_secrets import create_client_secret
-from relay.upstreams.clients.elevenlabs import synthesize_speech
-
-__all__ = [
-    "NAVAI",
-    "NavaiOptions",
-    "NavaiPaths",
-    "add_routes",
-    "client_secret_handler",
-    "create_client_secret",
-    "resolve_runtime_config",
-    "synthesize_speech",
-]
 
 NAVAI = web.AppKey("navai", NavaiBackend)
 _log = logging.getLogger("relay.navai")
@@ -54,9 +34,9 @@ NavaiHandler = Callable[[web.Request, NavaiBackend, Principal], Awaitable[web.St
 
 @dataclass(frozen=True, slots=True)
 class NavaiRoute:
-    """One row: `path` reads the route's path from the options; `scope` is what a relay asks of the caller's policy.
+    """One route: `path` returns its path from the options; `scope` is what a relay requires of the caller's policy.
 
-    `is_function` rows are left out on demand.
+    Routes with `is_function` can be left out by an option.
     """
 
     method: str
@@ -72,18 +52,18 @@ NAVAI_ROUTES: tuple[NavaiRoute, ...] = (
     NavaiRoute("GET", lambda paths: paths.functions_list, list_functions, "tools", is_function=True),
     NavaiRoute("POST", lambda paths: paths.functions_execute, execute_function, "tools", is_function=True),
 )
-"""Every route of a NAVAI backend; a handler gets the request, the backend and who asks."""
+"""Every route of a NAVAI backend; a handler gets the request, the backend and the principal."""
 
 
 def case_insensitive_pattern(path: str) -> str:
-    """An aiohttp route for a path that is matched without regard to case, with or without a slash at its end."""
+    """Return the aiohttp pattern for a case-insensitive path with an optional trailing slash."""
     bare = path.strip("/")
     name = re.sub(r"\W", "_", f"path_{bare}", flags=re.ASCII)
     return "/{" + name + ":(?i:" + re.escape(bare) + ")/?}"
 
 
 def relay_handler(row: NavaiRoute) -> Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]:
-    """A row's handler as the relay's route table takes it: access and errors are the relay's business."""
+    """Return a route's handler for the relay's route table, which handles access and errors."""
 
     async def handle(request: web.Request, principal: Principal) -> web.StreamResponse:
         return await row.handler(request, request.app[NAVAI], principal)
@@ -93,14 +73,14 @@ def relay_handler(row: NavaiRoute) -> Callable[[web.Request, Principal], Awaitab
 
 @dataclass(frozen=True, slots=True)
 class NavaiRuntimeConfig:
-    """Which modules the options mean, and what is to be said about that."""
+    """The modules that the options select, and warnings about them."""
 
     modules: tuple[SourceFile, ...]
     warnings: tuple[str, ...]
 
 
 def tool_sources(options: NavaiOptions) -> ToolSources:
-    """Where the options' functions are looked for: by NAVAI's rules alone."""
+    """Return the folders of the options' functions, by NAVAI's rules only."""
     return ToolSources(
         navai_folders=options.functions_folders,
         agents=options.agents_folders,
@@ -110,7 +90,7 @@ def tool_sources(options: NavaiOptions) -> ToolSources:
 
 
 def resolve_runtime_config(options: NavaiOptions) -> NavaiRuntimeConfig:
-    """The modules that would be loaded, none of which is run. Raises ToolError where the base folder is bad."""
+    """Find the modules that would be loaded, without running them. Raises ToolError for an invalid base folder."""
     warnings: list[str] = []
     modules = tool_sources(options).find_files(warnings)
     return NavaiRuntimeConfig(tuple(modules), tuple(f"{WARNING_PREFIX} {warning}" for warning in warnings))
@@ -123,11 +103,11 @@ def add_routes(
     *,
     runner: ToolRunner | None = None,
 ) -> NavaiBackend:
-    """Mount a NAVAI backend in `app`, which brings its own access rules and CORS. Returns the backend.
+    """Mount a NAVAI backend in `app`, which has its own access rules and CORS. Returns the backend.
 
-    Options come from the environment if there are none. Without a registry the functions are loaded from the options'
-    folders on the first call. `runner` is for sharing one between applications; the default ends with `app`.
-    Raises ConfigError for options that make no sense.
+    Options come from the environment by default. Without a registry, the functions are loaded from the options' folders
+    on the first call. Pass a `runner` to share it between applications; the default one is closed with `app`. Raises
+    ConfigError for invalid options.
     """
     options = options or NavaiOptions.from_env()
     library = None
@@ -144,16 +124,16 @@ def add_routes(
         resource.add_route(row.method, _standalone(row, backend))
         if row.method == "GET":
             resource.add_route("HEAD", _standalone(row, backend))
-        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - {row.method}:  # OPTIONS is for the CORS of `app`
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - {row.method}:  # OPTIONS belongs to the CORS of `app`
             resource.add_route(method, _wrong_method(row.method))
     app.cleanup_ctx.append(backend.lifetime)
     return backend
 
 
 def client_secret_handler(options: NavaiOptions) -> Handler:
-    """A handler for `POST …/client-secret` alone, to be mounted where one likes.
+    """Return a handler for `POST …/client-secret` only, to be mounted anywhere.
 
-    `add_routes` is better where there is an application: it keeps connections, and closes them with the application.
+    Prefer `add_routes` in an application: it reuses connections, and closes them with the application.
     """
     row = NavaiRoute("POST", lambda paths: paths.client_secret, client_secret, PROVIDER_SECRET)
     spending = PaidRouteQuota()
@@ -167,7 +147,7 @@ def client_secret_handler(options: NavaiOptions) -> Handler:
 
 
 def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
-    """A row's handler for an application that knows nothing of ours: errors become JSON here."""
+    """Return a route's handler for any application: it turns errors into JSON itself."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
@@ -177,15 +157,15 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
         except web.HTTPException:
             raise
         except Exception:
-            _log.exception("%s %r failed", request.method, request.path)
-            return ErrorResponse(500, "The server failed while answering; its log says more.").to_response()
+            _log.exception("request failed: %s %r", request.method, request.path)
+            return ErrorResponse(500, "Internal error; see the server's log.").to_response()
 
     return handle
 
 
 def _wrong_method(allowed: str) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        text = f"{request.method} is not possible here; use {allowed}."
+        text = f"{request.method} is not allowed here; use {allowed}."
         return ErrorResponse(405, text, headers={"Allow": allowed}).to_response()
 
     return handle

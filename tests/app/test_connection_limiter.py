@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import pytest
 
-from relay.app.unadmitted import MAX_PER_ADDRESS, ConnectionLimiter
+from relay.app.connection_limiter import MAX_PER_ADDRESS, ConnectionLimiter
 from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import RawHttpConnection, head, send_request
 from tests.support.relay_command import serve_process

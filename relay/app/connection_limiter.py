@@ -1,8 +1,7 @@
-"""Idle and unauthenticated connections: how many there may be.
+"""Limits idle and unauthenticated connections, per address and in total, because each takes a file descriptor.
 
-Such a connection has sent nothing yet, or part of a request, or an open route answers it, or it waits for its next
-request. Each takes a descriptor, so they are bounded, for one address and in all. An admitted request or a session is
-not among them.
+Such a connection is idle, has sent part of a request, or has an open route serve its request. Authorized requests and
+sessions do not count.
 """
 
 from collections.abc import Callable
@@ -16,14 +15,14 @@ MAX_PER_ADDRESS = 128
 
 
 class EvictableConnection(Protocol):
-    """A connection that can be closed from outside."""
+    """A connection that the limiter can close."""
 
     def evict(self) -> None:
-        """Close the connection at once, for another one."""
+        """Close the connection at once in favour of another one."""
 
 
 class _EvictionQueue:
-    """Connections in the order in which they became what they are: idle, or busy with a request."""
+    """Idle connections and those with a request, each in the order in which they became so."""
 
     def __init__(self) -> None:
         self.idle: dict[EvictableConnection, None] = {}
@@ -33,21 +32,21 @@ class _EvictionQueue:
         return len(self.idle) + len(self.busy)
 
     def next_to_evict(self) -> EvictableConnection:
-        """The oldest idle one; the oldest busy one where most are busy, so that those always leave room for others."""
+        """Return the oldest idle connection, or the oldest busy one if most are busy."""
         return next(iter(self.busy if len(self.busy) > len(self.idle) else self.idle))
 
 
 class ConnectionLimiter:
-    """At most `most` connections in all, and half of them but at most `MAX_PER_ADDRESS` of one address.
+    """Allows `max_connections` in total, and half of them but at most `MAX_PER_ADDRESS` per address.
 
-    A new connection of an address that has its share closes an older one of the same address. At the bound in all it
-    closes one of any address. Addresses of proxies stand for many clients, so only the bound in all holds for them.
+    At the limit of its address, a new connection evicts an older one of the same address; at the total limit, one of
+    any address. Proxy addresses are shared by many clients, so only the total limit applies to them.
     """
 
     def __init__(
         self, max_connections: int, is_shared_address: Callable[[str], bool], on_evicted: Callable[[str, str], None]
     ) -> None:
-        """`on_evicted` gets the address and the reason of each connection that is closed."""
+        """`on_evicted` gets the address and the reason of each evicted connection."""
         self._max_connections = max_connections
         self._max_per_address = min(MAX_PER_ADDRESS, max_connections // 2)
         self._is_shared_address = is_shared_address
@@ -60,15 +59,12 @@ class ConnectionLimiter:
         return len(self._addresses)
 
     def add_idle(self, connection: EvictableConnection, address: str) -> None:
-        """Count a connection that is new, or whose request was answered, as the one that has waited least."""
+        """Add a connection that is new or whose request was answered, as the newest idle one."""
         self.remove(connection)
         key = address_key(address)
         address_queue = self._queues_by_address.get(key)
-        if (
-            address_queue is not None
-            and len(address_queue) >= self._max_per_address
-            and not self._is_shared_address(address)
-        ):
+        is_full = address_queue is not None and len(address_queue) >= self._max_per_address
+        if address_queue is not None and is_full and not self._is_shared_address(address):
             self._evict_from(
                 address_queue,
                 f"This address already has {self._max_per_address} idle or unauthenticated connections; close some of "
@@ -85,7 +81,7 @@ class ConnectionLimiter:
             queue.idle[connection] = None
 
     def mark_busy(self, connection: EvictableConnection) -> None:
-        """The head of a request is there: until its answer, idle connections are closed first."""
+        """Mark a connection whose request head has arrived: idle connections are evicted first."""
         address = self._addresses.get(connection)
         if address is not None:
             for queue in (self._queue, self._queues_by_address[address_key(address)]):
@@ -93,7 +89,7 @@ class ConnectionLimiter:
                 queue.busy[connection] = None
 
     def remove(self, connection: EvictableConnection) -> None:
-        """Count a connection no more: its request was admitted, or it is closed."""
+        """Remove a connection whose request was authorized, or that is closed."""
         address = self._addresses.pop(connection, None)
         if address is None:
             return
