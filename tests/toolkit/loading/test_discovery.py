@@ -88,7 +88,7 @@ def test_all_says_what_is_exported(folder: Path) -> None:
     )
     result = load_folder(folder)
     assert names(result) == ["basename"]  # what is private is never exposed
-    assert result.warnings == ('mine/tools.py: __all__ names "missing", which is not there.',)
+    assert result.warnings == ('mine/tools.py: __all__ names "missing", which is not defined.',)
 
 
 def test_files_come_in_order_of_name_and_some_do_not_come(folder: Path) -> None:
@@ -199,11 +199,13 @@ def test_loading_again_takes_what_is_there_now(folder: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_or_is_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"There is no tools folder .*nowhere/tools\. Create it, or name"):
+    with pytest.raises(
+        ToolError, match=r"The tools folder .*nowhere/tools does not exist\. Create it, or name .* \(RELAY_TOOLS\)\."
+    ):
         load_folder(Path("nowhere/tools"))
     file = tmp_path / "file.py"
     file.write_text("")
-    with pytest.raises(ToolError, match=r"is a file\. Name the folder that holds it"):
+    with pytest.raises(ToolError, match=r"is a file\. Name the folder that contains it \(RELAY_TOOLS\)"):
         load_folder(file)
 
 
@@ -219,7 +221,7 @@ def test_a_folder_that_its_group_may_write_to_is_a_warning(folder: Path) -> None
     folder.chmod(0o775)
     result = load_folder(folder)
     assert names(result) == ["one"]
-    assert "may be written by its group; `chmod g-w" in result.warnings[0]
+    assert "may be written by its group. Run `chmod g-w" in result.warnings[0]
 
 
 def test_a_file_that_everyone_may_write_to_is_not_loaded(folder: Path) -> None:
@@ -229,5 +231,5 @@ def test_a_file_that_everyone_may_write_to_is_not_loaded(folder: Path) -> None:
     assert names(result) == ["good"]
     assert result.warnings == (
         f"mine/tools.py was not loaded: {folder}/tools.py may be written by everyone on this machine (mode 0666); "
-        f"correct that with `chmod o-w {folder}/tools.py`.",
+        f"run `chmod o-w {folder}/tools.py`.",
     )

@@ -131,7 +131,7 @@ def test_types_of_parameters_are_no_tools() -> None:
         """
     )
     assert list(exports.tools) == ["paint"]
-    assert "Ignored tools/mine.py#Point: it describes data" in exports.warnings[-1]
+    assert "Ignored tools/mine.py#Point: it is a data type" in exports.warnings[-1]
 
 
 def test_what_a_module_imports_is_not_its_own() -> None:
