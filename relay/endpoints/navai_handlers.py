@@ -29,8 +29,9 @@ from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext
 from relay.toolkit.loading.library import ToolLoader
 from relay.toolkit.registry import Tool, ToolRegistry
+from relay.toolkit.running.navai_payload import NavaiPayload
 from relay.toolkit.running.results import shorten_paths
-from relay.toolkit.running.runner import NavaiPayload, ToolCall, ToolOutcome, ToolRunner
+from relay.toolkit.running.runner import ToolCall, ToolOutcome, ToolRunner
 from relay.transport.http_client import HttpRequest, ProviderHttpClient
 from relay.upstreams.clients.browser_secrets import (
     ClientSecretRequest,

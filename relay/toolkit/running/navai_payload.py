@@ -6,6 +6,7 @@ are ignored. `constructorArgs` and `methodArgs` are for the methods of classes.
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from relay.toolkit.context import ToolContext
@@ -14,6 +15,13 @@ from relay.toolkit.schema.signature import BoundArguments, FunctionSignature, To
 from relay.toolkit.schema.validation_errors import InvalidArguments, check_arguments
 
 Arguments = dict[str, Any] | list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NavaiPayload:
+    """The arguments of a call over HTTP, as a NAVAI frontend sends them."""
+
+    value: object
 
 
 def bind_payload(signature: ToolSignature, payload: object, context: ToolContext) -> BoundArguments:

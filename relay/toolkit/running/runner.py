@@ -6,7 +6,6 @@ process. Nothing is queued: a call over the limits fails as "busy" at once.
 
 import asyncio
 import dataclasses
-import inspect
 import logging
 import math
 import time
@@ -18,37 +17,25 @@ from typing import Any, Literal
 
 from relay.toolkit.context import ProgressReporter, ToolContext
 from relay.toolkit.registry import Audience, Tool, ToolRegistry
-from relay.toolkit.running.navai_payload import bind_payload
+from relay.toolkit.running.invocation import EncodeResult, StartCall, await_output, bind_arguments, call_function
+from relay.toolkit.running.navai_payload import NavaiPayload
 from relay.toolkit.running.results import (
     MIN_RESULT_BYTES,
     ToolOutput,
     encode_http_result,
     encode_result,
-    exception_output,
     failure_output,
 )
 from relay.toolkit.running.threads import DaemonThreads
-from relay.toolkit.schema.signature import BoundArguments
-from relay.toolkit.schema.validation_errors import InvalidArguments
 
 log = logging.getLogger(__name__)
 
 MAX_LISTED_NAMES = 100
 
-StartCall = Callable[[], ToolOutput | Awaitable[object]]
-EncodeResult = Callable[[object], ToolOutput]
-
 _STOP_MESSAGES: dict[str, str] = {"cancelled": "The call was cancelled.", "shutdown": "The server is shutting down."}
 StopReason = Literal["cancelled", "shutdown"]
 
 MAX_HTTP_RESULT_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class NavaiPayload:
-    """Arguments from a NAVAI frontend; see `relay.toolkit.running.navai_payload`."""
-
-    value: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +164,7 @@ class ToolRunner:
         if audience == "http":
             encode = partial(encode_http_result, max_bytes=MAX_HTTP_RESULT_BYTES)
         progress = ProgressReporter(context.on_progress)
-        bound = _bind(tool, call.arguments, replace(context, on_progress=progress.report))
+        bound = bind_arguments(tool, call.arguments, replace(context, on_progress=progress.report))
         if isinstance(bound, ToolOutput):
             return bound, None
         key = (context.session_id, call.call_id)
@@ -186,7 +173,7 @@ class ToolRunner:
         if key in self._stop_requests:
             return failure_output("duplicate_call", "A call with this id is already running."), bound.arguments
         try:
-            start = partial(_call_function, tool, bound, encode)
+            start = partial(call_function, tool, bound, encode)
             return await self._run_bound(tool, start, encode, key), bound.arguments
         finally:
             progress.close()
@@ -222,7 +209,7 @@ class ToolRunner:
             thread = self._threads.submit(start, tool.name)
             if thread is None:
                 return None
-        work = _await_output(tool, start if thread is None else thread, encode)
+        work = await_output(tool, start if thread is None else thread, encode)
         task = asyncio.get_running_loop().create_task(work, name=f"tool {tool.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -254,53 +241,3 @@ class ToolRunner:
 def _request_stop(stop: asyncio.Future[StopReason], reason: StopReason) -> None:
     if not stop.done():
         stop.set_result(reason)
-
-
-def _bind(tool: Tool, arguments: str | NavaiPayload, context: ToolContext) -> BoundArguments | ToolOutput:
-    try:
-        if isinstance(arguments, NavaiPayload):
-            return bind_payload(tool.signature, arguments.value, context)
-        return tool.signature.bind(arguments, context)
-    except InvalidArguments as error:
-        return failure_output(error.code, str(error))
-    except BaseException as error:  # the validators of a tool may raise anything
-        return exception_output(tool.name, error)
-
-
-def _call_function(tool: Tool, bound: BoundArguments, encode: EncodeResult) -> ToolOutput | Awaitable[object]:
-    """Call the function, in a thread or on the loop; returns the output, or an awaitable for it.
-
-    Encodes the result here, so that the loop does not encode large results of threads.
-    """
-    try:
-        value = tool.function(*bound.args, **bound.kwargs)
-        return value if inspect.isawaitable(value) else encode(value)
-    except BaseException as error:  # SystemExit of a tool must not stop the server
-        return exception_output(tool.name, error)
-
-
-async def _await_output(tool: Tool, source: Any, encode: EncodeResult) -> ToolOutput:
-    """Wait for the output of a call; `source` is the future of a thread, or the function that starts an async tool."""
-    if isinstance(source, asyncio.Future):
-        try:
-            first = await asyncio.shield(source)
-        except asyncio.CancelledError:
-            source.add_done_callback(partial(_discard_late_result, tool.name))
-            raise
-    else:
-        first = source()
-    if isinstance(first, ToolOutput):
-        return first
-    try:
-        return encode(await first)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # SystemExit and KeyboardInterrupt in a task would stop the loop
-        return exception_output(tool.name, error)
-
-
-def _discard_late_result(name: str, thread: "asyncio.Future[ToolOutput | Awaitable[object]]") -> None:
-    """Discard the result of a thread whose call already has an output."""
-    log.info("tool %s returned late, its result was discarded", name)
-    if not thread.cancelled() and inspect.iscoroutine(awaitable := thread.result()):
-        awaitable.close()

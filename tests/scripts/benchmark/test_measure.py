@@ -20,8 +20,8 @@ GOOD = {"alive": 4, "up_delivered": 1.0, "down_delivered": 0.995, "late_ms": 2.0
     ("change", "doubt"),
     [
         ({"alive": 3}, "1 of 4 sessions were lost"),
-        ({"up_delivered": 0.9}, "10 % of the sound up did not arrive"),
-        ({"down_delivered": 0.5}, "50 % of the sound down did not arrive"),
+        ({"up_delivered": 0.9}, "10 % of the audio up did not arrive"),
+        ({"down_delivered": 0.5}, "50 % of the audio down did not arrive"),
         ({"late_ms": 31.0}, "the load itself was 31 ms late"),
     ],
 )
@@ -34,7 +34,7 @@ def test_a_figure_that_should_not_be_believed_says_so(change: dict, doubt: str) 
 def test_a_load_at_its_own_limit_says_so() -> None:
     load = LoadSpec("device", 4, 24_000, 1, 1)
     assert _find_doubts(GOOD, load, 93.0, is_pinned=True) == ["the load took 93 % of its core"]
-    assert _find_doubts(GOOD, load, None, is_pinned=False) == ["one core for load and subject"]
+    assert _find_doubts(GOOD, load, None, is_pinned=False) == ["the load and the target share one core"]
 
 
 async def bench(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
@@ -78,7 +78,7 @@ async def test_a_quick_run_measures_all_there_is_to_measure(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--sessions", "many"], "--sessions must be a number or several with commas"),
+        (["--sessions", "many"], "--sessions must be a number or a list such as 20,100"),
         (["--sessions", "0"], "--sessions must be at least 1"),
         (["--rate", "44100"], "--rate must be one of 8000, 16000, 24000, 48000"),
     ],

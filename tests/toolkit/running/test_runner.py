@@ -328,7 +328,7 @@ async def test_a_late_result_is_dropped_with_all_that_belongs_to_it(caplog: pyte
         release.wait(PATIENCE_S)
         return greet("Bob", CONTEXT)  # never awaited: Python would warn, and warnings are errors here
 
-    caplog.set_level(logging.INFO, logger="relay.toolkit.running.runner")
+    caplog.set_level(logging.INFO, logger="relay.toolkit.running")
     runner = runner_of(late)
     assert (await call(runner, "late")).status == "timeout"
     release.set()
