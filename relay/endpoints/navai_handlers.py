@@ -27,7 +27,7 @@ from relay.errors import AccessDenied, BadRequest, NotConfigured, ToolError, Ups
 from relay.session.common.policy import Policy, Principal
 from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext
-from relay.toolkit.loading.library import ToolLoader
+from relay.toolkit.loading.loader import ToolLoader
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.running.navai_payload import NavaiPayload
 from relay.toolkit.running.results import shorten_paths

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from relay import tool
 from relay.app.context import UPSTREAM
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.contracts import AZURE_KEY, SESSION_PATH, contract_client
+from tests.support.contract_client import AZURE_KEY, SESSION_PATH, contract_client
 from tests.support.relay_server import DeviceClient, running_relay
 from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 

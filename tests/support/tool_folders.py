@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relay.toolkit.loading.library import LoadResult, load_sources
+from relay.toolkit.loading.loader import LoadResult, load_sources
 from relay.toolkit.loading.search_paths import ToolSources
 
 

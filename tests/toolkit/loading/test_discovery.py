@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import ToolError
-from relay.toolkit.loading.library import LoadResult
+from relay.toolkit.loading.loader import LoadResult
 from tests.support.tool_folders import load_folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.toolkit.loading.library import LoadResult, load_sources
+from relay.toolkit.loading.loader import LoadResult, load_sources
 from relay.toolkit.loading.search_paths import ToolSources
 from tests.support.navai_project import write_file
 from tests.support.tool_folders import load_folder

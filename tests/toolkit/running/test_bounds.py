@@ -16,7 +16,7 @@ from relay.toolkit.schema.validation_errors import (
     MAX_VALUES,
     InvalidArguments,
 )
-from tests.support.doubling import cpu_ms
+from tests.support.linear_time import cpu_ms
 
 CONTEXT = ToolContext(session_id="s1")
 

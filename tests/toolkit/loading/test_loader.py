@@ -8,7 +8,7 @@ import pytest
 
 from relay import load_tools
 from relay.errors import ToolError
-from relay.toolkit.loading.library import ToolLoader
+from relay.toolkit.loading.loader import ToolLoader
 from relay.toolkit.loading.search_paths import ToolSources
 from relay.toolkit.registry import Tool, ToolRegistry
 from tests.support.navai_project import write_file
