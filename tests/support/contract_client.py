@@ -1,4 +1,4 @@
-"""A relay, or anybody's application, whose providers are a scripted one."""
+"""An HTTP client of a relay whose providers are a scripted one."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ AZURE_KEY = "azure-key-0123456789abcdef"
 
 
 class ContractClient:
-    """A running relay, its scripted provider, and a client."""
+    """A running relay, its scripted provider, and an HTTP client."""
 
     def __init__(self, relay: RunningRelay, provider: ScriptedProvider, http: aiohttp.ClientSession) -> None:
         self.relay = relay
@@ -32,7 +32,7 @@ class ContractClient:
     async def call(
         self, method: str, path: str, json: Any = None, **options: Any
     ) -> tuple[int, Any, "aiohttp.typedefs.LooseHeaders"]:
-        """Status, JSON body and headers of one request."""
+        """Send a request; returns status, JSON body and headers."""
         async with self.http.request(method, self.relay.http(path), json=json, **options) as response:
             return response.status, await response.json(), response.headers
 
@@ -42,12 +42,12 @@ class ContractClient:
 
 
 def navai_env(provider: ScriptedProvider) -> dict[str, str]:
-    """An environment whose OpenAI is the provider."""
+    """Return an environment in which OpenAI is the provider."""
     return {"OPENAI_API_KEY": BACKEND_KEY, "OPENAI_BASE_URL": f"{provider.url}/v1"}
 
 
 def elevenlabs_env(provider: ScriptedProvider) -> dict[str, str]:
-    """The same, with a voice of ElevenLabs, which is the provider too."""
+    """Return an environment in which OpenAI and ElevenLabs are the provider."""
     return navai_env(provider) | {
         "NAVAI_TTS_PROVIDER": "elevenlabs",
         "ELEVENLABS_API_KEY": ELEVENLABS_KEY,
@@ -65,14 +65,14 @@ async def contract_client(
     registry: ToolRegistry | None = None,
     **settings: Any,
 ) -> AsyncIterator[ContractClient]:
-    """A relay whose NAVAI options come from `env` over a key, and whose Azure is the provider if a deployment is set.
+    """Run a relay with the NAVAI options of `env`; Azure is the provider too if a deployment is set.
 
     `{provider}` in a value of `env` is the provider's address.
     """
     async with scripted_provider() as provider, aiohttp.ClientSession() as http:
-        given = (elevenlabs_env if elevenlabs else navai_env)(provider)
-        given |= {key: value.replace("{provider}", provider.url) for key, value in (env or {}).items()}
-        options = NavaiOptions.from_env(given, upstream_timeout_s=timeout_s)
+        environment = (elevenlabs_env if elevenlabs else navai_env)(provider)
+        environment |= {key: value.replace("{provider}", provider.url) for key, value in (env or {}).items()}
+        options = NavaiOptions.from_env(environment, upstream_timeout_s=timeout_s)
         if "azure_deployment" in settings:
             settings = {"azure_endpoint": provider.url, "azure_api_key": AZURE_KEY} | settings
         settings = {"upstream": "ws://127.0.0.1:9/"} | settings

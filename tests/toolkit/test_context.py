@@ -35,7 +35,7 @@ async def test_a_report_from_a_thread_arrives_on_the_loops_thread() -> None:
     assert reports == [("halfway", threading.current_thread().name)]
 
 
-async def test_of_several_reports_in_one_turn_the_latest_is_told() -> None:
+async def test_of_several_reports_in_one_turn_the_latest_is_delivered() -> None:
     reports: list[str] = []
     relay = ProgressReporter(reports.append)
     for text in ("one", "two", "three"):
@@ -46,7 +46,7 @@ async def test_of_several_reports_in_one_turn_the_latest_is_told() -> None:
     assert reports == ["three", "four"]
 
 
-async def test_a_long_text_is_cut_and_after_many_reports_no_more_are_told() -> None:
+async def test_a_long_text_is_cut_and_after_many_reports_no_more_are_delivered() -> None:
     reports: list[str] = []
     relay = ProgressReporter(reports.append)
     for number in range(MAX_PROGRESS_REPORTS + 50):
@@ -56,7 +56,7 @@ async def test_a_long_text_is_cut_and_after_many_reports_no_more_are_told() -> N
     assert {len(text) for text in reports} == {MAX_PROGRESS_CHARS}
 
 
-async def test_after_close_nothing_is_told_not_even_what_was_under_way() -> None:
+async def test_after_close_nothing_is_delivered_not_even_what_was_under_way() -> None:
     reports: list[str] = []
     relay = ProgressReporter(reports.append)
     relay.report("before")

@@ -129,12 +129,12 @@ def test_an_object_whose_call_is_a_coroutine_function_is_async() -> None:
 def test_a_registry_keeps_the_order_and_finds_by_name() -> None:
     registry = ToolRegistry([named("b"), named("a")])
     assert registry.names() == ("b", "a")
-    assert [one.name for one in registry] == ["b", "a"]
+    assert [entry.name for entry in registry] == ["b", "a"]
     assert len(registry) == 2
     assert "a" in registry
-    found = registry.get("a")
-    assert found is not None
-    assert found.function() == "a"
+    registered = registry.get("a")
+    assert registered is not None
+    assert registered.function() == "a"
     assert registry.get("c") is None
 
 
@@ -157,6 +157,6 @@ def test_each_audience_sees_its_own() -> None:
     registry = ToolRegistry(
         [named("both"), named("spoken", expose={"model"}), named("shown", expose={"http", "client"})]
     )
-    assert [one.name for one in registry.exposed_to("model")] == ["both", "spoken"]
-    assert [one.name for one in registry.exposed_to("http")] == ["both", "shown"]
-    assert [one.name for one in registry.exposed_to("client")] == ["shown"]
+    assert [entry.name for entry in registry.exposed_to("model")] == ["both", "spoken"]
+    assert [entry.name for entry in registry.exposed_to("http")] == ["both", "shown"]
+    assert [entry.name for entry in registry.exposed_to("client")] == ["shown"]

@@ -52,9 +52,9 @@ async def test_recording_is_measured_beside_not_recording() -> None:
     code, printed, complained = await bench("--quick", "--recording", "--json")
     assert code == 0, complained
     measured = json.loads(printed)
-    assert [one["subject"] for one in measured["rounds"]] == ["relay", "recording"]
+    assert [result["subject"] for result in measured["rounds"]] == ["relay", "recording"]
     assert {"p99_up", "p99_down"} <= measured["summary"][1]["recording"].keys()
-    assert not [doubt for one in measured["rounds"] for doubt in one["doubts"] if "lost" in doubt]
+    assert not [doubt for result in measured["rounds"] for doubt in result["doubts"] if "lost" in doubt]
 
 
 async def test_a_quick_run_measures_all_there_is_to_measure(tmp_path: Path) -> None:
@@ -63,16 +63,16 @@ async def test_a_quick_run_measures_all_there_is_to_measure(tmp_path: Path) -> N
     code, printed, complained = await bench("--quick", "--json", cwd=tmp_path)
     assert code == 0, complained
     rounds = json.loads(printed)["rounds"]
-    assert [one["subject"] for one in rounds] == (["relay", "haproxy"] if find_haproxy() else ["relay"])
-    for one in rounds:
-        assert (one["sessions"], one["rate_hz"], one["round"]) == (4, 24_000, 1)
-        assert not [doubt for doubt in one["doubts"] if "lost" in doubt or "arrive" in doubt]
+    assert [result["subject"] for result in rounds] == (["relay", "haproxy"] if find_haproxy() else ["relay"])
+    for result in rounds:
+        assert (result["sessions"], result["rate_hz"], result["round"]) == (4, 24_000, 1)
+        assert not [doubt for doubt in result["doubts"] if "lost" in doubt or "arrive" in doubt]
         for direction in ("up", "down"):
-            assert 0 < one[direction]["p50"] <= one[direction]["p99"] <= one[direction]["worst"]
+            assert 0 < result[direction]["p50"] <= result[direction]["p99"] <= result[direction]["worst"]
         if sys.platform == "linux":
-            assert one["cpu_ms"] > 0
-            assert one["base_kib"] > 1000
-            assert one["active_kib"] is not None
+            assert result["cpu_ms"] > 0
+            assert result["base_kib"] > 1000
+            assert result["active_kib"] is not None
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ def test_a_class_is_one_tool_for_each_public_method() -> None:
 
 def test_a_call_makes_an_instance_by_name_or_by_place() -> None:
     hours = read(SHOP).tools["shop_hours"]
-    said = "Monday in Lima (2) for ann"
-    assert run(hours, '{"day": "Monday", "constructorArgs": {"city": "Lima", "size": 2}}') == said
-    assert run(hours, payload={"constructorArgs": ["Lima", 2], "methodArgs": ["Monday"]}) == said
-    assert run(hours, payload={"constructorArgs": ["Lima", 2], "day": "Monday"}) == said
+    answer = "Monday in Lima (2) for ann"
+    assert run(hours, '{"day": "Monday", "constructorArgs": {"city": "Lima", "size": 2}}') == answer
+    assert run(hours, payload={"constructorArgs": ["Lima", 2], "methodArgs": ["Monday"]}) == answer
+    assert run(hours, payload={"constructorArgs": ["Lima", 2], "day": "Monday"}) == answer
     with pytest.raises(Exception, match=r'constructorArgs: "city" is missing\.'):
         run(hours, '{"day": "Monday"}')
 

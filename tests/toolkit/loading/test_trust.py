@@ -37,7 +37,7 @@ def tools(tmp_path: Path) -> Path:
 
 
 def names(result: LoadResult) -> list[str]:
-    return [one.name for one in result.tools]
+    return [tool.name for tool in result.tools]
 
 
 def refusal(result: LoadResult, source: str) -> str:
