@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -39,6 +39,20 @@ class Measurement:
     late_ms: float
     doubts: tuple[str, ...]
     """Reasons why the figures are not reliable; empty if they are."""
+
+
+CpuReading = tuple[float, float | None, float | None]
+"""The time, the CPU time of the target and that of the load process, in seconds."""
+
+
+class _Readings(NamedTuple):
+    """The readings of one measurement; `cpu` is the reading at the end and that at the start."""
+
+    cpu: tuple[CpuReading, CpuReading]
+    base_kib: float | None
+    idle_kib: float | None
+    active_kib: float | None
+    result: dict[str, Any]
 
 
 class LoadProcess:
@@ -96,6 +110,28 @@ async def measure(name: TargetName, spec: LoadSpec, number: int) -> Measurement:
     """Measure one target under one load."""
     spec = replace(spec, protocol=PROTOCOLS[name])
     target_core, load_core = proc_stats.choose_cores() or (None, None)
+    readings = await _read_phases(name, spec, target_core, load_core)
+    seconds, cpu_s, load_s = (_difference(end, start) for end, start in zip(*readings.cpu, strict=True))
+    assert seconds is not None
+    load_percent = None if load_s is None else load_s / seconds * 100
+    return Measurement(
+        subject=name,
+        sessions=spec.sessions,
+        rate_hz=spec.rate_hz,
+        round=number,
+        cpu_ms=None if cpu_s is None else cpu_s / seconds / spec.sessions * 1000,
+        up=Percentiles(**readings.result["up"]),
+        down=Percentiles(**readings.result["down"]),
+        idle_kib=_per_session(_difference(readings.idle_kib, readings.base_kib), spec.sessions),
+        active_kib=_per_session(_difference(readings.active_kib, readings.base_kib), spec.sessions),
+        base_kib=readings.base_kib,
+        load_percent=load_percent,
+        late_ms=readings.result["late_ms"],
+        doubts=tuple(_find_doubts(readings.result, spec, load_percent, is_pinned=load_core is not None)),
+    )
+
+
+async def _read_phases(name: TargetName, spec: LoadSpec, target_core: int | None, load_core: int | None) -> _Readings:
     load_process = await LoadProcess.start(spec, load_core)
     try:
         upstream_port = (await load_process.wait_for("listening"))["port"]
@@ -106,34 +142,17 @@ async def measure(name: TargetName, spec: LoadSpec, number: int) -> Measurement:
             await load_process.wait_for("idle")
             idle_kib = proc_stats.memory_kib(pid)
             await load_process.wait_for("start", PHASE_TIMEOUT_S + spec.warmup_s)
-            before = _read_cpu(pid, load_process.pid)
+            cpu_at_start = _read_cpu(pid, load_process.pid)
             await load_process.wait_for("end", PHASE_TIMEOUT_S + spec.seconds)
-            after = _read_cpu(pid, load_process.pid)
+            cpu_at_end = _read_cpu(pid, load_process.pid)
             active_kib = proc_stats.memory_kib(pid)
             result = await load_process.wait_for("result")
+            return _Readings((cpu_at_end, cpu_at_start), base_kib, idle_kib, active_kib, result)
     finally:
         await load_process.stop()
-    seconds, cpu_s, load_s = (_difference(end, start) for end, start in zip(after, before, strict=True))
-    assert seconds is not None
-    load_percent = None if load_s is None else load_s / seconds * 100
-    return Measurement(
-        subject=name,
-        sessions=spec.sessions,
-        rate_hz=spec.rate_hz,
-        round=number,
-        cpu_ms=None if cpu_s is None else cpu_s / seconds / spec.sessions * 1000,
-        up=Percentiles(**result["up"]),
-        down=Percentiles(**result["down"]),
-        idle_kib=_per_session(_difference(idle_kib, base_kib), spec.sessions),
-        active_kib=_per_session(_difference(active_kib, base_kib), spec.sessions),
-        base_kib=base_kib,
-        load_percent=load_percent,
-        late_ms=result["late_ms"],
-        doubts=tuple(_find_doubts(result, spec, load_percent, is_pinned=load_core is not None)),
-    )
 
 
-def _read_cpu(pid: int, load_pid: int) -> tuple[float, float | None, float | None]:
+def _read_cpu(pid: int, load_pid: int) -> CpuReading:
     return asyncio.get_running_loop().time(), proc_stats.cpu_seconds(pid), proc_stats.cpu_seconds(load_pid)
 
 

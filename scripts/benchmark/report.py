@@ -81,11 +81,19 @@ def print_table(measurements: Sequence[Measurement], console: Console) -> None:
         "CPU: user and system time per session and second. Latency: added latency, including both fake peers. "
         "Memory: user space per session. All values are medians of the rounds."
     )
+    _print_recording_costs(measurements, console)
+    _print_doubts(measurements, console)
+
+
+def _print_recording_costs(measurements: Sequence[Measurement], console: Console) -> None:
     for rate_hz, sessions, subject in group_by_setup(measurements):
         if subject == "recording":
             ratios = recording_ratios(measurements, rate_hz, sessions)
             costs = ", ".join(f"{name.replace('_', ' ')} × {value:.2f}" for name, value in ratios.items())
             console.print(f"recording costs, {sessions} × {rate_hz} Hz: {costs}")
+
+
+def _print_doubts(measurements: Sequence[Measurement], console: Console) -> None:
     for measurement in measurements:
         setup = f"{measurement.sessions} × {measurement.rate_hz} Hz, {measurement.subject}"
         for doubt in measurement.doubts:

@@ -1,9 +1,9 @@
 """Finds the Python files of tools from the patterns of a setting.
 
-A pattern is a folder and everything below it, `folder/...` (the same, without the agents filter), a glob with `*` or
-`**` for files or folders, or one file. NAVAI_FUNCTIONS_FOLDERS is relative to `src`; RELAY_TOOLS may name any path.
-Links out of a root and files that everyone may write to are skipped with a warning. A root with a parent folder that
-everyone may write to causes a warning only (`relay.toolkit.loading.trust`).
+A pattern is a folder, a glob with `*` or `**` for files or folders, or one file. A folder includes everything below it;
+`folder/...` does so without the agents filter. NAVAI_FUNCTIONS_FOLDERS is relative to `src`; RELAY_TOOLS may name any
+path. Links out of a root and files that everyone may write to are skipped with a warning. A root with a parent folder
+that everyone may write to causes a warning only (`relay.toolkit.loading.trust`).
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """Connects to MCP servers through the official SDK, lists and calls their tools, and reconnects after failures.
 
-Each server has one task that owns its connection. A server that is down or hangs affects only its own tools: they stay
-listed, and their calls fail with a message until the server is back.
+Each server has one task that owns its connection. A server that is down or hangs affects only its own tools.
+They stay listed, and their calls fail with a message until the server is back.
 """
 
 import asyncio

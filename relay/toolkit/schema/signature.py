@@ -38,9 +38,7 @@ from relay.toolkit.schema.validation_errors import (
 _SUPPORTED_TYPES_HINT = (
     "Use a type such as str, int, float, bool, list, Literal, Enum, a dataclass or a pydantic model."
 )
-_ParameterKind = inspect._ParameterKind
 _JSON_TYPE_NAMES = {bool: "true or false", str: "a string", list: "an array"}
-_POSITIONAL_KINDS = (_ParameterKind.POSITIONAL_ONLY, _ParameterKind.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,37 +126,24 @@ def build_signature(function: Callable[..., Any], name: str) -> FunctionSignatur
     The docstring's descriptions of parameters become those of the schema. Raises ToolError for a parameter without a
     JSON Schema.
     """
-    context_names: list[str] = []
-    positional: list[inspect.Parameter] = []
-    fields: dict[str, Any] = {}
-    defaults: dict[str, Any] = {}
     parameters = _read_parameters(function, name)
+    annotations = {p.name: _resolve_annotation(function, p, name) for p in parameters}
+    context_names = tuple(p.name for p in parameters if _is_context(annotations[p.name]))
     var_positional = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
-    for parameter in parameters:
-        annotation = _resolve_annotation(function, parameter, name)
-        if parameter.kind in _POSITIONAL_KINDS:
-            positional.append(parameter)
-        if _is_context(annotation):
-            context_names.append(parameter.name)
-            continue
-        if parameter.kind is _ParameterKind.VAR_POSITIONAL:
-            annotation = typing_extensions.NotRequired[types.GenericAlias(list, (annotation,))]
-        elif parameter.kind is _ParameterKind.VAR_KEYWORD:
-            continue
-        fields[parameter.name] = _field_annotation(annotation, parameter)
-        if parameter.default is not parameter.empty and not isinstance(parameter.default, FieldInfo):
-            defaults[parameter.name] = parameter.default
     is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    visible = [p for p in parameters if p.name not in context_names and p.kind is not p.VAR_KEYWORD]
+    fields = {p.name: _field_annotation(annotations[p.name], p) for p in visible}
     adapter, schema = _build_adapter(fields, name, is_open=is_open)
-    _add_defaults(schema, defaults)
-    for described, text in read_docstring(function).parameters.items():
-        if described in schema["properties"]:
-            schema["properties"][described].setdefault("description", text)
+    _add_defaults(schema, visible)
+    for parameter_name, description in read_docstring(function).parameters.items():
+        if parameter_name in schema["properties"]:
+            schema["properties"][parameter_name].setdefault("description", description)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return FunctionSignature(
         schema,
         adapter,
         tuple(p for p in positional if var_positional or p.kind is p.POSITIONAL_ONLY),
-        tuple(context_names),
+        context_names,
         tuple(p.name for p in positional if p.name not in context_names),
         var_positional,
     )
@@ -203,6 +188,8 @@ def _is_context(annotation: Any) -> bool:
 
 def _field_annotation(annotation: Any, parameter: inspect.Parameter) -> Any:
     annotation = _upgrade_typed_dicts(annotation)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return typing_extensions.NotRequired[types.GenericAlias(list, (annotation,))]
     if isinstance(parameter.default, FieldInfo):  # written as `city: str = Field(description=…)`
         return Annotated[annotation, parameter.default]
     if parameter.default is not parameter.empty:
@@ -276,15 +263,17 @@ def _has_schema(field: Any) -> bool:
     return True
 
 
-def _add_defaults(schema: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Add the function's defaults that JSON can represent; Python applies them."""
-    for name, default in defaults.items():
+def _add_defaults(schema: dict[str, Any], parameters: list[inspect.Parameter]) -> None:
+    """Add the parameters' defaults that JSON can represent; Python applies them."""
+    for parameter in parameters:
+        if parameter.default is parameter.empty or isinstance(parameter.default, FieldInfo):
+            continue
         try:
-            value = pydantic_core.to_jsonable_python(default)
+            value = pydantic_core.to_jsonable_python(parameter.default)
         except Exception:  # a default may be any object
             continue
-        if name in schema["properties"]:
-            schema["properties"][name]["default"] = value
+        if parameter.name in schema["properties"]:
+            schema["properties"][parameter.name]["default"] = value
 
 
 def _first_line(error: Exception) -> str:
