@@ -213,7 +213,7 @@ class ToolRegistry:
         if name != tool.name:
             warning = f'Renamed duplicated function "{tool.name}" to "{name}".'
             self.warnings.append(warning)
-            log.warning("%s (%s)", warning, tool.source)
+            log.warning("tools: %s (%s)", warning, tool.source)
             tool = replace(tool, name=name)
         self._tools[name] = tool
         return tool

@@ -44,7 +44,7 @@ def load_sources(sources: ToolSources) -> LoadResult:
         if module is not None:
             exports.add_module(module, file.source)
     for warning in exports.warnings:
-        log.warning("%s", warning)
+        log.warning("tools: %s", warning)
     return LoadResult(tuple(exports.tools.values()), tuple(exports.warnings))
 
 

@@ -112,8 +112,8 @@ class ToolRunner:
             output, arguments = await self._run_tool(tool, call, context, audience)
         output = self._redact_secrets(output, call.name)
         ms = round((time.monotonic() - started_at) * 1000)
-        origin = f"session {context.session_id}" if context.session_id else "HTTP"
-        log.info("tool %.64r for %s: %s in %d ms", call.name, origin, output.status, ms)
+        session = context.session_id or "http"
+        log.info("tool call: tool=%.64r session=%s status=%s ms=%d", call.name, session, output.status, ms)
         fields = {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
         return ToolOutcome(**fields, ms=ms, arguments=arguments)
 
@@ -174,11 +174,13 @@ class ToolRunner:
             return failure_output("duplicate_call", "A call with this id is already running."), bound.arguments
         try:
             start = partial(call_function, tool, bound, encode)
-            return await self._run_bound(tool, start, encode, key), bound.arguments
+            return await self._run_until_done(tool, start, encode, key), bound.arguments
         finally:
             progress.close()
 
-    async def _run_bound(self, tool: Tool, start: StartCall, encode: EncodeResult, key: tuple[str, str]) -> ToolOutput:
+    async def _run_until_done(
+        self, tool: Tool, start: StartCall, encode: EncodeResult, key: tuple[str, str]
+    ) -> ToolOutput:
         task = self._start_call(tool, start, encode)
         if task is None:
             return failure_output("busy", "Too many tools are running. Try again in a moment.")
