@@ -1,4 +1,4 @@
-"""An HTTP client of a relay whose providers are a scripted one."""
+"""A relay or another application whose providers are scripted."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ class ContractClient:
     async def call(
         self, method: str, path: str, json: Any = None, **options: Any
     ) -> tuple[int, Any, "aiohttp.typedefs.LooseHeaders"]:
-        """Send a request; returns status, JSON body and headers."""
+        """Send one request; returns status, JSON body and headers."""
         async with self.http.request(method, self.relay.http(path), json=json, **options) as response:
             return response.status, await response.json(), response.headers
 
@@ -42,12 +42,12 @@ class ContractClient:
 
 
 def navai_env(provider: ScriptedProvider) -> dict[str, str]:
-    """Return an environment in which OpenAI is the provider."""
+    """Return an environment with the scripted provider as OpenAI."""
     return {"OPENAI_API_KEY": BACKEND_KEY, "OPENAI_BASE_URL": f"{provider.url}/v1"}
 
 
 def elevenlabs_env(provider: ScriptedProvider) -> dict[str, str]:
-    """Return an environment in which OpenAI and ElevenLabs are the provider."""
+    """Return the same with an ElevenLabs voice of the scripted provider."""
     return navai_env(provider) | {
         "NAVAI_TTS_PROVIDER": "elevenlabs",
         "ELEVENLABS_API_KEY": ELEVENLABS_KEY,

@@ -47,8 +47,8 @@ async def serve_process(
     )  # fmt: skip
     served = ServeProcess(process)
     try:
-        match = await served.read_until(r"ready: open http://127\.0\.0\.1:(\d+)")
-        served.port = int(match[1])
+        found = await served.read_until(r"ready: open http://127\.0\.0\.1:(\d+)")
+        served.port = int(found[1])
         yield served
     finally:
         if process.returncode is None:
