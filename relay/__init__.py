@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from relay.app.server import create_app
     from relay.errors import ToolError
     from relay.toolkit.context import ToolContext
-    from relay.toolkit.loading.library import load_tools
+    from relay.toolkit.loading.loader import load_tools
     from relay.toolkit.registry import tool
     from relay.toolkit.running.results import ClientResult
 
@@ -21,7 +21,7 @@ _MODULES = {
     "ToolContext": "relay.toolkit.context",
     "ToolError": "relay.errors",
     "create_app": "relay.app.server",
-    "load_tools": "relay.toolkit.loading.library",
+    "load_tools": "relay.toolkit.loading.loader",
     "tool": "relay.toolkit.registry",
 }
 

@@ -1,4 +1,4 @@
-# Sourced by scripts/serve and scripts/test: brings .venv up to date with a lock file, and names what is missing.
+# Sourced by the scripts: updates .venv from a lock file, and installs or names missing packages.
 # shellcheck shell=bash
 
 say() { printf '%s\n' "relay: $*" >&2; }
@@ -16,20 +16,20 @@ find_python() {
   die "Python 3.11 or newer is needed. Install it with: sudo apt-get install python3"
 }
 
-# ensure_environment LOCK: .venv holds exactly what LOCK and pyproject.toml say. Nothing is done when it already does.
+# ensure_environment LOCK: installs LOCK and the relay into .venv; does nothing if they are up to date.
 ensure_environment() {
   local lock=$1 stamp=.venv/.relay-stamp wanted python
   wanted=$(cat "$lock" pyproject.toml | cksum)
   if [ -x .venv/bin/relay ] && [ -f "$stamp" ] && grep -qxF "$lock $wanted" "$stamp"; then
     return
   fi
-  # The development lock is a superset: a .venv made for the tests serves as well.
+  # The development lock is a superset, so the .venv of the tests is sufficient.
   if [ "$lock" = scripts/requirements.lock ] && [ -x .venv/bin/relay ] && [ -f "$stamp" ] &&
     grep -qxF "scripts/requirements-dev.lock $(cat scripts/requirements-dev.lock pyproject.toml | cksum)" "$stamp"; then
     return
   fi
   python=$(find_python) || exit 1
-  say "installing into .venv (first start, or the lock file changed); this takes about a minute"
+  say "installing packages into .venv; this takes about a minute"
   if command -v uv >/dev/null 2>&1; then
     [ -x .venv/bin/python ] || uv venv --quiet --python "$python" .venv || die "could not create .venv with uv"
     uv pip install --quiet --python .venv/bin/python --require-hashes -r "$lock" ||
@@ -49,7 +49,7 @@ ensure_environment() {
   printf '%s %s\n' "$lock" "$wanted" >"$stamp"
 }
 
-# may_apt: whether this user may install system packages without being asked for a password.
+# may_apt: whether this user may install system packages without a password.
 may_apt() {
   command -v apt-get >/dev/null 2>&1 || return 1
   [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null
@@ -63,7 +63,8 @@ apt_install() {
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null 2>&1
 }
 
-# ensure_package PACKAGE WHAT-FOR TEST...: installs a Debian package if TEST fails and we may; returns 1 and names the command if not.
+# ensure_package PACKAGE PURPOSE TEST...: installs a Debian package if TEST fails; without the permission, prints the
+# command and returns 1.
 ensure_package() {
   local package=$1 purpose=$2
   shift 2

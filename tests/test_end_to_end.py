@@ -14,7 +14,7 @@ import pytest
 
 from audio.files import read_audio
 from relay.app.context import UPSTREAM
-from relay.toolkit.loading.library import load_tools
+from relay.toolkit.loading.loader import load_tools
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
 ROOT = Path(__file__).parent.parent

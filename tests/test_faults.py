@@ -46,9 +46,9 @@ HANDSHAKE = [
     Row("500", [], "upstream_refused", says="500: try again later"),
 ]
 FATAL = [
-    Row(f"drop=1001@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1001); reconnect to go on"),
-    Row(f"drop=1006@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1006); reconnect to go on"),
-    Row(f"drop=1011@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1011); reconnect to go on"),
+    Row(f"drop=1001@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1001); reconnect to continue"),
+    Row(f"drop=1006@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1006); reconnect to continue"),
+    Row(f"drop=1011@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1011); reconnect to continue"),
     Row(f"session_expired@{AUDIO_DELTA}", CUT, "session_expired", says="maximum duration"),
     Row("error=insufficient_quota@response.created", [], "upstream_refused", retryable=False, says="quota"),
 ]

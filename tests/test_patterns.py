@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.doubling import assert_linear
 from tests.support.hostile_inputs import hostile_inputs
+from tests.support.linear_time import assert_linear
 
 ROOT = Path(__file__).parent.parent
 N_CHARS = 4_000

@@ -1,4 +1,4 @@
-"""Tells the time in the cities of the world; works offline, from the time zone data of the IANA."""
+"""Tells the time in the cities of the world; works offline, with the IANA time zone database."""
 
 import difflib
 import functools
@@ -60,7 +60,7 @@ def _time_in(city: str, now: datetime) -> dict[str, object]:
 
 
 def _spoken(local: datetime) -> str:
-    """9:42 in the evening, 7 o'clock in the morning, noon, midnight."""
+    """Format as "9:42 in the evening", "7 o'clock in the morning", "noon" or "midnight"."""
     if local.minute == 0 and local.hour in (0, 12):
         return "midnight" if local.hour == 0 else "noon"
     hour = local.hour % 12 or 12
@@ -77,7 +77,7 @@ def _part_of_day(hour: int) -> str:
 
 
 def _find(city: str) -> _Place:
-    """The place of that name; "Osaka, Japan" only if the country fits: London, Ontario is another London."""
+    """Find a place by name; "Osaka, Japan" only if the country matches, as for "London, Ontario"."""
     places = _places()
     place = places.get(_normal(city))
     head, _, tail = city.rpartition(",")
@@ -91,26 +91,26 @@ def _find(city: str) -> _Place:
 
 
 def _area_of(country: str) -> str | None:
-    wanted = _normal(country)
+    normal_country = _normal(country)
     zones: dict[str, list[str]] = _NAMES["countries"] | _NAMES["wide_countries"]
-    found = (zone.partition("/")[0] for zone, names in zones.items() if wanted in map(_normal, names))
-    return next(found, None)
+    areas = (zone.partition("/")[0] for zone, names in zones.items() if normal_country in map(_normal, names))
+    return next(areas, None)
 
 
 def _hint(city: str) -> str:
-    """What may have been meant: the beginning of what was said, or something that sounds alike."""
+    """Suggest places: the beginning of the name, or similar names."""
     places = _places()
     words = _normal(city).split()
     heads = [head for n in range(len(words) - 1, 0, -1) if (head := " ".join(words[:n])) in places]
     near = heads[:1] or difflib.get_close_matches(" ".join(words), places, n=2, cutoff=0.7)
     if not near:
         return "Try a large city near it."
-    return f"Did you mean {' or '.join(places[one].name for one in near)}?"
+    return f"Did you mean {' or '.join(places[name].name for name in near)}?"
 
 
 @functools.cache
 def _places() -> dict[str, _Place]:
-    """All known names, normalised; those of the tables win over keys that read the same."""
+    """Return all places by normalized name; names of the tables override equal keys of the database."""
     places: dict[str, _Place] = {}
     for key in sorted(zoneinfo.available_timezones()):
         area, _, rest = key.partition("/")
@@ -125,9 +125,9 @@ def _places() -> dict[str, _Place]:
 
 
 def _normal(name: str) -> str:
-    """Without case, accents and punctuation; "St." is "saint", and "the" in front says nothing."""
-    plain = "".join(one for one in unicodedata.normalize("NFKD", name) if not unicodedata.combining(one))
+    """Remove case, accents, punctuation and a leading "the"; "St." becomes "saint"."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
     words = re.sub(r"[^\w\s]|_", " ", re.sub(r"[.'’]", "", plain.casefold())).split()
     if len(words) > 1 and words[0] == "the":
         words = words[1:]
-    return " ".join("saint" if one == "st" else one for one in words)
+    return " ".join("saint" if word == "st" else word for word in words)

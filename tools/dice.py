@@ -40,12 +40,12 @@ def _roll(count: int, sides: int, source: random.Random) -> dict[str, object]:
 def _summary(rolls: list[int]) -> str:
     if len(rolls) == 1:
         return f"I rolled {_article(rolls[0])} {rolls[0]}."
-    if len(rolls) > 6:  # nobody listens to twenty numbers
+    if len(rolls) > 6:  # too many numbers to read out
         return f"I rolled {len(rolls)} dice, that makes {sum(rolls)}."
-    first = ", ".join(str(one) for one in rolls[:-1])
+    first = ", ".join(str(roll) for roll in rolls[:-1])
     return f"I rolled {first} and {rolls[-1]}, that makes {sum(rolls)}."
 
 
 def _article(number: int) -> str:
-    """As it is spoken: an eight, an eleven, an eighteen, an eighty-one."""
+    """Return the spoken article: an eight, an eleven, an eighteen, an eighty-one."""
     return "an" if number in (8, 11, 18) or 80 <= number <= 89 else "a"

@@ -18,8 +18,8 @@ class _Unit:
     """`base = value * factor + offset`, in meters, kilograms, liters, kelvin or meters per second."""
 
     kind: str
-    one: str
-    many: str
+    singular: str
+    plural: str
     factor: float
     aliases: Sequence[str] = ()
     offset: float = 0.0
@@ -54,56 +54,56 @@ def convert_units(
     verb = "is" if abs(value) == 1 else "are"
     return {
         "value": value,
-        "from_unit": source.many,
-        "to_unit": target.many,
+        "from_unit": source.plural,
+        "to_unit": target.plural,
         "result": float(f"{result:.10g}"),
         "summary": f"{_spoken(value, source)} {verb} {_spoken(result, target)}.",
     }
 
 
 def _pair(from_name: str, to_name: str) -> tuple[_Unit, _Unit]:
-    """The two units of one kind that the names mean together: "oz" and "k" have two meanings each."""
+    """Return the two units of one kind; "oz" and "k" have two meanings each."""
     sources, targets = _named(from_name), _named(to_name)
     for source in sources:
         for target in targets:
             if source.kind == target.kind:
                 return source, target
     raise ToolError(
-        f"{sources[0].many} measure {sources[0].kind} and {targets[0].many} measure {targets[0].kind}, "
+        f"{sources[0].plural} measure {sources[0].kind} and {targets[0].plural} measure {targets[0].kind}, "
         "so one cannot be converted to the other."
     )
 
 
 def _named(name: str) -> list[_Unit]:
-    wanted = _normal(name)
-    units = [unit for unit in _UNITS if wanted in _names(unit)]
+    normal_name = _normal(name)
+    units = [unit for unit in _UNITS if normal_name in _names(unit)]
     if not units:
-        known = sorted({one for unit in _UNITS for one in _names(unit)})
-        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.7)
+        known_names = sorted({known_name for unit in _UNITS for known_name in _names(unit)})
+        near = difflib.get_close_matches(normal_name, known_names, n=3, cutoff=0.7)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Units I know are {', '.join(_SPOKEN)}."
         raise ToolError(f'I do not know the unit "{name}". {hint}')
     return units
 
 
 def _names(unit: _Unit) -> tuple[str, ...]:
-    return (unit.one.lower(), unit.many.lower(), *unit.aliases)
+    return (unit.singular.lower(), unit.plural.lower(), *unit.aliases)
 
 
 def _normal(name: str) -> str:
-    """One form for "Degrees Celsius", "°C" and "celsius"; a full stop ends an abbreviation."""
+    """Normalize "Degrees Celsius", "°C" and "celsius" to one form; removes the full stops of abbreviations."""
     plain = " ".join(name.lower().replace("°", " ").replace(".", " ").replace("³", "3").split())
     return plain.removeprefix("degrees ").removeprefix("degree ")
 
 
 def _spoken(value: float, unit: _Unit) -> str:
     number = _plain(value)
-    return f"{number} {unit.one if number in ('1', '-1') else unit.many}"
+    return f"{number} {unit.singular if number in ('1', '-1') else unit.plural}"
 
 
 def _plain(value: float) -> str:
-    """Two decimals, or three digits where that would say little; never an exponent, which nobody can say."""
+    """Format with two decimals, or three significant digits of a small value; never with an exponent."""
     rounded = round(value, 2)
-    if abs(rounded) < 0.1 and abs(value) > 1e-9:  # below that it is the noise of the arithmetic
+    if abs(rounded) < 0.1 and abs(value) > 1e-9:  # smaller values are rounding errors
         rounded = float(f"{value:.3g}")
     text = format(Decimal(repr(rounded)), "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text

@@ -26,7 +26,7 @@ from relay.session.device.commands import RunTool
 from relay.session.device.events import EndSessionRequested, ToolCallFinished, ToolCallProgress
 from relay.session.tools.pending_calls import CANCELLED_CALL
 from relay.toolkit.context import ToolContext
-from relay.toolkit.loading.library import ToolLoader
+from relay.toolkit.loading.loader import ToolLoader
 from relay.toolkit.loading.search_paths import ToolSources
 from relay.toolkit.mcp.client import McpServers
 from relay.toolkit.mcp.config import McpServerConfig, read_mcp_config

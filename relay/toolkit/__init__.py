@@ -1,1 +1,1 @@
-"""How tools are described, found and run; imports little of Relay, and nothing of sessions or clients."""
+"""Tools: their schema, loading and execution. Imports no session or client code."""

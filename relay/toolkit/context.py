@@ -1,4 +1,4 @@
-"""What a tool may know about the call it serves, and the way its progress takes back to the session."""
+"""The context of a tool call: its session, its progress reports, and the request to end the session."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ MAX_PROGRESS_REPORTS = 200
 
 
 def _noop(_text: str) -> None:
-    """The callback of a context that belongs to no running call."""
+    """Default callback of a context without a running call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionInfo:
-    """Whom a tool works for: see `ToolContext`."""
+    """The session of a tool call; the fields are those of `ToolContext`."""
 
     id: str
     identity: str | None
@@ -30,11 +30,11 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
-    """The session and the call a tool works for; given to every parameter annotated `ToolContext`.
+    """The session and the call that a tool runs for; passed to every parameter annotated `ToolContext`.
 
-    `identity` is who the session belongs to, `language` a tag such as "en" or "pt-BR"; either is None when
-    unknown. `metadata` is what else is known: over HTTP, where there is no session and its id is empty, the request
-    as "req". The model neither sees nor fills any of it.
+    `identity` is the owner of the session, `language` a tag such as "en" or "pt-BR"; either is None if unknown.
+    Over HTTP there is no session: `session_id` is empty, and `metadata["req"]` is the request. The model neither sees
+    nor sets any field.
     """
 
     session_id: str
@@ -47,27 +47,27 @@ class ToolContext:
 
     @property
     def session(self) -> SessionInfo:
-        """The session in one piece."""
+        """The fields of the session as one object."""
         return SessionInfo(id=self.session_id, identity=self.identity, language=self.language, metadata=self.metadata)
 
     def progress(self, text: str) -> None:
-        """Tells the client how far this call is; from any thread, at any time."""
+        """Report the progress of this call to the client; from any thread, at any time."""
         self.on_progress(text)
 
     def end_session(self, reason: str) -> None:
-        """Ends the session once the model has answered this call and the client has heard it; from any thread.
+        """End the session after the model has answered this call and the client has played the answer.
 
-        A device gets a `goodbye` with `reason`, a Realtime client a normal close with it. Where there is no session,
-        over HTTP, it does nothing.
+        May be called from any thread. A device receives a `goodbye` with `reason`, a Realtime client a normal close
+        with it. Does nothing over HTTP, where there is no session.
         """
         self.on_end(reason)
 
 
 class ProgressReporter:
-    """Carries one call's reports to `callback` on the loop's thread.
+    """Passes the progress reports of one call to `callback` on the event loop's thread.
 
-    Holds one text: where a tool reports faster than the loop turns, the latest wins. After `close`, or after
-    200 reports, further ones are dropped; a text is cut at 500 characters.
+    Keeps only the latest report until the loop delivers it. Cuts a text at 500 characters. Drops reports after
+    `close` and after the first 200.
     """
 
     def __init__(self, callback: Callable[[str], None]) -> None:
@@ -79,7 +79,7 @@ class ProgressReporter:
         self._closed = False
 
     def report(self, text: str) -> None:
-        """Hands over one text, from any thread."""
+        """Schedule the delivery of one text; from any thread."""
         text = str(text)[:MAX_PROGRESS_CHARS]
         with self._lock:
             if self._closed or self._reports_left == 0:
@@ -88,11 +88,11 @@ class ProgressReporter:
             scheduled = self._pending_text is not None
             self._pending_text = text
             if not scheduled:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._deliver)
 
     def close(self) -> None:
-        """The call is over: what comes now, from a thread left behind perhaps, is dropped."""
+        """Drop pending and later reports; an abandoned thread may still send some."""
         with self._lock:
             self._closed = True
             self._pending_text = None
@@ -105,4 +105,4 @@ class ProgressReporter:
         try:
             self._callback(text)
         except Exception:
-            log.exception("the listener for a tool's progress failed")
+            log.exception("tool progress callback failed")

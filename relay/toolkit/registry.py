@@ -1,18 +1,19 @@
-"""`@tool`, what it makes of a function, and the ordered set of tools that a session offers.
+"""The `@tool` decorator, tools, and the ordered registry of the tools that a session offers.
 
     @tool(examples=["what time is it in {city}"], timeout_s=5)
     def current_time(city: str) -> dict[str, str]: ...
 
-The decorated function stays a plain function: `@tool` only notes the options on it, and everything else is
-worked out when the registry is filled, so that one bad tool is a message and not the end of its module.
+The decorated function stays a plain function: `@tool` only stores the options on it. Its schema is built when the
+registry is filled, so that one bad tool is a warning and its module still loads.
 """
 
+import dataclasses
 import inspect
 import logging
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, overload
 
 from relay.errors import ToolError
@@ -36,7 +37,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolOptions:
-    """What `@tool` was given; refuses with ToolError what makes no sense."""
+    """The options of `@tool`. Raises ToolError for invalid values."""
 
     name: str | None = None
     description: str | None = None
@@ -53,12 +54,12 @@ class ToolOptions:
         if self.name is not None:
             check_tool_name(self.name)
         if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise ToolError(f"@tool: timeout_s must be a number of seconds above 0, not {self.timeout_s}.")
+            raise ToolError(f"@tool: timeout_s must be a number of seconds greater than 0, not {self.timeout_s}.")
         if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
-            raise ToolError(f"@tool: concurrency must be a whole number from 1, not {self.concurrency}.")
+            raise ToolError(f"@tool: concurrency must be an integer of at least 1, not {self.concurrency}.")
         unknown = sorted(self.expose - AUDIENCES)
         if unknown:
-            raise ToolError(f'@tool: expose knows "model", "http" and "client", not {", ".join(unknown)}.')
+            raise ToolError(f'@tool: expose may contain "model", "http" and "client", not {", ".join(unknown)}.')
 
 
 @overload
@@ -79,38 +80,38 @@ def tool(
 ) -> Callable[[F], F]: ...
 
 
-def tool(function: F | None = None, /, **given: Any) -> F | Callable[[F], F]:
-    """Marks a function as a tool; usable bare and with options. The function itself is returned.
+def tool(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+    """Mark a function as a tool, with or without options, and return the function itself.
 
-    `examples` are sentences a user might say, with `{parameter}` for values. `expose` says who may see and
-    call the tool: the "model", callers over "http"; "client" shows arguments and result to the client. A
-    `protected` tool wins over a client's tool of the same name. `cancel_on_interrupt` lets a barge-in end a
-    running call. At most `concurrency` calls of it run at a time; one more is answered "busy". On a class the options
-    hold for all its methods. Raises ToolError for options that make no sense.
+    `examples` are sentences a user might say, with `{parameter}` for values. `expose` lists who may see and call the
+    tool: the "model", or callers over "http"; "client" shows arguments and result to the client. A `protected` tool
+    wins over a client's tool of the same name. `cancel_on_interrupt` lets a barge-in cancel a running call. At most
+    `concurrency` calls run at a time; further ones fail as "busy". On a class the options apply to all its methods.
+    Raises ToolError for invalid options.
     """
-    if isinstance(given.get("examples"), str) or isinstance(given.get("expose"), str):
-        raise ToolError("@tool: examples and expose are lists of strings, not one string.")
-    options = ToolOptions(**given)
+    if isinstance(options.get("examples"), str) or isinstance(options.get("expose"), str):
+        raise ToolError("@tool: examples and expose must be lists of strings, not a string.")
+    tool_options = ToolOptions(**options)
 
     def decorate(function: F) -> F:
-        setattr(function, _OPTIONS_ATTRIBUTE, options)
+        setattr(function, _OPTIONS_ATTRIBUTE, tool_options)
         return function
 
     return decorate if function is None else decorate(function)
 
 
 def get_tool_options(function: object) -> ToolOptions | None:
-    """The options that `@tool` left on a function or class itself, or None where it was not decorated."""
-    own: dict[str, object] = getattr(getattr(function, "__func__", function), "__dict__", {})
-    options = own.get(_OPTIONS_ATTRIBUTE)
+    """Return the options that `@tool` stored on a function or class, None if it is not decorated."""
+    attributes: dict[str, object] = getattr(getattr(function, "__func__", function), "__dict__", {})
+    options = attributes.get(_OPTIONS_ATTRIBUTE)
     return options if isinstance(options, ToolOptions) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tool(ToolOptions):
-    """One tool, ready to be offered and run; `parameters` is its JSON Schema, `source` where it came from.
+    """A tool that can be offered and run; `parameters` is its JSON Schema, `source` its file and function.
 
-    `is_void`: the function is declared to return nothing, so that over HTTP it has no result at all.
+    `is_void`: the function is annotated `-> None`, so that its result over HTTP is empty.
     """
 
     name: str
@@ -122,32 +123,32 @@ class Tool(ToolOptions):
     source: str
     is_void: bool = False
 
-    __eq__ = object.__eq__  # no two of them are the same, whatever their options
+    __eq__ = object.__eq__  # two tools with equal options are still two tools
     __hash__ = object.__hash__
 
     @classmethod
     def from_function(
         cls, function: Callable[..., Any], *, name: str | None = None, source: str = "", description: str | None = None
     ) -> "Tool":
-        """Describes a function, decorated or not.
+        """Build a tool from a function, decorated or not.
 
-        Its name is that given to `@tool`, else `name`, else its own; `description` serves where neither `@tool` nor
-        the docstring gives one. Raises ToolError where it has no name that is allowed, where a parameter cannot be
-        described, or where an example names no parameter.
+        The name is that of `@tool`, else `name`, else the function's own. `description` is the fallback if neither
+        `@tool` nor the docstring has one. Raises ToolError for an invalid name, for a parameter without a JSON
+        Schema, and for an example with an unknown placeholder.
         """
         options = get_tool_options(function) or ToolOptions()
-        own_name = options.name or name or str(getattr(function, "__name__", type(function).__name__))
-        check_tool_name(own_name)
+        tool_name = options.name or name or str(getattr(function, "__name__", type(function).__name__))
+        check_tool_name(tool_name)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise ToolError(f'Tool "{own_name}": it yields; a tool returns one value.')
+            raise ToolError(f'Tool "{tool_name}" is a generator. A tool must return one value.')
         summary = read_docstring(function).summary
         return cls.from_signature(
             options,
-            own_name,
+            tool_name,
             function,
-            build_signature(function, own_name),
-            source=source or f"{getattr(function, '__module__', '')}#{own_name}",
-            description=summary or description or f"{own_name.replace('_', ' ').strip().capitalize()}.",
+            build_signature(function, tool_name),
+            source=source or f"{getattr(function, '__module__', '')}#{tool_name}",
+            description=summary or description or f"{tool_name.replace('_', ' ').strip().capitalize()}.",
             is_async=is_async_function(function),
             is_void=is_void(function),
         )
@@ -165,12 +166,12 @@ class Tool(ToolOptions):
         is_async: bool,
         is_void: bool = False,
     ) -> "Tool":
-        """A tool of parts: what `function` takes is whatever `signature` binds. Raises ToolError for bad examples."""
+        """Build a tool whose `function` takes what `signature` binds. Raises ToolError for invalid examples."""
         _check_examples(options.examples, signature, name)
-        own = {one.name: getattr(options, one.name) for one in fields(ToolOptions)}
-        own |= {"name": name, "description": options.description or description}
+        values = {field.name: getattr(options, field.name) for field in dataclasses.fields(ToolOptions)}
+        values |= {"name": name, "description": options.description or description}
         return cls(
-            **own,
+            **values,
             parameters=signature.parameters,
             function=function,
             signature=signature,
@@ -181,53 +182,53 @@ class Tool(ToolOptions):
 
 
 class ToolRegistry:
-    """Tools by name, in the order they were added. Not for use from several threads while it is filled.
+    """Tools by name, in the order in which they were added. Filling it is not thread-safe.
 
-    Tools have an owner (the folders, an MCP server), whose tools are exchanged together by `assign`.
+    Tools have an owner (the folders, an MCP server); `assign` replaces all tools of one owner.
     """
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Tool] = {}
         self._owners: dict[str, tuple[tuple[Tool, ...], tuple[str, ...]]] = {}
         self.warnings: list[str] = []
-        """What went wrong when the tools were loaded, and one for each that had to be renamed."""
-        for one in tools:
-            self.add(one)
+        """Problems of loading, and one entry for each renamed tool."""
+        for tool in tools:
+            self.add(tool)
 
     def assign(self, owner: str, tools: Iterable[Tool], warnings: Iterable[str] = ()) -> None:
-        """Puts tools in the place of all that this owner had; calls that run go on."""
-        if not self._owners:  # what was added one by one stays
+        """Replace all tools and warnings of an owner; running calls continue."""
+        if not self._owners:  # keep what `add` has added
             self._owners[""] = (tuple(self), tuple(self.warnings))
         self._owners[owner] = (tuple(tools), tuple(warnings))
         self._tools, self.warnings = {}, []
-        for its_tools, its_warnings in self._owners.values():
-            self.warnings.extend(its_warnings)
-            for one in its_tools:
-                self.add(one)
+        for owner_tools, owner_warnings in self._owners.values():
+            self.warnings.extend(owner_warnings)
+            for tool in owner_tools:
+                self.add(tool)
 
     def add(self, tool: Tool) -> Tool:
-        """Adds a tool and returns it; where its name is taken, as name_2, name_3… with a warning."""
+        """Add a tool and return it; if its name is in use, it becomes name_2, name_3… with a warning."""
         check_tool_name(tool.name)
         name = unique_name(tool.name, self._tools)
         if name != tool.name:
             warning = f'Renamed duplicated function "{tool.name}" to "{name}".'
             self.warnings.append(warning)
-            log.warning("%s (%s)", warning, tool.source)
+            log.warning("tools: %s (%s)", warning, tool.source)
             tool = replace(tool, name=name)
         self._tools[name] = tool
         return tool
 
     def get(self, name: str) -> Tool | None:
-        """The tool of that name, if there is one."""
+        """Return the tool of that name, or None."""
         return self._tools.get(name)
 
     def names(self) -> tuple[str, ...]:
-        """All names, in order."""
+        """Return all names, in order."""
         return tuple(self._tools)
 
     def exposed_to(self, audience: Audience) -> tuple[Tool, ...]:
-        """The tools that this audience may see, in order."""
-        return tuple(one for one in self if audience in one.expose)
+        """Return the tools that this audience may see, in order."""
+        return tuple(tool for tool in self if audience in tool.expose)
 
     def __iter__(self) -> Iterator[Tool]:
         return iter(tuple(self._tools.values()))
@@ -239,10 +240,10 @@ class ToolRegistry:
         return name in self._tools
 
 
-def unique_name(name: str, taken: Container[str]) -> str:
-    """The name, or where it is taken name_2, name_3…, within 64 characters."""
+def unique_name(name: str, used_names: Container[str]) -> str:
+    """Return the name, or name_2, name_3… if it is in use, in at most 64 characters."""
     candidate, number = name, 1
-    while candidate in taken:
+    while candidate in used_names:
         number += 1
         suffix = f"_{number}"
         candidate = name[: MAX_NAME_CHARS - len(suffix)] + suffix
@@ -250,11 +251,11 @@ def unique_name(name: str, taken: Container[str]) -> str:
 
 
 def check_tool_name(name: str) -> None:
-    """Raises ToolError for a name that models do not take."""
+    """Raise ToolError for a name that models do not accept."""
     if not _TOOL_NAME.fullmatch(name):
         raise ToolError(
-            f'"{name[:80]}" cannot be the name of a tool: it takes 1 to 64 ASCII letters, digits, _ and -. '
-            'Give it another one with @tool(name="…").'
+            f'"{name[:80]}" is not a valid tool name: use 1 to 64 ASCII letters, digits, "_" and "-". '
+            'Set another name with @tool(name="…").'
         )
 
 
@@ -264,17 +265,17 @@ def _check_examples(examples: tuple[str, ...], signature: ToolSignature, name: s
         for placeholder in _PLACEHOLDER.findall(example):
             if placeholder not in known:
                 raise ToolError(
-                    f'Tool "{name}": the example "{example}" speaks of {{{placeholder}}}, '
-                    f"but the parameters are: {', '.join(known) or 'none'}."
+                    f'Tool "{name}": the example "{example}" has an unknown placeholder {{{placeholder}}}. '
+                    f"The parameters are: {', '.join(known) or 'none'}."
                 )
 
 
 def is_async_function(function: Callable[..., Any]) -> bool:
-    """Whether a call of it gives something to await."""
+    """Return whether a call of the function returns an awaitable."""
     call = getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def is_void(function: Callable[..., Any]) -> bool:
-    """Whether it is declared to return nothing (`-> None`)."""
+    """Return whether the function is annotated `-> None`."""
     return getattr(function, "__annotations__", {}).get("return", ...) in (None, "None")

@@ -1,5 +1,5 @@
-"""What a relay costs on this machine: CPU, added latency and memory of device sessions, beside HAProxy if there is one.
+"""Measures CPU, added latency and memory of device sessions, and compares them with HAProxy if it is installed.
 
-`scripts/bench` runs it. A load process holds both ends, the devices and a model that answers at once; the relay under
-test stands between them as a process of its own, on a core of its own.
+`scripts/bench` runs it. A load process plays both peers: the devices, and an upstream that responds at once. The relay
+under test runs between them in its own process, on its own core.
 """

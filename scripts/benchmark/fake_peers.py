@@ -1,6 +1,6 @@
-"""Both ends of the sessions under load: devices, and a model that speaks OpenAI Realtime and never thinks.
+"""Both peers of the sessions under load: clients, and an upstream of the OpenAI Realtime API that responds at once.
 
-A session-second is 50 frames of 20 ms up, 10 deltas of 100 ms and 5 pieces of transcript down.
+One second of a session is 50 frames of 20 ms up, 10 audio deltas of 100 ms and 5 transcript deltas down.
 """
 
 import os
@@ -19,10 +19,10 @@ from relay.recording.derive.percentiles import percentile
 FRAME_MS = 20
 DELTA_MS = 100
 UPSTREAM_BYTES_PER_MS = 48
-"""24 kHz PCM16, what a model speaks."""
+"""PCM16 at 24 kHz, the format of the upstream."""
 
 LoadProtocol = Literal["device", "realtime"]
-"""What the clients speak: the device protocol, or, through a proxy that passes all bytes on, the model's own."""
+"""The protocol of the clients: the device protocol, or the Realtime API through a transparent proxy."""
 
 _APPEND_PREFIX = b'{"type":"input_audio_buffer.append","audio":"'
 _DELTA_PREFIX = b'{"type":"response.output_audio.delta"'
@@ -35,18 +35,18 @@ _TRANSCRIPT_DELTA = (
 
 
 def voice_name(index: int) -> str:
-    """The voice that session `index` asks for: by it the model's end knows whose connection it has."""
+    """Return the voice that session `index` requests; it tells the upstream whose connection it has."""
     return f"bench-{index}"
 
 
 def decoded_size(base64: bytes) -> int:
-    """How many bytes a base64 text stands for."""
+    """Return the number of bytes that a base64 text encodes."""
     return len(base64) // 4 * 3 - base64[-2:].count(b"=")
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Latencies in ms; None where nothing was measured."""
+    """Latency percentiles in ms; None without measurements."""
 
     p50: float | None
     p99: float | None
@@ -54,23 +54,23 @@ class Percentiles:
 
     @classmethod
     def from_latencies(cls, milliseconds: Sequence[float]) -> "Percentiles":
-        """Nearest-rank percentiles: each is a latency that did occur."""
+        """Compute nearest-rank percentiles: each is a measured latency."""
         if not milliseconds:
             return cls(None, None, None)
         return cls(*(round(percentile(milliseconds, percent), 3) for percent in (50, 99, 100)))
 
 
 class AudioFlow:
-    """One direction of one session; times are seconds on any clock that both ends share.
+    """The audio of one direction of one session; times are in seconds on a clock that both peers share.
 
-    Latency without a mark in the sound, which no resampler would leave alone: every chunk that goes in at one end is a
-    known number of bytes at the other. The n-th has arrived when n times as many have.
+    A resampler would change any mark in the audio, so latency is measured by counting bytes. Each sent chunk becomes a
+    known number of received bytes: the n-th chunk has arrived with n times that number.
     """
 
     __slots__ = ("_chunk_bytes", "_received_at", "_received_bytes", "_sent_at", "_window")
 
     def __init__(self, chunk_bytes: int) -> None:
-        """`chunk_bytes`: what one chunk is where it arrives."""
+        """`chunk_bytes`: size of a chunk as it is received."""
         self._chunk_bytes = chunk_bytes
         self._received_bytes = 0
         self._sent_at = array("d")
@@ -78,64 +78,64 @@ class AudioFlow:
         self._window = (0, 0)
 
     def record_sent(self, now: float) -> None:
-        """A chunk was sent."""
+        """Record the time of a sent chunk."""
         self._sent_at.append(now)
 
     def record_received(self, n_bytes: int, now: float) -> None:
-        """So many bytes arrived, in whatever pieces."""
+        """Record received bytes; the boundaries of messages do not matter."""
         self._received_bytes += n_bytes
         for _ in range(self._received_bytes // self._chunk_bytes - len(self._received_at)):
             self._received_at.append(now)
 
     def open_window(self) -> None:
-        """From here on chunks that leave are counted."""
+        """Start the measurement: chunks sent from now on count."""
         self._window = (len(self._sent_at), len(self._sent_at))
 
     def close_window(self) -> None:
-        """Chunks that leave from here on are not counted any more."""
+        """End the measurement: chunks sent from now on do not count."""
         self._window = (self._window[0], len(self._sent_at))
 
     @property
     def sent_chunks(self) -> int:
-        """Chunks that left within the window."""
+        """The number of chunks sent within the window."""
         return self._window[1] - self._window[0]
 
     def latencies_ms(self) -> list[float]:
-        """Of each chunk that left within the window and has arrived by now."""
+        """Return the latency of each chunk that was sent within the window and has arrived."""
         first, last = self._window
         pairs = zip(self._sent_at[first:last], self._received_at[first:last], strict=False)
-        return [(reached - left) * 1000 for left, reached in pairs]
+        return [(received_at - sent_at) * 1000 for sent_at, received_at in pairs]
 
 
 class LoadSession:
-    """One session under load, both of its ends."""
+    """A session under load, with both peers."""
 
     def __init__(self, proto: LoadProtocol, rate_hz: int) -> None:
         frame_bytes = FRAME_MS * rate_hz * 2 // 1000
-        heard_bytes_per_ms = rate_hz * 2 // 1000 if proto == "device" else UPSTREAM_BYTES_PER_MS
+        client_bytes_per_ms = rate_hz * 2 // 1000 if proto == "device" else UPSTREAM_BYTES_PER_MS
         self.up = AudioFlow(FRAME_MS * UPSTREAM_BYTES_PER_MS)
-        self.down = AudioFlow(DELTA_MS * heard_bytes_per_ms)
+        self.down = AudioFlow(DELTA_MS * client_bytes_per_ms)
         self.client: WSTransport | None = None
         self.upstream: WSTransport | None = None
         self.is_ready = False
         self.is_alive = False
-        sound = os.urandom(max(frame_bytes, DELTA_MS * UPSTREAM_BYTES_PER_MS))
+        audio = os.urandom(max(frame_bytes, DELTA_MS * UPSTREAM_BYTES_PER_MS))
         if proto == "device":
-            self._frame = (WSMsgType.BINARY, sound[:frame_bytes])
+            self._frame = (WSMsgType.BINARY, audio[:frame_bytes])
         else:
-            append = _APPEND_PREFIX + pybase64.b64encode(sound[: FRAME_MS * UPSTREAM_BYTES_PER_MS]) + b'"}'
+            append = _APPEND_PREFIX + pybase64.b64encode(audio[: FRAME_MS * UPSTREAM_BYTES_PER_MS]) + b'"}'
             self._frame = (WSMsgType.TEXT, append)
-        self._delta_base64 = pybase64.b64encode(sound[: DELTA_MS * UPSTREAM_BYTES_PER_MS])
+        self._delta_base64 = pybase64.b64encode(audio[: DELTA_MS * UPSTREAM_BYTES_PER_MS])
         self._n_deltas = 0
 
     def send_frame(self, now: float) -> None:
-        """The device sends one frame of its microphone."""
+        """Send one microphone frame from the client."""
         if self.client is not None:
             self.client.send(*self._frame)
             self.up.record_sent(now)
 
     def start_response(self) -> None:
-        """The model begins a response that lasts as long as the load does."""
+        """Start a response of the upstream that lasts until the end of the load."""
         item = {"id": "item_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
         events: list[dict[str, Any]] = [
             {"type": "response.created", "event_id": "e1", "response": {"id": "resp_1", "output": []}},
@@ -146,12 +146,12 @@ class LoadSession:
             self._send_event(orjson.dumps(event))
 
     def send_delta(self, now: float) -> None:
-        """The model sends one delta of sound, and words with every second one."""
+        """Send one audio delta from the upstream, and a transcript delta with every second one."""
         if self.upstream is None:
             return
         self._n_deltas += 1
-        head = b'%b,"event_id":"event_%d",%b"delta":"' % (_DELTA_PREFIX, self._n_deltas, _IDS)
-        self._send_event(head + self._delta_base64 + b'"}')
+        prefix = b'%b,"event_id":"event_%d",%b"delta":"' % (_DELTA_PREFIX, self._n_deltas, _IDS)
+        self._send_event(prefix + self._delta_base64 + b'"}')
         self.down.record_sent(now)
         if self._n_deltas % 2:
             self._send_event(_TRANSCRIPT_DELTA)
@@ -162,7 +162,7 @@ class LoadSession:
 
 
 class FakeClient(WSListener):
-    """A device's side of its connection; `on_ready` is called once the session may begin."""
+    """The client of a session; calls `on_ready` when the session is configured."""
 
     def __init__(
         self, session: LoadSession, index: int, clock: Callable[[], float], on_ready: Callable[[], None]
@@ -190,20 +190,20 @@ class FakeClient(WSListener):
 
     def _on_text(self, transport: WSTransport, text: bytes) -> None:
         if text.startswith(_DELTA_PREFIX):
-            sound = text[text.index(_DELTA_FIELD) + len(_DELTA_FIELD) : -2]
-            self._session.down.record_received(decoded_size(sound), self._clock())
+            audio = text[text.index(_DELTA_FIELD) + len(_DELTA_FIELD) : -2]
+            self._session.down.record_received(decoded_size(audio), self._clock())
         elif self._session.is_ready:
             return
         elif b'"session.created"' in text:
-            wish = {"type": "session.update", "session": {"audio": {"output": {"voice": voice_name(self._index)}}}}
-            transport.send(WSMsgType.TEXT, orjson.dumps(wish))
+            update = {"type": "session.update", "session": {"audio": {"output": {"voice": voice_name(self._index)}}}}
+            transport.send(WSMsgType.TEXT, orjson.dumps(update))
         elif b'"AIConnected"' in text or b'"session.updated"' in text:
             self._session.is_ready = True
             self._on_ready()
 
 
 class FakeUpstream(WSListener):
-    """The model's side of one connection. It learns whose it is from the voice that is asked for."""
+    """The upstream of one connection; the requested voice tells which session it belongs to."""
 
     def __init__(self, _: WSUpgradeRequest, sessions: dict[int, LoadSession], clock: Callable[[], float]) -> None:
         self._sessions = sessions
@@ -211,7 +211,7 @@ class FakeUpstream(WSListener):
         self._session: LoadSession | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Say hello first, as the real one does."""
+        """Send `session.created` first, as the real upstream does."""
         created = {"type": "session.created", "event_id": "e0", "session": {"type": "realtime", "model": "bench"}}
         transport.send(WSMsgType.TEXT, orjson.dumps(created))
 
@@ -232,8 +232,8 @@ class FakeUpstream(WSListener):
 
     def _on_session_update(self, transport: WSTransport, update: dict[str, Any]) -> None:
         session = update["session"]
-        found = _VOICE_NAME.fullmatch(str(session.get("audio", {}).get("output", {}).get("voice")))
-        if found is not None:
-            self._session = self._sessions[int(found[1])]
+        match = _VOICE_NAME.fullmatch(str(session.get("audio", {}).get("output", {}).get("voice")))
+        if match is not None:
+            self._session = self._sessions[int(match[1])]
             self._session.upstream = transport
         transport.send(WSMsgType.TEXT, orjson.dumps({"type": "session.updated", "event_id": "e", "session": session}))

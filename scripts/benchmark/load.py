@@ -1,7 +1,7 @@
-"""The load process: `python -m scripts.benchmark.load SPEC`, driven by lines of JSON.
+"""The load process: `python -m scripts.benchmark.load SPEC`, where SPEC is a `LoadSpec` as JSON.
 
-It says where its model listens, is told which address to load, and then says each phase as it begins, so that whoever
-started it can take readings: listening, connected, idle, start, end, result.
+It writes one JSON line at the start of each phase: listening, connected, idle, start, end, result. The line of
+"listening" has the port of the upstream; the process then reads the URL of the target from standard input.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from scripts.benchmark.fake_peers import (
 
 CONNECT_TIMEOUT_S = 20.0
 ARRIVAL_TIMEOUT_S = 0.3
-"""What is on its way when the window closes has this long to arrive."""
+"""How long to wait for chunks that were sent before the window closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """How many sessions of which kind, and for how long."""
+    """The number, protocol, rate and duration of the sessions."""
 
     protocol: LoadProtocol
     sessions: int
@@ -46,7 +46,7 @@ class LoadSpec:
 
 
 class Pacer:
-    """Calls `beat(session, now)` for every session once in `period_s`, evenly spread; measures its own lateness."""
+    """Calls `send(session, now)` once per `period_s` for every session, evenly spread; measures its own delay."""
 
     def __init__(
         self, sessions: list[LoadSession], period_s: float, send: Callable[[LoadSession, float], None]
@@ -61,7 +61,7 @@ class Pacer:
         self._timer = self._loop.call_soon(self._tick)
 
     def stop(self) -> None:
-        """No more beats."""
+        """Stop the calls."""
         self._timer.cancel()
 
     def _tick(self) -> None:
@@ -77,55 +77,55 @@ class Pacer:
         return self._start + self._n_sent * self._step_s
 
 
-async def run(load: LoadSpec, report: Callable[..., None], read_url: Callable[[], Any]) -> None:
-    """One run of the load from its first connection to its result."""
-    clock = time.monotonic  # uvloop's own counts whole milliseconds
-    sessions = {index: LoadSession(load.protocol, load.rate_hz) for index in range(load.sessions)}
+async def run(spec: LoadSpec, report: Callable[..., None], read_url: Callable[[], Any]) -> None:
+    """Run the load from the first connection to the result."""
+    clock = time.monotonic  # the clock of uvloop has a resolution of 1 ms
+    sessions = {index: LoadSession(spec.protocol, spec.rate_hz) for index in range(spec.sessions)}
     server = await ws_create_server(
         lambda request: FakeUpstream(request, sessions, clock), "127.0.0.1", 0, backlog=1024
     )
     report("listening", port=server.sockets[0].getsockname()[1])
     url = await read_url()
-    await _connect(load, sessions, url, clock)
+    await _connect(spec, sessions, url, clock)
     report("connected")
-    await asyncio.sleep(load.idle_s)
+    await asyncio.sleep(spec.idle_s)
     report("idle")
-    report("result", **await _stream(load, list(sessions.values()), report))
+    report("result", **await _stream(spec, list(sessions.values()), report))
     for session in sessions.values():
-        for end in (session.client, session.upstream):
-            if end is not None:
-                end.disconnect(False)
+        for transport in (session.client, session.upstream):
+            if transport is not None:
+                transport.disconnect(False)
     server.close()
 
 
-async def _connect(load: LoadSpec, sessions: dict[int, LoadSession], url: str, clock: Callable[[], float]) -> None:
-    started = clock()
+async def _connect(spec: LoadSpec, sessions: dict[int, LoadSession], url: str, clock: Callable[[], float]) -> None:
+    started_at = clock()
     ready = asyncio.Semaphore(0)
     for index, session in sessions.items():
-        await asyncio.sleep(max(0.0, started + index / load.ramp_per_s - clock()))
-        end = FakeClient(session, index, clock, ready.release)
-        client_url = f"{url}?rate={load.rate_hz}&voice={voice_name(index)}" if load.protocol == "device" else url
-        await ws_connect(lambda end=end: end, client_url, max_redirects=0)
+        await asyncio.sleep(max(0.0, started_at + index / spec.ramp_per_s - clock()))
+        client = FakeClient(session, index, clock, ready.release)
+        client_url = f"{url}?rate={spec.rate_hz}&voice={voice_name(index)}" if spec.protocol == "device" else url
+        await ws_connect(lambda client=client: client, client_url, max_redirects=0)
     async with asyncio.timeout(CONNECT_TIMEOUT_S):
         for _ in sessions:
             await ready.acquire()
 
 
-async def _stream(load: LoadSpec, sessions: list[LoadSession], report: Callable[..., None]) -> dict[str, Any]:
-    """What the load process saw; `late_ms`: how late it was itself at worst, which no relay is to blame for."""
+async def _stream(spec: LoadSpec, sessions: list[LoadSession], report: Callable[..., None]) -> dict[str, Any]:
+    """Send the audio and return the result; `late_ms` is the largest delay of the load process itself."""
     gc.collect()
-    gc.freeze()  # the load's own pauses are nobody's latency
+    gc.freeze()  # pauses of the load process would count as latency
     for session in sessions:
         session.start_response()
     frame_pacer = Pacer(sessions, FRAME_MS / 1000, LoadSession.send_frame)
     delta_pacer = Pacer(sessions, DELTA_MS / 1000, LoadSession.send_delta)
     flows = [flow for session in sessions for flow in (session.up, session.down)]
-    await asyncio.sleep(load.warmup_s)
+    await asyncio.sleep(spec.warmup_s)
     frame_pacer.max_late_s = delta_pacer.max_late_s = 0.0
     for flow in flows:
         flow.open_window()
     report("start")
-    await asyncio.sleep(load.seconds)
+    await asyncio.sleep(spec.seconds)
     for flow in flows:
         flow.close_window()
     report("end")
@@ -135,17 +135,17 @@ async def _stream(load: LoadSpec, sessions: list[LoadSession], report: Callable[
     delta_pacer.stop()
     alive = sum(session.is_alive for session in sessions)
     result: dict[str, Any] = {"alive": alive, "late_ms": late_s * 1000}
-    for way in ("up", "down"):
-        its_flows: list[AudioFlow] = [getattr(session, way) for session in sessions]
-        ms = [one for flow in its_flows for one in flow.latencies_ms()]
-        result[way] = asdict(Percentiles.from_latencies(ms))
-        result[f"{way}_delivered"] = len(ms) / max(1, sum(flow.sent_chunks for flow in its_flows))
+    for direction in ("up", "down"):
+        direction_flows: list[AudioFlow] = [getattr(session, direction) for session in sessions]
+        latencies_ms = [latency_ms for flow in direction_flows for latency_ms in flow.latencies_ms()]
+        result[direction] = asdict(Percentiles.from_latencies(latencies_ms))
+        result[f"{direction}_delivered"] = len(latencies_ms) / max(1, sum(flow.sent_chunks for flow in direction_flows))
     return result
 
 
 def main() -> None:
-    """Entry point of the process; `SPEC` is a `LoadSpec` as JSON."""
-    load = LoadSpec(**orjson.loads(sys.argv[1]))
+    """Run the load process."""
+    spec = LoadSpec(**orjson.loads(sys.argv[1]))
 
     def report(phase: str, **more: Any) -> None:
         sys.stdout.buffer.write(orjson.dumps({"phase": phase, **more}) + b"\n")
@@ -159,7 +159,7 @@ def main() -> None:
     except ImportError:  # Windows, PyPy
         loop_factory = None  # type: ignore[assignment]
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(run(load, report, read_url))
+        runner.run(run(spec, report, read_url))
 
 
 if __name__ == "__main__":

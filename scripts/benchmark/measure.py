@@ -1,16 +1,16 @@
-"""One measurement: a subject, a load process, and readings of /proc when the load says where it is."""
+"""Measures one target: runs it under a load process, and reads /proc at the phases of the load."""
 
 import asyncio
 import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from relay.child_environment import python_command, python_environment
-from scripts.benchmark import proc_stats as process
+from scripts.benchmark import proc_stats
 from scripts.benchmark.fake_peers import Percentiles
 from scripts.benchmark.load import LoadSpec
 from scripts.benchmark.targets import PROTOCOLS, BenchError, TargetName, run_target
@@ -23,7 +23,7 @@ PHASE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One subject in one round. CPU in ms per session and second; memory in KiB per session, in user space."""
+    """A target in one round. CPU is in ms per session and second, memory in KiB of user space per session."""
 
     subject: TargetName
     sessions: int
@@ -38,31 +38,45 @@ class Measurement:
     load_percent: float | None
     late_ms: float
     doubts: tuple[str, ...]
-    """Why this figure should not be believed; empty for a good one."""
+    """Reasons why the figures are not reliable; empty if they are."""
+
+
+CpuReading = tuple[float, float | None, float | None]
+"""The time, the CPU time of the target and that of the load process, in seconds."""
+
+
+class _Readings(NamedTuple):
+    """The readings of one measurement; `cpu` is the reading at the end and that at the start."""
+
+    cpu: tuple[CpuReading, CpuReading]
+    base_kib: float | None
+    idle_kib: float | None
+    active_kib: float | None
+    result: dict[str, Any]
 
 
 class LoadProcess:
-    """A load process, read line by line."""
+    """A load process and its reports."""
 
-    def __init__(self, started: asyncio.subprocess.Process) -> None:
-        self._process = started
-        self.pid = started.pid
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
 
     @classmethod
-    async def start(cls, load: LoadSpec, core: int | None) -> "LoadProcess":
-        """Start it on its own core."""
-        spec = orjson.dumps(asdict(load)).decode()
-        started = await asyncio.create_subprocess_exec(
-            *python_command("scripts.benchmark.load", spec),
+    async def start(cls, spec: LoadSpec, core: int | None) -> "LoadProcess":
+        """Start a load process on a core."""
+        argument = orjson.dumps(asdict(spec)).decode()
+        process = await asyncio.create_subprocess_exec(
+            *python_command("scripts.benchmark.load", argument),
             env=python_environment(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        process.pin_to_core(started.pid, core)
-        return cls(started)
+        proc_stats.pin_to_core(process.pid, core)
+        return cls(process)
 
     async def wait_for(self, phase: str, timeout_s: float = PHASE_TIMEOUT_S) -> dict[str, Any]:
-        """Wait for a phase to begin."""
+        """Wait for the report of a phase."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout_s):
@@ -70,93 +84,98 @@ class LoadProcess:
         except TimeoutError:
             raise BenchError(f"the load did not reach '{phase}' within {timeout_s:.0f} s") from None
         if not line:
-            raise BenchError(f"the load ended before '{phase}'; what it says stands above")
+            raise BenchError(f"the load ended before '{phase}'; see its output above")
         message: dict[str, Any] = orjson.loads(line)
         assert message["phase"] == phase, f"{message['phase']} instead of {phase}"
         return message
 
     def send_line(self, line: str) -> None:
-        """Write a line to it."""
+        """Write a line to the standard input of the process."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
 
     async def stop(self) -> None:
-        """Let it go, by force if need be."""
+        """Kill the process if it still runs, and wait for it."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
 
 
-async def measure_round(names: Sequence[TargetName], load: LoadSpec, number: int) -> list[Measurement]:
-    """All subjects at once under equal loads: what a busy machine does to one, it does to the others."""
-    return list(await asyncio.gather(*(measure(name, load, number) for name in names)))
+async def measure_round(names: Sequence[TargetName], spec: LoadSpec, number: int) -> list[Measurement]:
+    """Measure all targets at the same time under equal loads, so that a busy machine affects all alike."""
+    return list(await asyncio.gather(*(measure(name, spec, number) for name in names)))
 
 
-async def measure(name: TargetName, load: LoadSpec, number: int) -> Measurement:
-    """One subject under one load."""
-    load = replace(load, protocol=PROTOCOLS[name])
-    subject_core, load_core = process.choose_cores() or (None, None)
-    load_process = await LoadProcess.start(load, load_core)
-    try:
-        upstream_port = (await load_process.wait_for("listening"))["port"]
-        async with run_target(name, upstream_port, load.sessions, subject_core) as (pid, url):
-            base_kib = process.memory_kib(pid)
-            load_process.send_line(url)
-            await load_process.wait_for("connected", PHASE_TIMEOUT_S + load.sessions / load.ramp_per_s)
-            await load_process.wait_for("idle")
-            idle_kib = process.memory_kib(pid)
-            await load_process.wait_for("start", PHASE_TIMEOUT_S + load.warmup_s)
-            before = _read_cpu(pid, load_process.pid)
-            await load_process.wait_for("end", PHASE_TIMEOUT_S + load.seconds)
-            after = _read_cpu(pid, load_process.pid)
-            active_kib = process.memory_kib(pid)
-            result = await load_process.wait_for("result")
-    finally:
-        await load_process.stop()
-    seconds, cpu_s, load_s = (_difference(late, early) for late, early in zip(after, before, strict=True))
+async def measure(name: TargetName, spec: LoadSpec, number: int) -> Measurement:
+    """Measure one target under one load."""
+    spec = replace(spec, protocol=PROTOCOLS[name])
+    target_core, load_core = proc_stats.choose_cores() or (None, None)
+    readings = await _read_phases(name, spec, target_core, load_core)
+    seconds, cpu_s, load_s = (_difference(end, start) for end, start in zip(*readings.cpu, strict=True))
     assert seconds is not None
     load_percent = None if load_s is None else load_s / seconds * 100
     return Measurement(
         subject=name,
-        sessions=load.sessions,
-        rate_hz=load.rate_hz,
+        sessions=spec.sessions,
+        rate_hz=spec.rate_hz,
         round=number,
-        cpu_ms=None if cpu_s is None else cpu_s / seconds / load.sessions * 1000,
-        up=Percentiles(**result["up"]),
-        down=Percentiles(**result["down"]),
-        idle_kib=_per_session(_difference(idle_kib, base_kib), load.sessions),
-        active_kib=_per_session(_difference(active_kib, base_kib), load.sessions),
-        base_kib=base_kib,
+        cpu_ms=None if cpu_s is None else cpu_s / seconds / spec.sessions * 1000,
+        up=Percentiles(**readings.result["up"]),
+        down=Percentiles(**readings.result["down"]),
+        idle_kib=_per_session(_difference(readings.idle_kib, readings.base_kib), spec.sessions),
+        active_kib=_per_session(_difference(readings.active_kib, readings.base_kib), spec.sessions),
+        base_kib=readings.base_kib,
         load_percent=load_percent,
-        late_ms=result["late_ms"],
-        doubts=tuple(_find_doubts(result, load, load_percent, is_pinned=load_core is not None)),
+        late_ms=readings.result["late_ms"],
+        doubts=tuple(_find_doubts(readings.result, spec, load_percent, is_pinned=load_core is not None)),
     )
 
 
-def _read_cpu(pid: int, load_pid: int) -> tuple[float, float | None, float | None]:
-    return asyncio.get_running_loop().time(), process.cpu_seconds(pid), process.cpu_seconds(load_pid)
+async def _read_phases(name: TargetName, spec: LoadSpec, target_core: int | None, load_core: int | None) -> _Readings:
+    load_process = await LoadProcess.start(spec, load_core)
+    try:
+        upstream_port = (await load_process.wait_for("listening"))["port"]
+        async with run_target(name, upstream_port, spec.sessions, target_core) as (pid, url):
+            base_kib = proc_stats.memory_kib(pid)
+            load_process.send_line(url)
+            await load_process.wait_for("connected", PHASE_TIMEOUT_S + spec.sessions / spec.ramp_per_s)
+            await load_process.wait_for("idle")
+            idle_kib = proc_stats.memory_kib(pid)
+            await load_process.wait_for("start", PHASE_TIMEOUT_S + spec.warmup_s)
+            cpu_at_start = _read_cpu(pid, load_process.pid)
+            await load_process.wait_for("end", PHASE_TIMEOUT_S + spec.seconds)
+            cpu_at_end = _read_cpu(pid, load_process.pid)
+            active_kib = proc_stats.memory_kib(pid)
+            result = await load_process.wait_for("result")
+            return _Readings((cpu_at_end, cpu_at_start), base_kib, idle_kib, active_kib, result)
+    finally:
+        await load_process.stop()
 
 
-def _difference(late: float | None, early: float | None) -> float | None:
-    return None if late is None or early is None else late - early
+def _read_cpu(pid: int, load_pid: int) -> CpuReading:
+    return asyncio.get_running_loop().time(), proc_stats.cpu_seconds(pid), proc_stats.cpu_seconds(load_pid)
+
+
+def _difference(end: float | None, start: float | None) -> float | None:
+    return None if end is None or start is None else end - start
 
 
 def _per_session(kib: float | None, sessions: int) -> float | None:
     return None if kib is None else kib / sessions
 
 
-def _find_doubts(result: dict[str, Any], load: LoadSpec, load_percent: float | None, *, is_pinned: bool) -> list[str]:
+def _find_doubts(result: dict[str, Any], spec: LoadSpec, load_percent: float | None, *, is_pinned: bool) -> list[str]:
     doubts = []
-    if result["alive"] < load.sessions:
-        doubts.append(f"{load.sessions - result['alive']} of {load.sessions} sessions were lost")
+    if result["alive"] < spec.sessions:
+        doubts.append(f"{spec.sessions - result['alive']} of {spec.sessions} sessions were lost")
     for direction in ("up", "down"):
         delivered = result[f"{direction}_delivered"]
         if delivered < MIN_DELIVERED:
-            doubts.append(f"{100 * (1 - delivered):.0f} % of the sound {direction} did not arrive")
+            doubts.append(f"{100 * (1 - delivered):.0f} % of the audio {direction} did not arrive")
     if result["late_ms"] > MAX_LATE_MS:
         doubts.append(f"the load itself was {result['late_ms']:.0f} ms late")
     if load_percent is not None and load_percent > MAX_LOAD_PERCENT:
         doubts.append(f"the load took {load_percent:.0f} % of its core")
     if not is_pinned:
-        doubts.append("one core for load and subject")
+        doubts.append("the load and the target share one core")
     return doubts

@@ -1,4 +1,4 @@
-"""What a process and its children use, by Linux's /proc; where that is missing, figures are None."""
+"""CPU and memory of a process and its children, from Linux's /proc; None on other systems."""
 
 import os
 from contextlib import suppress
@@ -8,26 +8,26 @@ PROC = Path("/proc")
 
 
 def process_tree(pid: int) -> list[int]:
-    """The process and all below it that still live."""
-    found, waiting = [], [pid]
-    while waiting:
-        found.append(waiting.pop())
+    """Return the pids of a process and its living descendants."""
+    pids, pending = [], [pid]
+    while pending:
+        pids.append(pending.pop())
         with suppress(OSError):
-            for children in (PROC / str(found[-1]) / "task").glob("*/children"):
-                waiting += map(int, children.read_text().split())
-    return found
+            for children in (PROC / str(pids[-1]) / "task").glob("*/children"):
+                pending += map(int, children.read_text().split())
+    return pids
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """User and system time of the tree so far, all threads: by the scheduler's nanoseconds, or else by clock ticks."""
+    """Return the user and system time of the tree: from the scheduler in nanoseconds, else in clock ticks."""
     total = 0.0
-    for one in process_tree(pid):
-        spent = _schedstat_seconds(one)
-        if spent is None:
-            spent = _stat_seconds(one)
-        if spent is None and one == pid:
+    for member in process_tree(pid):
+        seconds = _schedstat_seconds(member)
+        if seconds is None:
+            seconds = _stat_seconds(member)
+        if seconds is None and member == pid:
             return None
-        total += spent or 0.0
+        total += seconds or 0.0
     return total
 
 
@@ -48,11 +48,11 @@ def _stat_seconds(pid: int) -> float | None:
 
 
 def memory_kib(pid: int) -> float | None:
-    """Memory of the tree in user space: its own pages, and its share of those that others use too (PSS)."""
+    """Return the user-space memory of the tree: private pages plus its share of shared pages (PSS)."""
     total = 0.0
-    for one in process_tree(pid):
+    for member in process_tree(pid):
         try:
-            lines = (PROC / str(one) / "smaps_rollup").read_text().splitlines()
+            lines = (PROC / str(member) / "smaps_rollup").read_text().splitlines()
         except OSError:
             return None
         total += sum(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
@@ -60,7 +60,7 @@ def memory_kib(pid: int) -> float | None:
 
 
 def choose_cores() -> tuple[int, int] | None:
-    """One core for what is measured and another for the load; None where there is only one, or no way to choose."""
+    """Return a core for the target and one for the load; None with a single core or without affinity."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     usable = sorted(os.sched_getaffinity(0))
@@ -68,6 +68,6 @@ def choose_cores() -> tuple[int, int] | None:
 
 
 def pin_to_core(pid: int, core: int | None) -> None:
-    """Let a process that has just begun run on one core only."""
+    """Restrict a process to one core; call it right after the start."""
     if core is not None:
         os.sched_setaffinity(pid, {core})

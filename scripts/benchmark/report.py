@@ -1,4 +1,4 @@
-"""Measurements as a table and as JSON: the median of the rounds, ratios within each round."""
+"""Formats measurements as a table and as JSON: medians of the rounds, and of the ratios within each round."""
 
 import json
 import platform
@@ -17,76 +17,91 @@ from scripts.benchmark.targets import TargetName
 SetupKey = tuple[int, int, TargetName]
 
 
-def group_by_setup(measured: Sequence[Measurement]) -> dict[SetupKey, list[Measurement]]:
-    """The rounds of each (rate, sessions, subject), in the order they were made."""
+def group_by_setup(measurements: Sequence[Measurement]) -> dict[SetupKey, list[Measurement]]:
+    """Group the measurements by rate, sessions and measurement, in order."""
     groups: dict[SetupKey, list[Measurement]] = {}
-    for one in measured:
-        groups.setdefault((one.rate_hz, one.sessions, one.subject), []).append(one)
+    for measurement in measurements:
+        key = (measurement.rate_hz, measurement.sessions, measurement.subject)
+        groups.setdefault(key, []).append(measurement)
     return groups
 
 
-def haproxy_ratio(measured: Sequence[Measurement], key: SetupKey) -> float | None:
-    """CPU over HAProxy's: the median of the ratios within each round, which a busy machine disturbs least."""
+def haproxy_ratio(measurements: Sequence[Measurement], key: SetupKey) -> float | None:
+    """Return CPU relative to HAProxy: the median of the ratios within each round."""
     rate_hz, sessions, subject = key
-    groups = group_by_setup(measured)
-    floor = {one.round: one.cpu_ms for one in groups.get((rate_hz, sessions, "haproxy"), [])}
+    groups = group_by_setup(measurements)
+    haproxy_ms = {haproxy.round: haproxy.cpu_ms for haproxy in groups.get((rate_hz, sessions, "haproxy"), [])}
     ratios = [
-        one.cpu_ms / cpu_ms
-        for one in groups[key]
-        if one.cpu_ms is not None and (cpu_ms := floor.get(one.round)) is not None and cpu_ms > 0
+        measurement.cpu_ms / cpu_ms
+        for measurement in groups[key]
+        if measurement.cpu_ms is not None and (cpu_ms := haproxy_ms.get(measurement.round)) is not None and cpu_ms > 0
     ]
     return median(ratios) if ratios and subject != "haproxy" else None
 
 
-def recording_ratios(measured: Sequence[Measurement], rate_hz: int, sessions: int) -> dict[str, float]:
-    """What recording costs, as medians of the ratios within each round: CPU, and added latency at p99 up and down."""
-    groups = group_by_setup(measured)
-    plain = {one.round: one for one in groups.get((rate_hz, sessions, "relay"), [])}
-    pairs = [(one, plain[one.round]) for one in groups.get((rate_hz, sessions, "recording"), []) if one.round in plain]
+def recording_ratios(measurements: Sequence[Measurement], rate_hz: int, sessions: int) -> dict[str, float]:
+    """Return the cost of recording as medians of the ratios within each round: CPU, and added latency at p99."""
+    groups = group_by_setup(measurements)
+    plain = {relay.round: relay for relay in groups.get((rate_hz, sessions, "relay"), [])}
+    recording = groups.get((rate_hz, sessions, "recording"), [])
+    pairs = [(measurement, plain[measurement.round]) for measurement in recording if measurement.round in plain]
     values = {
-        "cpu": [(one.cpu_ms, other.cpu_ms) for one, other in pairs],
-        "p99_up": [(one.up.p99, other.up.p99) for one, other in pairs],
-        "p99_down": [(one.down.p99, other.down.p99) for one, other in pairs],
+        "cpu": [(measurement.cpu_ms, relay.cpu_ms) for measurement, relay in pairs],
+        "p99_up": [(measurement.up.p99, relay.up.p99) for measurement, relay in pairs],
+        "p99_down": [(measurement.down.p99, relay.down.p99) for measurement, relay in pairs],
     }
-    known = {name: [one / other for one, other in both if one and other] for name, both in values.items()}
-    return {name: round(median(ratios), 3) for name, ratios in known.items() if ratios}
+    ratios = {name: [value / base for value, base in rounds if value and base] for name, rounds in values.items()}
+    return {name: round(median(rounds), 3) for name, rounds in ratios.items() if rounds}
 
 
-def print_table(measured: Sequence[Measurement], console: Console) -> None:
-    """Print one row for each setup, and below it every doubt."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+def print_table(measurements: Sequence[Measurement], console: Console) -> None:
+    """Print one row for each setup, and all doubts below."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("rate", "sessions", "", "CPU ms", "× haproxy", "up ms p50/p99", "down ms p50/p99", "KiB idle/active"):
-        shown.add_column(title, justify="left" if not title else "right", no_wrap=True)
-    for key, rounds in group_by_setup(measured).items():
-        shown.add_row(
+        table.add_column(title, justify="left" if not title else "right", no_wrap=True)
+    for key, rounds in group_by_setup(measurements).items():
+        table.add_row(
             f"{key[0]}",
             f"{key[1]}",
             key[2],
-            _format_number(_median(one.cpu_ms for one in rounds), 2),
-            _format_number(haproxy_ratio(measured, key), 2),
-            _format_pair((one.up.p50 for one in rounds), (one.up.p99 for one in rounds), 2),
-            _format_pair((one.down.p50 for one in rounds), (one.down.p99 for one in rounds), 2),
-            _format_pair((one.idle_kib for one in rounds), (one.active_kib for one in rounds), 0),
+            _format_number(_median(measurement.cpu_ms for measurement in rounds), 2),
+            _format_number(haproxy_ratio(measurements, key), 2),
+            _format_pair(
+                (measurement.up.p50 for measurement in rounds), (measurement.up.p99 for measurement in rounds), 2
+            ),
+            _format_pair(
+                (measurement.down.p50 for measurement in rounds), (measurement.down.p99 for measurement in rounds), 2
+            ),
+            _format_pair(
+                (measurement.idle_kib for measurement in rounds), (measurement.active_kib for measurement in rounds), 0
+            ),
         )
-    console.print(shown)
+    console.print(table)
     console.print(
-        "CPU: per session and second, user and system. Latency: added, with the load's own two ends in it. "
-        "Memory: per session, user space. Medians of the rounds."
+        "CPU: user and system time per session and second. Latency: added latency, including both fake peers. "
+        "Memory: user space per session. All values are medians of the rounds."
     )
-    for rate_hz, sessions, subject in group_by_setup(measured):
+    _print_recording_costs(measurements, console)
+    _print_doubts(measurements, console)
+
+
+def _print_recording_costs(measurements: Sequence[Measurement], console: Console) -> None:
+    for rate_hz, sessions, subject in group_by_setup(measurements):
         if subject == "recording":
-            found = recording_ratios(measured, rate_hz, sessions)
-            told = ", ".join(f"{name.replace('_', ' ')} × {value:.2f}" for name, value in found.items())
-            console.print(f"recording costs, {sessions} × {rate_hz} Hz: {told}")
-    for one in measured:
-        for doubt in one.doubts:
-            console.print(
-                f"round {one.round}, {one.sessions} × {one.rate_hz} Hz, {one.subject}: {doubt}", style="yellow"
-            )
+            ratios = recording_ratios(measurements, rate_hz, sessions)
+            costs = ", ".join(f"{name.replace('_', ' ')} × {value:.2f}" for name, value in ratios.items())
+            console.print(f"recording costs, {sessions} × {rate_hz} Hz: {costs}")
 
 
-def to_json(measured: Sequence[Measurement]) -> str:
-    """All rounds, and what they were made on."""
+def _print_doubts(measurements: Sequence[Measurement], console: Console) -> None:
+    for measurement in measurements:
+        setup = f"{measurement.sessions} × {measurement.rate_hz} Hz, {measurement.subject}"
+        for doubt in measurement.doubts:
+            console.print(f"round {measurement.round}, {setup}: {doubt}", style="yellow")
+
+
+def to_json(measurements: Sequence[Measurement]) -> str:
+    """Return all rounds, a summary, and the machine as JSON."""
     packages = {name: metadata.version(name) for name in ("aiohttp", "picows", "uvloop", "orjson")}
     machine = {"python": platform.python_version(), "system": platform.platform(), "packages": packages}
     summary: list[dict[str, Any]] = [
@@ -94,22 +109,23 @@ def to_json(measured: Sequence[Measurement]) -> str:
             "rate_hz": key[0],
             "sessions": key[1],
             "subject": key[2],
-            "cpu_ms": _median(one.cpu_ms for one in rounds),
-            "times_haproxy": haproxy_ratio(measured, key),
+            "cpu_ms": _median(measurement.cpu_ms for measurement in rounds),
+            "times_haproxy": haproxy_ratio(measurements, key),
         }
-        | ({"recording": recording_ratios(measured, key[0], key[1])} if key[2] == "recording" else {})
-        for key, rounds in group_by_setup(measured).items()
+        | ({"recording": recording_ratios(measurements, key[0], key[1])} if key[2] == "recording" else {})
+        for key, rounds in group_by_setup(measurements).items()
     ]
-    return json.dumps({"machine": machine, "summary": summary, "rounds": [asdict(one) for one in measured]}, indent=2)
+    rounds = [asdict(measurement) for measurement in measurements]
+    return json.dumps({"machine": machine, "summary": summary, "rounds": rounds}, indent=2)
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
+    measured = [value for value in values if value is not None]
+    return median(measured) if measured else None
 
 
-def _format_pair(some: Iterable[float | None], others: Iterable[float | None], digits: int) -> str:
-    return f"{_format_number(_median(some), digits)} / {_format_number(_median(others), digits)}"
+def _format_pair(first: Iterable[float | None], second: Iterable[float | None], digits: int) -> str:
+    return f"{_format_number(_median(first), digits)} / {_format_number(_median(second), digits)}"
 
 
 def _format_number(value: float | None, digits: int) -> str:

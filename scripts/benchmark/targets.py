@@ -1,4 +1,4 @@
-"""What is measured: a relay, one that records, and HAProxy, a proxy of raw TCP, which costs the least there can be."""
+"""The measured targets: a relay, a relay that records, and HAProxy as a raw TCP proxy, the lower bound of the cost."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from typing import Literal
 
 from relay.child_environment import child_environment, python_command, python_environment
 from relay.errors import RelayError
-from scripts.benchmark import proc_stats as process
+from scripts.benchmark import proc_stats
 from scripts.benchmark.fake_peers import LoadProtocol
 
 TargetName = Literal["relay", "recording", "haproxy"]
@@ -24,11 +24,11 @@ STOP_TIMEOUT_S = 10.0
 
 
 class BenchError(RelayError):
-    """The measurement could not be made; the text is the sentence for the user."""
+    """The measurement failed; the text is a sentence for the user."""
 
 
 def find_haproxy() -> str | None:
-    """The path of HAProxy, if it is installed; Debian keeps it where not every PATH looks."""
+    """Return the path of HAProxy, None if it is not installed; Debian installs it outside many PATHs."""
     return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
 
 
@@ -36,7 +36,7 @@ def find_haproxy() -> str | None:
 async def run_target(
     name: TargetName, upstream_port: int, sessions: int, core: int | None
 ) -> AsyncIterator[tuple[int, str]]:
-    """Start a subject in front of the model at `upstream_port`; gives its pid and the address for its clients."""
+    """Start a target in front of the upstream at `upstream_port`; yields its pid and the URL for clients."""
     port = _free_port()
     with TemporaryDirectory(prefix="relay-bench-") as folder:
         command, environment = _command(name, Path(folder), port, upstream_port, sessions)
@@ -48,7 +48,7 @@ async def run_target(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        process.pin_to_core(target.pid, core)
+        proc_stats.pin_to_core(target.pid, core)
         stderr_tail = asyncio.create_task(_read_stderr_tail(target))
         try:
             await _wait_until_listening(port, target, stderr_tail, name)
@@ -69,7 +69,7 @@ def _command(
         (folder / "haproxy.cfg").write_text(config.format(port=port, upstream_port=upstream_port))
         return [haproxy, "-db", "-f", "haproxy.cfg"], child_environment(os.environ)
     (folder / "tools").mkdir(mode=0o700)
-    # It runs in an empty folder, so that no `.env` and no tool of the user's takes part.
+    # An empty working folder, so that the user's `.env` and tools have no effect.
     environment = python_environment(os.environ) | {
         "HOST": "127.0.0.1",
         "PORT": str(port),
@@ -94,11 +94,11 @@ async def _wait_until_listening(
     deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
     while asyncio.get_running_loop().time() < deadline:
         if target.returncode is not None:
-            raise BenchError(f"{name} did not start: {(await stderr_tail).strip() or 'it said nothing'}")
+            raise BenchError(f"{name} did not start: {(await stderr_tail).strip() or 'no output'}")
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            await asyncio.sleep(0.05)  # nobody tells us when another process listens
+            await asyncio.sleep(0.05)  # no event for a port of another process
         else:
             writer.close()
             return
@@ -106,7 +106,7 @@ async def _wait_until_listening(
 
 
 async def _read_stderr_tail(target: asyncio.subprocess.Process) -> str:
-    """Read what the subject complains of, so that it never waits for a reader; the last of it is kept."""
+    """Read the standard error, so that its pipe never fills; returns the last 2000 bytes."""
     assert target.stderr is not None
     tail = b""
     while read := await target.stderr.read(4096):

@@ -21,7 +21,7 @@ from relay.cli.app import app
 from relay.recording.redact.bundle import REPORT_FILE
 from relay.recording.store.layout import HEADER_FILE, TIMELINE_FILE, TRANSCRIPT_FILE
 from relay.session.device import events as ev
-from tests.support.contracts import navai_env
+from tests.support.contract_client import navai_env
 from tests.support.scripted_provider import ScriptedResponse, scripted_provider
 from tests.support.scripted_recordings import conversation, make_recording
 

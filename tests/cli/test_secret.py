@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli.secret import curl_call
-from tests.support.contracts import AZURE_KEY, BACKEND_KEY, navai_env
+from tests.support.contract_client import AZURE_KEY, BACKEND_KEY, navai_env
 from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 
 RELAY = Path(sys.executable).with_name("relay")

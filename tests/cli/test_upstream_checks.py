@@ -9,7 +9,7 @@ import pytest
 from relay.cli.upstream_checks import Finding, check_upstreams
 from relay.config.navai_options import NavaiOptions
 from relay.errors import ConfigError
-from tests.support.contracts import AZURE_KEY, BACKEND_KEY, elevenlabs_env
+from tests.support.contract_client import AZURE_KEY, BACKEND_KEY, elevenlabs_env
 from tests.support.relay_server import settings_for
 from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 from tests.support.voice_stage import local_engine

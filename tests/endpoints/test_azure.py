@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from relay import tool
 from relay.app.context import UPSTREAM
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.contracts import AZURE_KEY, SESSION_PATH, contract_client
+from tests.support.contract_client import AZURE_KEY, SESSION_PATH, contract_client
 from tests.support.relay_server import DeviceClient, running_relay
 from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 
@@ -185,7 +185,7 @@ def greet(name: str) -> str:
         ({"name": 5}, 400, "name must be a string"),
         ({"name": "nobody"}, 404, "Tool not found: nobody"),
         ({"name": "for_the_model_alone"}, 403, "is not exposed to HTTP"),
-        ({"name": "greet", "arguments": {f"k{n}": n for n in range(5_000)}}, 400, "at most 256 are allowed"),
+        ({"name": "greet", "arguments": {f"k{n}": n for n in range(5_000)}}, 400, "the limit is 256"),
     ],
 )
 async def test_tools_are_run_for_pages(body: dict[str, Any], status: int, text: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from relay import ToolError, tool
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.contracts import AZURE_KEY, contract_client
+from tests.support.contract_client import AZURE_KEY, contract_client
 from tests.support.scripted_provider import ScriptedResponse
 
 Obj = dict[str, Any]

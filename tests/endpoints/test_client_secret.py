@@ -13,7 +13,7 @@ from relay.endpoints.navai import NavaiOptions, NavaiPaths, add_routes, client_s
 from relay.errors import AccessDenied, ConfigError, NotConfigured, UpstreamError, UpstreamTimeout
 from relay.toolkit.registry import ToolRegistry
 from relay.upstreams.clients.browser_secrets import ClientSecretRequest, build_session
-from tests.support.contracts import BACKEND_KEY, SECRET_PATH, contract_client, navai_env
+from tests.support.contract_client import BACKEND_KEY, SECRET_PATH, contract_client, navai_env
 from tests.support.relay_server import serve_app
 from tests.support.scripted_provider import SECRET, ScriptedProvider, ScriptedResponse, scripted_provider
 

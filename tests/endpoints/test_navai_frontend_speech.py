@@ -3,7 +3,7 @@
 import base64
 import json
 
-from tests.support.contracts import contract_client
+from tests.support.contract_client import contract_client
 from tests.support.npm import navai_frontend
 from tests.support.scripted_provider import MP3, ScriptedResponse
 

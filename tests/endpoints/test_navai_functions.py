@@ -114,7 +114,7 @@ async def test_what_is_not_exposed_is_forbidden_and_not_listed() -> None:
 
 @pytest.mark.parametrize(
     ("payload", "bound"),
-    [({f"k{n}": n for n in range(5_000)}, "at most 256 are allowed"), ([[1] * 3_000], "more than 2048 values")],
+    [({f"k{n}": n for n in range(5_000)}, "the limit is 256"), ([[1] * 3_000], "more than 2048 values")],
 )
 async def test_a_payload_has_bounds(payload: object, bound: str) -> None:
     async with mounted(add) as client:
@@ -227,8 +227,8 @@ def a_lock() -> object:
         (tells_a_key, "the key […] was refused"),
         (refuses, "Closed on Sundays."),
         (says_nothing, "RuntimeError"),
-        (huge, "The result has 10000002 bytes, 1048576 are allowed."),
-        (a_lock, "The function returned a lock that is no JSON"),
+        (huge, "The result has 10000002 bytes, the limit is 1048576."),
+        (a_lock, "The function returned a lock that is not JSON"),
     ],
 )
 async def test_a_tool_that_fails_is_500_with_its_message_and_nothing_else(
@@ -262,7 +262,7 @@ async def test_a_timeout_is_504_and_too_many_are_429() -> None:
         return release.wait(20)
 
     async with mounted(hang) as client:
-        assert (await execute(client, "hang")) == (504, {"error": "The tool gave no answer within 0.05 seconds."})
+        assert (await execute(client, "hang")) == (504, {"error": "The tool did not answer within 0.05 seconds."})
         async with client.post("/navai/functions/execute", json={"function_name": "hang"}) as response:
             assert (response.status, response.headers["Retry-After"]) == (429, "1")
         release.set()

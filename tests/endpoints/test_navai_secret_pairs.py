@@ -13,7 +13,7 @@ import pytest
 
 from relay.config.navai_options import NavaiOptions
 from relay.errors import ConfigError
-from tests.support.contracts import BACKEND_KEY, ELEVENLABS_KEY, contract_client
+from tests.support.contract_client import BACKEND_KEY, ELEVENLABS_KEY, contract_client
 from tests.support.scripted_provider import ScriptedResponse
 
 Obj = dict[str, Any]

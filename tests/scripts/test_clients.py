@@ -42,7 +42,7 @@ async def connected(device: ScriptedConnection) -> None:
     ]
 
 
-async def sound(device: ScriptedConnection, item_id: str, pcm: bytes, *, complete: bool = True) -> None:
+async def send_item(device: ScriptedConnection, item_id: str, pcm: bytes, *, complete: bool = True) -> None:
     await device.send("audioStart", itemId=item_id)
     for at in range(0, len(pcm), 3200):
         await device.socket.send(pcm[at : at + 3200])
@@ -50,11 +50,11 @@ async def sound(device: ScriptedConnection, item_id: str, pcm: bytes, *, complet
         await device.send("audioEnd", itemId=item_id, totalMs=len(pcm) // BYTES_PER_MS)
 
 
-async def end(device: ScriptedConnection, *, more: bool = False) -> None:
+async def end_turn(device: ScriptedConnection, *, more: bool = False) -> None:
     await device.event("AIResponseEnd", finalText="", status="completed", more=more)
 
 
-async def bye(device: ScriptedConnection) -> None:
+async def wait_bye(device: ScriptedConnection) -> None:
     await device.until(lambda: device.received("bye"))
     await device.socket.close(1000)
 
@@ -66,12 +66,12 @@ async def test_all_three_ask_the_relay_and_its_local_engine(tmp_path: Path) -> N
     question = sample("time-in-tokyo")
     async with local_relay() as local:
         answers = await asyncio.gather(*(run(name, local.ws(), question, tmp_path) for name in NAMES))
-    for ran in answers:
-        assert (ran.code, ran.complained) == (0, "")
-        assert ran.printed.startswith("user: what time is it in tokyo\nassistant: In Tokyo it is ")
-        heard = np.frombuffer(ran.played, "<i2")
-        assert len(heard) > 16_000
-        assert np.abs(heard).max() > 3000
+    for result in answers:
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout.startswith("user: what time is it in tokyo\nassistant: In Tokyo it is ")
+        samples = np.frombuffer(result.audio, "<i2")
+        assert len(samples) > 16_000
+        assert np.abs(samples).max() > 3000
 
 
 async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path
         clients = [await stack.enter_async_context(client(name, local.ws(), story, tmp_path)) for name in NAMES]
         async with asyncio.timeout(30):
             await all_listen.wait()
-        for one in clients:
-            one.hear(sample("stop"))
-        for ran in await asyncio.gather(*(one.end() for one in clients)):
-            assert (ran.code, ran.complained) == (0, "")
-            assert "user: stop" in ran.printed
-            assert len(ran.played) > 1200 * BYTES_PER_MS
+        for running in clients:
+            running.append_audio(sample("stop"))
+        for result in await asyncio.gather(*(running.wait() for running in clients)):
+            assert (result.exit_code, result.stderr) == (0, "")
+            assert "user: stop" in result.stdout
+            assert len(result.audio) > 1200 * BYTES_PER_MS
     assert len(interrupted) == len(NAMES)
-    assert not any(one.estimated for one in interrupted), "each has told how much it had played"
-    assert all(one.played_ms >= 1200 for one in interrupted)
+    assert not any(event.estimated for event in interrupted), "each client reported its playback position"
+    assert all(event.played_ms >= 1200 for event in interrupted)
 
 
 # -- against a script -------------------------------------------------------------------------------------------------
@@ -108,36 +108,36 @@ async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_turn(name: str, tmp_path: Path) -> None:
-    said, answer = noise(410, seed=2), noise(730)
+    speech, answer = noise(410, seed=2), noise(730)
 
     async def script(device: ScriptedConnection) -> None:
         await connected(device)
         await device.socket.send('{"type":"weather","of":{"type":"error","more":[true,"}"]}}')  # of a later version
         await device.hear()
         await device.event("AIResponseStart")
-        await sound(device, 'say \\ "hi"', answer[:3201])  # an id is any text; sound comes in any pieces
-        await end(device, more=True)
+        await send_item(device, 'say \\ "hi"', answer[:3201])  # an id is any text; sound comes in any pieces
+        await end_turn(device, more=True)
         await asyncio.wait_for(await device.socket.ping(), 5)
         await device.event("AIResponseStart")
         await device.send("textDelta", text="Here it is. " * 2000)
-        await end(device)  # text overtakes sound
+        await end_turn(device)  # text overtakes sound
         await device.until(lambda: device.played('say \\ "hi"'))
-        await sound(device, "item_2", answer[3201:])
-        await bye(device)
+        await send_item(device, "item_2", answer[3201:])
+        await wait_bye(device)
 
     async with scripted_relay(script) as stage:
-        ran = await run(name, stage.url, said, tmp_path)
+        result = await run(name, stage.url, speech, tmp_path)
         device = stage.device
-    assert (ran.code, ran.printed, ran.complained) == (0, "user: what time is it\n", "")
-    assert ran.played == answer
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "user: what time is it\n", "")
+    assert result.audio == answer
     assert device.played('say \\ "hi"')[-1] == 100
     reports = device.played("item_2")
     assert reports == sorted(reports)
     assert reports[-1] == (len(answer) - 3201) // BYTES_PER_MS
     assert 3 <= len(reports) <= 7, "every 200 ms, and at the end"
-    heard = b"".join(frame for _, frame in device.frames)
-    assert heard.startswith(said)
-    assert heard.count(b"\0") >= len(heard) - len(said), "silence follows the file"
+    sent = b"".join(frame for _, frame in device.frames)
+    assert sent.startswith(speech)
+    assert sent.count(b"\0") >= len(sent) - len(speech), "silence follows the file"
     assert {len(frame) for _, frame in device.frames} == {640}
     seconds = device.frames[-1][0] - device.frames[0][0]
     ahead_s = (len(device.frames) - 1) * 0.02 - seconds
@@ -147,35 +147,35 @@ async def test_a_turn(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_an_interrupted_item_falls_silent_at_once(name: str, tmp_path: Path) -> None:
     story, okay = noise(2000), noise(100, seed=3)
-    told: list[int] = []
+    played_ms: list[int] = []
 
     async def script(device: ScriptedConnection) -> None:
         await connected(device)
         await device.event("AIResponseStart")
-        await sound(device, "story", story[: 900 * BYTES_PER_MS], complete=False)
+        await send_item(device, "story", story[: 900 * BYTES_PER_MS], complete=False)
         await device.until(lambda: device.played("story")[-1:] >= [200])
-        told.extend(device.played("story"))
+        played_ms.extend(device.played("story"))
         await device.event("AISpeechDetected")
-        await device.send("interrupted", itemId="story", playedMs=told[-1], heardText="", estimated=False)
+        await device.send("interrupted", itemId="story", playedMs=played_ms[-1], heardText="", estimated=False)
         await device.event("AIResponseEnd", finalText="One, two", status="cancelled", more=False)
         await device.event("AISpeechEnded")
-        heard = len(device.frames)
-        await device.until(lambda: len(device.frames) > heard + 75)  # a model that thinks for 1.5 s
+        n_frames = len(device.frames)
+        await device.until(lambda: len(device.frames) > n_frames + 75)  # a model that thinks for 1.5 s
         await device.event("AIResponseStart")
-        await sound(device, "okay", okay)
-        await end(device)
-        await bye(device)
-        told.append(device.played("story")[-1])
+        await send_item(device, "okay", okay)
+        await end_turn(device)
+        await wait_bye(device)
+        played_ms.append(device.played("story")[-1])
 
     async with scripted_relay(script) as stage:
-        ran = await run(name, stage.url, b"", tmp_path)
+        result = await run(name, stage.url, b"", tmp_path)
         assert stage.device.played("okay")[-1] == 100
-    assert ran.code == 0
-    assert ran.played.endswith(okay)
-    before = ran.played.removesuffix(okay)
+    assert result.exit_code == 0
+    assert result.audio.endswith(okay)
+    before = result.audio.removesuffix(okay)
     assert story.startswith(before)
-    assert told[-1] * BYTES_PER_MS <= len(before) < 700 * BYTES_PER_MS
-    assert told[-1] < 700
+    assert played_ms[-1] * BYTES_PER_MS <= len(before) < 700 * BYTES_PER_MS
+    assert played_ms[-1] < 700
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -202,10 +202,10 @@ async def test_each_close_says_whether_to_try_again(
         await device.socket.close(close_code, "because")
 
     async with scripted_relay(script) as stage:
-        ran = await run(name, stage.url, b"", tmp_path)
-    assert ran.code == exit_code
-    assert f"closed with {close_code}" in ran.complained
-    assert ("internal_error: Too bad." in ran.complained) == (retryable is not None)
+        result = await run(name, stage.url, b"", tmp_path)
+    assert result.exit_code == exit_code
+    assert f"closed with {close_code}" in result.stderr
+    assert ("internal_error: Too bad." in result.stderr) == (retryable is not None)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -215,8 +215,8 @@ async def test_a_connection_that_breaks_may_be_tried_again(name: str, tmp_path: 
         device.socket.transport.abort()
 
     async with scripted_relay(script) as stage:
-        ran = await run(name, stage.url, b"", tmp_path)
-    assert ran.code == 3
+        result = await run(name, stage.url, b"", tmp_path)
+    assert result.exit_code == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -225,18 +225,18 @@ async def test_a_refused_handshake(name: str, status: int, exit_code: int, tmp_p
     async def nothing(device: ScriptedConnection) -> None: ...
 
     async with scripted_relay(nothing, refuse=http.HTTPStatus(status)) as stage:
-        ran = await run(name, stage.url, b"", tmp_path)
+        result = await run(name, stage.url, b"", tmp_path)
     if name == "javascript":  # a WebSocket of the web is not told why
-        assert ran.code == 3
+        assert result.exit_code == 3
     else:
-        assert (ran.code, ran.complained) == (exit_code, f"refused with HTTP {status}\n")
+        assert (result.exit_code, result.stderr) == (exit_code, f"refused with HTTP {status}\n")
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_nobody_there_and_used_wrongly(name: str, tmp_path: Path) -> None:
-    ran = await run(name, "ws://127.0.0.1:9/", b"", tmp_path)
-    assert ran.code == 3
-    assert ran.complained
+    result = await run(name, "ws://127.0.0.1:9/", b"", tmp_path)
+    assert result.exit_code == 3
+    assert result.stderr
     process = await asyncio.create_subprocess_exec(*command(name), stderr=asyncio.subprocess.PIPE)
     _, complained = await process.communicate()
     assert process.returncode == 1
@@ -255,19 +255,19 @@ async def test_the_key_opens_a_relay_that_wants_one(name: str, tmp_path: Path) -
         await session.configure()
         await session.expect_audio(640)  # what is said before the client's hello would come too early for it
         await session.respond("Hello there.", ms=200)
-        ran = await running.end()
-        assert (await run(name, locked.ws(), b"", tmp_path)).code == (3 if name == "javascript" else 2)
-    assert ran.code == 0
-    assert len(ran.played) == pytest.approx(200 * BYTES_PER_MS, abs=2 * BYTES_PER_MS)
+        result = await running.wait()
+        assert (await run(name, locked.ws(), b"", tmp_path)).exit_code == (3 if name == "javascript" else 2)
+    assert result.exit_code == 0
+    assert len(result.audio) == pytest.approx(200 * BYTES_PER_MS, abs=2 * BYTES_PER_MS)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 async def test_without_an_answer_it_gives_up_after_half_a_minute(name: str, tmp_path: Path) -> None:
     async with scripted_relay(connected) as stage:
-        ran = await run(name, stage.url, noise(100), tmp_path)
+        result = await run(name, stage.url, noise(100), tmp_path)
         assert stage.device.received("bye")
-    assert ran.code == 4
+    assert result.exit_code == 4
 
 
 # -- in a page --------------------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ async def test_nothing_that_a_server_sends_breaks_the_c_client(tmp_path: Path) -
             device.socket.transport.close()
 
         async with scripted_relay(script) as stage:
-            ran = await run("c", stage.url, b"", tmp_path)
-        assert ran.code in (2, 3), (number, ran)
-        assert "Sanitizer" not in ran.complained
-        assert "runtime error" not in ran.complained
+            result = await run("c", stage.url, b"", tmp_path)
+        assert result.exit_code in (2, 3), (number, result)
+        assert "Sanitizer" not in result.stderr
+        assert "runtime error" not in result.stderr

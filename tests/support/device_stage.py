@@ -28,7 +28,7 @@ USAGE = {
 
 
 class ScriptedConnection:
-    """One connection of `scripted_relay talk`, seen from the relay; keeps all that comes, with its time."""
+    """One connection of `relay talk`, seen from the relay; keeps all that comes, with its time."""
 
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket

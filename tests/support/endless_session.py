@@ -1,4 +1,4 @@
-"""Records one session without end and prints the time of each thing that was recorded, until somebody kills it."""
+"""Records a session and prints the time of each entry, until the process is killed."""
 
 import asyncio
 import sys
@@ -18,9 +18,9 @@ async def main(root: Path) -> None:
     from tests.support.scripted_recordings import microphone_audio, model_audio
 
     loop = asyncio.get_running_loop()
-    beginning = SessionSetup("rs_endless", SessionConfig(), DeviceOptions(), Principal(), loop.time())
-    session = ReplayedSession(beginning)
-    recorder = RecordingService(root, "on").open(beginning, loop.time)
+    setup = SessionSetup("rs_endless", SessionConfig(), DeviceOptions(), Principal(), loop.time())
+    session = ReplayedSession(setup)
+    recorder = RecordingService(root, "on").open(setup, loop.time)
     assert recorder is not None
     frame, delta = microphone_audio(20), model_audio(40, "item_1")
     samples, part = decode_audio(delta.audio), (delta.item_id, delta.content_index)

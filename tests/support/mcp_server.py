@@ -1,4 +1,4 @@
-"""An MCP server of its own process, written with the SDK: `python mcp_server.py [port]`, without a port over stdio."""
+"""An MCP server with the SDK: `python mcp_server.py [port]`, over stdio without a port."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The three projects with which NAVAI's backend was recorded, in Python: their functions and folders are twins."""
+"""The three projects with which NAVAI's backend was recorded, as equal functions and folders in Python."""
 
 from pathlib import Path
 
@@ -32,8 +32,8 @@ _AGENTS = {
 
 
 def write_file(path: Path, text: str) -> None:
-    """A file that only its owner may change, in folders of the same kind, whatever the umask."""
-    for folder in reversed([one for one in path.parents if not one.exists()]):
+    """Write a file and its folders so that only the owner may change them, whatever the umask."""
+    for folder in reversed([parent for parent in path.parents if not parent.exists()]):
         folder.mkdir(mode=0o755)
         folder.chmod(0o755)
     path.write_text(text)
@@ -45,7 +45,7 @@ def _function(name: str) -> str:
 
 
 def make_project(base: Path, name: str) -> Path:
-    """Writes the project `main`, `scan` or `agents` below `base`; returns its folder."""
+    """Write the project `main`, `scan` or `agents` below `base`; returns its folder."""
     root = base / name
     if name == "main":
         folder = root / "src" / "ai" / "functions-modules"

@@ -21,16 +21,16 @@ CALL_TIMEOUT_S = 30.0
 
 
 def install_packages() -> None:
-    """Install what `package-lock.json` pins, unless it is there; npm's scripts are not run."""
-    wanted = (FRONTEND_FOLDER / "package-lock.json").read_text()
+    """Install the packages of `package-lock.json` unless they are up to date, without their scripts."""
+    lock_text = (FRONTEND_FOLDER / "package-lock.json").read_text()
     stamp = FRONTEND_FOLDER / "node_modules" / ".installed-by-lock"
     with (FRONTEND_FOLDER / "package.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at a time
-        if stamp.exists() and stamp.read_text() == wanted:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test runs may be concurrent
+        if stamp.exists() and stamp.read_text() == lock_text:
             return
         arguments = [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         path = f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
+        result = subprocess.run(
             arguments,
             cwd=FRONTEND_FOLDER,
             env=os.environ | {"PATH": path},
@@ -39,19 +39,19 @@ def install_packages() -> None:
             timeout=INSTALL_TIMEOUT_S,
             check=False,
         )
-        if done.returncode != 0:
-            pytest.fail(f"npm could not install the clients in {FRONTEND_FOLDER.name}/: {done.stderr[-2000:]}")
-        stamp.write_text(wanted)
+        if result.returncode != 0:
+            pytest.fail(f"npm could not install the clients in {FRONTEND_FOLDER.name}/: {result.stderr[-2000:]}")
+        stamp.write_text(lock_text)
 
 
 class NavaiFrontend:
-    """The published `@navai/voice-frontend`, in a Node process of its own."""
+    """The published `@navai/voice-frontend` in a Node process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def call(self, method: str, argument: Any = None) -> dict[str, Any]:
-        """`{"ok": result}`, or `{"error": the message of what it threw}`."""
+        """Call a method; returns `{"ok": result}`, or `{"error": message}` if it threw."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([method, argument]).encode() + b"\n")
@@ -63,7 +63,7 @@ class NavaiFrontend:
 
 @asynccontextmanager
 async def navai_frontend(base_url: str) -> AsyncIterator[NavaiFrontend]:
-    """A client whose backend is at `base_url`."""
+    """Start a frontend whose backend is at `base_url`."""
     await asyncio.to_thread(install_packages)
     process = await asyncio.create_subprocess_exec(
         str(NODE), "call.mjs", base_url, cwd=FRONTEND_FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE

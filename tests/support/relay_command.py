@@ -1,4 +1,4 @@
-"""The `relay` command in a process of its own, as its user starts it."""
+"""Runs the `relay` command in a process, as a user starts it."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ START_TIMEOUT_S = 60.0
 
 
 def relay_environment(tmp_path: Path, **settings: str) -> dict[str, str]:
-    ours = re.compile(r"RELAY_|OPENAI_|NAVAI_|AZURE_|ELEVENLABS_|HOST$|PORT$")
-    kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    return kept | {"HOME": str(tmp_path)} | settings
+    relay_names = re.compile(r"RELAY_|OPENAI_|NAVAI_|AZURE_|ELEVENLABS_|HOST$|PORT$")
+    others = {name: value for name, value in os.environ.items() if not relay_names.match(name)}
+    return others | {"HOME": str(tmp_path)} | settings
 
 
 class ServeProcess:
@@ -29,18 +29,18 @@ class ServeProcess:
     async def read_until(self, pattern: str) -> re.Match[str]:
         assert self.process.stderr is not None
         async with asyncio.timeout(START_TIMEOUT_S):
-            while not (found := re.search(pattern, self.log)):
+            while not (match := re.search(pattern, self.log)):
                 line = await self.process.stderr.readline()
                 assert line, f"ended before {pattern!r}:\n{self.log}"
                 self.log += line.decode()
-        return found
+        return match
 
 
 @asynccontextmanager
 async def serve_process(
     tmp_path: Path, *arguments: str, open_files: tuple[int, int] | None = None, umask: int = -1, **settings: str
 ) -> AsyncIterator[ServeProcess]:
-    """A relay that has come up; `open_files` are its soft and its hard limit of descriptors."""
+    """Start a relay and wait until it listens; `open_files` are its soft and hard limit of descriptors."""
     process = await asyncio.create_subprocess_exec(
         *(_limited(*open_files) if open_files else ()), RELAY_COMMAND, "serve", "--port", "0", *arguments,
         stderr=asyncio.subprocess.PIPE, env=relay_environment(tmp_path, **settings), cwd=tmp_path, umask=umask,
@@ -57,5 +57,5 @@ async def serve_process(
 
 
 def _limited(soft: int, hard: int) -> tuple[str, ...]:
-    """The beginning of a command whose program may open so many files."""
+    """Return a command prefix that limits the number of open files."""
     return "sh", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"', "sh"

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer instead of waiting for it: timers in tests cost nothing."""
+"""An event loop whose clock jumps to the next timer instead of waiting, so that timers in tests take no time."""
 
 import asyncio
 import functools
@@ -10,33 +10,33 @@ Parameters = ParamSpec("Parameters")
 
 
 class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-    """Moves `now` forward by what it was asked to wait."""
+    """Advances `now` by the timeout instead of waiting."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("nothing is due any more, and the test still waits")
+            raise RuntimeError("the test waits, but no timer is scheduled")
         self.now += max(timeout, 0.0)
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """For code that waits for timers alone, not for sockets or threads."""
+    """A loop for code that waits for timers only, not for sockets or threads."""
 
     def __init__(self) -> None:
-        self._leaping = _VirtualSelector()
-        super().__init__(self._leaping)
+        self._virtual_selector = _VirtualSelector()
+        super().__init__(self._virtual_selector)
 
     def time(self) -> float:
-        return self._leaping.now
+        return self._virtual_selector.now
 
 
 def in_virtual_time(
     test: Callable[Parameters, Coroutine[Any, Any, None]],
 ) -> Callable[Parameters, None]:
-    """Run an async test on a `VirtualTimeLoop`: `asyncio.sleep(10)` is over at once, and ten seconds have passed."""
+    """Run an async test on a `VirtualTimeLoop`: `asyncio.sleep(10)` returns at once, ten seconds later."""
 
     @functools.wraps(test)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -47,4 +47,4 @@ def in_virtual_time(
 
 
 advance_time = asyncio.sleep
-"""Under virtual time, to sleep is to turn the clock."""
+"""Under virtual time, sleeping advances the clock."""

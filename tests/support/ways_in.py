@@ -22,7 +22,7 @@ from relay.auth.keyring import key_identity
 from relay.config.navai_options import NavaiOptions
 from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
-from tests.support.contracts import AZURE_KEY, elevenlabs_env, navai_env
+from tests.support.contract_client import AZURE_KEY, elevenlabs_env, navai_env
 from tests.support.realtime_client import RealtimeClient, realtime_client
 from tests.support.relay_server import DeviceClient, RunningRelay, serve_app, settings_for
 from tests.support.scripted_provider import ScriptedProvider, scripted_provider

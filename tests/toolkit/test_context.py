@@ -25,45 +25,45 @@ def test_a_context_is_frozen_and_progress_without_a_listener_goes_nowhere() -> N
 
 
 async def test_a_report_from_a_thread_arrives_on_the_loops_thread() -> None:
-    heard: list[tuple[str, str]] = []
-    relay = ProgressReporter(lambda text: heard.append((text, threading.current_thread().name)))
+    reports: list[tuple[str, str]] = []
+    relay = ProgressReporter(lambda text: reports.append((text, threading.current_thread().name)))
     thread = threading.Thread(target=relay.report, args=("halfway",))
     thread.start()
     thread.join()
-    assert heard == []
+    assert reports == []
     await one_turn()
-    assert heard == [("halfway", threading.current_thread().name)]
+    assert reports == [("halfway", threading.current_thread().name)]
 
 
-async def test_of_several_reports_in_one_turn_the_latest_is_told() -> None:
-    heard: list[str] = []
-    relay = ProgressReporter(heard.append)
+async def test_of_several_reports_in_one_turn_the_latest_is_delivered() -> None:
+    reports: list[str] = []
+    relay = ProgressReporter(reports.append)
     for text in ("one", "two", "three"):
         relay.report(text)
     await one_turn()
     relay.report("four")
     await one_turn()
-    assert heard == ["three", "four"]
+    assert reports == ["three", "four"]
 
 
-async def test_a_long_text_is_cut_and_after_many_reports_no_more_are_told() -> None:
-    heard: list[str] = []
-    relay = ProgressReporter(heard.append)
+async def test_a_long_text_is_cut_and_after_many_reports_no_more_are_delivered() -> None:
+    reports: list[str] = []
+    relay = ProgressReporter(reports.append)
     for number in range(MAX_PROGRESS_REPORTS + 50):
         relay.report(f"{number} " + "x" * 10_000)
         await one_turn()
-    assert len(heard) == MAX_PROGRESS_REPORTS
-    assert {len(text) for text in heard} == {MAX_PROGRESS_CHARS}
+    assert len(reports) == MAX_PROGRESS_REPORTS
+    assert {len(text) for text in reports} == {MAX_PROGRESS_CHARS}
 
 
-async def test_after_close_nothing_is_told_not_even_what_was_under_way() -> None:
-    heard: list[str] = []
-    relay = ProgressReporter(heard.append)
+async def test_after_close_nothing_is_delivered_not_even_what_was_under_way() -> None:
+    reports: list[str] = []
+    relay = ProgressReporter(reports.append)
     relay.report("before")
     relay.close()
     relay.report("after")
     await one_turn()
-    assert heard == []
+    assert reports == []
 
 
 async def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -72,15 +72,15 @@ async def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture)
 
     ProgressReporter(fail).report("halfway")
     await one_turn()
-    assert "the listener for a tool's progress failed" in caplog.text
+    assert "tool progress callback failed" in caplog.text
     assert "the session is gone" in caplog.text
 
 
 def test_a_report_after_the_end_of_the_loop_is_dropped() -> None:
-    heard: list[str] = []
+    reports: list[str] = []
 
     async def open_relay() -> ProgressReporter:
-        return ProgressReporter(heard.append)
+        return ProgressReporter(reports.append)
 
     asyncio.run(open_relay()).report("too late")
-    assert heard == []
+    assert reports == []

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from relay.toolkit.loading.library import LoadResult
+from relay.toolkit.loading.loader import LoadResult
 from tests.support.tool_folders import load_folder
 
 FOLDER = Path(__file__).parents[2] / "tools"

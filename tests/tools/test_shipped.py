@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relay import ToolContext
-from relay.toolkit.loading.library import LoadResult
+from relay.toolkit.loading.loader import LoadResult
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.running.runner import ToolCall, ToolOutcome, ToolRunner
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from relay.auth.quotas import PaidRouteQuota
 from relay.config.navai_options import NavaiOptions
 from relay.errors import ToolError
-from relay.toolkit.loading.library import ToolLoader
+from relay.toolkit.loading.loader import ToolLoader
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.running.runner import ToolRunner
 from relay.transport.http_client import ProviderHttpClient

@@ -14,8 +14,9 @@ from relay.session.common.policy import Policy, Principal
 from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import Tool
+from relay.toolkit.running.navai_payload import NavaiPayload
 from relay.toolkit.running.results import shorten_paths
-from relay.toolkit.running.runner import NavaiPayload, ToolCall, ToolOutcome
+from relay.toolkit.running.runner import ToolCall, ToolOutcome
 
 RETRY_AFTER_S = 1
 MAX_ERROR_CHARS = 1_000

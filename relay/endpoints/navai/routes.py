@@ -20,7 +20,7 @@ from relay.endpoints.navai.functions import WARNING_PREFIX, execute_function, li
 from relay.endpoints.navai.speech import speech_synthesize
 from relay.errors import RelayError
 from relay.session.common.policy import PROVIDER_SECRET, Principal
-from relay.toolkit.loading.library import ToolLoader
+from relay.toolkit.loading.loader import ToolLoader
 from relay.toolkit.loading.search_paths import SourceFile, ToolSources
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.running.runner import ToolRunner

@@ -1,4 +1,4 @@
-"""A method of a class as a tool: every call makes an instance of its own, with `constructorArgs`, and calls it."""
+"""Methods of classes as tools: each call creates an instance from `constructorArgs` and calls the method on it."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CONSTRUCTOR_ARGS = "constructorArgs"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MethodSignature:
-    """The parameters of a method, and beside them those of the constructor as one object `constructorArgs`."""
+    """The parameters of a method, plus those of the constructor as one object `constructorArgs`."""
 
     parameters: dict[str, Any]
     constructor: FunctionSignature
@@ -27,32 +27,31 @@ class MethodSignature:
 
     def bind(self, text: str, context: ToolContext) -> BoundArguments:
         arguments = parse_arguments(text)
-        given = dict(arguments)
-        constructor = given.pop(CONSTRUCTOR_ARGS, None)
-        return self.combine(
-            self.bind_constructor(constructor, context), self.method.bind(json.dumps(given), context), arguments
-        )
+        method_arguments = dict(arguments)
+        constructor = self.bind_constructor(method_arguments.pop(CONSTRUCTOR_ARGS, None), context)
+        method = self.method.bind(json.dumps(method_arguments), context)
+        return self.combine(constructor, method, arguments)
 
-    def bind_constructor(self, given: Any, context: ToolContext) -> BoundArguments:
-        """The constructor's call for a list of values, an object, or nothing. Raises InvalidArguments."""
+    def bind_constructor(self, values: Any, context: ToolContext) -> BoundArguments:
+        """Bind the constructor to a list or an object; anything else counts as `{}`. Raises InvalidArguments."""
         try:
-            if isinstance(given, list):
-                return self.constructor.bind_positional(given, context)
-            return self.constructor.bind(json.dumps(given if isinstance(given, dict) else {}), context)
+            if isinstance(values, list):
+                return self.constructor.bind_positional(values, context)
+            return self.constructor.bind(json.dumps(values if isinstance(values, dict) else {}), context)
         except InvalidArguments as error:
             raise InvalidArguments(f"{CONSTRUCTOR_ARGS}: {error}") from None
 
     def combine(self, constructor: BoundArguments, method: BoundArguments, arguments: dict[str, Any]) -> BoundArguments:
-        """Both calls as the one that `make_method_tool`'s function takes."""
+        """Combine both calls into the arguments of the function that `make_method_tool` creates."""
         return BoundArguments((constructor, method), {}, arguments)
 
 
 def make_method_tool(cls: type, method: str, function: Callable[..., Any], source: str) -> Tool:
-    """The tool of one public method. Raises ToolError where it cannot be described."""
+    """Create the tool of a public method. Raises ToolError if a parameter has no JSON Schema."""
     method_options = get_tool_options(function)
     name = (method_options and method_options.name) or to_tool_name(f"{cls.__name__}_{method}")
     unbound = build_signature(partial(function, None), name)
-    has_constructor = "__init__" in {name for one in cls.__mro__[:-1] for name in vars(one)}  # all but object
+    has_constructor = "__init__" in {member for base in cls.__mro__[:-1] for member in vars(base)}  # all but object
     constructor = build_signature(cls if has_constructor else _no_constructor, f"{name}, constructor")
     return Tool.from_signature(
         method_options or get_tool_options(cls) or ToolOptions(),
@@ -61,7 +60,7 @@ def make_method_tool(cls: type, method: str, function: Callable[..., Any], sourc
         MethodSignature(_merge_parameters(unbound, constructor, name), constructor, unbound),
         source=source,
         description=read_docstring(function).summary or f"Call class method {cls.__name__}.{method}().",
-        # A constructor may block: then it is called in a thread, and what the method returns is awaited on the loop.
+        # A constructor may block. It runs in a thread, and an awaitable that the method returns is awaited on the loop.
         is_async=is_async_function(function) and not has_constructor,
         is_void=is_void(function),
     )
@@ -73,16 +72,14 @@ def _call_method(cls: type, method: str, constructor: BoundArguments, call: Boun
 
 
 def _no_constructor() -> None:
-    """Stands for the constructor of a class that has none."""
+    """The constructor of a class without one."""
 
 
 def _merge_parameters(method: FunctionSignature, constructor: FunctionSignature, name: str) -> dict[str, Any]:
     if not constructor.parameters["properties"]:
         return method.parameters
     if CONSTRUCTOR_ARGS in method.parameters["properties"]:
-        raise ToolError(
-            f'Tool "{name}": "{CONSTRUCTOR_ARGS}" is kept for the constructor; name the parameter otherwise.'
-        )
+        raise ToolError(f'Tool "{name}": "{CONSTRUCTOR_ARGS}" is reserved for the constructor. Rename the parameter.')
     parameters = dict(method.parameters)
     parameters["properties"] = {**parameters["properties"], CONSTRUCTOR_ARGS: constructor.parameters}
     if constructor.parameters.get("required"):

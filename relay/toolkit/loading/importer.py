@@ -1,11 +1,10 @@
-"""Loads Python files by their path, under private names.
+"""Imports Python files by path, under private module names.
 
-The root folder is a package of such a name, so that `from ._helpers import x` works and nothing of the folder can hide
-another module. The name depends on the path alone, so that pickles stay valid.
+A root folder is a package with a private name. So `from ._helpers import x` works, and no file can shadow another
+module. The name depends on the path alone, so that pickles stay valid.
 
-Whatever is imported from below a root, by whatever name, is checked before it runs (`relay.toolkit.loading.trust`):
-helpers, packages' `__init__`, and what they import in their turn. Their bytecode is never read: it could be planted as
-well.
+Every module imported from below a root is checked before it runs (`relay.toolkit.loading.trust`), helpers and packages
+included. Cached bytecode is never read, because it could be planted.
 """
 
 import hashlib
@@ -25,31 +24,31 @@ from relay.toolkit.loading.trust import untrusted_reason
 
 
 def reset_package(root: Path) -> None:
-    """Makes the package of a root anew, without what was loaded from it before."""
+    """Create the package of a root again, and forget the modules imported from it before."""
     name = _package_name(root)
-    for old in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
-        del sys.modules[old]
+    for loaded in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
+        del sys.modules[loaded]
     _add_package(name, root)
     _finder.guard(root)
 
 
 @contextmanager
 def collect_refused_imports() -> Iterator[list[str]]:
-    """What this thread's imports are refused meanwhile, a clause each: also where a tool catches the ImportError."""
+    """Collect why imports of this thread are refused, also where a tool catches the ImportError."""
     reasons: list[str] = []
-    _thread_state.clauses = reasons
+    _thread_state.reasons = reasons
     try:
         yield reasons
     finally:
-        del _thread_state.clauses
+        del _thread_state.reasons
 
 
 def import_file(file: SourceFile) -> ModuleType:
-    """The module of a file, run once; raises whatever the file raises, SystemExit too."""
+    """Import a file once and return its module. Raises whatever the file raises, SystemExit included."""
     if file.path.suffix != ".py":
-        raise ImportError(f'Unknown file extension "{file.path.suffix}"; Python modules end in ".py"')
+        raise ImportError(f'Unknown file extension "{file.path.suffix}". Rename the file to "{file.path.stem}.py".')
     name = _module_name(file)
-    if name in sys.modules:  # a file before this one imported it
+    if name in sys.modules:  # imported by an earlier file
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file.path, loader=_UncachedLoader(name, str(file.path)))
     assert spec is not None
@@ -57,7 +56,7 @@ def import_file(file: SourceFile) -> ModuleType:
 
 
 def _module_name(file: SourceFile) -> str:
-    """The module's name; makes the packages on the way to it."""
+    """Return the name of the file's module; creates its parent packages."""
     name, folder = _package_name(file.root), file.root
     for part in file.path.relative_to(file.root).parts[:-1]:
         name, folder = f"{name}.{_module_name_part(part)}", folder / part
@@ -67,7 +66,7 @@ def _module_name(file: SourceFile) -> str:
 
 
 def _module_name_part(part: str) -> str:
-    """A part of a module's name: a dot in it would be taken for a package."""
+    """Return a path's part as part of a module's name, where a dot would mean a package."""
     return part if "." not in part else f"{re.sub(r'[.]', '_', part)}_{hashlib.sha256(part.encode()).hexdigest()[:6]}"
 
 
@@ -92,7 +91,7 @@ def _add_package(name: str, folder: Path) -> None:
 
 
 class _UncachedLoader(SourceFileLoader):
-    """Reads the source every time: bytecode, known by its second and size, could be that of the file before."""
+    """Compiles the source each time: cached bytecode may belong to an earlier file of the same size and second."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -100,29 +99,29 @@ class _UncachedLoader(SourceFileLoader):
 
 
 class _GuardedFinder(MetaPathFinder):
-    """Stands before the finder of Python's import path, and answers for what lies below the tools folders."""
+    """Runs before the finder of `sys.path` and handles the modules below the tools folders."""
 
     def __init__(self) -> None:
         self.roots: frozenset[Path] = frozenset()
 
     def guard(self, root: Path) -> None:
-        """From here on, look at what is imported from below this folder; it is resolved."""
+        """Check imports from below this folder from now on; `root` is resolved."""
         self.roots |= {root}
-        if self not in sys.meta_path:  # behind the finders of builtin modules, which no file may hide
+        if self not in sys.meta_path:  # after the finders of builtin modules, which no file may shadow
             sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module, if it lies below a guarded folder. Raises ImportError if it may not be run."""
+        """Find a module below a guarded folder. Raises ImportError if it is not trusted."""
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None:
             return None
-        places = [spec.origin] if spec.has_location and spec.origin else spec.submodule_search_locations or ()
-        is_ours = [_check_trusted(Path(place).absolute()) for place in places]
-        if any(is_ours) and spec.origin and type(spec.loader) is SourceFileLoader:
+        locations = [spec.origin] if spec.has_location and spec.origin else spec.submodule_search_locations or ()
+        guarded = [_check_trusted(Path(location).absolute()) for location in locations]  # all: a check may raise
+        if any(guarded) and spec.origin and type(spec.loader) is SourceFileLoader:
             spec.loader, spec.cached = _UncachedLoader(fullname, spec.origin), None
-        return spec if any(is_ours) else None
+        return spec if any(guarded) else None
 
 
 _finder = _GuardedFinder()
@@ -130,22 +129,22 @@ _thread_state = threading.local()
 
 
 def _check_trusted(path: Path) -> bool:
-    """Whether a path lies below a guarded folder. Raises ImportError if it may not be run."""
-    both = (path, path.resolve())
-    found = [root for root in _finder.roots if any(one.is_relative_to(root) for one in both)]
-    root = min(found, key=lambda root: len(root.parts), default=None)  # the outermost
-    why = untrusted_reason(path, root) if root is not None else None
-    if why is not None:
-        if hasattr(_thread_state, "clauses"):
-            _thread_state.clauses.append(why)
-        raise ImportError(why)
-    return root is not None
+    """Return whether a path is below a guarded folder. Raises ImportError if it is not trusted."""
+    real_path = path.resolve()
+    roots = [root for root in _finder.roots if path.is_relative_to(root) or real_path.is_relative_to(root)]
+    outermost = min(roots, key=lambda root: len(root.parts), default=None)
+    reason = untrusted_reason(path, outermost) if outermost is not None else None
+    if reason is not None:
+        if hasattr(_thread_state, "reasons"):
+            _thread_state.reasons.append(reason)
+        raise ImportError(reason)
+    return outermost is not None
 
 
 def _execute_module(spec: ModuleSpec, name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses and pickle look there
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look it up
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -1,7 +1,7 @@
-"""From a loaded module to its tools: functions, classes, objects and dicts of functions, by NAVAI's rules.
+"""Finds the tools of an imported module by NAVAI's rules: functions, classes, objects and dicts of functions.
 
-What a module exports is `__all__` where there is one, else the public names of what it defines itself, in the order of
-their names. Only what `__all__` names is complained about when it holds nothing to call: a constant is no mistake.
+A module exports `__all__` if it has one, else the public names that it defines itself, sorted by name. Only names in
+`__all__` cause a warning if they are not callable: other constants are not mistakes.
 """
 
 import enum
@@ -25,32 +25,32 @@ _PLAIN_TYPES = (str, bytes, int, float, complex, bool, type(None))
 
 
 class ExportCollector:
-    """Reads modules one after the other; no two of their tools get the same name."""
+    """Collects the tools of several modules and gives each a unique name."""
 
     def __init__(self) -> None:
         self.tools: dict[str, Tool] = {}
         self.warnings: list[str] = []
 
     def add_module(self, module: ModuleType, source: str) -> None:
-        """Take up the tools of one module, whose path is `source`."""
-        before = len(self.tools)
+        """Add the tools of a module; `source` is its path."""
+        n_before = len(self.tools)
         names = self._exported_names(module, source)
         for name, is_explicit in names:
             self._add_export(name, getattr(module, name), source, is_explicit)
         if not names:
             self.warnings.append(f"Ignored {source}: module has no exports.")
-        elif len(self.tools) == before:
+        elif len(self.tools) == n_before:
             self.warnings.append(f"Ignored {source}: module has no callable exports.")
 
     def _exported_names(self, module: ModuleType, source: str) -> list[tuple[str, bool]]:
         members = vars(module)
         declared = getattr(module, "__all__", None)
         if declared is None:
-            names = [name for name, one in members.items() if _is_defined_here(name, one, module)]
+            names = [name for name, member in members.items() if _is_defined_here(name, member, module)]
             return [(name, False) for name in sorted(names, key=_utf16_key) if not _is_alias(name, members)]
         for name in declared:
             if name not in members:
-                self.warnings.append(f'{source}: __all__ names "{name}", which is not there.')
+                self.warnings.append(f'{source}: __all__ names "{name}", which is not defined.')
         names = [name for name in set(declared) if name in members and not name.startswith("_")]
         return [(name, True) for name in sorted(names, key=_utf16_key)]
 
@@ -65,13 +65,13 @@ class ExportCollector:
 
     def _add_class(self, cls: type, where: str, is_explicit: bool) -> None:
         methods = list(_public_methods(cls))
-        wanted = is_explicit or get_tool_options(cls) is not None
-        if _is_data_type(cls) and not wanted:
-            if methods and is_dataclass(cls):  # the others have methods of their kind, not of the module's
-                text = "it describes data; name it in __all__ to make tools of its methods."
+        is_requested = is_explicit or get_tool_options(cls) is not None
+        if _is_data_type(cls) and not is_requested:
+            if methods and is_dataclass(cls):  # other data types have inherited methods only
+                text = "it is a data type. Add it to __all__ to make tools of its methods."
                 self.warnings.append(f"Ignored {where}: {text}")
             return
-        if not methods and wanted:
+        if not methods and is_requested:
             self.warnings.append(f"Ignored {where}: class has no callable instance methods.")
         for method, function in methods:
             self._add_tool(
@@ -113,7 +113,7 @@ def _utf16_key(name: str) -> bytes:
 
 
 def _is_defined_here(name: str, value: Any, module: ModuleType) -> bool:
-    """Whether a public name holds something that this module defines, not something it imported."""
+    """Return whether a public name holds a value that this module defines, not an import."""
     if name.startswith("_") or inspect.ismodule(value):
         return False
     if isinstance(value, (*_PLAIN_TYPES, Mapping, SimpleNamespace, list, tuple, set, frozenset)):
@@ -122,26 +122,26 @@ def _is_defined_here(name: str, value: Any, module: ModuleType) -> bool:
 
 
 def _is_alias(name: str, members: Mapping[str, Any]) -> bool:
-    """A second name for the same function is not a second tool."""
+    """Return whether a name is a second name of a function in `members`."""
     value = members[name]
-    own = getattr(value, "__name__", name)
-    if own != name and callable(value):
-        return members.get(own) is value
+    own_name = getattr(value, "__name__", name)
+    if own_name != name and callable(value):
+        return members.get(own_name) is value
     return False
 
 
 def _is_function(member: Any) -> bool:
-    """Functions, those wrapped by lru_cache and its like, and whatever was decorated with @tool."""
+    """Return whether a member is a function, a wrapped one (lru_cache), or decorated with @tool."""
     if inspect.isclass(member) or not callable(member):
         return False
     return inspect.isroutine(member) or hasattr(member, "__wrapped__") or get_tool_options(member) is not None
 
 
 def _is_data_type(cls: type) -> bool:
-    """Types of parameters and results, and those of which there can be no instance."""
-    kinds = (enum.Enum, BaseException, tuple, dict, pydantic.BaseModel)
+    """Return whether a class is a type of parameters or results, or has no instances."""
+    data_types = (enum.Enum, BaseException, tuple, dict, pydantic.BaseModel)
     return (
-        issubclass(cls, kinds)
+        issubclass(cls, data_types)
         or is_dataclass(cls)
         or typing.is_typeddict(cls)
         or typing_extensions.is_protocol(cls)
@@ -150,10 +150,10 @@ def _is_data_type(cls: type) -> bool:
 
 
 def _public_methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The public instance methods in the order of their definition, inherited ones after its own."""
+    """Yield the public instance methods in order of definition; inherited methods come last."""
     seen: set[str] = set()
-    for one in cls.__mro__:
-        for name, member in vars(one).items():
+    for base in cls.__mro__:
+        for name, member in vars(base).items():
             if name in seen or name.startswith("_"):
                 continue
             seen.add(name)
@@ -162,15 +162,15 @@ def _public_methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def _callable_members(value: Any, is_explicit: bool) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The callables of a dict, a namespace or an instance. Without `__all__` a dict must hold nothing else."""
+    """Yield the callables of a dict, a namespace or an instance; a dict not in `__all__` may hold nothing else."""
     if isinstance(value, SimpleNamespace):
         value = vars(value)
     if isinstance(value, Mapping):
-        if is_explicit or (value and all(isinstance(key, str) and callable(one) for key, one in value.items())):
+        if is_explicit or (value and all(isinstance(key, str) and callable(member) for key, member in value.items())):
             yield from (
-                (key, one)
-                for key, one in value.items()
-                if isinstance(key, str) and callable(one) and not key.startswith("_")
+                (key, member)
+                for key, member in value.items()
+                if isinstance(key, str) and callable(member) and not key.startswith("_")
             )
         return
     if not isinstance(value, list | tuple | set | frozenset):

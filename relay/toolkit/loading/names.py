@@ -1,4 +1,4 @@
-"""Names of tools from names in code, and the order of files: both as NAVAI has them."""
+"""Names of tools from names in code, and the sort order of files, both by NAVAI's rules."""
 
 import re
 import unicodedata
@@ -13,13 +13,13 @@ _PUNCTUATION = "_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$"
 
 
 def to_tool_name(name: str) -> str:
-    """A name in lower snake case with nothing but ASCII letters, digits and "_"; "fn" where nothing is left."""
-    words = _NOT_ALPHANUMERIC.sub("_", _CAMEL_CASE_BOUNDARY.sub(r"\1_\2", name)).strip("_").lower()
-    return words[:MAX_NAME_CHARS].rstrip("_") or FALLBACK_NAME
+    """Convert to lower snake case of ASCII letters, digits and "_"; returns "fn" if nothing is left."""
+    snake_case = _NOT_ALPHANUMERIC.sub("_", _CAMEL_CASE_BOUNDARY.sub(r"\1_\2", name)).strip("_").lower()
+    return snake_case[:MAX_NAME_CHARS].rstrip("_") or FALLBACK_NAME
 
 
 def collation_key(text: str) -> tuple[list[tuple[int, int | str]], str]:
-    """Sorts as a reader would: without regard to case and accents, which only decide between equals."""
+    """Sort key that ignores case and accents except between otherwise equal texts."""
     return [_char_key(char) for char in unicodedata.normalize("NFKD", text.casefold())], text.swapcase()
 
 

@@ -1,9 +1,9 @@
-"""Where tools are looked for: words of a setting in, the Python files that they mean out.
+"""Finds the Python files of tools from the patterns of a setting.
 
-A word is a folder (everything below it), `folder/...` (the same, whatever the agents filter says), a pattern with `*`
-or `**` for files or folders, or one file. Words of NAVAI_FUNCTIONS_FOLDERS always lie below `src`; those of RELAY_TOOLS
-may lie anywhere. Links that lead out of a root, and what everyone may write to, are left out with a warning. Of a
-root's parents that everyone may write to there is only a warning (`relay.toolkit.loading.trust`).
+A pattern is a folder, a glob with `*` or `**` for files or folders, or one file. A folder includes everything below it;
+`folder/...` does so without the agents filter. NAVAI_FUNCTIONS_FOLDERS is relative to `src`; RELAY_TOOLS may name any
+path. Links out of a root and files that everyone may write to are skipped with a warning. A root with a parent folder
+that everyone may write to causes a warning only (`relay.toolkit.loading.trust`).
 """
 
 import itertools
@@ -27,9 +27,9 @@ PathMatcher = Callable[[str], bool]
 
 @dataclass(slots=True)
 class SearchRoot:
-    """A root folder, its name in sources, and what of it is wanted (by path below the root, with "/").
+    """A root folder, its label in sources, and the matchers of its files (relative paths with "/").
 
-    `root` is resolved; `configured_paths` are the paths by which settings name it.
+    `root` is resolved; `configured_paths` are the paths in the settings that lead to it.
     """
 
     root: Path
@@ -38,13 +38,13 @@ class SearchRoot:
     configured_paths: list[Path] = field(default_factory=list)
 
     def matches(self, path: str) -> bool:
-        """Whether a file is meant by one of the words."""
-        return any(matches(path) for matches in self.matchers)
+        """Return whether one of the patterns matches a relative path."""
+        return any(matcher(path) for matcher in self.matchers)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to load: where it is, below which root, and how sources call it."""
+    """A file to load: its path, its root folder, and its name in `Tool.source`."""
 
     path: Path
     root: Path
@@ -53,10 +53,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSources:
-    """What the settings say about where tools are.
+    """The settings of where tools are.
 
-    `navai_folders`, once set, alone decides. `base_dir` is what relative paths start from; the working folder if None.
-    `navai_only` is for whoever mounts NAVAI's routes alone: nothing configured then means the fallback folder.
+    `navai_folders`, if set, replaces `folders`. Relative paths start from `base_dir`, None means the working folder.
+    `navai_only` is for applications that mount only NAVAI's routes; without a setting they use the fallback folder.
     """
 
     folders: str = "tools"
@@ -67,82 +67,82 @@ class ToolSources:
 
     @property
     def base(self) -> Path:
-        """The folder that relative paths start from."""
+        """The resolved folder that relative paths start from."""
         return (self.base_dir or Path()).resolve()
 
     @property
     def uses_navai_rules(self) -> bool:
-        """Whether NAVAI's rules hold."""
+        """Whether NAVAI's rules apply."""
         return self.navai_only or self.navai_folders is not None
 
     def check(self) -> None:
-        """Raises ToolError where a folder that was named is missing, is a file, or may be written by everyone."""
+        """Raise ToolError if a configured folder is missing, is a file, or may be written by everyone."""
         if self.uses_navai_rules:
             if not self.base.is_dir():
-                raise ToolError(f"There is no folder {self.base}. Correct NAVAI_FUNCTIONS_BASE_DIR.")
+                raise ToolError(f"The folder {self.base} does not exist. Correct NAVAI_FUNCTIONS_BASE_DIR.")
             return
-        for place in self._search_roots():
-            _check_root(place.root)
+        for search_root in self._search_roots():
+            _check_root(search_root.root)
 
     def find_files(self, warnings: list[str]) -> list[SourceFile]:
-        """All files that are meant, each once, in the order of the words and of their paths. Raises ToolError."""
+        """Return all matching files once, in the order of the patterns and then of the paths. Raises ToolError."""
         self.check()
         if self.uses_navai_rules:
             return self._find_navai(warnings)
-        places = self._search_roots()
-        files = _matching_files(places)
-        warnings += _permission_warnings(places)
+        roots = self._search_roots()
+        files = _matching_files(roots)
+        warnings += _permission_warnings(roots)
         if not files:
             warnings.append(f'RELAY_TOOLS did not match any module: "{self.folders}".')
         return _unique_files(_drop_untrusted(files, warnings))
 
     def _search_roots(self) -> list[SearchRoot]:
-        """The roots of RELAY_TOOLS; words with the same root share it."""
-        places: dict[Path, SearchRoot] = {}
-        for word in _split_list(self.folders):
-            way, rest = _split_root(self.base / Path(word).expanduser())
-            root = way.resolve()
+        """Return the roots of RELAY_TOOLS; patterns with the same root share it."""
+        roots: dict[Path, SearchRoot] = {}
+        for pattern in _split_list(self.folders):
+            path, rest = _split_root(self.base / Path(pattern).expanduser())
+            root = path.resolve()
             label = root.relative_to(self.base).as_posix() if root.is_relative_to(self.base) else root.name
-            place = places.setdefault(root, SearchRoot(root, root.name if label == "." else label))
-            place.matchers.append(path_matcher(rest, self._agents))
-            place.configured_paths.append(way)
-        return list(places.values())
+            search_root = roots.setdefault(root, SearchRoot(root, root.name if label == "." else label))
+            search_root.matchers.append(path_matcher(rest, self._agents))
+            search_root.configured_paths.append(path)
+        return list(roots.values())
 
     def _find_navai(self, warnings: list[str]) -> list[SourceFile]:
         raw = FALLBACK_FOLDER if self.navai_folders is None else self.navai_folders
-        words = [_under_src(word) for word in _split_list(raw)]
-        places = self._navai_search_roots(words or [FALLBACK_FOLDER])
-        files = _matching_files(places)
-        if not files and words:  # a value of nothing but commas means the default, in silence
+        patterns = [_under_src(pattern) for pattern in _split_list(raw)]
+        roots = self._navai_search_roots(patterns or [FALLBACK_FOLDER])
+        files = _matching_files(roots)
+        if not files and patterns:  # no warning for a value of only commas
             text = f'NAVAI_FUNCTIONS_FOLDERS did not match any module: "{raw}". Falling back to "{FALLBACK_FOLDER}".'
             warnings.append(text)
             files = _matching_files(self._navai_search_roots([FALLBACK_FOLDER]))
-        warnings += _permission_warnings(places)
+        warnings += _permission_warnings(roots)
         return _unique_files(_drop_untrusted(files, warnings))
 
-    def _navai_search_roots(self, words: list[str]) -> list[SearchRoot]:
-        matchers = [path_matcher(word.removeprefix("src").lstrip("/"), self._agents) for word in words]
+    def _navai_search_roots(self, patterns: list[str]) -> list[SearchRoot]:
+        matchers = [path_matcher(pattern.removeprefix("src").lstrip("/"), self._agents) for pattern in patterns]
         root = self.base / "src"
         return [SearchRoot(root.resolve(), "src", matchers, [root])] if root.is_dir() else []
 
     @property
     def _agents(self) -> frozenset[str]:
-        return frozenset(name for word in _split_list(self.agents or "") if (name := word.strip("/\\ ")))
+        return frozenset(name for pattern in _split_list(self.agents or "") if (name := pattern.strip("/\\ ")))
 
 
-def path_matcher(word: str, agents: frozenset[str] = frozenset()) -> PathMatcher:
-    """What one word means, as a test of a path below the root; the empty word is the root itself."""
-    if word == "..." or word.endswith("/..."):
-        return _folder_matcher(word.removesuffix("...").rstrip("/"))
-    if "*" in word:
-        pattern = _glob_to_regex(word.rstrip("/"))
-        return lambda path: any(pattern.fullmatch(part) for part in (path, *_parents(path)))
-    if word.lower().endswith(".py"):
-        return lambda path: path == word
-    below = _folder_matcher(word)
+def path_matcher(pattern: str, agents: frozenset[str] = frozenset()) -> PathMatcher:
+    """Return a test of relative paths for one pattern; an empty pattern matches the whole root."""
+    if pattern == "..." or pattern.endswith("/..."):
+        return _folder_matcher(pattern.removesuffix("...").rstrip("/"))
+    if "*" in pattern:
+        regex = _glob_to_regex(pattern.rstrip("/"))
+        return lambda path: any(regex.fullmatch(part) for part in (path, *_parents(path)))
+    if pattern.lower().endswith(".py"):
+        return lambda path: path == pattern
+    below = _folder_matcher(pattern)
     if not agents:
         return below
-    depth = len(Path(word).parts)
+    depth = len(Path(pattern).parts)
     return lambda path: below(path) and path.split("/")[depth] in agents
 
 
@@ -151,8 +151,8 @@ def _folder_matcher(folder: str) -> PathMatcher:
     return lambda path: path.startswith(prefix)
 
 
-def _glob_to_regex(word: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*|\*)", word)
+def _glob_to_regex(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"(\*\*|\*)", pattern)
     return re.compile("".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
 
@@ -163,16 +163,16 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _split_list(value: str) -> list[str]:
-    return [word for part in value.split(",") if (word := part.strip())]
+    return [pattern for part in value.split(",") if (pattern := part.strip())]
 
 
-def _under_src(word: str) -> str:
-    word = re.sub(r"^(\.{0,2}/)+", "", word.replace("\\", "/"))
-    return word if word == "src" or word.startswith("src/") else f"src/{word}"
+def _under_src(pattern: str) -> str:
+    pattern = re.sub(r"^(\.{0,2}/)+", "", pattern.replace("\\", "/"))
+    return pattern if pattern == "src" or pattern.startswith("src/") else f"src/{pattern}"
 
 
 def _split_root(path: Path) -> tuple[Path, str]:
-    """The folder that a word of RELAY_TOOLS begins with, and what is wanted below it."""
+    """Split a pattern of RELAY_TOOLS into its root folder and the rest below it."""
     parts = path.parts
     first = next((n for n, part in enumerate(parts) if part == "..." or "*" in part), len(parts))
     root, rest = Path(*parts[:first]), "/".join(parts[first:])
@@ -181,68 +181,76 @@ def _split_root(path: Path) -> tuple[Path, str]:
     return root, rest
 
 
-# -- what lies there --------------------------------------------------------------------------------------------------
+# -- the files below a root -------------------------------------------------------------------------------------------
 
 
 def _check_root(path: Path) -> None:
     if not path.exists():
-        raise ToolError(f"There is no tools folder {path}. Create it, or name the folder that holds your tools.")
+        raise ToolError(
+            f"The tools folder {path} does not exist. Create it, or name the folder of your tools (RELAY_TOOLS)."
+        )
     if not path.is_dir():
-        raise ToolError(f"The tools folder {path} is a file. Name the folder that holds it.")
-    if why := untrusted_reason(path, path):
-        raise ToolError(f"The tools folder {path} is refused, for what is in it is run: {why}.")
+        raise ToolError(f"The tools folder {path} is a file. Name the folder that contains it (RELAY_TOOLS).")
+    if reason := untrusted_reason(path, path):
+        raise ToolError(f"The tools folder {path} is not trusted: {reason}.")
 
 
-def _matching_files(places: list[SearchRoot]) -> list[SourceFile]:
-    """The files that are meant, whether they may be run or not. Raises ToolError."""
+def _matching_files(roots: list[SearchRoot]) -> list[SourceFile]:
+    """Return all matching files, trusted or not. Raises ToolError."""
     files = []
-    for place in places:
-        _check_root(place.root)
-        paths = sorted(_matching_paths(place), key=collation_key)
-        files += [SourceFile(place.root / path, place.root, f"{place.label}/{path}") for path in paths]
+    for search_root in roots:
+        _check_root(search_root.root)
+        paths = sorted(_matching_paths(search_root), key=collation_key)
+        files += [
+            SourceFile(search_root.root / path, search_root.root, f"{search_root.label}/{path}") for path in paths
+        ]
     return files
 
 
-def _permission_warnings(places: list[SearchRoot]) -> Iterator[str]:
-    """What others may do to the roots, where that is no reason to refuse them."""
-    for why in world_writable_parents(folder for place in places for folder in (place.root, *place.configured_paths)):
-        yield f"Others could replace your tools: {why}."
-    for place in places:
-        if file_mode(place.root) & stat.S_IWGRP:
-            yield f"The tools folder {place.label} may be written by its group; `chmod g-w` on it keeps it yours."
+def _permission_warnings(roots: list[SearchRoot]) -> Iterator[str]:
+    """Yield warnings about the permissions of the roots that are not a reason to refuse them."""
+    for reason in world_writable_parents(
+        folder for search_root in roots for folder in (search_root.root, *search_root.configured_paths)
+    ):
+        yield f"Other users could replace your tools: {reason}."
+    for search_root in roots:
+        if file_mode(search_root.root) & stat.S_IWGRP:
+            yield f"The tools folder {search_root.label} may be written by its group. Run `chmod g-w` on it."
 
 
 def _drop_untrusted(files: list[SourceFile], warnings: list[str]) -> Iterator[SourceFile]:
-    """Those of the files that may be run; one warning for each reason why others may not."""
-    refused: dict[str, list[str]] = {}
+    """Yield the trusted files; adds one warning for each reason why others are not."""
+    sources_by_reason: dict[str, list[str]] = {}
     for file in files:
-        why = untrusted_reason(file.path, file.root)
-        if why is None:
+        reason = untrusted_reason(file.path, file.root)
+        if reason is None:
             yield file
         else:
-            refused.setdefault(why, []).append(file.source)
-    for why, sources in refused.items():
+            sources_by_reason.setdefault(reason, []).append(file.source)
+    for reason, sources in sources_by_reason.items():
         others = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
-        warnings.append(f"{sources[0]}{others} was not loaded: {why}.")
+        warnings.append(f"{sources[0]}{others} was not loaded: {reason}.")
 
 
-def _matching_paths(place: SearchRoot) -> list[str]:
-    """The paths of a place's wanted files. Raises ToolError if there are too many."""
-    found = list(itertools.islice(_walk(place, place.root, ""), MAX_FILES + 1))
-    if len(found) > MAX_FILES:
-        raise ToolError(f"There are more than {MAX_FILES} Python files below {place.root}. Name a smaller folder.")
-    return found
+def _matching_paths(search_root: SearchRoot) -> list[str]:
+    """Return the relative paths of the matching files. Raises ToolError if there are too many."""
+    paths = list(itertools.islice(_walk(search_root, search_root.root, ""), MAX_FILES + 1))
+    if len(paths) > MAX_FILES:
+        raise ToolError(
+            f"There are more than {MAX_FILES} Python files below {search_root.root}. Choose a smaller folder."
+        )
+    return paths
 
 
-def _walk(place: SearchRoot, folder: Path, prefix: str) -> Iterator[str]:
-    """The wanted files below a folder; names that begin with "_" or "." are private to their neighbours."""
+def _walk(search_root: SearchRoot, folder: Path, prefix: str) -> Iterator[str]:
+    """Yield the matching files below a folder; names that begin with "_" or "." are private."""
     for entry in os.scandir(folder):
         path = f"{prefix}{entry.name}"
         if entry.name.startswith((".", "_")) or entry.name in SKIPPED_FOLDERS:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(place, folder / entry.name, f"{path}/")
-        elif entry.name.lower().endswith(".py") and place.matches(path) and entry.is_file():
+            yield from _walk(search_root, folder / entry.name, f"{path}/")
+        elif entry.name.lower().endswith(".py") and search_root.matches(path) and entry.is_file():
             yield path
 
 

@@ -1,6 +1,6 @@
-"""Which files below the tools folders may be run: what everyone may write, and what links lead to, may not.
+"""Decides which files below the tools folders may run: none that everyone may write to, and no links out of a folder.
 
-Who owns a file is not looked at: in a container, a mounted folder has its owner from outside.
+The owner of a file is not checked: in a container, the owner of a mounted folder comes from the host.
 """
 
 import os
@@ -11,31 +11,30 @@ from pathlib import Path
 
 
 def untrusted_reason(path: Path, root: Path) -> str | None:
-    """Why a file or folder below `root` may not be run, as a clause for the user; None if it may.
+    """Return why a file or folder below `root` may not run, as a clause for the user; None if it may.
 
-    `root` is resolved. Every folder from `root` to the file is looked at, and so is what links lead to.
+    `root` is resolved. Checks every folder from `root` to the file, and the targets of links.
     """
-    real = path.resolve()
-    if not real.is_relative_to(root):
-        return f"{path} is a link that leads out of {root}; put the file itself there"
-    way = dict.fromkeys([*_path_and_parents(path, root), *_path_and_parents(real, root)])
-    return next((_world_writable_reason(one) for one in way if file_mode(one) & stat.S_IWOTH), None)
+    real_path = path.resolve()
+    if not real_path.is_relative_to(root):
+        return f"{path} is a link out of {root}; copy the file into that folder"
+    checked_paths = dict.fromkeys([*_path_and_parents(path, root), *_path_and_parents(real_path, root)])
+    return next((_world_writable_reason(path) for path in checked_paths if file_mode(path) & stat.S_IWOTH), None)
 
 
 def world_writable_parents(folders: Iterable[Path]) -> list[str]:
-    """A clause for each folder above tools folders that everyone may write to, and so may replace them.
+    """Return a clause for each parent folder in which everyone could replace a tools folder.
 
-    A sticky one, as /tmp, lets nobody replace what is another's. These are no refusal: containers' volumes and folders
-    of Windows hosts are open to everyone, and often nobody can change that.
+    In a sticky folder such as /tmp, users cannot replace files of others. These parents cause a warning only: volumes
+    of containers and folders of Windows hosts are writable by everyone, and often that cannot be changed.
     """
     parents = dict.fromkeys(parent for folder in folders for parent in folder.parents)
-    return [
-        _world_writable_reason(one) for one in parents if file_mode(one) & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
-    ]
+    mask = stat.S_IWOTH | stat.S_ISVTX
+    return [_world_writable_reason(parent) for parent in parents if file_mode(parent) & mask == stat.S_IWOTH]
 
 
 def _path_and_parents(path: Path, root: Path) -> Iterator[Path]:
-    """The path and its parents up to `root`; nothing if it does not lie there."""
+    """Yield the path and its parents up to `root`; nothing if it is not below `root`."""
     if path.is_relative_to(root):
         yield path
         yield from (parent for parent in path.parents if parent.is_relative_to(root))
@@ -44,12 +43,12 @@ def _path_and_parents(path: Path, root: Path) -> Iterator[Path]:
 def _world_writable_reason(path: Path) -> str:
     return (
         f"{path} may be written by everyone on this machine (mode {stat.S_IMODE(file_mode(path)):04o}); "
-        f"correct that with `chmod o-w {shlex.quote(str(path))}`"
+        f"run `chmod o-w {shlex.quote(str(path))}`"
     )
 
 
 def file_mode(path: Path) -> int:
-    """A file's mode; 0 where modes mean nothing, and for what lies in an archive, whose own mode counts."""
+    """Return a file's mode; 0 on Windows, and inside an archive, whose own mode counts."""
     try:
         return path.stat().st_mode if os.name == "posix" else 0
     except (FileNotFoundError, NotADirectoryError):

@@ -1,1 +1,1 @@
-"""Tools of MCP servers."""
+"""The MCP client: tools of MCP servers."""

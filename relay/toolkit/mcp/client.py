@@ -1,7 +1,7 @@
-"""Tools of MCP servers: connected through the official SDK, listed, called, and connected again when they break.
+"""Connects to MCP servers through the official SDK, lists and calls their tools, and reconnects after failures.
 
-Each server has one task that owns its connection. A server that is down or hangs costs its own tools alone: they stay
-listed, and a call of one is refused with a sentence until the server is back.
+Each server has one task that owns its connection. A server that is down or hangs affects only its own tools.
+They stay listed, and their calls fail with a message until the server is back.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class ExternalSchema:
-    """Arguments described by somebody else, who also checks them; here they only have to be a JSON object."""
+    """Arguments that the server describes and validates; here they only have to be a JSON object."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.parameters = {"type": "object", "properties": {}, **schema}
@@ -56,7 +56,7 @@ class ExternalSchema:
 
 
 class McpServer:
-    """One server: its connection, its tools in the registry, its way back after a failure."""
+    """One MCP server: its connection, its tools in the registry, and its reconnects."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class McpServer:
         retry_delay_s: float = INITIAL_RETRY_DELAY_S,
         redact: Callable[[str], str] = str,
     ) -> None:
-        """`redact` takes the relay's secrets out of what the server writes to its standard error."""
+        """`redact` removes the relay's secrets from the server's standard error."""
         self.config = config
         self._redact = redact
         self.tools_listed = asyncio.Event()
-        """Set once the tools are known."""
+        """Set after the tools were listed for the first time."""
         self.connected = asyncio.Event()
-        """Set while calls can be made."""
+        """Set while the server accepts calls."""
         self._registry = registry
         self._retry_delay_s = retry_delay_s
         self._client: Client | None = None
@@ -83,15 +83,15 @@ class McpServer:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Connect in a task of its own, and again whenever that fails."""
+        """Connect in a new task, and reconnect after each failure."""
         self._task = asyncio.create_task(self._run(), name=f"mcp {self.config.name}")
 
     async def stop(self) -> None:
-        """Disconnect, in bounded time; a command that was started is ended."""
+        """Disconnect, and end a command that was started; takes at most twice `STOP_TIMEOUT_S`."""
         self._stop.set()
         self._wakeup.set()
         if self._task is not None:
-            # The connection ends where it began: in its task, and only a task that hangs is cancelled.
+            # The task that opened the connection must close it. Only a task that hangs is cancelled.
             await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
@@ -108,8 +108,13 @@ class McpServer:
                     self.tools_listed.set()
                     self.connected.set()
                     await self._watch(client)
-            except Exception as error:  # whatever the server or the SDK does costs this server alone
-                log.warning("MCP server %s: %s; trying again in %g s", self.config.name, _error_text(error), delay_s)
+            except Exception as error:  # a failure of the server or the SDK affects this server only
+                log.warning(
+                    "MCP server %s: connection failed, retrying in %g s: %s",
+                    self.config.name,
+                    delay_s,
+                    _error_text(error),
+                )
             finally:
                 self._client = None
                 self.connected.clear()
@@ -119,7 +124,7 @@ class McpServer:
                 delay_s = min(delay_s * 2, MAX_RETRY_DELAY_S)
 
     async def _watch(self, client: "Client") -> None:
-        """Returns when the server is to be left; raises when it has broken."""
+        """Refresh the tools on each wake-up and heartbeat until `stop`; raises when the server fails."""
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wait_for_wakeup(), HEARTBEAT_S)
@@ -128,7 +133,7 @@ class McpServer:
             try:
                 await asyncio.wait_for(self._refresh_tools(client), HEARTBEAT_TIMEOUT_S)
             except TimeoutError:
-                if not self._n_running_calls:  # else it may be busy with them
+                if not self._n_running_calls:  # a busy server may be slow
                     raise
 
     async def _wait_for_wakeup(self) -> None:
@@ -136,62 +141,64 @@ class McpServer:
         self._wakeup.clear()
 
     async def _refresh_tools(self, client: "Client") -> None:
-        found: list[McpTool] = []
+        listed: list[McpTool] = []
         cursor = None
-        while len(found) < MAX_TOOLS:
+        while len(listed) < MAX_TOOLS:
             page = await client.list_tools(cursor=cursor, cache_mode="refresh")
-            found.extend(page.tools)
+            listed.extend(page.tools)
             cursor = page.next_cursor
             if not cursor:
                 break
-        if found == self._listed_tools:
+        if listed == self._listed_tools:
             return
-        self._listed_tools = found
+        self._listed_tools = listed
         warnings: list[str] = []
         tools = [
-            tool for one in self._select_tools(found, warnings) if (tool := self._build_tool(one, warnings)) is not None
+            tool
+            for mcp_tool in self._select_tools(listed, warnings)
+            if (tool := self._build_tool(mcp_tool, warnings)) is not None
         ]
         self._registry.assign(f"mcp {self.config.name}", tools, warnings)
 
     # -- its tools ----------------------------------------------------------------------------------------------------
 
-    def _select_tools(self, found: list["McpTool"], warnings: list[str]) -> list["McpTool"]:
+    def _select_tools(self, listed: list["McpTool"], warnings: list[str]) -> list["McpTool"]:
         if self.config.tools is None:
-            if len(found) > MAX_TOOLS:
-                warnings.append(f"MCP server {self.config.name} has more than {MAX_TOOLS} tools; the first are taken.")
-            return found[:MAX_TOOLS]
-        names = {one.name for one in found}
+            if len(listed) > MAX_TOOLS:
+                warnings.append(f"MCP server {self.config.name} has more than {MAX_TOOLS} tools. The rest is ignored.")
+            return listed[:MAX_TOOLS]
+        names = {mcp_tool.name for mcp_tool in listed}
         missing = [name for name in self.config.tools if name not in names]
         if missing:
             warnings.append(f"MCP server {self.config.name} has no tool {', '.join(missing)}.")
-        return [one for one in found if one.name in self.config.tools]
+        return [mcp_tool for mcp_tool in listed if mcp_tool.name in self.config.tools]
 
-    def _build_tool(self, found: "McpTool", warnings: list[str]) -> Tool | None:
+    def _build_tool(self, mcp_tool: "McpTool", warnings: list[str]) -> Tool | None:
         config = self.config
         prefix = f"{config.name}_" if config.prefix is None else config.prefix
-        name = _NOT_ALLOWED.sub("_", f"{prefix}{found.name}")[:MAX_NAME_CHARS]
-        if len(json.dumps(found.input_schema)) > MAX_SCHEMA_CHARS:
-            warnings.append(f"Ignored {found.name} of MCP server {config.name}: its schema is too big.")
+        name = _NOT_ALLOWED.sub("_", f"{prefix}{mcp_tool.name}")[:MAX_NAME_CHARS]
+        if len(json.dumps(mcp_tool.input_schema)) > MAX_SCHEMA_CHARS:
+            warnings.append(f"Ignored {mcp_tool.name} of MCP server {config.name}: its schema is too large.")
             return None
         return Tool.from_signature(
             ToolOptions(timeout_s=config.timeout_s),
             name,
-            partial(self._call_tool, found.name),
-            ExternalSchema(found.input_schema),
-            source=f"mcp:{config.name}#{found.name}",
-            description=(found.description or found.title or name)[:MAX_DESCRIPTION_CHARS],
+            partial(self._call_tool, mcp_tool.name),
+            ExternalSchema(mcp_tool.input_schema),
+            source=f"mcp:{config.name}#{mcp_tool.name}",
+            description=(mcp_tool.description or mcp_tool.title or name)[:MAX_DESCRIPTION_CHARS],
             is_async=True,
         )
 
     async def _call_tool(self, name: str, arguments: dict[str, Any]) -> object:
         client = self._client
         if client is None:
-            raise ToolError(f"The server {self.config.name} cannot be reached now; try again in a moment.")
+            raise ToolError(f"The server {self.config.name} is not connected. Try again in a moment.")
         self._n_running_calls += 1
         try:
             result = await client.call_tool(name, arguments, read_timeout_seconds=self.config.timeout_s)
         except Exception as error:
-            self._wakeup.set()  # is it still there?
+            self._wakeup.set()  # check the connection now
             raise ToolError(f"The server {self.config.name} failed: {_error_text(error)}") from error
         finally:
             self._n_running_calls -= 1
@@ -199,7 +206,7 @@ class McpServer:
 
 
 class McpServers:
-    """All servers of a relay."""
+    """The MCP servers of a relay."""
 
     def __init__(
         self, configs: Iterable[McpServerConfig], registry: ToolRegistry, redact: Callable[[str], str] = str
@@ -210,37 +217,37 @@ class McpServers:
         self.servers: list[McpServer] = []
 
     async def start(self, wait_s: float = START_WAIT_S) -> None:
-        """Connect to all; returns when their tools are known, or after `wait_s` without those that take longer.
+        """Connect to all servers; returns when all tools are listed, at the latest after `wait_s`.
 
-        Raises ToolError where the SDK is not installed.
+        Raises ToolError if the SDK is not installed.
         """
         if not self._configs:
             return
         try:
             import mcp  # noqa: F401
         except ImportError:
-            raise ToolError("MCP servers need the package mcp: install relay-voice[mcp].") from None
+            raise ToolError("MCP servers need the package mcp. Install relay-voice[mcp].") from None
         self.servers = [McpServer(config, self._registry, redact=self._redact) for config in self._configs]
         for server in self.servers:
             server.start()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(one.tools_listed.wait() for one in self.servers)), wait_s)
+            await asyncio.wait_for(asyncio.gather(*(server.tools_listed.wait() for server in self.servers)), wait_s)
 
     async def stop(self) -> None:
-        """Disconnect from all."""
+        """Disconnect from all servers."""
         await asyncio.gather(*(server.stop() for server in self.servers))
 
 
 def result_value(result: "CallToolResult") -> object:
-    """What a tool of a server returned: its structured content, else its text. Raises ToolError for its error."""
-    texts = [one.text if one.type == "text" else f"[{one.type}]" for one in result.content]
+    """Return the structured content of a result, else its text. Raises ToolError for an error result."""
+    texts = [block.text if block.type == "text" else f"[{block.type}]" for block in result.content]
     text = "\n".join(texts)
     if result.is_error:
-        raise ToolError(text or "The tool failed without a word.")
+        raise ToolError(text or "The tool failed without an error message.")
     structured = result.structured_content
     if structured is None:
         return text
-    if isinstance(structured, dict) and structured.keys() == {"result"}:  # how the SDK wraps what is no object
+    if isinstance(structured, dict) and structured.keys() == {"result"}:  # the SDK wraps what is not an object
         return structured["result"]
     return structured
 
@@ -253,7 +260,7 @@ async def _connect(config: McpServerConfig, redact: Callable[[str], str]) -> Asy
     from mcp.client.streamable_http import streamable_http_client
 
     if config.command is not None:
-        # The SDK puts this over variables of its own choice, all of which are in our table as well.
+        # The SDK adds variables of its own choice, all of which `child_environment` allows as well.
         environment = child_environment(os.environ, TLS_VARIABLES) | config.env
         server = StdioServerParameters(command=config.command, args=list(config.args), env=environment, cwd=config.cwd)
         async with (
@@ -263,7 +270,7 @@ async def _connect(config: McpServerConfig, redact: Callable[[str], str]) -> Asy
             yield client
         return
     timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, read=STREAM_TIMEOUT_S)
-    # The SDK follows redirects by itself, whatever the client is told; what raises here, it does not.
+    # The SDK follows redirects whatever the options of the client; only an exception here stops it.
     hooks = {"response": [_refuse_redirect]}
     async with httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout, event_hooks=hooks) as http:
         transport = streamable_http_client(config.url or "", http_client=http)
@@ -273,11 +280,11 @@ async def _connect(config: McpServerConfig, redact: Callable[[str], str]) -> Asy
 
 async def _refuse_redirect(response: "httpx2.Response") -> None:
     if 300 <= response.status_code < 400:
-        raise ToolError(f"it redirects elsewhere ({response.status_code}); set the URL it really has")
+        raise ToolError(f"the server redirects ({response.status_code}); configure its final URL")
 
 
 def _error_text(error: BaseException) -> str:
-    """The first thing that went wrong, of the groups of errors that the SDK raises."""
+    """Return the first error of the groups that the SDK raises."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"[:300]

@@ -1,7 +1,7 @@
-"""What an MCP server writes to its standard error, as lines of the relay's log.
+"""Writes the standard error of MCP servers to the relay's log.
 
-A server may write its token there, escape sequences, or megabytes: values of its configuration are taken out, control
-characters are escaped, and lines are bounded in length and in number.
+A server may write its token, escape sequences or megabytes. So values of its configuration are removed, control
+characters are escaped, and both the length and the number of lines are limited.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from relay.escaping import escape_controls
 MAX_LINE_CHARS = 500
 MAX_LINES_PER_MINUTE = 60
 MAX_READ_BYTES = 64 * 1024
-"""Of a line that is longer, no more is read than its beginning."""
+"""The rest of a longer line is skipped."""
 MIN_SECRET_CHARS = 8
 DRAIN_TIMEOUT_S = 0.2
-"""How long the last words of a server that has ended are waited for."""
+"""How long to wait for the last lines of a server that has ended."""
 
 log = logging.getLogger(__name__)
 
 
 class StderrFormatter:
-    """Turns the bytes of one server into log lines. `now` is in seconds."""
+    """Formats and limits the log lines of one server."""
 
     def __init__(self, name: str, values: Iterable[str], redact: Callable[[str], str]) -> None:
         self._name = name
-        # The longest first: a value within another one must not leave the rest of it.
+        # Longest first: replacing a part of a longer value would leave the rest of it.
         self._secret_values = sorted(
             {value for value in values if len(value) >= MIN_SECRET_CHARS}, key=len, reverse=True
         )
@@ -40,7 +40,7 @@ class StderrFormatter:
         self._n_omitted = 0
 
     def format_line(self, raw: bytes, now: float) -> list[str]:
-        """The lines to log for one line of the server's."""
+        """Return the log lines for one line of the server; `now` is in seconds."""
         log_lines: list[str] = []
         if now - self._minute_began >= 60:
             log_lines = self.flush()
@@ -55,24 +55,24 @@ class StderrFormatter:
         return [*log_lines, f"MCP server {self._name}: {self._sanitize(line)}"]
 
     def flush(self) -> list[str]:
-        """How many lines have been left out, if any."""
-        left_out, self._n_omitted = self._n_omitted, 0
-        return [f"MCP server {self._name}: {left_out} more lines were left out"] if left_out else []
+        """Return a line with the number of omitted lines, if there are any."""
+        n_omitted, self._n_omitted = self._n_omitted, 0
+        return [f"MCP server {self._name}: {n_omitted} more lines omitted"] if n_omitted else []
 
     def _sanitize(self, line: str) -> str:
         for value in self._secret_values:
             line = line.replace(value, "[…]")
         line = self._redact(line)
-        cut = line if len(line) <= MAX_LINE_CHARS else f"{line[: MAX_LINE_CHARS - 1]}…"
-        return escape_controls(cut)
+        truncated = line if len(line) <= MAX_LINE_CHARS else f"{line[: MAX_LINE_CHARS - 1]}…"
+        return escape_controls(truncated)
 
 
 @contextlib.asynccontextmanager
 async def stderr_to_log(lines: StderrFormatter) -> AsyncIterator[TextIO]:
-    """A file to be a child's standard error; what is written there is logged until the block is left."""
-    if sys.platform == "win32":  # its loop cannot read from such a pipe
-        with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123  # opened at once, and no path of anybody's
-            yield nowhere
+    """Yield a file for a child's standard error, whose lines are logged until the block ends."""
+    if sys.platform == "win32":  # its event loop cannot read from a pipe
+        with open(os.devnull, "w") as null_file:  # noqa: ASYNC230, PTH123  # does not block
+            yield null_file
         return
     receiver, sender = os.pipe()
     reader = asyncio.StreamReader(limit=MAX_READ_BYTES)
@@ -84,7 +84,7 @@ async def stderr_to_log(lines: StderrFormatter) -> AsyncIterator[TextIO]:
     try:
         with os.fdopen(sender, "w") as file:
             yield file
-        # The server has ended and the pipe with it, unless a process that it started holds on to the other end.
+        # The server has ended and so has the pipe, unless a child process of the server keeps it open.
         await asyncio.wait({task}, timeout=DRAIN_TIMEOUT_S)
     finally:
         transport.close()
@@ -103,7 +103,7 @@ async def _log_lines(reader: asyncio.StreamReader, lines: StderrFormatter) -> No
             raw, at_end = error.partial, True
         except asyncio.LimitOverrunError as error:
             raw, is_within = await reader.readexactly(max(error.consumed, 1)), True
-        if is_rest:  # it may begin with the second half of a secret
+        if is_rest:  # it may begin within a secret
             continue
         for line in lines.format_line(raw, loop.time()):
             log.info("%s", line)

@@ -1,11 +1,12 @@
 """NAVAI's rules for the arguments of a call over HTTP: from `payload` to the call of a Python function.
 
-An object that fits the tool's `parameters` is taken by name: that is what the list tells its readers to send. Anything
-else goes by place: `args` or `arguments`, else `value`, else the whole payload as the first argument. Values for which
-there is no place are left out. `constructorArgs` and `methodArgs` belong to the methods of classes.
+An object that matches the tool's `parameters` is passed by name, as the list of functions describes. Anything else is
+passed by position: `args` or `arguments`, else `value`, else the whole payload as the first argument. Surplus values
+are ignored. `constructorArgs` and `methodArgs` are for the methods of classes.
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from relay.toolkit.context import ToolContext
@@ -13,58 +14,64 @@ from relay.toolkit.loading.class_tools import CONSTRUCTOR_ARGS, MethodSignature
 from relay.toolkit.schema.signature import BoundArguments, FunctionSignature, ToolSignature
 from relay.toolkit.schema.validation_errors import InvalidArguments, check_arguments
 
+Arguments = dict[str, Any] | list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NavaiPayload:
+    """The arguments of a call over HTTP, as a NAVAI frontend sends them."""
+
+    value: object
+
 
 def bind_payload(signature: ToolSignature, payload: object, context: ToolContext) -> BoundArguments:
-    """The call that a payload means; what is no object or array counts as `{}`. Raises InvalidArguments."""
-    given: dict[str, Any] | list[Any] = payload if isinstance(payload, dict | list) else {}
-    check_arguments(given)
+    """Bind a payload; anything but an object or an array counts as `{}`. Raises InvalidArguments."""
+    arguments: Arguments = payload if isinstance(payload, dict | list) else {}
+    check_arguments(arguments)
     if isinstance(signature, MethodSignature):
-        return _bind_class(signature, given, context)
+        return _bind_method(signature, arguments, context)
     if isinstance(signature, FunctionSignature):
-        return _bind(signature, given, given, context)
-    return signature.bind(json.dumps(given if isinstance(given, dict) else {}), context)
+        return _bind(signature, arguments, arguments, context)
+    return signature.bind(json.dumps(arguments if isinstance(arguments, dict) else {}), context)
 
 
-def _bind_class(signature: MethodSignature, given: dict[str, Any] | list[Any], context: ToolContext) -> BoundArguments:
-    named = given if isinstance(given, dict) else {}
+def _bind_method(signature: MethodSignature, arguments: Arguments, context: ToolContext) -> BoundArguments:
+    named = arguments if isinstance(arguments, dict) else {}
     constructor = signature.bind_constructor(named.get(CONSTRUCTOR_ARGS), context)
     values = named.get("methodArgs")
     if isinstance(values, list):
         method = signature.method.bind_positional(values, context)
     else:
         rest = {key: value for key, value in named.items() if key != CONSTRUCTOR_ARGS}
-        method = _bind(signature.method, given, rest, context)
+        method = _bind(signature.method, arguments, rest, context)
     return signature.combine(constructor, method, named)
 
 
 def _bind(
-    signature: FunctionSignature,
-    given: dict[str, Any] | list[Any],
-    by_name: dict[str, Any] | list[Any],
-    context: ToolContext,
+    signature: FunctionSignature, arguments: Arguments, by_name: Arguments, context: ToolContext
 ) -> BoundArguments:
-    """`given` is the whole payload, `by_name` what of it may be meant by name."""
-    complaint: InvalidArguments | None = None
+    """Bind `by_name` by name, else the whole payload `arguments` by position."""
+    first_error: InvalidArguments | None = None
     if isinstance(by_name, dict) and by_name:
         try:
             return signature.bind(json.dumps(by_name), context)
         except InvalidArguments as error:
-            complaint = error
-    values, is_whole = _values(given)
+            first_error = error
+    values, is_whole = _positional_values(arguments)
     try:
         return signature.bind_positional(values, context)
     except InvalidArguments:
-        if is_whole and complaint is not None:
-            raise complaint from None
+        if is_whole and first_error is not None:
+            raise first_error from None
         raise
 
 
-def _values(given: dict[str, Any] | list[Any]) -> tuple[list[Any], bool]:
-    """The values by their place, and whether they are the whole payload itself."""
-    if isinstance(given, dict):
-        listed = given.get("args") if given.get("args") is not None else given.get("arguments")
+def _positional_values(arguments: Arguments) -> tuple[list[Any], bool]:
+    """Return the values by position, and whether they are the whole payload."""
+    if isinstance(arguments, dict):
+        listed = arguments.get("args") if arguments.get("args") is not None else arguments.get("arguments")
         if isinstance(listed, list):
             return listed, False
-        if "value" in given:
-            return [given["value"]], False
-    return ([given], True) if given else ([], False)
+        if "value" in arguments:
+            return [arguments["value"]], False
+    return ([arguments], True) if arguments else ([], False)

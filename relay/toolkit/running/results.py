@@ -1,7 +1,7 @@
-"""The one string a model gets for a tool call: JSON encoded once, bounded, whatever the tool did.
+"""The output of a tool call: one string of limited size for the model, whatever the tool did.
 
-A result is its JSON, a plain string itself; a failure is
-`{"ok": false, "error": code, "message": sentence, "retryable": bool}`. Over HTTP a result is JSON in any case.
+A string result is sent as it is, any other as JSON. A failure is
+`{"ok": false, "error": code, "message": sentence, "retryable": bool}`. Over HTTP every result is JSON.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ FailureCode = Literal[
     "invalid_json",
     "invalid_arguments",
     "duplicate_call",
-    "refused",  # the tool said no, by a ToolError
+    "refused",  # the tool raised a ToolError
     "exception",
     "unserialisable",
     "busy",
@@ -42,7 +42,7 @@ _STATUS_BY_CODE: dict[FailureCode, OutputStatus] = {
     "cancelled": "cancelled",
     "shutdown": "cancelled",
 }
-# Where the same model, asking again with better arguments or a little later, may well get an answer.
+# Failures where another call, with better arguments or a little later, may succeed.
 _RETRYABLE_CODES: frozenset[FailureCode] = frozenset({"invalid_json", "invalid_arguments", "busy", "timeout"})
 _PATH = re.compile(r"(?<![\w/:.…])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+){2,}[/\\]?")
 _SLASH = re.compile(r"[/\\]")
@@ -50,20 +50,20 @@ _SLASH = re.compile(r"[/\\]")
 
 @dataclass(frozen=True, slots=True)
 class ClientResult:
-    """A tool returns this for a result that is for the client alone; the model only gets `note`.
+    """Return value of a tool whose result is for the client only; the model receives `note`.
 
-    For what is long, private, or to be drawn and not read out. Over HTTP the result is `value`.
+    Use it for a result that is long, private, or to be displayed instead of read out. Over HTTP the result is `value`.
     """
 
     value: object
-    note: str = "The result was given to the user's device; there is no need to read it out."
+    note: str = "The result was sent to the user's device; there is no need to read it out."
 
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """What came of a call: the model's string, and how it ended.
+    """The output of a call for the model, and its status.
 
-    `code` and `message` say why there is no result; `client_output` is what the client gets instead of `output`.
+    `code` and `message` say why a call failed. `client_output` replaces `output` for the client.
     """
 
     output: str
@@ -74,95 +74,83 @@ class ToolOutput:
 
 
 def failure_output(code: FailureCode, message: str, http_message: str | None = None) -> ToolOutput:
-    """The output of a call that has no result; `http_message` is the message for readers to whom the type says
-    nothing.
-    """
-    body = {
-        "ok": False,
-        "error": code,
-        "message": _truncate(message, MAX_MESSAGE_CHARS),
-        "retryable": code in _RETRYABLE_CODES,
-    }
+    """Return the output of a failed call; `http_message` replaces `message` over HTTP."""
+    sentence, is_retryable = _truncate(message, MAX_MESSAGE_CHARS), code in _RETRYABLE_CODES
+    body = {"ok": False, "error": code, "message": sentence, "retryable": is_retryable}
     output = _valid_text(json.dumps(body, ensure_ascii=False))
-    return ToolOutput(
-        output,
-        _STATUS_BY_CODE.get(code, "failed"),
-        code,
-        _valid_text(message if http_message is None else http_message),
-    )
+    message = _valid_text(message if http_message is None else http_message)
+    return ToolOutput(output, _STATUS_BY_CODE.get(code, "failed"), code, message)
 
 
 def encode_result(value: object, max_bytes: int) -> ToolOutput:
-    """The output for what a tool returned; a value that JSON cannot hold is a failure."""
+    """Return the output for the return value of a tool; one that JSON cannot represent is a failure."""
     if isinstance(value, ClientResult):
-        shown = encode_result(value.value, max_bytes)
-        return (
-            shown
-            if shown.code
-            else ToolOutput(_truncate_to_bytes(_valid_text(value.note), max_bytes), "done", client_output=shown.output)
-        )
+        for_client = encode_result(value.value, max_bytes)
+        if for_client.code:
+            return for_client
+        note = _truncate_to_bytes(_valid_text(value.note), max_bytes)
+        return ToolOutput(note, "done", client_output=for_client.output)
+    text = value
     try:
-        text = (
-            value
-            if isinstance(value, str)
-            else json.dumps(value, ensure_ascii=False, allow_nan=False, default=_to_jsonable)
-        )
+        if not isinstance(text, str):
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_to_jsonable)
     except (TypeError, ValueError, RecursionError) as error:  # pydantic's serialisation error is a ValueError
-        return failure_output(
-            "unserialisable", f"The tool returned a {type(value).__name__} that is no JSON: {_error_text(error)}"
-        )
+        message = f"The tool returned a {type(value).__name__} that is not JSON: {_error_text(error)}"
+        return failure_output("unserialisable", message)
     return ToolOutput(_truncate_to_bytes(_valid_text(text), max_bytes), "done")
 
 
 def encode_http_result(value: object, max_bytes: int) -> ToolOutput:
-    """The result as JSON for HTTP: NaN and infinities are null; what is too big or no JSON is a failure."""
+    """Return the output as JSON for HTTP; NaN and infinities are null, other values without JSON a failure.
+
+    A result over `max_bytes` is a failure too: JSON cannot be truncated.
+    """
     if isinstance(value, ClientResult):
         value = value.value
     try:
         raw = orjson.dumps(value, default=_to_jsonable, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError) as error:
-        text = f"The function returned a {type(value).__name__} that is no JSON: {_error_text(error)}"
-        return failure_output("unserialisable", text)
+        message = f"The function returned a {type(value).__name__} that is not JSON: {_error_text(error)}"
+        return failure_output("unserialisable", message)
     if len(raw) > max_bytes:
-        text = f"The result has {len(raw)} bytes, {max_bytes} are allowed."
-        return failure_output("unserialisable", text)
+        return failure_output("unserialisable", f"The result has {len(raw)} bytes, the limit is {max_bytes}.")
     return ToolOutput(raw.decode(), "done")
 
 
 def exception_output(name: str, error: BaseException) -> ToolOutput:
-    """The output for what a tool raised: type and message; the traceback goes to the log only.
+    """Return the output for an exception of a tool: type and message; only the log has the traceback.
 
-    A ToolError is a refusal in the tool's own words, meant to be read, so it stands alone and is no fault.
+    A ToolError is a refusal by the tool, not a failure of it, so the output is its message without the type.
     """
     message = _error_text(error)
     if isinstance(error, RelayError):
         log.info("tool %s refused: %s", name, message)
-        return failure_output("refused", message or "The tool refused.")
+        return failure_output("refused", message or "The tool refused the call.")
     log.error("tool %s failed", name, exc_info=error)
     kind = type(error).__name__
     return failure_output("exception", f"{kind}: {message}" if message else kind, http_message=message or kind)
 
 
 def _to_jsonable(value: object) -> object:
-    """What JSON does not know: models, dataclasses, dates, enums, sets, decimals."""
+    """Convert models, dataclasses, dates, enums, sets and decimals to JSON types."""
     if isinstance(value, Iterator):
-        raise TypeError(f"a {type(value).__name__} may never end; return a list")
+        raise TypeError(f"a {type(value).__name__} may be endless; return a list")
     if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)  # one order, so that a replay gives the same output
+        return sorted(value, key=repr)  # a fixed order, so that a replay has the same output
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
-    plain: object = pydantic_core.to_jsonable_python(value)
-    return plain
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    jsonable: object = pydantic_core.to_jsonable_python(value)
+    return jsonable
 
 
 def _truncate_to_bytes(text: str, max_bytes: int) -> str:
-    """Cuts at a whole character and says so; the note is within the bound."""
+    """Truncate after a whole character and append a note; both together have at most `max_bytes`."""
     if len(text) * 4 <= max_bytes:
         return text
     raw = text.encode()
     if len(raw) <= max_bytes:
         return text
-    note = f"… [cut: the result has {len(raw)} bytes, {max_bytes} are allowed]"
+    note = f"… [truncated: the result has {len(raw)} bytes, the limit is {max_bytes}]"
     return raw[: max_bytes - len(note.encode())].decode(errors="ignore") + note
 
 
@@ -171,7 +159,7 @@ def _truncate(text: str, max_chars: int) -> str:
 
 
 def _valid_text(text: str) -> str:
-    """Without lone surrogates, which no frame can carry."""
+    """Replace lone surrogates, which UTF-8 cannot encode."""
     return text.encode(errors="replace").decode()
 
 
@@ -183,5 +171,5 @@ def _error_text(error: BaseException) -> str:
 
 
 def shorten_paths(text: str) -> str:
-    """`text` with each absolute path of two or more parts cut to its last one: `/srv/app/x.py` becomes `…/x.py`."""
-    return _PATH.sub(lambda found: f"…/{[part for part in _SLASH.split(found[0]) if part][-1]}", text)
+    """Shorten each absolute path of two or more parts to its last part: `/srv/app/x.py` becomes `…/x.py`."""
+    return _PATH.sub(lambda match: f"…/{[part for part in _SLASH.split(match[0]) if part][-1]}", text)

@@ -1,7 +1,7 @@
-"""Threads for blocking tools: a fixed number of slots, no queue, and never in the way of the process's end.
+"""Daemon threads for blocking tools: a fixed number of slots, no queue, and no delay of the process's exit.
 
-Not a ThreadPoolExecutor: that one queues without bound and is joined when the interpreter exits, so that one
-hung tool would keep a stopped server alive for ever. These threads are daemons, one for each call.
+A ThreadPoolExecutor would queue without limit, and the interpreter joins its threads at exit: one hung tool would keep
+a stopped server alive forever. These threads are daemons, one for each call.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class DaemonThreads:
-    """Runs functions in at most `max_threads` threads. A thread keeps its slot until its function returns."""
+    """Runs functions in at most `max_threads` threads; a thread occupies its slot until its function returns."""
 
     def __init__(self, max_threads: int) -> None:
         if max_threads < 1:
@@ -29,14 +29,13 @@ class DaemonThreads:
 
     @property
     def slots_in_use(self) -> int:
-        """How many slots are taken, those of abandoned calls included."""
+        """The number of occupied slots, those of abandoned calls included."""
         return self._slots_in_use
 
     def submit(self, function: Callable[[], T], name: str) -> asyncio.Future[T] | None:
-        """Starts `function` with the caller's context variables; None at once where no slot is free.
+        """Start `function` with the caller's context variables; returns None at once if no slot is free.
 
-        The future gets the function's value. The function must not raise: what to do with an exception is the
-        caller's business, and a future refuses some of them.
+        The future receives the function's value. The function must not raise: a future refuses some exceptions.
         """
         if not self._acquire_slot():
             return None
@@ -53,9 +52,9 @@ class DaemonThreads:
 
         try:
             threading.Thread(target=work, name=f"tool {name}", daemon=True).start()
-        except RuntimeError:  # the system has no thread left
+        except RuntimeError:  # the system is out of threads
             self._release_slot()
-            log.warning("no thread could be started for tool %s", name)
+            log.warning("tool %s: no thread could be started", name)
             return None
         self.pending.add(future)
         future.add_done_callback(self.pending.discard)
@@ -80,5 +79,5 @@ def _post_result(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], val
 
     try:
         loop.call_soon_threadsafe(settle)
-    except RuntimeError:  # the loop is closed: nobody is left to be told
-        log.debug("a tool returned after the end of the event loop")
+    except RuntimeError:  # the loop is closed
+        log.debug("tool returned after its event loop was closed")

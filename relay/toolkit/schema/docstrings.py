@@ -1,6 +1,6 @@
-"""What a docstring says to a model: the tool's first paragraph, and a line for each parameter that it describes.
+"""Reads docstrings for the model: the first paragraph, and the descriptions of the parameters.
 
-Google, NumPy and reST sections are read by `docstring_parser`; a docstring that follows none of them is all text.
+`docstring_parser` reads Google, NumPy and reST sections; a docstring without them is plain text.
 """
 
 import inspect
@@ -12,14 +12,14 @@ import docstring_parser
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocstring:
-    """The first paragraph on one line (empty where there is none), and the descriptions of parameters by name."""
+    """The first paragraph as one line (may be empty), and the descriptions of parameters by name."""
 
     summary: str
     parameters: Mapping[str, str]
 
 
 def read_docstring(function: object) -> ParsedDocstring:
-    """Reads the docstring of a function or class; one that only its base has does not count."""
+    """Read the docstring of a function or class; an inherited docstring is ignored."""
     text = inspect.getdoc(function) if getattr(function, "__doc__", None) else None
     if not text:
         return ParsedDocstring("", {})
@@ -28,11 +28,11 @@ def read_docstring(function: object) -> ParsedDocstring:
     except docstring_parser.ParseError:
         return ParsedDocstring(_first_paragraph(text), {})
     parameters = {
-        one.arg_name.lstrip("*"): description
-        for one in parsed.params
-        if (description := " ".join((one.description or "").split()))
+        parameter.arg_name.lstrip("*"): description
+        for parameter in parsed.params
+        if (description := " ".join((parameter.description or "").split()))
     }
-    # A summary of several lines is cut in two by the parser: the paragraph is found again in what it left.
+    # The parser splits a summary of several lines; `description` still has the whole paragraph.
     return ParsedDocstring(_first_paragraph(parsed.description or ""), parameters)
 
 

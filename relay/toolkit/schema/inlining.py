@@ -1,4 +1,4 @@
-"""Makes pydantic's JSON Schema plain: no titles, and definitions put in place of their references."""
+"""Simplifies pydantic's JSON Schema: removes titles, and replaces references by their definitions."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ _DEFS_PREFIX = "#/$defs/"
 
 
 def inline_refs(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a copy without titles and, unless a type contains itself, without `$defs`.
+    """Return a copy without titles, and without `$defs` except for recursive types.
 
-    Not every model and engine follows references, so only recursive types keep theirs.
+    Not every model and engine resolves references, so only recursive types keep them.
     """
     definitions: dict[str, Any] = schema.get("$defs", {})
     recursive = {name for name in definitions if name in _reachable_definitions(definitions[name], definitions)}
@@ -32,12 +32,12 @@ def _inline(node: Any, definitions: dict[str, Any], recursive: set[str]) -> Any:
         node = {**definitions[reference], **beside}
     plain: dict[str, Any] = {}
     for key, value in node.items():
-        if key in ("title", "discriminator"):  # a discriminator points at definitions that are gone
+        if key in ("title", "discriminator"):  # a discriminator refers to removed definitions
             continue
         if key in _SCHEMA_MAPS:
-            value = {name: _inline(one, definitions, recursive) for name, one in value.items()}
+            value = {name: _inline(schema, definitions, recursive) for name, schema in value.items()}
         elif key in _SCHEMA_LISTS:
-            value = [_inline(one, definitions, recursive) for one in value]
+            value = [_inline(schema, definitions, recursive) for schema in value]
         elif key in _SINGLE_SCHEMAS:
             value = _inline(value, definitions, recursive)
         plain[key] = value
@@ -50,17 +50,17 @@ def _ref_target(node: dict[str, Any]) -> str | None:
 
 
 def _reachable_definitions(node: Any, definitions: dict[str, Any]) -> set[str]:
-    """The names of all definitions that a schema leads to."""
-    found: set[str] = set()
-    waiting = [node]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            target = _ref_target(one)
-            if target in definitions and target not in found:
-                found.add(target)
-                waiting.append(definitions[target])
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
-    return found
+    """Return the names of all definitions that a schema refers to, directly or not."""
+    names: set[str] = set()
+    pending = [node]
+    while pending:
+        schema = pending.pop()
+        if isinstance(schema, dict):
+            target = _ref_target(schema)
+            if target in definitions and target not in names:
+                names.add(target)
+                pending.append(definitions[target])
+            pending.extend(schema.values())
+        elif isinstance(schema, list):
+            pending.extend(schema)
+    return names

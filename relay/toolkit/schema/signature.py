@@ -1,11 +1,11 @@
-"""JSON Schema and validation of a tool's arguments, from the signature of the function.
+"""Builds the JSON Schema and the validation of a tool's arguments from the signature of its function.
 
     def roll_dice(count: Annotated[int, Field(ge=1, le=20)] = 1) -> dict[str, object]: ...
     -> {"type": "object", "additionalProperties": false,
         "properties": {"count": {"type": "integer", "minimum": 1, "maximum": 20, "default": 1}}}
 
-pydantic does both from one TypedDict made of the parameters. Not from a model: a parameter may then have any
-name (`json`, `model_config`, `_x`), and a parameter left out keeps the function's own default.
+pydantic derives both from a TypedDict of the parameters. With a TypedDict instead of a model, a parameter may have any
+name (`json`, `model_config`, `_x`), and an omitted argument keeps the function's own default.
 """
 
 import inspect
@@ -38,14 +38,12 @@ from relay.toolkit.schema.validation_errors import (
 _SUPPORTED_TYPES_HINT = (
     "Use a type such as str, int, float, bool, list, Literal, Enum, a dataclass or a pydantic model."
 )
-_ParameterKind = inspect._ParameterKind
 _JSON_TYPE_NAMES = {bool: "true or false", str: "a string", list: "an array"}
-_POSITIONAL_KINDS = (_ParameterKind.POSITIONAL_ONLY, _ParameterKind.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundArguments:
-    """Arguments ready for the call; `arguments` is the JSON object they came from."""
+    """Validated arguments of a call; `arguments` is the JSON object that they came from."""
 
     args: tuple[object, ...]
     kwargs: dict[str, object]
@@ -53,22 +51,22 @@ class BoundArguments:
 
 
 class ToolSignature(Protocol):
-    """What the arguments of a tool look like, and the way from JSON to a call."""
+    """The parameters of a tool, and the conversion from JSON to arguments."""
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The JSON Schema of the arguments."""
 
     def bind(self, text: str, context: ToolContext) -> BoundArguments:
-        """The call for a JSON object. Raises InvalidArguments with sentences by which a model can correct itself."""
+        """Bind a JSON object. Raises InvalidArguments with sentences that help a model to correct its call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FunctionSignature:
-    """The parameters of one function as the model sees them, and the way from its JSON to a call.
+    """The parameters of a function as the model sees them, and the conversion from its JSON to arguments.
 
-    `positional_names` are the names that a list of values fills, in order; `var_positional` is the name of `*args`, if
-    there is one.
+    `positional_names` are the parameters that a list of values fills, in order. `var_positional` is the name of
+    `*args`, None without it.
     """
 
     parameters: dict[str, Any]
@@ -79,25 +77,25 @@ class FunctionSignature:
     var_positional: str | None = None
 
     def bind(self, text: str, context: ToolContext) -> BoundArguments:
-        """Checks `text` (a JSON object; empty and `null` count as `{}`) and adds the context.
+        """Validate `text` (a JSON object; empty and `null` count as `{}`) and add the context.
 
-        Raises InvalidArguments with sentences by which a model can correct itself.
+        Raises InvalidArguments with sentences that help a model to correct its call.
         """
         arguments = parse_arguments(text)
-        if text.count(":") > MAX_VALUES:  # a name can come many times, and each would be checked
+        if text.count(":") > MAX_VALUES:  # every duplicate of a name would be validated
             text = json.dumps(arguments)
         try:
-            # From JSON again, not from the parsed values: strict types then accept an array for a tuple.
+            # Validate JSON instead of the parsed values, so that strict types accept an array for a tuple.
             values = dict(self.adapter.validate_json(text if arguments else "{}"))
         except pydantic.ValidationError as error:
             raise InvalidArguments(explain_validation_error(error, arguments, self.parameters)) from None
         values |= dict.fromkeys(self.context_names, context)
         rest = values.pop(self.var_positional, ()) if self.var_positional else ()
-        args = tuple(values.pop(one.name, one.default) for one in self.positional_parameters)
+        args = tuple(values.pop(parameter.name, parameter.default) for parameter in self.positional_parameters)
         return BoundArguments((*args, *rest), values, arguments)
 
     def bind_positional(self, values: list[Any], context: ToolContext) -> BoundArguments:
-        """Checks values given by their place; those for which there is no place are left out."""
+        """Validate values by position; surplus values are ignored."""
         arguments = dict(zip(self.positional_names, values, strict=False))
         if self.var_positional and len(values) > len(self.positional_names):
             arguments[self.var_positional] = values[len(self.positional_names) :]
@@ -105,10 +103,10 @@ class FunctionSignature:
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
-    """Reads the arguments of a call as a JSON object within the bounds, or raises InvalidArguments."""
+    """Parse the arguments of a call. Raises InvalidArguments if they are not a JSON object within the limits."""
     check_length(text)
     if not text.strip():
-        return {}  # what several models send for a function without parameters
+        return {}  # several models send this for a function without parameters
     try:
         values = pydantic_core.from_json(text, allow_inf_nan=False)
     except (ValueError, TypeError) as error:  # TypeError: a lone surrogate, which is not UTF-8
@@ -117,50 +115,37 @@ def parse_arguments(text: str) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         kind = _JSON_TYPE_NAMES.get(type(values), "a number")
-        raise InvalidArguments(f"The arguments must be one JSON object, not {kind}.")
+        raise InvalidArguments(f"The arguments must be a JSON object, not {kind}.")
     check_arguments(values)
     return values
 
 
 def build_signature(function: Callable[..., Any], name: str) -> FunctionSignature:
-    """Works out the schema of `function`, which is known to the reader of errors as `name`.
+    """Build the signature of `function`; error messages call it `name`.
 
-    Raises ToolError naming the parameter that cannot be described. What the docstring says about a parameter becomes
-    its description.
+    The docstring's descriptions of parameters become those of the schema. Raises ToolError for a parameter without a
+    JSON Schema.
     """
-    context_names: list[str] = []
-    placed: list[inspect.Parameter] = []
-    fields: dict[str, Any] = {}
-    defaults: dict[str, Any] = {}
     parameters = _read_parameters(function, name)
-    rest = next((one.name for one in parameters if one.kind is _ParameterKind.VAR_POSITIONAL), None)
-    for parameter in parameters:
-        annotation = _resolve_annotation(function, parameter, name)
-        if parameter.kind in _POSITIONAL_KINDS:
-            placed.append(parameter)
-        if _is_context(annotation):
-            context_names.append(parameter.name)
-            continue
-        if parameter.kind is _ParameterKind.VAR_POSITIONAL:
-            annotation = typing_extensions.NotRequired[types.GenericAlias(list, (annotation,))]
-        elif parameter.kind is _ParameterKind.VAR_KEYWORD:
-            continue
-        fields[parameter.name] = _field_annotation(annotation, parameter)
-        if parameter.default is not parameter.empty and not isinstance(parameter.default, FieldInfo):
-            defaults[parameter.name] = parameter.default
-    is_open = any(one.kind is _ParameterKind.VAR_KEYWORD for one in parameters)
+    annotations = {p.name: _resolve_annotation(function, p, name) for p in parameters}
+    context_names = tuple(p.name for p in parameters if _is_context(annotations[p.name]))
+    var_positional = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    visible = [p for p in parameters if p.name not in context_names and p.kind is not p.VAR_KEYWORD]
+    fields = {p.name: _field_annotation(annotations[p.name], p) for p in visible}
     adapter, schema = _build_adapter(fields, name, is_open=is_open)
-    _add_defaults(schema, defaults)
-    for described, text in read_docstring(function).parameters.items():
-        if described in schema["properties"]:
-            schema["properties"][described].setdefault("description", text)
+    _add_defaults(schema, visible)
+    for parameter_name, description in read_docstring(function).parameters.items():
+        if parameter_name in schema["properties"]:
+            schema["properties"][parameter_name].setdefault("description", description)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return FunctionSignature(
         schema,
         adapter,
-        tuple(one for one in placed if rest or one.kind is _ParameterKind.POSITIONAL_ONLY),
-        tuple(context_names),
-        tuple(one.name for one in placed if one.name not in context_names),
-        rest,
+        tuple(p for p in positional if var_positional or p.kind is p.POSITIONAL_ONLY),
+        context_names,
+        tuple(p.name for p in positional if p.name not in context_names),
+        var_positional,
     )
 
 
@@ -168,41 +153,43 @@ def _read_parameters(function: Callable[..., Any], name: str) -> list[inspect.Pa
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
-        raise ToolError(f'Tool "{name}": its parameters cannot be read ({error}).') from error
+        raise ToolError(f'Tool "{name}": the signature of its function is not available ({error}).') from error
 
 
 def _resolve_annotation(function: Callable[..., Any], parameter: inspect.Parameter, name: str) -> Any:
-    """The annotation with strings resolved; one parameter at a time, so that the message can name it."""
+    """Resolve the annotation of one parameter, so that the error message can name it."""
     if parameter.annotation is parameter.empty:
         return Any
-    home = inspect.unwrap(getattr(function, "func", function))
+    unwrapped = inspect.unwrap(getattr(function, "func", function))
     holder = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
     try:
-        # The stubs ask for a class or a function; the function itself takes all that has annotations.
+        # The stubs require a class or a function, get_type_hints only annotations.
         hints = typing.get_type_hints(
-            typing.cast(Any, holder), globalns=getattr(home, "__globals__", {}), include_extras=True
+            typing.cast(Any, holder), globalns=getattr(unwrapped, "__globals__", {}), include_extras=True
         )
     except Exception as error:
         raise ToolError(
             f'Tool "{name}": the type of parameter "{parameter.name}" cannot be resolved ({error}). '
-            "Import it at run time, not only under TYPE_CHECKING."
+            "Import its name at run time, not only under TYPE_CHECKING."
         ) from error
     return hints[parameter.name]
 
 
 def _is_context(annotation: Any) -> bool:
-    """True for `ToolContext`, also when optional or within Annotated."""
+    """Return whether an annotation is `ToolContext`, also if it is optional or within Annotated."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         return _is_context(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
-        members = [one for one in typing.get_args(annotation) if one is not types.NoneType]
+        members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
         return len(members) == 1 and _is_context(members[0])
     return annotation is ToolContext
 
 
 def _field_annotation(annotation: Any, parameter: inspect.Parameter) -> Any:
     annotation = _upgrade_typed_dicts(annotation)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return typing_extensions.NotRequired[types.GenericAlias(list, (annotation,))]
     if isinstance(parameter.default, FieldInfo):  # written as `city: str = Field(description=…)`
         return Annotated[annotation, parameter.default]
     if parameter.default is not parameter.empty:
@@ -211,7 +198,7 @@ def _field_annotation(annotation: Any, parameter: inspect.Parameter) -> Any:
 
 
 def _upgrade_typed_dicts(annotation: Any) -> Any:
-    """Before Python 3.12 pydantic refuses `typing.TypedDict`; this rebuilds it as the one it accepts."""
+    """Convert `typing.TypedDict` to that of typing_extensions, which pydantic requires before Python 3.12."""
     if sys.version_info >= (3, 12):
         return annotation
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -227,21 +214,21 @@ def _upgrade_typed_dicts(annotation: Any) -> Any:
     if origin is Annotated:
         return Annotated[(_upgrade_typed_dicts(arguments[0]), *annotation.__metadata__)]
     if origin in (typing.Union, types.UnionType):
-        return typing.Union[tuple(_upgrade_typed_dicts(one) for one in arguments)]  # noqa: UP007
-    if isinstance(origin, type) and any(typing.is_typeddict(one) for one in arguments):
-        return types.GenericAlias(origin, tuple(_upgrade_typed_dicts(one) for one in arguments))
+        return typing.Union[tuple(_upgrade_typed_dicts(argument) for argument in arguments)]  # noqa: UP007
+    if isinstance(origin, type) and any(typing.is_typeddict(argument) for argument in arguments):
+        return types.GenericAlias(origin, tuple(_upgrade_typed_dicts(argument) for argument in arguments))
     return annotation
 
 
 def _strip_required(hint: Any) -> Any:
-    """A hint without its Required or NotRequired."""
+    """Return a hint without Required or NotRequired."""
     if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
         return typing.get_args(hint)[0]
     return hint
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    # A default that JSON cannot hold is left out; a warning would only repeat that.
+    # A default that JSON cannot represent is omitted, without a warning.
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
 
@@ -254,7 +241,7 @@ def _build_adapter(
     except Exception as error:
         culprit = next((key for key in fields if not _has_schema(fields[key])), None)
         if culprit is None:
-            raise ToolError(f'Tool "{name}" cannot be described: {_first_line(error)}.') from error
+            raise ToolError(f'Tool "{name}" has no JSON Schema: {_first_line(error)}.') from error
         raise ToolError(
             f'Tool "{name}": the type of parameter "{culprit}" has no JSON Schema ({_first_line(error)}). '
             f"{_SUPPORTED_TYPES_HINT}"
@@ -276,15 +263,17 @@ def _has_schema(field: Any) -> bool:
     return True
 
 
-def _add_defaults(schema: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Shows the function's own defaults, as far as JSON can hold them; they are applied by Python."""
-    for name, default in defaults.items():
-        try:
-            value = pydantic_core.to_jsonable_python(default)
-        except Exception:  # any object may be a default, and only Python needs to know it
+def _add_defaults(schema: dict[str, Any], parameters: list[inspect.Parameter]) -> None:
+    """Add the parameters' defaults that JSON can represent; Python applies them."""
+    for parameter in parameters:
+        if parameter.default is parameter.empty or isinstance(parameter.default, FieldInfo):
             continue
-        if name in schema["properties"]:
-            schema["properties"][name]["default"] = value
+        try:
+            value = pydantic_core.to_jsonable_python(parameter.default)
+        except Exception:  # a default may be any object
+            continue
+        if parameter.name in schema["properties"]:
+            schema["properties"][parameter.name]["default"] = value
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""`scripted_relay talk` against a relay that does what a test says, over a real socket."""
+"""`relay talk` against a relay that does what a test says, over a real socket."""
 
 import asyncio
 import http

@@ -11,7 +11,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 from audio.formats import PCM16_24K
 from relay.local_engine.elevenlabs.contexts import ElevenLabsError, SpeechContext, SpeechContexts, parse_output_format
 from relay.local_engine.speech.tts import SpeechSynthesizer
-from tests.support.doubling import assert_linear
+from tests.support.linear_time import assert_linear
 from tests.support.voice_stage import local_engine
 
 Obj = dict[str, Any]

@@ -3,7 +3,7 @@
 import pytest
 
 from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts
-from tests.support.doubling import assert_linear
+from tests.support.linear_time import assert_linear
 
 
 def test_pieces_make_a_text_up_to_its_bound() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.recording.redact.rules import PLACEHOLDER, parse_redaction
-from tests.support.doubling import assert_linear
+from tests.support.linear_time import assert_linear
 
 PLAIN_E_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 PLAIN_NUMBER = re.compile(r"\+?\d(?:[ ./()-]?\d){6,}")

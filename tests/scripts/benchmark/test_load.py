@@ -9,25 +9,25 @@ from scripts.benchmark.load import LoadSpec, Pacer, run
 
 
 async def test_with_nothing_in_between_all_arrives_at_once() -> None:
-    said: dict[str, dict[str, Any]] = {}
+    reports: dict[str, dict[str, Any]] = {}
 
     async def address() -> str:
-        return f"ws://127.0.0.1:{said['listening']['port']}/"
+        return f"ws://127.0.0.1:{reports['listening']['port']}/"
 
     await run(
         LoadSpec("realtime", sessions=3, rate_hz=24_000, seconds=0.5, warmup_s=0.1, idle_s=0.0, ramp_per_s=1000),
-        lambda phase, **more: said.update({phase: more}),
+        lambda phase, **more: reports.update({phase: more}),
         address,
     )
-    assert list(said) == ["listening", "connected", "idle", "start", "end", "result"]
-    result = said["result"]
+    assert list(reports) == ["listening", "connected", "idle", "start", "end", "result"]
+    result = reports["result"]
     assert (result["alive"], result["up_delivered"], result["down_delivered"]) == (3, 1.0, 1.0)
     for direction in ("up", "down"):
         assert 0 < result[direction]["p50"] <= result[direction]["p99"] <= result[direction]["worst"]
 
 
 async def test_a_session_that_is_cut_is_missed(monkeypatch) -> None:
-    said: dict[str, dict[str, Any]] = {}
+    reports: dict[str, dict[str, Any]] = {}
     spoken = 0
 
     def speak_and_die(session: LoadSession, now: float) -> None:
@@ -41,14 +41,14 @@ async def test_a_session_that_is_cut_is_missed(monkeypatch) -> None:
     monkeypatch.setattr(load_module.LoadSession, "send_frame", speak_and_die)
 
     async def address() -> str:
-        return f"ws://127.0.0.1:{said['listening']['port']}/"
+        return f"ws://127.0.0.1:{reports['listening']['port']}/"
 
     await run(
         LoadSpec("realtime", sessions=2, rate_hz=24_000, seconds=0.4, warmup_s=0.0, idle_s=0.0, ramp_per_s=1000),
-        lambda phase, **more: said.update({phase: more}),
+        lambda phase, **more: reports.update({phase: more}),
         address,
     )
-    assert said["result"]["alive"] == 1
+    assert reports["result"]["alive"] == 1
 
 
 async def test_the_metronome_gives_every_session_its_turn() -> None:

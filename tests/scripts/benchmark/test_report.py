@@ -35,7 +35,7 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert haproxy_ratio([measured("relay", 1, None), measured("haproxy", 1, 0.0)], (24_000, 20, "relay")) is None
 
 
-def test_what_recording_costs_is_told_within_each_round_too() -> None:
+def test_the_cost_of_recording_is_a_ratio_within_each_round_too() -> None:
     late = Percentiles(0.2, 1.0, 4.0)
     rounds = [
         measured("relay", 1, 4.0),
@@ -49,8 +49,8 @@ def test_what_recording_costs_is_told_within_each_round_too() -> None:
     assert recorded["recording"] == {"cpu": 1.5, "p99_up": 2.0, "p99_down": 1.0}
     out = io.StringIO()
     print_table(rounds, Console(file=out, width=120))
-    told = "recording costs, 20 × 24000 Hz: cpu × 1.50, p99 up × 2.00, p99 down × 1.00"
-    assert told in [line.rstrip() for line in out.getvalue().splitlines()]
+    line = "recording costs, 20 × 24000 Hz: cpu × 1.50, p99 up × 2.00, p99 down × 1.00"
+    assert line in [text.rstrip() for text in out.getvalue().splitlines()]
 
 
 def test_the_table_shows_medians_and_every_doubt() -> None:
@@ -70,10 +70,10 @@ def test_what_could_not_be_measured_is_a_dash() -> None:
 
 
 def test_the_json_holds_all_rounds_and_what_they_ran_on() -> None:
-    told = json.loads(to_json(ROUNDS))
-    assert len(told["rounds"]) == 6
-    assert told["rounds"][4]["doubts"] == ["1 of 20 sessions were lost"]
-    assert told["summary"][0] == {
+    report = json.loads(to_json(ROUNDS))
+    assert len(report["rounds"]) == 6
+    assert report["rounds"][4]["doubts"] == ["1 of 20 sessions were lost"]
+    assert report["summary"][0] == {
         "rate_hz": 24_000, "sessions": 20, "subject": "relay", "cpu_ms": 4.0, "times_haproxy": 1.6
     }  # fmt: skip
-    assert told["machine"]["packages"]["picows"]
+    assert report["machine"]["packages"]["picows"]

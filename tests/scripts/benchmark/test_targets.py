@@ -25,7 +25,7 @@ async def test_a_subject_that_does_not_listen_is_stopped(monkeypatch: pytest.Mon
             pass
 
 
-async def test_without_haproxy_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_haproxy_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subjects, "find_haproxy", lambda: None)
     with pytest.raises(BenchError, match="apt-get install haproxy"):
         async with run_target("haproxy", 9, 1, None):

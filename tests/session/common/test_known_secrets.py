@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relay.session.common.known_secrets import BLOCK_BYTES, MAX_ROTATING, NO_SECRETS, KnownSecrets
 from relay.session.common.redact import MASK
-from tests.support.doubling import assert_linear
+from tests.support.linear_time import assert_linear
 
 KEY = "sk-a/B+c=d_0123456789"
 ODD = 'pass"word\\ü\n12345'

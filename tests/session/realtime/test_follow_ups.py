@@ -1,7 +1,7 @@
 """Calls of server tools in a Realtime session, and the responses that follow them."""
 
 from relay.session.tools.pending_calls import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
-from tests.support.doubling import assert_linear
+from tests.support.linear_time import assert_linear
 from tests.support.realtime_stage import (
     CLOCK,
     CREATE,

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.session.tts.sentences import MAX_SENTENCE_CHARS, SentenceSplitter
-from tests.support.doubling import assert_linear
-from tests.support.plain_sentences import ReferenceSplitter
+from tests.support.linear_time import assert_linear
+from tests.support.reference_splitter import ReferenceSplitter
 
 
 def split(text: str, step: int | None = None) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import ToolError
-from relay.toolkit.loading.library import LoadResult
+from relay.toolkit.loading.loader import LoadResult
 from tests.support.tool_folders import load_folder
 
 
@@ -27,7 +27,7 @@ def write(folder: Path, **files: str) -> None:
 
 
 def names(result: LoadResult) -> list[str]:
-    return [one.name for one in result.tools]
+    return [tool.name for tool in result.tools]
 
 
 def test_public_functions_defined_in_the_file_decorated_or_not(folder: Path) -> None:
@@ -65,13 +65,13 @@ def test_public_functions_defined_in_the_file_decorated_or_not(folder: Path) -> 
     )
     result = load_folder(folder)
     assert names(result) == ["cached", "second", "plain", "shout"]
-    assert [one.source for one in result.tools] == [
+    assert [tool.source for tool in result.tools] == [
         "mine/tools.py#cached",
         "mine/tools.py#first",
         "mine/tools.py#plain",
         "mine/tools.py#shout",
     ]
-    assert [one.is_async for one in result.tools] == [False, False, True, False]
+    assert [tool.is_async for tool in result.tools] == [False, False, True, False]
     assert result.warnings == ()
 
 
@@ -88,18 +88,18 @@ def test_all_says_what_is_exported(folder: Path) -> None:
     )
     result = load_folder(folder)
     assert names(result) == ["basename"]  # what is private is never exposed
-    assert result.warnings == ('mine/tools.py: __all__ names "missing", which is not there.',)
+    assert result.warnings == ('mine/tools.py: __all__ names "missing", which is not defined.',)
 
 
 def test_files_come_in_order_of_name_and_some_do_not_come(folder: Path) -> None:
-    one = "def {}() -> None: ..."
-    write(folder, b=one.format("b"), a=one.format("a"), _c=one.format("c"), **{"d-e": one.format("d")})
-    (folder / ".hidden.py").write_text(one.format("hidden"))
+    code = "def {}() -> None: ..."
+    write(folder, b=code.format("b"), a=code.format("a"), _c=code.format("c"), **{"d-e": code.format("d")})
+    (folder / ".hidden.py").write_text(code.format("hidden"))
     (folder / "notes.txt").write_text("no code")
     (folder / "folder.py").mkdir(mode=0o755)
     for below in ("below", "node_modules", ".venv", "_private"):
         (folder / below).mkdir(mode=0o755)
-        (folder / below / "f.py").write_text(one.format("f"))
+        (folder / below / "f.py").write_text(code.format("f"))
         (folder / below / "f.py").chmod(0o644)
     result = load_folder(folder)
     assert names(result) == ["a", "b", "f", "d"]
@@ -126,7 +126,7 @@ def test_a_broken_file_is_a_warning_and_the_others_load(
     assert result.warnings[0].startswith(f"Failed to load mine/bad.py: {warning}")
     assert "Traceback" in caplog.text
     assert result.warnings[0] in caplog.text
-    assert not [one for one in sys.modules if one.endswith(".bad")]
+    assert not [name for name in sys.modules if name.endswith(".bad")]
 
 
 def test_bytes_that_are_no_text_are_a_warning(folder: Path) -> None:
@@ -188,22 +188,24 @@ def test_nothing_of_the_folder_hides_a_module_of_that_name(folder: Path) -> None
 
 def test_loading_again_takes_what_is_there_now(folder: Path) -> None:
     write(folder, tools="def one() -> int: return 1", gone="def gone() -> None: ...")
-    (gone, one) = load_folder(folder).tools
+    (gone, old) = load_folder(folder).tools
     loaded = len(sys.modules)
     write(folder, tools="def one() -> int: return 2")
     (folder / "gone.py").unlink()
     (new,) = load_folder(folder).tools
-    assert (one.function(), new.function()) == (1, 2)
+    assert (old.function(), new.function()) == (1, 2)
     assert gone.function.__module__ not in sys.modules
     assert len(sys.modules) == loaded - 1
 
 
 def test_a_folder_that_is_not_there_or_is_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"There is no tools folder .*nowhere/tools\. Create it, or name"):
+    with pytest.raises(
+        ToolError, match=r"The tools folder .*nowhere/tools does not exist\. Create it, or name .* \(RELAY_TOOLS\)\."
+    ):
         load_folder(Path("nowhere/tools"))
     file = tmp_path / "file.py"
     file.write_text("")
-    with pytest.raises(ToolError, match=r"is a file\. Name the folder that holds it"):
+    with pytest.raises(ToolError, match=r"is a file\. Name the folder that contains it \(RELAY_TOOLS\)"):
         load_folder(file)
 
 
@@ -219,7 +221,7 @@ def test_a_folder_that_its_group_may_write_to_is_a_warning(folder: Path) -> None
     folder.chmod(0o775)
     result = load_folder(folder)
     assert names(result) == ["one"]
-    assert "may be written by its group; `chmod g-w" in result.warnings[0]
+    assert "may be written by its group. Run `chmod g-w" in result.warnings[0]
 
 
 def test_a_file_that_everyone_may_write_to_is_not_loaded(folder: Path) -> None:
@@ -229,5 +231,5 @@ def test_a_file_that_everyone_may_write_to_is_not_loaded(folder: Path) -> None:
     assert names(result) == ["good"]
     assert result.warnings == (
         f"mine/tools.py was not loaded: {folder}/tools.py may be written by everyone on this machine (mode 0666); "
-        f"correct that with `chmod o-w {folder}/tools.py`.",
+        f"run `chmod o-w {folder}/tools.py`.",
     )

@@ -71,10 +71,10 @@ def test_a_class_is_one_tool_for_each_public_method() -> None:
 
 def test_a_call_makes_an_instance_by_name_or_by_place() -> None:
     hours = read(SHOP).tools["shop_hours"]
-    said = "Monday in Lima (2) for ann"
-    assert run(hours, '{"day": "Monday", "constructorArgs": {"city": "Lima", "size": 2}}') == said
-    assert run(hours, payload={"constructorArgs": ["Lima", 2], "methodArgs": ["Monday"]}) == said
-    assert run(hours, payload={"constructorArgs": ["Lima", 2], "day": "Monday"}) == said
+    answer = "Monday in Lima (2) for ann"
+    assert run(hours, '{"day": "Monday", "constructorArgs": {"city": "Lima", "size": 2}}') == answer
+    assert run(hours, payload={"constructorArgs": ["Lima", 2], "methodArgs": ["Monday"]}) == answer
+    assert run(hours, payload={"constructorArgs": ["Lima", 2], "day": "Monday"}) == answer
     with pytest.raises(Exception, match=r'constructorArgs: "city" is missing\.'):
         run(hours, '{"day": "Monday"}')
 
@@ -131,7 +131,7 @@ def test_types_of_parameters_are_no_tools() -> None:
         """
     )
     assert list(exports.tools) == ["paint"]
-    assert "Ignored tools/mine.py#Point: it describes data" in exports.warnings[-1]
+    assert "Ignored tools/mine.py#Point: it is a data type" in exports.warnings[-1]
 
 
 def test_what_a_module_imports_is_not_its_own() -> None:

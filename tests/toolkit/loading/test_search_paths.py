@@ -67,7 +67,7 @@ def test_nothing_found_is_a_warning(base: Path) -> None:
 
 @pytest.mark.parametrize("folders", ["nowhere", "nowhere/*.py", "tools/nowhere/...", "tools,nowhere"])
 def test_a_folder_that_is_not_there_is_refused(base: Path, folders: str) -> None:
-    with pytest.raises(ToolError, match=r"There is no tools folder .*nowhere\."):
+    with pytest.raises(ToolError, match=r"The tools folder .*nowhere does not exist\."):
         found(base, folders)
 
 
@@ -115,7 +115,7 @@ def test_links_that_lead_out_are_left_out_and_others_are_not(base: Path) -> None
     assert "more/b.py" not in [file.path.resolve().relative_to(base.resolve()).as_posix() for file in files]
     [told] = warnings
     assert told.startswith("tools/out.py was not loaded: ")
-    assert told.endswith(f"tools/out.py is a link that leads out of {base}/tools; put the file itself there.")
+    assert told.endswith(f"tools/out.py is a link out of {base}/tools; copy the file into that folder.")
 
 
 def test_a_folder_below_that_everyone_may_write_to_is_left_out(base: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_folder_below_that_everyone_may_write_to_is_left_out(base: Path) -> No
     assert [file.source for file in files] == ["tools/a.py", "tools/main/orders.py", "tools/other/secret.py"]
     assert warnings == [
         f"tools/food/menu.py (and 1 more) was not loaded: {base}/tools/food may be written by everyone on this machine "
-        f"(mode 0777); correct that with `chmod o-w {base}/tools/food`."
+        f"(mode 0777); run `chmod o-w {base}/tools/food`."
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.toolkit.loading.library import LoadResult, load_sources
+from relay.toolkit.loading.loader import LoadResult, load_sources
 from relay.toolkit.loading.search_paths import ToolSources
 from tests.support.navai_project import write_file
 from tests.support.tool_folders import load_folder
@@ -37,7 +37,7 @@ def tools(tmp_path: Path) -> Path:
 
 
 def names(result: LoadResult) -> list[str]:
-    return [one.name for one in result.tools]
+    return [tool.name for tool in result.tools]
 
 
 def refusal(result: LoadResult, source: str) -> str:
@@ -54,7 +54,7 @@ def test_a_private_helper_that_everyone_may_write(tools: Path) -> None:
     (tools / "_helper.py").chmod(0o666)
     assert refusal(load_folder(tools), "planted_mine/asks.py") == (
         f"planted_mine/asks.py was not loaded: {tools}/_helper.py may be written by everyone on this machine "
-        f"(mode 0666); correct that with `chmod o-w {tools}/_helper.py`."
+        f"(mode 0666); run `chmod o-w {tools}/_helper.py`."
     )
     write_file(tools / "_helper.py", "VALUE = 1")  # which corrects its mode as well
     assert names(load_folder(tools)) == ["asks", "good"]
@@ -92,7 +92,7 @@ def test_a_helper_or_a_folder_that_is_a_link_to_the_outside(tools: Path, name: s
     write_file(tools.parent / "outside.py", PLANTED)
     (tools / name).symlink_to(tools.parent / name.replace("_helper", "outside"))
     write_file(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
-    assert f"is a link that leads out of {tools}" in refusal(load_folder(tools), "planted_mine/asks.py")
+    assert f"is a link out of {tools}" in refusal(load_folder(tools), "planted_mine/asks.py")
 
 
 def test_a_link_within_the_folder_is_followed_to_what_everyone_may_write(tools: Path) -> None:
@@ -178,8 +178,8 @@ def test_a_parent_folder_that_everyone_may_write_is_one_warning(tmp_path: Path) 
     found = load_sources(sources)
     assert names(found) == ["asks", "good"]
     assert found.warnings == (
-        f"Others could replace your tools: {tmp_path}/open may be written by everyone on this machine (mode 0777); "
-        f"correct that with `chmod o-w {tmp_path}/open`.",
+        f"Other users could replace your tools: {tmp_path}/open may be written by everyone on this machine "
+        f"(mode 0777); run `chmod o-w {tmp_path}/open`.",
     )
     (tmp_path / "open").chmod(0o1777)  # as /tmp: nobody can replace what is another's
     assert load_sources(sources).warnings == ()
@@ -211,7 +211,7 @@ def test_by_navai_s_rules_files_that_are_refused_have_no_fallback(tmp_path: Path
     found = load_sources(ToolSources(navai_folders="mine", base_dir=tmp_path))
     assert names(found) == []
     assert [told.partition(":")[0] for told in found.warnings] == [
-        "Others could replace your tools",
+        "Other users could replace your tools",
         "src/mine/asks.py was not loaded",
     ]
 

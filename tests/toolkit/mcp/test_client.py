@@ -84,7 +84,7 @@ async def test_a_server_that_dies_is_started_again_and_its_tools_stay() -> None:
                 result = await call(runner, "wh_greet", '{"name": "Ann"}')
                 if result.status == "done":
                     break
-                assert "cannot be reached now" in message_of(result) or "Connection closed" in message_of(result)
+                assert "is not connected" in message_of(result) or "Connection closed" in message_of(result)
 
 
 async def test_a_server_that_hangs_costs_its_own_call_only() -> None:
@@ -155,13 +155,13 @@ def test_the_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "is not valid JSON"),
-        ("[]", 'must hold {"mcpServers"'),
-        ({"mcpServers": {"a": {}}}, 'a: give either "command" or "url"'),
+        ("[]", 'must contain {"mcpServers"'),
+        ({"mcpServers": {"a": {}}}, 'a: set either "command" or "url"'),
         ({"mcpServers": {"a": 1}}, "a: must be an object"),
         ({"mcpServers": {"a": {"command": "x", "cmd": 1}}}, "a.cmd: Extra inputs are not permitted"),
         ({"mcpServers": {"a b": {"command": "x"}}}, "a b.name: String should match"),
         ({"mcpServers": {"a": {"url": "ftp://x"}}}, "a.url: String should match"),
-        ({"mcpServers": {"a": {"url": "http://x", "headers": {"k": "${NO}"}}}}, "the environment has no NO"),
+        ({"mcpServers": {"a": {"url": "http://x", "headers": {"k": "${NO}"}}}}, "environment variable NO is not set"),
     ],
 )
 def test_a_file_that_is_wrong_is_named_with_its_mistake(tmp_path: Path, content: Any, message: str) -> None:

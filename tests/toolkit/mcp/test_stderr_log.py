@@ -54,7 +54,7 @@ def test_a_minute_has_a_bound_and_the_next_one_tells_what_was_left_out() -> None
     taken = lines()
     told = [line for n in range(MAX_LINES_PER_MINUTE + 7) for line in taken.format_line(b"again", n / 100)]
     assert len(told) == MAX_LINES_PER_MINUTE
-    assert taken.format_line(b"more", 60.0) == ["MCP server wh: 7 more lines were left out", "MCP server wh: more"]
+    assert taken.format_line(b"more", 60.0) == ["MCP server wh: 7 more lines omitted", "MCP server wh: more"]
     assert taken.flush() == []
 
 

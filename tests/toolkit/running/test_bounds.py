@@ -16,7 +16,7 @@ from relay.toolkit.schema.validation_errors import (
     MAX_VALUES,
     InvalidArguments,
 )
-from tests.support.doubling import cpu_ms
+from tests.support.linear_time import cpu_ms
 
 CONTEXT = ToolContext(session_id="s1")
 
@@ -50,15 +50,15 @@ def complaint(function: Any, arguments: Any, way: str) -> str:
     [
         (
             {f"k{n}": n for n in range(MAX_ARGUMENTS + 1)},
-            "There are 257 arguments, at most 256 are allowed. Send the tool's parameters only.",
+            "There are 257 arguments, the limit is 256. Send only the tool's parameters.",
         ),
         (
             {"items": [1] * MAX_VALUES},
-            "The arguments hold more than 2048 values, which is the most that is allowed. Send fewer.",
+            "The arguments have more than 2048 values, which is the limit. Send fewer.",
         ),
         (
             {"items": [[1] * 100] * 21},
-            "The arguments hold more than 2048 values, which is the most that is allowed. Send fewer.",
+            "The arguments have more than 2048 values, which is the limit. Send fewer.",
         ),
         (nested(MAX_DEPTH + 1), "The arguments are nested more than 64 levels deep. Send them with fewer levels."),
     ],

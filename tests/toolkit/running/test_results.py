@@ -94,14 +94,14 @@ def test_a_value_that_json_cannot_hold_is_a_failure(value: Any) -> None:
     body = json.loads(reply.output)
     assert reply.status == "failed"
     assert (body["ok"], body["error"], body["retryable"]) == (False, "unserialisable", False)
-    assert body["message"].startswith(f"The tool returned a {type(value).__name__} that is no JSON: ")
+    assert body["message"].startswith(f"The tool returned a {type(value).__name__} that is not JSON: ")
 
 
 def test_a_large_result_is_cut_at_a_whole_character_with_a_note() -> None:
     reply = encode_result("ä" * 1_000_000, MAX)
     assert reply.status == "done"
     assert len(reply.output.encode()) in (MAX, MAX - 1)
-    assert reply.output.endswith("ä… [cut: the result has 2000000 bytes, 16384 are allowed]")
+    assert reply.output.endswith("ä… [truncated: the result has 2000000 bytes, the limit is 16384]")
 
 
 def test_a_result_of_just_the_bound_is_not_cut() -> None:

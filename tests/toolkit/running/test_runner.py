@@ -196,7 +196,7 @@ async def test_a_result_that_is_no_json_and_one_that_is_too_large() -> None:
     large = await call(runner, "book")
     assert large.status == "done"
     assert len(large.output.encode()) <= 16_384
-    assert large.output.endswith("[cut: the result has 104000 bytes, 16384 are allowed]")
+    assert large.output.endswith("[truncated: the result has 104000 bytes, the limit is 16384]")
 
 
 async def test_blocking_tools_run_elsewhere_with_the_callers_context_variables() -> None:
@@ -264,7 +264,7 @@ async def test_a_slow_async_tool_times_out_and_is_cancelled() -> None:
     assert json.loads(result.output) == {
         "ok": False,
         "error": "timeout",
-        "message": "The tool gave no answer within 0.02 seconds.",
+        "message": "The tool did not answer within 0.02 seconds.",
         "retryable": True,
     }
     assert result.status == "timeout"
@@ -292,7 +292,7 @@ async def test_a_tool_that_swallows_its_cancellation_holds_nobody_up(caplog: pyt
     assert error_of(await call(runner, "add", '{"a": 1}')) == "busy"
     async with asyncio.timeout(PATIENCE_S):
         await runner.close(0.02)
-    assert "tool stubborn ignores its cancellation and is left behind" in caplog.text
+    assert "tool stubborn ignores its cancellation and was abandoned" in caplog.text
     release.set()
 
 
@@ -328,14 +328,14 @@ async def test_a_late_result_is_dropped_with_all_that_belongs_to_it(caplog: pyte
         release.wait(PATIENCE_S)
         return greet("Bob", CONTEXT)  # never awaited: Python would warn, and warnings are errors here
 
-    caplog.set_level(logging.INFO, logger="relay.toolkit.running.runner")
+    caplog.set_level(logging.INFO, logger="relay.toolkit.running")
     runner = runner_of(late)
     assert (await call(runner, "late")).status == "timeout"
     release.set()
     join("late")
     await runner.close(PATIENCE_S)
     await asyncio.sleep(0)
-    assert "tool late returned late; the result is dropped" in caplog.text
+    assert "tool late returned late, its result was discarded" in caplog.text
 
 
 async def test_cancel_ends_one_call_or_all_of_a_session() -> None:

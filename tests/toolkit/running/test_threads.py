@@ -69,7 +69,7 @@ def test_a_function_that_outlives_its_loop_harms_nobody(caplog: pytest.LogCaptur
     release.set()
     join("tool outlives")
     assert threads.slots_in_use == 0
-    assert "a tool returned after the end of the event loop" in caplog.text
+    assert "tool returned after its event loop was closed" in caplog.text
 
 
 async def test_where_no_thread_can_be_started_the_slot_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:

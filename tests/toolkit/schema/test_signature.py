@@ -296,7 +296,7 @@ def test_what_cannot_be_described_is_refused_by_name() -> None:
         assert "\n" not in message
         assert "http" not in message
     assert "name 'NoSuchType' is not defined" in refused(unknown)
-    assert refused(type).startswith('Tool "f": its parameters cannot be read')
+    assert refused(type).startswith('Tool "f": the signature of its function is not available')
     thing.__annotations__["bad"] = object()
     assert refused(thing).startswith('Tool "f": the type of parameter "bad" has no JSON Schema')
 

@@ -42,11 +42,11 @@ def complaint(function: Callable[..., Any], text: str) -> InvalidArguments:
         ('{"city": "Oslo", "points": [{"x": 1}, {"x": "a"}]}', '"points[1].x" must be a valid integer, '),
         ('{"city": "Oslo", "points": [{}]}', '"points[0].x" is missing.'),
         ('{"city": "Oslo", "points": [{"x": 1, "z": 1}]}', '"points[0].z" is not a known field.'),
-        ('{"city": "Atlantis"}', '"city" is refused: this city sank (got "Atlantis").'),
-        ("[1]", "The arguments must be one JSON object, not an array."),
-        ('"Oslo"', "The arguments must be one JSON object, not a string."),
-        ("5", "The arguments must be one JSON object, not a number."),
-        ("true", "The arguments must be one JSON object, not true or false."),
+        ('{"city": "Atlantis"}', '"city" is not valid: this city sank (got "Atlantis").'),
+        ("[1]", "The arguments must be a JSON object, not an array."),
+        ('"Oslo"', "The arguments must be a JSON object, not a string."),
+        ("5", "The arguments must be a JSON object, not a number."),
+        ("true", "The arguments must be a JSON object, not true or false."),
         ('{"city": ', "The arguments are not valid JSON: EOF while parsing a value at line 1 column 9."),
         ('{"city": NaN}', "The arguments are not valid JSON: "),
         ('{"city": "\\ud800"}', "The arguments are not valid JSON: "),
@@ -76,7 +76,7 @@ def test_many_problems_and_long_values_make_a_short_text() -> None:
 
     text = str(complaint(f, json.dumps({"numbers": ["x" * 300] * 500})))
     assert len(text) < 2_000
-    assert text.endswith("There are 492 more problems of this kind.")
+    assert text.endswith("492 more fields are invalid.")
 
 
 def test_foreign_names_are_cut_and_stay_on_one_line() -> None:

@@ -22,7 +22,7 @@ AZURE_KEY = "azure-key-0123456789abcdef"
 
 
 class ContractClient:
-    """A running relay, its scripted provider, and a client."""
+    """A running relay, its scripted provider, and an HTTP client."""
 
     def __init__(self, relay: RunningRelay, provider: ScriptedProvider, http: aiohttp.ClientSession) -> None:
         self.relay = relay
@@ -65,14 +65,14 @@ async def contract_client(
     registry: ToolRegistry | None = None,
     **settings: Any,
 ) -> AsyncIterator[ContractClient]:
-    """A relay whose NAVAI options come from `env` over a key, and whose Azure is the provider if a deployment is set.
+    """Run a relay with the NAVAI options of `env`; Azure is the provider too if a deployment is set.
 
     `{provider}` in a value of `env` is the provider's address.
     """
     async with scripted_provider() as provider, aiohttp.ClientSession() as http:
-        given = (elevenlabs_env if elevenlabs else navai_env)(provider)
-        given |= {key: value.replace("{provider}", provider.url) for key, value in (env or {}).items()}
-        options = NavaiOptions.from_env(given, upstream_timeout_s=timeout_s)
+        environment = (elevenlabs_env if elevenlabs else navai_env)(provider)
+        environment |= {key: value.replace("{provider}", provider.url) for key, value in (env or {}).items()}
+        options = NavaiOptions.from_env(environment, upstream_timeout_s=timeout_s)
         if "azure_deployment" in settings:
             settings = {"azure_endpoint": provider.url, "azure_api_key": AZURE_KEY} | settings
         settings = {"upstream": "ws://127.0.0.1:9/"} | settings

@@ -1,4 +1,4 @@
-"""Proof that work grows no faster than its input: the CPU time of twice as much is compared."""
+"""Checks that work takes linear time, by comparing the CPU time for twice the input."""
 
 import gc
 import time
@@ -7,11 +7,11 @@ from collections.abc import Callable
 MAX_FACTOR = 2.5
 REPEATS = 12
 MIN_COMPARED_MS = 10.0
-"""What takes less is not compared: so short a time tells nothing on a busy machine."""
+"""Shorter times are not compared: on a busy machine they are not reliable."""
 
 
 def assert_linear(work: Callable[[int], object], n: int, *, max_ms: float = float("inf")) -> None:
-    """`work(2 * n)` takes at most 2.5 times as long as `work(n)`, and at most `max_ms`.
+    """Assert that `work(2 * n)` takes at most 2.5 times as long as `work(n)`, and at most `max_ms`.
 
     Choose `n` such that quadratic work takes much longer than `MIN_COMPARED_MS`, as it does with 4,000 characters. The
     shortest of several runs counts.
@@ -28,7 +28,7 @@ def assert_linear(work: Callable[[int], object], n: int, *, max_ms: float = floa
 
 
 def cpu_ms(work: Callable[[int], object], size: int) -> float:
-    """How long one run takes, without the collector's pauses."""
+    """Return the CPU time of one run, without garbage collection."""
     gc.disable()
     try:
         started = time.process_time()

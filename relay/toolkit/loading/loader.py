@@ -1,4 +1,4 @@
-"""The tools of the folders in a registry: loaded in a thread at the start, again on demand, and after a failure."""
+"""Loads the tools of the folders into a registry: in a thread, at startup, on demand and after a failure."""
 
 import asyncio
 import logging
@@ -23,17 +23,17 @@ FOLDERS_OWNER = "folders"
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What was found: the tools in order, and one sentence for each thing that went wrong."""
+    """The tools in order, and one sentence for each problem."""
 
     tools: tuple[Tool, ...]
     warnings: tuple[str, ...]
 
 
 def load_sources(sources: ToolSources) -> LoadResult:
-    """Loads every file that is meant, in order; loading again replaces the modules. For a thread: user code runs here.
+    """Load every matching file, in order; loading again replaces the modules.
 
-    A file that cannot be loaded, or a function that cannot be described, is a warning; the rest goes on. Raises
-    ToolError where a folder that was named is missing, or where anyone on this machine may put code into it.
+    Runs user code, so call it in a thread. A file that fails to load and a function without a schema are warnings.
+    Raises ToolError for a configured folder that is missing, or that everyone on this machine may write to.
     """
     exports = ExportCollector()
     files = sources.find_files(exports.warnings)
@@ -44,44 +44,44 @@ def load_sources(sources: ToolSources) -> LoadResult:
         if module is not None:
             exports.add_module(module, file.source)
     for warning in exports.warnings:
-        log.warning("%s", warning)
+        log.warning("tools: %s", warning)
     return LoadResult(tuple(exports.tools.values()), tuple(exports.warnings))
 
 
 def _import_or_warn(file: SourceFile, warnings: list[str]) -> ModuleType | None:
-    with collect_refused_imports() as refused:
+    with collect_refused_imports() as reasons:
         try:
             module = import_file(file)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a script that ends in sys.exit() as well
-            if refused:
-                warnings.append(f"{file.source} was not loaded: {refused[0]}.")
+        except BaseException as error:  # also a script that calls sys.exit()
+            if reasons:
+                warnings.append(f"{file.source} was not loaded: {reasons[0]}.")
                 return None
-            log.exception("could not load %s", file.source)
+            log.exception("tool file failed to load: %s", file.source)
             reason = shorten_paths(f"{type(error).__name__}: {error}")[:MAX_REASON_CHARS]
             warnings.append(f"Failed to load {file.source}: {reason}")
             return None
-    warnings += [f"{file.source} was loaded without one of its imports: {why}." for why in refused]
+    warnings += [f"{file.source} was loaded without one of its imports: {reason}." for reason in reasons]
     return module
 
 
 def load_tools(
     folders: str | Path = "tools", *, base_dir: Path | None = None, agents: str | None = None
 ) -> ToolRegistry:
-    """The tools of folders, files and patterns (separated by commas) as a registry, loaded here and now.
+    """Load the tools of folders, files and patterns (separated by commas) into a new registry.
 
-    Relative paths start from `base_dir`, else from the working folder. Raises ToolError for a folder that is not there
-    or that everyone may write to; what else goes wrong is in the registry's `warnings`.
+    Relative paths start from `base_dir`, else from the working folder. Raises ToolError for a folder that is missing
+    or that everyone may write to. Other problems are in the registry's `warnings`.
     """
-    found = load_sources(ToolSources(folders=str(folders), base_dir=base_dir, agents=agents))
+    loaded = load_sources(ToolSources(folders=str(folders), base_dir=base_dir, agents=agents))
     registry = ToolRegistry()
-    registry.assign(FOLDERS_OWNER, found.tools, found.warnings)
+    registry.assign(FOLDERS_OWNER, loaded.tools, loaded.warnings)
     return registry
 
 
 class ToolLoader:
-    """Fills a registry from folders; belongs to one event loop. A load that hangs costs its thread and nothing else."""
+    """Fills a registry from folders, on one event loop. A load that hangs blocks only its own thread."""
 
     def __init__(self, sources: ToolSources, registry: ToolRegistry, *, load_timeout_s: float = LOAD_TIMEOUT_S) -> None:
         self.sources = sources
@@ -92,30 +92,30 @@ class ToolLoader:
         self._loading: asyncio.Future[LoadResult | ToolError] | None = None
 
     async def ensure_loaded(self) -> None:
-        """Load the tools unless they are loaded; after a failure the next call tries again. Raises ToolError."""
+        """Load the tools unless they are loaded; a call after a failure tries again. Raises ToolError."""
         if not self.is_loaded:
             await self.load()
 
     async def load(self) -> None:
-        """Load the tools anew and put them in the place of the old ones, which stay if that fails.
+        """Load the tools again and replace the old ones, which stay if loading fails.
 
-        Raises ToolError where the folders are bad, or where loading takes longer than the timeout: what is found
-        after that is taken up when it comes.
+        Raises ToolError for invalid folders, and when loading takes longer than the timeout. A load that finishes
+        later still replaces the tools.
         """
         loading = self._loading or self._start_loading()
         done, _ = await asyncio.wait({loading}, timeout=self._load_timeout_s)
         if not done:
             raise ToolError(
-                f"The tools have not loaded within {self._load_timeout_s:g} s; one of them does not return."
+                f"The tools did not load within {self._load_timeout_s:g} s. A tool file probably blocks on import."
             )
-        found = loading.result()
-        if isinstance(found, ToolError):
-            raise found
+        loaded = loading.result()
+        if isinstance(loaded, ToolError):
+            raise loaded
 
     def _start_loading(self) -> "asyncio.Future[LoadResult | ToolError]":
         loading = self._threads.submit(self._load_in_thread, "loader")
         if loading is None:
-            raise ToolError("No thread could be started to load the tools.")
+            raise ToolError("The tools could not be loaded: no thread is available.")
         self._loading = loading
         loading.add_done_callback(self._on_loaded)
         return loading
@@ -125,12 +125,12 @@ class ToolLoader:
             return load_sources(self.sources)
         except ToolError as error:
             return error
-        except Exception as error:  # a file that vanishes meanwhile, a folder that may not be read
-            log.exception("the tools could not be loaded")
+        except Exception as error:  # a file that was just deleted, a folder without read permission
+            log.exception("tools failed to load")
             return ToolError(f"The tools could not be loaded: {type(error).__name__}: {error}")
 
     def _on_loaded(self, loading: "asyncio.Future[LoadResult | ToolError]") -> None:
         self._loading = None
-        if not loading.cancelled() and isinstance(found := loading.result(), LoadResult):
-            self.registry.assign(FOLDERS_OWNER, found.tools, found.warnings)
+        if not loading.cancelled() and isinstance(loaded := loading.result(), LoadResult):
+            self.registry.assign(FOLDERS_OWNER, loaded.tools, loaded.warnings)
             self.is_loaded = True

@@ -1,6 +1,6 @@
-"""The sentence splitter in its plainest form: it reads its whole buffer again with each piece of text.
+"""The reference of the sentence splitter: it reads its whole buffer again with each piece of text.
 
-What it gives for a text and its pieces is what the real one must give.
+The real splitter must return the same sentences for the same pieces.
 """
 
 import re
@@ -20,7 +20,7 @@ _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
 
 class ReferenceSplitter:
-    """Takes text in pieces of any size; gives sentences. All of them together are the text, to the last blank."""
+    """Splits text in pieces of any size into sentences, which together are the whole text."""
 
     __slots__ = ("_text",)
 
@@ -28,7 +28,7 @@ class ReferenceSplitter:
         self._text = ""
 
     def feed(self, text: str) -> list[str]:
-        """More text; returns the sentences that are complete by it."""
+        """Add text; returns the sentences that it completes."""
         self._text += text
         sentences = []
         while (end := self._end()) is not None:
@@ -37,12 +37,12 @@ class ReferenceSplitter:
         return sentences
 
     def flush(self) -> str:
-        """What is left: the text is over."""
+        """Return the rest at the end of the text."""
         rest, self._text = self._text, ""
         return rest
 
     def _end(self) -> int | None:
-        """Where the first sentence ends, None while that cannot be known."""
+        """Return the end of the first sentence, None if more text decides it."""
         end = self._first_mark()
         if end is not None and end <= MAX_SENTENCE_CHARS:
             return end
@@ -52,35 +52,35 @@ class ReferenceSplitter:
 
     def _first_mark(self) -> int | None:
         text = self._text
-        for found in _MARK.finditer(text, 0, 2 * MAX_SENTENCE_CHARS):
-            end = found.end()
-            if not text[: found.start()].strip():
+        for match in _MARK.finditer(text, 0, 2 * MAX_SENTENCE_CHARS):
+            end = match.end()
+            if not text[: match.start()].strip():
                 continue
-            if found["line"] is not None or "\n" in (found["gap"] or ""):
+            if match["line"] is not None or "\n" in (match["gap"] or ""):
                 return end
             if end == len(text):
-                return None  # a closing quote may follow, or a word that tells
-            if found["wide"] is not None:
+                return None  # a closing quote may follow, or a word that decides
+            if match["wide"] is not None:
                 return end
-            verdict = _ends(text, found)
-            if verdict is None:
+            is_end = _ends(text, match)
+            if is_end is None:
                 return None
-            if verdict:
+            if is_end:
                 return end
         return None
 
 
-def _ends(text: str, found: re.Match[str]) -> bool | None:
-    """Whether a mark before a gap ends its sentence; None while the next word is not complete."""
-    end = found.end()
+def _ends(text: str, match: re.Match[str]) -> bool | None:
+    """Return whether a mark before a gap ends its sentence; None if more text decides it."""
+    end = match.end()
     if text[end].islower():
         return False
-    if found["mark"] != "." or found["close"]:
+    if match["mark"] != "." or match["close"]:
         return True
-    before = _WORD_BEFORE.search(text, 0, found.start())
+    before = _WORD_BEFORE.search(text, 0, match.start())
     word = before[0] if before else ""
     if word.isdigit() and len(word) <= 2:
-        return _ends_after_number(text, found.start() - len(word), end)
+        return _ends_after_number(text, match.start() - len(word), end)
     if word.lower() in TRAILING or word == "I":
         return True
     return not (word.lower() in LEADING or _INITIALS.fullmatch(word))
@@ -97,7 +97,7 @@ def _ends_after_number(text: str, start: int, end: int) -> bool | None:
 
 
 def _break_of(text: str) -> int:
-    """Where a text without an end is cut: behind the last clause, else the last word, else anywhere."""
+    """Return where to cut a long text: after the last clause, else the last word, else anywhere."""
     clause = _CLAUSE.match(text)
     if clause is not None and clause.end() >= len(text) // 3:
         return clause.end()
