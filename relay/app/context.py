@@ -69,34 +69,35 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
     _install_access(app, settings)
     app[VOICES] = ExternalVoices.of(navai, settings, app[AUTHENTICATOR].policies.external_voices())
     _install_sessions(app, settings)
-    credential = azure_credential(settings, known.learn)
-    if settings.azure is not None and credential is not None:
-        app[AZURE_SESSIONS] = AzureSessions(settings.azure, credential, app[PROVIDER])
+    resource, credential = settings.azure.resource, azure_credential(settings, known.learn)
+    if resource is not None and credential is not None:
+        app[AZURE_SESSIONS] = AzureSessions(resource, credential, app[PROVIDER])
     app.cleanup_ctx.append(_lifetime)
     app.on_shutdown.append(lambda app: app[SESSIONS].drain())
 
 
 def _install_access(app: web.Application, settings: Settings) -> None:
-    minted_bytes = round(settings.minted_max_mb * 1024 * 1024)
-    app[LOGINS] = logins = AdminLogins(settings.ticket_keys)
-    app[CLIENT_SECRETS] = client_secrets = ClientSecrets(settings.ticket_keys, minted_bytes=minted_bytes)
-    app[AUTHENTICATOR] = Authenticator(settings, Policies.load(settings.policies), client_secrets, logins)
+    minted_bytes = round(settings.limits.client_secrets_max_mb * 1024 * 1024)
+    app[LOGINS] = logins = AdminLogins(settings.access.ticket_keys)
+    app[CLIENT_SECRETS] = client_secrets = ClientSecrets(settings.access.ticket_keys, minted_bytes=minted_bytes)
+    app[AUTHENTICATOR] = Authenticator(settings, Policies.load(settings.access.policies), client_secrets, logins)
     app[ADMISSION] = Admission(settings)
-    app[SPENDING] = Spending(settings.mints_per_minute, settings.speech_per_minute)
+    app[SPENDING] = Spending(settings.limits.provider_secrets_per_minute, settings.limits.speech_per_minute)
     app[REFUSALS] = RefusalLog()
 
 
 def _install_sessions(app: web.Application, settings: Settings) -> None:
     known, endpoint = app[KNOWN_SECRETS], app[UPSTREAM].endpoint
-    app[KEEPALIVE] = Keepalive(settings.ping_interval_s, settings.pong_timeout_s)
+    app[KEEPALIVE] = Keepalive(settings.limits.ping_interval_s, settings.limits.pong_timeout_s)
+    recording = settings.recording
     app[RECORDINGS] = RecordingService(
-        settings.recordings_dir,
-        settings.record,
-        max_days=settings.recordings_max_days,
-        max_mb=settings.recordings_max_mb,
-        recording_max_mb=settings.recording_max_mb,
+        recording.dir,
+        recording.mode,
+        max_days=recording.max_days,
+        max_mb=recording.max_total_mb,
+        recording_max_mb=recording.max_mb,
         upstream=endpoint.label,
-        model=settings.model if endpoint.url is not None else "local engine",
+        model=settings.session.model if endpoint.url is not None else "local engine",
         secrets=known,
     )
     app[SESSIONS] = SessionRegistry(app[AUTHENTICATOR], app[RECORDINGS])
@@ -120,7 +121,7 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
 
 def _may_record(app: web.Application) -> bool:
     """Whether sessions may be recorded, by the settings or by a policy."""
-    return app[SETTINGS].record != "off" or app[AUTHENTICATOR].policies.records()
+    return app[SETTINGS].recording.mode != "off" or app[AUTHENTICATOR].policies.records()
 
 
 def fit(app: web.Application) -> Descriptors:
@@ -135,8 +136,9 @@ def describe(app: web.Application) -> list[str]:
     """What the start-up log says of a relay; never a key."""
     settings, upstream, authenticator = app[SETTINGS], app[UPSTREAM].endpoint, app[AUTHENTICATOR]
     config = settings.session_config()
-    model = settings.model if upstream.url is not None else "a rehearsal partner on this machine, not a model"
-    origins = ", ".join(("its own page", *(("localhost",) if settings.is_loopback else ()), *settings.allowed_origins))
+    model = settings.session.model if upstream.url is not None else "a rehearsal partner on this machine, not a model"
+    localhost = ("localhost",) if settings.server.is_loopback else ()
+    origins = ", ".join(("its own page", *localhost, *settings.access.allowed_origins))
     return [
         f"relay {__version__} · upstream {upstream.label} · model {model} · voice {config.voice}",
         f"audio pcm16 at 8, 16, 24, 48 kHz, pcmu, pcma · turns {config.turn.kind} · origins {origins}",
@@ -149,11 +151,12 @@ def describe(app: web.Application) -> list[str]:
 
 def _bounds(settings: Settings) -> str:
     """How many sessions there may be, how long they last, and what is kept of them."""
-    parts = [f"at most {settings.max_sessions} sessions"]
-    parts += [f"each at most {settings.max_duration_s:g} s"] if settings.max_duration_s else []
-    parts += [f"ended after {settings.max_idle_s:g} s idle"] if settings.max_idle_s else []
-    kept = f"recordings {settings.record}"
-    return " · ".join([*parts, kept if settings.record == "off" else f"{kept}, in {settings.recordings_dir}"])
+    limits, recording = settings.limits, settings.recording
+    parts = [f"at most {limits.max_sessions} sessions"]
+    parts += [f"each at most {limits.max_duration_s:g} s"] if limits.max_duration_s else []
+    parts += [f"ended after {limits.max_idle_s:g} s idle"] if limits.max_idle_s else []
+    parts.append(f"recordings {recording.mode}" + (f", in {recording.dir}" if recording.mode != "off" else ""))
+    return " · ".join(parts)
 
 
 def warnings(app: web.Application) -> list[str]:
@@ -173,18 +176,18 @@ def reload_access(app: web.Application) -> None:
     """Read keys and policies again; sessions of revoked keys end. A mistake is logged, and changes nothing."""
     try:
         fresh = app[SETTINGS].reread()
-        policies = Policies.load(fresh.policies)
+        policies = Policies.load(fresh.access.policies)
     except ConfigError as error:
         _log.error("SIGHUP: keys and policies are as before: %s", error)
         return
     app[KNOWN_SECRETS].add(secret_values(fresh))
     app[AUTHENTICATOR].use(fresh, policies)
-    app[LOGINS].use_keys(fresh.ticket_keys)
+    app[LOGINS].use_keys(fresh.access.ticket_keys)
     fit(app)  # policies may record sessions now
     n_revoked = app[SESSIONS].end_revoked()
     _log.info(
         "SIGHUP: %s, %s, policies %s; %s of revoked keys end",
-        counted(len(fresh.api_keys), "key"), counted(len(fresh.admin_keys), "admin key"),
+        counted(len(fresh.access.api_keys), "key"), counted(len(fresh.access.admin_keys), "admin key"),
         ", ".join(policies.names()), counted(n_revoked, "session"),
     )  # fmt: skip
     for warning in warnings(app):

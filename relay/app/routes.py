@@ -8,7 +8,7 @@ from aiohttp import web
 
 from relay.auth.access import Access
 from relay.config.navai_options import NavaiPaths
-from relay.config.settings import AZURE_PREFIX
+from relay.config.upstream_settings import AZURE_PREFIX
 from relay.endpoints import azure, login, openai_rest, pages, recordings
 from relay.endpoints.navai import NAVAI_ROUTES, pattern_of, relay_handler
 from relay.endpoints.sessions import device_socket, realtime_socket

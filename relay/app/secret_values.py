@@ -8,31 +8,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from dotenv import dotenv_values
-from pydantic import SecretStr
-
 from relay.config.settings import Settings
 from relay.private_files import is_exposed
 from relay.session.common.known_secrets import KnownSecrets
 from relay.toolkit.mcp.config import McpServerConfig
 
-_KEYS = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "RELAY_UPSTREAM_KEY", "ELEVENLABS_API_KEY")
-_KEY_LISTS = ("RELAY_API_KEYS", "RELAY_ADMIN_KEYS", "RELAY_TICKET_KEYS")
-_URLS = ("RELAY_UPSTREAM", "OPENAI_BASE_URL", "ELEVENLABS_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_KEYS = Settings.secret_variables()
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_URLS = ("RELAY_UPSTREAM", "OPENAI_BASE_URL", "ELEVENLABS_BASE_URL", "AZURE_OPENAI_ENDPOINT", *_PROXIES)
 _SECRET_MEMBER = re.compile(r"(?i)auth|key|passw|secret|token|ticket|sig")
 """Members of a query string that carry a credential, such as `api-key`."""
 
 
 def secret_values(settings: Settings, servers: Iterable[McpServerConfig] = ()) -> Iterator[str]:
     """Every secret of the settings, of the environment they were read from, and of the MCP servers."""
-    environment = settings.environment()
-    yield from (*settings.api_keys, *settings.admin_keys, *settings.ticket_keys)
-    for key in (settings.openai_api_key, settings.azure_api_key, settings.upstream_key):
-        if isinstance(key, SecretStr):
-            yield key.get_secret_value()
+    environment = settings.environment.values
+    yield from (*settings.access.api_keys, *settings.access.admin_keys, *settings.access.ticket_keys)
+    keys = (settings.openai.api_key, settings.azure.api_key, settings.upstream.key, settings.tts.api_key)
+    yield from (key or "" for key in keys)
     yield from (environment.get(name, "").strip() for name in _KEYS)
-    urls = [settings.upstream, settings.openai_base_url, settings.azure_endpoint or ""]
-    urls += [environment.get(spelling, "") for name in _URLS for spelling in (name, name.lower())]
+    urls = [settings.upstream.target, settings.openai.base_url, settings.azure.endpoint or "", settings.tts.base_url]
+    urls += [environment.get(spelling, "") for name in _PROXIES for spelling in (name, name.lower())]
     for server in servers:
         yield from server.secrets
         urls.append(server.url or "")
@@ -40,11 +36,11 @@ def secret_values(settings: Settings, servers: Iterable[McpServerConfig] = ()) -
         yield from secrets_of_url(url)
 
 
-def has_keys(environment: Mapping[str, str | None]) -> bool:
+def has_keys(environment: Mapping[str, str]) -> bool:
     """Whether an environment, such as that of a `.env`, sets a key or a URL that carries one."""
-    if any((environment.get(name) or "").strip() for name in (*_KEYS, *_KEY_LISTS)):
+    if any(environment.get(name, "").strip() for name in _KEYS):
         return True
-    urls = (environment.get(name) or "" for name in (*_URLS, "AZURE_OPENAI_ENDPOINT"))
+    urls = (environment.get(name, "") for name in _URLS)
     return any(True for url in urls for _ in secrets_of_url(url))
 
 
@@ -65,15 +61,18 @@ def secrets_of_url(url: str) -> Iterator[str]:
 
 def exposed_files(settings: Settings, known: KnownSecrets, *, records: bool) -> list[str]:
     """Warnings for the start: about `.env`, files with keys that settings name, and the recordings' folder."""
+    environment = settings.environment
     found = [
         f"{path} {_open_to_others(path)} and holds keys. Run: chmod 600 {_quoted(path)}"
-        for path in (settings.env_path, settings.policies, settings.mcp_servers)
-        if path is not None and is_exposed(path) and _holds_keys(path, known, is_env=path == settings.env_path)
+        for path in (environment.path, settings.access.policies, settings.tools.mcp_servers)
+        if path is not None
+        and is_exposed(path)
+        and (_holds_keys(path, known) or (path == environment.path and has_keys(environment.dotenv)))
     ]
-    tls_key = settings.tls_key
+    tls_key = settings.server.tls_key
     if tls_key is not None and is_exposed(tls_key, stat.S_IRWXO):  # a group of its own is usual for such files
         found.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
-    root = settings.recordings_dir
+    root = settings.recording.dir
     if records and is_exposed(root):
         found.append(f"The recordings' folder {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")
     return found
@@ -87,8 +86,8 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _holds_keys(path: Path, known: KnownSecrets, *, is_env: bool) -> bool:
+def _holds_keys(path: Path, known: KnownSecrets) -> bool:
     if not path.is_file():  # a pipe can be read once, and that was done
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
-    return known.redact(text) != text or (is_env and has_keys(dotenv_values(path)))
+    return known.redact(text) != text

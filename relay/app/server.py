@@ -6,7 +6,7 @@ import functools
 import gc
 import logging
 import signal
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -20,48 +20,28 @@ from relay.app.serving import RelayRunner, RelaySite
 from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
 from relay.auth.access import Access
 from relay.config.navai_options import NavaiOptions
-from relay.config.settings import Settings, process_environment
+from relay.config.settings import Settings
 from relay.endpoints import login, pages
 from relay.endpoints.navai import NAVAI
 from relay.endpoints.navai_handlers import NavaiBackend
-from relay.errors import AccessDenied, ConfigError
+from relay.errors import AccessDenied
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.toolkit.registry import ToolRegistry
 
 _log = logging.getLogger("relay")
 
 
-def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
-    """The settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both in one report."""
-    problems = []
-    try:
-        settings = Settings.load(**overrides)
-    except ConfigError as error:
-        problems.append(str(error))
-        environment = process_environment()
-    else:
-        environment = settings.environment()
-    try:
-        navai = NavaiOptions.from_env(environment)
-    except ConfigError as error:
-        problems += ([] if problems else ["the settings are wrong:"]) + [
-            f"  {line}" for line in str(error).splitlines()
-        ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return settings, navai
-
-
 def create_app(
     settings: Settings | None = None, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None
 ) -> web.Application:
-    """An aiohttp application that is a relay; settings come from the environment, tools from their folder.
+    """Make an aiohttp application that is a relay.
 
-    `navai` are the options of the NAVAI routes, whose paths are fixed here; the default is those of the environment.
-    Raises ConfigError or ToolError before anything is started.
+    Without `settings` they are loaded from the environment and `.env`; without `registry` the tools are loaded from the
+    settings' folders. `navai` are the options of the NAVAI routes, whose paths are fixed here; the default is those of
+    the settings. Raises ConfigError or ToolError before anything is started.
     """
     settings = settings or Settings.load()
-    navai = navai or NavaiOptions.from_env(settings.environment())
+    navai = navai or settings.navai_options()
     app = web.Application(
         middlewares=_MIDDLEWARES, client_max_size=middleware.MAX_BODY_BYTES, handler_args=middleware.HANDLER_ARGS
     )
@@ -77,7 +57,7 @@ def create_app(
         app[AUTHENTICATOR].stands_for_many,
         functools.partial(middleware.log_connection_refusal, app[REFUSALS], None),
     )
-    for route in (row.below(settings.azure_prefix) for row in all_routes()):
+    for route in (row.below(settings.azure.routes_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
         resource.add_route(route.method, _guarded(route), expect_handler=middleware.ask_for_body)
         if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
@@ -143,11 +123,11 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
         loop.add_signal_handler(signal.SIGHUP, reload)
-    tls = settings.tls_context()
+    tls = settings.server.tls_context()
     runner = RelayRunner(app)
     await runner.setup()
     try:
-        await RelaySite(runner, settings.host, settings.port, tls).start()
+        await RelaySite(runner, settings.server.host, settings.server.port, tls).start()
         host, port = runner.addresses[0][:2]
         for line in context.describe(app):
             _log.info("%s", line)

@@ -65,11 +65,11 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        per_minute = settings.max_handshakes_per_minute
+        per_minute = settings.limits.max_handshakes_per_minute
         self._rate = per_minute if per_minute is not None else DEFAULT_HANDSHAKES_PER_MINUTE
         self._from_one = KeyedRateLimiter(RateLimit(self._rate, max(self._rate, 1)))
         in_all = HANDSHAKES_PER_SECOND * 60
-        self._in_all = KeyedRateLimiter(RateLimit(in_all, max(settings.max_sessions, in_all // 60)))
+        self._in_all = KeyedRateLimiter(RateLimit(in_all, max(settings.limits.max_sessions, in_all // 60)))
         self._sessions: Counter[str] = Counter()
         self._descriptors = Descriptors(None)
         self._requests: Counter[str] = Counter()
@@ -81,7 +81,7 @@ class Admission:
 
     def warnings(self) -> list[str]:
         """What the start should say: that RELAY_MAX_SESSIONS does not fit."""
-        return self._descriptors.warnings(self._settings.max_sessions)
+        return self._descriptors.warnings(self._settings.limits.max_sessions)
 
     def knock(self, address: str) -> None:
         """Count an attempt to connect, whatever becomes of it. Raises TooOften with the time to wait.
@@ -90,7 +90,7 @@ class Admission:
         """
         now = asyncio.get_running_loop().time()
         wanted = [(self._in_all, _ALL)]
-        if self._settings.max_handshakes_per_minute is not None or not is_loopback_host(address):
+        if self._settings.limits.max_handshakes_per_minute is not None or not is_loopback_host(address):
             wanted.append((self._from_one, address_key(address)))
         wait_s = take_all_or_none(wanted, now)
         if wait_s:
@@ -128,7 +128,7 @@ class Admission:
     def session(self, address: str) -> Iterator[None]:
         """Hold a place for as long as a session lasts. Raises Full when there is none."""
         group = address_key(address)
-        most_from_one = self._settings.max_sessions_per_address
+        most_from_one = self._settings.limits.max_sessions_per_address
         if most_from_one is None and not is_loopback_host(address):
             most_from_one = DEFAULT_SESSIONS_PER_ADDRESS
         if most_from_one and self._sessions[group] >= most_from_one:
@@ -145,7 +145,11 @@ class Admission:
                 del self._sessions[group]
 
     def _check_places(self) -> None:
-        n_sessions, most, fitting = self._sessions.total(), self._settings.max_sessions, self._descriptors.sessions
+        n_sessions, most, fitting = (
+            self._sessions.total(),
+            self._settings.limits.max_sessions,
+            self._descriptors.sessions,
+        )
         if fitting is not None and fitting < most and n_sessions >= fitting:
             raise Full(
                 f"All {fitting} sessions are taken that fit into the {self._descriptors.limit} files and sockets that "

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from relay.config.settings import DEFAULT_TOOLS, Settings
+from relay.config.session_settings import DEFAULT_TOOLS
+from relay.config.settings import Settings
 from relay.errors import ToolError
 from relay.session.common.bounded_set import RecentSet
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
@@ -163,7 +164,8 @@ class ToolBox:
 
 def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
     """The MCP servers of the settings. Raises ConfigError."""
-    return read_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
+    path = settings.tools.mcp_servers
+    return read_config(path, settings.environment.values) if path else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:
@@ -171,12 +173,13 @@ def tool_sources(settings: Settings) -> ToolSources:
 
     Raises ToolError where a folder that was named is bad.
     """
-    folders, base_dir = settings.tools, settings.tools_base_dir
+    tools = settings.tools
+    folders, base_dir = tools.folders, tools.base_dir
     if folders == DEFAULT_TOOLS and not (base_dir or Path()).joinpath(folders).exists():
         package = Path(__file__).parent.parent
         folders = str(next(one for one in (package / "shipped_tools", package.parent / "tools") if one.exists()))
     sources = ToolSources(
-        folders=folders, navai_folders=settings.navai_folders, agents=settings.navai_agents, base_dir=base_dir
+        folders=folders, navai_folders=tools.navai_folders, agents=tools.navai_agents, base_dir=base_dir
     )
     sources.check()
     return sources

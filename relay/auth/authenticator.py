@@ -45,17 +45,16 @@ class Authenticator:
         logins: "AdminLogins | None" = None,
     ) -> None:
         self.client_secrets = client_secrets or ClientSecrets()
-        self._sites = HostsAndOrigins(
-            settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback
-        )
-        self._addresses = ClientAddresses(settings.proxies)
+        server, access = settings.server, settings.access
+        self._sites = HostsAndOrigins(server.host, access.hosts, access.allowed_origins, is_loopback=server.is_loopback)
+        self._addresses = ClientAddresses(access.proxies)
         self._logins = logins
         self.local_peers = LocalPeers.of_this_system()
         self.rules = Rules(
-            is_loopback=settings.is_loopback,
-            is_open=settings.open_access,
-            by_origin=settings.browser_access == "origin",
-            trusts_local=settings.trusts_local,
+            is_loopback=server.is_loopback,
+            is_open=access.open,
+            by_origin=access.browser_access == "origin",
+            trusts_local=access.trusts_local,
         )
         self.use(settings, policies or Policies())
 
@@ -64,10 +63,10 @@ class Authenticator:
 
         An `.env` that is read while it is written may lack RELAY_LOCAL=off, and the listener is where it was.
         """
-        self.keys = Keyring(settings.api_keys, settings.admin_keys)
+        self.keys = Keyring(settings.access.api_keys, settings.access.admin_keys)
         self.policies = policies
-        self.client_secrets.use_keys(settings.ticket_keys)
-        self.rules = replace(self.rules, has_keys=bool(settings.api_keys))
+        self.client_secrets.use_keys(settings.access.ticket_keys)
+        self.rules = replace(self.rules, has_keys=bool(settings.access.api_keys))
 
     async def admit(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
         """Let a request in, or raise AccessDenied. `scope` is what the route needs of the caller's policy."""

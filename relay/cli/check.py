@@ -15,12 +15,13 @@ def check() -> None:
     """
     from relay.app.log_setup import setup_logging
     from relay.app.secret_values import secret_values
-    from relay.app.server import load_all
     from relay.cli.doctor import check_all
+    from relay.config.settings import Settings
     from relay.session.common.known_secrets import KnownSecrets
 
     setup_logging("error", "text")  # what fails is said below
-    settings, navai = load_all()
+    settings = Settings.load()
+    navai = settings.navai_options()
     known = KnownSecrets(secret_values(settings))
     for warning in (*settings.warnings(), *navai.warnings):
         say(f"warn  settings       {warning}")

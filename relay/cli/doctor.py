@@ -59,11 +59,11 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
                 yield finding
         if model_is_good:
             yield await _check_session(settings)
-        if settings.azure is not None:
+        if settings.azure.resource is not None:
             credential = azure_credential(settings)
             assert credential is not None
-            yield await _check_azure_pages(AzureSessions(settings.azure, credential, provider))
-        by_policy = Policies.load(settings.policies).external_voices()
+            yield await _check_azure_pages(AzureSessions(settings.azure.resource, credential, provider))
+        by_policy = Policies.load(settings.access.policies).external_voices()
         voices = ExternalVoices.of(navai, settings, by_policy)
         if voices.options is not None and voices.names:
             async for finding in _check_elevenlabs(voices.options, voices, provider):
@@ -75,11 +75,11 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
 
 async def _check_model(settings: Settings, provider: ProviderClient, today: date) -> AsyncIterator[Finding]:
     """The key and the model, by `GET /models/{model}`, which also tells when the model is shut down."""
-    key = settings.openai_api_key
+    key = settings.openai.api_key
     call = Call(
         name="GET /models",
-        url=f"{rest_base(settings.openai_base_url)}/models/{quote(settings.model, safe='')}",
-        headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {},
+        url=f"{rest_base(settings.openai.base_url)}/models/{quote(settings.session.model, safe='')}",
+        headers={"Authorization": f"Bearer {key}"} if key is not None else {},
         method="GET",
         timeout_s=TIMEOUT_S,
     )
@@ -89,14 +89,14 @@ async def _check_model(settings: Settings, provider: ProviderClient, today: date
         yield Finding("fail", "key and model", f"{_openai_hint(error, settings)} ({error})")
         return
     yield Finding("ok", "key", f"{urlsplit(call.url).hostname} accepts OPENAI_API_KEY")
-    yield _shutdown(settings.model, model.get("shutdown_date"), today)
+    yield _shutdown(settings.session.model, model.get("shutdown_date"), today)
 
 
 def _openai_hint(error: UpstreamError, settings: Settings) -> str:
     hints = {
         401: "OPENAI_API_KEY is not accepted",
-        403: f"OPENAI_API_KEY may not use {settings.model}; change the key's rights or OPENAI_REALTIME_MODEL",
-        404: f"there is no model {settings.model} for this key; change OPENAI_REALTIME_MODEL",
+        403: f"OPENAI_API_KEY may not use {settings.session.model}; change the key's rights or OPENAI_REALTIME_MODEL",
+        404: f"there is no model {settings.session.model} for this key; change OPENAI_REALTIME_MODEL",
         429: "too many requests or no quota left for OPENAI_API_KEY; look at the account's billing",
         None: "nobody answers properly at OPENAI_BASE_URL; change it, or look at the network",
     }
@@ -136,7 +136,7 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
     label, dialect = upstream.endpoint.label, upstream.endpoint.dialect
     socket = UpstreamSocket()
     answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
-    codec = dialect.codec(NO_SECRETS, settings.model)
+    codec = dialect.codec(NO_SECRETS, settings.session.model)
 
     def take(message: bytes) -> None:
         decoded = codec.decode(message)
@@ -170,7 +170,7 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
 def _read_answer(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Settings) -> Finding | None:
     match event:
         case ev.SessionUpdated():
-            return Finding("ok", "session", f"{label} took the settings, voice {settings.voice}")
+            return Finding("ok", "session", f"{label} took the settings, voice {settings.session.voice}")
         case ev.UpstreamError(message=message, param=param):
             wrong = next((name for part, name in _SETTING_OF_PARAM.items() if part in (param or "")), "the settings")
             return Finding("fail", "session", f"change {wrong}: {message}")

@@ -62,11 +62,10 @@ def secret(
 
 
 async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
-    from relay.config.navai_options import NavaiOptions
     from relay.errors import NotConfigured
     from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base
 
-    options = NavaiOptions.from_env(settings.environment())
+    options = settings.navai_options()
     if options.openai_api_key is None:
         raise NotConfigured("There is no key to mint with: set OPENAI_API_KEY, or use --azure.")
     answer = await create_client_secret(options, ClientSecretRequest(**wanted))
@@ -79,7 +78,7 @@ async def _azure(settings: "Settings", voice: str | None, instructions: str | No
     from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, AzureSessions
     from relay.upstreams.clients.connector import azure_credential
 
-    resource, credential = settings.azure, azure_credential(settings)
+    resource, credential = settings.azure.resource, azure_credential(settings)
     if resource is None or credential is None:
         raise NotConfigured(AZURE_NOT_CONFIGURED)
     wanted = AzureSessionRequest(voice=voice, instructions=instructions)

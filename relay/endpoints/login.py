@@ -94,7 +94,9 @@ async def _identity(app: web.Application, body: dict[str, object]) -> str:
             raise AccessDenied("This is not an admin key of this relay (RELAY_ADMIN_KEYS).", status=401)
         return identity_of(key)
     try:
-        is_good = await asyncio.to_thread(admin_login.redeem_code, app[SETTINGS].state_dir, code or "", time.time())
+        is_good = await asyncio.to_thread(
+            admin_login.redeem_code, app[SETTINGS].access.state_dir, code or "", time.time()
+        )
     except ConfigError as error:
         _log.error("%s", error)
         raise NotConfigured("Codes cannot be used at this relay; its log says why.") from None

@@ -43,7 +43,7 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
 
 async def models(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /v1/models`: the models that the caller's policy names, and the relay's own if it is among them."""
-    own = request.app[SETTINGS].model
+    own = request.app[SETTINGS].session.model
     policy = principal.policy.realtime
     named = names_among(policy.models)
     names = dict.fromkeys(([own] if policy.allows_model(own) else []) + named)

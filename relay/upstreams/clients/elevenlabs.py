@@ -153,7 +153,7 @@ class ExternalVoices:
             voice_settings=given,
         )
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
-        return cls(options, SpeechRules(settings.voice_mode, settings.fallback_voice), default, by_policy)
+        return cls(options, SpeechRules(settings.tts.mode, settings.fallback_voice), default, by_policy)
 
     @property
     def default_voice(self) -> str | None:
